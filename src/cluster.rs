@@ -1,0 +1,249 @@
+//! Who does the work: a cluster of databases, tables and backends, behind one trait.
+//!
+//! Each step of a job is one method: it brings the job past one phase and may be called again, before or after a crash, with
+//! the same result. The runner asks one question of a failure: is it worth another try ([`StepError`]).
+
+pub mod embedded;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::CatalogProvider;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+
+use crate::error::{Error, ErrorKind};
+use crate::job::{BackupObject, BackupPlan, Job, ManifestDigest, RestorePlan, Transfer, TransferTask, Volume};
+use crate::names::*;
+use crate::repository::Repository;
+use crate::schema::{Bounds, PartitionDef, TableSchema};
+use crate::statement::{Definition, Qualified};
+
+/// A failed step.
+#[derive(Clone, Debug)]
+pub enum StepError {
+    /// May succeed another time.
+    Retry(Error),
+    /// Will not.
+    Fatal(Error),
+}
+
+impl StepError {
+    /// The error itself.
+    pub fn error(&self) -> &Error {
+        match self {
+            Self::Retry(e) | Self::Fatal(e) => e,
+        }
+    }
+}
+
+impl From<Error> for StepError {
+    fn from(error: Error) -> Self {
+        match error.kind {
+            ErrorKind::Storage | ErrorKind::DiskFull | ErrorKind::Connection => Self::Retry(error),
+            _ => Self::Fatal(error),
+        }
+    }
+}
+
+/// Where a transfer reports what it has done so far; an error says that it should end.
+pub type Progress = Arc<dyn Fn(Volume) -> Result<(), Error> + Send + Sync>;
+
+/// A change of a table's rows.
+#[derive(Debug)]
+pub enum Write {
+    /// The rows of a plan whose columns are the table's, in order.
+    Insert(LogicalPlan),
+    /// The rows for which this is true; all without it. Columns are named by the table's own name.
+    Delete(Option<Expr>),
+}
+
+/// A cluster.
+#[async_trait]
+pub trait Cluster: Debug + Send + Sync {
+    /// Its name: the PostgreSQL database.
+    fn name(&self) -> &ClusterName;
+
+    /// Its databases and tables at this instant. Files that it names stay readable while it is held.
+    fn catalog(&self) -> Arc<dyn CatalogProvider>;
+
+    /// Its nodes, databases, tables, partitions and tablets, for the system tables.
+    async fn describe(&self) -> Result<Description, Error>;
+
+    /// Carries out a definition whose names are complete. What the user should know comes back as notices.
+    async fn define(&self, definition: &Definition) -> Result<Vec<String>, Error>;
+
+    /// Changes rows of a table, durably and atomically; answers how many.
+    async fn write(&self, table: &Qualified<TableName>, write: Write, state: &SessionState) -> Result<u64, Error>;
+
+    /// Checks what a BACKUP asks for, and answers it completed: no objects means every table.
+    async fn check_backup(
+        &self,
+        database: &DatabaseName,
+        objects: Vec<BackupObject>,
+        all: bool,
+    ) -> Result<Vec<BackupObject>, Error>;
+
+    /// How many replicas a restored tablet gets when RESTORE does not say.
+    fn default_replication(&self) -> u16;
+
+    /// PENDING of a backup: fixes its content at one instant and pins it.
+    async fn plan_backup(&self, job: &Job) -> Result<BackupPlan, StepError>;
+    /// SNAPSHOTING: pins one tablet's files; answers whose replica was taken.
+    async fn snapshot(&self, job: &Job, plan: &BackupPlan, task: TaskId) -> Result<BackendId, StepError>;
+    /// UPLOAD_SNAPSHOT: divides the work.
+    async fn plan_upload(&self, job: &Job, plan: &BackupPlan) -> Result<Vec<TransferTask>, StepError>;
+    /// UPLOADING: brings one tablet's files to the repository.
+    async fn upload(
+        &self,
+        job: &Job,
+        plan: &BackupPlan,
+        task: &TransferTask,
+        repository: &Repository,
+        progress: Progress,
+    ) -> Result<Transfer, StepError>;
+    /// SAVE_META: fixes the manifest's content.
+    async fn save_meta(&self, job: &Job, plan: &BackupPlan) -> Result<(ManifestDigest, Timestamp), StepError>;
+    /// UPLOAD_INFO: puts the manifest. This is the commit.
+    async fn publish(&self, job: &Job, plan: &BackupPlan, saved_at: Timestamp, repository: &Repository) -> Result<(), StepError>;
+
+    /// PENDING of a restore: reads the manifest, checks, reserves, and fixes what will be made.
+    async fn plan_restore(&self, job: &Job, repository: &Repository) -> Result<RestorePlan, StepError>;
+    /// SNAPSHOTING: makes room for one tablet.
+    async fn prepare(&self, job: &Job, plan: &RestorePlan, task: TaskId) -> Result<(), StepError>;
+    /// DOWNLOAD: divides the work.
+    async fn plan_download(&self, job: &Job, plan: &RestorePlan) -> Result<Vec<TransferTask>, StepError>;
+    /// DOWNLOADING: brings one tablet's files here.
+    async fn download(
+        &self,
+        job: &Job,
+        plan: &RestorePlan,
+        task: &TransferTask,
+        repository: &Repository,
+        progress: Progress,
+    ) -> Result<Transfer, StepError>;
+    /// COMMIT: checks that every file is in its place.
+    async fn verify(&self, job: &Job, plan: &RestorePlan) -> Result<(), StepError>;
+    /// COMMITTING: makes the restored data visible, in one transaction.
+    async fn swap(&self, job: &Job, plan: &RestorePlan) -> Result<(), StepError>;
+
+    /// Lets go of everything the job held and did not make visible.
+    async fn release(&self, job: &Job) -> Result<(), StepError>;
+}
+
+/// A cluster as the system tables show it.
+#[derive(Clone, Debug, Default)]
+pub struct Description {
+    /// Frontends.
+    pub frontends: Vec<FrontendInfo>,
+    /// Backends.
+    pub backends: Vec<BackendInfo>,
+    /// Broker processes: name and `host:port`.
+    pub brokers: Vec<(String, String)>,
+    /// Databases, by name.
+    pub databases: Vec<DatabaseInfo>,
+}
+
+/// A frontend.
+#[derive(Clone, Debug)]
+pub struct FrontendInfo {
+    /// Its name.
+    pub name: String,
+    /// Its host.
+    pub host: String,
+    /// Whether it decides.
+    pub is_leader: bool,
+    /// Its version.
+    pub version: String,
+    /// When it came up.
+    pub started_at: Timestamp,
+}
+
+/// A backend.
+#[derive(Clone, Debug)]
+pub struct BackendInfo {
+    /// Its id.
+    pub id: BackendId,
+    /// Where it is.
+    pub path: String,
+    /// Whether it answers.
+    pub alive: bool,
+    /// Why not.
+    pub error: Option<String>,
+    /// How many tablets have a replica on it.
+    pub tablets: u64,
+    /// The bytes of those replicas.
+    pub bytes: u64,
+}
+
+/// A database.
+#[derive(Clone, Debug)]
+pub struct DatabaseInfo {
+    /// Its name.
+    pub name: DatabaseName,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Its tables, by name.
+    pub tables: Vec<TableInfo>,
+}
+
+/// A table.
+#[derive(Clone, Debug)]
+pub struct TableInfo {
+    /// Its id.
+    pub id: TableId,
+    /// Its name.
+    pub name: TableName,
+    /// Its definition.
+    pub schema: Arc<TableSchema>,
+    /// NORMAL or RESTORE.
+    pub state: &'static str,
+    /// Replicas per tablet.
+    pub replication_num: u16,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Its partitions, in order.
+    pub partitions: Vec<PartitionInfo>,
+}
+
+impl TableInfo {
+    /// `CREATE TABLE …`
+    pub fn ddl(&self) -> String {
+        let partitions: Vec<PartitionDef> =
+            self.partitions.iter().map(|p| PartitionDef { name: p.name.clone(), bounds: p.bounds.clone() }).collect();
+        self.schema.ddl(self.name.as_str(), &partitions)
+    }
+}
+
+/// A partition.
+#[derive(Clone, Debug)]
+pub struct PartitionInfo {
+    /// Its id.
+    pub id: PartitionId,
+    /// Its name.
+    pub name: PartitionName,
+    /// The rows it takes.
+    pub bounds: Bounds,
+    /// Its visible version.
+    pub version: i64,
+    /// Since when.
+    pub version_at: Timestamp,
+    /// Its tablets, by bucket.
+    pub tablets: Vec<TabletInfo>,
+}
+
+/// A tablet.
+#[derive(Clone, Debug)]
+pub struct TabletInfo {
+    /// Its id.
+    pub id: TabletId,
+    /// Its bucket, from 0.
+    pub bucket: u32,
+    /// Where its replicas are.
+    pub backends: Vec<BackendId>,
+    /// Its files.
+    pub volume: Volume,
+    /// The rows in its files.
+    pub rows: u64,
+}

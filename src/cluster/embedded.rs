@@ -1,0 +1,482 @@
+//! The embedded cluster: one process, real tables, real files. Small and honest (docs/architecture.md lists what it is not).
+//!
+//! The frontend (`fe`) is a catalog in SQLite with its image in memory; the backends (`be`) are directories of immutable
+//! Parquet files. Queries are DataFusion plans over those files (`scan`); writes add files and then move the visible version
+//! in one transaction (`ingest`). Backups pin files at a fixed version by hard links, restores build beside the old data and
+//! swap in one transaction.
+
+mod backup;
+mod be;
+mod catalog;
+mod define;
+mod fe;
+mod ingest;
+mod restore;
+mod scan;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::datatypes::Int64Type;
+use datafusion::catalog::CatalogProvider;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SessionState;
+use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, is_true, lit, not};
+use datafusion::physical_plan::{ExecutionPlanProperties, execute_stream};
+use futures::TryStreamExt;
+use parking_lot::Mutex;
+
+use self::be::Backends;
+use self::catalog::{CatalogView, Partition, Table};
+use self::fe::{Frontend, NewFile, TableChange};
+use self::ingest::{Sequence, Written};
+use super::*;
+use crate::env::Env;
+use crate::repository::ByteBudget;
+use crate::repository::transfer::blocking;
+
+/// The cluster in this process.
+#[derive(Clone, Debug)]
+pub struct EmbeddedCluster {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    name: ClusterName,
+    frontend: Frontend,
+    backends: Arc<Backends>,
+    env: Env,
+    budget: ByteBudget,
+    started_at: Timestamp,
+    /// One writer a table at a time.
+    writers: Mutex<HashMap<TableId, Arc<tokio::sync::Mutex<()>>>>,
+    /// One collector of garbage at a time.
+    collecting: tokio::sync::Mutex<()>,
+}
+
+/// A DataFusion error as ours: our own errors come back unchanged from where they were raised.
+pub(crate) fn query_error(error: DataFusionError) -> Error {
+    crate::error::from_datafusion(error)
+}
+
+fn sort_partitions(partitions: &mut [Arc<Partition>]) {
+    partitions.sort_by(|a, b| {
+        let lower = |p: &Partition| match p.bounds {
+            Bounds::Range { lower, .. } => Some(lower),
+            _ => None,
+        };
+        lower(a).cmp(&lower(b)).then_with(|| a.name.cmp(&b.name))
+    });
+}
+
+impl EmbeddedCluster {
+    /// Opens or creates the cluster in a directory, with these backends, and sweeps away what a crash left.
+    pub async fn open(
+        name: ClusterName,
+        dir: &Path,
+        backend_paths: &[PathBuf],
+        budget: ByteBudget,
+        env: Env,
+    ) -> Result<Self, Error> {
+        let (path, paths, uid) = (dir.join("fe.db"), backend_paths.to_vec(), env.uuid());
+        let (frontend, backends) = blocking(move || Frontend::open(&path, &paths, &uid)).await?;
+        let started_at = env.now();
+        let inner = Inner {
+            name,
+            frontend,
+            backends: Arc::new(backends),
+            env,
+            budget,
+            started_at,
+            writers: Mutex::default(),
+            collecting: tokio::sync::Mutex::default(),
+        };
+        let cluster = Self { inner: Arc::new(inner) };
+        cluster.sweep().await?;
+        cluster.tidy_up().await;
+        Ok(cluster)
+    }
+
+    async fn sweep(&self) -> Result<(), Error> {
+        let (held, uids) = self.inner.frontend.held().await?;
+        let catalog = self.inner.frontend.catalog();
+        let backends = self.inner.backends.clone();
+        blocking(move || {
+            let mut files: HashMap<TabletId, Vec<String>> = HashMap::new();
+            for tablet in catalog.tables().flat_map(|t| &t.partitions).flat_map(|p| &p.tablets) {
+                files.insert(tablet.id, tablet.files.iter().map(|f| f.sha256.clone()).collect());
+            }
+            let known_file = |tablet: TabletId, sha256: &str| {
+                held.contains(&tablet) || files.get(&tablet).is_some_and(|known| known.iter().any(|f| f == sha256))
+            };
+            backends.sweep(known_file, |tablet| held.contains(&tablet) || files.contains_key(&tablet), &uids);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Deletes files that nothing reads and nothing pins.
+    pub async fn collect_garbage(&self) -> Result<(), Error> {
+        let _one = self.inner.collecting.lock().await;
+        let garbage = self.inner.frontend.collectable().await?;
+        if garbage.is_empty() {
+            return Ok(());
+        }
+        let backends = self.inner.backends.clone();
+        let (gone, failed) = blocking(move || {
+            let (mut gone, mut failed) = (Vec::new(), None);
+            for (id, tablet, sha256) in garbage {
+                match backends.remove(tablet, sha256.as_deref()) {
+                    Ok(()) => gone.push(id),
+                    Err(e) => failed = Some(e),
+                }
+            }
+            Ok((gone, failed))
+        })
+        .await?;
+        self.inner.frontend.collected(gone).await?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Garbage collection after a change: its failure is no failure of the change, and is tried again after the next one.
+    async fn tidy_up(&self) {
+        if let Err(e) = self.collect_garbage().await {
+            tracing::warn!(error = %e, "could not remove data that is no longer needed");
+        }
+    }
+
+    fn table(&self, table: &Qualified<TableName>) -> Result<Arc<Table>, Error> {
+        let database = table.database.as_ref().ok_or_else(no_database)?;
+        let catalog = self.inner.frontend.catalog();
+        catalog.database(database.as_str()).ok_or_else(|| fe::unknown_database(database))?;
+        catalog.table(database.as_str(), table.name.as_str()).cloned().ok_or_else(|| fe::unknown_table(database, &table.name))
+    }
+
+    /// A plan's rows as one stream.
+    async fn rows(
+        &self,
+        state: &SessionState,
+        plan: &LogicalPlan,
+    ) -> Result<datafusion::execution::SendableRecordBatchStream, Error> {
+        let physical = state.create_physical_plan(plan).await.map_err(query_error)?;
+        debug_assert!(physical.output_partitioning().partition_count() > 0);
+        execute_stream(physical, state.task_ctx()).map_err(query_error)
+    }
+
+    async fn insert(&self, table: Arc<Table>, plan: &LogicalPlan, state: &SessionState) -> Result<u64, Error> {
+        // Where rows replace one another their order counts, so the plan must not be cut into parts that race.
+        let mut state = state.clone();
+        if table.schema.has_sequence() {
+            state.config_mut().options_mut().execution.target_partitions = 1;
+        }
+        let stream = self.rows(&state, plan).await?;
+        let Written { rows, files, partitions } =
+            ingest::write_rows(&table, &self.inner.backends, &self.inner.env, Sequence::Assign, stream).await?;
+        if rows > 0 {
+            self.commit(&table, TableChange { partitions, added: files, removed: Vec::new() }).await?;
+        }
+        Ok(rows)
+    }
+
+    async fn delete(&self, table: Arc<Table>, predicate: Option<Expr>, state: &SessionState) -> Result<u64, Error> {
+        let predicate = predicate.unwrap_or_else(|| lit(true));
+        // The table is looked up under the guard, so its files cannot go before they are read.
+        let (catalog, guard) = self.inner.frontend.read();
+        let guard = Arc::new(guard);
+        let now = catalog.table(table.database.as_str(), table.name.as_str()).filter(|t| t.id == table.id).cloned();
+        let table = now.ok_or_else(|| fe::unknown_table(&table.database, &table.name))?;
+        let (mut deleted, mut change) = (0, TableChange::default());
+        for partition in ingest::filled(&table) {
+            let rows = scan::rewrite_plan(&table, partition, &self.inner.backends, &guard).map_err(query_error)?;
+            let doomed = LogicalPlanBuilder::from(rows.clone())
+                .filter(predicate.clone())
+                .and_then(|b| b.aggregate(Vec::<Expr>::new(), vec![count(lit(1))]))
+                .and_then(LogicalPlanBuilder::build)
+                .map_err(query_error)?;
+            let counted: Vec<_> = self.rows(state, &doomed).await?.try_collect().await.map_err(query_error)?;
+            let doomed: i64 = counted.iter().map(|b| b.column(0).as_primitive::<Int64Type>().values().iter().sum::<i64>()).sum();
+            if doomed == 0 {
+                continue;
+            }
+            let kept = LogicalPlanBuilder::from(rows)
+                .filter(not(is_true(predicate.clone())))
+                .and_then(LogicalPlanBuilder::build)
+                .map_err(query_error)?;
+            let stream = self.rows(state, &kept).await?;
+            let written = ingest::write_rows(&table, &self.inner.backends, &self.inner.env, Sequence::Keep, stream).await;
+            match written {
+                Ok(written) => change.added.extend(written.files),
+                Err(e) => {
+                    ingest::discard(&self.inner.backends, &change.added);
+                    return Err(e);
+                }
+            }
+            deleted += doomed as u64;
+            change.partitions.push((partition.id, partition.version));
+            for tablet in &partition.tablets {
+                change.removed.extend(tablet.files.iter().map(|f| NewFile { tablet: tablet.id, file: f.clone() }));
+            }
+        }
+        if deleted > 0 {
+            self.commit(&table, change).await?;
+            drop(guard);
+            self.tidy_up().await;
+        }
+        Ok(deleted)
+    }
+
+    /// Makes a change visible, if the table is still the one it was made for.
+    async fn commit(&self, table: &Arc<Table>, change: TableChange) -> Result<(), Error> {
+        let (id, at, files) = (table.id, self.inner.env.now(), change.added.clone());
+        let (database, name) = (table.database.clone(), table.name.clone());
+        let committed = self
+            .inner
+            .frontend
+            .change(move |t, catalog| {
+                let now = catalog.table(database.as_str(), name.as_str()).filter(|t| t.id == id);
+                let now = now.ok_or_else(|| fe::unknown_table(&database, &name))?;
+                refuse_locked(now)?;
+                // Rows that replace others were made for the version that was seen; plain new rows fit any.
+                let needs_version = now.schema.has_sequence() || !change.removed.is_empty();
+                for (id, seen) in &change.partitions {
+                    let known = now.partitions.iter().find(|p| p.id == *id);
+                    if known.is_none_or(|p| needs_version && p.version != *seen) {
+                        return Err(Error::new(
+                            ErrorKind::WrongState,
+                            format!("a partition of table \"{name}\" was changed by another statement while rows were written"),
+                        )
+                        .hint("Run the statement again. Nothing was written."));
+                    }
+                }
+                fe::apply_change(t, &change, at)?;
+                Ok(((), vec![id]))
+            })
+            .await;
+        if committed.is_err() {
+            ingest::discard(&self.inner.backends, &files);
+        }
+        committed
+    }
+}
+
+fn no_database() -> Error {
+    Error::new(ErrorKind::UndefinedSchema, "No database selected").hint("USE a database, or write database.table.")
+}
+
+fn refuse_locked(table: &Table) -> Result<(), Error> {
+    if table.locked {
+        return Err(Error::new(ErrorKind::ObjectInUse, format!("Table {}'s state is not NORMAL: RESTORE", table.name))
+            .hint("Wait until SHOW RESTORE shows the job FINISHED, or CANCEL RESTORE."));
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl Cluster for EmbeddedCluster {
+    fn name(&self) -> &ClusterName {
+        &self.inner.name
+    }
+
+    fn catalog(&self) -> Arc<dyn CatalogProvider> {
+        let (catalog, guard) = self.inner.frontend.read();
+        Arc::new(CatalogView { catalog, backends: self.inner.backends.clone(), guard: Arc::new(guard) })
+    }
+
+    async fn describe(&self) -> Result<Description, Error> {
+        let catalog = self.inner.frontend.catalog();
+        let brokers = self.inner.frontend.query(define::brokers).await?;
+        let mut load: BTreeMap<BackendId, (u64, u64)> = BTreeMap::new();
+        for tablet in catalog.tables().flat_map(|t| &t.partitions).flat_map(|p| &p.tablets) {
+            for backend in &tablet.replicas {
+                let entry = load.entry(*backend).or_default();
+                entry.0 += 1;
+                entry.1 += Volume::of(&tablet.files).bytes;
+            }
+        }
+        let backends = self.inner.backends.iter().map(|(id, path)| {
+            let (tablets, bytes) = load.get(&id).copied().unwrap_or_default();
+            let state = self.inner.backends.check(id);
+            BackendInfo {
+                id,
+                path: path.display().to_string(),
+                alive: state.is_ok(),
+                error: state.err().map(|e| e.to_string()),
+                tablets,
+                bytes,
+            }
+        });
+        let table = |t: &Arc<Table>| TableInfo {
+            id: t.id,
+            name: t.name.clone(),
+            schema: t.schema.clone(),
+            state: if t.locked { "RESTORE" } else { "NORMAL" },
+            replication_num: t.replication_num,
+            created_at: t.created_at,
+            partitions: t.partitions.iter().map(|p| partition_info(p)).collect(),
+        };
+        Ok(Description {
+            frontends: vec![FrontendInfo {
+                name: "starkeep".into(),
+                host: "127.0.0.1".into(),
+                is_leader: true,
+                version: env!("CARGO_PKG_VERSION").into(),
+                started_at: self.inner.started_at,
+            }],
+            backends: backends.collect(),
+            brokers,
+            databases: catalog
+                .databases
+                .values()
+                .map(|d| DatabaseInfo {
+                    name: d.name.clone(),
+                    created_at: d.created_at,
+                    tables: d.tables.values().map(table).collect(),
+                })
+                .collect(),
+        })
+    }
+
+    async fn define(&self, definition: &Definition) -> Result<Vec<String>, Error> {
+        let notices = self.carry_out(definition).await?;
+        self.tidy_up().await;
+        Ok(notices)
+    }
+
+    async fn write(&self, table: &Qualified<TableName>, write: Write, state: &SessionState) -> Result<u64, Error> {
+        let id = self.table(table)?.id;
+        let lock = self.inner.writers.lock().entry(id).or_default().clone();
+        let _one = lock.lock().await;
+        // Looked up again: the version must be the one that this writer alone will move.
+        let table = self.table(table)?;
+        refuse_locked(&table)?;
+        match write {
+            Write::Insert(plan) => self.insert(table, &plan, state).await,
+            Write::Delete(predicate) => self.delete(table, predicate, state).await,
+        }
+    }
+
+    async fn check_backup(
+        &self,
+        database: &DatabaseName,
+        objects: Vec<BackupObject>,
+        all: bool,
+    ) -> Result<Vec<BackupObject>, Error> {
+        backup::check(&self.inner.frontend.catalog(), database, objects, all)
+    }
+
+    fn default_replication(&self) -> u16 {
+        self.inner.backends.len().clamp(1, 3) as u16
+    }
+
+    async fn plan_backup(&self, job: &Job) -> Result<BackupPlan, StepError> {
+        Ok(self.backup_plan(job).await?)
+    }
+
+    async fn snapshot(&self, job: &Job, plan: &BackupPlan, task: TaskId) -> Result<BackendId, StepError> {
+        Ok(self.link(job, plan, task).await?)
+    }
+
+    async fn plan_upload(&self, _job: &Job, plan: &BackupPlan) -> Result<Vec<TransferTask>, StepError> {
+        let with_files = plan.tablets().filter(|t| !t.files.is_empty());
+        Ok(transfer_tasks(with_files.map(|t| (t.assignment(), Volume::of(&t.files)))))
+    }
+
+    async fn upload(
+        &self,
+        job: &Job,
+        plan: &BackupPlan,
+        task: &TransferTask,
+        repository: &Repository,
+        progress: Progress,
+    ) -> Result<Transfer, StepError> {
+        self.upload_tablet(job, plan, task, repository, progress).await
+    }
+
+    async fn save_meta(&self, job: &Job, plan: &BackupPlan) -> Result<(ManifestDigest, Timestamp), StepError> {
+        let saved_at = self.inner.env.now();
+        let (_, digest) = crate::repository::Manifest::of(job, &plan.tables, saved_at).encode()?;
+        Ok((digest, saved_at))
+    }
+
+    async fn publish(&self, job: &Job, plan: &BackupPlan, saved_at: Timestamp, repository: &Repository) -> Result<(), StepError> {
+        repository.publish(&crate::repository::Manifest::of(job, &plan.tables, saved_at)).await?;
+        Ok(())
+    }
+
+    async fn plan_restore(&self, job: &Job, repository: &Repository) -> Result<RestorePlan, StepError> {
+        self.restore_plan(job, repository).await
+    }
+
+    async fn prepare(&self, _job: &Job, plan: &RestorePlan, task: TaskId) -> Result<(), StepError> {
+        Ok(self.make_tablet(plan, task).await?)
+    }
+
+    async fn plan_download(&self, _job: &Job, plan: &RestorePlan) -> Result<Vec<TransferTask>, StepError> {
+        let with_files = plan.tablets().filter(|t| !t.files.is_empty());
+        Ok(transfer_tasks(with_files.map(|t| (t.assignment(), Volume::of(&t.files)))))
+    }
+
+    async fn download(
+        &self,
+        _job: &Job,
+        plan: &RestorePlan,
+        task: &TransferTask,
+        repository: &Repository,
+        progress: Progress,
+    ) -> Result<Transfer, StepError> {
+        self.download_tablet(plan, task, repository, progress).await
+    }
+
+    async fn verify(&self, _job: &Job, plan: &RestorePlan) -> Result<(), StepError> {
+        Ok(self.verify_tablets(plan).await?)
+    }
+
+    async fn swap(&self, job: &Job, plan: &RestorePlan) -> Result<(), StepError> {
+        let (spec, plan, at) = (job.spec.clone(), plan.clone(), self.inner.env.now());
+        self.inner
+            .frontend
+            .change(move |t, catalog| {
+                let touched = fe::apply_swap(t, catalog, &spec.database, &spec.uid, &plan, at)?;
+                Ok(((), touched))
+            })
+            .await?;
+        Ok(())
+    }
+
+    async fn release(&self, job: &Job) -> Result<(), StepError> {
+        self.let_go(job).await?;
+        self.tidy_up().await;
+        Ok(())
+    }
+}
+
+/// Transfers numbered from 1: apart from the tablets' ids, which begin at 10001.
+fn transfer_tasks(work: impl Iterator<Item = (crate::job::Assignment, Volume)>) -> Vec<TransferTask> {
+    work.enumerate().map(|(i, (assignment, planned))| TransferTask { task_id: TaskId(i as i64 + 1), assignment, planned }).collect()
+}
+
+fn partition_info(partition: &Partition) -> PartitionInfo {
+    PartitionInfo {
+        id: partition.id,
+        name: partition.name.clone(),
+        bounds: partition.bounds.clone(),
+        version: partition.version,
+        version_at: partition.version_at,
+        tablets: partition
+            .tablets
+            .iter()
+            .map(|t| TabletInfo {
+                id: t.id,
+                bucket: t.bucket,
+                backends: t.replicas.clone(),
+                volume: Volume::of(&t.files),
+                rows: t.files.iter().map(|f| f.rows).sum(),
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,179 @@
+//! The catalog in memory: an immutable value, replaced as a whole after each commit, and what keeps its files readable.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
+use datafusion::error::DataFusionError;
+use parking_lot::Mutex;
+
+use super::be::Backends;
+use super::scan;
+use crate::job::{DataFile, Volume};
+use crate::names::*;
+use crate::schema::{Bounds, TableSchema};
+
+/// Everything the embedded cluster knows, at one instant.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Catalog {
+    pub databases: BTreeMap<String, Arc<Database>>,
+    /// What becomes garbage later has a greater id.
+    pub garbage_seen: i64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Database {
+    pub id: i64,
+    pub name: DatabaseName,
+    pub created_at: Timestamp,
+    pub tables: BTreeMap<String, Arc<Table>>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    pub id: TableId,
+    pub database: DatabaseName,
+    pub name: TableName,
+    pub schema: Arc<TableSchema>,
+    pub replication_num: u16,
+    pub created_at: Timestamp,
+    /// By range, or by name where there are no ranges.
+    pub partitions: Vec<Arc<Partition>>,
+    /// The restore that is replacing it.
+    pub locked: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Partition {
+    pub id: PartitionId,
+    pub name: PartitionName,
+    pub bounds: Bounds,
+    pub version: i64,
+    pub version_at: Timestamp,
+    pub tablets: Vec<Tablet>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Tablet {
+    pub id: TabletId,
+    pub bucket: u32,
+    pub replicas: Vec<BackendId>,
+    pub files: Vec<DataFile>,
+}
+
+impl Partition {
+    pub fn volume(&self) -> Volume {
+        Volume::of(self.tablets.iter().flat_map(|t| &t.files))
+    }
+}
+
+/// The entry of this name, or else the only one that differs in case: StarRocks' names have case, PostgreSQL clients fold it.
+fn find<'a, T>(map: &'a BTreeMap<String, Arc<T>>, name: &str) -> Option<&'a Arc<T>> {
+    map.get(name).or_else(|| {
+        let mut alike = map.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
+        match (alike.next(), alike.next()) {
+            (Some((_, only)), None) => Some(only),
+            _ => None,
+        }
+    })
+}
+
+impl Catalog {
+    pub fn database(&self, name: &str) -> Option<&Arc<Database>> {
+        find(&self.databases, name)
+    }
+
+    pub fn table(&self, database: &str, table: &str) -> Option<&Arc<Table>> {
+        find(&self.database(database)?.tables, table)
+    }
+
+    pub fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
+        self.databases.values().flat_map(|d| d.tables.values())
+    }
+}
+
+/// Who is reading: garbage newer than the oldest reader's catalog is kept.
+#[derive(Debug, Default)]
+pub(super) struct Readers(Mutex<BTreeMap<i64, usize>>);
+
+/// Keeps the files of one catalog value readable.
+#[derive(Debug)]
+pub(super) struct ReadGuard {
+    readers: Arc<Readers>,
+    garbage_seen: i64,
+}
+
+impl Readers {
+    /// Takes the current catalog and a guard for it, as one step against [`Self::oldest`].
+    pub fn enter(self: &Arc<Self>, current: impl FnOnce() -> Arc<Catalog>) -> (Arc<Catalog>, ReadGuard) {
+        let mut active = self.0.lock();
+        let catalog = current();
+        *active.entry(catalog.garbage_seen).or_default() += 1;
+        let guard = ReadGuard { readers: self.clone(), garbage_seen: catalog.garbage_seen };
+        (catalog, guard)
+    }
+
+    /// Garbage with an id up to this is read by nobody: neither by those who are in, nor by anyone who enters later.
+    pub fn oldest(&self, current: impl FnOnce() -> i64) -> i64 {
+        let active = self.0.lock();
+        let now = current();
+        active.keys().next().map_or(now, |oldest| now.min(*oldest))
+    }
+}
+
+impl Drop for ReadGuard {
+    fn drop(&mut self) {
+        let mut active = self.readers.0.lock();
+        if let Some(count) = active.get_mut(&self.garbage_seen) {
+            *count -= 1;
+            if *count == 0 {
+                active.remove(&self.garbage_seen);
+            }
+        }
+    }
+}
+
+/// The catalog as DataFusion sees it; holds the guard.
+#[derive(Debug)]
+pub(super) struct CatalogView {
+    pub catalog: Arc<Catalog>,
+    pub backends: Arc<Backends>,
+    pub guard: Arc<ReadGuard>,
+}
+
+impl CatalogProvider for CatalogView {
+    fn schema_names(&self) -> Vec<String> {
+        self.catalog.databases.keys().cloned().collect()
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        let database = self.catalog.database(name)?.clone();
+        Some(Arc::new(DatabaseView { database, backends: self.backends.clone(), guard: self.guard.clone() }))
+    }
+}
+
+#[derive(Debug)]
+struct DatabaseView {
+    database: Arc<Database>,
+    backends: Arc<Backends>,
+    guard: Arc<ReadGuard>,
+}
+
+#[async_trait]
+impl SchemaProvider for DatabaseView {
+    fn table_names(&self) -> Vec<String> {
+        self.database.tables.keys().cloned().collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        match find(&self.database.tables, name) {
+            Some(table) => scan::provider(table, &self.backends, &self.guard).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        find(&self.database.tables, name).is_some()
+    }
+}

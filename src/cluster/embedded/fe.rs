@@ -1,0 +1,480 @@
+//! The embedded frontend: the catalog in SQLite, and its image in memory.
+//!
+//! Every change is one transaction; the image is replaced while the connection is still held, so readers see commits in order
+//! and never half of one.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+
+use super::be::Backends;
+use super::catalog::{Catalog, Database, Partition, ReadGuard, Readers, Table, Tablet};
+use crate::error::{Error, ErrorKind};
+use crate::job::{DataFile, RestorePlan, TargetTable};
+use crate::names::*;
+use crate::schema::{PartitionDef, TableSchema};
+use crate::sqlite::{from_json, open_database, sql_error, to_json, transact, transact_then};
+
+const MIGRATIONS: &[&str] = &[include_str!("../../../sql/fe/001_initial.sql")];
+
+#[derive(Debug)]
+pub(super) struct Frontend {
+    connection: Arc<Mutex<Connection>>,
+    image: Arc<RwLock<Arc<Catalog>>>,
+    readers: Arc<Readers>,
+}
+
+/// A new or rewritten file of a tablet.
+#[derive(Clone, Debug)]
+pub(super) struct NewFile {
+    pub tablet: TabletId,
+    pub file: DataFile,
+}
+
+/// What one INSERT or DELETE does to a table.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TableChange {
+    /// The partitions that get a new version, each with the version that the change was made from.
+    pub partitions: Vec<(PartitionId, i64)>,
+    pub added: Vec<NewFile>,
+    pub removed: Vec<NewFile>,
+}
+
+impl Frontend {
+    /// Opens the catalog, and registers backends by their paths: new ones get ids and directories, known ones must be among
+    /// the given ones. `uid` names the cluster if it is new.
+    pub fn open(path: &Path, backend_paths: &[PathBuf], uid: &str) -> Result<(Self, Backends), Error> {
+        let mut connection = open_database(path, MIGRATIONS)?;
+        // The name first, in a transaction of its own: directories carry it before anything else is committed.
+        let transaction = connection.transaction().map_err(sql_error)?;
+        let known: Option<String> =
+            transaction.query_row("SELECT uid FROM cluster", [], |r| r.get(0)).optional().map_err(sql_error)?;
+        let uid = match known {
+            Some(uid) => uid,
+            None => {
+                transaction.execute("INSERT INTO cluster VALUES (?1)", [uid]).map_err(sql_error)?;
+                uid.to_owned()
+            }
+        };
+        transaction.commit().map_err(sql_error)?;
+        let transaction = connection.transaction().map_err(sql_error)?;
+        let mut backends: BTreeMap<BackendId, PathBuf> = BTreeMap::new();
+        let mut new = Vec::new();
+        for path in backend_paths {
+            let text = path.to_string_lossy();
+            let known: Option<i64> = transaction
+                .query_row("SELECT backend_id FROM backends WHERE path = ?1", [&text], |r| r.get(0))
+                .optional()
+                .map_err(sql_error)?;
+            let id = match known {
+                Some(id) => BackendId(id),
+                None => {
+                    let id = BackendId(next_ids(&transaction, 1)?);
+                    transaction.execute("INSERT INTO backends VALUES (?1, ?2)", params![id.0, text]).map_err(sql_error)?;
+                    new.push(id);
+                    id
+                }
+            };
+            backends.insert(id, path.clone());
+        }
+        {
+            let mut all = transaction.prepare("SELECT backend_id, path FROM backends").map_err(sql_error)?;
+            let mut rows = all.query([]).map_err(sql_error)?;
+            while let Some(row) = rows.next().map_err(sql_error)? {
+                let (id, path): (i64, String) = (row.get(0).map_err(sql_error)?, row.get(1).map_err(sql_error)?);
+                if !backends.contains_key(&BackendId(id)) {
+                    return Err(Error::new(
+                        ErrorKind::Configuration,
+                        format!("backends leaves out \"{path}\", which this data directory has data on"),
+                    )
+                    .hint("Name every backend that was ever configured; one that is lost is shown as not alive."));
+                }
+            }
+        }
+        let catalog = load_catalog(&transaction)?;
+        let backends = Backends::new(uid, backends);
+        new.into_iter().try_for_each(|id| backends.format(id))?;
+        transaction.commit().map_err(sql_error)?;
+        let frontend = Self {
+            connection: Arc::new(Mutex::new(connection)),
+            image: Arc::new(RwLock::new(Arc::new(catalog))),
+            readers: Arc::default(),
+        };
+        Ok((frontend, backends))
+    }
+
+    /// The catalog at this instant, without a guard: for looking things up, not for reading files.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.image.read().clone()
+    }
+
+    /// The catalog at this instant, and what keeps its files readable.
+    pub fn read(&self) -> (Arc<Catalog>, ReadGuard) {
+        self.readers.enter(|| self.catalog())
+    }
+
+    /// Runs a transaction; tables that it names as touched are read again into the image.
+    pub async fn change<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>, &Catalog) -> Result<(T, Vec<TableId>), Error> + Send + 'static,
+    {
+        let (before, image) = (self.image.clone(), self.image.clone());
+        transact_then(
+            &self.connection,
+            move |t| {
+                let current = before.read().clone();
+                let (out, touched) = work(t, &current)?;
+                Ok((out, refreshed(t, &current, &touched)?))
+            },
+            move |(out, catalog)| {
+                *image.write() = Arc::new(catalog);
+                out
+            },
+        )
+        .await
+    }
+
+    /// Runs a transaction that leaves the image as it is.
+    pub async fn query<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        transact(&self.connection, work).await
+    }
+
+    /// Garbage that nothing reads and nothing pins: its ids with what it is.
+    pub async fn collectable(&self) -> Result<Vec<(i64, TabletId, Option<String>)>, Error> {
+        let unread = self.readers.oldest(|| self.catalog().garbage_seen);
+        self.query(move |t| {
+            let pinned: Option<i64> = t.query_row("SELECT min(garbage_after) FROM pins", [], |r| r.get(0)).map_err(sql_error)?;
+            let upto = pinned.map_or(unread, |p| p.min(unread));
+            let mut select = t
+                .prepare_cached("SELECT garbage_id, tablet_id, sha256 FROM garbage WHERE garbage_id <= ?1 ORDER BY garbage_id")
+                .map_err(sql_error)?;
+            let rows = select.query_map([upto], |r| Ok((r.get(0)?, TabletId(r.get(1)?), r.get(2)?))).map_err(sql_error)?;
+            rows.collect::<Result<_, _>>().map_err(sql_error)
+        })
+        .await
+    }
+
+    /// Forgets garbage whose files are gone.
+    pub async fn collected(&self, ids: Vec<i64>) -> Result<(), Error> {
+        self.query(move |t| {
+            let mut delete = t.prepare_cached("DELETE FROM garbage WHERE garbage_id = ?1").map_err(sql_error)?;
+            for id in ids {
+                delete.execute([id]).map_err(sql_error)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Tablets that exist without a table, and the jobs that hold pins: what start-up must not sweep away.
+    pub async fn held(&self) -> Result<(HashSet<TabletId>, HashSet<String>), Error> {
+        self.query(|t| {
+            let tablets = ids(t, "SELECT tablet_id FROM staged_tablets UNION SELECT tablet_id FROM garbage")?;
+            let mut select = t.prepare("SELECT uid FROM pins").map_err(sql_error)?;
+            let uids = select.query_map([], |r| r.get(0)).map_err(sql_error)?;
+            Ok((tablets.into_iter().map(TabletId).collect(), uids.collect::<Result<_, _>>().map_err(sql_error)?))
+        })
+        .await
+    }
+}
+
+fn ids(transaction: &Transaction<'_>, query: &str) -> Result<Vec<i64>, Error> {
+    let mut select = transaction.prepare_cached(query).map_err(sql_error)?;
+    let rows = select.query_map([], |r| r.get(0)).map_err(sql_error)?;
+    rows.collect::<Result<_, _>>().map_err(sql_error)
+}
+
+/// The first of `count` new ids in a row.
+pub(super) fn next_ids(transaction: &Transaction<'_>, count: i64) -> Result<i64, Error> {
+    transaction.query_row("UPDATE next_id SET id = id + ?1 RETURNING id - ?1", [count], |r| r.get(0)).map_err(sql_error)
+}
+
+pub(super) fn insert_partition(
+    transaction: &Transaction<'_>,
+    table: TableId,
+    id: PartitionId,
+    partition: &PartitionDef,
+    version: i64,
+    at: Timestamp,
+) -> Result<(), Error> {
+    transaction
+        .execute(
+            "INSERT INTO partitions (partition_id, table_id, name, bounds, version, version_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![id.0, table.0, partition.name.as_str(), to_json(&partition.bounds)?, version, at.0],
+        )
+        .map_err(sql_error)?;
+    Ok(())
+}
+
+pub(super) fn insert_tablet(
+    transaction: &Transaction<'_>,
+    partition: PartitionId,
+    id: TabletId,
+    bucket: usize,
+    replicas: &[BackendId],
+) -> Result<(), Error> {
+    transaction
+        .execute(
+            "INSERT INTO tablets (tablet_id, partition_id, bucket) VALUES (?1, ?2, ?3)",
+            params![id.0, partition.0, bucket as i64],
+        )
+        .map_err(sql_error)?;
+    for backend in replicas {
+        transaction
+            .execute("INSERT INTO replicas (tablet_id, backend_id) VALUES (?1, ?2)", [id.0, backend.0])
+            .map_err(sql_error)?;
+    }
+    Ok(())
+}
+
+pub(super) fn insert_file(transaction: &Transaction<'_>, tablet: TabletId, file: &DataFile) -> Result<(), Error> {
+    transaction
+        .prepare_cached("INSERT INTO files (tablet_id, sha256, bytes, rows) VALUES (?1, ?2, ?3, ?4)")
+        .and_then(|mut insert| insert.execute(params![tablet.0, file.sha256, file.bytes as i64, file.rows as i64]))
+        .map_err(sql_error)?;
+    Ok(())
+}
+
+/// Marks all tablets of a partition as garbage and removes the partition.
+pub(super) fn drop_partition(transaction: &Transaction<'_>, partition: PartitionId) -> Result<(), Error> {
+    transaction
+        .execute("INSERT INTO garbage (tablet_id) SELECT tablet_id FROM tablets WHERE partition_id = ?1", [partition.0])
+        .map_err(sql_error)?;
+    transaction.execute("DELETE FROM partitions WHERE partition_id = ?1", [partition.0]).map_err(sql_error)?;
+    Ok(())
+}
+
+pub(super) fn drop_table(transaction: &Transaction<'_>, table: &Table) -> Result<(), Error> {
+    for partition in &table.partitions {
+        drop_partition(transaction, partition.id)?;
+    }
+    transaction.execute("DELETE FROM tables WHERE table_id = ?1", [table.id.0]).map_err(sql_error)?;
+    Ok(())
+}
+
+pub(super) fn apply_change(transaction: &Transaction<'_>, change: &TableChange, at: Timestamp) -> Result<(), Error> {
+    for new in &change.removed {
+        transaction
+            .execute("DELETE FROM files WHERE tablet_id = ?1 AND sha256 = ?2", params![new.tablet.0, new.file.sha256])
+            .map_err(sql_error)?;
+        transaction
+            .execute("INSERT INTO garbage (tablet_id, sha256) VALUES (?1, ?2)", params![new.tablet.0, new.file.sha256])
+            .map_err(sql_error)?;
+    }
+    for new in &change.added {
+        insert_file(transaction, new.tablet, &new.file)?;
+    }
+    for (partition, _) in &change.partitions {
+        transaction
+            .execute("UPDATE partitions SET version = version + 1, version_at = ?2 WHERE partition_id = ?1", [partition.0, at.0])
+            .map_err(sql_error)?;
+    }
+    Ok(())
+}
+
+/// The swap of a restore: new tables appear, replaced partitions go, locks go. All of it, or none; and only once.
+pub(super) fn apply_swap(
+    transaction: &Transaction<'_>,
+    catalog: &Catalog,
+    database: &DatabaseName,
+    uid: &str,
+    plan: &RestorePlan,
+    at: Timestamp,
+) -> Result<Vec<TableId>, Error> {
+    let done: Option<i64> =
+        transaction.query_row("SELECT 1 FROM swaps WHERE uid = ?1", [uid], |r| r.get(0)).optional().map_err(sql_error)?;
+    if done.is_some() {
+        return Ok(Vec::new());
+    }
+    let home = catalog.database(database.as_str()).ok_or_else(|| unknown_database(database))?;
+    for table in &plan.tables {
+        if table.exists {
+            // The lock kept everyone else away, so a missing table means the catalog was tampered with.
+            let found = catalog.table(database.as_str(), table.name.as_str()).filter(|t| t.id == table.table_id);
+            found.ok_or_else(|| Error::internal(format!("table {} changed under its restore", table.name)))?;
+        } else {
+            insert_table(transaction, home.id, table, at)?;
+        }
+        for partition in &table.partitions {
+            if let Some(replaced) = partition.replaces {
+                drop_partition(transaction, replaced)?;
+            }
+            let def = PartitionDef { name: partition.name.clone(), bounds: partition.bounds.clone() };
+            insert_partition(transaction, table.table_id, partition.partition_id, &def, partition.version, at)?;
+            for (bucket, tablet) in partition.tablets.iter().enumerate() {
+                insert_tablet(transaction, partition.partition_id, tablet.tablet_id, bucket, &tablet.backends)?;
+                for file in &tablet.files {
+                    insert_file(transaction, tablet.tablet_id, file)?;
+                }
+            }
+        }
+    }
+    transaction.execute("DELETE FROM staged_tablets WHERE uid = ?1", [uid]).map_err(sql_error)?;
+    transaction.execute("DELETE FROM restore_locks WHERE uid = ?1", [uid]).map_err(sql_error)?;
+    transaction.execute("INSERT INTO swaps (uid) VALUES (?1)", [uid]).map_err(sql_error)?;
+    Ok(plan.tables.iter().map(|t| t.table_id).collect())
+}
+
+fn insert_table(transaction: &Transaction<'_>, database: i64, table: &TargetTable, at: Timestamp) -> Result<(), Error> {
+    transaction
+        .execute(
+            "INSERT INTO tables (table_id, database_id, name, schema, replication_num, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![table.table_id.0, database, table.name.as_str(), to_json(&table.schema)?, table.replication_num, at.0],
+        )
+        .map_err(sql_error)?;
+    Ok(())
+}
+
+pub(super) fn unknown_database(name: &DatabaseName) -> Error {
+    Error::new(ErrorKind::UndefinedSchema, format!("Unknown database '{name}'")).hint("See SHOW DATABASES.")
+}
+
+pub(super) fn unknown_table(database: &DatabaseName, name: &TableName) -> Error {
+    Error::new(ErrorKind::UndefinedTable, format!("Unknown table '{database}.{name}'")).hint("See SHOW TABLES.")
+}
+
+fn load_catalog(transaction: &Transaction<'_>) -> Result<Catalog, Error> {
+    let touched: Vec<TableId> = ids(transaction, "SELECT table_id FROM tables")?.into_iter().map(TableId).collect();
+    refreshed(transaction, &Catalog::default(), &touched)
+}
+
+/// The image after a transaction: the list of databases anew, the touched tables anew, everything else shared. Locks are few
+/// and read as a whole.
+fn refreshed(transaction: &Transaction<'_>, before: &Catalog, touched: &[TableId]) -> Result<Catalog, Error> {
+    let mut catalog = Catalog { garbage_seen: before.garbage_seen, ..Catalog::default() };
+    let newest: Option<i64> = transaction
+        .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'garbage'", [], |r| r.get(0))
+        .optional()
+        .map_err(sql_error)?;
+    catalog.garbage_seen = catalog.garbage_seen.max(newest.unwrap_or(0));
+    let mut locks = HashSet::new();
+    {
+        let mut select = transaction.prepare_cached("SELECT database_name, table_name FROM restore_locks").map_err(sql_error)?;
+        let mut rows = select.query([]).map_err(sql_error)?;
+        while let Some(r) = rows.next().map_err(sql_error)? {
+            locks.insert((r.get::<_, String>(0).map_err(sql_error)?, r.get::<_, String>(1).map_err(sql_error)?));
+        }
+    }
+    let mut select =
+        transaction.prepare_cached("SELECT database_id, name, created_at FROM databases ORDER BY name").map_err(sql_error)?;
+    let mut rows = select.query([]).map_err(sql_error)?;
+    while let Some(r) = rows.next().map_err(sql_error)? {
+        let name: String = r.get(1).map_err(sql_error)?;
+        let mut tables: BTreeMap<String, Arc<Table>> = match before.databases.get(&name) {
+            Some(known) => known.tables.clone(),
+            None => BTreeMap::new(),
+        };
+        tables.retain(|_, table| !touched.contains(&table.id));
+        for (table_name, table) in &mut tables {
+            let locked = locks.contains(&(name.clone(), table_name.clone()));
+            if table.locked != locked {
+                *table = Arc::new(Table { locked, ..(**table).clone() });
+            }
+        }
+        let database = Database {
+            id: r.get(0).map_err(sql_error)?,
+            name: DatabaseName::new(name.clone())?,
+            created_at: Timestamp(r.get(2).map_err(sql_error)?),
+            tables,
+        };
+        catalog.databases.insert(name, Arc::new(database));
+    }
+    for id in touched {
+        if let Some(mut table) = load_table(transaction, *id)? {
+            table.locked = locks.contains(&(table.database.to_string(), table.name.to_string()));
+            let database = catalog.databases.get_mut(table.database.as_str()).expect("a table's database was read");
+            Arc::make_mut(database).tables.insert(table.name.to_string(), Arc::new(table));
+        }
+    }
+    Ok(catalog)
+}
+
+fn load_table(transaction: &Transaction<'_>, id: TableId) -> Result<Option<Table>, Error> {
+    let row = transaction
+        .query_row(
+            "SELECT d.name, t.name, t.schema, t.replication_num, t.created_at
+             FROM tables t JOIN databases d USING (database_id) WHERE t.table_id = ?1",
+            [id.0],
+            |r| {
+                Ok((
+                    r.get::<_, String>(0)?,
+                    r.get::<_, String>(1)?,
+                    r.get::<_, String>(2)?,
+                    r.get::<_, u16>(3)?,
+                    r.get::<_, i64>(4)?,
+                ))
+            },
+        )
+        .optional()
+        .map_err(sql_error)?;
+    let Some((database, name, schema, replication_num, created_at)) = row else { return Ok(None) };
+    let schema: TableSchema = from_json(&schema)?;
+    let mut partitions = Vec::new();
+    let mut select = transaction
+        .prepare_cached(
+            "SELECT partition_id, name, bounds, version, version_at FROM partitions WHERE table_id = ?1 ORDER BY partition_id",
+        )
+        .map_err(sql_error)?;
+    let mut rows = select.query([id.0]).map_err(sql_error)?;
+    while let Some(r) = rows.next().map_err(sql_error)? {
+        let partition_id = PartitionId(r.get(0).map_err(sql_error)?);
+        partitions.push(Arc::new(Partition {
+            id: partition_id,
+            name: PartitionName::new(r.get::<_, String>(1).map_err(sql_error)?)?,
+            bounds: from_json(&r.get::<_, String>(2).map_err(sql_error)?)?,
+            version: r.get(3).map_err(sql_error)?,
+            version_at: Timestamp(r.get(4).map_err(sql_error)?),
+            tablets: load_tablets(transaction, partition_id)?,
+        }));
+    }
+    super::sort_partitions(&mut partitions);
+    Ok(Some(Table {
+        id,
+        database: DatabaseName::new(database)?,
+        name: TableName::new(name)?,
+        schema: Arc::new(schema),
+        replication_num,
+        created_at: Timestamp(created_at),
+        partitions,
+        locked: false,
+    }))
+}
+
+fn load_tablets(transaction: &Transaction<'_>, partition: PartitionId) -> Result<Vec<Tablet>, Error> {
+    let mut tablets: Vec<Tablet> = Vec::new();
+    let mut select = transaction
+        .prepare_cached(
+            "SELECT t.tablet_id, t.bucket, r.backend_id FROM tablets t JOIN replicas r USING (tablet_id)
+             WHERE t.partition_id = ?1 ORDER BY t.bucket, r.backend_id",
+        )
+        .map_err(sql_error)?;
+    let mut rows = select.query([partition.0]).map_err(sql_error)?;
+    while let Some(r) = rows.next().map_err(sql_error)? {
+        let id = TabletId(r.get(0).map_err(sql_error)?);
+        let backend = BackendId(r.get(2).map_err(sql_error)?);
+        match tablets.last_mut() {
+            Some(last) if last.id == id => last.replicas.push(backend),
+            _ => tablets.push(Tablet { id, bucket: r.get(1).map_err(sql_error)?, replicas: vec![backend], files: Vec::new() }),
+        }
+    }
+    let mut select = transaction
+        .prepare_cached("SELECT sha256, bytes, rows FROM files WHERE tablet_id = ?1 ORDER BY file_id")
+        .map_err(sql_error)?;
+    for tablet in &mut tablets {
+        let files = select
+            .query_map([tablet.id.0], |r| {
+                Ok(DataFile { sha256: r.get(0)?, bytes: r.get::<_, i64>(1)? as u64, rows: r.get::<_, i64>(2)? as u64 })
+            })
+            .map_err(sql_error)?;
+        tablet.files = files.collect::<Result<_, _>>().map_err(sql_error)?;
+    }
+    Ok(tablets)
+}

@@ -1,0 +1,482 @@
+//! Writing rows: checked, routed to tablets, written as Parquet to every replica, synced, then made visible by one transaction.
+//!
+//! The writer works on a thread of its own, fed by a channel. When the statement is dropped the channel closes without its
+//! end mark, and the writer removes what it wrote; nothing becomes visible before the catalog transaction.
+
+use std::collections::HashMap;
+use std::io::BufWriter;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
+use datafusion::arrow::compute::{cast, take_record_batch};
+use datafusion::arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit};
+use datafusion::arrow::row::{RowConverter, SortField};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::basic::{Compression, ZstdLevel};
+use datafusion::parquet::file::metadata::KeyValue;
+use datafusion::parquet::file::properties::WriterProperties;
+use futures::StreamExt;
+use ring::digest::{Context, SHA256};
+use tempfile::NamedTempFile;
+use tokio::sync::mpsc;
+use twox_hash::XxHash64;
+
+use super::be::Backends;
+use super::catalog::{Partition, Table};
+use super::fe::NewFile;
+use crate::env::Env;
+use crate::error::{Error, ErrorKind};
+use crate::job::DataFile;
+use crate::names::*;
+use crate::repository::transfer::{blocking, copy_hashed, finish, partial_in};
+use crate::schema::{Bound, Bounds, ColumnType, RangeKey, TableSchema};
+
+/// Buffered rows of all open files together, before the largest are written out.
+const BUFFERED_BYTES_MAX: usize = 48 << 20;
+/// Rows per row group: enough to compress well, few enough to prune.
+const ROW_GROUP_ROWS: usize = 128 * 1024;
+/// Batches between the query and the writer.
+const CHANNEL_BATCHES: usize = 2;
+
+/// What the rows of an INSERT turned into.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    pub rows: u64,
+    pub files: Vec<NewFile>,
+    /// The partitions that got rows, with the versions that were seen.
+    pub partitions: Vec<(PartitionId, i64)>,
+}
+
+/// Whether rows get a fresh place in the order, or bring theirs along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sequence {
+    Assign,
+    Keep,
+}
+
+/// Writes all rows of a stream into new files of the table; they are durable, but no version shows them yet.
+pub(super) async fn write_rows(
+    table: &Arc<Table>,
+    backends: &Arc<Backends>,
+    env: &Env,
+    sequence: Sequence,
+    mut rows: SendableRecordBatchStream,
+) -> Result<Written, Error> {
+    let (sender, receiver) = mpsc::channel::<Option<RecordBatch>>(CHANNEL_BATCHES);
+    let writer = TableWriter::new(table.clone(), backends.clone(), env, sequence)?;
+    let work = tokio::spawn(blocking(move || writer.run(receiver)));
+    let mut failed = None;
+    while let Some(batch) = rows.next().await {
+        match batch {
+            // A closed channel means that the writer has failed; its own error is the one to tell.
+            Ok(batch) => {
+                if sender.send(Some(batch)).await.is_err() {
+                    break;
+                }
+            }
+            Err(e) => {
+                failed = Some(crate::cluster::embedded::query_error(e));
+                break;
+            }
+        }
+    }
+    if failed.is_none() {
+        // The end mark; without it the writer undoes its work.
+        let _ = sender.send(None).await;
+    }
+    drop(sender);
+    let written = work.await.map_err(|e| Error::internal(format!("the writer died: {e}")))?;
+    match failed {
+        Some(error) => Err(error),
+        None => written,
+    }
+}
+
+struct TableWriter {
+    table: Arc<Table>,
+    backends: Arc<Backends>,
+    sequence: Sequence,
+    schema: SchemaRef,
+    router: Router,
+    /// By partition and bucket.
+    open: HashMap<(usize, usize), TabletFile>,
+    properties: WriterProperties,
+    rows: u64,
+}
+
+impl TableWriter {
+    fn new(table: Arc<Table>, backends: Arc<Backends>, env: &Env, sequence: Sequence) -> Result<Self, Error> {
+        // The mark makes equal rows written twice two files: a file's name is its content.
+        let mark = KeyValue::new("starkeep.write_id".into(), env.uuid());
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).expect("a level of zstd")))
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            .set_key_value_metadata(Some(vec![mark]))
+            .build();
+        let router = Router::new(&table)?;
+        let schema = table.schema.file_arrow();
+        Ok(Self { table, backends, sequence, schema, router, open: HashMap::new(), properties, rows: 0 })
+    }
+
+    fn run(mut self, mut batches: mpsc::Receiver<Option<RecordBatch>>) -> Result<Written, Error> {
+        loop {
+            match batches.blocking_recv() {
+                Some(Some(batch)) => self.write(&batch)?,
+                Some(None) => return self.close(),
+                // Dropped half-way: the partial files go with `self`.
+                None => return Err(Error::new(ErrorKind::Cancelled, "the statement was cancelled")),
+            }
+        }
+    }
+
+    fn write(&mut self, batch: &RecordBatch) -> Result<(), Error> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let batch = self.conform(batch)?;
+        for (partition, bucket, indices) in self.router.route(&batch, &self.table)? {
+            let part = take_record_batch(&batch, &UInt32Array::from(indices)).map_err(arrow_error)?;
+            let part = self.with_sequence(part, partition)?;
+            let file = match self.open.entry((partition, bucket)) {
+                std::collections::hash_map::Entry::Occupied(open) => open.into_mut(),
+                std::collections::hash_map::Entry::Vacant(slot) => {
+                    let tablet = &self.table.partitions[partition].tablets[bucket];
+                    slot.insert(TabletFile::create(tablet.id, &tablet.replicas, &self.backends, &self.schema, &self.properties)?)
+                }
+            };
+            file.writer.write(&part).map_err(parquet_error)?;
+            file.rows += part.num_rows() as u64;
+        }
+        self.rows += batch.num_rows() as u64;
+        self.bound_memory()
+    }
+
+    /// Writes out the largest buffers when all together hold too much.
+    fn bound_memory(&mut self) -> Result<(), Error> {
+        let mut held: usize = self.open.values().map(|f| f.writer.in_progress_size()).sum();
+        while held > BUFFERED_BYTES_MAX {
+            let Some(largest) = self.open.values_mut().max_by_key(|f| f.writer.in_progress_size()) else { break };
+            held -= largest.writer.in_progress_size();
+            largest.writer.flush().map_err(parquet_error)?;
+        }
+        Ok(())
+    }
+
+    /// The batch with the table's exact types; NOT NULL and lengths are checked here.
+    fn conform(&self, batch: &RecordBatch) -> Result<RecordBatch, Error> {
+        let width = match self.sequence {
+            Sequence::Assign => self.table.schema.columns.len(),
+            Sequence::Keep => self.schema.fields().len(),
+        };
+        if batch.num_columns() != width {
+            return Err(Error::internal(format!("{} columns arrived for {width}", batch.num_columns())));
+        }
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(width);
+        for (i, array) in batch.columns().iter().enumerate() {
+            let field = self.schema.field(i);
+            let array = if array.data_type() == field.data_type() {
+                array.clone()
+            } else {
+                cast(array, field.data_type()).map_err(arrow_error)?
+            };
+            if !field.is_nullable() && array.null_count() > 0 {
+                return Err(Error::new(
+                    ErrorKind::NotNull,
+                    format!(
+                        "null value in column \"{}\" of table \"{}\" violates not-null constraint",
+                        field.name(),
+                        self.table.name
+                    ),
+                ));
+            }
+            if let Some(max) = self.table.schema.columns.get(i).and_then(|c| c.column_type.max_bytes()) {
+                check_lengths(&array, max, field.name())?;
+            }
+            columns.push(array);
+        }
+        let schema = self.schema.project(&(0..width).collect::<Vec<_>>()).map_err(arrow_error)?;
+        RecordBatch::try_new(schema.into(), columns).map_err(arrow_error)
+    }
+
+    fn with_sequence(&self, batch: RecordBatch, partition: usize) -> Result<RecordBatch, Error> {
+        if self.sequence == Sequence::Keep || !self.table.schema.has_sequence() {
+            return Ok(batch);
+        }
+        let version = self.table.partitions[partition].version + 1;
+        let first = self.rows as i64;
+        let last = first + batch.num_rows() as i64;
+        if last >= 1 << 32 || version >= 1 << 31 {
+            return Err(Error::new(ErrorKind::LimitExceeded, "too many rows in one statement").hint("Load in several statements."));
+        }
+        // Rows of one batch keep their order, and routing keeps it within a tablet, so counting from the batch's start is enough.
+        let sequence = Int64Array::from_iter_values((first..last).map(|row| (version << 32) | row));
+        let mut columns = batch.columns().to_vec();
+        columns.push(Arc::new(sequence));
+        RecordBatch::try_new(self.schema.clone(), columns).map_err(arrow_error)
+    }
+
+    fn close(self) -> Result<Written, Error> {
+        let mut written = Written { rows: self.rows, ..Written::default() };
+        let mut open: Vec<_> = self.open.into_iter().collect();
+        open.sort_by_key(|(place, _)| *place);
+        for ((partition, _), file) in open {
+            let seen = (self.table.partitions[partition].id, self.table.partitions[partition].version);
+            if written.partitions.last() != Some(&seen) {
+                written.partitions.push(seen);
+            }
+            match file.close() {
+                Ok(new) => written.files.push(new),
+                Err(e) => {
+                    discard(&self.backends, &written.files);
+                    return Err(e);
+                }
+            }
+        }
+        Ok(written)
+    }
+}
+
+/// Removes files that no version will show. What cannot be removed now, the sweep at the next start removes.
+pub(super) fn discard(backends: &Backends, files: &[NewFile]) {
+    for new in files {
+        if let Err(e) = backends.remove(new.tablet, Some(&new.file.sha256)) {
+            tracing::warn!(error = %e, "could not remove a file that is not needed");
+        }
+    }
+}
+
+fn arrow_error(error: datafusion::arrow::error::ArrowError) -> Error {
+    super::query_error(error.into())
+}
+
+fn parquet_error(error: datafusion::parquet::errors::ParquetError) -> Error {
+    use std::error::Error as _;
+    let io = error.source().and_then(|s| s.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+    let kind = match io {
+        Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) => ErrorKind::DiskFull,
+        _ if error.to_string().contains("No space left") => ErrorKind::DiskFull,
+        _ => ErrorKind::Storage,
+    };
+    Error::new(kind, format!("could not write a data file: {error}"))
+}
+
+fn check_lengths(array: &ArrayRef, max: u32, column: &str) -> Result<(), Error> {
+    if let Some(list) = array.as_list_opt::<i32>() {
+        return check_lengths(list.values(), max, column);
+    }
+    let Some(strings) = array.as_string_opt::<i32>() else { return Ok(()) };
+    let too_long = strings.iter().flatten().find(|s| s.len() > max as usize);
+    match too_long {
+        Some(value) => Err(Error::new(ErrorKind::TooLong, format!("value too long for column \"{column}\" of {max} bytes"))
+            .detail(format!("the value has {} bytes", value.len()))),
+        None => Ok(()),
+    }
+}
+
+/// A Parquet file being written on the first replica's backend.
+struct TabletFile {
+    tablet: TabletId,
+    writer: ArrowWriter<HashingWriter>,
+    rows: u64,
+    /// The directories of all replicas that are alive, the first being written.
+    dirs: Vec<PathBuf>,
+}
+
+struct HashingWriter {
+    file: BufWriter<NamedTempFile>,
+    context: Context,
+    length: u64,
+}
+
+impl std::io::Write for HashingWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let n = self.file.write(bytes)?;
+        self.context.update(&bytes[..n]);
+        self.length += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl TabletFile {
+    fn create(
+        tablet: TabletId,
+        replicas: &[BackendId],
+        backends: &Backends,
+        schema: &SchemaRef,
+        properties: &WriterProperties,
+    ) -> Result<Self, Error> {
+        let alive: Vec<BackendId> = replicas.iter().copied().filter(|b| backends.check(*b).is_ok()).collect();
+        // StarRocks' own rule: a majority of the replicas must take a write.
+        if alive.len() * 2 <= replicas.len() {
+            return Err(Error::new(
+                ErrorKind::Storage,
+                format!(
+                    "tablet {tablet} has only {} of {} replicas alive, and a write needs a majority",
+                    alive.len(),
+                    replicas.len()
+                ),
+            )
+            .hint("See SHOW BACKENDS."));
+        }
+        let dirs: Vec<PathBuf> = alive.iter().map(|b| backends.tablet_dir(*b, tablet).expect("a backend of ours")).collect();
+        let file = partial_in(&dirs[0])?;
+        let sink = HashingWriter { file: BufWriter::with_capacity(1 << 18, file), context: Context::new(&SHA256), length: 0 };
+        let writer = ArrowWriter::try_new(sink, schema.clone(), Some(properties.clone())).map_err(parquet_error)?;
+        Ok(Self { tablet, writer, rows: 0, dirs })
+    }
+
+    fn close(self) -> Result<NewFile, Error> {
+        let sink = self.writer.into_inner().map_err(parquet_error)?;
+        let HashingWriter { file, context, length } = sink;
+        let sha256 = hex::encode(context.finish());
+        let partial = file.into_inner().map_err(|e| Error::io("write", &self.dirs[0], e.into_error()))?;
+        let file = DataFile { sha256: sha256.clone(), bytes: length, rows: self.rows };
+        let paths: Vec<PathBuf> = self.dirs.iter().map(|d| d.join(format!("{sha256}.parquet"))).collect();
+        finish(partial, &paths[0])?;
+        copy_hashed(&file, &paths[0], &paths[1..])?;
+        Ok(NewFile { tablet: self.tablet, file })
+    }
+}
+
+/// Decides the partition and the bucket of each row.
+struct Router {
+    /// Ascending ranges with the partition's place, for range tables.
+    ranges: Vec<(Bound, Bound, usize)>,
+    /// By value, for list tables.
+    lists: HashMap<Vec<Option<String>>, usize>,
+    partition_columns: Vec<usize>,
+    hash_columns: Vec<usize>,
+    hasher: Option<RowConverter>,
+    buckets: usize,
+    random: usize,
+}
+
+impl Router {
+    fn new(table: &Table) -> Result<Self, Error> {
+        let schema: &TableSchema = &table.schema;
+        let position = |name: &String| schema.column(name).map(|(i, _)| i).expect("the schema was validated");
+        let (mut ranges, mut lists) = (Vec::new(), HashMap::new());
+        for (i, partition) in table.partitions.iter().enumerate() {
+            match &partition.bounds {
+                Bounds::Whole => {}
+                Bounds::Range { lower, upper } => ranges.push((*lower, *upper, i)),
+                Bounds::List(rows) => lists.extend(rows.iter().map(|row| (row.clone(), i))),
+            }
+        }
+        ranges.sort_by_key(|(lower, ..)| *lower);
+        let hash_columns: Vec<usize> = schema.distribution.columns.iter().map(position).collect();
+        let fields = hash_columns.iter().map(|i| SortField::new(schema.columns[*i].column_type.arrow())).collect::<Vec<_>>();
+        let hasher = if fields.is_empty() { None } else { Some(RowConverter::new(fields).map_err(arrow_error)?) };
+        Ok(Self {
+            ranges,
+            lists,
+            partition_columns: schema.partition_columns().iter().map(position).collect(),
+            hash_columns,
+            hasher,
+            buckets: table.partitions.first().map_or(1, |p| p.tablets.len()),
+            random: 0,
+        })
+    }
+
+    /// Row numbers by partition and bucket, in order.
+    fn route(&mut self, batch: &RecordBatch, table: &Table) -> Result<Vec<(usize, usize, Vec<u32>)>, Error> {
+        let partitions = self.partitions_of(batch, table)?;
+        let buckets = self.buckets_of(batch, &partitions, table)?;
+        let mut groups: HashMap<(usize, usize), Vec<u32>> = HashMap::new();
+        for (row, place) in partitions.into_iter().zip(buckets).enumerate() {
+            groups.entry(place).or_default().push(row as u32);
+        }
+        let mut groups: Vec<_> = groups.into_iter().map(|((p, b), rows)| (p, b, rows)).collect();
+        groups.sort_by_key(|(p, b, _)| (*p, *b));
+        Ok(groups)
+    }
+
+    fn partitions_of(&self, batch: &RecordBatch, table: &Table) -> Result<Vec<usize>, Error> {
+        let rows = batch.num_rows();
+        match self.partition_columns.as_slice() {
+            [] => Ok(vec![0; rows]),
+            [column] if !self.ranges.is_empty() || self.lists.is_empty() => {
+                let keys = range_keys(batch.column(*column), &table.schema.columns[*column].column_type)?;
+                keys.into_iter()
+                    .enumerate()
+                    .map(|(row, key)| self.range_of(key).ok_or_else(|| homeless(batch, &self.partition_columns, row, table)))
+                    .collect()
+            }
+            columns => {
+                let texts = columns.iter().map(|c| cast(batch.column(*c), &DataType::Utf8).map_err(arrow_error)).collect::<Result<
+                    Vec<_>,
+                    _,
+                >>(
+                )?;
+                (0..rows)
+                    .map(|row| {
+                        let value: Vec<Option<String>> = texts
+                            .iter()
+                            .map(|t| t.as_string::<i32>())
+                            .map(|t| (!t.is_null(row)).then(|| t.value(row).to_owned()))
+                            .collect();
+                        self.lists.get(&value).copied().ok_or_else(|| homeless(batch, columns, row, table))
+                    })
+                    .collect()
+            }
+        }
+    }
+
+    /// NULL belongs where MINVALUE does.
+    fn range_of(&self, key: Option<RangeKey>) -> Option<usize> {
+        let at = key.map_or(Bound::Min, Bound::At);
+        let above = self.ranges.partition_point(|(lower, ..)| *lower <= at);
+        let (_, upper, partition) = self.ranges.get(above.checked_sub(1)?)?;
+        (at < *upper).then_some(*partition)
+    }
+
+    fn buckets_of(&mut self, batch: &RecordBatch, partitions: &[usize], table: &Table) -> Result<Vec<usize>, Error> {
+        let width = |partition: usize| table.partitions[partition].tablets.len().max(1);
+        match &self.hasher {
+            Some(converter) => {
+                let columns: Vec<ArrayRef> = self.hash_columns.iter().map(|c| batch.column(*c).clone()).collect();
+                let rows = converter.convert_columns(&columns).map_err(arrow_error)?;
+                let hashes = rows.iter().map(|row| XxHash64::oneshot(0, row.as_ref()) as usize);
+                Ok(hashes.zip(partitions).map(|(hash, p)| hash % width(*p)).collect())
+            }
+            None => {
+                // RANDOM: whole batches go round, so that small INSERTs make one file.
+                self.random = (self.random + 1) % self.buckets.max(1);
+                Ok(partitions.iter().map(|p| self.random % width(*p)).collect())
+            }
+        }
+    }
+}
+
+fn range_keys(array: &ArrayRef, ty: &ColumnType) -> Result<Vec<Option<RangeKey>>, Error> {
+    let (wide, key): (DataType, fn(i64) -> RangeKey) = match ty {
+        ColumnType::Date => (DataType::Int32, |n| RangeKey::Date(n as i32)),
+        ColumnType::DateTime => (DataType::Timestamp(TimeUnit::Microsecond, None), RangeKey::DateTime),
+        _ => (DataType::Int64, RangeKey::Int),
+    };
+    let typed = cast(array, &wide).and_then(|a| cast(&a, &DataType::Int64)).map_err(arrow_error)?;
+    Ok(typed.as_primitive::<Int64Type>().iter().map(|value| value.map(key)).collect())
+}
+
+fn homeless(batch: &RecordBatch, columns: &[usize], row: usize, table: &Table) -> Error {
+    let values: Vec<String> = columns
+        .iter()
+        .map(|c| {
+            let shown = datafusion::arrow::util::display::array_value_to_string(batch.column(*c), row).unwrap_or_default();
+            format!("{} = {}", batch.schema().field(*c).name(), if shown.is_empty() { "NULL".into() } else { shown })
+        })
+        .collect();
+    Error::new(ErrorKind::NoPartition, format!("no partition of table \"{}\" takes the row with {}", table.name, values.join(", ")))
+        .hint("Add a partition with ALTER TABLE … ADD PARTITION. Nothing was written.")
+}
+
+/// The partitions of a table that have data.
+pub(super) fn filled(table: &Table) -> impl Iterator<Item = &Arc<Partition>> {
+    table.partitions.iter().filter(|p| p.volume().files > 0)
+}

@@ -1,0 +1,164 @@
+//! DataFusion's errors as ours: the SQLSTATE that PostgreSQL would give, without DataFusion's prefixes.
+
+use datafusion::arrow::error::ArrowError;
+use datafusion::common::{DataFusionError, SchemaError};
+
+use super::{Error, ErrorKind};
+
+/// The kind of an Arrow error; its casts and parses say what they are only in words.
+fn arrow_kind(error: &ArrowError) -> ErrorKind {
+    match error {
+        ArrowError::DivideByZero => ErrorKind::DivisionByZero,
+        ArrowError::ArithmeticOverflow(_) => ErrorKind::OutOfRange,
+        ArrowError::CastError(m)
+        | ArrowError::ParseError(m)
+        | ArrowError::InvalidArgumentError(m)
+        | ArrowError::ComputeError(m) => {
+            let m = m.to_ascii_lowercase();
+            if m.contains("overflow") || m.contains("out of range") || m.contains("can't cast value") || m.contains("too large") {
+                ErrorKind::OutOfRange
+            } else if m.contains("date") || m.contains("timestamp") {
+                ErrorKind::InvalidDatetime
+            } else {
+                ErrorKind::InvalidText
+            }
+        }
+        ArrowError::NotYetImplemented(_) => ErrorKind::Unsupported,
+        ArrowError::MemoryError(_) => ErrorKind::OutOfMemory,
+        ArrowError::IoError(..) => ErrorKind::Storage,
+        _ => ErrorKind::Data,
+    }
+}
+
+fn schema_kind(error: &SchemaError) -> ErrorKind {
+    match error {
+        SchemaError::FieldNotFound { .. } => ErrorKind::UndefinedColumn,
+        SchemaError::AmbiguousReference { .. } => ErrorKind::AmbiguousColumn,
+        SchemaError::DuplicateQualifiedField { .. } | SchemaError::DuplicateUnqualifiedField { .. } => ErrorKind::DuplicateColumn,
+    }
+}
+
+fn plan_error(message: &str) -> Error {
+    let quoted = |text: &str| text.split('\'').nth(1).map(str::to_owned);
+    if let Some(name) = message.strip_prefix("table ").and_then(|m| m.split_once(" not found")).and(quoted(message)) {
+        // DataFusion names tables with their catalog; people know them by schema and name.
+        let name = name.split_once('.').map_or(name.as_str(), |(_, rest)| rest).to_owned();
+        return Error::new(ErrorKind::UndefinedTable, format!("relation \"{name}\" does not exist"));
+    }
+    if let Some(name) = message.strip_prefix("Invalid function ").and(quoted(message)) {
+        let hint = message.split_once('\n').map(|(_, hint)| hint.trim().to_owned());
+        let error = Error::new(ErrorKind::UndefinedFunction, format!("function {name} does not exist"));
+        return match hint {
+            Some(hint) if !hint.is_empty() => error.hint(hint),
+            _ => error,
+        };
+    }
+    let lower = message.to_ascii_lowercase();
+    let kind = if lower.contains("no function matches")
+        || lower.contains("cannot coerce")
+        || lower.contains("not supported") && lower.contains("operator")
+    {
+        ErrorKind::UndefinedFunction
+    } else if lower.contains("placeholder") {
+        ErrorKind::IndeterminateType
+    } else if lower.contains("column count") || lower.contains("inconsistent data length") || lower.contains("group by") {
+        ErrorKind::Syntax
+    } else {
+        ErrorKind::DatatypeMismatch
+    };
+    Error::new(kind, lower_first(message))
+}
+
+/// PostgreSQL's messages begin in lower case; a name in quotes or capitals stays.
+fn lower_first(message: &str) -> String {
+    let mut chars = message.chars();
+    match (chars.next(), chars.clone().next()) {
+        (Some(first), Some(second)) if first.is_ascii_uppercase() && second.is_ascii_lowercase() => {
+            first.to_ascii_lowercase().to_string() + chars.as_str()
+        }
+        _ => message.to_owned(),
+    }
+}
+
+/// Turns a DataFusion error into ours. An error of ours that came through DataFusion comes back as it was.
+pub fn from_datafusion(error: DataFusionError) -> Error {
+    if let Some(ours) = ours_within(&error) {
+        return ours;
+    }
+    let root = error.find_root();
+    match root {
+        DataFusionError::SchemaError(e, _) => match &**e {
+            SchemaError::FieldNotFound { field, valid_fields } => {
+                let known: Vec<&str> = valid_fields.iter().map(|f| f.name.as_str()).take(50).collect();
+                let error = Error::new(ErrorKind::UndefinedColumn, format!("column \"{}\" does not exist", field.flat_name()));
+                if known.is_empty() { error } else { error.detail(format!("there are {}", known.join(", "))) }
+            }
+            e => Error::new(schema_kind(e), lower_first(&e.to_string())),
+        },
+        DataFusionError::Plan(message) => plan_error(message),
+        DataFusionError::NotImplemented(message) => Error::new(ErrorKind::Unsupported, lower_first(message)),
+        DataFusionError::SQL(e, _) => Error::new(ErrorKind::Syntax, format!("syntax error: {e}")),
+        DataFusionError::ArrowError(e, _) => {
+            let message = e.to_string();
+            let message = message.split_once(": ").map_or(message.as_str(), |(_, rest)| rest);
+            Error::new(
+                arrow_kind(e),
+                if matches!(**e, ArrowError::DivideByZero) { "division by zero".into() } else { lower_first(message) },
+            )
+        }
+        DataFusionError::ResourcesExhausted(message) => Error::new(ErrorKind::OutOfMemory, lower_first(message))
+            .hint("Raise query_memory_bytes_max, or ask for less at a time."),
+        DataFusionError::ObjectStore(e) => match **e {
+            object_store::Error::NotFound { .. } => Error::new(ErrorKind::MissingFile, e.to_string()),
+            _ => Error::new(ErrorKind::Storage, e.to_string()),
+        },
+        DataFusionError::IoError(e) => Error::new(ErrorKind::Storage, e.to_string()),
+        DataFusionError::ParquetError(e) => Error::new(ErrorKind::Corrupted, format!("a data file cannot be read: {e}")),
+        DataFusionError::Execution(message) => Error::new(ErrorKind::Data, lower_first(message)),
+        DataFusionError::Configuration(message) => Error::new(ErrorKind::InvalidParameter, lower_first(message)),
+        other => Error::internal(other.strip_backtrace()),
+    }
+}
+
+/// An [`Error`] of ours somewhere in the chain of causes.
+fn ours_within(error: &DataFusionError) -> Option<Error> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(e) = cause {
+        if let Some(ours) = e.downcast_ref::<Error>() {
+            return Some(ours.clone());
+        }
+        if let Some(DataFusionError::External(inner)) = e.downcast_ref::<DataFusionError>()
+            && let Some(ours) = inner.downcast_ref::<Error>()
+        {
+            return Some(ours.clone());
+        }
+        cause = e.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_errors_come_back_unchanged() {
+        let ours = Error::new(ErrorKind::NoPartition, "no").hint("do");
+        let wrapped = DataFusionError::Context("c".into(), Box::new(DataFusionError::External(Box::new(ours))));
+        let back = from_datafusion(wrapped);
+        assert_eq!((back.kind, back.message.as_str(), back.hint.as_deref()), (ErrorKind::NoPartition, "no", Some("do")));
+    }
+
+    #[test]
+    fn plan_errors_get_the_sqlstates_that_clients_test() {
+        for (message, kind, said) in [
+            ("table 'embedded.d.t' not found", ErrorKind::UndefinedTable, "relation \"d.t\" does not exist"),
+            ("Invalid function 'nope'.\nDid you mean 'now'?", ErrorKind::UndefinedFunction, "function nope does not exist"),
+        ] {
+            let error = from_datafusion(DataFusionError::Plan(message.into()));
+            assert_eq!((error.kind, error.message.as_str()), (kind, said));
+        }
+        let divided = DataFusionError::ArrowError(Box::new(ArrowError::DivideByZero), None);
+        assert_eq!(from_datafusion(divided).kind.sqlstate(), "22012");
+    }
+}

@@ -1,0 +1,384 @@
+//! What is to be done: jobs as pure state machines. No I/O, no async, no clock, no randomness.
+//!
+//! A [`Job`] is what was asked ([`JobSpec`]) plus a fold over its events. [`Job::commands`] says what may be done next, in
+//! parallel; [`Job::apply`] says what an event led to, and refuses an event that cannot happen in this state. All inputs that a
+//! repeated command must see again (partition versions, task ids, timestamps) are fixed by an event, so doing a command twice
+//! does the same thing. Clean-up is part of the machine: a cancelled job is over when it has released what it held.
+
+mod backup;
+mod data;
+mod restore;
+mod row;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::backup::{BackupCommand, BackupEvent, BackupState};
+pub use self::data::*;
+pub use self::restore::{RestoreCommand, RestoreEvent, RestoreState};
+pub use self::row::{JobRow, JobStatus, TaskRow};
+use crate::names::{ClusterName, DatabaseName, JobId, RepositoryName, SnapshotLabel, TaskId, Timestamp};
+
+/// What was asked, by whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// Unique over all gateways: names the job's local directories and its reservations.
+    pub uid: String,
+    /// The cluster that does the work.
+    pub cluster: ClusterName,
+    /// Backed up from, or restored into.
+    pub database: DatabaseName,
+    /// The snapshot.
+    pub label: SnapshotLabel,
+    /// Its repository.
+    pub repository: RepositoryName,
+    /// From creation to the end, seconds.
+    pub timeout_seconds: u64,
+    /// The details of the kind.
+    pub request: Request,
+    /// The user.
+    pub requested_by: String,
+    /// Where the user came from.
+    pub client_addr: Option<String>,
+    /// What the client calls itself.
+    pub application_name: Option<String>,
+    /// The statement, without secrets.
+    pub statement: String,
+}
+
+/// What kind of job, with its objects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// BACKUP SNAPSHOT
+    Backup(BackupRequest),
+    /// RESTORE SNAPSHOT
+    Restore(RestoreRequest),
+}
+
+/// The two kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobKind {
+    /// BACKUP SNAPSHOT
+    Backup,
+    /// RESTORE SNAPSHOT
+    Restore,
+}
+
+impl fmt::Display for JobKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Backup => "backup",
+            Self::Restore => "restore",
+        })
+    }
+}
+
+impl JobSpec {
+    /// Its kind.
+    pub fn kind(&self) -> JobKind {
+        match self.request {
+            Request::Backup(_) => JobKind::Backup,
+            Request::Restore(_) => JobKind::Restore,
+        }
+    }
+}
+
+/// The phase, of either kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum JobState {
+    /// Of a backup.
+    Backup(BackupState),
+    /// Of a restore.
+    Restore(RestoreState),
+}
+
+/// Something that happened, of either kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobEvent {
+    /// To a backup.
+    Backup(BackupEvent),
+    /// To a restore.
+    Restore(RestoreEvent),
+}
+
+/// Something to do, of either kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum JobCommand {
+    /// For a backup.
+    Backup(BackupCommand),
+    /// For a restore.
+    Restore(RestoreCommand),
+}
+
+/// An event that cannot happen in this state: a bug, or a damaged journal.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{event} cannot happen in state {state}")]
+pub struct IllegalEvent {
+    /// The state's name.
+    pub state: &'static str,
+    /// The event's name.
+    pub event: &'static str,
+}
+
+/// How many events a job has seen: what the next append expects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Version(pub u64);
+
+/// A job: what was asked, and the fold of its events.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// Its id.
+    pub id: JobId,
+    /// What was asked.
+    pub spec: JobSpec,
+    /// When it was admitted; also the backup's timestamp.
+    pub created_at: Timestamp,
+    /// How many events are in it.
+    pub version: Version,
+    /// Its phase.
+    pub state: JobState,
+    /// What is known about its course.
+    pub record: Record,
+}
+
+/// The course of a job, for people: times and counters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// The first event.
+    pub started_at: Option<Timestamp>,
+    /// A restore's plan was made.
+    pub meta_prepared_at: Option<Timestamp>,
+    /// The end of SNAPSHOTING.
+    pub snapshot_finished_at: Option<Timestamp>,
+    /// The end of UPLOADING or DOWNLOADING.
+    pub transfer_finished_at: Option<Timestamp>,
+    /// FINISHED or CANCELLED.
+    pub finished_at: Option<Timestamp>,
+    /// Why it was cancelled.
+    pub failure: Option<Failure>,
+    /// Every task so far.
+    pub tasks: BTreeMap<TaskId, TaskRecord>,
+}
+
+/// One task's course.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskRecord {
+    /// Which kind.
+    pub kind: TaskKind,
+    /// What it works on.
+    pub assignment: Assignment,
+    /// What there is to do.
+    pub planned: Volume,
+    /// What it did, once it is done.
+    pub done: Option<Transfer>,
+}
+
+/// The kinds of task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskKind {
+    /// Pin a tablet's files.
+    Snapshot,
+    /// Bring a tablet's files to the repository.
+    Upload,
+    /// Make room for a tablet.
+    Prepare,
+    /// Bring a tablet's files from the repository.
+    Download,
+}
+
+impl TaskKind {
+    /// Its name in `system.job_tasks`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Snapshot => "snapshot",
+            Self::Upload => "upload",
+            Self::Prepare => "prepare",
+            Self::Download => "download",
+        }
+    }
+}
+
+impl Job {
+    /// A job as it is admitted.
+    pub fn new(id: JobId, spec: JobSpec, created_at: Timestamp) -> Self {
+        let state = match spec.request {
+            Request::Backup(_) => JobState::Backup(BackupState::Pending),
+            Request::Restore(_) => JobState::Restore(RestoreState::Pending),
+        };
+        Self { id, spec, created_at, version: Version(0), state, record: Record::default() }
+    }
+
+    /// What may be done now, in parallel. Nothing: the job is over.
+    pub fn commands(&self) -> Vec<JobCommand> {
+        match &self.state {
+            JobState::Backup(state) => state.commands().into_iter().map(JobCommand::Backup).collect(),
+            JobState::Restore(state) => state.commands().into_iter().map(JobCommand::Restore).collect(),
+        }
+    }
+
+    /// The job after an event; the only way a job changes.
+    pub fn apply(&self, event: &JobEvent, at: Timestamp) -> Result<Self, IllegalEvent> {
+        let mut next = self.clone();
+        next.version = Version(self.version.0 + 1);
+        next.record.started_at.get_or_insert(at);
+        match (self.state.clone(), event) {
+            (JobState::Backup(state), JobEvent::Backup(event)) => {
+                let was = state.name();
+                let state = state.apply(event.clone(), at)?;
+                next.record.note_backup(event, was, &state, at);
+                next.state = JobState::Backup(state);
+            }
+            (JobState::Restore(state), JobEvent::Restore(event)) => {
+                let was = state.name();
+                let state = state.apply(event.clone())?;
+                next.record.note_restore(event, was, &state, at);
+                next.state = JobState::Restore(state);
+            }
+            (_, event) => return Err(IllegalEvent { state: self.state_name(), event: event.name() }),
+        }
+        Ok(next)
+    }
+
+    /// StarRocks' name of the phase.
+    pub fn state_name(&self) -> &'static str {
+        match &self.state {
+            JobState::Backup(state) => state.name(),
+            JobState::Restore(state) => state.name(),
+        }
+    }
+
+    /// Whether FINISHED or CANCELLED is reached; clean-up may still be to do.
+    pub fn is_settled(&self) -> bool {
+        self.record.finished_at.is_some()
+    }
+
+    /// Whether a cancel can still be carried out: not once the commit may have happened.
+    pub fn can_cancel(&self) -> bool {
+        match &self.state {
+            JobState::Backup(state) => state.can_cancel(),
+            JobState::Restore(state) => state.can_cancel(),
+        }
+    }
+
+    /// The event that cancels this kind of job.
+    pub fn cancelled(&self, failure: Failure) -> JobEvent {
+        match self.state {
+            JobState::Backup(_) => JobEvent::Backup(BackupEvent::Cancelled { failure }),
+            JobState::Restore(_) => JobEvent::Restore(RestoreEvent::Cancelled { failure }),
+        }
+    }
+
+    /// The rows of the tasks that this event, the last one, added or changed.
+    pub fn touched_tasks(&self, event: &JobEvent) -> Vec<TaskRow> {
+        match event {
+            JobEvent::Backup(BackupEvent::Snapshoted { task, .. } | BackupEvent::Uploaded { task, .. })
+            | JobEvent::Restore(RestoreEvent::Prepared { task } | RestoreEvent::Downloaded { task, .. }) => {
+                TaskRow::one(self, *task).into_iter().collect()
+            }
+            JobEvent::Backup(BackupEvent::Planned { .. } | BackupEvent::UploadPlanned { .. })
+            | JobEvent::Restore(RestoreEvent::Planned { .. } | RestoreEvent::DownloadPlanned { .. }) => TaskRow::of(self),
+            _ => Vec::new(),
+        }
+    }
+
+    /// When its time is over.
+    pub fn deadline(&self) -> Timestamp {
+        self.created_at.plus_seconds(self.spec.timeout_seconds)
+    }
+}
+
+impl JobEvent {
+    /// Its name, for `system.job_events`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Backup(event) => event.name(),
+            Self::Restore(event) => event.name(),
+        }
+    }
+}
+
+impl JobCommand {
+    /// The task it works on, if it is one of many.
+    pub fn task(self) -> Option<TaskId> {
+        match self {
+            Self::Backup(BackupCommand::Snapshot(task) | BackupCommand::Upload(task))
+            | Self::Restore(RestoreCommand::Prepare(task) | RestoreCommand::Download(task)) => Some(task),
+            _ => None,
+        }
+    }
+}
+
+impl Record {
+    fn plan_task(&mut self, task: TaskId, kind: TaskKind, assignment: Assignment, planned: Volume) {
+        self.tasks.insert(task, TaskRecord { kind, assignment, planned, done: None });
+    }
+
+    fn finish_task(&mut self, task: TaskId, done: Transfer) {
+        if let Some(record) = self.tasks.get_mut(&task) {
+            record.done = Some(done);
+        }
+    }
+
+    fn note_backup(&mut self, event: &BackupEvent, was: &str, now: &BackupState, at: Timestamp) {
+        match event {
+            BackupEvent::Planned { plan } => {
+                for (task, tablet) in plan.snapshot_tasks() {
+                    self.plan_task(task, TaskKind::Snapshot, tablet.assignment(), Volume::default());
+                }
+            }
+            BackupEvent::Snapshoted { task, .. } => self.finish_task(*task, Transfer::default()),
+            BackupEvent::UploadPlanned { tasks } => {
+                for task in tasks.iter() {
+                    self.plan_task(task.task_id, TaskKind::Upload, task.assignment, task.planned);
+                }
+            }
+            BackupEvent::Uploaded { task, transfer } => self.finish_task(*task, *transfer),
+            BackupEvent::Cancelled { failure } => self.failure = Some(failure.clone()),
+            BackupEvent::MetaSaved { .. } | BackupEvent::Published | BackupEvent::Released => {}
+        }
+        if was == "SNAPSHOTING" && now.name() == "UPLOAD_SNAPSHOT" {
+            self.snapshot_finished_at = Some(at);
+        }
+        if now.name() == "SAVE_META" && was != "SAVE_META" {
+            self.transfer_finished_at = Some(at);
+        }
+        if now.is_settled() {
+            self.finished_at.get_or_insert(at);
+        }
+    }
+
+    fn note_restore(&mut self, event: &RestoreEvent, was: &str, now: &RestoreState, at: Timestamp) {
+        match event {
+            RestoreEvent::Planned { plan } => {
+                self.meta_prepared_at = Some(at);
+                for (task, tablet) in plan.prepare_tasks() {
+                    self.plan_task(task, TaskKind::Prepare, tablet.assignment(), Volume::default());
+                }
+            }
+            RestoreEvent::Prepared { task } => self.finish_task(*task, Transfer::default()),
+            RestoreEvent::DownloadPlanned { tasks } => {
+                for task in tasks.iter() {
+                    self.plan_task(task.task_id, TaskKind::Download, task.assignment, task.planned);
+                }
+            }
+            RestoreEvent::Downloaded { task, transfer } => self.finish_task(*task, *transfer),
+            RestoreEvent::Cancelled { failure } => self.failure = Some(failure.clone()),
+            RestoreEvent::Verified | RestoreEvent::Swapped | RestoreEvent::Released => {}
+        }
+        if was == "SNAPSHOTING" && now.name() == "DOWNLOAD" {
+            self.snapshot_finished_at = Some(at);
+        }
+        if now.name() == "COMMIT" && was != "COMMIT" {
+            self.transfer_finished_at = Some(at);
+        }
+        if now.is_settled() {
+            self.finished_at.get_or_insert(at);
+        }
+    }
+}

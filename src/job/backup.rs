@@ -1,0 +1,231 @@
+//! The backup machine: PENDING → SNAPSHOTING → UPLOAD_SNAPSHOT → UPLOADING → SAVE_META → UPLOAD_INFO → FINISHED | CANCELLED.
+//!
+//! The manifest put is the commit, so UPLOAD_INFO is the point of no return: from there nothing is cancelled, only retried.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::IllegalEvent;
+use super::data::*;
+use crate::names::{BackendId, TaskId, Timestamp};
+
+/// The phases, each with what it needs and nothing else. The names are StarRocks' own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum BackupState {
+    /// Nothing is decided yet.
+    Pending,
+    /// Files are being pinned.
+    Snapshoting {
+        /// What goes into the backup.
+        plan: Arc<BackupPlan>,
+        /// Tasks not done yet.
+        left: BTreeSet<TaskId>,
+    },
+    /// All files are pinned.
+    UploadSnapshot {
+        /// What goes into the backup.
+        plan: Arc<BackupPlan>,
+    },
+    /// Files are on their way.
+    Uploading {
+        /// What goes into the backup.
+        plan: Arc<BackupPlan>,
+        /// All tasks.
+        tasks: Arc<Vec<TransferTask>>,
+        /// Tasks not done yet.
+        left: BTreeSet<TaskId>,
+    },
+    /// All files are in the repository.
+    SaveMeta {
+        /// What goes into the backup.
+        plan: Arc<BackupPlan>,
+    },
+    /// The manifest's content is decided; it may or may not be in the repository.
+    UploadInfo {
+        /// What goes into the backup.
+        plan: Arc<BackupPlan>,
+        /// The manifest.
+        manifest: ManifestDigest,
+        /// The time in the manifest.
+        saved_at: Timestamp,
+    },
+    /// The backup exists.
+    Finished {
+        /// Whether pins are gone.
+        released: bool,
+    },
+    /// The backup does not and will not exist.
+    Cancelled {
+        /// Why.
+        failure: Failure,
+        /// Whether pins are gone.
+        released: bool,
+    },
+}
+
+/// What may be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BackupCommand {
+    /// Fix what goes into the backup, and pin it.
+    Plan,
+    /// Link one tablet's files.
+    Snapshot(TaskId),
+    /// Divide the work.
+    PlanUpload,
+    /// Bring one tablet's files to the repository.
+    Upload(TaskId),
+    /// Fix the manifest's content.
+    SaveMeta,
+    /// Put the manifest.
+    Publish,
+    /// Let go of pins and links.
+    Release,
+}
+
+/// What can happen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackupEvent {
+    /// The content is fixed.
+    Planned {
+        /// It.
+        plan: Arc<BackupPlan>,
+    },
+    /// One tablet's files are linked.
+    Snapshoted {
+        /// The task.
+        task: TaskId,
+        /// The backend whose replica was taken.
+        backend_id: BackendId,
+    },
+    /// The work is divided.
+    UploadPlanned {
+        /// All tasks.
+        tasks: Arc<Vec<TransferTask>>,
+    },
+    /// One tablet's files are in the repository.
+    Uploaded {
+        /// The task.
+        task: TaskId,
+        /// What it moved.
+        transfer: Transfer,
+    },
+    /// The manifest's content is fixed.
+    MetaSaved {
+        /// The manifest.
+        manifest: ManifestDigest,
+        /// The time in the manifest.
+        saved_at: Timestamp,
+    },
+    /// The manifest is in the repository.
+    Published,
+    /// The job is not carried on.
+    Cancelled {
+        /// Why.
+        failure: Failure,
+    },
+    /// Pins and links are gone.
+    Released,
+}
+
+impl BackupEvent {
+    /// Its name, for `system.job_events`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Planned { .. } => "planned",
+            Self::Snapshoted { .. } => "snapshoted",
+            Self::UploadPlanned { .. } => "upload_planned",
+            Self::Uploaded { .. } => "uploaded",
+            Self::MetaSaved { .. } => "meta_saved",
+            Self::Published => "published",
+            Self::Cancelled { .. } => "cancelled",
+            Self::Released => "released",
+        }
+    }
+}
+
+impl BackupState {
+    /// StarRocks' name of the phase.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Snapshoting { .. } => "SNAPSHOTING",
+            Self::UploadSnapshot { .. } => "UPLOAD_SNAPSHOT",
+            Self::Uploading { .. } => "UPLOADING",
+            Self::SaveMeta { .. } => "SAVE_META",
+            Self::UploadInfo { .. } => "UPLOAD_INFO",
+            Self::Finished { .. } => "FINISHED",
+            Self::Cancelled { .. } => "CANCELLED",
+        }
+    }
+
+    /// What may run now, in parallel.
+    pub fn commands(&self) -> Vec<BackupCommand> {
+        match self {
+            Self::Pending => vec![BackupCommand::Plan],
+            Self::Snapshoting { left, .. } => left.iter().map(|t| BackupCommand::Snapshot(*t)).collect(),
+            Self::UploadSnapshot { .. } => vec![BackupCommand::PlanUpload],
+            Self::Uploading { left, .. } => left.iter().map(|t| BackupCommand::Upload(*t)).collect(),
+            Self::SaveMeta { .. } => vec![BackupCommand::SaveMeta],
+            Self::UploadInfo { .. } => vec![BackupCommand::Publish],
+            Self::Finished { released: false } | Self::Cancelled { released: false, .. } => vec![BackupCommand::Release],
+            Self::Finished { released: true } | Self::Cancelled { released: true, .. } => Vec::new(),
+        }
+    }
+
+    /// Whether FINISHED or CANCELLED is reached.
+    pub fn is_settled(&self) -> bool {
+        matches!(self, Self::Finished { .. } | Self::Cancelled { .. })
+    }
+
+    /// Whether the commit cannot have happened yet.
+    pub fn can_cancel(&self) -> bool {
+        !self.is_settled() && !matches!(self, Self::UploadInfo { .. })
+    }
+
+    /// One match: the only way a state changes.
+    pub fn apply(self, event: BackupEvent, _at: Timestamp) -> Result<Self, IllegalEvent> {
+        use BackupEvent as E;
+        let illegal = IllegalEvent { state: self.name(), event: event.name() };
+        Ok(match (self, event) {
+            (Self::Pending, E::Planned { plan }) => {
+                let left: BTreeSet<_> = plan.snapshot_tasks().map(|(task, _)| task).collect();
+                Self::Snapshoting { plan, left }.past_snapshots()
+            }
+            (Self::Snapshoting { plan, mut left }, E::Snapshoted { task, .. }) if left.contains(&task) => {
+                left.remove(&task);
+                Self::Snapshoting { plan, left }.past_snapshots()
+            }
+            (Self::UploadSnapshot { plan }, E::UploadPlanned { tasks }) => {
+                let left: BTreeSet<_> = tasks.iter().map(|t| t.task_id).collect();
+                Self::Uploading { plan, tasks, left }.past_uploads()
+            }
+            (Self::Uploading { plan, tasks, mut left }, E::Uploaded { task, .. }) if left.contains(&task) => {
+                left.remove(&task);
+                Self::Uploading { plan, tasks, left }.past_uploads()
+            }
+            (Self::SaveMeta { plan }, E::MetaSaved { manifest, saved_at }) => Self::UploadInfo { plan, manifest, saved_at },
+            (Self::UploadInfo { .. }, E::Published) => Self::Finished { released: false },
+            (Self::Finished { released: false }, E::Released) => Self::Finished { released: true },
+            (Self::Cancelled { failure, released: false }, E::Released) => Self::Cancelled { failure, released: true },
+            (state, E::Cancelled { failure }) if state.can_cancel() => Self::Cancelled { failure, released: false },
+            _ => return Err(illegal),
+        })
+    }
+
+    fn past_snapshots(self) -> Self {
+        match self {
+            Self::Snapshoting { plan, left } if left.is_empty() => Self::UploadSnapshot { plan },
+            state => state,
+        }
+    }
+
+    fn past_uploads(self) -> Self {
+        match self {
+            Self::Uploading { plan, left, .. } if left.is_empty() => Self::SaveMeta { plan },
+            state => state,
+        }
+    }
+}

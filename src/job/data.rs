@@ -1,0 +1,334 @@
+//! The values that events and manifests carry: plans, tablets, files, failures.
+//!
+//! They are serialized into the journal and into manifests, so fields are added, never changed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind};
+use crate::names::*;
+use crate::schema::{Bounds, TableSchema};
+
+/// One immutable data file, named by its content.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DataFile {
+    /// SHA-256 of its bytes, lower-case hex.
+    pub sha256: String,
+    /// Its length.
+    pub bytes: u64,
+    /// How many rows it holds.
+    pub rows: u64,
+}
+
+/// Amounts of data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// How many files.
+    pub files: u64,
+    /// Their bytes together.
+    pub bytes: u64,
+}
+
+impl Volume {
+    /// The volume of these files.
+    pub fn of<'a>(files: impl IntoIterator<Item = &'a DataFile>) -> Self {
+        files.into_iter().fold(Self::default(), |v, f| Self { files: v.files + 1, bytes: v.bytes + f.bytes })
+    }
+}
+
+/// What a finished transfer moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transfer {
+    /// Everything the task was about.
+    pub total: Volume,
+    /// The part that was not at its destination already.
+    pub new: Volume,
+}
+
+/// What a task works on and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The tablet.
+    pub tablet_id: TabletId,
+    /// The backend.
+    pub backend_id: BackendId,
+}
+
+/// Which objects a backup takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupRequest {
+    /// Tables with their partitions; no partitions means all of them.
+    pub objects: Vec<BackupObject>,
+}
+
+/// A table in a backup request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupObject {
+    /// The table.
+    pub table: TableName,
+    /// Only these partitions; empty means all.
+    pub partitions: Vec<PartitionName>,
+}
+
+/// Which objects a restore takes, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreRequest {
+    /// The backup's timestamp.
+    pub timestamp: BackupTimestamp,
+    /// The tables; empty means everything in the snapshot.
+    pub objects: Vec<RestoreObject>,
+    /// Replicas of each tablet of a new table.
+    pub replication_num: u16,
+    /// Whether the statement said so; if not, a table that exists keeps its own number.
+    pub replication_given: bool,
+    /// Kept and shown, without effect.
+    pub allow_load: bool,
+}
+
+/// A table in a restore request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreObject {
+    /// Its name in the snapshot.
+    pub table: TableName,
+    /// Only these partitions; empty means all.
+    pub partitions: Vec<PartitionName>,
+    /// Its name here.
+    pub alias: Option<TableName>,
+}
+
+impl RestoreObject {
+    /// The name it will have.
+    pub fn target(&self) -> &TableName {
+        self.alias.as_ref().unwrap_or(&self.table)
+    }
+}
+
+/// What a backup will contain: fixed when PENDING ends, at one instant of the catalog.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupPlan {
+    /// The tables.
+    pub tables: Vec<PlannedTable>,
+}
+
+/// A table of a backup plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedTable {
+    /// Its name.
+    pub name: TableName,
+    /// Its id.
+    pub table_id: TableId,
+    /// Its definition.
+    pub schema: TableSchema,
+    /// Replicas per tablet.
+    pub replication_num: u16,
+    /// The chosen partitions.
+    pub partitions: Vec<PlannedPartition>,
+}
+
+/// A partition of a backup plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedPartition {
+    /// Its name.
+    pub name: PartitionName,
+    /// Its id.
+    pub partition_id: PartitionId,
+    /// The rows it takes.
+    pub bounds: Bounds,
+    /// The version that is backed up.
+    pub version: i64,
+    /// Its tablets, by bucket.
+    pub tablets: Vec<PlannedTablet>,
+}
+
+/// A tablet of a backup plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedTablet {
+    /// Its id.
+    pub tablet_id: TabletId,
+    /// The replica that is read first.
+    pub backend_id: BackendId,
+    /// Its files at the planned version, in the order they were written.
+    pub files: Vec<DataFile>,
+}
+
+impl PlannedTablet {
+    /// The tablet on its backend.
+    pub fn assignment(&self) -> Assignment {
+        Assignment { tablet_id: self.tablet_id, backend_id: self.backend_id }
+    }
+}
+
+impl BackupPlan {
+    /// Every tablet, in order.
+    pub fn tablets(&self) -> impl Iterator<Item = &PlannedTablet> {
+        self.tables.iter().flat_map(|t| &t.partitions).flat_map(|p| &p.tablets)
+    }
+
+    /// One snapshot task a tablet; its signature is the tablet's id, as in StarRocks.
+    pub fn snapshot_tasks(&self) -> impl Iterator<Item = (TaskId, &PlannedTablet)> {
+        self.tablets().map(|t| (TaskId(t.tablet_id.0), t))
+    }
+}
+
+/// One transfer of one tablet, to or from the repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferTask {
+    /// Its id, apart from the tablets' ids.
+    pub task_id: TaskId,
+    /// What it works on.
+    pub assignment: Assignment,
+    /// What there is to do.
+    pub planned: Volume,
+}
+
+/// The manifest that a backup publishes, by content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestDigest {
+    /// SHA-256 of its bytes, lower-case hex.
+    pub sha256: String,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// What a restore will make: fixed when PENDING ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestorePlan {
+    /// The manifest it was made from.
+    pub manifest: ManifestDigest,
+    /// The tables.
+    pub tables: Vec<TargetTable>,
+}
+
+/// A table of a restore plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetTable {
+    /// Its name in the snapshot.
+    pub source: TableName,
+    /// Its name here.
+    pub name: TableName,
+    /// Its id: a new one, or that of the table it goes into.
+    pub table_id: TableId,
+    /// Whether the table exists already.
+    pub exists: bool,
+    /// Its definition.
+    pub schema: TableSchema,
+    /// Replicas per tablet.
+    pub replication_num: u16,
+    /// The partitions.
+    pub partitions: Vec<TargetPartition>,
+}
+
+/// A partition of a restore plan: made beside the one it replaces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetPartition {
+    /// Its name.
+    pub name: PartitionName,
+    /// Its new id.
+    pub partition_id: PartitionId,
+    /// The partition it takes the place of.
+    pub replaces: Option<PartitionId>,
+    /// The rows it takes.
+    pub bounds: Bounds,
+    /// The version in the backup, and the visible version here.
+    pub version: i64,
+    /// Its tablets, by bucket.
+    pub tablets: Vec<TargetTablet>,
+}
+
+/// A tablet of a restore plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetTablet {
+    /// Its new id.
+    pub tablet_id: TabletId,
+    /// Where its replicas go.
+    pub backends: Vec<BackendId>,
+    /// Its files.
+    pub files: Vec<DataFile>,
+}
+
+impl TargetTablet {
+    /// The tablet on its first backend.
+    pub fn assignment(&self) -> Assignment {
+        Assignment { tablet_id: self.tablet_id, backend_id: self.backends.first().copied().unwrap_or(BackendId(0)) }
+    }
+}
+
+impl RestorePlan {
+    /// Every tablet, in order.
+    pub fn tablets(&self) -> impl Iterator<Item = &TargetTablet> {
+        self.tables.iter().flat_map(|t| &t.partitions).flat_map(|p| &p.tablets)
+    }
+
+    /// One task a tablet that makes room for it.
+    pub fn prepare_tasks(&self) -> impl Iterator<Item = (TaskId, &TargetTablet)> {
+        self.tablets().map(|t| (TaskId(t.tablet_id.0), t))
+    }
+}
+
+/// StarRocks' codes in the Status column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StatusCode {
+    /// COMMON_ERROR
+    CommonError,
+    /// TIMEOUT
+    Timeout,
+    /// NOT_FOUND
+    NotFound,
+    /// BAD_FILE
+    BadFile,
+}
+
+impl StatusCode {
+    /// Its name in the Status column.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CommonError => "COMMON_ERROR",
+            Self::Timeout => "TIMEOUT",
+            Self::NotFound => "NOT_FOUND",
+            Self::BadFile => "BAD_FILE",
+        }
+    }
+}
+
+/// Why a job was cancelled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// StarRocks' code.
+    pub code: StatusCode,
+    /// What kind of error, for `error_code`.
+    pub kind: ErrorKind,
+    /// In words.
+    pub message: String,
+}
+
+impl Failure {
+    /// The user said CANCEL.
+    pub fn user_cancelled(during: Option<&str>) -> Self {
+        let message = match during {
+            Some(state) => format!("user cancelled, current state: {state}"),
+            None => "user cancelled".into(),
+        };
+        Self { code: StatusCode::CommonError, kind: ErrorKind::Cancelled, message }
+    }
+
+    /// The job's time was over; carries the last error seen, if any.
+    pub fn timeout(last_error: Option<&str>) -> Self {
+        Self { code: StatusCode::Timeout, kind: ErrorKind::Cancelled, message: last_error.unwrap_or_default().to_owned() }
+    }
+
+    /// An error that no repetition would mend.
+    pub fn of(error: &Error) -> Self {
+        let code = match error.kind {
+            ErrorKind::Corrupted => StatusCode::BadFile,
+            ErrorKind::MissingFile | ErrorKind::UndefinedTable | ErrorKind::UndefinedSchema | ErrorKind::UndefinedObject => {
+                StatusCode::NotFound
+            }
+            _ => StatusCode::CommonError,
+        };
+        Self { code, kind: error.kind, message: error.to_string() }
+    }
+
+    /// `[CODE, msg: text]`, as SHOW prints it.
+    pub fn status(&self) -> String {
+        format!("[{}, msg: {}]", self.code.name(), self.message)
+    }
+}

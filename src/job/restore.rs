@@ -1,0 +1,221 @@
+//! The restore machine: PENDING → SNAPSHOTING → DOWNLOAD → DOWNLOADING → COMMIT → COMMITTING → FINISHED | CANCELLED.
+//!
+//! Everything before COMMITTING is made beside the old data. The swap is one catalog transaction, so COMMITTING is the point
+//! of no return: from there nothing is cancelled, only retried.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::IllegalEvent;
+use super::data::*;
+use crate::names::TaskId;
+
+/// The phases, each with what it needs and nothing else. The names are StarRocks' own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum RestoreState {
+    /// Nothing is decided yet.
+    Pending,
+    /// Room is being made for tablets.
+    Snapshoting {
+        /// What will be made.
+        plan: Arc<RestorePlan>,
+        /// Tasks not done yet.
+        left: BTreeSet<TaskId>,
+    },
+    /// There is room for all tablets.
+    Download {
+        /// What will be made.
+        plan: Arc<RestorePlan>,
+    },
+    /// Files are on their way.
+    Downloading {
+        /// What will be made.
+        plan: Arc<RestorePlan>,
+        /// All tasks.
+        tasks: Arc<Vec<TransferTask>>,
+        /// Tasks not done yet.
+        left: BTreeSet<TaskId>,
+    },
+    /// All files are here; they are checked once more before the swap.
+    Commit {
+        /// What will be made.
+        plan: Arc<RestorePlan>,
+    },
+    /// The swap may or may not have happened.
+    Committing {
+        /// What will be made.
+        plan: Arc<RestorePlan>,
+    },
+    /// The data is restored.
+    Finished {
+        /// Whether reservations are gone.
+        released: bool,
+    },
+    /// The data is not and will not be restored.
+    Cancelled {
+        /// Why.
+        failure: Failure,
+        /// Whether half-made tablets and reservations are gone.
+        released: bool,
+    },
+}
+
+/// What may be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RestoreCommand {
+    /// Read the manifest, check, reserve, and fix what will be made.
+    Plan,
+    /// Make room for one tablet.
+    Prepare(TaskId),
+    /// Divide the work.
+    PlanDownload,
+    /// Bring one tablet's files here.
+    Download(TaskId),
+    /// Check that every file is in its place.
+    Verify,
+    /// Make the restored data visible.
+    Swap,
+    /// Let go of reservations and of what was made in vain.
+    Release,
+}
+
+/// What can happen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestoreEvent {
+    /// What will be made is fixed.
+    Planned {
+        /// It.
+        plan: Arc<RestorePlan>,
+    },
+    /// There is room for one tablet.
+    Prepared {
+        /// The task.
+        task: TaskId,
+    },
+    /// The work is divided.
+    DownloadPlanned {
+        /// All tasks.
+        tasks: Arc<Vec<TransferTask>>,
+    },
+    /// One tablet's files are here.
+    Downloaded {
+        /// The task.
+        task: TaskId,
+        /// What it moved.
+        transfer: Transfer,
+    },
+    /// Every file is in its place.
+    Verified,
+    /// The restored data is visible.
+    Swapped,
+    /// The job is not carried on.
+    Cancelled {
+        /// Why.
+        failure: Failure,
+    },
+    /// Reservations and remains are gone.
+    Released,
+}
+
+impl RestoreEvent {
+    /// Its name, for `system.job_events`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Planned { .. } => "planned",
+            Self::Prepared { .. } => "prepared",
+            Self::DownloadPlanned { .. } => "download_planned",
+            Self::Downloaded { .. } => "downloaded",
+            Self::Verified => "verified",
+            Self::Swapped => "swapped",
+            Self::Cancelled { .. } => "cancelled",
+            Self::Released => "released",
+        }
+    }
+}
+
+impl RestoreState {
+    /// StarRocks' name of the phase.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Snapshoting { .. } => "SNAPSHOTING",
+            Self::Download { .. } => "DOWNLOAD",
+            Self::Downloading { .. } => "DOWNLOADING",
+            Self::Commit { .. } => "COMMIT",
+            Self::Committing { .. } => "COMMITTING",
+            Self::Finished { .. } => "FINISHED",
+            Self::Cancelled { .. } => "CANCELLED",
+        }
+    }
+
+    /// What may run now, in parallel.
+    pub fn commands(&self) -> Vec<RestoreCommand> {
+        match self {
+            Self::Pending => vec![RestoreCommand::Plan],
+            Self::Snapshoting { left, .. } => left.iter().map(|t| RestoreCommand::Prepare(*t)).collect(),
+            Self::Download { .. } => vec![RestoreCommand::PlanDownload],
+            Self::Downloading { left, .. } => left.iter().map(|t| RestoreCommand::Download(*t)).collect(),
+            Self::Commit { .. } => vec![RestoreCommand::Verify],
+            Self::Committing { .. } => vec![RestoreCommand::Swap],
+            Self::Finished { released: false } | Self::Cancelled { released: false, .. } => vec![RestoreCommand::Release],
+            Self::Finished { released: true } | Self::Cancelled { released: true, .. } => Vec::new(),
+        }
+    }
+
+    /// Whether FINISHED or CANCELLED is reached.
+    pub fn is_settled(&self) -> bool {
+        matches!(self, Self::Finished { .. } | Self::Cancelled { .. })
+    }
+
+    /// Whether the swap cannot have happened yet.
+    pub fn can_cancel(&self) -> bool {
+        !self.is_settled() && !matches!(self, Self::Committing { .. })
+    }
+
+    /// One match: the only way a state changes.
+    pub fn apply(self, event: RestoreEvent) -> Result<Self, IllegalEvent> {
+        use RestoreEvent as E;
+        let illegal = IllegalEvent { state: self.name(), event: event.name() };
+        Ok(match (self, event) {
+            (Self::Pending, E::Planned { plan }) => {
+                let left: BTreeSet<_> = plan.prepare_tasks().map(|(task, _)| task).collect();
+                Self::Snapshoting { plan, left }.past_preparation()
+            }
+            (Self::Snapshoting { plan, mut left }, E::Prepared { task }) if left.contains(&task) => {
+                left.remove(&task);
+                Self::Snapshoting { plan, left }.past_preparation()
+            }
+            (Self::Download { plan }, E::DownloadPlanned { tasks }) => {
+                let left: BTreeSet<_> = tasks.iter().map(|t| t.task_id).collect();
+                Self::Downloading { plan, tasks, left }.past_downloads()
+            }
+            (Self::Downloading { plan, tasks, mut left }, E::Downloaded { task, .. }) if left.contains(&task) => {
+                left.remove(&task);
+                Self::Downloading { plan, tasks, left }.past_downloads()
+            }
+            (Self::Commit { plan }, E::Verified) => Self::Committing { plan },
+            (Self::Committing { .. }, E::Swapped) => Self::Finished { released: false },
+            (Self::Finished { released: false }, E::Released) => Self::Finished { released: true },
+            (Self::Cancelled { failure, released: false }, E::Released) => Self::Cancelled { failure, released: true },
+            (state, E::Cancelled { failure }) if state.can_cancel() => Self::Cancelled { failure, released: false },
+            _ => return Err(illegal),
+        })
+    }
+
+    fn past_preparation(self) -> Self {
+        match self {
+            Self::Snapshoting { plan, left } if left.is_empty() => Self::Download { plan },
+            state => state,
+        }
+    }
+
+    fn past_downloads(self) -> Self {
+        match self {
+            Self::Downloading { plan, left, .. } if left.is_empty() => Self::Commit { plan },
+            state => state,
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! A job as a row of `system.jobs`: everything that is known about it, flat.
+
+use serde::{Deserialize, Serialize};
+
+use super::data::{BackupObject, RestoreObject, Volume};
+use super::{Job, JobKind, JobSpec, Request};
+use crate::error::{Error, ErrorKind};
+use crate::names::{BackendId, BackupTimestamp, JobId, TabletId, TaskId, Timestamp};
+
+/// How a job stands, in words that do not depend on its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobStatus {
+    /// Admitted, not begun.
+    Queued,
+    /// Begun.
+    Running,
+    /// FINISHED.
+    Succeeded,
+    /// CANCELLED by an error or by its timeout.
+    Failed,
+    /// CANCELLED by a user.
+    Cancelled,
+    /// Never admitted.
+    Refused,
+}
+
+impl JobStatus {
+    /// Its name in `system.jobs`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// One row of `system.jobs`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobRow {
+    /// Its id.
+    pub job_id: JobId,
+    /// Its kind.
+    pub kind: JobKind,
+    /// StarRocks' phase; `None` for a refused job.
+    pub state: Option<String>,
+    /// How it stands.
+    pub status: JobStatus,
+    /// Its cluster.
+    pub cluster: String,
+    /// Its database.
+    pub db_name: String,
+    /// Its label.
+    pub snapshot: String,
+    /// The backup it makes or takes.
+    pub backup_timestamp: Option<BackupTimestamp>,
+    /// Its repository.
+    pub repository: String,
+    /// `db.table` or `db.table PARTITION (p, …)`.
+    pub objects: Vec<String>,
+    /// The same in StarRocks' spelling for SHOW.
+    pub native_objects: String,
+    /// The user.
+    pub requested_by: String,
+    /// Where the user came from.
+    pub client_addr: Option<String>,
+    /// What the client calls itself.
+    pub application_name: Option<String>,
+    /// The statement, without secrets.
+    pub statement: String,
+    /// When it was admitted or refused.
+    pub created_at: Timestamp,
+    /// The first event.
+    pub started_at: Option<Timestamp>,
+    /// A restore's plan was made.
+    pub meta_prepared_at: Option<Timestamp>,
+    /// The end of SNAPSHOTING.
+    pub snapshot_finished_at: Option<Timestamp>,
+    /// The end of UPLOADING or DOWNLOADING.
+    pub transfer_finished_at: Option<Timestamp>,
+    /// FINISHED, CANCELLED or refused.
+    pub finished_at: Option<Timestamp>,
+    /// Seconds from creation.
+    pub timeout_seconds: u64,
+    /// All tasks so far.
+    pub tasks_total: u64,
+    /// Those that are done.
+    pub tasks_done: u64,
+    /// What transfers there are.
+    pub planned: Volume,
+    /// What they have done.
+    pub done: Volume,
+    /// Bytes that were not at their destination already.
+    pub bytes_new: u64,
+    /// SQLSTATE of the end, if it was a bad one.
+    pub error_code: Option<String>,
+    /// In words.
+    pub error_message: Option<String>,
+    /// `[OK]` or `[CODE, msg: …]`.
+    pub native_status: String,
+    /// Restore only.
+    pub allow_load: Option<bool>,
+    /// Restore only.
+    pub replication_num: Option<u16>,
+}
+
+/// One row of `system.job_tasks`, without its progress.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskRow {
+    /// Its job.
+    pub job_id: JobId,
+    /// Its id.
+    pub task_id: TaskId,
+    /// Its kind.
+    pub kind: String,
+    /// The backend.
+    pub backend_id: BackendId,
+    /// The tablet.
+    pub tablet_id: TabletId,
+    /// Whether it is done.
+    pub finished: bool,
+    /// What there is to do.
+    pub planned: Volume,
+    /// What is done.
+    pub done: Volume,
+}
+
+fn objects(spec: &JobSpec) -> Vec<String> {
+    let named = |table: &str, partitions: &[crate::names::PartitionName], alias: Option<&str>| {
+        let mut text = format!("{}.{table}", spec.database);
+        if !partitions.is_empty() {
+            let names: Vec<_> = partitions.iter().map(|p| p.as_str()).collect();
+            text = format!("{text} PARTITION ({})", names.join(", "));
+        }
+        alias.map_or(text.clone(), |alias| format!("{text} AS {alias}"))
+    };
+    match &spec.request {
+        Request::Backup(r) => r.objects.iter().map(|o| named(o.table.as_str(), &o.partitions, None)).collect(),
+        Request::Restore(r) => {
+            r.objects.iter().map(|o| named(o.table.as_str(), &o.partitions, o.alias.as_ref().map(|a| a.as_str()))).collect()
+        }
+    }
+}
+
+/// StarRocks' spellings (its `PARTITIONS` is glued to the table's name in BACKUP; here a space stands between).
+fn native_objects(spec: &JobSpec) -> String {
+    let join = |names: &[crate::names::PartitionName]| names.iter().map(|p| p.as_str()).collect::<Vec<_>>().join(", ");
+    let backup = |o: &BackupObject| match o.partitions.as_slice() {
+        [] => format!("[{}.{}]", spec.database, o.table),
+        names => format!("[{}.{} PARTITIONS ({})]", spec.database, o.table, join(names)),
+    };
+    let restore = |o: &RestoreObject| match o.partitions.as_slice() {
+        [] => o.table.to_string(),
+        names => format!("{} PARTITIONS [{}]", o.table, join(names)),
+    };
+    let all: Vec<String> = match &spec.request {
+        Request::Backup(r) => r.objects.iter().map(backup).collect(),
+        Request::Restore(r) => r.objects.iter().map(restore).collect(),
+    };
+    all.join(", ")
+}
+
+impl JobRow {
+    /// The row of a job as it stands.
+    pub fn of(job: &Job) -> Self {
+        let record = &job.record;
+        let status = match (&record.failure, record.finished_at, record.started_at) {
+            (Some(failure), Some(_), _)
+                if failure.kind == ErrorKind::Cancelled && failure.message.starts_with("user cancelled") =>
+            {
+                JobStatus::Cancelled
+            }
+            (Some(_), Some(_), _) => JobStatus::Failed,
+            (None, Some(_), _) => JobStatus::Succeeded,
+            (_, None, Some(_)) => JobStatus::Running,
+            (_, None, None) => JobStatus::Queued,
+        };
+        let mut row = Self::blank(&job.spec, job.id, job.created_at, status);
+        row.state = Some(job.state_name().to_owned());
+        row.started_at = record.started_at;
+        row.meta_prepared_at = record.meta_prepared_at;
+        row.snapshot_finished_at = record.snapshot_finished_at;
+        row.transfer_finished_at = record.transfer_finished_at;
+        row.finished_at = record.finished_at;
+        for task in record.tasks.values() {
+            row.tasks_total += 1;
+            row.planned.files += task.planned.files;
+            row.planned.bytes += task.planned.bytes;
+            if let Some(done) = &task.done {
+                row.tasks_done += 1;
+                row.done.files += done.total.files;
+                row.done.bytes += done.total.bytes;
+                row.bytes_new += done.new.bytes;
+            }
+        }
+        if let Some(failure) = &record.failure {
+            row.error_code = Some(failure.kind.sqlstate().to_owned());
+            row.error_message = Some(if failure.message.is_empty() { "timeout".into() } else { failure.message.clone() });
+            row.native_status = failure.status();
+        }
+        row
+    }
+
+    /// The row of a job that was never admitted.
+    pub fn refused(spec: &JobSpec, id: JobId, at: Timestamp, error: &Error) -> Self {
+        let mut row = Self::blank(spec, id, at, JobStatus::Refused);
+        row.finished_at = Some(at);
+        row.error_code = Some(error.kind.sqlstate().to_owned());
+        row.error_message = Some(error.message.clone());
+        row.native_status = format!("[COMMON_ERROR, msg: {}]", error.message);
+        row
+    }
+
+    fn blank(spec: &JobSpec, job_id: JobId, created_at: Timestamp, status: JobStatus) -> Self {
+        let (backup_timestamp, allow_load, replication_num) = match &spec.request {
+            Request::Backup(_) => (Some(BackupTimestamp::of(created_at)).filter(|_| status != JobStatus::Refused), None, None),
+            Request::Restore(r) => (Some(r.timestamp.clone()), Some(r.allow_load), Some(r.replication_num)),
+        };
+        Self {
+            job_id,
+            kind: spec.kind(),
+            state: None,
+            status,
+            cluster: spec.cluster.to_string(),
+            db_name: spec.database.to_string(),
+            snapshot: spec.label.to_string(),
+            backup_timestamp,
+            repository: spec.repository.to_string(),
+            objects: objects(spec),
+            native_objects: native_objects(spec),
+            requested_by: spec.requested_by.clone(),
+            client_addr: spec.client_addr.clone(),
+            application_name: spec.application_name.clone(),
+            statement: spec.statement.clone(),
+            created_at,
+            started_at: None,
+            meta_prepared_at: None,
+            snapshot_finished_at: None,
+            transfer_finished_at: None,
+            finished_at: None,
+            timeout_seconds: spec.timeout_seconds,
+            tasks_total: 0,
+            tasks_done: 0,
+            planned: Volume::default(),
+            done: Volume::default(),
+            bytes_new: 0,
+            error_code: None,
+            error_message: None,
+            native_status: "[OK]".into(),
+            allow_load,
+            replication_num,
+        }
+    }
+}
+
+impl TaskRow {
+    fn new(job: &Job, id: TaskId, task: &super::TaskRecord) -> Self {
+        Self {
+            job_id: job.id,
+            task_id: id,
+            kind: task.kind.name().to_owned(),
+            backend_id: task.assignment.backend_id,
+            tablet_id: task.assignment.tablet_id,
+            finished: task.done.is_some(),
+            planned: task.planned,
+            done: task.done.map(|d| d.total).unwrap_or_default(),
+        }
+    }
+
+    /// The row of one task.
+    pub fn one(job: &Job, id: TaskId) -> Option<Self> {
+        job.record.tasks.get(&id).map(|task| Self::new(job, id, task))
+    }
+
+    /// The rows of a job's tasks.
+    pub fn of(job: &Job) -> Vec<Self> {
+        job.record.tasks.iter().map(|(id, task)| Self::new(job, *id, task)).collect()
+    }
+}

@@ -1,0 +1,180 @@
+//! Arguments to settings, a server, and waiting for a signal.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use starkeep::demo;
+use starkeep::env::Env;
+use starkeep::error::Error;
+use starkeep::server::Server;
+use starkeep::settings::{LogFormat, Settings};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Deep plans recurse; tokio's two MiB are not enough for them.
+const STACK_BYTES: usize = 8 << 20;
+
+/// A PostgreSQL-wire SQL gateway for StarRocks backup and restore.
+#[derive(Parser)]
+#[command(version, about, args_conflicts_with_subcommands = true, args_override_self = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeArguments,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server (what no subcommand means, too).
+    Serve(ServeArguments),
+    /// Play a backup and restore from end to end, on a temporary server.
+    Demo(DemoArguments),
+}
+
+#[derive(Args, Default)]
+struct ServeArguments {
+    /// Where everything is kept [default: ./starkeep-data]
+    #[arg(long)]
+    data_dir: Option<String>,
+    /// Address of the PostgreSQL protocol [default: 127.0.0.1:9432]
+    #[arg(long)]
+    listen: Option<String>,
+    /// Address of metrics and health checks [default: 127.0.0.1:9480]
+    #[arg(long)]
+    http: Option<String>,
+    /// A TOML file with settings (docs/operations.md)
+    #[arg(long, env = "STARKEEP_CONFIG")]
+    config: Option<PathBuf>,
+    /// How many backends, or their directories: 3, or /disk1/be,/disk2/be [default: 3]
+    #[arg(long)]
+    backends: Option<String>,
+    /// A file with root's password
+    #[arg(long)]
+    root_password_file: Option<String>,
+    /// Listen beyond loopback although root has no password
+    #[arg(long)]
+    insecure: bool,
+    /// How the log is written
+    #[arg(long)]
+    log_format: Option<LogFormat>,
+}
+
+#[derive(Args)]
+struct DemoArguments {
+    /// Leave the server running afterwards
+    #[arg(long)]
+    keep: bool,
+    /// Where the repository is: a directory, or a URL such as s3://bucket/path (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
+    /// AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL say how to reach it)
+    #[arg(long)]
+    repository: Option<String>,
+}
+
+impl ServeArguments {
+    fn settings(&self) -> Result<Settings, Error> {
+        let mut given = BTreeMap::new();
+        for (name, value) in [
+            ("data_dir", &self.data_dir),
+            ("listen", &self.listen),
+            ("http", &self.http),
+            ("backends", &self.backends),
+            ("root_password_file", &self.root_password_file),
+        ] {
+            if let Some(value) = value {
+                given.insert(name.to_owned(), value.clone());
+            }
+        }
+        if self.insecure {
+            given.insert("insecure".into(), "true".into());
+        }
+        if let Some(format) = self.log_format {
+            given.insert("log_format".into(), if format == LogFormat::Json { "json" } else { "text" }.into());
+        }
+        let environment = std::env::vars().filter(|(name, _)| name != "STARKEEP_CONFIG" && name != "STARKEEP_LOG");
+        Settings::load(self.config.as_deref(), environment, given)
+    }
+}
+
+fn log_to_stderr(format: LogFormat, default: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("STARKEEP_LOG").unwrap_or_else(|_| default.into());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+async fn signalled() -> Result<(), Error> {
+    let failed = |e| Error::internal(format!("signals cannot be waited for: {e}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+async fn serve(arguments: ServeArguments) -> Result<(), Error> {
+    let settings = arguments.settings()?;
+    log_to_stderr(settings.log_format, "info");
+    let server = Server::start(&settings, Env::system()).await?;
+    println!("starkeep is ready: postgresql://root@{}/ http://{}/metrics", server.addr(), server.http_addr());
+    signalled().await?;
+    tracing::info!("stopping");
+    server.stop().await;
+    Ok(())
+}
+
+async fn play(arguments: DemoArguments) -> Result<(), Error> {
+    log_to_stderr(LogFormat::Text, "warn");
+    let properties = [
+        ("AWS_ACCESS_KEY_ID", "aws.s3.access_key"),
+        ("AWS_SECRET_ACCESS_KEY", "aws.s3.secret_key"),
+        ("AWS_SESSION_TOKEN", "aws.s3.session_token"),
+        ("AWS_REGION", "aws.s3.region"),
+        ("AWS_ENDPOINT_URL", "aws.s3.endpoint"),
+    ];
+    let is_s3 = arguments.repository.as_ref().is_some_and(|r| r.starts_with("s3"));
+    let given =
+        properties.iter().filter(|_| is_s3).filter_map(|(variable, key)| Some(((*key).to_owned(), std::env::var(variable).ok()?)));
+    let demo = demo::Demo::start(arguments.repository.clone(), given.collect(), Env::system()).await?;
+    let played = demo.play().await;
+    if played.is_ok() && arguments.keep {
+        println!("\nThe server goes on until Ctrl-C. Connect with:\n  {}", demo.psql_line());
+        signalled().await?;
+    }
+    demo.stop().await;
+    played
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK_BYTES).build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("starkeep: could not start: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let done = runtime.block_on(async {
+        match arguments.command {
+            Some(Command::Demo(demo)) => play(demo).await,
+            Some(Command::Serve(serve_arguments)) => serve(serve_arguments).await,
+            None => serve(arguments.serve).await,
+        }
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let hint = error.hint.as_deref().map_or(String::new(), |h| format!(" ({h})"));
+            eprintln!("starkeep: {error}{hint}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Counters for Prometheus: one registry, passed in. [`Metrics::observe`] is the only place that counts job work.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::job::{BackupEvent, Job, JobEvent, JobRow, RestoreEvent};
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct JobLabels {
+    kind: String,
+    status: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KindLabels {
+    kind: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StatementLabels {
+    sqlstate: String,
+}
+
+/// Everything that is counted.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    jobs_finished: Family<JobLabels, Counter>,
+    jobs_running: Family<KindLabels, Gauge>,
+    retries: Family<KindLabels, Counter>,
+    bytes: Family<KindLabels, Counter<u64, AtomicU64>>,
+    bytes_new: Family<KindLabels, Counter<u64, AtomicU64>>,
+    statements: Family<StatementLabels, Counter>,
+    connections: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("starkeep");
+        let (jobs_finished, jobs_running, retries) = (Family::default(), Family::default(), Family::default());
+        let (bytes, bytes_new, statements, connections) =
+            (Family::default(), Family::default(), Family::default(), Gauge::default());
+        registry.register("jobs_finished", "Jobs that ended, by kind and how", Clone::clone(&jobs_finished));
+        registry.register("jobs_running", "Jobs that have begun and not ended", Clone::clone(&jobs_running));
+        registry.register("task_retries", "Steps of jobs that failed and are tried again", Clone::clone(&retries));
+        registry.register_with_unit("job_data", "Data that jobs were about", Unit::Bytes, Clone::clone(&bytes));
+        registry.register_with_unit("job_data_moved", "Data that jobs had to move", Unit::Bytes, Clone::clone(&bytes_new));
+        registry.register("statements", "Statements, by SQLSTATE (00000: success)", Clone::clone(&statements));
+        registry.register("connections", "Open client connections", Clone::clone(&connections));
+        Self { registry, jobs_finished, jobs_running, retries, bytes, bytes_new, statements, connections }
+    }
+}
+
+impl Metrics {
+    /// Counts an event that was appended; `before` and `after` are the job around it.
+    pub fn observe(&self, before: &Job, event: &JobEvent, after: &Job) {
+        let kind = KindLabels { kind: after.spec.kind().to_string() };
+        if before.record.started_at.is_none() {
+            self.jobs_running.get_or_create(&kind).inc();
+        }
+        if let JobEvent::Backup(BackupEvent::Uploaded { transfer, .. })
+        | JobEvent::Restore(RestoreEvent::Downloaded { transfer, .. }) = event
+        {
+            self.bytes.get_or_create(&kind).inc_by(transfer.total.bytes);
+            self.bytes_new.get_or_create(&kind).inc_by(transfer.new.bytes);
+        }
+        if after.is_settled() && !before.is_settled() {
+            self.jobs_running.get_or_create(&kind).dec();
+            let status = JobRow::of(after).status.name().to_owned();
+            self.jobs_finished.get_or_create(&JobLabels { kind: kind.kind, status }).inc();
+        }
+    }
+
+    /// Takes over a job that had begun before this process did.
+    pub fn resumed(&self, job: &Job) {
+        if job.record.started_at.is_some() && !job.is_settled() {
+            self.jobs_running.get_or_create(&KindLabels { kind: job.spec.kind().to_string() }).inc();
+        }
+    }
+
+    /// Counts a step that will be tried again.
+    pub fn retried(&self, job: &Job) {
+        self.retries.get_or_create(&KindLabels { kind: job.spec.kind().to_string() }).inc();
+    }
+
+    /// Counts a statement by its outcome.
+    pub fn statement(&self, sqlstate: &str) {
+        self.statements.get_or_create(&StatementLabels { sqlstate: sqlstate.to_owned() }).inc();
+    }
+
+    /// Counts a connection while the answer is held.
+    pub fn connection(&self) -> ConnectionGauge {
+        self.connections.inc();
+        ConnectionGauge(self.connections.clone())
+    }
+
+    /// The text that Prometheus reads.
+    pub fn encode(&self) -> String {
+        let mut out = String::new();
+        encode(&mut out, &self.registry).expect("writing to a string does not fail");
+        out
+    }
+}
+
+/// One open connection.
+#[derive(Debug)]
+pub struct ConnectionGauge(Gauge);
+
+impl Drop for ConnectionGauge {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

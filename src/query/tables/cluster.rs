@@ -1,0 +1,255 @@
+//! The connected cluster: nodes, databases, tables, columns, partitions, tablets.
+
+use std::sync::Arc;
+
+use super::super::system::Type::{Bool, Int, Text, Time};
+use super::super::system::{Cell, Definition, Rows};
+use crate::cluster::{Cluster, Description, PartitionInfo, TableInfo};
+use crate::error::Error;
+use crate::job::Volume;
+use crate::names::DatabaseName;
+use crate::schema::{DefaultValue, Partitioning};
+
+pub(super) const FRONTENDS: Definition = Definition {
+    name: "frontends",
+    columns: &[("name", Text), ("host", Text), ("is_leader", Bool), ("alive", Bool), ("version", Text), ("started_at", Time)],
+};
+
+pub(super) const BACKENDS: Definition = Definition {
+    name: "backends",
+    columns: &[("backend_id", Int), ("path", Text), ("alive", Bool), ("error", Text), ("tablets", Int), ("bytes", Int)],
+};
+
+pub(super) const BROKERS: Definition =
+    Definition { name: "brokers", columns: &[("name", Text), ("host", Text), ("port", Int), ("alive", Bool), ("error", Text)] };
+
+pub(super) const DATABASES: Definition =
+    Definition { name: "databases", columns: &[("db_name", Text), ("tables", Int), ("created_at", Time)] };
+
+pub(super) const TABLES: Definition = Definition {
+    name: "tables",
+    columns: &[
+        ("db_name", Text),
+        ("table_name", Text),
+        ("table_id", Int),
+        ("model", Text),
+        ("state", Text),
+        ("replication_num", Int),
+        ("partitions", Int),
+        ("tablets", Int),
+        ("files", Int),
+        ("rows", Int),
+        ("bytes", Int),
+        ("comment", Text),
+        ("ddl", Text),
+        ("created_at", Time),
+    ],
+};
+
+pub(super) const COLUMNS: Definition = Definition {
+    name: "columns",
+    columns: &[
+        ("db_name", Text),
+        ("table_name", Text),
+        ("position", Int),
+        ("column_name", Text),
+        ("type", Text),
+        ("nullable", Bool),
+        ("is_key", Bool),
+        ("default_value", Text),
+        ("extra", Text),
+        ("comment", Text),
+    ],
+};
+
+pub(super) const PARTITIONS: Definition = Definition {
+    name: "partitions",
+    columns: &[
+        ("db_name", Text),
+        ("table_name", Text),
+        ("partition_id", Int),
+        ("partition_name", Text),
+        ("visible_version", Int),
+        ("visible_version_at", Time),
+        ("state", Text),
+        ("kind", Text),
+        ("partition_key", Text),
+        ("bounds", Text),
+        ("distribution_key", Text),
+        ("buckets", Int),
+        ("replication_num", Int),
+        ("files", Int),
+        ("rows", Int),
+        ("bytes", Int),
+    ],
+};
+
+pub(super) const TABLETS: Definition = Definition {
+    name: "tablets",
+    columns: &[
+        ("db_name", Text),
+        ("table_name", Text),
+        ("partition_name", Text),
+        ("tablet_id", Int),
+        ("bucket", Int),
+        ("backend_id", Int),
+        ("version", Int),
+        ("files", Int),
+        ("rows", Int),
+        ("bytes", Int),
+    ],
+};
+
+async fn describe(cluster: &Arc<dyn Cluster>) -> Result<Description, Error> {
+    cluster.describe().await
+}
+
+fn each_table(description: &Description) -> impl Iterator<Item = (&DatabaseName, &TableInfo)> {
+    description.databases.iter().flat_map(|d| d.tables.iter().map(move |t| (&d.name, t)))
+}
+
+fn each_partition(description: &Description) -> impl Iterator<Item = (&DatabaseName, &TableInfo, &PartitionInfo)> {
+    each_table(description).flat_map(|(d, t)| t.partitions.iter().map(move |p| (d, t, p)))
+}
+
+fn volume<'a>(partitions: impl IntoIterator<Item = &'a PartitionInfo>) -> (Volume, u64) {
+    let tablets = partitions.into_iter().flat_map(|p| &p.tablets);
+    tablets.fold((Volume::default(), 0), |(v, rows), t| {
+        (Volume { files: v.files + t.volume.files, bytes: v.bytes + t.volume.bytes }, rows + t.rows)
+    })
+}
+
+pub(super) async fn frontends(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error> {
+    let rows = describe(cluster).await?.frontends.into_iter();
+    Ok(rows
+        .map(|f| vec![f.name.into(), f.host.into(), f.is_leader.into(), true.into(), f.version.into(), f.started_at.into()])
+        .collect())
+}
+
+pub(super) async fn backends(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error> {
+    let rows = describe(cluster).await?.backends.into_iter();
+    Ok(rows.map(|b| vec![b.id.0.into(), b.path.into(), b.alive.into(), b.error.into(), b.tablets.into(), b.bytes.into()]).collect())
+}
+
+pub(super) async fn brokers(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error> {
+    let rows = describe(cluster).await?.brokers.into_iter();
+    Ok(rows
+        .map(|(name, address)| {
+            let (host, port) = address.rsplit_once(':').unwrap_or((&address, "0"));
+            vec![name.into(), host.into(), port.parse::<i64>().unwrap_or(0).into(), Cell::Null, Cell::Null]
+        })
+        .collect())
+}
+
+pub(super) async fn databases(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error> {
+    let rows = describe(cluster).await?.databases.into_iter();
+    Ok(rows.map(|d| vec![d.name.to_string().into(), (d.tables.len() as u64).into(), d.created_at.into()]).collect())
+}
+
+pub(super) async fn tables(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error> {
+    let description = describe(cluster).await?;
+    Ok(each_table(&description)
+        .map(|(database, t)| {
+            let (volume, rows) = volume(&t.partitions);
+            vec![
+                database.to_string().into(),
+                t.name.to_string().into(),
+                t.id.0.into(),
+                t.schema.key.keywords().into(),
+                t.state.into(),
+                i64::from(t.replication_num).into(),
+                (t.partitions.len() as u64).into(),
+                (t.partitions.iter().map(|p| p.tablets.len() as u64).sum::<u64>()).into(),
+                volume.files.into(),
+                rows.into(),
+                volume.bytes.into(),
+                t.schema.comment.clone().into(),
+                t.ddl().into(),
+                t.created_at.into(),
+            ]
+        })
+        .collect())
+}
+
+pub(super) async fn columns(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error> {
+    let description = describe(cluster).await?;
+    let mut out = Rows::new();
+    for (database, table) in each_table(&description) {
+        for (i, column) in table.schema.columns.iter().enumerate() {
+            let default = match &column.default {
+                Some(DefaultValue::Literal(text)) => Some(text.clone()),
+                Some(DefaultValue::CurrentTimestamp) => Some("CURRENT_TIMESTAMP".into()),
+                Some(DefaultValue::Null) | None => None,
+            };
+            out.push(vec![
+                database.to_string().into(),
+                table.name.to_string().into(),
+                (i as u64 + 1).into(),
+                column.name.clone().into(),
+                column.column_type.to_string().into(),
+                column.nullable.into(),
+                (i < table.schema.key_columns.len()).into(),
+                default.into(),
+                column.aggregate.map(|a| a.to_string()).unwrap_or_default().into(),
+                column.comment.clone().into(),
+            ]);
+        }
+    }
+    Ok(out)
+}
+
+pub(super) async fn partitions(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error> {
+    let description = describe(cluster).await?;
+    Ok(each_partition(&description)
+        .map(|(database, t, p)| {
+            let (volume, rows) = volume([p]);
+            let kind = match t.schema.partitioning {
+                Partitioning::Unpartitioned => "NONE",
+                Partitioning::Range { .. } => "RANGE",
+                Partitioning::List { .. } => "LIST",
+            };
+            vec![
+                database.to_string().into(),
+                t.name.to_string().into(),
+                p.id.0.into(),
+                p.name.to_string().into(),
+                p.version.into(),
+                p.version_at.into(),
+                t.state.into(),
+                kind.into(),
+                t.schema.partition_columns().join(", ").into(),
+                p.bounds.to_string().into(),
+                t.schema.distribution.columns.join(", ").into(),
+                (p.tablets.len() as u64).into(),
+                i64::from(t.replication_num).into(),
+                volume.files.into(),
+                rows.into(),
+                volume.bytes.into(),
+            ]
+        })
+        .collect())
+}
+
+pub(super) async fn tablets(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error> {
+    let description = describe(cluster).await?;
+    let mut out = Rows::new();
+    for (database, table, partition) in each_partition(&description) {
+        for tablet in &partition.tablets {
+            for backend in &tablet.backends {
+                out.push(vec![
+                    database.to_string().into(),
+                    table.name.to_string().into(),
+                    partition.name.to_string().into(),
+                    tablet.id.0.into(),
+                    i64::from(tablet.bucket).into(),
+                    backend.0.into(),
+                    partition.version.into(),
+                    tablet.volume.files.into(),
+                    tablet.rows.into(),
+                    tablet.volume.bytes.into(),
+                ]);
+            }
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,394 @@
+//! Jobs, their events and their tasks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::super::system::Type::{Bool, Double, Int, Text, Texts, Time};
+use super::super::system::{Cell, Definition, Rows, Sources, Wanted};
+use crate::cluster::Cluster;
+use crate::error::Error;
+use crate::job::{JobKind, JobRow, JobStatus, TaskRow, Volume};
+use crate::names::{JobId, TaskId, Timestamp};
+use crate::store::{JobFilter, Notes};
+
+pub(super) const JOBS: Definition = Definition {
+    name: "jobs",
+    columns: &[
+        ("job_id", Int),
+        ("kind", Text),
+        ("state", Text),
+        ("status", Text),
+        ("cluster", Text),
+        ("db_name", Text),
+        ("snapshot", Text),
+        ("backup_timestamp", Text),
+        ("repository", Text),
+        ("objects", Texts),
+        ("requested_by", Text),
+        ("client_addr", Text),
+        ("application_name", Text),
+        ("statement", Text),
+        ("created_at", Time),
+        ("started_at", Time),
+        ("snapshot_finished_at", Time),
+        ("transfer_finished_at", Time),
+        ("finished_at", Time),
+        ("timeout_seconds", Int),
+        ("tasks_total", Int),
+        ("tasks_done", Int),
+        ("files_total", Int),
+        ("files_done", Int),
+        ("bytes_total", Int),
+        ("bytes_done", Int),
+        ("bytes_new", Int),
+        ("fraction_completed", Double),
+        ("eta_at", Time),
+        ("error_code", Text),
+        ("error_message", Text),
+        ("native_job_id", Int),
+        ("native_state", Text),
+        ("external", Bool),
+        ("queue_position", Int),
+        ("block_reason", Text),
+    ],
+};
+
+pub(super) const BACKUP_JOBS: Definition = Definition {
+    name: "backup_jobs",
+    columns: &[
+        ("job_id", Int),
+        ("snapshot_name", Text),
+        ("db_name", Text),
+        ("state", Text),
+        ("backup_objs", Text),
+        ("create_time", Time),
+        ("snapshot_finished_time", Time),
+        ("upload_finished_time", Time),
+        ("finished_time", Time),
+        ("unfinished_tasks", Text),
+        ("progress", Text),
+        ("task_err_msg", Text),
+        ("status", Text),
+        ("timeout", Int),
+    ],
+};
+
+pub(super) const RESTORE_JOBS: Definition = Definition {
+    name: "restore_jobs",
+    columns: &[
+        ("job_id", Int),
+        ("label", Text),
+        ("timestamp", Text),
+        ("db_name", Text),
+        ("state", Text),
+        ("allow_load", Bool),
+        ("replication_num", Int),
+        ("restore_objs", Text),
+        ("create_time", Time),
+        ("meta_prepared_time", Time),
+        ("snapshot_finished_time", Time),
+        ("download_finished_time", Time),
+        ("finished_time", Time),
+        ("unfinished_tasks", Text),
+        ("progress", Text),
+        ("task_err_msg", Text),
+        ("status", Text),
+        ("timeout", Int),
+    ],
+};
+
+pub(super) const JOB_EVENTS: Definition = Definition {
+    name: "job_events",
+    columns: &[
+        ("job_id", Int),
+        ("seq", Int),
+        ("at", Time),
+        ("from_state", Text),
+        ("to_state", Text),
+        ("actor", Text),
+        ("detail", Text),
+    ],
+};
+
+pub(super) const JOB_TASKS: Definition = Definition {
+    name: "job_tasks",
+    columns: &[
+        ("job_id", Int),
+        ("task_id", Int),
+        ("kind", Text),
+        ("backend_id", Int),
+        ("tablet_id", Int),
+        ("state", Text),
+        ("attempts", Int),
+        ("files_total", Int),
+        ("files_done", Int),
+        ("bytes_total", Int),
+        ("bytes_done", Int),
+        ("error", Text),
+    ],
+};
+
+fn filter(wanted: &Wanted) -> JobFilter {
+    JobFilter {
+        job_id: wanted.int("job_id").map(JobId),
+        db_name: wanted.text("db_name"),
+        kind: wanted.text("kind"),
+        status: wanted.text("status"),
+    }
+}
+
+/// What unfinished tasks have done beyond what the journal knows.
+fn under_way(notes: &Notes, tasks: &[TaskRow]) -> Volume {
+    let mut sum = Volume::default();
+    for task in tasks.iter().filter(|t| !t.finished) {
+        if let Some(note) = notes.tasks.get(&task.task_id) {
+            sum.files += note.done.files;
+            sum.bytes += note.done.bytes;
+        }
+    }
+    sum
+}
+
+fn fraction(row: &JobRow, done: Volume) -> f64 {
+    match row.status {
+        JobStatus::Succeeded => 1.0,
+        _ if row.planned.bytes > 0 => (done.bytes as f64 / row.planned.bytes as f64).min(1.0),
+        _ => 0.0,
+    }
+}
+
+/// The end of the transfer if it goes on as it did so far.
+fn eta(row: &JobRow, fraction: f64, now: Timestamp) -> Option<Timestamp> {
+    let since = row.snapshot_finished_at.filter(|_| row.status == JobStatus::Running && fraction > 0.0)?;
+    let elapsed = (now.0 - since.0).max(0) as f64;
+    Some(Timestamp(now.0 + (elapsed * (1.0 - fraction) / fraction) as i64))
+}
+
+pub(super) async fn jobs(sources: &Sources, wanted: &Wanted) -> Result<Rows, Error> {
+    let now = sources.env.now();
+    let mut out = Rows::new();
+    for row in sources.store.jobs(&filter(wanted)).await? {
+        let mut done = row.done;
+        let notes = sources.store.notes(row.job_id);
+        if row.status == JobStatus::Running {
+            let more = under_way(&notes, &sources.store.tasks(Some(row.job_id)).await?);
+            done.files += more.files;
+            done.bytes += more.bytes;
+        }
+        let fraction = fraction(&row, done);
+        let eta = eta(&row, fraction, now);
+        let last_error = notes.tasks.values().chain(&notes.job).find_map(|n| n.error.clone());
+        let blocked = last_error.filter(|_| row.status == JobStatus::Running);
+        out.push(vec![
+            row.job_id.0.into(),
+            row.kind.to_string().into(),
+            row.state.into(),
+            row.status.name().into(),
+            row.cluster.into(),
+            row.db_name.into(),
+            row.snapshot.into(),
+            row.backup_timestamp.map(String::from).into(),
+            row.repository.into(),
+            row.objects.into(),
+            row.requested_by.into(),
+            row.client_addr.into(),
+            row.application_name.into(),
+            row.statement.into(),
+            row.created_at.into(),
+            row.started_at.into(),
+            row.snapshot_finished_at.into(),
+            row.transfer_finished_at.into(),
+            row.finished_at.into(),
+            row.timeout_seconds.into(),
+            row.tasks_total.into(),
+            row.tasks_done.into(),
+            row.planned.files.into(),
+            done.files.into(),
+            row.planned.bytes.into(),
+            done.bytes.into(),
+            row.bytes_new.into(),
+            fraction.into(),
+            eta.into(),
+            row.error_code.into(),
+            row.error_message.into(),
+            Cell::Null,
+            Cell::Null,
+            false.into(),
+            Cell::Null,
+            blocked.into(),
+        ]);
+    }
+    Ok(out)
+}
+
+/// StarRocks' three columns about tasks, from the unfinished tasks of the present phase.
+struct TaskColumns {
+    unfinished: String,
+    progress: String,
+    errors: String,
+    status: String,
+}
+
+/// The kind of transfer that a phase waits for.
+fn transfers_of(state: Option<&str>) -> Option<&'static str> {
+    match state? {
+        "UPLOADING" => Some("upload"),
+        "DOWNLOADING" => Some("download"),
+        _ => None,
+    }
+}
+
+async fn task_columns(sources: &Sources, row: &JobRow) -> Result<TaskColumns, Error> {
+    let mut columns = TaskColumns {
+        unfinished: String::new(),
+        progress: String::new(),
+        errors: String::new(),
+        status: row.native_status.clone(),
+    };
+    if row.status != JobStatus::Running {
+        return Ok(columns);
+    }
+    let notes = sources.store.notes(row.job_id);
+    let tasks = sources.store.tasks(Some(row.job_id)).await?;
+    let left = |kind: &str| -> BTreeMap<TaskId, TaskRow> {
+        tasks.iter().filter(|t| !t.finished && t.kind == kind).map(|t| (t.task_id, t.clone())).collect()
+    };
+    let join = |parts: Vec<String>| parts.join(", ");
+    columns.unfinished = match (row.state.as_deref(), row.kind) {
+        (Some("SNAPSHOTING"), JobKind::Backup) => {
+            join(left("snapshot").values().map(|t| format!("{}={}", t.tablet_id, t.backend_id)).collect())
+        }
+        (Some("SNAPSHOTING"), JobKind::Restore) => {
+            join(left("prepare").values().map(|t| format!("{}={}", t.task_id, t.tablet_id)).collect())
+        }
+        (state, _) => match transfers_of(state) {
+            Some(kind) => join(left(kind).values().map(|t| format!("{}={}", t.task_id, t.backend_id)).collect()),
+            None => String::new(),
+        },
+    };
+    if let Some(kind) = transfers_of(row.state.as_deref()) {
+        let done = |t: &TaskRow| notes.tasks.get(&t.task_id).map_or(0, |n| n.done.files);
+        columns.progress = join(left(kind).values().map(|t| format!("[{}: {}/{}]", t.task_id, done(t), t.planned.files)).collect());
+    }
+    let errors = notes.tasks.iter().filter_map(|(task, note)| Some(format!("[{task}: {}]", note.error.as_ref()?)));
+    columns.errors = join(errors.collect());
+    if let Some(error) = notes.job.and_then(|n| n.error) {
+        columns.status = format!("[COMMON_ERROR, msg: {error}]");
+    }
+    Ok(columns)
+}
+
+/// Jobs of one kind on this cluster that were admitted, newest last.
+async fn admitted(sources: &Sources, cluster: &Arc<dyn Cluster>, wanted: &Wanted, kind: JobKind) -> Result<Vec<JobRow>, Error> {
+    let filter = JobFilter {
+        job_id: wanted.int("job_id").map(JobId),
+        db_name: wanted.text("db_name"),
+        kind: Some(kind.to_string()),
+        status: None,
+    };
+    let mut rows = sources.store.jobs(&filter).await?;
+    rows.retain(|row| row.state.is_some() && row.cluster == cluster.name().as_str());
+    Ok(rows)
+}
+
+pub(super) async fn backup_jobs(sources: &Sources, cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
+    let mut out = Rows::new();
+    for row in admitted(sources, cluster, wanted, JobKind::Backup).await? {
+        let tasks = task_columns(sources, &row).await?;
+        out.push(vec![
+            row.job_id.0.into(),
+            row.snapshot.into(),
+            row.db_name.into(),
+            row.state.into(),
+            row.native_objects.into(),
+            row.created_at.into(),
+            row.snapshot_finished_at.into(),
+            row.transfer_finished_at.into(),
+            row.finished_at.into(),
+            tasks.unfinished.into(),
+            tasks.progress.into(),
+            tasks.errors.into(),
+            tasks.status.into(),
+            row.timeout_seconds.into(),
+        ]);
+    }
+    Ok(out)
+}
+
+pub(super) async fn restore_jobs(sources: &Sources, cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
+    let mut out = Rows::new();
+    for row in admitted(sources, cluster, wanted, JobKind::Restore).await? {
+        let tasks = task_columns(sources, &row).await?;
+        out.push(vec![
+            row.job_id.0.into(),
+            row.snapshot.into(),
+            row.backup_timestamp.map(String::from).into(),
+            row.db_name.into(),
+            row.state.into(),
+            row.allow_load.into(),
+            row.replication_num.map(i64::from).into(),
+            row.native_objects.into(),
+            row.created_at.into(),
+            row.meta_prepared_at.into(),
+            row.snapshot_finished_at.into(),
+            row.transfer_finished_at.into(),
+            row.finished_at.into(),
+            tasks.unfinished.into(),
+            tasks.progress.into(),
+            tasks.errors.into(),
+            tasks.status.into(),
+            row.timeout_seconds.into(),
+        ]);
+    }
+    Ok(out)
+}
+
+pub(super) async fn job_events(sources: &Sources, wanted: &Wanted) -> Result<Rows, Error> {
+    let events = sources.store.events(wanted.int("job_id").map(JobId)).await?;
+    Ok(events
+        .into_iter()
+        .map(|e| {
+            // A user's CANCEL is the one event that the runner does not decide itself.
+            let actor = if e.detail.contains("\"message\":\"user cancelled") { "user" } else { "runner" };
+            vec![
+                e.job_id.0.into(),
+                e.seq.into(),
+                e.at.into(),
+                e.from_state.into(),
+                e.to_state.into(),
+                actor.into(),
+                e.detail.into(),
+            ]
+        })
+        .collect())
+}
+
+pub(super) async fn job_tasks(sources: &Sources, wanted: &Wanted) -> Result<Rows, Error> {
+    let mut notes: BTreeMap<JobId, Notes> = BTreeMap::new();
+    let mut out = Rows::new();
+    for task in sources.store.tasks(wanted.int("job_id").map(JobId)).await? {
+        let notes = notes.entry(task.job_id).or_insert_with(|| sources.store.notes(task.job_id));
+        let note = notes.tasks.get(&task.task_id).cloned().unwrap_or_default();
+        let done = if task.finished { task.done } else { note.done };
+        let state = match (task.finished, note.attempts) {
+            (true, _) => "finished",
+            (false, 0) => "waiting",
+            (false, _) => "running",
+        };
+        out.push(vec![
+            task.job_id.0.into(),
+            task.task_id.0.into(),
+            task.kind.into(),
+            task.backend_id.0.into(),
+            task.tablet_id.0.into(),
+            state.into(),
+            i64::from(note.attempts.max(u32::from(task.finished))).into(),
+            task.planned.files.into(),
+            done.files.into(),
+            task.planned.bytes.into(),
+            done.bytes.into(),
+            note.error.filter(|_| !task.finished).into(),
+        ]);
+    }
+    Ok(out)
+}

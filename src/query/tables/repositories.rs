@@ -1,0 +1,271 @@
+//! Repositories and what is in them, read from where they are.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+
+use super::super::system::Type::{Bool, Int, Text, Time};
+use super::super::system::{Cell, Definition, Rows, Sources, Wanted};
+use crate::error::{Error, ErrorKind};
+use crate::names::{BackupTimestamp, SnapshotLabel};
+use crate::repository::{Location, Manifest, Repository};
+use crate::store::RepositoryRecord;
+
+/// How many manifests are read at a time.
+const READS: usize = 8;
+/// How long a repository may take to answer a ping.
+const PING: Duration = Duration::from_secs(3);
+
+pub(super) const REPOSITORIES: Definition = Definition {
+    name: "repositories",
+    columns: &[
+        ("repository_id", Int),
+        ("repository", Text),
+        ("location", Text),
+        ("broker", Text),
+        ("read_only", Bool),
+        ("format", Text),
+        ("created_at", Time),
+        ("error", Text),
+        ("checked_at", Time),
+    ],
+};
+
+pub(super) const SNAPSHOTS: Definition = Definition {
+    name: "snapshots",
+    columns: &[
+        ("repository", Text),
+        ("snapshot", Text),
+        ("backup_timestamp", Text),
+        ("db_name", Text),
+        ("status", Text),
+        ("kind", Text),
+        ("base_snapshot", Text),
+        ("tables", Int),
+        ("partitions", Int),
+        ("files", Int),
+        ("rows", Int),
+        ("bytes_total", Int),
+        ("bytes_unique", Int),
+        ("created_at", Time),
+        ("finished_at", Time),
+        ("ttl", Text),
+        ("expire_at", Time),
+        ("last_verified_at", Time),
+        ("last_verified_level", Text),
+        ("last_verified_ok", Bool),
+        ("details", Text),
+    ],
+};
+
+pub(super) const SNAPSHOT_FILES: Definition = Definition {
+    name: "snapshot_files",
+    columns: &[
+        ("repository", Text),
+        ("snapshot", Text),
+        ("backup_timestamp", Text),
+        ("db_name", Text),
+        ("table_name", Text),
+        ("partition_name", Text),
+        ("tablet_id", Int),
+        ("path", Text),
+        ("bytes", Int),
+        ("rows", Int),
+        ("checksum", Text),
+    ],
+};
+
+pub(super) const VERIFICATIONS: Definition = Definition {
+    name: "verifications",
+    columns: &[
+        ("job_id", Int),
+        ("repository", Text),
+        ("snapshot", Text),
+        ("backup_timestamp", Text),
+        ("level", Text),
+        ("started_at", Time),
+        ("finished_at", Time),
+        ("ok", Bool),
+        ("files_checked", Int),
+        ("bytes_checked", Int),
+        ("findings", Int),
+    ],
+};
+
+fn open(sources: &Sources, record: &RepositoryRecord) -> Result<Arc<Repository>, Error> {
+    let location = Location { url: record.location.clone(), properties: record.properties.clone() };
+    sources.open.open(&record.name, &location)
+}
+
+async fn ping(sources: &Sources, record: &RepositoryRecord) -> Result<(), Error> {
+    let repository = open(sources, record)?;
+    tokio::select! {
+        result = repository.ping() => result,
+        () = sources.env.clock.sleep(PING) => {
+            Err(Error::new(ErrorKind::Storage, format!("no answer within {} seconds", PING.as_secs())))
+        }
+    }
+}
+
+pub(super) async fn repositories(sources: &Sources) -> Result<Rows, Error> {
+    let records = sources.store.repositories().await?;
+    let pings: Vec<BoxFuture<'_, _>> = records.iter().map(|record| ping(sources, record).boxed()).collect();
+    let found: Vec<_> = futures::stream::iter(pings).buffered(READS).collect().await;
+    Ok(records
+        .iter()
+        .zip(found)
+        .map(|(r, state)| {
+            vec![
+                r.id.0.into(),
+                r.name.to_string().into(),
+                r.location.clone().into(),
+                r.broker.clone().into(),
+                r.read_only.into(),
+                "starkeep".into(),
+                r.created_at.into(),
+                state.err().map(|e| e.to_string()).into(),
+                sources.env.now().into(),
+            ]
+        })
+        .collect())
+}
+
+type Read = (SnapshotLabel, BackupTimestamp, Result<Manifest, Error>);
+
+/// Every backup of a repository with its manifest, or why it does not read.
+async fn manifests(repository: &Repository) -> Result<Vec<Read>, Error> {
+    let listings = repository.snapshots().await?;
+    let backups: Vec<_> = listings.into_iter().flat_map(|l| l.timestamps.into_iter().map(move |t| (l.label.clone(), t))).collect();
+    let read = |label: SnapshotLabel, timestamp: BackupTimestamp| async move {
+        let manifest = repository.manifest(&label, &timestamp).await.map(|(manifest, _)| manifest);
+        (label, timestamp, manifest)
+    };
+    let reads: Vec<BoxFuture<'_, Read>> = backups.into_iter().map(|(label, timestamp)| read(label, timestamp).boxed()).collect();
+    Ok(futures::stream::iter(reads).buffered(READS).collect().await)
+}
+
+/// The repositories that the query is about. One that it names and that cannot be listed is an error; one of many is not.
+async fn wanted_repositories(
+    sources: &Sources,
+    wanted: &Wanted,
+) -> Result<Vec<(RepositoryRecord, Result<Vec<Read>, Error>)>, Error> {
+    let only = wanted.text("repository");
+    let mut out = Vec::new();
+    for record in sources.store.repositories().await? {
+        if only.as_ref().is_some_and(|name| name != record.name.as_str()) {
+            continue;
+        }
+        let read = match open(sources, &record) {
+            Ok(repository) => manifests(&repository).await,
+            Err(e) => Err(e),
+        };
+        if let (Err(e), true) = (&read, only.is_some()) {
+            let message = format!("Failed to list snapshot in repo: {}, err: {}", record.name, e.message);
+            return Err(Error::new(e.kind, message).hint("See SHOW REPOSITORIES."));
+        }
+        out.push((record, read));
+    }
+    Ok(out)
+}
+
+pub(super) async fn snapshots(sources: &Sources, wanted: &Wanted) -> Result<Rows, Error> {
+    let mut out = Rows::new();
+    let damaged = |repository: &str, label: Option<String>, timestamp: Option<String>, status: String| {
+        let mut row = vec![Cell::Null; SNAPSHOTS.columns.len()];
+        row[0] = repository.into();
+        row[1] = label.into();
+        row[2] = timestamp.into();
+        row[4] = status.into();
+        row
+    };
+    for (record, read) in wanted_repositories(sources, wanted).await? {
+        let repository = record.name.as_str();
+        let read = match read {
+            Ok(read) => read,
+            Err(e) => {
+                out.push(damaged(repository, None, None, format!("ERROR: {}", e.message)));
+                continue;
+            }
+        };
+        // How many backups use each file; what only one uses is what dropping it would free.
+        let mut users: HashMap<&str, u32> = HashMap::new();
+        for manifest in read.iter().filter_map(|(.., m)| m.as_ref().ok()) {
+            let mut files: Vec<&str> = manifest.files().map(|f| f.sha256.as_str()).collect();
+            files.sort_unstable();
+            files.dedup();
+            for file in files {
+                *users.entry(file).or_default() += 1;
+            }
+        }
+        for (label, timestamp, manifest) in &read {
+            let (label, timestamp) = (label.to_string(), timestamp.to_string());
+            let manifest = match manifest {
+                Ok(manifest) => manifest,
+                Err(e) => {
+                    out.push(damaged(repository, Some(label), Some(timestamp), format!("ERROR: Failed to get info: {e}")));
+                    continue;
+                }
+            };
+            let volume = manifest.volume();
+            let unique: u64 = manifest.files().filter(|f| users[f.sha256.as_str()] == 1).map(|f| f.bytes).sum();
+            out.push(vec![
+                repository.into(),
+                label.into(),
+                timestamp.into(),
+                manifest.database.to_string().into(),
+                "OK".into(),
+                "full".into(),
+                Cell::Null,
+                (manifest.tables.len() as u64).into(),
+                (manifest.tables.iter().map(|t| t.partitions.len() as u64).sum::<u64>()).into(),
+                volume.files.into(),
+                manifest.files().map(|f| f.rows).sum::<u64>().into(),
+                volume.bytes.into(),
+                unique.into(),
+                manifest.created_at.into(),
+                manifest.saved_at.into(),
+                Cell::Null,
+                Cell::Null,
+                Cell::Null,
+                Cell::Null,
+                Cell::Null,
+                manifest.details().into(),
+            ]);
+        }
+    }
+    Ok(out)
+}
+
+pub(super) async fn snapshot_files(sources: &Sources, wanted: &Wanted) -> Result<Rows, Error> {
+    let mut out = Rows::new();
+    for (record, read) in wanted_repositories(sources, wanted).await? {
+        for (label, timestamp, manifest) in read.into_iter().flatten() {
+            let Ok(manifest) = manifest else { continue };
+            for table in &manifest.tables {
+                for partition in &table.partitions {
+                    for tablet in &partition.tablets {
+                        for file in &tablet.files {
+                            out.push(vec![
+                                record.name.to_string().into(),
+                                label.to_string().into(),
+                                timestamp.to_string().into(),
+                                manifest.database.to_string().into(),
+                                table.name.to_string().into(),
+                                partition.name.to_string().into(),
+                                tablet.tablet_id.0.into(),
+                                format!("data/{}/{}.parquet", &file.sha256[..2], file.sha256).into(),
+                                file.bytes.into(),
+                                file.rows.into(),
+                                file.sha256.clone().into(),
+                            ]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,296 @@
+//! Where backups live: a directory or bucket in the format of docs/repository-format.md.
+//!
+//! Objects are put once and never overwritten. Data files are named by their content, so an unchanged file is never uploaded
+//! twice. A backup exists when, and only when, its manifest object exists: the manifest's conditional put is the commit.
+
+mod layout;
+mod location;
+mod manifest;
+pub(crate) mod transfer;
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use serde::{Deserialize, Serialize};
+
+pub use self::location::{Location, check_location};
+pub use self::manifest::Manifest;
+pub use self::transfer::{ByteBudget, hash_file};
+use crate::env::Env;
+use crate::error::{Error, ErrorKind};
+use crate::job::{DataFile, ManifestDigest};
+use crate::names::{BackupTimestamp, RepositoryName, SnapshotLabel, Timestamp};
+
+/// How many listings run at a time.
+const LISTINGS: usize = 8;
+
+/// An open repository.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    name: RepositoryName,
+    store: Arc<dyn ObjectStore>,
+    root: Path,
+    /// Where the root is, if it is a local directory: there, files are written with fsync, which object_store does not do.
+    local: Option<PathBuf>,
+}
+
+/// `__repo_info`: who made the repository, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepositoryInfo {
+    /// The version of the format; this code reads and writes 1.
+    pub format: u32,
+    /// Unique over all repositories.
+    pub id: String,
+    /// Its name, also in the path.
+    pub name: RepositoryName,
+    /// When it was first created.
+    pub created_at: Timestamp,
+}
+
+/// The backups under one label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotListing {
+    /// The label.
+    pub label: SnapshotLabel,
+    /// The timestamps of its manifests, oldest first.
+    pub timestamps: Vec<BackupTimestamp>,
+    /// Names that look like manifests but are none.
+    pub strays: Vec<String>,
+}
+
+/// Turns an object store's error into ours: what was tried, on which object.
+pub(crate) fn storage_error(what: &str, path: &Path, error: object_store::Error) -> Error {
+    let kind = match &error {
+        object_store::Error::NotFound { .. } => ErrorKind::MissingFile,
+        object_store::Error::NotImplemented { .. } => ErrorKind::Unsupported,
+        _ => ErrorKind::Storage,
+    };
+    let full = full_disk(&error);
+    let message = format!("failed to {what} \"{path}\": {error}");
+    Error::new(if full { ErrorKind::DiskFull } else { kind }, message).source(error)
+}
+
+fn full_disk(error: &object_store::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(e) = source {
+        if let Some(io) = e.downcast_ref::<std::io::Error>() {
+            return matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
+        }
+        source = e.source();
+    }
+    false
+}
+
+impl Repository {
+    /// A repository in this store, under this prefix; `local` is the directory of the prefix if the store is a directory.
+    pub fn new(name: RepositoryName, store: Arc<dyn ObjectStore>, prefix: &Path, local: Option<PathBuf>) -> Self {
+        let directory = layout::repository_dir(&name);
+        let root = prefix.clone().join(directory.as_str());
+        Self { local: local.map(|dir| dir.join(directory)), name, store, root }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &RepositoryName {
+        &self.name
+    }
+
+    /// Tries the location (write, read, delete) and adopts the repository that is there, or makes one. A read-only
+    /// repository is only read, so it must exist.
+    pub async fn initialize(&self, read_only: bool, env: &Env) -> Result<RepositoryInfo, Error> {
+        if !read_only {
+            self.probe(env).await?;
+        }
+        let path = layout::info(&self.root);
+        if let Some(info) = self.info().await? {
+            return Ok(info);
+        }
+        if read_only {
+            return Err(Error::new(ErrorKind::MissingFile, format!("there is no repository {} at this location", self.name))
+                .hint("Create it without READ ONLY first, or correct the location."));
+        }
+        let info = RepositoryInfo { format: layout::FORMAT, id: env.uuid(), name: self.name.clone(), created_at: env.now() };
+        let body = serde_json::to_vec(&info).map_err(|e| Error::internal(e.to_string()))?;
+        if self.put_once(&path, body.into()).await? {
+            return Ok(info);
+        }
+        // Another gateway was faster.
+        self.info().await?.ok_or_else(|| Error::new(ErrorKind::Storage, format!("\"{path}\" came and went")))
+    }
+
+    async fn info(&self) -> Result<Option<RepositoryInfo>, Error> {
+        let path = layout::info(&self.root);
+        let body = match self.store.get(&path).await {
+            Ok(found) => found.bytes().await.map_err(|e| storage_error("read", &path, e))?,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(e) => return Err(storage_error("read", &path, e)),
+        };
+        let info: RepositoryInfo = serde_json::from_slice(&body).map_err(|e| {
+            Error::new(ErrorKind::Unsupported, format!("failed to read repo info file: \"{path}\" is not Starkeep's: {e}")).hint(
+                "A repository written by a StarRocks cluster is not read by the embedded cluster; choose another location or name.",
+            )
+        })?;
+        if info.format > layout::FORMAT {
+            return Err(Error::unsupported(format_args!("repository format {} of {}", info.format, self.name))
+                .hint(format!("This Starkeep reads format {}; use a newer one.", layout::FORMAT)));
+        }
+        Ok(Some(info))
+    }
+
+    async fn probe(&self, env: &Env) -> Result<(), Error> {
+        let path = self.root.clone().join(format!("__probe_{}", env.uuid()));
+        let content = Bytes::from(env.uuid());
+        self.put_once(&path, content.clone()).await?;
+        let read = match self.store.get(&path).await {
+            Ok(found) => found.bytes().await.map_err(|e| storage_error("read", &path, e)),
+            Err(e) => Err(storage_error("read", &path, e)),
+        };
+        let deleted = self.store.delete(&path).await.map_err(|e| storage_error("delete", &path, e));
+        if read? != content {
+            return Err(Error::new(ErrorKind::Corrupted, format!("\"{path}\" reads back other bytes than were written")));
+        }
+        deleted
+    }
+
+    /// Checks that the repository can be reached and is there.
+    pub async fn ping(&self) -> Result<(), Error> {
+        match self.info().await? {
+            Some(_) => Ok(()),
+            None => Err(Error::new(ErrorKind::MissingFile, format!("\"{}\" does not exist", layout::info(&self.root)))),
+        }
+    }
+
+    /// Puts an object that must not exist yet. `false`: it existed already, and is untouched.
+    async fn put_once(&self, path: &Path, body: Bytes) -> Result<bool, Error> {
+        if let Some(target) = self.local_path(path) {
+            return transfer::write_new_file(target, body).await;
+        }
+        let options = PutOptions::from(PutMode::Create);
+        match self.store.put_opts(path, PutPayload::from_bytes(body), options).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+            Err(e) => Err(storage_error("write", path, e)),
+        }
+    }
+
+    /// Where an object is on disk, for a repository in a directory.
+    fn local_path(&self, path: &Path) -> Option<PathBuf> {
+        let root = self.local.as_ref()?;
+        let relative = path.prefix_match(&self.root)?;
+        Some(relative.fold(root.clone(), |dir, part| dir.join(part.as_ref())))
+    }
+
+    /// Every label with its backups, by name. Objects that are no backups are skipped.
+    pub async fn snapshots(&self) -> Result<Vec<SnapshotListing>, Error> {
+        let listing = self.store.list_with_delimiter(Some(&self.root)).await.map_err(|e| storage_error("list", &self.root, e))?;
+        let labels: Vec<_> = listing.common_prefixes.iter().filter_map(layout::label_of).collect();
+        let listings: Vec<BoxFuture<'_, _>> =
+            labels.into_iter().map(|label| async move { self.snapshot(&label).await }.boxed()).collect();
+        let mut found: Vec<SnapshotListing> = futures::stream::iter(listings).buffer_unordered(LISTINGS).try_collect().await?;
+        found.sort_by(|a, b| a.label.cmp(&b.label));
+        Ok(found)
+    }
+
+    /// The backups under one label; none if there is no such label.
+    pub async fn snapshot(&self, label: &SnapshotLabel) -> Result<SnapshotListing, Error> {
+        let directory = layout::label_dir(&self.root, label);
+        let objects: Vec<_> =
+            self.store.list(Some(&directory)).try_collect().await.map_err(|e| storage_error("list", &directory, e))?;
+        let mut out = SnapshotListing { label: label.clone(), timestamps: Vec::new(), strays: Vec::new() };
+        for object in objects {
+            let Some(name) = object.location.filename().and_then(|n| n.strip_prefix(layout::MANIFEST_PREFIX)) else { continue };
+            match BackupTimestamp::new(name) {
+                Ok(timestamp) => out.timestamps.push(timestamp),
+                Err(_) => out.strays.push(format!("{}{name}", layout::MANIFEST_PREFIX)),
+            }
+        }
+        out.timestamps.sort();
+        out.strays.sort();
+        Ok(out)
+    }
+
+    /// A backup's manifest, checked against its own hash. 58P01 if there is none, XX001 if it is damaged.
+    pub async fn manifest(&self, label: &SnapshotLabel, timestamp: &BackupTimestamp) -> Result<(Manifest, ManifestDigest), Error> {
+        let body = self.manifest_bytes(label, timestamp).await?;
+        Manifest::decode(&body).map_err(|e| e.detail(layout::manifest(&self.root, label, timestamp).to_string()))
+    }
+
+    async fn manifest_bytes(&self, label: &SnapshotLabel, timestamp: &BackupTimestamp) -> Result<Bytes, Error> {
+        let path = layout::manifest(&self.root, label, timestamp);
+        let found = self.store.get(&path).await.map_err(|e| storage_error("read", &path, e))?;
+        found.bytes().await.map_err(|e| storage_error("read", &path, e))
+    }
+
+    /// Puts a manifest: the commit of a backup. Saying it twice is the same as once; another manifest in its place is 42710.
+    pub async fn publish(&self, manifest: &Manifest) -> Result<(), Error> {
+        let (body, _) = manifest.encode()?;
+        let path = layout::manifest(&self.root, &manifest.label, &manifest.timestamp);
+        if self.put_once(&path, body).await? {
+            return Ok(());
+        }
+        // Ours, perhaps written by an older version of this program: the job is what counts.
+        let (found, _) = self.manifest(&manifest.label, &manifest.timestamp).await?;
+        if found.job_uid == manifest.job_uid {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::DuplicateObject, format!("Snapshot with name '{}' already exist in repository", manifest.label))
+            .detail(format!("\"{path}\" is another backup's")))
+    }
+
+    /// Brings a local file here, unless it is here already. `true`: its bytes were moved. The bytes are hashed on the way, and
+    /// a file that is not what its name says is XX001 and leaves nothing behind.
+    pub async fn upload(&self, file: &DataFile, from: &std::path::Path, budget: &ByteBudget) -> Result<bool, Error> {
+        let path = layout::data(&self.root, &file.sha256);
+        match self.store.head(&path).await {
+            Ok(meta) if meta.size == file.bytes => return Ok(false),
+            Ok(meta) => {
+                return Err(Error::new(
+                    ErrorKind::Corrupted,
+                    format!("\"{path}\" has {} bytes where {} belong", meta.size, file.bytes),
+                ));
+            }
+            Err(object_store::Error::NotFound { .. }) => {}
+            Err(e) => return Err(storage_error("look at", &path, e)),
+        }
+        match self.local_path(&path) {
+            Some(target) => transfer::copy_file(file.clone(), from.to_owned(), vec![target], budget).await,
+            None => transfer::upload_file(&*self.store, &path, file, from, budget).await,
+        }
+    }
+
+    /// Brings a data file to each of these local paths, skipping those that have it. `true`: bytes were moved. The bytes are
+    /// hashed on the way, and none of the paths exists until they proved right.
+    pub async fn download(&self, file: &DataFile, to: Vec<PathBuf>, budget: &ByteBudget) -> Result<bool, Error> {
+        let missing: Vec<PathBuf> = to.into_iter().filter(|p| !std::fs::metadata(p).is_ok_and(|m| m.len() == file.bytes)).collect();
+        if missing.is_empty() {
+            return Ok(false);
+        }
+        let path = layout::data(&self.root, &file.sha256);
+        match self.local_path(&path) {
+            Some(from) => transfer::copy_file(file.clone(), from, missing, budget).await,
+            None => transfer::download_file(&*self.store, &path, file, missing, budget).await,
+        }
+    }
+}
+
+/// Opens repositories; tests open theirs over stores that fail on purpose.
+pub trait OpenRepository: Debug + Send + Sync {
+    /// Opens without touching the location.
+    fn open(&self, name: &RepositoryName, location: &Location) -> Result<Arc<Repository>, Error>;
+}
+
+/// Opens real locations.
+#[derive(Debug)]
+pub struct Locations;
+
+impl OpenRepository for Locations {
+    fn open(&self, name: &RepositoryName, location: &Location) -> Result<Arc<Repository>, Error> {
+        let (store, prefix, local) = location.connect()?;
+        Ok(Arc::new(Repository::new(name.clone(), store, &prefix, local)))
+    }
+}

@@ -1,0 +1,56 @@
+//! Where each object of a repository is: the one place that spells their names.
+
+use object_store::path::Path;
+
+use crate::names::{BackupTimestamp, RepositoryName, SnapshotLabel};
+
+/// The format that this code reads and writes.
+pub(super) const FORMAT: u32 = 1;
+
+const LABEL_PREFIX: &str = "__ss_";
+pub(super) const MANIFEST_PREFIX: &str = "__info_";
+
+pub(super) fn repository_dir(name: &RepositoryName) -> String {
+    format!("__starrocks_repository_{name}")
+}
+
+pub(super) fn info(root: &Path) -> Path {
+    root.clone().join("__repo_info")
+}
+
+pub(super) fn label_dir(root: &Path, label: &SnapshotLabel) -> Path {
+    root.clone().join(format!("{LABEL_PREFIX}{label}"))
+}
+
+/// The label of a directory, if it is a label's. Characters that object stores dislike stand percent-encoded in paths.
+pub(super) fn label_of(directory: &Path) -> Option<SnapshotLabel> {
+    let name = directory.filename()?.strip_prefix(LABEL_PREFIX)?;
+    let decoded = percent_encoding::percent_decode_str(name).decode_utf8().ok()?;
+    SnapshotLabel::new(decoded).ok()
+}
+
+pub(super) fn manifest(root: &Path, label: &SnapshotLabel, timestamp: &BackupTimestamp) -> Path {
+    label_dir(root, label).join(format!("{MANIFEST_PREFIX}{timestamp}"))
+}
+
+/// Data files are spread over 256 directories by the first byte of their hash.
+pub(super) fn data(root: &Path, sha256: &str) -> Path {
+    root.clone().join("data").join(&sha256[..2]).join(format!("{sha256}.parquet"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_survive_the_way_through_a_path() {
+        let root = Path::from("x");
+        for label in ["nightly", "a b", "ünï", "50%", "a#b?c"] {
+            let label = SnapshotLabel::new(label).expect("valid");
+            let directory = label_dir(&root, &label);
+            assert_eq!(label_of(&directory), Some(label));
+            assert_eq!(directory.parts().count(), 2);
+        }
+        assert_eq!(label_of(&Path::from("x/data")), None);
+    }
+}

@@ -1,0 +1,289 @@
+//! Moving bytes: streamed, hashed on the way, synced before they are believed, within a budget of bytes in flight.
+//!
+//! Between two local paths the work is a plain copy loop on a blocking thread: object_store's local streams are small-chunked
+//! and never synced.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path as ObjectPath;
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use ring::digest::{Context, SHA256};
+use tempfile::NamedTempFile;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::storage_error;
+use crate::error::{Error, ErrorKind};
+use crate::job::DataFile;
+
+/// One part of a multipart upload, and the most that one transfer holds in memory twice.
+const PART_BYTES: usize = 8 << 20;
+/// One step of a local copy.
+const COPY_BYTES: usize = 1 << 20;
+/// The prefix of files that are not finished; start-up deletes those it finds.
+pub(crate) const PARTIAL_PREFIX: &str = ".partial-";
+
+/// How many bytes of data may be in memory at once, over all transfers.
+#[derive(Clone, Debug)]
+pub struct ByteBudget {
+    kib: Arc<Semaphore>,
+    total_kib: u32,
+}
+
+impl ByteBudget {
+    /// A budget of this many bytes; at least one part.
+    pub fn new(bytes: u64) -> Self {
+        let total_kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX >> 4).clamp(PART_BYTES as u32 / 1024, u32::MAX >> 4);
+        Self { kib: Arc::new(Semaphore::new(total_kib as usize)), total_kib }
+    }
+
+    /// Waits until this many bytes may be held; they are given back when the permit is dropped.
+    async fn take(&self, bytes: usize) -> OwnedSemaphorePermit {
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(self.total_kib);
+        self.kib.clone().acquire_many_owned(kib).await.expect("the semaphore is never closed")
+    }
+}
+
+fn corrupted(what: impl std::fmt::Display, file: &DataFile, found: &str, length: u64) -> Error {
+    Error::new(ErrorKind::Corrupted, format!("{what} is damaged"))
+        .detail(format!("expected {} bytes with SHA-256 {}, found {length} bytes with {found}", file.bytes, file.sha256))
+}
+
+/// A source that cannot be read is as good as missing: another replica may have the bytes.
+fn unreadable(what: &str, path: &Path, error: std::io::Error) -> Error {
+    Error::io(what, path, error).of_kind(ErrorKind::MissingFile)
+}
+
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {
+    File::open(dir).and_then(|d| d.sync_all()).map_err(|e| Error::io("sync", dir, e))
+}
+
+/// Makes a directory and its parents, and syncs what names them.
+pub(crate) fn make_dir(dir: &Path) -> Result<(), Error> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = dir.parent().filter(|p| !p.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        make_dir(parent)?;
+    }
+    match fs::create_dir(dir) {
+        Ok(()) => parent.map_or(Ok(()), sync_dir),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(Error::io("create directory", dir, e)),
+    }
+}
+
+pub(crate) fn partial_in(dir: &Path) -> Result<NamedTempFile, Error> {
+    make_dir(dir)?;
+    tempfile::Builder::new().prefix(PARTIAL_PREFIX).tempfile_in(dir).map_err(|e| Error::io("create a file in", dir, e))
+}
+
+/// Gives a complete file its name: synced first, then linked, then the directory synced. `false`: the name was taken.
+pub(crate) fn finish(partial: NamedTempFile, target: &Path) -> Result<bool, Error> {
+    partial.as_file().sync_all().map_err(|e| Error::io("sync", target, e))?;
+    let created = match partial.persist_noclobber(target) {
+        Ok(_) => true,
+        Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => false,
+        Err(e) => return Err(Error::io("create", target, e.error)),
+    };
+    sync_dir(target.parent().expect("a file has a directory"))?;
+    Ok(created)
+}
+
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(e) => Err(Error::internal(format!("a file operation died: {e}"))),
+    }
+}
+
+/// Writes a small file that must not exist yet; `false` if it does.
+pub(super) async fn write_new_file(target: PathBuf, body: Bytes) -> Result<bool, Error> {
+    blocking(move || {
+        let mut partial = partial_in(target.parent().expect("a file has a directory"))?;
+        partial.write_all(&body).map_err(|e| Error::io("write", &target, e))?;
+        finish(partial, &target)
+    })
+    .await
+}
+
+/// The SHA-256 of a file, lower-case hex, and its length.
+pub fn hash_file(path: &Path) -> Result<(String, u64), Error> {
+    let mut file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+    let mut context = Context::new(&SHA256);
+    let mut buffer = vec![0; COPY_BYTES];
+    let mut length = 0;
+    loop {
+        let n = file.read(&mut buffer).map_err(|e| Error::io("read", path, e))?;
+        if n == 0 {
+            return Ok((hex::encode(context.finish()), length));
+        }
+        context.update(&buffer[..n]);
+        length += n as u64;
+    }
+}
+
+/// Copies a local file to each of the targets, hashing on the way; no target exists before the hash proved right.
+pub(super) async fn copy_file(file: DataFile, from: PathBuf, targets: Vec<PathBuf>, budget: &ByteBudget) -> Result<bool, Error> {
+    let _permit = budget.take(COPY_BYTES).await;
+    blocking(move || copy_hashed(&file, &from, &targets)).await
+}
+
+/// The blocking part of a local copy; `true` if it made the last of the targets.
+pub(crate) fn copy_hashed(file: &DataFile, from: &Path, targets: &[PathBuf]) -> Result<bool, Error> {
+    let mut source = File::open(from).map_err(|e| unreadable("open", from, e))?;
+    let mut partials =
+        targets.iter().map(|t| partial_in(t.parent().expect("a file has a directory"))).collect::<Result<Vec<_>, _>>()?;
+    let mut context = Context::new(&SHA256);
+    let mut buffer = vec![0; COPY_BYTES];
+    let mut length = 0;
+    loop {
+        let n = source.read(&mut buffer).map_err(|e| unreadable("read", from, e))?;
+        if n == 0 {
+            break;
+        }
+        context.update(&buffer[..n]);
+        length += n as u64;
+        for (partial, target) in partials.iter_mut().zip(targets) {
+            partial.write_all(&buffer[..n]).map_err(|e| Error::io("write", target, e))?;
+        }
+    }
+    let found = hex::encode(context.finish());
+    if found != file.sha256 || length != file.bytes {
+        return Err(corrupted(format_args!("\"{}\"", from.display()), file, &found, length));
+    }
+    let mut created = false;
+    for (partial, target) in partials.into_iter().zip(targets) {
+        created = finish(partial, target)?;
+    }
+    Ok(created)
+}
+
+/// Puts a local file into an object store: small ones with one conditional put, large ones in parts.
+pub(super) async fn upload_file(
+    store: &dyn ObjectStore,
+    path: &ObjectPath,
+    file: &DataFile,
+    from: &Path,
+    budget: &ByteBudget,
+) -> Result<bool, Error> {
+    let mut source = tokio::fs::File::open(from).await.map_err(|e| unreadable("open", from, e))?;
+    let damaged = |found: &str, length| corrupted(format_args!("\"{}\"", from.display()), file, found, length);
+    if file.bytes <= PART_BYTES as u64 {
+        let _permit = budget.take(file.bytes as usize).await;
+        let mut body = Vec::with_capacity(file.bytes as usize);
+        // One byte more than expected is enough to see that a file has grown.
+        source.take(file.bytes + 1).read_to_end(&mut body).await.map_err(|e| unreadable("read", from, e))?;
+        let found = hex::encode(ring::digest::digest(&SHA256, &body));
+        if found != file.sha256 {
+            return Err(damaged(&found, body.len() as u64));
+        }
+        return match store.put_opts(path, PutPayload::from(body), PutOptions::from(PutMode::Create)).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+            Err(e) => Err(storage_error("write", path, e)),
+        };
+    }
+    let mut upload = store.put_multipart(path).await.map_err(|e| storage_error("begin to write", path, e))?;
+    let sent = send_parts(&mut *upload, path, &mut source, from, budget).await;
+    let checked = sent.and_then(|(found, length)| if found == file.sha256 { Ok(()) } else { Err(damaged(&found, length)) });
+    let result = match checked {
+        Ok(()) => upload.complete().await.map(|_| true).map_err(|e| storage_error("finish writing", path, e)),
+        Err(e) => Err(e),
+    };
+    if result.is_err() {
+        // Best effort: a store that cannot even abort will drop the parts by its own rules.
+        let _ = upload.abort().await;
+    }
+    result
+}
+
+async fn send_parts(
+    upload: &mut dyn MultipartUpload,
+    path: &ObjectPath,
+    source: &mut tokio::fs::File,
+    from: &Path,
+    budget: &ByteBudget,
+) -> Result<(String, u64), Error> {
+    let mut context = Context::new(&SHA256);
+    let mut length = 0;
+    let mut parts = futures::stream::FuturesUnordered::new();
+    loop {
+        // Waiting for the budget must not starve the parts that hold it.
+        let permit = loop {
+            tokio::select! {
+                permit = budget.take(PART_BYTES) => break permit,
+                Some(part) = parts.next() => {
+                    let part: Result<(), object_store::Error> = part;
+                    part.map_err(|e| storage_error("write", path, e))?;
+                }
+            }
+        };
+        let mut body = Vec::with_capacity(PART_BYTES);
+        source.take(PART_BYTES as u64).read_to_end(&mut body).await.map_err(|e| unreadable("read", from, e))?;
+        if body.is_empty() {
+            break;
+        }
+        context.update(&body);
+        length += body.len() as u64;
+        let part = upload.put_part(PutPayload::from(body));
+        parts.push(async move {
+            let _permit = permit;
+            part.await
+        });
+    }
+    parts.try_collect::<()>().await.map_err(|e| storage_error("write", path, e))?;
+    Ok((hex::encode(context.finish()), length))
+}
+
+/// Streams an object into each of the targets, hashing on the way; no target exists before the hash proved right.
+pub(super) async fn download_file(
+    store: &dyn ObjectStore,
+    path: &ObjectPath,
+    file: &DataFile,
+    targets: Vec<PathBuf>,
+    budget: &ByteBudget,
+) -> Result<bool, Error> {
+    let _permit = budget.take(COPY_BYTES).await;
+    let dirs = targets.clone();
+    let partials = blocking(move || {
+        dirs.iter().map(|t| partial_in(t.parent().expect("a file has a directory"))).collect::<Result<Vec<_>, _>>()
+    })
+    .await?;
+    let mut writers = Vec::with_capacity(partials.len());
+    for (partial, target) in partials.iter().zip(&targets) {
+        let handle = partial.as_file().try_clone().map_err(|e| Error::io("open", target, e))?;
+        writers.push(tokio::fs::File::from_std(handle));
+    }
+    let mut stream = store.get(path).await.map_err(|e| storage_error("read", path, e))?.into_stream();
+    let mut context = Context::new(&SHA256);
+    let mut length = 0;
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|e| storage_error("read", path, e))?;
+        context.update(&chunk);
+        length += chunk.len() as u64;
+        for (writer, target) in writers.iter_mut().zip(&targets) {
+            writer.write_all(&chunk).await.map_err(|e| Error::io("write", target, e))?;
+        }
+    }
+    for (mut writer, target) in writers.into_iter().zip(&targets) {
+        writer.flush().await.map_err(|e| Error::io("write", target, e))?;
+    }
+    let found = hex::encode(context.finish());
+    if found != file.sha256 || length != file.bytes {
+        return Err(corrupted(format_args!("\"{path}\""), file, &found, length));
+    }
+    blocking(move || {
+        for (partial, target) in partials.into_iter().zip(&targets) {
+            finish(partial, target)?;
+        }
+        Ok(true)
+    })
+    .await
+}

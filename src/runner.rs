@@ -1,0 +1,231 @@
+//! Who drives: admits jobs, runs each on a task of its own, cancels them, and takes them up again after a restart.
+//!
+//! Admitting happens on the runner's own tasks: a client that goes away in the middle of a statement has either submitted a
+//! job or has not. One driver runs a job, so its events come one after the other.
+
+mod drive;
+mod perform;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cluster::Cluster;
+use crate::env::Env;
+use crate::error::{Error, ErrorKind};
+use crate::job::{Failure, Job, JobKind, JobSpec};
+use crate::metrics::Metrics;
+use crate::names::*;
+use crate::repository::OpenRepository;
+use crate::store::{JobFilter, Store};
+
+/// How jobs are run.
+#[derive(Clone, Debug)]
+pub struct RunnerSettings {
+    /// Jobs at a time; more wait.
+    pub jobs_running_max: usize,
+    /// Tasks of one job at a time.
+    pub task_concurrency: usize,
+    /// The wait after a first failure; it doubles with each.
+    pub retry_first: Duration,
+    /// The longest wait between two tries.
+    pub retry_longest: Duration,
+}
+
+impl Default for RunnerSettings {
+    fn default() -> Self {
+        Self {
+            jobs_running_max: 16,
+            task_concurrency: 4,
+            retry_first: Duration::from_millis(200),
+            retry_longest: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The runner; clones are handles to the same one.
+#[derive(Clone, Debug)]
+pub struct Runner {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Arc<dyn Store>,
+    clusters: BTreeMap<ClusterName, Arc<dyn Cluster>>,
+    open: Arc<dyn OpenRepository>,
+    metrics: Arc<Metrics>,
+    env: Env,
+    settings: RunnerSettings,
+    running: Semaphore,
+    drivers: Mutex<HashMap<JobId, Driver>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// How to reach the task that drives a job.
+#[derive(Clone, Debug)]
+struct Driver {
+    cancel: mpsc::Sender<CancelRequest>,
+    over: watch::Receiver<bool>,
+}
+
+/// Asks a driver to cancel its job; answered when the cancellation is in the journal, or with why it cannot be.
+#[derive(Debug)]
+struct CancelRequest {
+    reply: oneshot::Sender<Result<(), Error>>,
+}
+
+impl Runner {
+    /// A runner; it does nothing until a job is submitted or [`Self::recover`] is called.
+    pub fn new(
+        store: Arc<dyn Store>,
+        clusters: BTreeMap<ClusterName, Arc<dyn Cluster>>,
+        open: Arc<dyn OpenRepository>,
+        metrics: Arc<Metrics>,
+        env: Env,
+        settings: RunnerSettings,
+    ) -> Self {
+        let running = Semaphore::new(settings.jobs_running_max);
+        let inner = Inner {
+            store,
+            clusters,
+            open,
+            metrics,
+            env,
+            settings,
+            running,
+            drivers: Mutex::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Admits a job and starts it. A job that is refused is recorded as such.
+    pub async fn submit(&self, spec: JobSpec) -> Result<JobId, Error> {
+        let runner = self.clone();
+        let task = self.inner.tasks.spawn(async move {
+            let at = runner.inner.env.now();
+            match runner.inner.store.admit(&spec, at).await {
+                Ok(job) => {
+                    tracing::info!(job_id = job.id.0, kind = %spec.kind(), db = %spec.database, snapshot = %spec.label, "job admitted");
+                    let id = job.id;
+                    runner.start(job);
+                    Ok(id)
+                }
+                Err(e) => {
+                    runner.record_refusal(&spec, &e).await;
+                    Err(e)
+                }
+            }
+        });
+        task.await.map_err(|e| Error::internal(format!("submitting a job died: {e}")))?
+    }
+
+    /// Records an attempt that was refused before it came this far.
+    pub async fn record_refusal(&self, spec: &JobSpec, error: &Error) {
+        if let Err(e) = self.inner.store.refuse(spec, self.inner.env.now(), error).await {
+            tracing::warn!(error = %e, "a refused job could not be recorded");
+        }
+    }
+
+    /// Cancels the unfinished job of a kind in a database. Returns when that is in the journal; clean-up follows.
+    pub async fn cancel(&self, cluster: &ClusterName, database: &DatabaseName, kind: JobKind) -> Result<JobId, Error> {
+        let none = || {
+            let message = match kind {
+                JobKind::Backup => "No backup job is currently running",
+                JobKind::Restore => "No restore is currently running",
+            };
+            Error::new(ErrorKind::UndefinedObject, message)
+        };
+        let id = match self.inner.store.running(cluster.as_str(), database).await? {
+            Some(id) => id,
+            None => {
+                let filter = JobFilter { db_name: Some(database.to_string()), ..JobFilter::default() };
+                let last = self.inner.store.jobs(&filter).await?.into_iter().rev().find(|row| row.state.is_some());
+                return Err(match last {
+                    Some(row) if row.kind == kind && row.cluster == cluster.as_str() => {
+                        cannot_cancel(&row.snapshot, row.state.as_deref().unwrap_or_default())
+                    }
+                    _ => none(),
+                });
+            }
+        };
+        if self.inner.store.load(id).await?.spec.kind() != kind {
+            return Err(none());
+        }
+        let driver = self.inner.drivers.lock().get(&id).cloned();
+        let gone = || Error::new(ErrorKind::Shutdown, "the job runner is stopping").hint("Try again when the server is up.");
+        let (reply, answer) = oneshot::channel();
+        driver.ok_or_else(gone)?.cancel.send(CancelRequest { reply }).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())??;
+        Ok(id)
+    }
+
+    /// Takes up every job with something left to do.
+    pub async fn recover(&self) -> Result<usize, Error> {
+        let unfinished = self.inner.store.unfinished().await?;
+        for id in &unfinished {
+            let job = match self.inner.store.load(*id).await {
+                Ok(job) => job,
+                Err(e) => {
+                    // One damaged journal must not keep all other jobs and tables away.
+                    tracing::error!(job_id = id.0, error = %e, "a job cannot be taken up again");
+                    continue;
+                }
+            };
+            tracing::info!(job_id = id.0, state = job.state_name(), "job taken up again");
+            self.inner.metrics.resumed(&job);
+            self.start(job);
+        }
+        Ok(unfinished.len())
+    }
+
+    /// Waits until a job has nothing left to do. A job that this runner does not drive is over.
+    pub async fn wait(&self, id: JobId) {
+        let over = self.inner.drivers.lock().get(&id).map(|d| d.over.clone());
+        if let Some(mut over) = over {
+            // An error means that the driver is gone, which is as over as can be.
+            let _ = over.wait_for(|over| *over).await;
+        }
+    }
+
+    /// Stops driving; what is in flight finishes its current file, and unfinished jobs stay in the journal.
+    pub async fn stop(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    fn start(&self, job: Job) {
+        let (cancel, requests) = mpsc::channel(1);
+        let (over_sender, over) = watch::channel(false);
+        let id = job.id;
+        self.inner.drivers.lock().insert(id, Driver { cancel, over });
+        let runner = self.clone();
+        let span = tracing::info_span!("job", job_id = id.0, kind = %job.spec.kind(), snapshot = %job.spec.label);
+        self.inner.tasks.spawn(tracing::Instrument::instrument(
+            async move {
+                drive::drive(&runner.inner, job, requests).await;
+                runner.inner.drivers.lock().remove(&id);
+                let _ = over_sender.send(true);
+            },
+            span,
+        ));
+    }
+}
+
+fn cannot_cancel(label: &str, state: &str) -> Error {
+    Error::new(ErrorKind::WrongState, format!("Failed to cancel job: Job with label {label} can not be cancelled. state: {state}"))
+}
+
+/// The failure of a job whose time is over.
+fn overdue(last_error: Option<&str>) -> Failure {
+    Failure::timeout(last_error)
+}

@@ -1,0 +1,122 @@
+//! A command turned into its effect, and the effect into its event.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Inner;
+use crate::cluster::{Progress, StepError};
+use crate::error::{Error, ErrorKind};
+use crate::job::*;
+use crate::names::TaskId;
+use crate::repository::{Location, Repository};
+use crate::store::Note;
+
+/// Carries out one command. A repository is opened for it: which one the name means is looked up each time, as its properties
+/// may have been mended while the job waited.
+pub(super) async fn perform(
+    inner: &Arc<Inner>,
+    job: &Job,
+    command: JobCommand,
+    attempts: u32,
+    abandon: &CancellationToken,
+) -> Result<JobEvent, StepError> {
+    let cluster = inner
+        .clusters
+        .get(&job.spec.cluster)
+        .ok_or_else(|| Error::new(ErrorKind::Connection, format!("cluster \"{}\" is not configured", job.spec.cluster)))?;
+    let missing = || StepError::Fatal(Error::internal("a command came in a state that does not have it"));
+    match (&job.state, command) {
+        (JobState::Backup(state), JobCommand::Backup(command)) => {
+            let event = match (command, state) {
+                (BackupCommand::Plan, _) => BackupEvent::Planned { plan: Arc::new(cluster.plan_backup(job).await?) },
+                (BackupCommand::Snapshot(task), BackupState::Snapshoting { plan, .. }) => {
+                    BackupEvent::Snapshoted { task, backend_id: cluster.snapshot(job, plan, task).await? }
+                }
+                (BackupCommand::PlanUpload, BackupState::UploadSnapshot { plan }) => {
+                    BackupEvent::UploadPlanned { tasks: Arc::new(cluster.plan_upload(job, plan).await?) }
+                }
+                (BackupCommand::Upload(task), BackupState::Uploading { plan, tasks, .. }) => {
+                    let work = tasks.iter().find(|t| t.task_id == task).ok_or_else(missing)?;
+                    let repository = open(inner, job).await?;
+                    let progress = progress(inner, job, task, attempts, abandon);
+                    BackupEvent::Uploaded { task, transfer: cluster.upload(job, plan, work, &repository, progress).await? }
+                }
+                (BackupCommand::SaveMeta, BackupState::SaveMeta { plan }) => {
+                    let (manifest, saved_at) = cluster.save_meta(job, plan).await?;
+                    BackupEvent::MetaSaved { manifest, saved_at }
+                }
+                (BackupCommand::Publish, BackupState::UploadInfo { plan, saved_at, .. }) => {
+                    let repository = open(inner, job).await?;
+                    cluster.publish(job, plan, *saved_at, &repository).await?;
+                    BackupEvent::Published
+                }
+                (BackupCommand::Release, _) => {
+                    cluster.release(job).await?;
+                    BackupEvent::Released
+                }
+                _ => return Err(missing()),
+            };
+            Ok(JobEvent::Backup(event))
+        }
+        (JobState::Restore(state), JobCommand::Restore(command)) => {
+            let event = match (command, state) {
+                (RestoreCommand::Plan, _) => {
+                    let repository = open(inner, job).await?;
+                    RestoreEvent::Planned { plan: Arc::new(cluster.plan_restore(job, &repository).await?) }
+                }
+                (RestoreCommand::Prepare(task), RestoreState::Snapshoting { plan, .. }) => {
+                    cluster.prepare(job, plan, task).await?;
+                    RestoreEvent::Prepared { task }
+                }
+                (RestoreCommand::PlanDownload, RestoreState::Download { plan }) => {
+                    RestoreEvent::DownloadPlanned { tasks: Arc::new(cluster.plan_download(job, plan).await?) }
+                }
+                (RestoreCommand::Download(task), RestoreState::Downloading { plan, tasks, .. }) => {
+                    let work = tasks.iter().find(|t| t.task_id == task).ok_or_else(missing)?;
+                    let repository = open(inner, job).await?;
+                    let progress = progress(inner, job, task, attempts, abandon);
+                    RestoreEvent::Downloaded { task, transfer: cluster.download(job, plan, work, &repository, progress).await? }
+                }
+                (RestoreCommand::Verify, RestoreState::Commit { plan }) => {
+                    cluster.verify(job, plan).await?;
+                    RestoreEvent::Verified
+                }
+                (RestoreCommand::Swap, RestoreState::Committing { plan }) => {
+                    cluster.swap(job, plan).await?;
+                    RestoreEvent::Swapped
+                }
+                (RestoreCommand::Release, _) => {
+                    cluster.release(job).await?;
+                    RestoreEvent::Released
+                }
+                _ => return Err(missing()),
+            };
+            Ok(JobEvent::Restore(event))
+        }
+        _ => Err(missing()),
+    }
+}
+
+async fn open(inner: &Inner, job: &Job) -> Result<Arc<Repository>, StepError> {
+    let record = inner.store.repository(&job.spec.repository).await?;
+    let location = Location { url: record.location, properties: record.properties };
+    let repository = inner.open.open(&record.name, &location)?;
+    // A mount that is gone looks like an empty directory: without its mark nothing is written or believed missing.
+    repository.ping().await.map_err(|e| StepError::Retry(e.prefixed("the repository cannot be reached")))?;
+    Ok(repository)
+}
+
+/// Notes what a transfer has done, and ends it between two files once the job is abandoned.
+fn progress(inner: &Arc<Inner>, job: &Job, task: TaskId, attempts: u32, abandon: &CancellationToken) -> Progress {
+    let (inner, id, abandon) = (inner.clone(), job.id, abandon.clone());
+    Arc::new(move |done| {
+        let before = inner.store.notes(id).tasks.remove(&task);
+        let error = before.and_then(|n| n.error).filter(|_| attempts > 0);
+        inner.store.note(id, Some(task), Note { attempts: attempts + 1, done, error });
+        if abandon.is_cancelled() {
+            return Err(Error::new(ErrorKind::Cancelled, "the job was cancelled"));
+        }
+        Ok(())
+    })
+}

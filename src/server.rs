@@ -1,0 +1,219 @@
+//! The composition root: builds every component, recovers, then serves; and stops in the opposite order.
+
+use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::Cluster;
+use crate::cluster::embedded::EmbeddedCluster;
+use crate::env::Env;
+use crate::error::{Error, ErrorKind};
+use crate::http::{self, HttpState};
+use crate::metrics::Metrics;
+use crate::names::{ClusterName, UserName};
+use crate::query::{QueryEngine, QuerySettings, Sources};
+use crate::repository::{ByteBudget, Locations, OpenRepository};
+use crate::runner::{Runner, RunnerSettings};
+use crate::session::{Gateway, ROOT, password_verifier};
+use crate::settings::Settings;
+use crate::store::{Registry, SecretKey, SqliteStore, Store, UserRecord};
+use crate::wire::{Listener, WireSettings};
+
+/// The name of the cluster in this process.
+const EMBEDDED: &str = "embedded";
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    addr: SocketAddr,
+    http_addr: SocketAddr,
+    gateway: Arc<Gateway>,
+    stop: CancellationToken,
+    kill: CancellationToken,
+    wire: JoinHandle<()>,
+    http: JoinHandle<()>,
+    drain: Duration,
+    _lock: File,
+}
+
+/// Keeps a second server off the data directory for as long as the file is open.
+fn lock(data_dir: &Path) -> Result<File, Error> {
+    let path = data_dir.join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|e| Error::new(ErrorKind::Configuration, format!("data_dir: could not open \"{}\": {e}", path.display())))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::new(ErrorKind::Configuration, format!("data_dir: \"{}\" is in use by another Starkeep", data_dir.display())))
+        }
+        Err(TryLockError::Error(e)) => {
+            Err(Error::new(ErrorKind::Configuration, format!("data_dir: could not lock \"{}\": {e}", path.display())))
+        }
+    }
+}
+
+/// Root exists, is an administrator, and has the password of the file if there is one.
+async fn ensure_root(store: &SqliteStore, settings: &Settings, env: &Env) -> Result<UserRecord, Error> {
+    let name = UserName::new(ROOT)?;
+    let mut root = match store.user(&name).await? {
+        Some(root) => root,
+        None => {
+            let root = UserRecord { name, verifier: None, admin: true, created_at: env.now() };
+            store.add_user(&root).await?;
+            root
+        }
+    };
+    if let Some(path) = &settings.root_password_file {
+        let wrong = |why: String| Error::new(ErrorKind::Configuration, format!("root_password_file: \"{}\" {why}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|e| wrong(format!("could not be read: {e}")))?;
+        let password = text.trim_end_matches(['\r', '\n']);
+        if password.is_empty() {
+            return Err(wrong("is empty".into()));
+        }
+        root.verifier = Some(password_verifier(password, env));
+        store.change_user(&root).await?;
+    }
+    if root.verifier.is_none() && !settings.listen.ip().is_loopback() && !settings.insecure {
+        return Err(Error::new(
+            ErrorKind::Configuration,
+            format!("listen: {} is beyond loopback, and root has no password", settings.listen),
+        )
+        .hint("Set root_password_file, or pass --insecure."));
+    }
+    Ok(root)
+}
+
+impl Server {
+    /// Starts a server. It answers connections when this returns.
+    pub async fn start(settings: &Settings, env: Env) -> Result<Self, Error> {
+        let data_dir = &settings.data_dir;
+        std::fs::create_dir_all(data_dir).map_err(|e| {
+            Error::new(ErrorKind::Configuration, format!("data_dir: could not create \"{}\": {e}", data_dir.display()))
+        })?;
+        let data_dir = std::path::absolute(data_dir).map_err(|e| Error::io("find", data_dir, e))?;
+        let lock = lock(&data_dir)?;
+        let key = match &settings.secret_key {
+            Some(secret) => SecretKey::parse(&secret.0)?,
+            None => SecretKey::load_or_create(&data_dir.join("secret.key"), &env)?,
+        };
+        let sqlite = SqliteStore::open(&data_dir.join("meta.db"), key, env.clone())?;
+        ensure_root(&sqlite, settings, &env).await?;
+        let store: Arc<dyn Store> = Arc::new(sqlite);
+
+        let mut backends = Vec::new();
+        for path in settings.backends.directories(&data_dir)? {
+            backends.push(std::path::absolute(&path).map_err(|e| Error::io("find", &path, e))?);
+        }
+        let name = ClusterName::new(EMBEDDED)?;
+        let budget = ByteBudget::new(settings.bytes_in_flight_max);
+        let embedded = EmbeddedCluster::open(name.clone(), &data_dir, &backends, budget, env.clone()).await?;
+        let clusters: BTreeMap<ClusterName, Arc<dyn Cluster>> =
+            BTreeMap::from([(name.clone(), Arc::new(embedded) as Arc<dyn Cluster>)]);
+
+        let open: Arc<dyn OpenRepository> = Arc::new(Locations);
+        let metrics = Arc::new(Metrics::default());
+        let runner = Runner::new(
+            store.clone(),
+            clusters.clone(),
+            open.clone(),
+            metrics.clone(),
+            env.clone(),
+            RunnerSettings {
+                jobs_running_max: settings.jobs_running_max,
+                task_concurrency: settings.upload_concurrency,
+                ..RunnerSettings::default()
+            },
+        );
+        let sources = Arc::new(Sources {
+            store: store.clone(),
+            clusters: clusters.clone(),
+            open: open.clone(),
+            env: env.clone(),
+            settings: settings.rows(),
+            sessions: RwLock::default(),
+        });
+        let parallelism = match settings.query_parallelism {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        };
+        let engine = QueryEngine::new(sources, QuerySettings { memory_bytes_max: settings.query_memory_bytes_max, parallelism })?;
+        let gateway = Arc::new(Gateway {
+            engine,
+            runner: runner.clone(),
+            store,
+            clusters,
+            default_cluster: name,
+            open,
+            env,
+            metrics: metrics.clone(),
+            job_timeout_seconds: settings.job_timeout_seconds,
+        });
+
+        let wire_settings = WireSettings {
+            connections_max: settings.connections_max,
+            message_bytes_max: settings.message_bytes_max,
+            authentication_timeout: Duration::from_secs(settings.authentication_timeout_seconds),
+            drain_timeout: Duration::from_secs(settings.drain_timeout_seconds),
+        };
+        let listener = Listener::bind(settings.listen, gateway.clone(), wire_settings).await?;
+        let http_listener = http::bind(settings.http).await?;
+        let addr = listener.local_addr()?;
+        let http_addr = http_listener.local_addr().map_err(|e| Error::new(ErrorKind::Configuration, format!("http: {e}")))?;
+
+        let stop = CancellationToken::new();
+        let ready = Arc::new(AtomicBool::new(false));
+        let http_state = HttpState { metrics, ready: ready.clone() };
+        let http = tokio::spawn(http::serve(http_listener, http_state, stop.clone()));
+        let recovered = runner.recover().await?;
+        if recovered > 0 {
+            tracing::info!(jobs = recovered, "unfinished jobs taken up again");
+        }
+        let kill = CancellationToken::new();
+        let wire = tokio::spawn(listener.serve(stop.clone(), kill.clone()));
+        ready.store(true, Ordering::Release);
+        Ok(Self { addr, http_addr, gateway, stop, kill, wire, http, drain: wire_settings.drain_timeout, _lock: lock })
+    }
+
+    /// Where the PostgreSQL protocol is.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Where metrics and health checks are.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr
+    }
+
+    /// What sessions share, for tests that look inside.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// Stops: no new connections, idle ones are ended, running statements get some time, jobs stay in the journal.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        let mut wire = self.wire;
+        tokio::select! {
+            _ = &mut wire => {}
+            () = self.gateway.env.clock.sleep(self.drain) => {
+                tracing::warn!("statements are still running; they are ended");
+                self.kill.cancel();
+                let _ = wire.await;
+            }
+        }
+        self.gateway.runner.stop().await;
+        let _ = self.http.await;
+    }
+}

@@ -1,0 +1,552 @@
+//! One connection's point of view: user, settings, current database, transaction; and the one way in for every statement.
+//!
+//! A statement is prepared ([`Session::prepare`]: what does it need, what will it answer) and executed
+//! ([`Session::execute`]). Both protocols, and everything else that ever runs a statement, come through here, so privileges are
+//! checked in one place.
+
+mod admin;
+mod copy;
+mod data;
+mod jobs;
+mod variables;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
+use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::sqlparser::ast as sql;
+use tracing::Instrument;
+
+pub use self::admin::{ROOT, password_verifier};
+pub use self::copy::CopyIn;
+use self::variables::Variables;
+use crate::cluster::Cluster;
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, from_datafusion};
+use crate::metrics::Metrics;
+use crate::names::*;
+pub use crate::query::Zone;
+use crate::query::{QueryEngine, SessionFacts, SessionRow, View, show_parameters, show_query};
+use crate::repository::OpenRepository;
+use crate::runner::Runner;
+use crate::statement::{SessionCommand, Show, Statement};
+use crate::store::Store;
+
+/// What all sessions share.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Plans and runs queries.
+    pub engine: QueryEngine,
+    /// Runs jobs.
+    pub runner: Runner,
+    /// Jobs, repositories, users.
+    pub store: Arc<dyn Store>,
+    /// Every cluster; the first is the default.
+    pub clusters: BTreeMap<ClusterName, Arc<dyn Cluster>>,
+    /// The cluster of a connection that names none.
+    pub default_cluster: ClusterName,
+    /// Opens repositories.
+    pub open: Arc<dyn OpenRepository>,
+    /// Time and randomness.
+    pub env: Env,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// What a job gets when its statement says no timeout, seconds.
+    pub job_timeout_seconds: u64,
+}
+
+/// Something the user should know beside the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// NOTICE or WARNING.
+    pub severity: &'static str,
+    /// Its SQLSTATE.
+    pub code: &'static str,
+    /// In words.
+    pub message: String,
+}
+
+/// Where a session stands between BEGIN and COMMIT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionState {
+    /// Outside a block.
+    Idle,
+    /// Inside one.
+    Active,
+    /// Inside one that has failed.
+    Failed,
+}
+
+/// Who connects.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// The user.
+    pub user: UserName,
+    /// `dbname` of the start-up packet.
+    pub database: Option<String>,
+    /// Where from.
+    pub addr: String,
+    /// The connection's number.
+    pub pid: i32,
+}
+
+/// A statement that is ready to run.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// It.
+    pub statement: Arc<Statement>,
+    /// Its text, as the client sent it.
+    pub text: Arc<str>,
+    /// The types of `$1`, `$2`, …
+    pub parameters: Vec<DataType>,
+    /// The columns it answers; `None` if it answers none.
+    pub schema: Option<SchemaRef>,
+}
+
+/// What came of a statement.
+pub enum Outcome {
+    /// Nothing was said.
+    Empty,
+    /// Rows.
+    Rows(Rows),
+    /// Done; holds the command tag.
+    Done(String),
+    /// Rows are expected.
+    CopyIn(CopyIn),
+}
+
+/// Rows on their way. The view that they come from is held until they are all taken.
+pub struct Rows {
+    /// Their columns.
+    pub schema: SchemaRef,
+    /// They.
+    pub stream: SendableRecordBatchStream,
+    /// The word of the command tag: `SELECT`, `SHOW`.
+    pub verb: &'static str,
+    _view: View,
+}
+
+#[derive(Debug)]
+struct Block {
+    state: TransactionState,
+    /// The instant that the block reads, taken by its first query and dropped by its writes.
+    view: Option<View>,
+    /// Statements that took effect at once and that ROLLBACK will not undo.
+    applied: usize,
+    savepoints: Vec<String>,
+    /// The current database when the block began, put back by ROLLBACK, and by COMMIT if it was changed by SET LOCAL.
+    database_before: Option<DatabaseName>,
+    database_is_local: bool,
+}
+
+impl Block {
+    fn new(state: TransactionState, database: Option<DatabaseName>) -> Self {
+        Self { state, view: None, applied: 0, savepoints: Vec::new(), database_before: database, database_is_local: false }
+    }
+}
+
+/// One connection's state.
+#[derive(Debug)]
+pub struct Session {
+    gateway: Arc<Gateway>,
+    cluster: Arc<dyn Cluster>,
+    client: Client,
+    database: Option<DatabaseName>,
+    variables: Variables,
+    block: Block,
+    notices: Vec<Notice>,
+}
+
+impl Session {
+    /// Begins a session. A `dbname` is a cluster, or a database of the default cluster; the user's own name means neither.
+    pub fn new(gateway: Arc<Gateway>, client: Client, startup: &BTreeMap<String, String>) -> Result<Self, Error> {
+        let wanted = client.database.clone().filter(|name| *name != client.user.as_str());
+        let default = gateway.clusters.get(&gateway.default_cluster).cloned();
+        let default = default.ok_or_else(|| Error::internal("the default cluster is configured"))?;
+        let (cluster, database) = match wanted {
+            None => (default, None),
+            Some(name) => {
+                let named = ClusterName::new(name.clone()).ok().and_then(|n| gateway.clusters.get(&n).cloned());
+                match named {
+                    Some(cluster) => (cluster, None),
+                    None if default.catalog().schema(&name).is_some() => {
+                        let names = default.catalog().schema_names();
+                        let alike = || names.iter().find(|n| n.eq_ignore_ascii_case(&name)).cloned();
+                        let spelled = if names.contains(&name) { name } else { alike().unwrap_or(name) };
+                        (default, Some(DatabaseName::new(spelled)?))
+                    }
+                    None => {
+                        let known: Vec<_> = gateway.clusters.keys().map(ToString::to_string).collect();
+                        return Err(Error::new(ErrorKind::UndefinedDatabase, format!("database \"{name}\" does not exist"))
+                            .hint(format!("Connect to a cluster ({}) or to one of its databases.", known.join(", "))));
+                    }
+                }
+            }
+        };
+        let row = SessionRow {
+            user: client.user.to_string(),
+            cluster: cluster.name().to_string(),
+            client_addr: client.addr.clone(),
+            application_name: startup.get("application_name").cloned(),
+            started_at: gateway.env.now(),
+            active: false,
+            statement: None,
+        };
+        let mut session = Self {
+            gateway,
+            cluster,
+            client,
+            database,
+            variables: Variables::default(),
+            block: Block::new(TransactionState::Idle, None),
+            notices: Vec::new(),
+        };
+        for (name, value) in startup {
+            if !["user", "database", "options", "replication"].contains(&name.as_str()) && !name.starts_with("_pq_.") {
+                session.set(name, std::slice::from_ref(value), false)?;
+            }
+        }
+        session.variables.take_reports();
+        let sessions = &session.gateway.engine.sources().sessions;
+        sessions.write().insert(session.client.pid, row);
+        Ok(session)
+    }
+
+    /// Where the session stands between BEGIN and COMMIT.
+    pub fn transaction(&self) -> TransactionState {
+        self.block.state
+    }
+
+    /// Marks a block as failed; outside a block nothing happens.
+    pub fn fail_transaction(&mut self) {
+        if self.block.state == TransactionState::Active {
+            self.block.state = TransactionState::Failed;
+        }
+        self.block.view = None;
+    }
+
+    /// What the user should know; taken once.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// Settings that clients are told of and that have changed; taken once.
+    pub fn take_reports(&mut self) -> Vec<(String, String)> {
+        self.variables.take_reports()
+    }
+
+    /// Every setting that clients are told of at start-up.
+    pub fn reports(&self) -> Vec<(String, String)> {
+        let mut reports = self.variables.reported();
+        reports.push(("session_authorization".into(), self.client.user.to_string()));
+        reports
+    }
+
+    /// How long a statement may take.
+    pub fn statement_timeout(&self) -> Option<Duration> {
+        self.variables.statement_timeout()
+    }
+
+    /// The zone that times are shown in.
+    pub fn time_zone(&self) -> &str {
+        self.variables.time_zone()
+    }
+
+    /// What all sessions share.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// Notes for `system.sessions` what the session does; `None` is nothing.
+    pub fn note_activity(&self, statement: Option<&Statement>) {
+        let mut sessions = self.gateway.engine.sources().sessions.write();
+        if let Some(row) = sessions.get_mut(&self.client.pid) {
+            row.active = statement.is_some();
+            row.application_name = self.variables.get("application_name").filter(|n| !n.is_empty());
+            if let Some(statement) = statement {
+                row.statement = Some(shown(statement));
+            }
+        }
+    }
+
+    fn notice(&mut self, message: impl Into<String>) {
+        self.notices.push(Notice { severity: "NOTICE", code: "00000", message: message.into() });
+    }
+
+    fn warning(&mut self, code: &'static str, message: impl Into<String>) {
+        self.notices.push(Notice { severity: "WARNING", code, message: message.into() });
+    }
+
+    fn facts(&self) -> SessionFacts {
+        SessionFacts {
+            user: self.client.user.to_string(),
+            database: self.cluster.name().to_string(),
+            current_schema: self.database.as_ref().map(ToString::to_string),
+            time_zone: self.variables.time_zone().to_owned(),
+            backend_pid: self.client.pid,
+        }
+    }
+
+    /// The view that a statement reads: the block's, or now.
+    fn view(&mut self) -> View {
+        if self.block.state != TransactionState::Active {
+            return self.gateway.engine.view(&self.cluster);
+        }
+        let (engine, cluster) = (&self.gateway.engine, &self.cluster);
+        self.block.view.get_or_insert_with(|| engine.view(cluster)).clone()
+    }
+
+    async fn is_admin(&self) -> Result<bool, Error> {
+        Ok(self.gateway.store.user(&self.client.user).await?.is_some_and(|u| u.admin))
+    }
+
+    async fn require_admin(&self) -> Result<(), Error> {
+        if self.is_admin().await? {
+            return Ok(());
+        }
+        let message = "Access denied; you need (at least one of) the ADMIN privilege(s) for this operation";
+        Err(Error::new(ErrorKind::InsufficientPrivilege, message)
+            .hint(format!("An administrator can GRANT ADMIN TO {}.", self.client.user)))
+    }
+
+    /// Works out what a statement needs and answers. `declared` are the parameter types that the client gave.
+    pub async fn prepare(&mut self, statement: Statement, text: &str, declared: &[Option<DataType>]) -> Result<Prepared, Error> {
+        let (mut parameters, mut schema) = (declared.iter().map(|t| t.clone().unwrap_or(DataType::Utf8)).collect(), None);
+        match &statement {
+            Statement::Sql(ast) if self.block.state != TransactionState::Failed => {
+                refuse_unknown_sql(ast)?;
+                let view = self.view();
+                let state = self.gateway.engine.state(&view, &self.facts())?;
+                let plan = plan_sql(&state, ast).await?;
+                parameters = parameter_types(&plan, declared)?;
+                if !matches!(plan, LogicalPlan::Dml(_)) {
+                    schema = Some(described(&plan, &parameters)?);
+                }
+            }
+            Statement::Show(show) if self.block.state != TransactionState::Failed => {
+                let view = self.view();
+                let state = self.gateway.engine.state(&view, &self.facts())?;
+                schema = Some(self.plan_show(&state, show).await?.schema().inner().clone());
+            }
+            Statement::Session(command) => schema = variables::answer_schema(command),
+            // PostgreSQL refuses these when the statement is parsed, and drivers count on it.
+            Statement::Copy(copy) if self.block.state != TransactionState::Failed => self.check_copy(copy).await?,
+            _ => {}
+        }
+        Ok(Prepared { statement: Arc::new(statement), text: text.into(), parameters, schema })
+    }
+
+    /// Carries out a prepared statement, in a span of its own.
+    pub async fn execute(&mut self, prepared: &Prepared, values: Vec<ScalarValue>) -> Result<Outcome, Error> {
+        let span = tracing::info_span!("statement", pid = self.client.pid, user = %self.client.user, statement = %shown(&prepared.statement));
+        self.carry_out(prepared, values).instrument(span).await
+    }
+
+    async fn carry_out(&mut self, prepared: &Prepared, values: Vec<ScalarValue>) -> Result<Outcome, Error> {
+        if self.block.state == TransactionState::Failed
+            && !matches!(
+                &*prepared.statement,
+                Statement::Session(SessionCommand::Rollback | SessionCommand::Commit | SessionCommand::RollbackTo(_))
+                    | Statement::Empty
+            )
+        {
+            return Err(Error::new(
+                ErrorKind::InFailedTransaction,
+                "current transaction is aborted, commands ignored until end of transaction block",
+            ));
+        }
+        match &*prepared.statement {
+            Statement::Empty => Ok(Outcome::Empty),
+            Statement::Session(command) => self.session_command(command).await,
+            Statement::Show(show) => self.show(show).await,
+            Statement::Sql(ast) => self.sql(ast, prepared, values).await,
+            statement => {
+                self.require_admin().await?;
+                self.applied_at_once();
+                match statement {
+                    Statement::Backup(backup) => self.backup(backup).await,
+                    Statement::Restore(restore) => self.restore(restore).await,
+                    Statement::Cancel(cancel) => self.cancel(cancel).await,
+                    Statement::CreateRepository(create) => self.create_repository(create).await,
+                    Statement::DropRepository(name) => {
+                        self.gateway.store.remove_repository(name).await?;
+                        Ok(Outcome::Done("DROP REPOSITORY".into()))
+                    }
+                    Statement::Define(definition) => self.define(definition).await,
+                    Statement::User(command) => self.user_command(command).await,
+                    Statement::Copy(copy) => self.copy_from(copy).await,
+                    Statement::Empty | Statement::Session(_) | Statement::Show(_) | Statement::Sql(_) => {
+                        Err(Error::internal("a statement was dispatched twice"))
+                    }
+                }
+            }
+        }
+    }
+
+    /// A statement whose effect no ROLLBACK will undo: the block goes on reading from a fresh instant.
+    fn applied_at_once(&mut self) {
+        if self.block.state == TransactionState::Active {
+            self.block.applied += 1;
+            self.block.view = None;
+        }
+    }
+
+    async fn plan_show(&mut self, state: &SessionState, show: &Show) -> Result<LogicalPlan, Error> {
+        let Statement::Sql(ast) = crate::statement::parse_one(show_query(show))? else {
+            return Err(Error::internal("a file of sql/show is not a query"));
+        };
+        let plan = plan_sql(state, &ast).await?;
+        let values = show_parameters(show, self.database.as_ref());
+        if values.is_empty() {
+            return Ok(plan);
+        }
+        plan.with_param_values(ParamValues::from(values)).map_err(from_datafusion)
+    }
+
+    async fn show(&mut self, show: &Show) -> Result<Outcome, Error> {
+        self.check_show(show).await?;
+        let show = &self.spelled_show(show);
+        let view = self.view();
+        let state = self.gateway.engine.state(&view, &self.facts())?;
+        let plan = self.plan_show(&state, show).await?;
+        let schema = plan.schema().inner().clone();
+        let stream = self.gateway.engine.run(&state, &plan).await?;
+        Ok(Outcome::Rows(Rows { schema, stream, verb: "SHOW", _view: view }))
+    }
+
+    async fn sql(&mut self, ast: &sql::Statement, prepared: &Prepared, values: Vec<ScalarValue>) -> Result<Outcome, Error> {
+        refuse_unknown_sql(ast)?;
+        let view = self.view();
+        let state = self.gateway.engine.state(&view, &self.facts())?;
+        let mut plan = plan_sql(&state, ast).await?;
+        if !prepared.parameters.is_empty() || !values.is_empty() {
+            plan = plan.with_param_values(ParamValues::from(values)).map_err(from_datafusion)?;
+        }
+        if let LogicalPlan::Dml(dml) = plan {
+            self.require_admin().await?;
+            self.applied_at_once();
+            drop(view);
+            let has_predicate = matches!(ast, sql::Statement::Delete(delete) if delete.selection.is_some());
+            return self.write(&state, dml, has_predicate).await;
+        }
+        self.check_readable(&plan).await?;
+        let schema = plan.schema().inner().clone();
+        if prepared.schema.as_ref().is_some_and(|described| !same_shape(described, &schema)) {
+            return Err(Error::new(ErrorKind::Unsupported, "cached plan must not change result type")
+                .hint("A table has changed since the statement was prepared; prepare it again."));
+        }
+        let stream = self.gateway.engine.run(&state, &plan).await?;
+        let verb = if matches!(ast, sql::Statement::Query(_)) { "SELECT" } else { "EXPLAIN" };
+        Ok(Outcome::Rows(Rows { schema, stream, verb, _view: view }))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.gateway.engine.sources().sessions.write().remove(&self.client.pid);
+    }
+}
+
+/// A statement as logs and tables may show it.
+pub(crate) fn shown(statement: &Statement) -> String {
+    match statement {
+        Statement::Empty => String::new(),
+        Statement::Backup(s) => s.to_string(),
+        Statement::Restore(s) => s.to_string(),
+        Statement::Cancel(s) => s.to_string(),
+        Statement::CreateRepository(s) => s.redacted().to_string(),
+        Statement::DropRepository(name) => format!("DROP REPOSITORY {name}"),
+        Statement::Define(_) => "DDL".into(),
+        Statement::User(_) => "USER COMMAND".into(),
+        Statement::Show(show) => format!("SHOW {}", show.query_name()),
+        Statement::Session(_) => "SESSION COMMAND".into(),
+        Statement::Copy(copy) => format!("COPY {} FROM …", copy.table.name),
+        Statement::Sql(ast) => ast.to_string(),
+    }
+}
+
+/// What DataFusion may be given: queries and INSERT, DELETE. Everything else it knows would reach files or catalogs past us.
+fn refuse_unknown_sql(ast: &sql::Statement) -> Result<(), Error> {
+    match ast {
+        sql::Statement::Query(_) => Ok(()),
+        sql::Statement::Insert(insert) => {
+            let more = insert.overwrite || insert.partitioned.is_some() || insert.on.is_some() || insert.returning.is_some();
+            if more || insert.or.is_some() || insert.ignore || insert.replace_into {
+                return Err(Error::unsupported("INSERT with OVERWRITE, PARTITION, ON CONFLICT, RETURNING and the like"));
+            }
+            Ok(())
+        }
+        sql::Statement::Delete(delete) => {
+            let more = delete.using.is_some() || delete.returning.is_some() || delete.limit.is_some() || !delete.tables.is_empty();
+            if more || !delete.order_by.is_empty() {
+                return Err(Error::unsupported("DELETE with USING, RETURNING, ORDER BY or LIMIT")
+                    .hint("Use DELETE FROM t WHERE …, perhaps with a subquery."));
+            }
+            Ok(())
+        }
+        sql::Statement::Explain { statement, .. } => match &**statement {
+            sql::Statement::Query(_) => Ok(()),
+            _ => Err(Error::unsupported("EXPLAIN of anything but a query")),
+        },
+        sql::Statement::Update(_) => {
+            Err(Error::unsupported("UPDATE")
+                .hint("INSERT the new rows into a PRIMARY KEY or UNIQUE KEY table, or DELETE and INSERT."))
+        }
+        other => {
+            let text = other.to_string();
+            let words: Vec<&str> = text.split_whitespace().take(2).collect();
+            Err(Error::unsupported(words.join(" ").to_ascii_uppercase()))
+        }
+    }
+}
+
+async fn plan_sql(state: &SessionState, ast: &sql::Statement) -> Result<LogicalPlan, Error> {
+    let statement = datafusion::sql::parser::Statement::Statement(Box::new(ast.clone()));
+    state.statement_to_plan(statement).await.map_err(from_datafusion)
+}
+
+/// Whether rows of one schema are what the other promised: names and types, whatever their nullability.
+fn same_shape(a: &SchemaRef, b: &SchemaRef) -> bool {
+    let alike = |(a, b): (&Arc<Field>, &Arc<Field>)| a.name() == b.name() && a.data_type() == b.data_type();
+    a.fields().len() == b.fields().len() && a.fields().iter().zip(b.fields()).all(alike)
+}
+
+/// The types of `$1`, `$2`, … in order: what the client said, else what the plan needs, else text.
+fn parameter_types(plan: &LogicalPlan, declared: &[Option<DataType>]) -> Result<Vec<DataType>, Error> {
+    let inferred = plan.get_parameter_types().map_err(from_datafusion)?;
+    let mut types: Vec<DataType> = declared.iter().map(|t| t.clone().unwrap_or(DataType::Utf8)).collect();
+    for (name, data_type) in inferred {
+        let number: usize = name
+            .trim_start_matches('$')
+            .parse()
+            .ok()
+            .filter(|n| (1..=65_535).contains(n))
+            .ok_or_else(|| Error::new(ErrorKind::UndefinedParameter, format!("there is no parameter {name}")))?;
+        if types.len() < number {
+            types.resize(number, DataType::Utf8);
+        }
+        // NUMERIC comes without precision and scale, so what the statement needs says more.
+        let is_open = |t: &Option<DataType>| matches!(t, None | Some(DataType::Decimal128(..)));
+        if declared.get(number - 1).is_none_or(is_open)
+            && let Some(data_type) = data_type
+        {
+            types[number - 1] = data_type;
+        }
+    }
+    Ok(types)
+}
+
+/// The columns of a plan whose parameters are typed but not given.
+fn described(plan: &LogicalPlan, parameters: &[DataType]) -> Result<SchemaRef, Error> {
+    if parameters.is_empty() {
+        return Ok(plan.schema().inner().clone());
+    }
+    let nulls: Vec<ScalarValue> =
+        parameters.iter().map(|t| ScalarValue::try_from(t).map_err(from_datafusion)).collect::<Result<_, _>>()?;
+    let typed = plan.clone().with_param_values(ParamValues::from(nulls)).map_err(from_datafusion)?;
+    Ok(typed.schema().inner().clone())
+}

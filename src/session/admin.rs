@@ -1,0 +1,103 @@
+//! Users and their passwords.
+
+use std::num::NonZeroU32;
+
+use ring::{digest, hmac, pbkdf2};
+
+use super::{Outcome, Session};
+use crate::env::Env;
+use crate::error::{Error, ErrorKind};
+use crate::names::UserName;
+use crate::statement::UserCommand;
+use crate::store::{PasswordVerifier, UserRecord};
+
+/// The user that always exists and always is an administrator.
+pub const ROOT: &str = "root";
+
+/// Rounds of PBKDF2, as PostgreSQL's default.
+const SCRAM_ITERATIONS: u32 = 4096;
+const SALT_BYTES: usize = 16;
+const KEY_BYTES: usize = 32;
+
+/// What a password will be checked against, as RFC 5802 makes it.
+pub fn password_verifier(password: &str, env: &Env) -> PasswordVerifier {
+    let mut salt = vec![0; SALT_BYTES];
+    env.ids.fill(&mut salt);
+    let iterations = NonZeroU32::new(SCRAM_ITERATIONS).expect("not zero");
+    let normal = stringprep::saslprep(password).unwrap_or(password.into());
+    let mut salted = [0; KEY_BYTES];
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, &salt, normal.as_bytes(), &mut salted);
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &salted);
+    let client_key = hmac::sign(&key, b"Client Key");
+    PasswordVerifier {
+        salt,
+        iterations: SCRAM_ITERATIONS,
+        stored_key: digest::digest(&digest::SHA256, client_key.as_ref()).as_ref().to_vec(),
+        server_key: hmac::sign(&key, b"Server Key").as_ref().to_vec(),
+    }
+}
+
+fn refuse_empty(password: &str) -> Result<(), Error> {
+    if password.is_empty() {
+        return Err(Error::new(ErrorKind::InvalidParameter, "the password is empty"));
+    }
+    Ok(())
+}
+
+fn refuse_root(name: &UserName, what: &str) -> Result<(), Error> {
+    if name.as_str() == ROOT {
+        return Err(Error::new(ErrorKind::WrongState, format!("user \"{ROOT}\" cannot be {what}")));
+    }
+    Ok(())
+}
+
+impl Session {
+    async fn known_user(&self, name: &UserName) -> Result<UserRecord, Error> {
+        let found = self.gateway.store.user(name).await?;
+        found.ok_or_else(|| Error::new(ErrorKind::UndefinedObject, format!("user \"{name}\" does not exist")))
+    }
+
+    pub(super) async fn user_command(&mut self, command: &UserCommand) -> Result<Outcome, Error> {
+        let store = self.gateway.store.clone();
+        let env = self.gateway.env.clone();
+        let tag = match command {
+            UserCommand::Create { name, password, if_not_exists } => {
+                if *if_not_exists && store.user(name).await?.is_some() {
+                    self.notice(format!("user \"{name}\" already exists, skipping"));
+                    return Ok(Outcome::Done("CREATE USER".into()));
+                }
+                password.as_deref().map_or(Ok(()), refuse_empty)?;
+                let verifier = password.as_deref().map(|p| password_verifier(p, &env));
+                store.add_user(&UserRecord { name: name.clone(), verifier, admin: false, created_at: env.now() }).await?;
+                "CREATE USER"
+            }
+            UserCommand::Alter { name, password } => {
+                refuse_empty(password)?;
+                let user = self.known_user(name).await?;
+                store.change_user(&UserRecord { verifier: Some(password_verifier(password, &env)), ..user }).await?;
+                "ALTER USER"
+            }
+            UserCommand::Drop { name, if_exists } => {
+                refuse_root(name, "dropped")?;
+                if *if_exists && store.user(name).await?.is_none() {
+                    self.notice(format!("user \"{name}\" does not exist, skipping"));
+                } else {
+                    store.remove_user(name).await?;
+                }
+                "DROP USER"
+            }
+            UserCommand::GrantAdmin(name) => {
+                let user = self.known_user(name).await?;
+                store.change_user(&UserRecord { admin: true, ..user }).await?;
+                "GRANT"
+            }
+            UserCommand::RevokeAdmin(name) => {
+                refuse_root(name, "less than an administrator")?;
+                let user = self.known_user(name).await?;
+                store.change_user(&UserRecord { admin: false, ..user }).await?;
+                "REVOKE"
+            }
+        };
+        Ok(Outcome::Done(tag.into()))
+    }
+}

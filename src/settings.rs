@@ -1,0 +1,297 @@
+//! Settings: plain data from a file, the environment and the command line, in that order. Every limit has its reason here.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind};
+
+/// The prefix of environment variables: `STARKEEP_DATA_DIR` is `data_dir`.
+const ENV_PREFIX: &str = "STARKEEP_";
+
+/// Everything that can be set. Unknown names are errors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// The address of the PostgreSQL protocol.
+    pub listen: SocketAddr,
+    /// The address of metrics and health checks.
+    pub http: SocketAddr,
+    /// How many backends, or their directories.
+    pub backends: Backends,
+    /// A file with root's password.
+    pub root_password_file: Option<PathBuf>,
+    /// Whether to listen beyond loopback although root has no password.
+    pub insecure: bool,
+    /// The key of stored secrets, 64 hex digits; without it a key file in the data directory is used.
+    pub secret_key: Option<Secret>,
+    /// How the log is written.
+    pub log_format: LogFormat,
+
+    /// Connections at a time: each holds a task and buffers, and the operating system's file descriptors are finite.
+    pub connections_max: usize,
+    /// The longest message of a client, bytes: it is held in memory as a whole.
+    pub message_bytes_max: usize,
+    /// From connecting to the first prompt, seconds: a client that never logs in must not hold a place.
+    pub authentication_timeout_seconds: u64,
+    /// How long running statements may go on once the server stops, seconds.
+    pub drain_timeout_seconds: u64,
+    /// Jobs at a time; more wait. Each holds connections to storage.
+    pub jobs_running_max: usize,
+    /// Tablets of one job that are moved at a time.
+    pub upload_concurrency: usize,
+    /// Bytes of backup data in memory at a time, over all jobs.
+    pub bytes_in_flight_max: u64,
+    /// Memory of all queries together, bytes; sorts and groupings spill to disk beyond it.
+    pub query_memory_bytes_max: usize,
+    /// Parts that a query is cut into; 0 means as many as there are processors.
+    pub query_parallelism: usize,
+    /// How long a job may take when its statement does not say, seconds; StarRocks' own default is a day.
+    pub job_timeout_seconds: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            data_dir: "starkeep-data".into(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 9432)),
+            http: SocketAddr::from(([127, 0, 0, 1], 9480)),
+            backends: Backends::Count(3),
+            root_password_file: None,
+            insecure: false,
+            secret_key: None,
+            log_format: LogFormat::Text,
+            connections_max: 256,
+            message_bytes_max: 64 << 20,
+            authentication_timeout_seconds: 30,
+            drain_timeout_seconds: 10,
+            jobs_running_max: 16,
+            upload_concurrency: 4,
+            bytes_in_flight_max: 64 << 20,
+            query_memory_bytes_max: 1 << 30,
+            query_parallelism: 0,
+            job_timeout_seconds: 86_400,
+        }
+    }
+}
+
+/// `3`, `"3"`, or `"/disk1/be,/disk2/be"`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Backends {
+    /// So many, below the data directory.
+    Count(usize),
+    /// A count or paths, as text.
+    Text(String),
+    /// In these directories.
+    Paths(Vec<PathBuf>),
+}
+
+impl Backends {
+    /// The directory of each backend.
+    pub fn directories(&self, data_dir: &Path) -> Result<Vec<PathBuf>, Error> {
+        let numbered = |n: usize| (1..=n).map(|i| data_dir.join(format!("be{i}"))).collect::<Vec<_>>();
+        let paths = match self {
+            Self::Count(n) => numbered(*n),
+            Self::Text(text) => match text.trim().parse::<usize>() {
+                Ok(n) => numbered(n),
+                Err(_) => text.split(',').map(str::trim).filter(|p| !p.is_empty()).map(PathBuf::from).collect(),
+            },
+            Self::Paths(paths) => paths.clone(),
+        };
+        let mut distinct = paths.clone();
+        distinct.sort();
+        distinct.dedup();
+        if paths.is_empty() || paths.len() > 64 || distinct.len() != paths.len() {
+            return Err(invalid("backends", "give 1 to 64 different directories, or a number"));
+        }
+        Ok(paths)
+    }
+}
+
+/// A setting that must not be shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines, one object a line.
+    Json,
+}
+
+fn invalid(name: &str, why: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Configuration, format!("{name}: {why}"))
+}
+
+impl Settings {
+    /// Reads the file, lays the environment over it and the command line over that. `environment` and `arguments` are names
+    /// with values as text.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        arguments: BTreeMap<String, String>,
+    ) -> Result<Self, Error> {
+        let mut table = toml::Table::new();
+        if let Some(path) = file {
+            let text = std::fs::read_to_string(path)
+                .map_err(|e| invalid("config", format!("could not read \"{}\": {e}", path.display())))?;
+            table = text.parse().map_err(|e: toml::de::Error| {
+                let place = e.span().map_or(String::new(), |s| format!(" at byte {}", s.start));
+                invalid("config", format!("\"{}\" does not read{place}: {}", path.display(), e.message()))
+            })?;
+            Self::of(table.clone(), &format!("\"{}\"", path.display()))?;
+        }
+        let known = toml::Table::try_from(Self {
+            root_password_file: Some("".into()),
+            secret_key: Some(Secret(String::new())),
+            ..Self::default()
+        })
+        .map_err(|e| Error::internal(e.to_string()))?;
+        let variables = environment.into_iter().filter_map(|(name, value)| {
+            let name = name.strip_prefix(ENV_PREFIX)?.to_ascii_lowercase();
+            Some((name, value, true))
+        });
+        for (name, value, is_environment) in variables.chain(arguments.into_iter().map(|(n, v)| (n, v, false))) {
+            let Some(default) = known.get(&name) else {
+                // Other programs' variables may share the prefix by accident; a flag cannot.
+                if is_environment {
+                    tracing::warn!("the environment variable {ENV_PREFIX}{} names no setting", name.to_ascii_uppercase());
+                    continue;
+                }
+                return Err(invalid(&name, "there is no such setting"));
+            };
+            let typed = match default {
+                toml::Value::Integer(_) if name != "backends" => {
+                    toml::Value::Integer(value.parse().map_err(|_| invalid(&name, format!("\"{value}\" is not a whole number")))?)
+                }
+                toml::Value::Boolean(_) => toml::Value::Boolean(match value.to_ascii_lowercase().as_str() {
+                    "true" | "1" | "on" | "yes" | "" => true,
+                    "false" | "0" | "off" | "no" => false,
+                    _ => return Err(invalid(&name, format!("\"{value}\" is not true or false"))),
+                }),
+                _ => toml::Value::String(value),
+            };
+            let mut one = toml::Table::new();
+            one.insert(name.clone(), typed.clone());
+            Self::of(one, &name)?;
+            table.insert(name, typed);
+        }
+        Self::of(table, "settings")?.validated()
+    }
+
+    fn of(table: toml::Table, place: &str) -> Result<Self, Error> {
+        let name = (table.len() == 1).then(|| table.keys().next().cloned()).flatten();
+        table.try_into().map_err(|e: toml::de::Error| {
+            // toml names the key in a line of its own below the message.
+            let message = e.message().to_owned();
+            let key = e.to_string().lines().find_map(|l| l.strip_prefix("in `").map(|k| k.trim_end_matches('`').to_owned()));
+            invalid(&key.or(name).unwrap_or_else(|| "config".into()), format!("{message} (in {place})"))
+        })
+    }
+
+    fn validated(self) -> Result<Self, Error> {
+        for (name, value, least) in [
+            ("connections_max", self.connections_max as u64, 1),
+            ("message_bytes_max", self.message_bytes_max as u64, 1024),
+            ("authentication_timeout_seconds", self.authentication_timeout_seconds, 1),
+            ("jobs_running_max", self.jobs_running_max as u64, 1),
+            ("upload_concurrency", self.upload_concurrency as u64, 1),
+            ("bytes_in_flight_max", self.bytes_in_flight_max, 8 << 20),
+            ("query_memory_bytes_max", self.query_memory_bytes_max as u64, 16 << 20),
+            ("job_timeout_seconds", self.job_timeout_seconds, 1),
+        ] {
+            if value < least {
+                return Err(invalid(name, format!("{value} is less than {least}")));
+            }
+        }
+        self.backends.directories(&self.data_dir)?;
+        Ok(self)
+    }
+
+    /// Name, value and meaning of each setting, for `system.settings`. Secrets show as `***`.
+    pub fn rows(&self) -> Vec<(String, String, String)> {
+        let row = |name: &str, value: String, meaning: &str| (name.to_owned(), value, meaning.to_owned());
+        vec![
+            row("data_dir", self.data_dir.display().to_string(), "where everything is kept"),
+            row("listen", self.listen.to_string(), "address of the PostgreSQL protocol"),
+            row("http", self.http.to_string(), "address of metrics and health checks"),
+            row("backends", format!("{:?}", self.backends), "how many backends, or their directories"),
+            row(
+                "root_password_file",
+                self.root_password_file.as_ref().map_or(String::new(), |p| p.display().to_string()),
+                "file with root's password",
+            ),
+            row("log_format", format!("{:?}", self.log_format).to_ascii_lowercase(), "how the log is written"),
+            row("secret_key", if self.secret_key.is_some() { "***" } else { "" }.into(), "key of stored secrets"),
+            row("insecure", self.insecure.to_string(), "listen beyond loopback without a root password"),
+            row("connections_max", self.connections_max.to_string(), "connections at a time"),
+            row("message_bytes_max", self.message_bytes_max.to_string(), "longest message of a client"),
+            row("authentication_timeout_seconds", self.authentication_timeout_seconds.to_string(), "time to log in"),
+            row("drain_timeout_seconds", self.drain_timeout_seconds.to_string(), "time for statements when stopping"),
+            row("jobs_running_max", self.jobs_running_max.to_string(), "jobs at a time"),
+            row("upload_concurrency", self.upload_concurrency.to_string(), "tablets of one job moved at a time"),
+            row("bytes_in_flight_max", self.bytes_in_flight_max.to_string(), "backup data in memory at a time"),
+            row("query_memory_bytes_max", self.query_memory_bytes_max.to_string(), "memory of all queries together"),
+            row("query_parallelism", self.query_parallelism.to_string(), "parts of a query (0: processors)"),
+            row("job_timeout_seconds", self.job_timeout_seconds.to_string(), "a job's time when it does not say"),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, environment: &[(&str, &str)], arguments: &[(&str, &str)]) -> Result<Settings, Error> {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), text).expect("written");
+        let pairs = |list: &[(&str, &str)]| list.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Vec<_>>();
+        Settings::load(Some(file.path()), pairs(environment), pairs(arguments).into_iter().collect())
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
+        let settings = load(
+            "listen = \"127.0.0.1:1\"\nhttp = \"127.0.0.1:1\"\njobs_running_max = 1\nbackends = [\"/a\", \"/b\"]",
+            &[("STARKEEP_HTTP", "127.0.0.1:2"), ("STARKEEP_JOBS_RUNNING_MAX", "2"), ("HOME", "/")],
+            &[("jobs_running_max", "3")],
+        )
+        .expect("good");
+        assert_eq!((settings.listen.port(), settings.http.port(), settings.jobs_running_max), (1, 2, 3));
+        assert_eq!(settings.backends.directories(Path::new("/d")).expect("paths"), [PathBuf::from("/a"), "/b".into()]);
+    }
+
+    #[test]
+    fn an_error_names_the_setting() {
+        for (text, environment, arguments, name) in [
+            ("nonsense = 1", &[][..], &[][..], "nonsense"),
+            ("listen = 5", &[], &[], "listen"),
+            ("jobs_running_max = ", &[], &[], "config"),
+            ("", &[("STARKEEP_LISTEN", "here")], &[], "listen"),
+            ("", &[], &[("jobs_running_max", "many")], "jobs_running_max"),
+            ("upload_concurrency = 0", &[], &[], "upload_concurrency"),
+            ("backends = 0", &[], &[], "backends"),
+            ("backends = \"/a,/a\"", &[], &[], "backends"),
+        ] {
+            let error = load(text, environment, arguments).expect_err(text);
+            assert!(error.message.contains(name), "{name}: {error}");
+            assert!(!error.message.contains('\n'), "{error}");
+        }
+    }
+}

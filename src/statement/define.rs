@@ -1,0 +1,527 @@
+//! Definitions: CREATE/DROP DATABASE, CREATE TABLE and its parts, ALTER TABLE, ALTER SYSTEM, users.
+
+use super::ast::{Definition, PartitionText, UserCommand, ValuesText};
+use super::lexer::{Quote, Token};
+use super::parser::Parser;
+use crate::error::{Error, ErrorKind};
+use crate::names::UserName;
+use crate::schema::{
+    Aggregate, Bound, Bounds, Column, ColumnType, DefaultValue, Distribution, Interval, KeyModel, PartitionDef, Partitioning,
+    RangeKey, RangeStep, TableSchema, TimeUnitOfRange,
+};
+
+/// The longest VARCHAR, in bytes; also what VARCHAR without a length is.
+const VARCHAR_MAX: u32 = 1_048_576;
+const VARCHAR_DEFAULT: u32 = 65_533;
+
+impl Parser<'_> {
+    pub(super) fn definition(&mut self) -> Result<Definition, Error> {
+        if self.eat("CREATE DATABASE") || self.eat("CREATE SCHEMA") {
+            let if_not_exists = self.eat("IF NOT EXISTS");
+            return Ok(Definition::CreateDatabase { name: self.named("a database name")?, if_not_exists });
+        }
+        if self.eat("DROP DATABASE") || self.eat("DROP SCHEMA") {
+            let if_exists = self.eat("IF EXISTS");
+            let name = self.named("a database name")?;
+            self.eat("FORCE");
+            return Ok(Definition::DropDatabase { name, if_exists });
+        }
+        if self.eat("CREATE TABLE") {
+            return self.create_table();
+        }
+        if self.eat("DROP TABLE") {
+            let if_exists = self.eat("IF EXISTS");
+            let table = self.qualified("a table name")?;
+            self.eat("FORCE");
+            return Ok(Definition::DropTable { table, if_exists });
+        }
+        if self.eat("TRUNCATE") {
+            self.eat("TABLE");
+            let table = self.qualified("a table name")?;
+            return Ok(Definition::TruncateTable { table, partitions: self.partition_names()? });
+        }
+        if self.eat("ALTER TABLE") {
+            return self.alter_table();
+        }
+        if self.eat("ALTER SYSTEM") {
+            return self.alter_system();
+        }
+        Err(self.unexpected("a statement that Starkeep knows"))
+    }
+
+    fn alter_table(&mut self) -> Result<Definition, Error> {
+        let table = self.qualified("a table name")?;
+        if self.eat("ADD") {
+            self.eat("PARTITIONS");
+            let grouped = self.eat_symbol('(');
+            self.eat("PARTITION");
+            let if_not_exists = self.eat("IF NOT EXISTS");
+            let partitions = vec![self.partition_text()?];
+            if grouped {
+                self.expect_symbol(')')?;
+            }
+            return Ok(Definition::AddPartition { table, partitions, if_not_exists });
+        }
+        if self.eat("DROP PARTITION") {
+            let if_exists = self.eat("IF EXISTS");
+            let partition = self.partition_name()?;
+            self.eat("FORCE");
+            return Ok(Definition::DropPartition { table, partition, if_exists });
+        }
+        Err(self.unexpected("ADD PARTITION or DROP PARTITION"))
+    }
+
+    fn alter_system(&mut self) -> Result<Definition, Error> {
+        if self.eat("ADD BROKER") {
+            return Ok(Definition::AddBroker { name: self.named("a broker name")?, hosts: self.broker_hosts()? });
+        }
+        if self.eat("DROP ALL BROKER") {
+            return Ok(Definition::DropBroker { name: self.named("a broker name")?, hosts: Vec::new() });
+        }
+        if self.eat("DROP BROKER") {
+            return Ok(Definition::DropBroker { name: self.named("a broker name")?, hosts: self.broker_hosts()? });
+        }
+        Err(self.unexpected("ADD BROKER or DROP BROKER"))
+    }
+
+    fn broker_hosts(&mut self) -> Result<Vec<String>, Error> {
+        let mut hosts = Vec::new();
+        loop {
+            let at = self.offset();
+            let host = self.string("\"host:port\"")?;
+            match host.rsplit_once(':') {
+                Some((name, port)) if !name.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0) => hosts.push(host),
+                _ => {
+                    return Err(Error::new(ErrorKind::InvalidParameter, format!("Invalid broker address '{host}'"))
+                        .hint("Write \"host:port\".")
+                        .at(at));
+                }
+            }
+            if !self.eat_symbol(',') {
+                return Ok(hosts);
+            }
+        }
+    }
+
+    pub(super) fn user_command(&mut self) -> Result<Option<UserCommand>, Error> {
+        if self.eat("CREATE USER") {
+            let if_not_exists = self.eat("IF NOT EXISTS");
+            let name = self.user_name()?;
+            let password = if self.eat("IDENTIFIED BY") { Some(self.string("the password in quotes")?) } else { None };
+            return Ok(Some(UserCommand::Create { name, password, if_not_exists }));
+        }
+        if self.eat("ALTER USER") {
+            let name = self.user_name()?;
+            self.expect("IDENTIFIED BY")?;
+            return Ok(Some(UserCommand::Alter { name, password: self.string("the password in quotes")? }));
+        }
+        if self.eat("DROP USER") {
+            let if_exists = self.eat("IF EXISTS");
+            return Ok(Some(UserCommand::Drop { name: self.user_name()?, if_exists }));
+        }
+        if self.eat("GRANT") {
+            self.expect("ADMIN TO")?;
+            self.eat("USER");
+            return Ok(Some(UserCommand::GrantAdmin(self.user_name()?)));
+        }
+        if self.eat("REVOKE") {
+            self.expect("ADMIN FROM")?;
+            self.eat("USER");
+            return Ok(Some(UserCommand::RevokeAdmin(self.user_name()?)));
+        }
+        Ok(None)
+    }
+
+    /// A user: a name, or StarRocks' quoted `'name'[@'%']`; hosts other than `%` are refused.
+    fn user_name(&mut self) -> Result<UserName, Error> {
+        let at = self.offset();
+        let name = match self.peek() {
+            Some(Token::Str(_, Quote::Single)) => UserName::new(self.string("a user name")?).map_err(|e| e.at(at))?,
+            _ => self.named("a user name")?,
+        };
+        if self.eat_symbol('@') {
+            let at = self.offset();
+            if self.string("a host")? != "%" {
+                return Err(Error::unsupported("a user limited to a host").at(at));
+            }
+        }
+        Ok(name)
+    }
+
+    fn create_table(&mut self) -> Result<Definition, Error> {
+        let if_not_exists = self.eat("IF NOT EXISTS");
+        let table = self.qualified::<crate::names::TableName>("a table name")?;
+        let columns = self.list(Self::column)?;
+        if self.eat("ENGINE") {
+            self.expect_symbol('=')?;
+            let at = self.offset();
+            let (engine, _) = self.name("OLAP")?;
+            if !engine.eq_ignore_ascii_case("olap") {
+                return Err(Error::unsupported(format_args!("ENGINE={engine}")).at(at));
+            }
+        }
+        let (key, key_columns) = self.key_model()?;
+        let comment = if self.eat("COMMENT") { Some(self.string("the comment in quotes")?) } else { None };
+        let (partitioning, partitions) = self.partition_by()?;
+        let distribution = self.distributed_by()?;
+        if self.is_word("ORDER") || self.is_word("ROLLUP") {
+            return Err(Error::unsupported("ORDER BY and ROLLUP of CREATE TABLE").at(self.offset()));
+        }
+        let at = self.offset();
+        let properties = self.properties()?.0;
+        let schema = TableSchema { columns, key, key_columns, partitioning, distribution, properties, comment }.validate();
+        let schema = Box::new(schema.map_err(|e| if e.position.is_some() { e } else { e.at(at) })?);
+        let partitions = match schema.partitioning {
+            Partitioning::Unpartitioned => {
+                vec![PartitionDef { name: crate::names::PartitionName::new(table.name.as_str())?, bounds: Bounds::Whole }]
+            }
+            _ => PartitionText::resolve(&partitions, &schema, &[])?,
+        };
+        Ok(Definition::CreateTable { table, schema, partitions, if_not_exists })
+    }
+
+    /// A column's name: bare names are folded to lower case, as PostgreSQL clients will write them.
+    fn column_name(&mut self) -> Result<String, Error> {
+        let (name, quote) = self.name("a column name")?;
+        Ok(if quote == Quote::None { name.to_lowercase() } else { name })
+    }
+
+    fn column(&mut self) -> Result<Column, Error> {
+        if self.is_word("INDEX") {
+            return Err(Error::unsupported("INDEX of CREATE TABLE").at(self.offset()));
+        }
+        let name = self.column_name()?;
+        let column_type = self.column_type()?;
+        self.eat("KEY");
+        let aggregate =
+            [("SUM", Aggregate::Sum), ("MIN", Aggregate::Min), ("MAX", Aggregate::Max), ("REPLACE", Aggregate::Replace)]
+                .into_iter()
+                .find_map(|(word, aggregate)| self.eat(word).then_some(aggregate));
+        for other in ["REPLACE_IF_NOT_NULL", "HLL_UNION", "BITMAP_UNION", "PERCENTILE_UNION", "AUTO_INCREMENT"] {
+            if self.is_word(other) {
+                return Err(Error::unsupported(other).at(self.offset()));
+            }
+        }
+        let mut column = Column { name, column_type, nullable: true, default: None, aggregate, comment: None };
+        loop {
+            if self.eat("NOT NULL") {
+                column.nullable = false;
+            } else if self.eat("NULL") {
+                column.nullable = true;
+            } else if self.eat("DEFAULT") {
+                column.default = Some(self.default_value()?);
+            } else if self.eat("COMMENT") {
+                column.comment = Some(self.string("the comment in quotes")?);
+            } else {
+                return Ok(column);
+            }
+        }
+    }
+
+    fn default_value(&mut self) -> Result<DefaultValue, Error> {
+        if self.eat("NULL") {
+            return Ok(DefaultValue::Null);
+        }
+        if self.eat("CURRENT_TIMESTAMP") {
+            if self.eat_symbol('(') {
+                self.expect_symbol(')')?;
+            }
+            return Ok(DefaultValue::CurrentTimestamp);
+        }
+        for word in ["TRUE", "FALSE"] {
+            if self.eat(word) {
+                return Ok(DefaultValue::Literal(word.to_ascii_lowercase()));
+            }
+        }
+        self.literal().map(DefaultValue::Literal)
+    }
+
+    /// A string or a number, as its text.
+    fn literal(&mut self) -> Result<String, Error> {
+        let fault = self.unexpected("a value");
+        let sign = if self.eat_symbol('-') { "-" } else { "" };
+        match self.any() {
+            Some(Token::Str(text, _)) if sign.is_empty() => Ok(text),
+            Some(Token::Number(text)) => Ok(format!("{sign}{text}")),
+            _ => Err(fault),
+        }
+    }
+
+    /// `(n)`, if it comes next.
+    fn length(&mut self) -> Result<Option<u32>, Error> {
+        if !self.eat_symbol('(') {
+            return Ok(None);
+        }
+        let at = self.offset();
+        let n = self.number("a length")?;
+        self.expect_symbol(')')?;
+        u32::try_from(n)
+            .ok()
+            .filter(|n| (1..=VARCHAR_MAX).contains(n))
+            .map(Some)
+            .ok_or_else(|| Error::new(ErrorKind::InvalidDefinition, format!("length {n} is out of range")).at(at))
+    }
+
+    fn column_type(&mut self) -> Result<ColumnType, Error> {
+        let fault = self.unexpected("a column type");
+        let at = self.offset();
+        let (word, _) = self.name("a column type").map_err(|_| fault)?;
+        let simple = match word.to_ascii_uppercase().as_str() {
+            "BOOLEAN" | "BOOL" => ColumnType::Boolean,
+            "TINYINT" => ColumnType::TinyInt,
+            "SMALLINT" => ColumnType::SmallInt,
+            "INT" | "INTEGER" => ColumnType::Int,
+            "BIGINT" => ColumnType::BigInt,
+            "LARGEINT" => ColumnType::LargeInt,
+            "FLOAT" => ColumnType::Float,
+            "DOUBLE" => {
+                self.eat("PRECISION");
+                ColumnType::Double
+            }
+            "DATE" => ColumnType::Date,
+            "DATETIME" => ColumnType::DateTime,
+            "JSON" => ColumnType::Json,
+            "STRING" | "TEXT" => ColumnType::String,
+            "CHAR" => return Ok(ColumnType::Char(self.length()?.unwrap_or(1).min(255))),
+            "VARCHAR" => return Ok(ColumnType::VarChar(self.length()?.unwrap_or(VARCHAR_DEFAULT))),
+            "DECIMAL" | "DECIMALV2" | "DECIMAL32" | "DECIMAL64" | "DECIMAL128" | "NUMERIC" => return self.decimal(),
+            "ARRAY" => {
+                self.expect_symbol('<')?;
+                let item = self.column_type()?;
+                self.expect_symbol('>')?;
+                return Ok(ColumnType::Array(Box::new(item)));
+            }
+            "HLL" | "BITMAP" | "PERCENTILE" | "MAP" | "STRUCT" | "VARBINARY" | "BINARY" => {
+                return Err(Error::unsupported(format_args!("the column type {}", word.to_ascii_uppercase())).at(at));
+            }
+            _ => {
+                return Err(
+                    Error::new(ErrorKind::Syntax, format!("syntax error at or near \"{word}\", expected a column type")).at(at)
+                );
+            }
+        };
+        // A display width, as in INT(11), means nothing.
+        self.length()?;
+        Ok(simple)
+    }
+
+    fn decimal(&mut self) -> Result<ColumnType, Error> {
+        if !self.eat_symbol('(') {
+            return Ok(ColumnType::Decimal { precision: 10, scale: 0 });
+        }
+        let precision = self.number("the precision")?;
+        let scale = if self.eat_symbol(',') { self.number("the scale")? } else { 0 };
+        self.expect_symbol(')')?;
+        // Out-of-range values become ones that the schema's own check refuses.
+        Ok(ColumnType::Decimal {
+            precision: u8::try_from(precision).unwrap_or(u8::MAX),
+            scale: i8::try_from(scale).unwrap_or(i8::MAX),
+        })
+    }
+
+    fn key_model(&mut self) -> Result<(KeyModel, Vec<String>), Error> {
+        for key in [KeyModel::Duplicate, KeyModel::Unique, KeyModel::Aggregate, KeyModel::Primary] {
+            if self.eat(key.keywords()) {
+                return Ok((key, self.list(Self::column_name)?));
+            }
+        }
+        Ok((KeyModel::Duplicate, Vec::new()))
+    }
+
+    fn partition_by(&mut self) -> Result<(Partitioning, Vec<PartitionText>), Error> {
+        if !self.eat("PARTITION BY") {
+            return Ok((Partitioning::Unpartitioned, Vec::new()));
+        }
+        let at = self.offset();
+        let is_range = self.eat("RANGE");
+        if !is_range && !self.eat("LIST") {
+            return Err(Error::unsupported("PARTITION BY other than RANGE and LIST").at(at));
+        }
+        let mut columns = self.list(Self::column_name)?;
+        if is_range && columns.len() > 1 {
+            return Err(Error::unsupported("PARTITION BY RANGE over several columns").at(at));
+        }
+        let mut partitions = Vec::new();
+        self.expect_symbol('(')?;
+        while !self.eat_symbol(')') {
+            if !partitions.is_empty() {
+                self.expect_symbol(',')?;
+            }
+            self.eat("PARTITION");
+            partitions.push(self.partition_text()?);
+        }
+        let partitioning =
+            if is_range { Partitioning::Range { column: columns.remove(0) } } else { Partitioning::List { columns } };
+        Ok((partitioning, partitions))
+    }
+
+    /// One partition, the word PARTITION already taken; or `START … END … EVERY`.
+    fn partition_text(&mut self) -> Result<PartitionText, Error> {
+        if self.eat("START") {
+            let one = |p: &mut Self| {
+                p.expect_symbol('(')?;
+                let value = p.literal()?;
+                p.expect_symbol(')')?;
+                Ok::<_, Error>(value)
+            };
+            let start = one(self)?;
+            self.expect("END")?;
+            let end = one(self)?;
+            self.expect("EVERY")?;
+            self.expect_symbol('(')?;
+            let step = self.range_step()?;
+            self.expect_symbol(')')?;
+            return Ok(PartitionText::Every { start, end, step });
+        }
+        let name = self.partition_name()?;
+        self.expect("VALUES")?;
+        let values = if self.eat("LESS THAN") {
+            if self.eat("MAXVALUE") {
+                ValuesText::LessThan(None)
+            } else {
+                self.expect_symbol('(')?;
+                let upper = if self.eat("MAXVALUE") { None } else { Some(self.literal()?) };
+                self.expect_symbol(')')?;
+                ValuesText::LessThan(upper)
+            }
+        } else if self.eat("IN") {
+            ValuesText::In(self.list(|p| {
+                if p.peek() == Some(&Token::Symbol('(')) { p.list(Self::list_value) } else { Ok(vec![p.list_value()?]) }
+            })?)
+        } else {
+            self.expect_symbol('[')?;
+            self.expect_symbol('(')?;
+            let lower = if self.eat("MINVALUE") { None } else { Some(self.literal()?) };
+            self.expect_symbol(')')?;
+            self.expect_symbol(',')?;
+            self.expect_symbol('(')?;
+            let upper = if self.eat("MAXVALUE") { None } else { Some(self.literal()?) };
+            self.expect_symbol(')')?;
+            self.expect_symbol(')')?;
+            ValuesText::Between(lower, upper)
+        };
+        Ok(PartitionText::One { name, values })
+    }
+
+    fn list_value(&mut self) -> Result<Option<String>, Error> {
+        if self.eat("NULL") { Ok(None) } else { self.literal().map(Some) }
+    }
+
+    fn range_step(&mut self) -> Result<RangeStep, Error> {
+        if !self.eat("INTERVAL") {
+            let n = self.number("a step")?;
+            return Ok(RangeStep::Number(i64::try_from(n).unwrap_or(i64::MAX)));
+        }
+        let count = u32::try_from(self.number("a count")?).map_err(|_| self.unexpected("a smaller count"))?;
+        let unit = [
+            ("HOUR", TimeUnitOfRange::Hour),
+            ("DAY", TimeUnitOfRange::Day),
+            ("WEEK", TimeUnitOfRange::Week),
+            ("MONTH", TimeUnitOfRange::Month),
+            ("YEAR", TimeUnitOfRange::Year),
+        ]
+        .into_iter()
+        .find_map(|(word, unit)| self.eat(word).then_some(unit))
+        .ok_or_else(|| self.unexpected("HOUR, DAY, WEEK, MONTH or YEAR"))?;
+        Ok(RangeStep::Interval(Interval { count, unit }))
+    }
+
+    fn distributed_by(&mut self) -> Result<Distribution, Error> {
+        let mut distribution = Distribution { columns: Vec::new(), buckets: None };
+        if self.eat("DISTRIBUTED BY") {
+            if self.eat("HASH") {
+                distribution.columns = self.list(Self::column_name)?;
+            } else if !self.eat("RANDOM") {
+                return Err(self.unexpected("HASH or RANDOM"));
+            }
+            if self.eat("BUCKETS") {
+                let n = self.number("the number of buckets")?;
+                distribution.buckets = Some(u32::try_from(n).unwrap_or(u32::MAX));
+            }
+        }
+        Ok(distribution)
+    }
+}
+
+impl PartitionText {
+    /// Reads the literals as values of the table's partition columns and checks the new partitions against each other and
+    /// the existing ones. `LESS THAN` begins where the highest range below it ends.
+    pub fn resolve(texts: &[Self], schema: &TableSchema, existing: &[PartitionDef]) -> Result<Vec<PartitionDef>, Error> {
+        let invalid = |message: String| Error::new(ErrorKind::InvalidDefinition, message);
+        let mut made: Vec<PartitionDef> = Vec::new();
+        for text in texts {
+            let new = match (text, &schema.partitioning) {
+                (_, Partitioning::Unpartitioned) => {
+                    return Err(invalid("Only support adding partition to range or list partitioned table".into()));
+                }
+                (Self::Every { start, end, step }, Partitioning::Range { .. }) => {
+                    let column = range_type(schema)?;
+                    PartitionDef::every(RangeKey::parse(start, column)?, RangeKey::parse(end, column)?, step)?
+                }
+                (Self::One { name, values: ValuesText::In(rows) }, Partitioning::List { columns }) => {
+                    if let Some(row) = rows.iter().find(|row| row.len() != columns.len()) {
+                        return Err(invalid(format!(
+                            "partition {name} lists {} values where the table has {} partition columns",
+                            row.len(),
+                            columns.len()
+                        )));
+                    }
+                    let rows =
+                        rows.iter().map(|row| row.iter().zip(columns).map(|(v, c)| list_value(schema, c, v.as_deref())).collect());
+                    vec![PartitionDef { name: name.clone(), bounds: Bounds::List(rows.collect::<Result<_, Error>>()?) }]
+                }
+                (Self::One { name, values }, Partitioning::Range { .. }) => {
+                    let column = range_type(schema)?;
+                    let at = |text: &Option<String>, otherwise: Bound| match text {
+                        Some(text) => RangeKey::parse(text, column).map(Bound::At),
+                        None => Ok(otherwise),
+                    };
+                    let (lower, upper) = match values {
+                        ValuesText::LessThan(upper) => {
+                            let upper = at(upper, Bound::Max)?;
+                            let below = existing.iter().chain(&made).filter_map(|p| match p.bounds {
+                                Bounds::Range { upper: end, .. } if end <= upper => Some(end),
+                                _ => None,
+                            });
+                            (below.max().unwrap_or(Bound::Min), upper)
+                        }
+                        ValuesText::Between(lower, upper) => (at(lower, Bound::Min)?, at(upper, Bound::Max)?),
+                        ValuesText::In(_) => return Err(invalid(format!("partition {name} of a range table needs a range"))),
+                    };
+                    vec![PartitionDef { name: name.clone(), bounds: Bounds::Range { lower, upper } }]
+                }
+                (_, Partitioning::List { .. }) => return Err(invalid("partitions of a list table need VALUES IN".into())),
+            };
+            for partition in new {
+                if partition.bounds.is_empty() {
+                    return Err(invalid(format!("partition {} is empty: {}", partition.name, partition.bounds)));
+                }
+                for other in existing.iter().chain(&made) {
+                    if other.name == partition.name {
+                        return Err(Error::new(ErrorKind::DuplicateObject, format!("Duplicate partition name {}", partition.name)));
+                    }
+                    if other.bounds.intersects(&partition.bounds) {
+                        return Err(invalid(format!("Range {} is intersected with range {}", partition.bounds, other.bounds))
+                            .detail(format!("partitions {} and {}", partition.name, other.name)));
+                    }
+                }
+                made.push(partition);
+            }
+        }
+        Ok(made)
+    }
+}
+
+/// A value of a list partition, as its column spells it.
+fn list_value(schema: &TableSchema, column: &str, value: Option<&str>) -> Result<Option<String>, Error> {
+    let (Some(value), Some((_, column))) = (value, schema.column(column)) else { return Ok(None) };
+    let canonical = column.column_type.canonical(value).ok_or_else(|| {
+        let message = format!("Invalid partition value '{value}' for a column of type {}", column.column_type);
+        Error::new(ErrorKind::InvalidText, message)
+    })?;
+    Ok(Some(canonical))
+}
+
+fn range_type(schema: &TableSchema) -> Result<&ColumnType, Error> {
+    schema.partition_type().ok_or_else(|| Error::internal("a range table has a partition column"))
+}

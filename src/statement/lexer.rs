@@ -1,0 +1,197 @@
+//! StarRocks' tokens, with where each stands.
+//!
+//! One difference from StarRocks is deliberate: a quote or character that StarRocks' lexer skips silently is an error here.
+
+use crate::error::{Error, ErrorKind};
+
+/// How a word or string was quoted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Quote {
+    None,
+    Back,
+    Double,
+    Single,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Token {
+    /// A bare or back-quoted word.
+    Word(String, Quote),
+    /// A string, single- or double-quoted.
+    Str(String, Quote),
+    /// Digits, perhaps with a point.
+    Number(String),
+    /// Any other character.
+    Symbol(char),
+}
+
+/// A token and the byte offsets of its first byte and of the byte after it.
+#[derive(Clone, Debug)]
+pub(super) struct Spanned {
+    pub token: Token,
+    pub start: usize,
+    pub end: usize,
+}
+
+fn starts_word(c: char) -> bool {
+    c.is_ascii_alphabetic() || c == '_' || c == '$' || (c as u32 >= 0x80 && c != '\u{3000}')
+}
+
+fn continues_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || c == '$' || c as u32 >= 0x80
+}
+
+fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\r' | '\n' | '\u{c}' | '\u{3000}')
+}
+
+/// Where the comment or blank that begins at `at` ends, or `at` if there is none. An unclosed block comment runs to the end.
+pub(super) fn skip_blank(text: &str, at: usize) -> usize {
+    let rest = &text[at..];
+    if rest.starts_with("--") {
+        return rest.find('\n').map_or(text.len(), |n| at + n + 1);
+    }
+    if let Some(body) = rest.strip_prefix("/*") {
+        return body.find("*/").map_or(text.len(), |n| at + 2 + n + 2);
+    }
+    match rest.chars().next() {
+        Some(c) if is_space(c) => at + c.len_utf8(),
+        _ => at,
+    }
+}
+
+/// All tokens of one statement; errors are 42601 with the offset of what does not end.
+pub(super) fn tokens(text: &str) -> Result<Vec<Spanned>, Error> {
+    let mut out = Vec::new();
+    let mut at = 0;
+    while at < text.len() {
+        let after_blank = skip_blank(text, at);
+        if after_blank > at {
+            if text[at..].starts_with("/*") && !text[at..after_blank].ends_with("*/") {
+                return Err(Error::new(ErrorKind::Syntax, "unterminated /* comment").at(at));
+            }
+            at = after_blank;
+            continue;
+        }
+        let (token, end) = token(text, at)?;
+        out.push(Spanned { token, start: at, end });
+        at = end;
+    }
+    Ok(out)
+}
+
+fn token(text: &str, at: usize) -> Result<(Token, usize), Error> {
+    let rest = &text[at..];
+    let first = rest.chars().next().expect("the caller checked that text is left");
+    match first {
+        '\'' | '"' => {
+            let (value, end) = string(text, at, first)?;
+            let quote = if first == '"' { Quote::Double } else { Quote::Single };
+            Ok((Token::Str(value, quote), end))
+        }
+        '`' => back_quoted(text, at),
+        c if c.is_ascii_digit() => Ok(number_or_word(text, at)),
+        c if starts_word(c) => {
+            let end = rest.find(|c| !continues_word(c)).map_or(text.len(), |n| at + n);
+            Ok((Token::Word(text[at..end].to_owned(), Quote::None), end))
+        }
+        c => Ok((Token::Symbol(c), at + c.len_utf8())),
+    }
+}
+
+/// A word may begin with digits provided a letter or underscore follows: `1a`, `2026_11_23`.
+fn number_or_word(text: &str, at: usize) -> (Token, usize) {
+    let rest = &text[at..];
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let after = rest[digits..].chars().next();
+    if after.is_some_and(|c| c.is_ascii_alphabetic() || c == '_' || c as u32 >= 0x80) {
+        let end = rest.find(|c| !continues_word(c)).map_or(text.len(), |n| at + n);
+        return (Token::Word(text[at..end].to_owned(), Quote::None), end);
+    }
+    let mut end = at + digits;
+    if after == Some('.') {
+        let fraction = &text[end + 1..];
+        end += 1 + fraction.find(|c: char| !c.is_ascii_digit()).unwrap_or(fraction.len());
+    }
+    (Token::Number(text[at..end].to_owned()), end)
+}
+
+/// Everything between back-quotes; a doubled back-quote stands for one.
+fn back_quoted(text: &str, at: usize) -> Result<(Token, usize), Error> {
+    let mut name = String::new();
+    let mut chars = text[at + 1..].char_indices().peekable();
+    while let Some((i, c)) = chars.next() {
+        if c != '`' {
+            name.push(c);
+        } else if chars.peek().is_some_and(|(_, next)| *next == '`') {
+            chars.next();
+            name.push('`');
+        } else {
+            return Ok((Token::Word(name, Quote::Back), at + 1 + i + 1));
+        }
+    }
+    Err(Error::new(ErrorKind::Syntax, "unterminated quoted identifier").at(at))
+}
+
+/// A string with doubled quotes and backslash escapes; `\_` and `\%` keep their backslash, as in StarRocks.
+fn string(text: &str, at: usize, quote: char) -> Result<(String, usize), Error> {
+    let mut value = String::new();
+    let mut chars = text[at + 1..].char_indices().peekable();
+    while let Some((i, c)) = chars.next() {
+        if c == '\\' {
+            match chars.next().map(|(_, c)| c) {
+                Some('n') => value.push('\n'),
+                Some('t') => value.push('\t'),
+                Some('r') => value.push('\r'),
+                Some('b') => value.push('\u{8}'),
+                Some('0') => value.push('\0'),
+                Some('Z') => value.push('\u{1a}'),
+                Some(c @ ('_' | '%')) => value.extend(['\\', c]),
+                Some(c) => value.push(c),
+                None => break,
+            }
+        } else if c != quote {
+            value.push(c);
+        } else if chars.peek().is_some_and(|(_, next)| *next == quote) {
+            chars.next();
+            value.push(quote);
+        } else {
+            return Ok((value, at + 1 + i + 1));
+        }
+    }
+    Err(Error::new(ErrorKind::Syntax, "unterminated quoted string").at(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(text: &str) -> Vec<Token> {
+        tokens(text).expect("tokens").into_iter().map(|t| t.token).collect()
+    }
+
+    #[test]
+    fn words_strings_and_comments() {
+        assert_eq!(
+            kinds("a1 `b``c` 2024_01 'it\\'s' \"x\"\"y\" -- c\n/* d */ 12.5;"),
+            [
+                Token::Word("a1".into(), Quote::None),
+                Token::Word("b`c".into(), Quote::Back),
+                Token::Word("2024_01".into(), Quote::None),
+                Token::Str("it's".into(), Quote::Single),
+                Token::Str("x\"y".into(), Quote::Double),
+                Token::Number("12.5".into()),
+                Token::Symbol(';'),
+            ]
+        );
+        assert_eq!(kinds("a\u{3000} b")[0], Token::Word("a\u{3000}".into(), Quote::None));
+        assert_eq!(kinds("'a\\_b\\n'"), [Token::Str("a\\_b\n".into(), Quote::Single)]);
+    }
+
+    #[test]
+    fn what_does_not_end_says_where_it_began() {
+        for (text, at) in [("ab 'x", 3), ("ab `x", 3), ("ab \"x\\\"", 3), ("ab /* x", 3), ("'\\", 0)] {
+            assert_eq!(tokens(text).expect_err(text).position, Some(at), "{text}");
+        }
+    }
+}

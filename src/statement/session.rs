@@ -1,0 +1,257 @@
+//! Session commands: SET, SHOW, BEGIN, DISCARD … and COPY. PostgreSQL's forms, read by our own parser where sqlparser has gaps.
+
+use datafusion::sql::sqlparser::ast as sql;
+
+use super::ast::{CopyFormat, CopyFrom, Qualified, SessionCommand, Statement};
+use super::lexer::{Quote, Token};
+use super::parser::Parser;
+use crate::error::{Error, ErrorKind};
+use crate::names::{DatabaseName, TableName};
+
+impl Parser<'_> {
+    pub(super) fn session_statement(&mut self) -> Result<Statement, Error> {
+        self.session_command().map(Statement::Session)
+    }
+
+    fn session_command(&mut self) -> Result<SessionCommand, Error> {
+        if self.eat("SET") {
+            return self.set();
+        }
+        if self.eat("SHOW") {
+            if self.eat("ALL") {
+                return Ok(SessionCommand::ShowAllSettings);
+            }
+            return self.setting_name().map(SessionCommand::ShowSetting);
+        }
+        if self.eat("RESET") {
+            return if self.eat("ALL") { Ok(SessionCommand::ResetAll) } else { self.setting_name().map(SessionCommand::Reset) };
+        }
+        if self.eat("BEGIN") || self.eat("START TRANSACTION") {
+            self.skip_rest();
+            return Ok(SessionCommand::Begin);
+        }
+        if self.eat_any(&["COMMIT", "END"]) {
+            self.eat_any(&["WORK", "TRANSACTION"]);
+            return Ok(SessionCommand::Commit);
+        }
+        if self.eat_any(&["ROLLBACK", "ABORT"]) {
+            self.eat_any(&["WORK", "TRANSACTION"]);
+            if !self.eat("TO") {
+                return Ok(SessionCommand::Rollback);
+            }
+            self.eat("SAVEPOINT");
+            return Ok(SessionCommand::RollbackTo(self.folded("a savepoint name")?));
+        }
+        if self.eat("SAVEPOINT") {
+            return Ok(SessionCommand::Savepoint(self.folded("a savepoint name")?));
+        }
+        if self.eat("RELEASE") {
+            self.eat("SAVEPOINT");
+            return Ok(SessionCommand::Release(self.folded("a savepoint name")?));
+        }
+        if self.eat("DISCARD") {
+            return if self.eat("ALL") {
+                Ok(SessionCommand::DiscardAll)
+            } else if self.eat_any(&["PLANS", "SEQUENCES", "TEMP", "TEMPORARY"]) {
+                Ok(SessionCommand::Accepted("DISCARD"))
+            } else {
+                Err(self.unexpected("ALL, PLANS, SEQUENCES or TEMP"))
+            };
+        }
+        if self.eat("DEALLOCATE") {
+            self.eat("PREPARE");
+            return if self.eat("ALL") {
+                Ok(SessionCommand::DeallocateAll)
+            } else {
+                Ok(SessionCommand::Deallocate(self.folded("a statement name")?))
+            };
+        }
+        for (word, tag) in [("LISTEN", "LISTEN"), ("UNLISTEN", "UNLISTEN")] {
+            if self.eat(word) {
+                self.skip_rest();
+                return Ok(SessionCommand::Accepted(tag));
+            }
+        }
+        if self.eat("CLOSE ALL") {
+            return Ok(SessionCommand::Accepted("CLOSE CURSOR ALL"));
+        }
+        Err(self.unexpected("a session command"))
+    }
+
+    fn set(&mut self) -> Result<SessionCommand, Error> {
+        if self.eat("TRANSACTION") || self.eat("SESSION CHARACTERISTICS AS TRANSACTION") {
+            self.skip_rest();
+            return Ok(SessionCommand::Accepted("SET"));
+        }
+        let local = self.eat("LOCAL");
+        if !local {
+            self.eat("SESSION");
+        }
+        let name = if self.eat("TIME ZONE") {
+            "timezone".to_owned()
+        } else if self.eat("NAMES") {
+            "client_encoding".to_owned()
+        } else {
+            let name = self.setting_name()?;
+            if !self.eat_symbol('=') && !self.eat("TO") {
+                return Err(self.unexpected("TO or '='"));
+            }
+            name
+        };
+        if self.eat_any(&["DEFAULT"]) {
+            return Ok(SessionCommand::Set { name, value: None, local });
+        }
+        let mut values = vec![self.setting_value()?];
+        while self.eat_symbol(',') {
+            values.push(self.setting_value()?);
+        }
+        Ok(SessionCommand::Set { name, value: Some(values), local })
+    }
+
+    /// A setting's name: words joined by dots, or one of SQL's two-word names.
+    fn setting_name(&mut self) -> Result<String, Error> {
+        if self.eat("TIME ZONE") {
+            return Ok("timezone".into());
+        }
+        if self.eat("TRANSACTION ISOLATION LEVEL") {
+            return Ok("transaction_isolation".into());
+        }
+        if self.eat("SESSION AUTHORIZATION") {
+            return Ok("session_authorization".into());
+        }
+        let mut name = self.folded("the name of a setting")?;
+        while self.eat_symbol('.') {
+            name = format!("{name}.{}", self.folded("the name of a setting")?);
+        }
+        Ok(name)
+    }
+
+    fn setting_value(&mut self) -> Result<String, Error> {
+        let at_fault = self.unexpected("a value");
+        let sign = if self.eat_symbol('-') { "-" } else { "" };
+        match self.any() {
+            Some(Token::Word(w, _) | Token::Str(w, _)) if sign.is_empty() => Ok(w),
+            Some(Token::Number(n)) => Ok(format!("{sign}{n}")),
+            _ => Err(at_fault),
+        }
+    }
+
+    /// A name folded to lower case unless quoted, as PostgreSQL does.
+    fn folded(&mut self, what: &str) -> Result<String, Error> {
+        match self.peek() {
+            Some(Token::Word(w, Quote::None)) => {
+                let name = w.to_lowercase();
+                self.any();
+                Ok(name)
+            }
+            _ => self.name(what).map(|(name, _)| name),
+        }
+    }
+
+    fn skip_rest(&mut self) {
+        while self.any().is_some() {}
+    }
+}
+
+/// A sqlparser object name as one of ours; the gateway's names have at most two parts.
+fn table_name(name: &sql::ObjectName) -> Result<Qualified<TableName>, Error> {
+    let parts: Vec<&str> = name.0.iter().filter_map(|p| p.as_ident()).map(|i| i.value.as_str()).collect();
+    match parts.as_slice() {
+        [table] => Ok(Qualified { database: None, name: TableName::new(*table)? }),
+        [database, table] => Ok(Qualified { database: Some(DatabaseName::new(*database)?), name: TableName::new(*table)? }),
+        _ => Err(Error::new(ErrorKind::Syntax, format!("Invalid table name format '{name}'"))),
+    }
+}
+
+/// One byte, where PostgreSQL wants "a single one-byte character".
+fn byte(c: char, what: &str) -> Result<u8, Error> {
+    u8::try_from(c)
+        .ok()
+        .filter(u8::is_ascii)
+        .ok_or_else(|| Error::new(ErrorKind::InvalidParameter, format!("COPY {what} must be a single one-byte character")))
+}
+
+/// COPY from sqlparser's tree; COPY … TO, PROGRAM and options without meaning here are refused by name.
+pub(super) fn copy_from(statement: sql::Statement) -> Result<Statement, Error> {
+    let sql::Statement::Copy { source, to, target, options, legacy_options, .. } = statement else {
+        return Err(Error::internal("copy_from was given another statement"));
+    };
+    let sql::CopySource::Table { table_name: name, columns } = source else {
+        return Err(Error::unsupported("COPY (query) TO"));
+    };
+    if to {
+        return Err(Error::unsupported("COPY TO"));
+    }
+    let location = match target {
+        sql::CopyTarget::Stdin => None,
+        sql::CopyTarget::File { filename } => Some(filename),
+        sql::CopyTarget::Program { .. } => return Err(Error::unsupported("COPY FROM PROGRAM")),
+        sql::CopyTarget::Stdout => return Err(Error::new(ErrorKind::Syntax, "COPY FROM STDOUT is not possible")),
+    };
+    let mut format = None;
+    let (mut delimiter, mut quote, mut escape, mut null, mut header) = (None, None, None, None, false);
+    for option in options {
+        match option {
+            sql::CopyOption::Format(name) => format = Some(name.value.to_ascii_lowercase()),
+            sql::CopyOption::Delimiter(c) => delimiter = Some(byte(c, "delimiter")?),
+            sql::CopyOption::Quote(c) => quote = Some(byte(c, "quote")?),
+            sql::CopyOption::Escape(c) => escape = Some(byte(c, "escape")?),
+            sql::CopyOption::Null(text) => null = Some(text),
+            sql::CopyOption::Header(on) => header = on,
+            sql::CopyOption::Freeze(_) => {}
+            sql::CopyOption::Encoding(name) if name.to_ascii_lowercase().replace('-', "") == "utf8" => {}
+            other => return Err(Error::unsupported(format_args!("COPY option {other}"))),
+        }
+    }
+    for option in legacy_options {
+        match option {
+            sql::CopyLegacyOption::Binary => format = Some("binary".into()),
+            sql::CopyLegacyOption::Delimiter(c) => delimiter = Some(byte(c, "delimiter")?),
+            sql::CopyLegacyOption::Null(text) => null = Some(text),
+            sql::CopyLegacyOption::Header => header = true,
+            sql::CopyLegacyOption::Parquet => format = Some("parquet".into()),
+            sql::CopyLegacyOption::Csv(options) => {
+                format = Some("csv".into());
+                for option in options {
+                    match option {
+                        sql::CopyLegacyCsvOption::Header => header = true,
+                        sql::CopyLegacyCsvOption::Quote(c) => quote = Some(byte(c, "quote")?),
+                        sql::CopyLegacyCsvOption::Escape(c) => escape = Some(byte(c, "escape")?),
+                        other => return Err(Error::unsupported(format_args!("COPY option {other}"))),
+                    }
+                }
+            }
+            other => return Err(Error::unsupported(format_args!("COPY option {other}"))),
+        }
+    }
+    // Without a FORMAT, a URL's ending says it.
+    let guessed = location.as_deref().and_then(|l| l.rsplit_once('.')).map(|(_, ending)| ending.to_ascii_lowercase());
+    let format = match format.or(guessed.filter(|g| g == "csv" || g == "parquet")).as_deref().unwrap_or("text") {
+        "text" => CopyFormat::Text { delimiter: delimiter.unwrap_or(b'\t'), null: null.unwrap_or_else(|| "\\N".into()) },
+        "csv" => {
+            let quote = quote.unwrap_or(b'"');
+            CopyFormat::Csv {
+                delimiter: delimiter.unwrap_or(b','),
+                quote,
+                escape: escape.unwrap_or(quote),
+                null: null.unwrap_or_default(),
+                header,
+            }
+        }
+        "binary" => CopyFormat::Binary,
+        "parquet" => CopyFormat::Parquet,
+        other => {
+            return Err(Error::new(ErrorKind::InvalidParameter, format!("COPY format \"{other}\" not recognized"))
+                .hint("Use text, csv or binary, or parquet from a URL."));
+        }
+    };
+    match (&location, &format) {
+        (None, CopyFormat::Parquet) => return Err(Error::unsupported("COPY FROM STDIN of Parquet")),
+        (Some(_), CopyFormat::Text { .. } | CopyFormat::Binary) => {
+            return Err(Error::unsupported("COPY FROM a URL in text or binary format").hint("Use CSV or Parquet."));
+        }
+        _ => {}
+    }
+    let columns = columns.into_iter().map(|c| if c.quote_style.is_some() { c.value } else { c.value.to_lowercase() }).collect();
+    Ok(Statement::Copy(CopyFrom { table: table_name(&name)?, columns, location, format }))
+}

@@ -1,0 +1,204 @@
+//! Cuts a message into statements, choosing for each whose lexical rules hold.
+//!
+//! The choice is made from the first words of the piece, before its quotes are read: a back-quote or a `\'` means different
+//! things in the two languages, and one wrong choice would hide every statement behind it.
+
+use super::lexer::skip_blank;
+
+/// Whose rules a piece follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Language {
+    StarRocks,
+    Postgres,
+    /// SET, SHOW x, BEGIN …: PostgreSQL's rules, our parser.
+    Session,
+}
+
+/// One statement's text and where it begins in the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Piece<'a> {
+    pub language: Language,
+    pub text: &'a str,
+    pub offset: usize,
+}
+
+/// Splits at top-level semicolons; pieces of blanks and comments alone are left out.
+pub(super) fn split(message: &str) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::new();
+    let mut at = 0;
+    while at < message.len() {
+        let skipped = skip_blank(message, at);
+        if skipped > at {
+            at = skipped;
+            continue;
+        }
+        if message.as_bytes()[at] == b';' {
+            at += 1;
+            continue;
+        }
+        let language = language(&message[at..]);
+        let end = at + end_of_statement(&message[at..], language);
+        pieces.push(Piece { language, text: message[at..end].trim_end(), offset: at });
+        at = end;
+    }
+    pieces
+}
+
+/// Up to four leading words, upper-cased, comments skipped.
+fn leading_words(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut at = 0;
+    while at < text.len() && words.len() < 4 {
+        let skipped = skip_blank(text, at);
+        if skipped > at {
+            at = skipped;
+            continue;
+        }
+        let end = text[at..].find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).map_or(text.len(), |n| at + n);
+        if end == at {
+            break;
+        }
+        words.push(text[at..end].to_ascii_uppercase());
+        at = end;
+    }
+    words
+}
+
+fn language(text: &str) -> Language {
+    let words = leading_words(text);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["BACKUP" | "CANCEL" | "USE" | "DESC" | "DESCRIBE" | "TRUNCATE" | "GRANT" | "REVOKE", ..]
+        | ["RESTORE", "SNAPSHOT", ..]
+        | ["ALTER", "SYSTEM" | "TABLE" | "USER", ..]
+        | ["CREATE", "READ" | "REPOSITORY" | "DATABASE" | "SCHEMA" | "TABLE" | "USER", ..]
+        | ["DROP", "REPOSITORY" | "DATABASE" | "SCHEMA" | "TABLE" | "USER", ..]
+        | ["SHOW", "ALL", "BACKUP" | "RESTORE", ..]
+        | [
+            "SHOW",
+            "BACKUP" | "RESTORE" | "SNAPSHOT" | "REPOSITORIES" | "DATABASES" | "SCHEMAS" | "TABLES" | "CREATE" | "PARTITIONS"
+            | "TABLET" | "TABLETS" | "FRONTENDS" | "BACKENDS" | "BROKER" | "COLUMNS",
+            ..,
+        ] => Language::StarRocks,
+        ["RESTORE", ..] => Language::StarRocks,
+        [
+            "SET" | "SHOW" | "RESET" | "BEGIN" | "START" | "COMMIT" | "END" | "ROLLBACK" | "ABORT" | "SAVEPOINT" | "RELEASE"
+            | "DISCARD" | "DEALLOCATE" | "LISTEN" | "UNLISTEN" | "CLOSE",
+            ..,
+        ] => Language::Session,
+        _ => Language::Postgres,
+    }
+}
+
+/// The offset of the semicolon that ends the statement, or of the end of the text.
+fn end_of_statement(text: &str, language: Language) -> usize {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        at = match bytes[at] {
+            b';' => return at,
+            b'-' if text[at..].starts_with("--") => skip_blank(text, at),
+            b'/' if text[at..].starts_with("/*") && language == Language::StarRocks => skip_blank(text, at),
+            b'/' if text[at..].starts_with("/*") => after_nested_comment(text, at),
+            b'`' if language == Language::StarRocks => after_quote(bytes, at, b'`', false),
+            q @ (b'\'' | b'"') if language == Language::StarRocks => after_quote(bytes, at, q, true),
+            b'\'' => after_quote(bytes, at, b'\'', is_escape_string(bytes, at)),
+            b'"' => after_quote(bytes, at, b'"', false),
+            b'$' if language != Language::StarRocks => after_dollar_quote(text, at),
+            _ => at + 1,
+        };
+    }
+    text.len()
+}
+
+/// Whether the quote at `at` opens `E'…'`, in which a backslash escapes.
+fn is_escape_string(bytes: &[u8], at: usize) -> bool {
+    at > 0 && matches!(bytes[at - 1], b'e' | b'E') && (at < 2 || !(bytes[at - 2].is_ascii_alphanumeric() || bytes[at - 2] == b'_'))
+}
+
+fn after_quote(bytes: &[u8], at: usize, quote: u8, backslash: bool) -> usize {
+    let mut i = at + 1;
+    while i < bytes.len() {
+        if backslash && bytes[i] == b'\\' {
+            i += 2;
+        } else if bytes[i] == quote {
+            if bytes.get(i + 1) == Some(&quote) {
+                i += 2;
+            } else {
+                return i + 1;
+            }
+        } else {
+            i += 1;
+        }
+    }
+    bytes.len()
+}
+
+fn after_nested_comment(text: &str, at: usize) -> usize {
+    let bytes = text.as_bytes();
+    let mut depth = 0usize;
+    let mut i = at;
+    while i < bytes.len() {
+        match &bytes[i..bytes.len().min(i + 2)] {
+            b"/*" => {
+                depth += 1;
+                i += 2;
+            }
+            b"*/" => {
+                depth -= 1;
+                i += 2;
+                if depth == 0 {
+                    return i;
+                }
+            }
+            _ => i += 1,
+        }
+    }
+    bytes.len()
+}
+
+/// `$tag$ … $tag$`, or just the `$` of a parameter.
+fn after_dollar_quote(text: &str, at: usize) -> usize {
+    let rest = &text[at + 1..];
+    let tag_end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_'));
+    match tag_end {
+        Some(n) if rest[n..].starts_with('$') && !rest.starts_with(|c: char| c.is_ascii_digit()) => {
+            let tag = &text[at..at + 1 + n + 1];
+            let body = at + tag.len();
+            text[body..].find(tag).map_or(text.len(), |n| body + n + tag.len())
+        }
+        _ => at + 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_statement_is_cut_by_its_own_rules() {
+        let message = "select ';', E'\\';' ; /* a;b */ BACKUP SNAPSHOT d.`a;b` TO r PROPERTIES(\"k\"=\"it\\\";\");\n\
+                       select $x$;$x$, $1; -- end;\n;; set a = ';'";
+        let pieces: Vec<_> = split(message).iter().map(|p| (p.language, p.text)).collect();
+        assert_eq!(
+            pieces,
+            [
+                (Language::Postgres, "select ';', E'\\';'"),
+                (Language::StarRocks, "BACKUP SNAPSHOT d.`a;b` TO r PROPERTIES(\"k\"=\"it\\\";\")"),
+                (Language::Postgres, "select $x$;$x$, $1"),
+                (Language::Session, "set a = ';'"),
+            ]
+        );
+        for piece in split(message) {
+            assert_eq!(&message[piece.offset..piece.offset + piece.text.len()], piece.text);
+        }
+    }
+
+    #[test]
+    fn quotes_that_do_not_end_run_to_the_end() {
+        for text in ["select 'a;b", "BACKUP `a;b", "select $x$ ; ", "select /* /* ; */ ;", "select \"a;"] {
+            assert_eq!(split(text).len(), 1, "{text}");
+        }
+        assert!(split(" ; -- x\n /* y */ ").is_empty());
+    }
+}

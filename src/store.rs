@@ -1,0 +1,254 @@
+//! What must survive: the journal of jobs, the repositories, the users.
+//!
+//! The journal is the truth about a job; rows for people are written in the same transaction as the event they follow from.
+//! An event is validated by [`Job::apply`] on a copy before it is appended, and believed only after: never the other way.
+
+#[cfg(test)]
+mod conformance;
+mod memory;
+mod secrets;
+mod sqlite;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+
+pub use self::memory::MemoryStore;
+pub use self::secrets::SecretKey;
+pub use self::sqlite::SqliteStore;
+use crate::error::{Error, ErrorKind};
+use crate::job::{Job, JobEvent, JobRow, JobSpec, TaskRow, Version, Volume};
+use crate::names::{DatabaseName, JobId, RepositoryId, RepositoryName, TaskId, Timestamp, UserName};
+
+/// Jobs and their events.
+#[async_trait]
+pub trait Journal: Debug + Send + Sync {
+    /// Admits a job in one transaction. Refused with 55006 when the database has an unfinished job, or an unfinished backup
+    /// writes the same label into the same repository.
+    async fn admit(&self, spec: &JobSpec, at: Timestamp) -> Result<Job, Error>;
+
+    /// Records an attempt that was refused.
+    async fn refuse(&self, spec: &JobSpec, at: Timestamp, error: &Error) -> Result<JobId, Error>;
+
+    /// Appends an event to a job that has seen `expected` events; `next` is the job with the event applied. When another
+    /// writer was faster the error is 55000 and nothing changed.
+    async fn append(&self, expected: Version, next: &Job, event: &JobEvent, at: Timestamp) -> Result<(), Error>;
+
+    /// A job as the fold of its events; 42704 if there is none.
+    async fn load(&self, id: JobId) -> Result<Job, Error>;
+
+    /// Jobs with something left to do, clean-up included.
+    async fn unfinished(&self) -> Result<Vec<JobId>, Error>;
+
+    /// The unfinished job of a database, if it has one.
+    async fn running(&self, cluster: &str, database: &DatabaseName) -> Result<Option<JobId>, Error>;
+
+    /// Rows of `system.jobs`, by id.
+    async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRow>, Error>;
+
+    /// Rows of `system.job_tasks`, by job and id; of one job or of all.
+    async fn tasks(&self, job: Option<JobId>) -> Result<Vec<TaskRow>, Error>;
+
+    /// Rows of `system.job_events`, by job and number; of one job or of all.
+    async fn events(&self, job: Option<JobId>) -> Result<Vec<EventRow>, Error>;
+
+    /// Notes a task's progress: shown, never trusted, and gone with the process.
+    fn note(&self, job: JobId, task: Option<TaskId>, note: Note);
+
+    /// The notes of one job.
+    fn notes(&self, job: JobId) -> Notes;
+}
+
+/// Which jobs are wanted; `None` means any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobFilter {
+    /// This job.
+    pub job_id: Option<JobId>,
+    /// Of this database.
+    pub db_name: Option<String>,
+    /// `backup` or `restore`.
+    pub kind: Option<String>,
+    /// With this status.
+    pub status: Option<String>,
+}
+
+/// One row of `system.job_events`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventRow {
+    /// The job.
+    pub job_id: JobId,
+    /// From 1.
+    pub seq: u64,
+    /// When it was appended.
+    pub at: Timestamp,
+    /// The phase before.
+    pub from_state: String,
+    /// The phase after.
+    pub to_state: String,
+    /// The event as JSON.
+    pub detail: String,
+}
+
+/// What a task last said about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Note {
+    /// Attempts so far.
+    pub attempts: u32,
+    /// What is done.
+    pub done: Volume,
+    /// The last error, without secrets.
+    pub error: Option<String>,
+}
+
+/// The notes of a job: of its tasks, and of the job itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// By task.
+    pub tasks: BTreeMap<TaskId, Note>,
+    /// Of commands that are no tasks.
+    pub job: Option<Note>,
+}
+
+impl Notes {
+    fn set(&mut self, task: Option<TaskId>, note: Note) {
+        match task {
+            Some(task) => drop(self.tasks.insert(task, note)),
+            None => self.job = Some(note),
+        }
+    }
+}
+
+/// Repositories and users.
+#[async_trait]
+pub trait Registry: Debug + Send + Sync {
+    /// Adds a repository; 42710 if the name is taken.
+    async fn add_repository(&self, repository: &RepositoryRecord) -> Result<RepositoryId, Error>;
+    /// Removes a repository that no unfinished job uses; 42704 if there is none, 55006 if it is in use.
+    async fn remove_repository(&self, name: &RepositoryName) -> Result<(), Error>;
+    /// Every repository, by name.
+    async fn repositories(&self) -> Result<Vec<RepositoryRecord>, Error>;
+    /// One repository; 42704 if there is none.
+    async fn repository(&self, name: &RepositoryName) -> Result<RepositoryRecord, Error> {
+        self.repositories().await?.into_iter().find(|r| &r.name == name).ok_or_else(|| no_repository(name))
+    }
+
+    /// Adds a user; 42710 if the name is taken.
+    async fn add_user(&self, user: &UserRecord) -> Result<(), Error>;
+    /// Replaces a user; 42704 if there is none.
+    async fn change_user(&self, user: &UserRecord) -> Result<(), Error>;
+    /// Removes a user; 42704 if there is none.
+    async fn remove_user(&self, name: &UserName) -> Result<(), Error>;
+    /// Every user, by name.
+    async fn users(&self) -> Result<Vec<UserRecord>, Error>;
+    /// One user, if there is one.
+    async fn user(&self, name: &UserName) -> Result<Option<UserRecord>, Error> {
+        Ok(self.users().await?.into_iter().find(|u| &u.name == name))
+    }
+}
+
+/// Everything that must survive, in one place.
+pub trait Store: Journal + Registry {}
+impl<T: Journal + Registry> Store for T {}
+
+/// A repository as it was created. Its properties hold secrets, so it has no Debug of its own fields.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RepositoryRecord {
+    /// Its id; 0 until it is added.
+    pub id: RepositoryId,
+    /// Its name.
+    pub name: RepositoryName,
+    /// A URL or an absolute path.
+    pub location: String,
+    /// The broker's name, for show.
+    pub broker: Option<String>,
+    /// Whether BACKUP into it is forbidden.
+    pub read_only: bool,
+    /// When it was first created, perhaps by another gateway.
+    pub created_at: Timestamp,
+    /// Storage properties, in clear; the store encrypts them.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl Debug for RepositoryRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RepositoryRecord").field("name", &self.name).field("location", &self.location).finish_non_exhaustive()
+    }
+}
+
+/// A user of the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserRecord {
+    /// The name.
+    pub name: UserName,
+    /// What a password is checked against; without one the user comes from loopback only.
+    pub verifier: Option<PasswordVerifier>,
+    /// Whether the user may act.
+    pub admin: bool,
+    /// When the user was created.
+    pub created_at: Timestamp,
+}
+
+/// A SCRAM-SHA-256 verifier: enough to check a password, not enough to know it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PasswordVerifier {
+    /// Random bytes.
+    pub salt: Vec<u8>,
+    /// Rounds of PBKDF2.
+    pub iterations: u32,
+    /// `SHA256(HMAC(SaltedPassword, "Client Key"))`
+    pub stored_key: Vec<u8>,
+    /// `HMAC(SaltedPassword, "Server Key")`
+    pub server_key: Vec<u8>,
+}
+
+impl Debug for PasswordVerifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PasswordVerifier(…)")
+    }
+}
+
+pub(crate) fn no_repository(name: &RepositoryName) -> Error {
+    Error::new(ErrorKind::UndefinedObject, format!("Repository {name} does not exist")).hint("See SHOW REPOSITORIES.")
+}
+
+fn database_busy() -> Error {
+    Error::new(ErrorKind::ObjectInUse, "Can only run one backup or restore job of a database at same time")
+        .hint("Wait until SHOW BACKUP and SHOW RESTORE show it FINISHED or CANCELLED, or CANCEL it.")
+}
+
+fn label_busy(spec: &JobSpec) -> Error {
+    Error::new(ErrorKind::DuplicateObject, format!("Snapshot with name '{}' already exist in repository", spec.label))
+        .detail("Another backup is writing it.")
+        .hint("Choose another label.")
+}
+
+fn repository_exists(name: &RepositoryName) -> Error {
+    Error::new(ErrorKind::DuplicateObject, format!("Failed to create repository: repository with same name already exist: {name}"))
+        .hint("DROP REPOSITORY removes the name only; what is stored stays.")
+}
+
+fn repository_busy() -> Error {
+    Error::new(ErrorKind::ObjectInUse, "Backup or restore job is running on this repository. Can not drop it")
+        .hint("Wait for the job, or CANCEL it.")
+}
+
+fn no_such_repository() -> Error {
+    Error::new(ErrorKind::UndefinedObject, "Repository does not exist").hint("See SHOW REPOSITORIES.")
+}
+
+fn no_user(name: &UserName) -> Error {
+    Error::new(ErrorKind::UndefinedObject, format!("user \"{name}\" does not exist"))
+}
+
+fn user_exists(name: &UserName) -> Error {
+    Error::new(ErrorKind::DuplicateObject, format!("user \"{name}\" already exists"))
+}
+
+fn no_job(id: JobId) -> Error {
+    Error::new(ErrorKind::UndefinedObject, format!("job {id} does not exist"))
+}
+
+fn lost_race(id: JobId) -> Error {
+    Error::new(ErrorKind::WrongState, format!("job {id} has moved on")).detail("another writer appended to its journal first")
+}

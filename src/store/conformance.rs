@@ -1,0 +1,169 @@
+//! One suite for every store: what is true of the model in memory is true of SQLite.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::env::Env;
+use crate::job::{BackupEvent, BackupObject, BackupPlan, BackupRequest, Failure, JobStatus, Request};
+use crate::names::{ClusterName, SnapshotLabel, TableName};
+
+fn sqlite() -> (Arc<dyn Store>, Option<tempfile::TempDir>) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let env = Env::system();
+    let store = SqliteStore::open(&dir.path().join("meta.db"), SecretKey::random(&env), env).expect("opens");
+    (Arc::new(store), Some(dir))
+}
+
+fn memory() -> (Arc<dyn Store>, Option<tempfile::TempDir>) {
+    (Arc::new(MemoryStore::default()), None)
+}
+
+fn spec(database: &str, label: &str) -> JobSpec {
+    JobSpec {
+        uid: format!("{database}-{label}"),
+        cluster: ClusterName::new("embedded").expect("valid"),
+        database: DatabaseName::new(database).expect("valid"),
+        label: SnapshotLabel::new(label).expect("valid"),
+        repository: RepositoryName::new("r").expect("valid"),
+        timeout_seconds: 600,
+        request: Request::Backup(BackupRequest {
+            objects: vec![BackupObject { table: TableName::new("t").expect("valid"), partitions: Vec::new() }],
+        }),
+        requested_by: "root".into(),
+        client_addr: None,
+        application_name: None,
+        statement: "BACKUP".into(),
+    }
+}
+
+fn repository(name: &str) -> RepositoryRecord {
+    RepositoryRecord {
+        id: RepositoryId(0),
+        name: RepositoryName::new(name).expect("valid"),
+        location: "/x".into(),
+        broker: None,
+        read_only: false,
+        created_at: Timestamp(5),
+        properties: BTreeMap::from([("aws.s3.secret_key".into(), "hush".into())]),
+    }
+}
+
+fn event(event: BackupEvent) -> JobEvent {
+    JobEvent::Backup(event)
+}
+
+async fn jobs_and_journal(store: Arc<dyn Store>) {
+    assert_eq!(store.admit(&spec("d", "l"), Timestamp(1)).await.expect_err("no repository").kind, ErrorKind::UndefinedObject);
+    store.add_repository(&repository("r")).await.expect("added");
+
+    let job = store.admit(&spec("d", "l"), Timestamp(10)).await.expect("admitted");
+    assert_eq!(store.running("embedded", &job.spec.database).await.expect("asked"), Some(job.id));
+    assert_eq!(store.running("other", &job.spec.database).await.expect("asked"), None);
+    // One job a database, one backup a label; another database with another label is free.
+    assert_eq!(store.admit(&spec("d", "m"), Timestamp(11)).await.expect_err("busy").kind, ErrorKind::ObjectInUse);
+    assert_eq!(store.admit(&spec("e", "l"), Timestamp(11)).await.expect_err("label").kind, ErrorKind::DuplicateObject);
+    let other = store.admit(&spec("e", "m"), Timestamp(12)).await.expect("admitted");
+    assert_eq!(store.unfinished().await.expect("listed"), [job.id, other.id]);
+    assert_eq!(store.remove_repository(&job.spec.repository).await.expect_err("in use").kind, ErrorKind::ObjectInUse);
+
+    // Append goes by the version; a second writer loses and changes nothing.
+    let planned = event(BackupEvent::Planned { plan: Arc::new(BackupPlan { tables: Vec::new() }) });
+    let next = job.apply(&planned, Timestamp(20)).expect("legal");
+    store.append(job.version, &next, &planned, Timestamp(20)).await.expect("appended");
+    assert_eq!(store.append(job.version, &next, &planned, Timestamp(21)).await.expect_err("late").kind, ErrorKind::WrongState);
+    assert_eq!(store.load(job.id).await.expect("loaded"), next);
+
+    let cancelled = event(BackupEvent::Cancelled { failure: Failure::user_cancelled(None) });
+    let over = next.apply(&cancelled, Timestamp(30)).expect("legal");
+    store.append(next.version, &over, &cancelled, Timestamp(30)).await.expect("appended");
+    // Settled, so the database is free again; but clean-up is left, so the job is unfinished and its repository in use.
+    assert_eq!(store.running("embedded", &job.spec.database).await.expect("asked"), None);
+    assert!(store.unfinished().await.expect("listed").contains(&job.id));
+    let again = store.admit(&spec("d", "l"), Timestamp(31)).await.expect("the label is free, too");
+    let released = event(BackupEvent::Released);
+    let done = over.apply(&released, Timestamp(32)).expect("legal");
+    store.append(over.version, &done, &released, Timestamp(32)).await.expect("appended");
+    assert_eq!(store.unfinished().await.expect("listed"), [other.id, again.id]);
+
+    let events = store.events(Some(job.id)).await.expect("listed");
+    let shown: Vec<_> = events.iter().map(|e| (e.seq, e.at.0, e.from_state.as_str(), e.to_state.as_str())).collect();
+    assert_eq!(
+        shown,
+        [(1, 20, "PENDING", "UPLOAD_SNAPSHOT"), (2, 30, "UPLOAD_SNAPSHOT", "CANCELLED"), (3, 32, "CANCELLED", "CANCELLED")]
+    );
+
+    let id = store.refuse(&spec("d", "x"), Timestamp(40), &Error::new(ErrorKind::Syntax, "no")).await.expect("recorded");
+    let refused = store.jobs(&JobFilter { job_id: Some(id), ..JobFilter::default() }).await.expect("listed");
+    assert_eq!((refused[0].status, refused[0].error_code.as_deref()), (JobStatus::Refused, Some("42601")));
+    assert_eq!(store.jobs(&JobFilter { db_name: Some("e".into()), ..JobFilter::default() }).await.expect("listed").len(), 1);
+    assert_eq!(store.jobs(&JobFilter { status: Some("cancelled".into()), ..JobFilter::default() }).await.expect("listed").len(), 1);
+    assert_eq!(store.load(JobId(999)).await.expect_err("none").kind, ErrorKind::UndefinedObject);
+
+    store.note(job.id, Some(TaskId(7)), Note { attempts: 2, ..Note::default() });
+    assert_eq!(store.notes(job.id).tasks[&TaskId(7)].attempts, 2);
+}
+
+async fn repositories_and_users(store: Arc<dyn Store>) {
+    let first = store.add_repository(&repository("a")).await.expect("added");
+    assert_eq!(store.add_repository(&repository("a")).await.expect_err("twice").kind, ErrorKind::DuplicateObject);
+    let read = store.repository(&repository("a").name).await.expect("found");
+    assert_eq!(read, RepositoryRecord { id: first, ..repository("a") });
+    store.remove_repository(&read.name).await.expect("removed");
+    assert_eq!(store.remove_repository(&read.name).await.expect_err("gone").kind, ErrorKind::UndefinedObject);
+    assert!(store.add_repository(&repository("a")).await.expect("added again") > first, "ids are never used again");
+
+    let verifier = PasswordVerifier { salt: vec![1], iterations: 4096, stored_key: vec![2], server_key: vec![3] };
+    let name = UserName::new("u").expect("valid");
+    let user = UserRecord { name: name.clone(), verifier: None, admin: false, created_at: Timestamp(1) };
+    assert_eq!(store.change_user(&user).await.expect_err("none").kind, ErrorKind::UndefinedObject);
+    store.add_user(&user).await.expect("added");
+    assert_eq!(store.add_user(&user).await.expect_err("twice").kind, ErrorKind::DuplicateObject);
+    let changed = UserRecord { verifier: Some(verifier), admin: true, ..user };
+    store.change_user(&changed).await.expect("changed");
+    assert_eq!(store.user(&name).await.expect("asked"), Some(changed));
+    store.remove_user(&name).await.expect("removed");
+    assert_eq!(store.user(&name).await.expect("asked"), None);
+}
+
+#[tokio::test]
+async fn memory_keeps_jobs() {
+    jobs_and_journal(memory().0).await;
+}
+
+#[tokio::test]
+async fn sqlite_keeps_jobs() {
+    let (store, _dir) = sqlite();
+    jobs_and_journal(store).await;
+}
+
+#[tokio::test]
+async fn memory_keeps_repositories_and_users() {
+    repositories_and_users(memory().0).await;
+}
+
+#[tokio::test]
+async fn sqlite_keeps_repositories_and_users() {
+    let (store, _dir) = sqlite();
+    repositories_and_users(store).await;
+}
+
+#[tokio::test]
+async fn sqlite_survives_being_reopened_and_hides_secrets() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, env) = (dir.path().join("meta.db"), Env::system());
+    let key = SecretKey::random(&env);
+    let store = SqliteStore::open(&path, key.clone(), env.clone()).expect("opens");
+    store.add_repository(&repository("r")).await.expect("added");
+    let job = store.admit(&spec("d", "l"), Timestamp(10)).await.expect("admitted");
+    drop(store);
+    for file in std::fs::read_dir(dir.path()).expect("listed") {
+        let bytes = std::fs::read(file.expect("an entry").path()).expect("read");
+        assert!(!bytes.windows(4).any(|w| w == b"hush"), "a secret lies in clear");
+    }
+    let store = SqliteStore::open(&path, key, env.clone()).expect("opens again");
+    assert_eq!(store.load(job.id).await.expect("loaded"), job);
+    assert_eq!(store.repositories().await.expect("listed")[0].properties["aws.s3.secret_key"], "hush");
+    drop(store);
+    let error = SqliteStore::open(&path, SecretKey::random(&env), env).expect_err("a wrong key");
+    assert_eq!(error.kind, ErrorKind::Configuration);
+}

@@ -1,0 +1,201 @@
+//! The store in memory: what the simulation runs on, and the model that the SQLite store is compared with.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use super::*;
+
+/// A store that is gone with the process. Clones share their content, so a test can "crash" everything but the store.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore(Arc<Mutex<Content>>);
+
+#[derive(Debug, Default)]
+struct Content {
+    jobs: BTreeMap<JobId, Entry>,
+    repositories: BTreeMap<RepositoryName, RepositoryRecord>,
+    repositories_made: i64,
+    users: BTreeMap<UserName, UserRecord>,
+    notes: BTreeMap<JobId, Notes>,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Admitted { first: Box<Job>, events: Vec<(JobEvent, EventRow)>, now: Box<Job> },
+    Refused(Box<JobRow>),
+}
+
+impl Content {
+    fn next_id(&self) -> JobId {
+        JobId(self.jobs.keys().next_back().map_or(1, |id| id.0 + 1))
+    }
+
+    fn admitted(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.values().filter_map(|entry| match entry {
+            Entry::Admitted { now, .. } => Some(&**now),
+            Entry::Refused(_) => None,
+        })
+    }
+}
+
+#[async_trait]
+impl Journal for MemoryStore {
+    async fn admit(&self, spec: &JobSpec, at: Timestamp) -> Result<Job, Error> {
+        let mut content = self.0.lock();
+        if !content.repositories.contains_key(&spec.repository) {
+            return Err(no_repository(&spec.repository));
+        }
+        for job in content.admitted().filter(|j| !j.is_settled()) {
+            if job.spec.cluster == spec.cluster && job.spec.database == spec.database {
+                return Err(database_busy());
+            }
+            let both_back_up = job.spec.kind() == spec.kind() && spec.kind() == crate::job::JobKind::Backup;
+            if both_back_up && job.spec.repository == spec.repository && job.spec.label == spec.label {
+                return Err(label_busy(spec));
+            }
+        }
+        let job = Job::new(content.next_id(), spec.clone(), at);
+        let entry = Entry::Admitted { first: Box::new(job.clone()), events: Vec::new(), now: Box::new(job.clone()) };
+        content.jobs.insert(job.id, entry);
+        Ok(job)
+    }
+
+    async fn refuse(&self, spec: &JobSpec, at: Timestamp, error: &Error) -> Result<JobId, Error> {
+        let mut content = self.0.lock();
+        let id = content.next_id();
+        content.jobs.insert(id, Entry::Refused(Box::new(JobRow::refused(spec, id, at, error))));
+        Ok(id)
+    }
+
+    async fn append(&self, expected: Version, next: &Job, event: &JobEvent, at: Timestamp) -> Result<(), Error> {
+        let mut content = self.0.lock();
+        match content.jobs.get_mut(&next.id) {
+            Some(Entry::Admitted { events, now, .. }) if now.version == expected => {
+                let detail = serde_json::to_string(event).map_err(|e| Error::internal(e.to_string()))?;
+                let row = EventRow {
+                    job_id: next.id,
+                    seq: next.version.0,
+                    at,
+                    from_state: now.state_name().into(),
+                    to_state: next.state_name().into(),
+                    detail,
+                };
+                events.push((event.clone(), row));
+                **now = next.clone();
+                Ok(())
+            }
+            Some(Entry::Admitted { .. }) => Err(lost_race(next.id)),
+            _ => Err(no_job(next.id)),
+        }
+    }
+
+    async fn load(&self, id: JobId) -> Result<Job, Error> {
+        match self.0.lock().jobs.get(&id) {
+            Some(Entry::Admitted { first, events, .. }) => events
+                .iter()
+                .try_fold((**first).clone(), |job, (event, row)| job.apply(event, row.at))
+                .map_err(|e| Error::new(ErrorKind::Corrupted, format!("the journal of job {id} does not add up: {e}"))),
+            _ => Err(no_job(id)),
+        }
+    }
+
+    async fn unfinished(&self) -> Result<Vec<JobId>, Error> {
+        Ok(self.0.lock().admitted().filter(|j| !j.commands().is_empty()).map(|j| j.id).collect())
+    }
+
+    async fn running(&self, cluster: &str, database: &DatabaseName) -> Result<Option<JobId>, Error> {
+        let content = self.0.lock();
+        let mut found =
+            content.admitted().filter(|j| !j.is_settled() && j.spec.cluster.as_str() == cluster && &j.spec.database == database);
+        Ok(found.next().map(|j| j.id))
+    }
+
+    async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRow>, Error> {
+        let content = self.0.lock();
+        let rows = content.jobs.values().map(|entry| match entry {
+            Entry::Admitted { now, .. } => JobRow::of(now),
+            Entry::Refused(row) => (**row).clone(),
+        });
+        let wanted = |row: &JobRow| {
+            filter.job_id.is_none_or(|id| id == row.job_id)
+                && filter.db_name.as_ref().is_none_or(|db| *db == row.db_name)
+                && filter.kind.as_ref().is_none_or(|kind| *kind == row.kind.to_string())
+                && filter.status.as_ref().is_none_or(|status| status == row.status.name())
+        };
+        Ok(rows.filter(wanted).collect())
+    }
+
+    async fn tasks(&self, job: Option<JobId>) -> Result<Vec<TaskRow>, Error> {
+        Ok(self.0.lock().admitted().filter(|j| job.is_none_or(|id| id == j.id)).flat_map(TaskRow::of).collect())
+    }
+
+    async fn events(&self, job: Option<JobId>) -> Result<Vec<EventRow>, Error> {
+        let content = self.0.lock();
+        let wanted = content.jobs.iter().filter(|(id, _)| job.is_none_or(|j| j == **id));
+        let events = wanted.flat_map(|(_, entry)| match entry {
+            Entry::Admitted { events, .. } => events.as_slice(),
+            Entry::Refused(_) => &[],
+        });
+        Ok(events.map(|(_, row)| row.clone()).collect())
+    }
+
+    fn note(&self, job: JobId, task: Option<TaskId>, note: Note) {
+        self.0.lock().notes.entry(job).or_default().set(task, note);
+    }
+
+    fn notes(&self, job: JobId) -> Notes {
+        self.0.lock().notes.get(&job).cloned().unwrap_or_default()
+    }
+}
+
+#[async_trait]
+impl Registry for MemoryStore {
+    async fn add_repository(&self, repository: &RepositoryRecord) -> Result<RepositoryId, Error> {
+        let mut content = self.0.lock();
+        if content.repositories.contains_key(&repository.name) {
+            return Err(repository_exists(&repository.name));
+        }
+        content.repositories_made += 1;
+        let id = RepositoryId(content.repositories_made);
+        content.repositories.insert(repository.name.clone(), RepositoryRecord { id, ..repository.clone() });
+        Ok(id)
+    }
+
+    async fn remove_repository(&self, name: &RepositoryName) -> Result<(), Error> {
+        let mut content = self.0.lock();
+        if content.admitted().any(|j| &j.spec.repository == name && !j.commands().is_empty()) {
+            return Err(repository_busy());
+        }
+        content.repositories.remove(name).map(|_| ()).ok_or_else(no_such_repository)
+    }
+
+    async fn repositories(&self) -> Result<Vec<RepositoryRecord>, Error> {
+        Ok(self.0.lock().repositories.values().cloned().collect())
+    }
+
+    async fn add_user(&self, user: &UserRecord) -> Result<(), Error> {
+        let mut content = self.0.lock();
+        if content.users.contains_key(&user.name) {
+            return Err(user_exists(&user.name));
+        }
+        content.users.insert(user.name.clone(), user.clone());
+        Ok(())
+    }
+
+    async fn change_user(&self, user: &UserRecord) -> Result<(), Error> {
+        match self.0.lock().users.get_mut(&user.name) {
+            Some(known) => *known = user.clone(),
+            None => return Err(no_user(&user.name)),
+        }
+        Ok(())
+    }
+
+    async fn remove_user(&self, name: &UserName) -> Result<(), Error> {
+        self.0.lock().users.remove(name).map(|_| ()).ok_or_else(|| no_user(name))
+    }
+
+    async fn users(&self) -> Result<Vec<UserRecord>, Error> {
+        Ok(self.0.lock().users.values().cloned().collect())
+    }
+}

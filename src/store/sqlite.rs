@@ -1,0 +1,441 @@
+//! The store in one SQLite file: every change is one transaction, synced before it is acknowledged.
+//!
+//! Calls run on blocking threads, so a caller that is dropped half-way leaves a finished or an untouched transaction, never
+//! half of one.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
+
+use super::*;
+use crate::env::Env;
+use crate::job::JobStatus;
+use crate::sqlite::{from_json, open_database, sql_error, to_json, transact};
+
+const MIGRATIONS: &[&str] = &[include_str!("../../sql/meta/001_initial.sql")];
+
+/// The durable store.
+#[derive(Debug)]
+pub struct SqliteStore {
+    connection: Arc<Mutex<Connection>>,
+    notes: Mutex<HashMap<JobId, Notes>>,
+    key: SecretKey,
+    env: Env,
+}
+
+/// Which unique index refused a row, by the columns that SQLite names.
+fn violates(error: &rusqlite::Error, column: &str) -> bool {
+    matches!(error, rusqlite::Error::SqliteFailure(e, Some(message))
+        if e.code == ErrorCode::ConstraintViolation && message.contains(column))
+}
+
+impl SqliteStore {
+    /// Opens or creates the store in this file.
+    pub fn open(path: &Path, key: SecretKey, env: Env) -> Result<Self, Error> {
+        let connection = open_database(path, MIGRATIONS)?;
+        check_key(&connection, &key)?;
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), notes: Mutex::default(), key, env })
+    }
+
+    async fn call<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        transact(&self.connection, work).await
+    }
+}
+
+/// A key that does not open what is stored would cancel jobs that wait for their repository: refused before anything starts.
+fn check_key(connection: &Connection, key: &SecretKey) -> Result<(), Error> {
+    let mut select = connection.prepare("SELECT name, properties FROM repositories").map_err(sql_error)?;
+    let mut rows = select.query([]).map_err(sql_error)?;
+    while let Some(row) = rows.next().map_err(sql_error)? {
+        let (name, sealed): (String, Vec<u8>) = (row.get(0).map_err(sql_error)?, row.get(1).map_err(sql_error)?);
+        key.open(&name, &sealed).map_err(|e| e.of_kind(ErrorKind::Configuration).prefixed("secret_key"))?;
+    }
+    Ok(())
+}
+
+fn write_tasks(transaction: &Transaction<'_>, rows: &[TaskRow]) -> Result<(), Error> {
+    let mut insert = transaction
+        .prepare_cached("INSERT OR REPLACE INTO job_tasks (job_id, task_id, row) VALUES (?1, ?2, ?3)")
+        .map_err(sql_error)?;
+    for row in rows {
+        insert.execute(params![row.job_id.0, row.task_id.0, to_json(row)?]).map_err(sql_error)?;
+    }
+    Ok(())
+}
+
+fn insert_job(transaction: &Transaction<'_>, spec: &JobSpec, at: Timestamp, status: JobStatus) -> Result<JobId, Error> {
+    let settled = status == JobStatus::Refused;
+    let inserted = transaction.execute(
+        "INSERT INTO jobs (kind, cluster, db_name, repository, snapshot, status, created_at, version, settled, open, spec, row)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, '')",
+        params![
+            spec.kind().to_string(),
+            spec.cluster.as_str(),
+            spec.database.as_str(),
+            spec.repository.as_str(),
+            spec.label.as_str(),
+            status.name(),
+            at.0,
+            settled,
+            !settled,
+            to_json(spec)?,
+        ],
+    );
+    match inserted {
+        Ok(_) => Ok(JobId(transaction.last_insert_rowid())),
+        Err(e) if violates(&e, "jobs.db_name") => Err(database_busy()),
+        Err(e) if violates(&e, "jobs.snapshot") => Err(label_busy(spec)),
+        Err(e) => Err(sql_error(e)),
+    }
+}
+
+fn set_row(transaction: &Transaction<'_>, row: &JobRow) -> Result<(), Error> {
+    transaction
+        .execute("UPDATE jobs SET row = ?2, status = ?3 WHERE job_id = ?1", params![row.job_id.0, to_json(row)?, row.status.name()])
+        .map_err(sql_error)?;
+    Ok(())
+}
+
+#[async_trait]
+impl Journal for SqliteStore {
+    async fn admit(&self, spec: &JobSpec, at: Timestamp) -> Result<Job, Error> {
+        let spec = spec.clone();
+        self.call(move |t| {
+            // The repository may have been dropped since the statement was checked.
+            let known: Option<i64> = t
+                .query_row("SELECT 1 FROM repositories WHERE name = ?1", [spec.repository.as_str()], |r| r.get(0))
+                .optional()
+                .map_err(sql_error)?;
+            if known.is_none() {
+                return Err(no_repository(&spec.repository));
+            }
+            let id = insert_job(t, &spec, at, JobStatus::Queued)?;
+            let job = Job::new(id, spec, at);
+            set_row(t, &JobRow::of(&job))?;
+            Ok(job)
+        })
+        .await
+    }
+
+    async fn refuse(&self, spec: &JobSpec, at: Timestamp, error: &Error) -> Result<JobId, Error> {
+        let (spec, error) = (spec.clone(), error.clone());
+        self.call(move |t| {
+            let id = insert_job(t, &spec, at, JobStatus::Refused)?;
+            set_row(t, &JobRow::refused(&spec, id, at, &error))?;
+            Ok(id)
+        })
+        .await
+    }
+
+    async fn append(&self, expected: Version, next: &Job, event: &JobEvent, at: Timestamp) -> Result<(), Error> {
+        let (id, is_over) = (next.id, next.commands().is_empty());
+        let (next, event) = (next.clone(), event.clone());
+        self.call(move |t| {
+            let (version, row): (i64, String) = t
+                .query_row("SELECT version, row FROM jobs WHERE job_id = ?1", [next.id.0], |r| Ok((r.get(0)?, r.get(1)?)))
+                .optional()
+                .map_err(sql_error)?
+                .ok_or_else(|| no_job(next.id))?;
+            if version != expected.0 as i64 {
+                return Err(lost_race(next.id));
+            }
+            let before: JobRow = from_json(&row)?;
+            let row = JobRow::of(&next);
+            t.execute(
+                "INSERT INTO job_events (job_id, seq, at, from_state, to_state, event) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![
+                    next.id.0,
+                    next.version.0 as i64,
+                    at.0,
+                    before.state.unwrap_or_default(),
+                    next.state_name(),
+                    to_json(&event)?
+                ],
+            )
+            .map_err(sql_error)?;
+            t.execute(
+                "UPDATE jobs SET version = ?2, settled = ?3, open = ?4, status = ?5, row = ?6 WHERE job_id = ?1",
+                params![
+                    next.id.0,
+                    next.version.0 as i64,
+                    next.is_settled(),
+                    !next.commands().is_empty(),
+                    row.status.name(),
+                    to_json(&row)?
+                ],
+            )
+            .map_err(sql_error)?;
+            write_tasks(t, &next.touched_tasks(&event))
+        })
+        .await?;
+        if is_over {
+            self.notes.lock().remove(&id);
+        }
+        Ok(())
+    }
+
+    async fn load(&self, id: JobId) -> Result<Job, Error> {
+        self.call(move |t| {
+            let (spec, created_at): (String, i64) = t
+                .query_row("SELECT spec, created_at FROM jobs WHERE job_id = ?1", [id.0], |r| Ok((r.get(0)?, r.get(1)?)))
+                .optional()
+                .map_err(sql_error)?
+                .ok_or_else(|| no_job(id))?;
+            let mut job = Job::new(id, from_json(&spec)?, Timestamp(created_at));
+            let mut events =
+                t.prepare_cached("SELECT at, event FROM job_events WHERE job_id = ?1 ORDER BY seq").map_err(sql_error)?;
+            let mut rows = events.query([id.0]).map_err(sql_error)?;
+            while let Some(row) = rows.next().map_err(sql_error)? {
+                let at = Timestamp(row.get(0).map_err(sql_error)?);
+                let event: JobEvent = from_json(&row.get::<_, String>(1).map_err(sql_error)?)?;
+                job = job.apply(&event, at).map_err(|e| {
+                    Error::new(ErrorKind::Corrupted, format!("the journal of job {id} does not add up: {e}")).source(e)
+                })?;
+            }
+            Ok(job)
+        })
+        .await
+    }
+
+    async fn unfinished(&self) -> Result<Vec<JobId>, Error> {
+        self.call(|t| {
+            let mut select = t.prepare("SELECT job_id FROM jobs WHERE open = 1 ORDER BY job_id").map_err(sql_error)?;
+            let ids = select.query_map([], |r| r.get(0).map(JobId)).map_err(sql_error)?;
+            ids.collect::<Result<_, _>>().map_err(sql_error)
+        })
+        .await
+    }
+
+    async fn running(&self, cluster: &str, database: &DatabaseName) -> Result<Option<JobId>, Error> {
+        let (cluster, database) = (cluster.to_owned(), database.to_string());
+        self.call(move |t| {
+            t.query_row("SELECT job_id FROM jobs WHERE cluster = ?1 AND db_name = ?2 AND settled = 0", [cluster, database], |r| {
+                r.get(0).map(JobId)
+            })
+            .optional()
+            .map_err(sql_error)
+        })
+        .await
+    }
+
+    async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRow>, Error> {
+        let filter = filter.clone();
+        self.call(move |t| {
+            let mut select = t
+                .prepare_cached(
+                    "SELECT row FROM jobs WHERE (?1 IS NULL OR job_id = ?1) AND (?2 IS NULL OR db_name = ?2)
+                     AND (?3 IS NULL OR kind = ?3) AND (?4 IS NULL OR status = ?4) ORDER BY job_id",
+                )
+                .map_err(sql_error)?;
+            let rows = select
+                .query_map(params![filter.job_id.map(|j| j.0), filter.db_name, filter.kind, filter.status], |r| {
+                    r.get::<_, String>(0)
+                })
+                .map_err(sql_error)?;
+            rows.map(|row| from_json(&row.map_err(sql_error)?)).collect()
+        })
+        .await
+    }
+
+    async fn tasks(&self, job: Option<JobId>) -> Result<Vec<TaskRow>, Error> {
+        self.call(move |t| {
+            let mut select = t
+                .prepare_cached("SELECT row FROM job_tasks WHERE ?1 IS NULL OR job_id = ?1 ORDER BY job_id, task_id")
+                .map_err(sql_error)?;
+            let rows = select.query_map([job.map(|j| j.0)], |r| r.get::<_, String>(0)).map_err(sql_error)?;
+            rows.map(|row| from_json(&row.map_err(sql_error)?)).collect()
+        })
+        .await
+    }
+
+    async fn events(&self, job: Option<JobId>) -> Result<Vec<EventRow>, Error> {
+        self.call(move |t| {
+            let mut select = t
+                .prepare_cached(
+                    "SELECT job_id, seq, at, from_state, to_state, event FROM job_events
+                     WHERE ?1 IS NULL OR job_id = ?1 ORDER BY job_id, seq",
+                )
+                .map_err(sql_error)?;
+            let rows = select
+                .query_map([job.map(|j| j.0)], |r| {
+                    Ok(EventRow {
+                        job_id: JobId(r.get(0)?),
+                        seq: r.get::<_, i64>(1)? as u64,
+                        at: Timestamp(r.get(2)?),
+                        from_state: r.get(3)?,
+                        to_state: r.get(4)?,
+                        detail: r.get(5)?,
+                    })
+                })
+                .map_err(sql_error)?;
+            rows.collect::<Result<_, _>>().map_err(sql_error)
+        })
+        .await
+    }
+
+    fn note(&self, job: JobId, task: Option<TaskId>, note: Note) {
+        self.notes.lock().entry(job).or_default().set(task, note);
+    }
+
+    fn notes(&self, job: JobId) -> Notes {
+        self.notes.lock().get(&job).cloned().unwrap_or_default()
+    }
+}
+
+#[async_trait]
+impl Registry for SqliteStore {
+    async fn add_repository(&self, repository: &RepositoryRecord) -> Result<RepositoryId, Error> {
+        let repository = repository.clone();
+        let sealed = self.key.seal(&self.env, repository.name.as_str(), &to_json(&repository.properties)?);
+        self.call(move |t| {
+            let inserted = t.execute(
+                "INSERT INTO repositories (name, location, broker, read_only, created_at, properties) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![
+                    repository.name.as_str(),
+                    repository.location,
+                    repository.broker,
+                    repository.read_only,
+                    repository.created_at.0,
+                    sealed
+                ],
+            );
+            match inserted {
+                Ok(_) => Ok(RepositoryId(t.last_insert_rowid())),
+                Err(e) if violates(&e, "repositories.name") => Err(repository_exists(&repository.name)),
+                Err(e) => Err(sql_error(e)),
+            }
+        })
+        .await
+    }
+
+    async fn remove_repository(&self, name: &RepositoryName) -> Result<(), Error> {
+        let name = name.clone();
+        self.call(move |t| {
+            let busy: i64 = t
+                .query_row("SELECT count(*) FROM jobs WHERE repository = ?1 AND open = 1", [name.as_str()], |r| r.get(0))
+                .map_err(sql_error)?;
+            if busy > 0 {
+                return Err(repository_busy());
+            }
+            match t.execute("DELETE FROM repositories WHERE name = ?1", [name.as_str()]).map_err(sql_error)? {
+                0 => Err(no_such_repository()),
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
+    async fn repositories(&self) -> Result<Vec<RepositoryRecord>, Error> {
+        let key = self.key.clone();
+        self.call(move |t| {
+            let mut select = t
+                .prepare_cached(
+                    "SELECT repository_id, name, location, broker, read_only, created_at, properties FROM repositories ORDER BY name",
+                )
+                .map_err(sql_error)?;
+            let mut rows = select.query([]).map_err(sql_error)?;
+            let mut out = Vec::new();
+            while let Some(r) = rows.next().map_err(sql_error)? {
+                let name: String = r.get(1).map_err(sql_error)?;
+                let sealed: Vec<u8> = r.get(6).map_err(sql_error)?;
+                out.push(RepositoryRecord {
+                    id: RepositoryId(r.get(0).map_err(sql_error)?),
+                    location: r.get(2).map_err(sql_error)?,
+                    broker: r.get(3).map_err(sql_error)?,
+                    read_only: r.get(4).map_err(sql_error)?,
+                    created_at: Timestamp(r.get(5).map_err(sql_error)?),
+                    properties: from_json(&key.open(&name, &sealed)?)?,
+                    name: RepositoryName::new(name)?,
+                });
+            }
+            Ok(out)
+        })
+        .await
+    }
+
+    async fn add_user(&self, user: &UserRecord) -> Result<(), Error> {
+        let user = user.clone();
+        self.call(move |t| match write_user(t, "INSERT", &user) {
+            Err(e) if violates(&e, "users.name") => Err(user_exists(&user.name)),
+            Err(e) => Err(sql_error(e)),
+            Ok(_) => Ok(()),
+        })
+        .await
+    }
+
+    async fn change_user(&self, user: &UserRecord) -> Result<(), Error> {
+        let user = user.clone();
+        self.call(move |t| {
+            let known: Option<i64> = t
+                .query_row("SELECT 1 FROM users WHERE name = ?1", [user.name.as_str()], |r| r.get(0))
+                .optional()
+                .map_err(sql_error)?;
+            known.ok_or_else(|| no_user(&user.name))?;
+            write_user(t, "REPLACE", &user).map(|_| ()).map_err(sql_error)
+        })
+        .await
+    }
+
+    async fn remove_user(&self, name: &UserName) -> Result<(), Error> {
+        let name = name.clone();
+        self.call(move |t| match t.execute("DELETE FROM users WHERE name = ?1", [name.as_str()]).map_err(sql_error)? {
+            0 => Err(no_user(&name)),
+            _ => Ok(()),
+        })
+        .await
+    }
+
+    async fn users(&self) -> Result<Vec<UserRecord>, Error> {
+        self.call(|t| {
+            let mut select = t
+                .prepare_cached("SELECT name, admin, created_at, salt, iterations, stored_key, server_key FROM users ORDER BY name")
+                .map_err(sql_error)?;
+            let mut rows = select.query([]).map_err(sql_error)?;
+            let mut out = Vec::new();
+            while let Some(r) = rows.next().map_err(sql_error)? {
+                let salt: Option<Vec<u8>> = r.get(3).map_err(sql_error)?;
+                let verifier = match salt {
+                    None => None,
+                    Some(salt) => Some(PasswordVerifier {
+                        salt,
+                        iterations: r.get(4).map_err(sql_error)?,
+                        stored_key: r.get(5).map_err(sql_error)?,
+                        server_key: r.get(6).map_err(sql_error)?,
+                    }),
+                };
+                out.push(UserRecord {
+                    name: UserName::new(r.get::<_, String>(0).map_err(sql_error)?)?,
+                    admin: r.get(1).map_err(sql_error)?,
+                    created_at: Timestamp(r.get(2).map_err(sql_error)?),
+                    verifier,
+                });
+            }
+            Ok(out)
+        })
+        .await
+    }
+}
+
+fn write_user(transaction: &Transaction<'_>, verb: &str, user: &UserRecord) -> Result<usize, rusqlite::Error> {
+    let verifier = user.verifier.as_ref();
+    transaction.execute(
+        &format!("{verb} INTO users (name, admin, created_at, salt, iterations, stored_key, server_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"),
+        params![
+            user.name.as_str(),
+            user.admin,
+            user.created_at.0,
+            verifier.map(|v| &v.salt),
+            verifier.map(|v| v.iterations),
+            verifier.map(|v| &v.stored_key),
+            verifier.map(|v| &v.server_key),
+        ],
+    )
+}

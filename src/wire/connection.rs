@@ -1,0 +1,263 @@
+//! One connection: its buffers, its loop, and how errors and notices are written.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use futures::{SinkExt, StreamExt};
+use pgwire::error::PgWireError;
+use pgwire::messages::response::{ErrorResponse, NoticeResponse, ReadyForQuery, TransactionStatus};
+use pgwire::messages::startup::ParameterStatus;
+use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
+use tokio::net::TcpStream;
+use tokio_util::codec::Framed;
+use tokio_util::sync::CancellationToken;
+
+use super::listen::{Cancels, Codec, WireSettings};
+use super::query::{Portal, StoredStatement};
+use crate::error::{Error, ErrorKind};
+use crate::session::{Gateway, Notice, Session, TransactionState};
+
+/// How much is written before it is flushed without being asked.
+pub(super) const FLUSH_BYTES: usize = 64 * 1024;
+
+/// Why a connection ends.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The client is gone, or said good-bye.
+    Closed,
+    /// The client is told why.
+    Fatal(Error),
+}
+
+impl From<std::io::Error> for End {
+    fn from(_: std::io::Error) -> Self {
+        Self::Closed
+    }
+}
+
+pub(super) struct Connection {
+    pub framed: Framed<TcpStream, Codec>,
+    pub addr: SocketAddr,
+    pub gateway: Arc<Gateway>,
+    pub cancels: Arc<Cancels>,
+    pub settings: WireSettings,
+    pub stop: CancellationToken,
+    pub pid: i32,
+    pub statements: HashMap<String, StoredStatement>,
+    pub portals: HashMap<String, Portal>,
+    /// After an error in the extended protocol everything is skipped up to Sync.
+    pub skipping: bool,
+}
+
+/// The fields of an error, with the position counted as PostgreSQL counts it: in characters of the text, from 1.
+pub(super) fn error_response(severity: &str, error: &Error, text: &str) -> ErrorResponse {
+    let mut response = ErrorResponse::default();
+    let mut field = |code: u8, value: String| response.fields.push((code, value));
+    field(b'S', severity.to_owned());
+    field(b'V', severity.to_owned());
+    field(b'C', error.kind.sqlstate().to_owned());
+    field(b'M', limited(&error.message));
+    if let Some(detail) = &error.detail {
+        field(b'D', limited(detail));
+    }
+    if let Some(hint) = &error.hint {
+        field(b'H', limited(hint));
+    }
+    if let Some(offset) = error.position {
+        let before = text.get(..offset.min(text.len())).unwrap_or(text);
+        field(b'P', (before.chars().count() + 1).to_string());
+    }
+    response
+}
+
+/// Messages may quote a whole statement; the protocol's short messages have a limit. NUL would end a field early.
+fn limited(text: &str) -> String {
+    const MOST: usize = 8000;
+    let cut = text.char_indices().map(|(i, _)| i).find(|i| *i > MOST);
+    let text = cut.map_or(text.to_owned(), |i| format!("{}…", &text[..i]));
+    text.replace('\0', "\u{fffd}")
+}
+
+impl Connection {
+    pub fn new(
+        framed: Framed<TcpStream, Codec>,
+        addr: SocketAddr,
+        gateway: Arc<Gateway>,
+        cancels: Arc<Cancels>,
+        settings: WireSettings,
+        stop: CancellationToken,
+    ) -> Self {
+        let pid = cancels.next_pid();
+        Self {
+            framed,
+            addr,
+            gateway,
+            cancels,
+            settings,
+            stop,
+            pid,
+            statements: HashMap::new(),
+            portals: HashMap::new(),
+            skipping: false,
+        }
+    }
+
+    /// Writes a message into the buffer.
+    pub fn put(&mut self, message: PgWireBackendMessage) -> Result<(), End> {
+        message.encode(self.framed.write_buffer_mut()).map_err(|e| End::Fatal(Error::internal(e.to_string())))
+    }
+
+    pub async fn flush(&mut self) -> Result<(), End> {
+        <Framed<_, _> as SinkExt<PgWireBackendMessage>>::flush(&mut self.framed).await?;
+        Ok(())
+    }
+
+    pub async fn flush_if_full(&mut self) -> Result<(), End> {
+        if self.framed.write_buffer().len() >= FLUSH_BYTES { self.flush().await } else { Ok(()) }
+    }
+
+    /// The next message, or how the connection ends.
+    pub async fn next(&mut self) -> Result<PgWireFrontendMessage, End> {
+        match self.framed.next().await {
+            Some(Ok(PgWireFrontendMessage::Terminate(_))) | None => Err(End::Closed),
+            Some(Ok(message)) => Ok(message),
+            Some(Err(PgWireError::IoError(_))) => Err(End::Closed),
+            Some(Err(PgWireError::MessageTooLarge(max, length))) => Err(End::Fatal(
+                Error::new(ErrorKind::LimitExceeded, format!("a message of {length} bytes is longer than the limit of {max}"))
+                    .hint("Raise message_bytes_max, or send less at a time."),
+            )),
+            Some(Err(e)) => Err(End::Fatal(Error::new(ErrorKind::Protocol, format!("invalid message: {e}")))),
+        }
+    }
+
+    /// Runs the connection to its end.
+    pub async fn run(mut self) {
+        let ended = match self.log_in().await {
+            Ok(session) => {
+                let pid = self.pid;
+                let mut session = session;
+                let ended = self.serve(&mut session).await;
+                self.cancels.forget(pid);
+                ended
+            }
+            Err(end) => Err(end),
+        };
+        if let Err(End::Fatal(error)) = ended {
+            self.gateway.metrics.statement(error.kind.sqlstate());
+            tracing::info!(client = %self.addr, error = %error, "connection ended");
+            if self.put(PgWireBackendMessage::ErrorResponse(error_response("FATAL", &error, ""))).is_ok() {
+                let _ = self.flush().await;
+            }
+        }
+        let _ = <Framed<_, _> as SinkExt<PgWireBackendMessage>>::close(&mut self.framed).await;
+    }
+
+    async fn serve(&mut self, session: &mut Session) -> Result<(), End> {
+        self.ready(session)?;
+        self.flush().await?;
+        loop {
+            let stop = self.stop.clone();
+            let message = tokio::select! {
+                biased;
+                message = self.next() => message?,
+                () = stop.cancelled() => {
+                    return Err(End::Fatal(Error::new(ErrorKind::Shutdown, "terminating connection due to administrator command")));
+                }
+            };
+            self.handle(session, message).await?;
+        }
+    }
+
+    async fn handle(&mut self, session: &mut Session, message: PgWireFrontendMessage) -> Result<(), End> {
+        use PgWireFrontendMessage as M;
+        if self.skipping && !matches!(message, M::Sync(_)) {
+            return Ok(());
+        }
+        let (result, text) = match message {
+            M::Query(query) => {
+                self.simple(session, &query.query).await?;
+                self.finish(session).await?;
+                return Ok(());
+            }
+            M::Sync(_) => {
+                self.skipping = false;
+                if session.transaction() == TransactionState::Idle {
+                    self.portals.clear();
+                }
+                return self.finish(session).await;
+            }
+            M::Flush(_) => return self.flush().await,
+            M::Parse(parse) => {
+                let text = parse.query.clone();
+                (self.parse(session, parse).await, text)
+            }
+            M::Bind(bind) => (self.bind(session, bind), String::new()),
+            M::Describe(describe) => (self.describe(session, describe), String::new()),
+            M::Execute(execute) => {
+                let name = execute.name.clone().unwrap_or_default();
+                let text = self.portals.get(&name).map(|p| p.prepared.text.to_string()).unwrap_or_default();
+                (self.execute(session, execute).await?, text)
+            }
+            M::Close(close) => (self.close(close), String::new()),
+            // Left over from a COPY that has failed.
+            M::CopyData(_) | M::CopyDone(_) | M::CopyFail(_) => return Ok(()),
+            other => {
+                return Err(End::Fatal(Error::new(ErrorKind::Protocol, format!("unexpected message {other:?}"))));
+            }
+        };
+        if let Err(error) = result {
+            self.report(session, &error, &text)?;
+            self.skipping = true;
+            self.flush().await?;
+        }
+        self.flush_if_full().await
+    }
+
+    /// ReadyForQuery, with what has changed before it.
+    async fn finish(&mut self, session: &mut Session) -> Result<(), End> {
+        self.reports(session)?;
+        self.ready(session)?;
+        session.note_activity(None);
+        self.flush().await
+    }
+
+    fn ready(&mut self, session: &Session) -> Result<(), End> {
+        let status = match session.transaction() {
+            TransactionState::Idle => TransactionStatus::Idle,
+            TransactionState::Active => TransactionStatus::Transaction,
+            TransactionState::Failed => TransactionStatus::Error,
+        };
+        self.put(PgWireBackendMessage::ReadyForQuery(ReadyForQuery::new(status)))
+    }
+
+    /// Tells the client of an error, and the session that its block has failed.
+    pub fn report(&mut self, session: &mut Session, error: &Error, text: &str) -> Result<(), End> {
+        session.fail_transaction();
+        self.notices(session)?;
+        self.gateway.metrics.statement(error.kind.sqlstate());
+        if error.kind == ErrorKind::Internal {
+            tracing::error!(client = %self.addr, error = %error, "a statement met a bug");
+        } else {
+            tracing::debug!(client = %self.addr, sqlstate = error.kind.sqlstate(), error = %error, "a statement failed");
+        }
+        self.put(PgWireBackendMessage::ErrorResponse(error_response("ERROR", error, text)))
+    }
+
+    pub fn notices(&mut self, session: &mut Session) -> Result<(), End> {
+        for Notice { severity, code, message } in session.take_notices() {
+            let mut notice = NoticeResponse::default();
+            let field = |code: u8, value: &str| (code, value.to_owned());
+            notice.fields = vec![field(b'S', severity), field(b'V', severity), field(b'C', code), field(b'M', &limited(&message))];
+            self.put(PgWireBackendMessage::NoticeResponse(notice))?;
+        }
+        Ok(())
+    }
+
+    pub fn reports(&mut self, session: &mut Session) -> Result<(), End> {
+        for (name, value) in session.take_reports() {
+            self.put(PgWireBackendMessage::ParameterStatus(ParameterStatus::new(name, value)))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,406 @@
+//! COPY … FROM STDIN: text, CSV and binary, decoded as the data arrives, whatever the borders of its messages.
+
+use bytes::{Buf, BytesMut};
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringBuilder};
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::ScalarValue;
+use pgwire::messages::copy::CopyInResponse;
+use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
+
+use super::connection::{Connection, End};
+use super::params::{decode_binary, decode_text, scalar_batch};
+use super::query::Guard;
+use crate::error::{Error, ErrorKind, from_datafusion};
+use crate::session::CopyIn;
+use crate::statement::CopyFormat;
+
+/// Rows and bytes of one batch.
+const BATCH_ROWS: usize = 8192;
+const BATCH_BYTES: usize = 4 << 20;
+/// The longest record: one that never ends would be held in memory as a whole.
+const RECORD_BYTES_MAX: usize = 16 << 20;
+const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
+
+impl Connection {
+    /// Takes the rows of a COPY. The inner error is the statement's, the outer one the connection's.
+    pub async fn copy_in(&mut self, copy: CopyIn, guard: &Guard) -> Result<Result<u64, Error>, End> {
+        let is_binary = copy.format == CopyFormat::Binary;
+        let columns = copy.schema.fields().len();
+        let format = i8::from(is_binary);
+        let response = CopyInResponse::new(format, columns as i16, vec![format.into(); columns]);
+        self.put(PgWireBackendMessage::CopyInResponse(response))?;
+        self.flush().await?;
+        let mut decoder = Decoder::new(&copy);
+        loop {
+            let message = tokio::select! {
+                message = self.next() => message,
+                error = guard.stopped() => {
+                    copy.abandon().await;
+                    return Ok(Err(error));
+                }
+            };
+            let step = match message {
+                Ok(PgWireFrontendMessage::CopyData(data)) => decoder.feed(&data.data).map(|batches| (batches, false)),
+                Ok(PgWireFrontendMessage::CopyDone(_)) => decoder.finish().map(|batches| (batches, true)),
+                Ok(PgWireFrontendMessage::Flush(_) | PgWireFrontendMessage::Sync(_)) => continue,
+                Ok(PgWireFrontendMessage::CopyFail(fail)) => {
+                    copy.abandon().await;
+                    return Ok(Err(Error::new(ErrorKind::Cancelled, format!("COPY from stdin failed: {}", fail.message))));
+                }
+                Ok(other) => {
+                    copy.abandon().await;
+                    return Err(End::Fatal(Error::new(ErrorKind::Protocol, format!("unexpected message during COPY: {other:?}"))));
+                }
+                Err(end) => {
+                    copy.abandon().await;
+                    return Err(end);
+                }
+            };
+            let (batches, is_last) = match step {
+                Ok(step) => step,
+                Err(error) => {
+                    copy.abandon().await;
+                    return Ok(Err(error));
+                }
+            };
+            let sent = async {
+                for batch in batches {
+                    // A closed channel: the writer has failed, and `finish` says why.
+                    if !copy.send(batch).await {
+                        return false;
+                    }
+                }
+                true
+            };
+            let open = tokio::select! {
+                open = sent => open,
+                error = guard.stopped() => {
+                    copy.abandon().await;
+                    return Ok(Err(error));
+                }
+            };
+            if is_last || !open {
+                let written = copy.finish().await;
+                return Ok(if open { written } else { written.and(Err(Error::internal("COPY's writer went away"))) });
+            }
+        }
+    }
+}
+
+struct Decoder {
+    schema: SchemaRef,
+    format: CopyFormat,
+    pending: BytesMut,
+    rows: Vec<Vec<Option<String>>>,
+    scalars: Vec<Vec<ScalarValue>>,
+    bytes: usize,
+    line: u64,
+    /// The header line of CSV is still to come, or the signature of the binary format.
+    at_start: bool,
+    /// `\.` or the binary trailer was seen.
+    at_end: bool,
+}
+
+fn bad(message: impl Into<String>, line: u64) -> Error {
+    Error::new(ErrorKind::BadCopy, message).detail(format!("COPY line {line}"))
+}
+
+impl Decoder {
+    fn new(copy: &CopyIn) -> Self {
+        let width = copy.schema.fields().len();
+        Self {
+            schema: copy.schema.clone(),
+            format: copy.format.clone(),
+            pending: BytesMut::new(),
+            rows: Vec::new(),
+            scalars: vec![Vec::new(); width],
+            bytes: 0,
+            line: 0,
+            at_start: true,
+            at_end: false,
+        }
+    }
+
+    fn feed(&mut self, data: &[u8]) -> Result<Vec<RecordBatch>, Error> {
+        self.pending.extend_from_slice(data);
+        self.decode(false)
+    }
+
+    fn finish(&mut self) -> Result<Vec<RecordBatch>, Error> {
+        let mut batches = self.decode(true)?;
+        batches.extend(self.batch()?);
+        Ok(batches)
+    }
+
+    fn decode(&mut self, is_last: bool) -> Result<Vec<RecordBatch>, Error> {
+        let mut batches = Vec::new();
+        loop {
+            if self.at_end {
+                self.pending.clear();
+                return Ok(batches);
+            }
+            let more = match self.format.clone() {
+                CopyFormat::Text { delimiter, null } => self.text_line(delimiter, &null, is_last)?,
+                CopyFormat::Csv { delimiter, quote, escape, null, header } => {
+                    self.csv_record(delimiter, quote, escape, &null, header, is_last)?
+                }
+                CopyFormat::Binary => self.binary_row(is_last)?,
+                CopyFormat::Parquet => return Err(Error::unsupported("COPY FROM STDIN of Parquet")),
+            };
+            if self.rows.len().max(self.scalars.first().map_or(0, Vec::len)) >= BATCH_ROWS || self.bytes >= BATCH_BYTES {
+                batches.extend(self.batch()?);
+            }
+            if !more {
+                if self.pending.len() > RECORD_BYTES_MAX {
+                    let message = format!("a record is longer than {RECORD_BYTES_MAX} bytes");
+                    return Err(Error::new(ErrorKind::LimitExceeded, message).detail(format!("COPY line {}", self.line + 1)));
+                }
+                return Ok(batches);
+            }
+        }
+    }
+
+    /// What is gathered, as a batch.
+    fn batch(&mut self) -> Result<Option<RecordBatch>, Error> {
+        self.bytes = 0;
+        if self.format == CopyFormat::Binary {
+            let width = self.scalars.len();
+            let columns = std::mem::replace(&mut self.scalars, vec![Vec::new(); width]);
+            return if columns.first().is_none_or(Vec::is_empty) {
+                Ok(None)
+            } else {
+                scalar_batch(&self.schema, columns).map(Some)
+            };
+        }
+        let rows = std::mem::take(&mut self.rows);
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let columns = self.schema.fields().iter().enumerate().map(|(i, field)| {
+            if *field.data_type() == DataType::Utf8 {
+                let mut builder = StringBuilder::new();
+                rows.iter().for_each(|row| builder.append_option(row[i].as_deref()));
+                return Ok(std::sync::Arc::new(builder.finish()) as ArrayRef);
+            }
+            // Arrays have a literal of their own, which no cast reads.
+            let values = rows.iter().map(|row| match &row[i] {
+                Some(text) => decode_text(text, field.data_type()),
+                None => ScalarValue::try_from(field.data_type()).map_err(from_datafusion),
+            });
+            ScalarValue::iter_to_array(values.collect::<Result<Vec<_>, _>>()?).map_err(from_datafusion)
+        });
+        RecordBatch::try_new(self.schema.clone(), columns.collect::<Result<_, Error>>()?)
+            .map(Some)
+            .map_err(|e| from_datafusion(e.into()))
+    }
+
+    fn push(&mut self, row: Vec<Option<String>>, length: usize) -> Result<(), Error> {
+        let width = self.schema.fields().len();
+        if row.len() < width {
+            return Err(bad(format!("missing data for column \"{}\"", self.schema.field(row.len()).name()), self.line));
+        }
+        if row.len() > width {
+            return Err(bad("extra data after last expected column", self.line));
+        }
+        self.rows.push(row);
+        self.bytes += length;
+        Ok(())
+    }
+
+    /// One line of the text format; `false` if no whole line is there.
+    fn text_line(&mut self, delimiter: u8, null: &str, is_last: bool) -> Result<bool, Error> {
+        let length = match self.pending.iter().position(|b| *b == b'\n') {
+            Some(n) => n + 1,
+            None if is_last && !self.pending.is_empty() => self.pending.len(),
+            None => return Ok(false),
+        };
+        let line = self.pending.split_to(length);
+        let line = line.strip_suffix(b"\n").unwrap_or(&line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        self.line += 1;
+        if line == b"\\." {
+            self.at_end = true;
+            return Ok(false);
+        }
+        let mut row = Vec::new();
+        let mut start = 0;
+        let mut i = 0;
+        while i <= line.len() {
+            if i == line.len() || line[i] == delimiter {
+                let raw = &line[start..i];
+                row.push(if raw == null.as_bytes() { None } else { Some(self.unescape(raw)?) });
+                start = i + 1;
+            } else if line[i] == b'\\' {
+                i += 1;
+            }
+            i += 1;
+        }
+        self.push(row, length)?;
+        Ok(true)
+    }
+
+    fn unescape(&self, raw: &[u8]) -> Result<String, Error> {
+        let mut out = Vec::with_capacity(raw.len());
+        let mut bytes = raw.iter().copied().peekable();
+        while let Some(b) = bytes.next() {
+            if b != b'\\' {
+                out.push(b);
+                continue;
+            }
+            match bytes.next() {
+                Some(b'b') => out.push(8),
+                Some(b'f') => out.push(12),
+                Some(b'n') => out.push(b'\n'),
+                Some(b'r') => out.push(b'\r'),
+                Some(b't') => out.push(b'\t'),
+                Some(b'v') => out.push(11),
+                Some(d @ b'0'..=b'7') => {
+                    let mut value = u32::from(d - b'0');
+                    for _ in 0..2 {
+                        match bytes.next_if(|b| (b'0'..=b'7').contains(b)) {
+                            Some(d) => value = value * 8 + u32::from(d - b'0'),
+                            None => break,
+                        }
+                    }
+                    out.push(value as u8);
+                }
+                Some(other) => out.push(other),
+                None => out.push(b'\\'),
+            }
+        }
+        self.utf8(out)
+    }
+
+    fn utf8(&self, bytes: Vec<u8>) -> Result<String, Error> {
+        String::from_utf8(bytes).map_err(|_| bad("invalid byte sequence for encoding \"UTF8\"", self.line))
+    }
+
+    /// One record of CSV; `false` if no whole record is there. An unquoted value equal to the NULL text is NULL.
+    fn csv_record(&mut self, delimiter: u8, quote: u8, escape: u8, null: &str, header: bool, is_last: bool) -> Result<bool, Error> {
+        let data = &self.pending[..];
+        if data.is_empty() {
+            return Ok(false);
+        }
+        let (mut row, mut value, mut was_quoted, mut in_quotes) = (Vec::new(), Vec::new(), false, false);
+        let mut i = 0;
+        let end = loop {
+            let Some(&b) = data.get(i) else {
+                if !is_last {
+                    return Ok(false);
+                }
+                if in_quotes {
+                    return Err(bad("unterminated CSV quoted field", self.line + 1));
+                }
+                break i;
+            };
+            if in_quotes {
+                // The byte behind decides; at the border of a message it is still to come.
+                let next = data.get(i + 1).copied();
+                if (b == escape || b == quote) && next.is_none() && !is_last {
+                    return Ok(false);
+                }
+                if b == escape && (next == Some(quote) || next == Some(escape) && escape != quote) {
+                    value.extend(next);
+                    i += 1;
+                } else if b == quote {
+                    in_quotes = false;
+                } else {
+                    value.push(b);
+                }
+            } else if b == quote {
+                in_quotes = true;
+                was_quoted = true;
+            } else if b == delimiter {
+                row.push((std::mem::take(&mut value), was_quoted));
+                was_quoted = false;
+            } else if b == b'\n' {
+                i += 1;
+                break i;
+            } else if b == b'\r' {
+                match data.get(i + 1) {
+                    Some(b'\n') => {}
+                    None if is_last => {}
+                    None => return Ok(false),
+                    Some(_) => return Err(bad("unquoted carriage return found in data", self.line + 1)),
+                }
+            } else {
+                value.push(b);
+            }
+            i += 1;
+        };
+        row.push((value, was_quoted));
+        self.pending.advance(end);
+        self.line += 1;
+        if std::mem::take(&mut self.at_start) && header {
+            return Ok(true);
+        }
+        if matches!(row.as_slice(), [(one, false)] if one == b"\\.") {
+            self.at_end = true;
+            return Ok(false);
+        }
+        let row = row.into_iter().map(
+            |(value, quoted)| {
+                if !quoted && value == null.as_bytes() { Ok(None) } else { self.utf8(value).map(Some) }
+            },
+        );
+        let row = row.collect::<Result<Vec<_>, Error>>()?;
+        self.push(row, end)?;
+        Ok(true)
+    }
+
+    /// One tuple of the binary format; `false` if no whole one is there.
+    fn binary_row(&mut self, is_last: bool) -> Result<bool, Error> {
+        let incomplete = |line: u64| if is_last { Err(bad("unexpected EOF in COPY data", line)) } else { Ok(false) };
+        let word = |data: &[u8], at: usize| -> Option<i32> { Some(i32::from_be_bytes(data.get(at..at + 4)?.try_into().ok()?)) };
+        if self.at_start {
+            if self.pending.len() < SIGNATURE.len() + 8 {
+                return incomplete(self.line);
+            }
+            if &self.pending[..SIGNATURE.len()] != SIGNATURE {
+                return Err(bad("COPY file signature not recognized", self.line));
+            }
+            let extension = word(&self.pending, SIGNATURE.len() + 4).and_then(|n| usize::try_from(n).ok());
+            let header = SIGNATURE.len() + 8 + extension.ok_or_else(|| bad("invalid COPY file header", self.line))?;
+            if self.pending.len() < header {
+                return incomplete(self.line);
+            }
+            self.pending.advance(header);
+            self.at_start = false;
+        }
+        let data = &self.pending[..];
+        if data.len() < 2 {
+            return if is_last && data.is_empty() { Ok(false) } else { incomplete(self.line) };
+        }
+        let count = i16::from_be_bytes([data[0], data[1]]);
+        if count == -1 {
+            self.at_end = true;
+            return Ok(false);
+        }
+        if usize::try_from(count).ok() != Some(self.schema.fields().len()) {
+            return Err(bad(format!("row field count is {count}, expected {}", self.schema.fields().len()), self.line + 1));
+        }
+        let mut at = 2;
+        let mut row = Vec::with_capacity(self.schema.fields().len());
+        for field in self.schema.fields() {
+            let Some(length) = word(data, at) else { return incomplete(self.line) };
+            at += 4;
+            match usize::try_from(length) {
+                Err(_) => row.push(ScalarValue::try_from(field.data_type()).map_err(from_datafusion)?),
+                Ok(length) => {
+                    let Some(value) = data.get(at..at + length) else { return incomplete(self.line) };
+                    row.push(
+                        decode_binary(value, field.data_type()).map_err(|e| e.detail(format!("COPY line {}", self.line + 1)))?,
+                    );
+                    at += length;
+                }
+            }
+        }
+        self.pending.advance(at);
+        self.line += 1;
+        self.bytes += at;
+        for (column, value) in self.scalars.iter_mut().zip(row) {
+            column.push(value);
+        }
+        Ok(true)
+    }
+}

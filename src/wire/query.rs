@@ -1,0 +1,485 @@
+//! Statements in both protocols: prepared, bound, run, and their rows streamed.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::ScalarValue;
+use futures::StreamExt;
+use pgwire::messages::PgWireBackendMessage;
+use pgwire::messages::data::{FieldDescription, NoData, ParameterDescription, RowDescription};
+use pgwire::messages::extendedquery::{
+    Bind, BindComplete, Close, CloseComplete, Describe, Execute, Parse, ParseComplete, PortalSuspended, TARGET_TYPE_BYTE_PORTAL,
+    TARGET_TYPE_BYTE_STATEMENT,
+};
+use pgwire::messages::response::{CommandComplete, EmptyQueryResponse};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use super::connection::{Connection, End};
+use super::encode::{Format, RowEncoder};
+use super::params::decode_parameter;
+use super::types::{arrow_type, pg_type, type_modifier, type_size};
+use crate::error::{Error, ErrorKind, from_datafusion};
+use crate::session::{Outcome, Prepared, Rows, Session};
+use crate::statement::{SessionCommand, Statement, parse_all, parse_one};
+
+/// Named statements and portals that one connection may hold.
+const STORED_MAX: usize = 4096;
+
+/// A prepared statement.
+#[derive(Clone)]
+pub(super) struct StoredStatement(Arc<Prepared>);
+
+/// A prepared statement with its parameters, perhaps half-way through its rows.
+pub(super) struct Portal {
+    pub prepared: Arc<Prepared>,
+    values: Vec<ScalarValue>,
+    formats: Vec<i16>,
+    open: Option<OpenRows>,
+    /// It has run; what came of it.
+    finished: Option<String>,
+}
+
+/// Rows that are being taken.
+struct OpenRows {
+    rows: Rows,
+    encoder: RowEncoder,
+    batch: Option<RecordBatch>,
+    next: usize,
+}
+
+/// Why taking rows stopped.
+enum Taken {
+    /// There are none left.
+    All(u64),
+    /// There may be more.
+    Limit,
+}
+
+fn cancelled(by_user: bool) -> Error {
+    let why = if by_user { "user request" } else { "statement timeout" };
+    Error::new(ErrorKind::Cancelled, format!("canceling statement due to {why}"))
+}
+
+/// What stops a statement from outside.
+pub(super) struct Guard {
+    token: CancellationToken,
+    deadline: Option<tokio::time::Instant>,
+}
+
+impl Guard {
+    /// Waits until the statement is cancelled or its time is over, and says which.
+    pub async fn stopped(&self) -> Error {
+        let time_over = async {
+            match self.deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.token.cancelled() => cancelled(true),
+            () = time_over => cancelled(false),
+        }
+    }
+
+    /// Runs a future unless the statement is cancelled, its time is over, or the client is gone.
+    async fn run<T>(&self, socket: &TcpStream, work: impl Future<Output = T>) -> Result<T, Stop> {
+        tokio::select! {
+            biased;
+            error = self.stopped() => Err(Stop::Cancelled(error)),
+            out = work => Ok(out),
+            () = gone(socket) => Err(Stop::Gone),
+        }
+    }
+}
+
+enum Stop {
+    Cancelled(Error),
+    Gone,
+}
+
+/// Waits until the client hangs up. A client that has sent more meanwhile is there.
+async fn gone(socket: &TcpStream) {
+    match socket.peek(&mut [0]).await {
+        Ok(0) | Err(_) => {}
+        Ok(_) => std::future::pending().await,
+    }
+}
+
+impl Connection {
+    fn guard(&self, session: &Session) -> Guard {
+        let deadline = session.statement_timeout().map(|t| tokio::time::Instant::now() + t);
+        Guard { token: self.cancels.arm(self.pid), deadline }
+    }
+
+    /// A simple query: its statements one after the other, up to the first error.
+    pub async fn simple(&mut self, session: &mut Session, text: &str) -> Result<(), End> {
+        let statements = parse_all(text);
+        if statements.is_empty() {
+            return self.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()));
+        }
+        let guard = self.guard(session);
+        for parsed in statements {
+            let done = match parsed {
+                Ok((statement, piece)) => self.simple_one(session, &guard, statement, piece).await?,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done {
+                return self.report(session, &error, text);
+            }
+            self.gateway.metrics.statement("00000");
+            self.flush_if_full().await?;
+        }
+        Ok(())
+    }
+
+    async fn simple_one(
+        &mut self,
+        session: &mut Session,
+        guard: &Guard,
+        statement: Statement,
+        text: &str,
+    ) -> Result<Result<(), Error>, End> {
+        session.note_activity(Some(&statement));
+        let ran = {
+            let work = async {
+                let prepared = session.prepare(statement, text, &[]).await?;
+                if !prepared.parameters.is_empty() {
+                    return Err(Error::new(ErrorKind::UndefinedParameter, "there is no parameter $1")
+                        .hint("Parameters belong to prepared statements."));
+                }
+                let outcome = session.execute(&prepared, Vec::new()).await?;
+                Ok((prepared, outcome))
+            };
+            guard.run(self.framed.get_ref(), work).await
+        };
+        let (prepared, outcome) = match ran {
+            Ok(Ok(done)) => done,
+            Ok(Err(error)) | Err(Stop::Cancelled(error)) => return Ok(Err(error)),
+            Err(Stop::Gone) => return Err(End::Closed),
+        };
+        self.notices(session)?;
+        self.forget_deallocated(&prepared.statement);
+        match outcome {
+            Outcome::Empty => self.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))?,
+            Outcome::Done(tag) => self.complete(session, tag)?,
+            Outcome::CopyIn(copy) => {
+                return match self.copy_in(copy, guard).await? {
+                    Ok(rows) => {
+                        self.complete(session, format!("COPY {rows}"))?;
+                        Ok(Ok(()))
+                    }
+                    Err(error) => Ok(Err(error)),
+                };
+            }
+            Outcome::Rows(rows) => {
+                let description = row_description(&rows.schema, &[]);
+                self.put(PgWireBackendMessage::RowDescription(description))?;
+                let verb = rows.verb;
+                let mut open = match OpenRows::new(rows, &[], session) {
+                    Ok(open) => open,
+                    Err(error) => return Ok(Err(error)),
+                };
+                match self.take(&mut open, guard, None).await? {
+                    Ok(Taken::All(count)) => self.complete(session, format!("{verb} {count}"))?,
+                    Ok(Taken::Limit) => return Ok(Err(Error::internal("rows without a limit hit one"))),
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn complete(&mut self, session: &mut Session, tag: String) -> Result<(), End> {
+        self.reports(session)?;
+        self.put(PgWireBackendMessage::CommandComplete(CommandComplete::new(tag)))
+    }
+
+    /// Streams rows into the buffer, flushing as it fills; at most `limit` of them.
+    async fn take(&mut self, open: &mut OpenRows, guard: &Guard, limit: Option<u64>) -> Result<Result<Taken, Error>, End> {
+        let mut count = 0;
+        loop {
+            let batch = match open.batch.take() {
+                Some(batch) => batch,
+                None => {
+                    let pulled = guard.run(self.framed.get_ref(), open.rows.stream.next()).await;
+                    match pulled {
+                        Ok(Some(Ok(batch))) => {
+                            open.next = 0;
+                            batch
+                        }
+                        Ok(Some(Err(e))) => return Ok(Err(from_datafusion(e))),
+                        Ok(None) => return Ok(Ok(Taken::All(count))),
+                        Err(Stop::Cancelled(error)) => return Ok(Err(error)),
+                        Err(Stop::Gone) => return Err(End::Closed),
+                    }
+                }
+            };
+            let columns = match open.encoder.columns(&batch) {
+                Ok(columns) => columns,
+                Err(error) => return Ok(Err(error)),
+            };
+            while open.next < batch.num_rows() {
+                if limit.is_some_and(|limit| count >= limit) {
+                    open.batch = Some(batch);
+                    return Ok(Ok(Taken::Limit));
+                }
+                if let Err(error) = columns.row(open.next, self.framed.write_buffer_mut()) {
+                    return Ok(Err(error));
+                }
+                open.next += 1;
+                count += 1;
+                if self.framed.write_buffer().len() >= super::connection::FLUSH_BYTES {
+                    // A client that does not read must not keep the statement's time from running.
+                    let stop = tokio::select! {
+                        flushed = self.flush() => { flushed?; None }
+                        error = guard.stopped() => Some(error),
+                    };
+                    if let Some(error) = stop {
+                        return Ok(Err(error));
+                    }
+                }
+            }
+        }
+    }
+
+    pub async fn parse(&mut self, session: &mut Session, parse: Parse) -> Result<(), Error> {
+        let name = parse.name.unwrap_or_default();
+        if !name.is_empty() && self.statements.contains_key(&name) {
+            return Err(Error::new(ErrorKind::DuplicateStatementName, format!("prepared statement \"{name}\" already exists")));
+        }
+        if self.statements.len() >= STORED_MAX {
+            return Err(Error::new(ErrorKind::LimitExceeded, format!("more than {STORED_MAX} prepared statements")));
+        }
+        let statement = parse_one(&parse.query)?;
+        let declared: Vec<_> = parse.type_oids.iter().map(|oid| if *oid == 0 { None } else { arrow_type(*oid) }).collect();
+        let guard = self.guard(session);
+        let prepared = match guard.run(self.framed.get_ref(), session.prepare(statement, &parse.query, &declared)).await {
+            Ok(prepared) => prepared?,
+            Err(Stop::Cancelled(error)) => return Err(error),
+            Err(Stop::Gone) => return Err(cancelled(true)),
+        };
+        self.statements.insert(name, StoredStatement(Arc::new(prepared)));
+        self.reply(PgWireBackendMessage::ParseComplete(ParseComplete::new()))
+    }
+
+    fn reply(&mut self, message: PgWireBackendMessage) -> Result<(), Error> {
+        self.put(message).map_err(|_| Error::internal("a message could not be written"))
+    }
+
+    pub fn bind(&mut self, _session: &mut Session, bind: Bind) -> Result<(), Error> {
+        let name = bind.statement_name.unwrap_or_default();
+        let StoredStatement(prepared) = self.statements.get(&name).cloned().ok_or_else(|| unknown_statement(&name))?;
+        if bind.parameters.len() != prepared.parameters.len() {
+            return Err(Error::new(
+                ErrorKind::Protocol,
+                format!(
+                    "bind message supplies {} parameters, but prepared statement \"{name}\" requires {}",
+                    bind.parameters.len(),
+                    prepared.parameters.len()
+                ),
+            ));
+        }
+        let codes = &bind.parameter_format_codes;
+        let format = |i: usize| codes.get(i).or(codes.first().filter(|_| codes.len() == 1)).copied().unwrap_or(0);
+        let values = bind.parameters.iter().zip(&prepared.parameters).enumerate().map(|(i, (value, data_type))| match value {
+            Some(bytes) => decode_parameter(bytes, format(i), data_type).map_err(|e| e.detail(format!("parameter ${}", i + 1))),
+            None => ScalarValue::try_from(data_type).map_err(from_datafusion),
+        });
+        let values = values.collect::<Result<Vec<_>, _>>()?;
+        let portal = bind.portal_name.unwrap_or_default();
+        if !portal.is_empty() && self.portals.contains_key(&portal) {
+            return Err(Error::new(ErrorKind::InvalidCursorName, format!("portal \"{portal}\" already exists")));
+        }
+        if self.portals.len() >= STORED_MAX {
+            return Err(Error::new(ErrorKind::LimitExceeded, format!("more than {STORED_MAX} portals")));
+        }
+        let formats = bind.result_column_format_codes;
+        self.portals.insert(portal, Portal { prepared, values, formats, open: None, finished: None });
+        self.reply(PgWireBackendMessage::BindComplete(BindComplete::new()))
+    }
+
+    pub fn describe(&mut self, _session: &mut Session, describe: Describe) -> Result<(), Error> {
+        let name = describe.name.unwrap_or_default();
+        let (schema, formats) = match describe.target_type {
+            TARGET_TYPE_BYTE_STATEMENT => {
+                let StoredStatement(prepared) = self.statements.get(&name).cloned().ok_or_else(|| unknown_statement(&name))?;
+                let oids = prepared.parameters.iter().map(|t| pg_type(t).oid()).collect();
+                self.reply(PgWireBackendMessage::ParameterDescription(ParameterDescription::new(oids)))?;
+                (prepared.schema.clone(), Vec::new())
+            }
+            TARGET_TYPE_BYTE_PORTAL => {
+                let portal = self.portals.get(&name).ok_or_else(|| unknown_portal(&name))?;
+                (portal.prepared.schema.clone(), portal.formats.clone())
+            }
+            other => return Err(Error::new(ErrorKind::Protocol, format!("invalid DESCRIBE target {other}"))),
+        };
+        self.reply(match schema {
+            Some(schema) => PgWireBackendMessage::RowDescription(row_description(&schema, &formats)),
+            None => PgWireBackendMessage::NoData(NoData::new()),
+        })
+    }
+
+    pub fn close(&mut self, close: Close) -> Result<(), Error> {
+        let name = close.name.unwrap_or_default();
+        match close.target_type {
+            TARGET_TYPE_BYTE_STATEMENT => drop(self.statements.remove(&name)),
+            TARGET_TYPE_BYTE_PORTAL => drop(self.portals.remove(&name)),
+            other => return Err(Error::new(ErrorKind::Protocol, format!("invalid CLOSE target {other}"))),
+        }
+        self.reply(PgWireBackendMessage::CloseComplete(CloseComplete::new()))
+    }
+
+    /// Runs a portal, or goes on with its rows.
+    pub async fn execute(&mut self, session: &mut Session, execute: Execute) -> Result<Result<(), Error>, End> {
+        let name = execute.name.unwrap_or_default();
+        let Some(mut portal) = self.portals.remove(&name) else { return Ok(Err(unknown_portal(&name))) };
+        let limit = u64::try_from(execute.max_rows).ok().filter(|n| *n > 0);
+        let result = self.run_portal(session, &mut portal, limit).await?;
+        // DISCARD ALL and DEALLOCATE may have closed everything meanwhile; the unnamed portal stays until Sync.
+        self.portals.insert(name, portal);
+        if result.is_ok() {
+            self.gateway.metrics.statement("00000");
+        }
+        Ok(result)
+    }
+
+    async fn run_portal(
+        &mut self,
+        session: &mut Session,
+        portal: &mut Portal,
+        limit: Option<u64>,
+    ) -> Result<Result<(), Error>, End> {
+        if let Some(tag) = &portal.finished {
+            let tag = tag.clone();
+            self.complete(session, tag)?;
+            return Ok(Ok(()));
+        }
+        let guard = self.guard(session);
+        if portal.open.is_none() {
+            session.note_activity(Some(&portal.prepared.statement));
+            let work = session.execute(&portal.prepared, portal.values.clone());
+            let outcome = match guard.run(self.framed.get_ref(), work).await {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(error)) | Err(Stop::Cancelled(error)) => return Ok(Err(error)),
+                Err(Stop::Gone) => return Err(End::Closed),
+            };
+            self.notices(session)?;
+            self.forget_deallocated(&portal.prepared.statement);
+            match outcome {
+                Outcome::Empty => {
+                    self.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))?;
+                    return Ok(Ok(()));
+                }
+                Outcome::Done(tag) => {
+                    portal.finished = Some(tag.clone());
+                    self.complete(session, tag)?;
+                    return Ok(Ok(()));
+                }
+                Outcome::CopyIn(copy) => {
+                    return match self.copy_in(copy, &guard).await? {
+                        Ok(rows) => {
+                            self.complete(session, format!("COPY {rows}"))?;
+                            Ok(Ok(()))
+                        }
+                        Err(error) => Ok(Err(error)),
+                    };
+                }
+                Outcome::Rows(rows) => match OpenRows::new(rows, &portal.formats, session) {
+                    Ok(open) => portal.open = Some(open),
+                    Err(error) => return Ok(Err(error)),
+                },
+            }
+        }
+        let Some(open) = portal.open.as_mut() else { return Ok(Err(Error::internal("a portal without rows"))) };
+        match self.take(open, &guard, limit).await? {
+            Ok(Taken::Limit) => self.put(PgWireBackendMessage::PortalSuspended(PortalSuspended::new()))?,
+            Ok(Taken::All(count)) => {
+                let verb = open.rows.verb;
+                portal.open = None;
+                portal.finished = Some(format!("{verb} 0"));
+                self.complete(session, format!("{verb} {count}"))?;
+            }
+            Err(error) => {
+                portal.open = None;
+                portal.finished = Some("SELECT 0".into());
+                return Ok(Err(error));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// DEALLOCATE and DISCARD ALL are about what the connection holds.
+    fn forget_deallocated(&mut self, statement: &Statement) {
+        match statement {
+            Statement::Session(SessionCommand::Deallocate(name)) => drop(self.statements.remove(name)),
+            Statement::Session(SessionCommand::DeallocateAll) => self.statements.clear(),
+            Statement::Session(SessionCommand::DiscardAll) => {
+                self.statements.clear();
+                self.portals.clear();
+            }
+            _ => {}
+        }
+    }
+}
+
+impl OpenRows {
+    fn new(rows: Rows, formats: &[i16], session: &Session) -> Result<Self, Error> {
+        let encoder = RowEncoder::new(&rows.schema, &result_formats(formats, rows.schema.fields().len())?, session.time_zone());
+        Ok(Self { rows, encoder, batch: None, next: 0 })
+    }
+}
+
+fn unknown_statement(name: &str) -> Error {
+    Error::new(ErrorKind::InvalidStatementName, format!("prepared statement \"{name}\" does not exist"))
+}
+
+fn unknown_portal(name: &str) -> Error {
+    Error::new(ErrorKind::InvalidCursorName, format!("portal \"{name}\" does not exist"))
+}
+
+/// None given: text. One given: for all. Else one a column.
+fn result_formats(codes: &[i16], columns: usize) -> Result<Vec<Format>, Error> {
+    let all: Vec<i16> = match codes {
+        [] => vec![0; columns],
+        [one] => vec![*one; columns],
+        many if many.len() == columns => many.to_vec(),
+        many => {
+            return Err(Error::new(
+                ErrorKind::Protocol,
+                format!("bind message has {} result formats but query has {columns} columns", many.len()),
+            ));
+        }
+    };
+    Ok(all.into_iter().map(|code| if code == 1 { Format::Binary } else { Format::Text }).collect())
+}
+
+fn row_description(schema: &SchemaRef, formats: &[i16]) -> RowDescription {
+    let formats = result_formats(formats, schema.fields().len()).unwrap_or_else(|_| vec![Format::Text; schema.fields().len()]);
+    let fields = schema.fields().iter().zip(formats).map(|(field, format)| {
+        let pg = pg_type(field.data_type());
+        FieldDescription::new(
+            column_name(field.name()),
+            0,
+            0,
+            pg.oid(),
+            type_size(&pg),
+            type_modifier(field.data_type()),
+            if format == Format::Binary { 1 } else { 0 },
+        )
+    });
+    RowDescription::new(fields.collect())
+}
+
+/// DataFusion names a column without an alias by its whole expression; PostgreSQL by its function, or `?column?`.
+fn column_name(name: &str) -> String {
+    let head = name.split('(').next().unwrap_or_default();
+    let is_call = head.len() < name.len() && name.ends_with(')') && !head.is_empty();
+    let plain = |s: &str| s.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if is_call && plain(head) {
+        const LITERALS: [&str; 6] = ["Int64", "Utf8", "Float64", "Boolean", "Decimal128", "NULL"];
+        return if LITERALS.contains(&head) { "?column?".into() } else { head.to_ascii_lowercase() };
+    }
+    name.to_owned()
+}

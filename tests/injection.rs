@@ -1,0 +1,596 @@
+//! Every failure at every step (docs/architecture.md, "Tests"): each command fails for a while or for good, with its effect
+//! landed or lost; the process dies before and after each append; CANCEL arrives during each command. Whatever happens, the
+//! world afterwards adds up: [`World::check`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use datafusion::arrow::util::pretty::pretty_format_batches;
+use datafusion::catalog::CatalogProvider;
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::prelude::SessionContext;
+use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
+use starkeep::cluster::embedded::EmbeddedCluster;
+use starkeep::cluster::{Cluster, Description, Progress, StepError, Write};
+use starkeep::env::Env;
+use starkeep::error::{Error, ErrorKind};
+use starkeep::job::*;
+use starkeep::metrics::Metrics;
+use starkeep::names::*;
+use starkeep::repository::{ByteBudget, Location, OpenRepository, Repository};
+use starkeep::runner::{Runner, RunnerSettings};
+use starkeep::statement::{Definition, Qualified, Statement, parse_one};
+use starkeep::store::*;
+use tokio::runtime::Runtime;
+use tokio::sync::Notify;
+
+/// What goes wrong, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    None,
+    Command { nth: usize, fatal: bool, landed: bool },
+    Crash { append: usize, after: bool },
+    Cancel { command: usize },
+}
+
+/// Counts commands and appends, and says when the fault is due.
+#[derive(Debug)]
+struct Saboteur {
+    fault: Fault,
+    commands: AtomicUsize,
+    appends: AtomicUsize,
+    crashed: Notify,
+    runner: OnceLock<Runner>,
+}
+
+impl Saboteur {
+    fn new(fault: Fault) -> Arc<Self> {
+        Arc::new(Self {
+            fault,
+            commands: AtomicUsize::new(0),
+            appends: AtomicUsize::new(0),
+            crashed: Notify::new(),
+            runner: OnceLock::new(),
+        })
+    }
+
+    async fn step<T>(&self, work: impl Future<Output = Result<T, StepError>>, job: &Job) -> Result<T, StepError> {
+        let n = self.commands.fetch_add(1, Ordering::SeqCst);
+        match self.fault {
+            Fault::Command { nth, fatal, landed } if nth == n => {
+                if landed {
+                    let _ = work.await;
+                }
+                let error = Error::new(ErrorKind::Storage, "injected");
+                Err(if fatal { StepError::Fatal(error) } else { StepError::Retry(error) })
+            }
+            Fault::Cancel { command } if command == n => {
+                // The cancellation is in the journal before the effect lands, unless it was refused.
+                let runner = self.runner.get().expect("set before the job").clone();
+                let _ = runner.cancel(&job.spec.cluster, &job.spec.database, job.spec.kind()).await;
+                work.await
+            }
+            _ => work.await,
+        }
+    }
+}
+
+/// The embedded cluster with a saboteur before each step.
+#[derive(Debug)]
+struct Sabotaged(EmbeddedCluster, Arc<Saboteur>);
+
+#[async_trait]
+impl Cluster for Sabotaged {
+    fn name(&self) -> &ClusterName {
+        self.0.name()
+    }
+    fn catalog(&self) -> Arc<dyn CatalogProvider> {
+        self.0.catalog()
+    }
+    async fn describe(&self) -> Result<Description, Error> {
+        self.0.describe().await
+    }
+    async fn define(&self, definition: &Definition) -> Result<Vec<String>, Error> {
+        self.0.define(definition).await
+    }
+    async fn write(&self, table: &Qualified<TableName>, write: Write, state: &SessionState) -> Result<u64, Error> {
+        self.0.write(table, write, state).await
+    }
+    async fn check_backup(
+        &self,
+        database: &DatabaseName,
+        objects: Vec<BackupObject>,
+        all: bool,
+    ) -> Result<Vec<BackupObject>, Error> {
+        self.0.check_backup(database, objects, all).await
+    }
+    fn default_replication(&self) -> u16 {
+        self.0.default_replication()
+    }
+    async fn plan_backup(&self, job: &Job) -> Result<BackupPlan, StepError> {
+        self.1.step(self.0.plan_backup(job), job).await
+    }
+    async fn snapshot(&self, job: &Job, plan: &BackupPlan, task: TaskId) -> Result<BackendId, StepError> {
+        self.1.step(self.0.snapshot(job, plan, task), job).await
+    }
+    async fn plan_upload(&self, job: &Job, plan: &BackupPlan) -> Result<Vec<TransferTask>, StepError> {
+        self.1.step(self.0.plan_upload(job, plan), job).await
+    }
+    async fn upload(
+        &self,
+        job: &Job,
+        plan: &BackupPlan,
+        task: &TransferTask,
+        r: &Repository,
+        p: Progress,
+    ) -> Result<Transfer, StepError> {
+        self.1.step(self.0.upload(job, plan, task, r, p), job).await
+    }
+    async fn save_meta(&self, job: &Job, plan: &BackupPlan) -> Result<(ManifestDigest, Timestamp), StepError> {
+        self.1.step(self.0.save_meta(job, plan), job).await
+    }
+    async fn publish(&self, job: &Job, plan: &BackupPlan, saved_at: Timestamp, r: &Repository) -> Result<(), StepError> {
+        self.1.step(self.0.publish(job, plan, saved_at, r), job).await
+    }
+    async fn plan_restore(&self, job: &Job, r: &Repository) -> Result<RestorePlan, StepError> {
+        self.1.step(self.0.plan_restore(job, r), job).await
+    }
+    async fn prepare(&self, job: &Job, plan: &RestorePlan, task: TaskId) -> Result<(), StepError> {
+        self.1.step(self.0.prepare(job, plan, task), job).await
+    }
+    async fn plan_download(&self, job: &Job, plan: &RestorePlan) -> Result<Vec<TransferTask>, StepError> {
+        self.1.step(self.0.plan_download(job, plan), job).await
+    }
+    async fn download(
+        &self,
+        job: &Job,
+        plan: &RestorePlan,
+        task: &TransferTask,
+        r: &Repository,
+        p: Progress,
+    ) -> Result<Transfer, StepError> {
+        self.1.step(self.0.download(job, plan, task, r, p), job).await
+    }
+    async fn verify(&self, job: &Job, plan: &RestorePlan) -> Result<(), StepError> {
+        self.1.step(self.0.verify(job, plan), job).await
+    }
+    async fn swap(&self, job: &Job, plan: &RestorePlan) -> Result<(), StepError> {
+        self.1.step(self.0.swap(job, plan), job).await
+    }
+    async fn release(&self, job: &Job) -> Result<(), StepError> {
+        self.1.step(self.0.release(job), job).await
+    }
+}
+
+/// The store, which dies with the process at one append.
+#[derive(Debug)]
+struct Mortal(MemoryStore, Arc<Saboteur>);
+
+#[async_trait]
+impl Journal for Mortal {
+    async fn admit(&self, spec: &JobSpec, at: Timestamp) -> Result<Job, Error> {
+        self.0.admit(spec, at).await
+    }
+    async fn refuse(&self, spec: &JobSpec, at: Timestamp, error: &Error) -> Result<JobId, Error> {
+        self.0.refuse(spec, at, error).await
+    }
+    async fn append(&self, expected: Version, next: &Job, event: &JobEvent, at: Timestamp) -> Result<(), Error> {
+        let n = self.1.appends.fetch_add(1, Ordering::SeqCst);
+        if let Fault::Crash { append, after } = self.1.fault
+            && append == n
+        {
+            if after {
+                self.0.append(expected, next, event, at).await?;
+            }
+            self.1.crashed.notify_one();
+            std::future::pending::<()>().await;
+        }
+        self.0.append(expected, next, event, at).await
+    }
+    async fn load(&self, id: JobId) -> Result<Job, Error> {
+        self.0.load(id).await
+    }
+    async fn unfinished(&self) -> Result<Vec<JobId>, Error> {
+        self.0.unfinished().await
+    }
+    async fn running(&self, cluster: &str, database: &DatabaseName) -> Result<Option<JobId>, Error> {
+        self.0.running(cluster, database).await
+    }
+    async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRow>, Error> {
+        self.0.jobs(filter).await
+    }
+    async fn tasks(&self, job: Option<JobId>) -> Result<Vec<TaskRow>, Error> {
+        self.0.tasks(job).await
+    }
+    async fn events(&self, job: Option<JobId>) -> Result<Vec<EventRow>, Error> {
+        self.0.events(job).await
+    }
+    fn note(&self, job: JobId, task: Option<TaskId>, note: Note) {
+        self.0.note(job, task, note);
+    }
+    fn notes(&self, job: JobId) -> Notes {
+        self.0.notes(job)
+    }
+}
+
+#[async_trait]
+impl Registry for Mortal {
+    async fn add_repository(&self, repository: &RepositoryRecord) -> Result<RepositoryId, Error> {
+        self.0.add_repository(repository).await
+    }
+    async fn remove_repository(&self, name: &RepositoryName) -> Result<(), Error> {
+        self.0.remove_repository(name).await
+    }
+    async fn repositories(&self) -> Result<Vec<RepositoryRecord>, Error> {
+        self.0.repositories().await
+    }
+    async fn add_user(&self, user: &UserRecord) -> Result<(), Error> {
+        self.0.add_user(user).await
+    }
+    async fn change_user(&self, user: &UserRecord) -> Result<(), Error> {
+        self.0.change_user(user).await
+    }
+    async fn remove_user(&self, name: &UserName) -> Result<(), Error> {
+        self.0.remove_user(name).await
+    }
+    async fn users(&self) -> Result<Vec<UserRecord>, Error> {
+        self.0.users().await
+    }
+}
+
+/// Objects that survive every crash.
+#[derive(Clone, Debug)]
+struct Objects(Arc<InMemory>);
+
+impl OpenRepository for Objects {
+    fn open(&self, name: &RepositoryName, _: &Location) -> Result<Arc<Repository>, Error> {
+        Ok(Arc::new(Repository::new(name.clone(), self.0.clone(), &object_store::path::Path::default(), None)))
+    }
+}
+
+/// What survives a crash: store, objects, and the cluster's directory.
+struct World {
+    dir: tempfile::TempDir,
+    store: MemoryStore,
+    objects: Objects,
+}
+
+/// One life of a process: a runtime with everything in it.
+struct Life {
+    runtime: Runtime,
+    saboteur: Arc<Saboteur>,
+    cluster: Arc<dyn Cluster>,
+    runner: Runner,
+}
+
+fn name<N: TryFrom<String, Error = Error>>(text: &str) -> N {
+    N::try_from(text.to_owned()).expect("a valid name")
+}
+
+impl World {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().expect("a directory"), store: MemoryStore::default(), objects: Objects(Arc::default()) }
+    }
+
+    fn backends(&self) -> Vec<PathBuf> {
+        vec![self.dir.path().join("be1"), self.dir.path().join("be2")]
+    }
+
+    fn live(&self, fault: Fault) -> Life {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let saboteur = Saboteur::new(fault);
+        let env = Env::system();
+        let embedded = runtime
+            .block_on(EmbeddedCluster::open(
+                name("embedded"),
+                self.dir.path(),
+                &self.backends(),
+                ByteBudget::new(64 << 20),
+                env.clone(),
+            ))
+            .expect("the cluster opens");
+        let cluster: Arc<dyn Cluster> = Arc::new(Sabotaged(embedded, saboteur.clone()));
+        let runner = Runner::new(
+            Arc::new(Mortal(self.store.clone(), saboteur.clone())),
+            BTreeMap::from([(name("embedded"), cluster.clone())]),
+            Arc::new(self.objects.clone()),
+            Arc::new(Metrics::default()),
+            env,
+            RunnerSettings { retry_first: Duration::from_millis(1), ..RunnerSettings::default() },
+        );
+        saboteur.runner.set(runner.clone()).expect("set once");
+        Life { runtime, saboteur, cluster, runner }
+    }
+
+    fn repository(&self) -> Arc<Repository> {
+        self.objects.open(&name("r"), &Location { url: "/".into(), properties: BTreeMap::new() }).expect("opens")
+    }
+
+    /// Everything in the world adds up.
+    fn check(&self, context: &str, job: JobId) -> bool {
+        let life = self.live(Fault::None);
+        let finished = life.runtime.block_on(async {
+            let job = self.store.load(job).await.expect("in the journal");
+            assert!(job.is_settled() && job.commands().is_empty(), "{context}: {} is not over", job.state_name());
+            assert!(self.store.unfinished().await.expect("listed").is_empty(), "{context}: something is unfinished");
+            let finished = job.record.failure.is_none();
+            let repository = self.repository();
+            // A manifest exists if and only if its backup finished, and every file it lists is there and is what its name says.
+            for row in self.store.jobs(&JobFilter { kind: Some("backup".into()), ..JobFilter::default() }).await.expect("listed") {
+                let label: SnapshotLabel = name(&row.snapshot);
+                let timestamps = repository.snapshot(&label).await.expect("listed").timestamps;
+                assert_eq!(timestamps.len(), usize::from(row.status == JobStatus::Succeeded), "{context}: manifests of {label}");
+                for timestamp in timestamps {
+                    let (manifest, _) = repository.manifest(&label, &timestamp).await.expect("reads");
+                    for file in manifest.files() {
+                        let path = format!("__starrocks_repository_r/data/{}/{}.parquet", &file.sha256[..2], file.sha256);
+                        let bytes = self.objects.0.get(&path.as_str().into()).await.expect("there").bytes().await.expect("read");
+                        let hash = ring::digest::digest(&ring::digest::SHA256, &bytes);
+                        assert_eq!(hash.as_ref(), hex::decode(&file.sha256).expect("hex"), "{context}: {path}");
+                    }
+                }
+            }
+            finished
+        });
+        self.nothing_is_left_behind(context, &life);
+        life.end();
+        finished
+    }
+
+    /// No pins, no locks, no links, no half-made tablets, no unfinished files.
+    fn nothing_is_left_behind(&self, context: &str, life: &Life) {
+        let fe = rusqlite::Connection::open(self.dir.path().join("fe.db")).expect("opens");
+        for table in ["pins", "restore_locks", "staged_tablets", "swaps", "garbage"] {
+            let count: i64 = fe.query_row(&format!("SELECT count(*) FROM {table}"), [], |r| r.get(0)).expect("counted");
+            assert_eq!(count, 0, "{context}: {table}");
+        }
+        let description = life.runtime.block_on(life.cluster.describe()).expect("described");
+        let known: BTreeSet<String> = description
+            .databases
+            .iter()
+            .flat_map(|d| &d.tables)
+            .flat_map(|t| &t.partitions)
+            .flat_map(|p| &p.tablets)
+            .map(|t| t.id.to_string())
+            .collect();
+        for backend in self.backends() {
+            assert_eq!(entries(&backend.join("snapshot")), BTreeSet::new(), "{context}: links");
+            for tablet in entries(&backend.join("tablets")) {
+                assert!(known.contains(&tablet), "{context}: tablet {tablet} belongs to nobody");
+                let partial = entries(&backend.join("tablets").join(&tablet)).into_iter().find(|f| f.starts_with('.'));
+                assert_eq!(partial, None, "{context}: an unfinished file");
+            }
+        }
+    }
+}
+
+fn entries(dir: &Path) -> BTreeSet<String> {
+    let Ok(entries) = fs::read_dir(dir) else { return BTreeSet::new() };
+    entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+}
+
+impl Life {
+    /// Ends the process: its tasks are dropped wherever they are.
+    fn end(self) {
+        let Self { runtime, saboteur, cluster, runner } = self;
+        drop((cluster, runner));
+        runtime.shutdown_timeout(Duration::from_secs(30));
+        drop(saboteur);
+    }
+
+    fn context(&self) -> SessionContext {
+        let state = SessionStateBuilder::new().with_default_features().build();
+        let context = SessionContext::new_with_state(state);
+        context.register_catalog("embedded", self.cluster.catalog());
+        context
+    }
+
+    /// The rows of a table as text, or nothing if there is no such table.
+    fn rows(&self, table: &str) -> Option<String> {
+        self.runtime.block_on(async {
+            let frame = self.context().sql(&format!("SELECT * FROM embedded.d.{table} ORDER BY a")).await.ok()?;
+            Some(pretty_format_batches(&frame.collect().await.expect("read")).expect("shown").to_string())
+        })
+    }
+
+    fn define(&self, statement: &str) {
+        let Statement::Define(definition) = parse_one(statement).expect("parses") else { panic!("{statement} defines nothing") };
+        self.runtime.block_on(self.cluster.define(&definition)).expect(statement);
+    }
+
+    fn insert(&self, table: &str, query: &str) {
+        self.runtime.block_on(async {
+            let context = self.context();
+            let plan = context.sql(query).await.expect(query).into_unoptimized_plan();
+            let table = Qualified { database: Some(name("d")), name: name(table) };
+            self.cluster.write(&table, Write::Insert(plan), &context.state()).await.expect(query);
+        });
+    }
+
+    fn delete_all(&self, table: &str) {
+        self.runtime.block_on(async {
+            let table = Qualified { database: Some(name("d")), name: name(table) };
+            self.cluster.write(&table, Write::Delete(None), &self.context().state()).await.expect("deleted");
+        });
+    }
+
+    /// Submits a job and waits until it is over, or the process dies.
+    fn submit(&self, request: Request, uid: &str) -> JobId {
+        let spec = JobSpec {
+            uid: uid.into(),
+            cluster: name("embedded"),
+            database: name("d"),
+            label: name("l"),
+            repository: name("r"),
+            timeout_seconds: 600,
+            request,
+            requested_by: "root".into(),
+            client_addr: None,
+            application_name: None,
+            statement: String::new(),
+        };
+        self.runtime.block_on(async {
+            let id = self.runner.submit(spec).await.expect("admitted");
+            tokio::select! {
+                () = self.runner.wait(id) => {}
+                () = self.saboteur.crashed.notified() => {}
+            }
+            id
+        })
+    }
+}
+
+fn backup_request() -> Request {
+    Request::Backup(BackupRequest { objects: vec![BackupObject { table: name("t"), partitions: Vec::new() }] })
+}
+
+/// A world with table `t` of two tablets, and a repository.
+fn world_with_table() -> World {
+    let world = World::new();
+    let life = world.live(Fault::None);
+    life.runtime.block_on(async {
+        let record = RepositoryRecord {
+            id: RepositoryId(0),
+            name: name("r"),
+            location: "/".into(),
+            broker: None,
+            read_only: false,
+            created_at: Timestamp(0),
+            properties: BTreeMap::new(),
+        };
+        world.store.add_repository(&record).await.expect("added");
+        world.repository().initialize(false, &Env::system()).await.expect("made");
+    });
+    life.define("CREATE DATABASE d");
+    life.define("CREATE TABLE d.t (a INT, b STRING) UNIQUE KEY (a) DISTRIBUTED BY HASH (a) BUCKETS 2 PROPERTIES (\"replication_num\" = \"2\")");
+    life.insert("t", "SELECT cast(value AS int), 'first' FROM generate_series(1, 20)");
+    life.insert("t", "SELECT cast(value AS int), 'second' FROM generate_series(11, 30)");
+    life.end();
+    world
+}
+
+/// Runs a job under a fault, lives on if the process died, and checks the world.
+fn run_backup(fault: Fault) -> (usize, usize) {
+    let world = world_with_table();
+    let life = world.live(fault);
+    let before = life.rows("t");
+    let job = life.submit(backup_request(), "u1");
+    let counts = (life.saboteur.commands.load(Ordering::SeqCst), life.saboteur.appends.load(Ordering::SeqCst));
+    life.end();
+    recover(&world);
+    let context = format!("backup, {fault:?}");
+    let finished = world.check(&context, job);
+    expect_outcome(&context, fault, finished);
+    let life = world.live(Fault::None);
+    assert_eq!(life.rows("t"), before, "{context}");
+    life.end();
+    counts
+}
+
+fn recover(world: &World) {
+    let life = world.live(Fault::None);
+    life.runtime.block_on(async {
+        let unfinished = world.store.unfinished().await.expect("listed");
+        life.runner.recover().await.expect("recovered");
+        for id in unfinished {
+            life.runner.wait(id).await;
+        }
+    });
+    life.end();
+}
+
+fn expect_outcome(context: &str, fault: Fault, finished: bool) {
+    match fault {
+        Fault::None | Fault::Crash { .. } | Fault::Command { fatal: false, .. } => assert!(finished, "{context}: should finish"),
+        // A fatal error before the commit cancels; at the commit and after it is only retried. CANCEL likewise.
+        Fault::Command { .. } | Fault::Cancel { .. } => {}
+    }
+}
+
+fn restore_request(world: &World) -> Request {
+    let timestamps = tokio::runtime::Runtime::new()
+        .expect("a runtime")
+        .block_on(async { world.repository().snapshot(&name("l")).await.expect("listed").timestamps });
+    let object = |alias: Option<&str>| RestoreObject { table: name("t"), partitions: Vec::new(), alias: alias.map(name) };
+    Request::Restore(RestoreRequest {
+        timestamp: timestamps[0].clone(),
+        objects: vec![object(None), object(Some("t2"))],
+        replication_num: 2,
+        replication_given: true,
+        allow_load: false,
+    })
+}
+
+/// Restores over a damaged table and into a new one at once.
+fn run_restore(fault: Fault) -> (usize, usize) {
+    let world = world_with_table();
+    let life = world.live(Fault::None);
+    let backed_up = life.rows("t");
+    life.submit(backup_request(), "u1");
+    life.delete_all("t");
+    life.insert("t", "SELECT cast(99 AS int), 'damaged'");
+    let damaged = life.rows("t");
+    life.end();
+    let request = restore_request(&world);
+    let life = world.live(fault);
+    let job = life.submit(request, "u2");
+    let counts = (life.saboteur.commands.load(Ordering::SeqCst), life.saboteur.appends.load(Ordering::SeqCst));
+    life.end();
+    recover(&world);
+    let context = format!("restore, {fault:?}");
+    let finished = world.check(&context, job);
+    expect_outcome(&context, fault, finished);
+    let life = world.live(Fault::None);
+    let (t, t2) = (life.rows("t"), life.rows("t2"));
+    if finished {
+        assert_eq!((t, t2), (backed_up.clone(), backed_up), "{context}: all of the new");
+        // The restored table takes rows again.
+        life.insert("t", "SELECT cast(1 AS int), 'after'");
+        assert!(life.rows("t").expect("there").contains("after"), "{context}: the newest row wins after a restore");
+    } else {
+        assert_eq!((t, t2), (damaged, None), "{context}: all of the old");
+    }
+    life.end();
+    counts
+}
+
+fn every_fault(run: fn(Fault) -> (usize, usize)) {
+    let (commands, appends) = run(Fault::None);
+    assert!(commands >= 9 && appends >= 9, "the job has its phases: {commands} commands, {appends} appends");
+    let mut faults = Vec::new();
+    for nth in 0..commands {
+        for (fatal, landed) in [(false, false), (false, true), (true, false), (true, true)] {
+            faults.push(Fault::Command { nth, fatal, landed });
+        }
+        faults.push(Fault::Cancel { command: nth });
+    }
+    for append in 0..appends {
+        faults.extend([Fault::Crash { append, after: false }, Fault::Crash { append, after: true }]);
+    }
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while let Some(fault) = faults.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    run(*fault);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_backup_survives_every_fault() {
+    every_fault(run_backup);
+}
+
+#[test]
+fn a_restore_survives_every_fault() {
+    every_fault(run_restore);
+}

@@ -1,0 +1,10 @@
+//! The one integration-test binary.
+
+mod cut;
+mod injection;
+mod process;
+mod s3;
+mod sql;
+mod support;
+mod tidy;
+mod wire;

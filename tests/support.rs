@@ -1,0 +1,174 @@
+//! What tests share: a server in this process, clients for it, and an S3 server that speaks real HTTP.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use starkeep::env::Env;
+use starkeep::server::Server;
+use starkeep::settings::{Backends, Settings};
+use tempfile::TempDir;
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+use tokio_util::sync::CancellationToken;
+
+/// A server with its directory.
+pub struct TestServer {
+    pub server: Server,
+    pub dir: TempDir,
+}
+
+pub fn settings(dir: &Path) -> Settings {
+    Settings {
+        data_dir: dir.join("data"),
+        listen: ([127, 0, 0, 1], 0).into(),
+        http: ([127, 0, 0, 1], 0).into(),
+        backends: Backends::Count(3),
+        ..Settings::default()
+    }
+}
+
+impl TestServer {
+    pub async fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        Self::start_in(dir, |_| {}).await
+    }
+
+    pub async fn start_in(dir: TempDir, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = settings(dir.path());
+        change(&mut settings);
+        let server = Server::start(&settings, Env::system()).await.expect("the server starts");
+        Self { server, dir }
+    }
+
+    pub fn repository(&self) -> PathBuf {
+        self.dir.path().join("repository")
+    }
+
+    pub async fn client(&self) -> Client {
+        connect(self.server.addr(), "root", "").await.expect("connects")
+    }
+
+    pub async fn stop(self) -> TempDir {
+        self.server.stop().await;
+        self.dir
+    }
+}
+
+pub async fn connect(addr: SocketAddr, user: &str, more: &str) -> Result<Client, tokio_postgres::Error> {
+    let config = format!("host=127.0.0.1 port={} user={user} {more}", addr.port());
+    let (client, connection) = tokio_postgres::connect(&config, NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// The rows of a simple query as text.
+pub async fn rows(client: &Client, query: &str) -> Vec<Vec<Option<String>>> {
+    let messages = client.simple_query(query).await.unwrap_or_else(|e| panic!("{query}: {}", describe(&e)));
+    let row = |m: SimpleQueryMessage| match m {
+        SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect()),
+        _ => None,
+    };
+    messages.into_iter().filter_map(row).collect()
+}
+
+/// The only value of a query.
+pub async fn value(client: &Client, query: &str) -> String {
+    let rows = rows(client, query).await;
+    rows.first().and_then(|r| r.first().cloned()).flatten().unwrap_or_default()
+}
+
+pub async fn run(client: &Client, statements: &str) {
+    client.batch_execute(statements).await.unwrap_or_else(|e| panic!("{statements}: {}", describe(&e)));
+}
+
+pub fn describe(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(e) => format!("{}: {}", e.code().code(), e.message()),
+        None => error.to_string(),
+    }
+}
+
+/// SQLSTATE and message of the error that a statement must end in.
+pub async fn fails(client: &Client, statement: &str) -> (String, String) {
+    match client.batch_execute(statement).await {
+        Ok(()) => panic!("{statement}: succeeded"),
+        Err(e) => {
+            let e = e.as_db_error().unwrap_or_else(|| panic!("{statement}: {e}"));
+            (e.code().code().to_owned(), e.message().to_owned())
+        }
+    }
+}
+
+/// Waits until the last job of a database has ended, and answers its status.
+pub async fn job_ends(client: &Client, database: &str) -> String {
+    loop {
+        let query = format!(
+            "SELECT status FROM system.jobs WHERE db_name = '{database}' AND state IS NOT NULL ORDER BY job_id DESC LIMIT 1"
+        );
+        let status = value(client, &query).await;
+        if !["queued", "running"].contains(&status.as_str()) {
+            return status;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// An S3 server over a directory, with one bucket, on a free port.
+pub struct S3 {
+    pub addr: SocketAddr,
+    stop: CancellationToken,
+    _dir: TempDir,
+    pub root: PathBuf,
+}
+
+pub const BUCKET: &str = "vault";
+pub const ACCESS_KEY: &str = "AKIATEST";
+pub const SECRET_KEY: &str = "a-very-secret-key";
+
+impl S3 {
+    pub async fn start() -> Self {
+        use hyper_util::rt::{TokioExecutor, TokioIo};
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = dir.path().to_owned();
+        std::fs::create_dir(root.join(BUCKET)).expect("a bucket");
+        let files = s3s_fs::FileSystem::new(&root).expect("a file system");
+        let mut builder = s3s::service::S3ServiceBuilder::new(files);
+        builder.set_auth(s3s::auth::SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        let service = builder.build();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        tokio::spawn(async move {
+            let http = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+            loop {
+                let socket = tokio::select! {
+                    accepted = listener.accept() => accepted.expect("accepts").0,
+                    () = stopped.cancelled() => return,
+                };
+                let connection = http.serve_connection(TokioIo::new(socket), service.clone()).into_owned();
+                let stopped = stopped.clone();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = connection => {}
+                        () = stopped.cancelled() => {}
+                    }
+                });
+            }
+        });
+        Self { addr, stop, _dir: dir, root }
+    }
+
+    /// The properties that reach it, as StarRocks spells them.
+    pub fn properties(&self) -> String {
+        format!(
+            "\"aws.s3.endpoint\" = \"http://{}\", \"aws.s3.access_key\" = \"{ACCESS_KEY}\", \"aws.s3.secret_key\" = \"{SECRET_KEY}\", \"aws.s3.region\" = \"us-east-1\"",
+            self.addr
+        )
+    }
+}
+
+impl Drop for S3 {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}

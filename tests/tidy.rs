@@ -1,0 +1,160 @@
+//! The rules of docs/architecture.md that a machine can check.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources() -> Vec<(PathBuf, String)> {
+    fn walk(dir: &Path, out: &mut Vec<(PathBuf, String)>) {
+        for entry in fs::read_dir(dir).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                walk(&path, out);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let text = fs::read_to_string(&path).expect("a source");
+                out.push((path, text));
+            }
+        }
+    }
+    let mut out = Vec::new();
+    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut out);
+    out.sort();
+    out
+}
+
+/// The top-level module that a file belongs to.
+fn module(path: &Path) -> String {
+    let below = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).expect("below src");
+    let first = below.components().next().expect("a name").as_os_str().to_string_lossy().into_owned();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// A file's text without its tests and comments.
+fn code(text: &str) -> String {
+    let body = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text);
+    body.lines().filter(|l| !l.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// Who may use whom (docs/architecture.md, "Modules").
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("names", &["error"]),
+    ("error", &[]),
+    ("env", &["names"]),
+    ("settings", &["error"]),
+    ("schema", &["names", "error"]),
+    ("sqlite", &["error"]),
+    ("statement", &["names", "error", "schema"]),
+    ("job", &["names", "error", "schema"]),
+    ("metrics", &["job"]),
+    ("repository", &["names", "error", "env", "job"]),
+    ("store", &["names", "error", "env", "job", "sqlite"]),
+    ("cluster", &["names", "error", "env", "repository", "job", "schema", "statement", "sqlite"]),
+    ("runner", &["names", "error", "job", "store", "cluster", "repository", "metrics", "env"]),
+    ("query", &["names", "error", "env", "statement", "store", "repository", "cluster", "job", "schema"]),
+    ("session", &["names", "error", "env", "statement", "query", "runner", "store", "cluster", "job", "repository", "metrics"]),
+    ("wire", &["names", "error", "session", "statement", "store"]),
+    ("http", &["error", "metrics"]),
+];
+
+#[test]
+fn modules_use_only_what_they_may() {
+    let allowed: BTreeMap<&str, BTreeSet<&str>> = ALLOWED.iter().map(|(m, uses)| (*m, uses.iter().copied().collect())).collect();
+    let mut wrong = Vec::new();
+    for (path, text) in sources() {
+        let module = module(&path);
+        let Some(allowed) = allowed.get(module.as_str()) else {
+            assert!(["server", "demo", "main", "lib"].contains(&module.as_str()), "module {module} is not in the table");
+            continue;
+        };
+        for piece in code(&text).split("crate::").skip(1) {
+            let used: String = piece.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            if !used.is_empty() && used != module && !allowed.contains(used.as_str()) {
+                wrong.push(format!("{} uses crate::{used}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn each_library_has_one_door() {
+    for (library, doors) in [
+        ("pgwire::", &["wire"][..]),
+        ("axum::", &["http"]),
+        ("rusqlite::", &["sqlite", "store", "cluster"]),
+        ("sqlparser::", &["statement", "session"]),
+        ("tokio_postgres::", &["demo"]),
+    ] {
+        for (path, text) in sources() {
+            let module = module(&path);
+            assert!(!code(&text).contains(library) || doors.contains(&module.as_str()), "{} uses {library}", path.display());
+        }
+    }
+}
+
+#[test]
+fn statement_and_job_do_nothing_but_compute() {
+    for (path, text) in sources() {
+        if ["statement", "job", "schema", "names"].contains(&module(&path).as_str()) {
+            let code = code(&text);
+            for impure in ["async ", "tokio", "std::fs", "std::env::", "SystemTime", "Instant", "rand"] {
+                let found =
+                    code.match_indices(impure).any(|(i, _)| !code[..i].ends_with(|c: char| c.is_alphanumeric() || c == '_'));
+                assert!(!found || (impure == "rand" && !code.contains("rand::")), "{} contains {impure}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn files_are_of_readable_size_and_say_what_they_are() {
+    for (path, text) in sources() {
+        assert!(text.starts_with("//! "), "{} does not begin with what it is", path.display());
+        let lines = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(&text).lines().count();
+        assert!(lines <= 600, "{} has {lines} lines", path.display());
+        assert!(path.file_name().is_some_and(|n| n != "mod.rs"), "{} is a mod.rs", path.display());
+    }
+}
+
+#[test]
+fn there_is_no_global_state_and_no_careless_unwrap() {
+    for (path, text) in sources() {
+        let code = code(&text);
+        assert!(!code.contains(".unwrap()"), "{} unwraps", path.display());
+        for stateful in ["static mut", "lazy_static!", "thread_local!", "OnceLock<", "LazyLock<"] {
+            assert!(!code.contains(stateful), "{} has {stateful}", path.display());
+        }
+    }
+}
+
+#[test]
+fn what_is_promised_in_the_docs_folder_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for file in ["architecture.md", "sql.md", "compat.md", "repository-format.md", "operations.md"] {
+        let text = fs::read_to_string(root.join("docs").join(file)).expect(file);
+        // Links between the pages must not dangle.
+        for link in text.split("](").skip(1).filter_map(|l| l.split(')').next()) {
+            let target = link.split('#').next().unwrap_or_default();
+            if !target.is_empty() && !target.contains("://") {
+                assert!(root.join("docs").join(target).exists(), "docs/{file} links to {target}");
+            }
+        }
+    }
+}
+
+#[test]
+fn docker_compose_is_well_formed_as_far_as_it_goes() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docker-compose.yml")).expect("the file");
+    assert!(!text.contains('\t'), "YAML has no tabs");
+    // Every volume and secret that a service names is declared, and every file that is mounted from here is in the tree.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for mounted in text.lines().filter_map(|l| l.trim().strip_prefix("- ./")).filter_map(|m| m.split(':').next()) {
+        assert!(root.join(mounted).exists(), "{mounted} is mounted and does not exist");
+    }
+    for volume in ["starkeep-data", "s3-data"] {
+        assert!(text.contains(&format!("\n  {volume}:\n")), "the volume {volume} is not declared");
+    }
+    for service in ["  starkeep:", "  s3:", "  grafana:"] {
+        assert!(text.contains(service), "the service {service} is missing");
+    }
+}
