@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use starkeep::demo;
 use starkeep::env::Env;
-use starkeep::error::Error;
+use starkeep::error::{Error, ErrorKind};
 use starkeep::server::Server;
 use starkeep::settings::{LogFormat, Settings};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -109,23 +109,38 @@ fn log_to_stderr(format: LogFormat, default: &str) {
     }
 }
 
-async fn signalled() -> Result<(), Error> {
-    let failed = |e| Error::internal(format!("signals cannot be waited for: {e}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and Ctrl-C. Made before anyone is told that the server is up: until then a signal would kill the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn catch() -> Result<Self, Error> {
+        let failed = |e| Error::internal(format!("signals cannot be waited for: {e}"));
+        let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+        Ok(Self { terminate: terminate.map_err(failed)?, interrupt: interrupt.map_err(failed)? })
     }
-    Ok(())
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 async fn serve(arguments: ServeArguments) -> Result<(), Error> {
     let settings = arguments.settings()?;
     log_to_stderr(settings.log_format, "info");
-    let server = Server::start(&settings, Env::system()).await?;
+    let mut signals = Signals::catch()?;
+    let server = tokio::select! {
+        started = Server::start(&settings, Env::system()) => started?,
+        // Everything that a start does is safe to leave at any moment.
+        () = signals.wait() => return Ok(()),
+    };
     println!("starkeep is ready: postgresql://root@{}/ http://{}/metrics", server.addr(), server.http_addr());
-    signalled().await?;
+    signals.wait().await;
     tracing::info!("stopping");
     server.stop().await;
     Ok(())
@@ -143,11 +158,15 @@ async fn play(arguments: DemoArguments) -> Result<(), Error> {
     let is_s3 = arguments.repository.as_ref().is_some_and(|r| r.starts_with("s3"));
     let given =
         properties.iter().filter(|_| is_s3).filter_map(|(variable, key)| Some(((*key).to_owned(), std::env::var(variable).ok()?)));
+    let mut signals = Signals::catch()?;
     let demo = demo::Demo::start(arguments.repository.clone(), given.collect(), Env::system()).await?;
-    let played = demo.play().await;
+    let played = tokio::select! {
+        played = demo.play() => played,
+        () = signals.wait() => Err(Error::new(ErrorKind::Cancelled, "the demo was interrupted")),
+    };
     if played.is_ok() && arguments.keep {
         println!("\nThe server goes on until Ctrl-C. Connect with:\n  {}", demo.psql_line());
-        signalled().await?;
+        signals.wait().await;
     }
     demo.stop().await;
     played
