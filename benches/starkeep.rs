@@ -32,10 +32,13 @@ fn statement_parse(c: &mut Criterion) {
             "backup",
             "BACKUP SNAPSHOT shop.monday TO vault ON (orders PARTITION (p1, p2), customers) PROPERTIES (\"type\" = \"full\", \"timeout\" = \"3600\")",
         ),
+        ("show", "SHOW BACKUP FROM shop WHERE SnapshotName LIKE \"n%\" ORDER BY JobId DESC LIMIT 10"),
         ("select", "SELECT job_id, state FROM system.jobs WHERE db_name = 'shop' ORDER BY job_id DESC LIMIT 10"),
     ] {
         group.bench_function(what, |b| b.iter(|| parse_one(black_box(text)).expect("parses")));
     }
+    let garbage = format!("SHOW BACKUP WHERE {}", "(a=(".repeat(16 << 10));
+    group.bench_function("64 KiB of nested garbage, refused", |b| b.iter(|| parse_one(black_box(&garbage)).expect_err("refused")));
     group.finish();
 }
 
@@ -66,7 +69,7 @@ fn journal_append(c: &mut Criterion) {
                 label: name("l"),
                 repository: name("r"),
                 timeout_seconds: 600,
-                request: Request::Backup(BackupRequest { objects: Vec::new() }),
+                request: Request::Backup(BackupRequest { objects: Vec::new(), views: Vec::new(), ttl: None }),
                 requested_by: "root".into(),
                 client_addr: None,
                 application_name: None,

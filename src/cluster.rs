@@ -9,16 +9,19 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::catalog::CatalogProvider;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::{CatalogProvider, Session, TableProvider};
+use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
+use datafusion::physical_plan::ExecutionPlan;
 
 use crate::error::{Error, ErrorKind};
-use crate::job::{BackupObject, BackupPlan, Job, ManifestDigest, RestorePlan, Transfer, TransferTask, Volume};
+use crate::job::{BackupPlan, BackupRequest, Job, ManifestDigest, RestorePlan, Transfer, TransferTask, Volume};
 use crate::names::*;
 use crate::repository::Repository;
-use crate::schema::{Bounds, PartitionDef, TableSchema};
-use crate::statement::{Definition, Qualified};
+use crate::schema::{Bounds, PartitionDef, TableSchema, ViewDefinition};
+use crate::statement::{Definition, ObjectRef, Qualified};
 
 /// A failed step.
 #[derive(Clone, Debug)]
@@ -65,7 +68,10 @@ pub trait Cluster: Debug + Send + Sync {
     /// Its name: the PostgreSQL database.
     fn name(&self) -> &ClusterName;
 
-    /// Its databases and tables at this instant. Files that it names stay readable while it is held.
+    /// Its own id, unique over all clusters: stands in the manifests of its backups.
+    fn id(&self) -> &str;
+
+    /// Its databases, tables and views ([`ViewSource`]) at this instant. Files that it names stay readable while it is held.
     fn catalog(&self) -> Arc<dyn CatalogProvider>;
 
     /// Its nodes, databases, tables, partitions and tablets, for the system tables.
@@ -77,13 +83,9 @@ pub trait Cluster: Debug + Send + Sync {
     /// Changes rows of a table, durably and atomically; answers how many.
     async fn write(&self, table: &Qualified<TableName>, write: Write, state: &SessionState) -> Result<u64, Error>;
 
-    /// Checks what a BACKUP asks for, and answers it completed: no objects means every table.
-    async fn check_backup(
-        &self,
-        database: &DatabaseName,
-        objects: Vec<BackupObject>,
-        all: bool,
-    ) -> Result<Vec<BackupObject>, Error>;
+    /// Checks what a BACKUP asks for, and answers it completed, without a ttl: no objects means everything in the database, which
+    /// may be nothing.
+    async fn check_backup(&self, database: &DatabaseName, objects: Option<&[ObjectRef]>) -> Result<BackupRequest, Error>;
 
     /// How many replicas a restored tablet gets when RESTORE does not say.
     fn default_replication(&self) -> u16;
@@ -180,12 +182,76 @@ pub struct BackendInfo {
 /// A database.
 #[derive(Clone, Debug)]
 pub struct DatabaseInfo {
+    /// Its id.
+    pub id: i64,
     /// Its name.
     pub name: DatabaseName,
     /// When it was made.
     pub created_at: Timestamp,
     /// Its tables, by name.
     pub tables: Vec<TableInfo>,
+    /// Its views, by name.
+    pub views: Vec<ViewInfo>,
+}
+
+/// A view.
+#[derive(Clone, Debug)]
+pub struct ViewInfo {
+    /// Its name.
+    pub name: TableName,
+    /// Its definition.
+    pub definition: ViewDefinition,
+    /// When it was made, or last replaced.
+    pub created_at: Timestamp,
+}
+
+/// A view as a cluster's catalog gives it: its definition, which the query layer plans where it is used.
+#[derive(Debug)]
+pub struct ViewSource {
+    database: DatabaseName,
+    definition: ViewDefinition,
+}
+
+impl ViewSource {
+    /// A view of this database.
+    pub fn new(database: DatabaseName, definition: ViewDefinition) -> Self {
+        Self { database, definition }
+    }
+
+    /// The database that bare names in its query belong to.
+    pub fn database(&self) -> &DatabaseName {
+        &self.database
+    }
+
+    /// What it shows.
+    pub fn definition(&self) -> &ViewDefinition {
+        &self.definition
+    }
+}
+
+#[async_trait]
+impl TableProvider for ViewSource {
+    fn schema(&self) -> SchemaRef {
+        Arc::new(Schema::empty())
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::View
+    }
+
+    fn get_table_definition(&self) -> Option<&str> {
+        Some(&self.definition.query)
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        _: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        Err(DataFusionError::Internal("a view was scanned instead of planned".into()))
+    }
 }
 
 /// A table.

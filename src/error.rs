@@ -35,6 +35,10 @@ macro_rules! error_kinds {
 error_kinds! {
     /// The text is no statement we know; carries a position.
     Syntax => "42601",
+    /// Grammatical, and refused before anything is looked up: clauses that exclude each other, an alias where none may stand.
+    IllegalClause => "42000",
+    /// A privilege that the object does not have.
+    InvalidGrant => "0LP01",
     /// A name breaks its rules.
     InvalidName => "42602",
     /// No such table or view.
@@ -47,6 +51,8 @@ error_kinds! {
     AmbiguousColumn => "42702",
     /// The same column twice.
     DuplicateColumn => "42701",
+    /// A table where a view should be, or the other way round.
+    NotAView => "42809",
     /// The same table twice, or one that exists already.
     DuplicateTable => "42P07",
     /// No such cluster (a database, to PostgreSQL).

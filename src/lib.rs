@@ -18,6 +18,7 @@ pub mod http;
 pub mod job;
 pub mod metrics;
 pub mod names;
+pub mod privilege;
 pub mod query;
 pub mod repository;
 pub mod runner;

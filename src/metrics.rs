@@ -27,6 +27,11 @@ struct StatementLabels {
     sqlstate: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StatusLabels {
+    status: String,
+}
+
 /// Everything that is counted.
 #[derive(Debug)]
 pub struct Metrics {
@@ -38,6 +43,7 @@ pub struct Metrics {
     bytes_new: Family<KindLabels, Counter<u64, AtomicU64>>,
     statements: Family<StatementLabels, Counter>,
     connections: Gauge,
+    snapshots_expired: Family<StatusLabels, Counter>,
 }
 
 impl Default for Metrics {
@@ -53,7 +59,13 @@ impl Default for Metrics {
         registry.register_with_unit("job_data_moved", "Data that jobs had to move", Unit::Bytes, Clone::clone(&bytes_new));
         registry.register("statements", "Statements, by SQLSTATE (00000: success)", Clone::clone(&statements));
         registry.register("connections", "Open client connections", Clone::clone(&connections));
-        Self { registry, jobs_finished, jobs_running, retries, bytes, bytes_new, statements, connections }
+        let snapshots_expired = Family::default();
+        registry.register(
+            "snapshots_expired",
+            "Expired snapshots, by whether they could be deleted",
+            Clone::clone(&snapshots_expired),
+        );
+        Self { snapshots_expired, registry, jobs_finished, jobs_running, retries, bytes, bytes_new, statements, connections }
     }
 }
 
@@ -92,6 +104,12 @@ impl Metrics {
     /// Counts a statement by its outcome.
     pub fn statement(&self, sqlstate: &str) {
         self.statements.get_or_create(&StatementLabels { sqlstate: sqlstate.to_owned() }).inc();
+    }
+
+    /// Counts an expired snapshot that was deleted, or could not be.
+    pub fn snapshot_expired(&self, deleted: bool) {
+        let status = if deleted { "deleted" } else { "failed" }.to_owned();
+        self.snapshots_expired.get_or_create(&StatusLabels { status }).inc();
     }
 
     /// Counts a connection while the answer is held.

@@ -98,6 +98,10 @@ name_type!(
     UserName, "user", is_object_name
 );
 name_type!(
+    /// A role: a bundle of privileges.
+    RoleName, "role", is_object_name
+);
+name_type!(
     /// A cluster, shown to PostgreSQL clients as a database.
     ClusterName, "cluster", is_object_name
 );
@@ -256,6 +260,104 @@ impl From<BackupTimestamp> for String {
     }
 }
 
+/// How long a backup is kept: `7 DAY`, `12 HOUR`, `1 MONTH`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Ttl {
+    count: u32,
+    unit: TtlUnit,
+}
+
+macro_rules! ttl_units {
+    ($($name:ident => $word:literal,)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        enum TtlUnit { $($name,)* }
+
+        impl TtlUnit {
+            fn word(self) -> &'static str {
+                match self { $(Self::$name => $word,)* }
+            }
+
+            fn parse(word: &str) -> Option<Self> {
+                [$(Self::$name,)*].into_iter().find(|unit| unit.word().eq_ignore_ascii_case(word))
+            }
+        }
+    };
+}
+
+ttl_units! {
+    Second => "SECOND",
+    Minute => "MINUTE",
+    Hour => "HOUR",
+    Day => "DAY",
+    Week => "WEEK",
+    Month => "MONTH",
+    Quarter => "QUARTER",
+    Year => "YEAR",
+}
+
+impl Ttl {
+    /// Reads `<n> <UNIT>`; blank text means for ever. Errors are 22023 with StarRocks' texts.
+    pub fn parse(text: &str) -> Result<Option<Self>, Error> {
+        let invalid = || {
+            let message = format!(
+                "Invalid ttl: '{text}'. Expected a duration such as '7 DAY' or '12 HOUR', or an empty value to keep the snapshot forever"
+            );
+            Error::new(ErrorKind::InvalidParameter, message)
+        };
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let (count, unit) = match words.as_slice() {
+            [] => return Ok(None),
+            [count, unit] => (count, unit),
+            _ => return Err(invalid()),
+        };
+        let (count, unit): (i64, _) = (count.parse().map_err(|_| invalid())?, TtlUnit::parse(unit).ok_or_else(invalid)?);
+        if count <= 0 {
+            return Err(Error::new(ErrorKind::InvalidParameter, format!("ttl must be a positive duration, but got: {text}")));
+        }
+        let ttl = Self { count: u32::try_from(count).map_err(|_| invalid())?, unit };
+        ttl.after(Timestamp(0)).map(|_| Some(ttl)).ok_or_else(invalid)
+    }
+
+    /// The moment so much later, by the calendar (31 January and 1 MONTH is the last of February), in UTC; `None` beyond the
+    /// calendar's end.
+    pub fn after(self, from: Timestamp) -> Option<Timestamp> {
+        let from = Utc.timestamp_millis_opt(from.0).single()?;
+        let months = |n: u32| from.checked_add_months(chrono::Months::new(self.count.checked_mul(n)?));
+        let seconds = |n: i64| from.checked_add_signed(chrono::TimeDelta::try_seconds(i64::from(self.count).checked_mul(n)?)?);
+        let end = match self.unit {
+            TtlUnit::Second => seconds(1),
+            TtlUnit::Minute => seconds(60),
+            TtlUnit::Hour => seconds(3600),
+            TtlUnit::Day => seconds(86_400),
+            TtlUnit::Week => seconds(604_800),
+            TtlUnit::Month => months(1),
+            TtlUnit::Quarter => months(3),
+            TtlUnit::Year => months(12),
+        };
+        end.map(|end| Timestamp(end.timestamp_millis()))
+    }
+}
+
+impl fmt::Display for Ttl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.count, self.unit.word())
+    }
+}
+
+impl TryFrom<String> for Ttl {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self, Error> {
+        Self::parse(&text)?.ok_or_else(|| Error::new(ErrorKind::InvalidParameter, "the ttl is empty"))
+    }
+}
+
+impl From<Ttl> for String {
+    fn from(ttl: Ttl) -> String {
+        ttl.to_string()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,6 +374,26 @@ mod tests {
         assert!(SnapshotLabel::new("nightly-2026.11.23 é").is_ok());
         for bad in ["", ".", "..", "a/b", "a\\b", "a\nb"] {
             assert!(SnapshotLabel::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_ttl_is_a_count_and_a_unit() {
+        let at = |text: &str| Timestamp(text.parse::<DateTime<Utc>>().expect("a time").timestamp_millis());
+        for (ttl, from, end) in [
+            ("7 DAY", "2026-01-31T10:00:00Z", "2026-02-07T10:00:00Z"),
+            (" 1  month ", "2026-01-31T10:00:00Z", "2026-02-28T10:00:00Z"),
+            ("30 second", "2026-01-31T23:59:45Z", "2026-02-01T00:00:15Z"),
+            ("1 YEAR", "2024-02-29T00:00:00Z", "2025-02-28T00:00:00Z"),
+        ] {
+            assert_eq!(Ttl::parse(ttl).expect(ttl).expect("a ttl").after(at(from)), Some(at(end)), "{ttl}");
+        }
+        assert_eq!(Ttl::parse("  ").expect("blank"), None);
+        for bad in ["7d", "forever", "7 PARSEC", "7", "7 DAY DAY", "999999999999 YEAR", "4000000000 YEAR", "1.5 DAY"] {
+            assert!(Ttl::parse(bad).expect_err(bad).message.starts_with(&format!("Invalid ttl: '{bad}'.")), "{bad}");
+        }
+        for bad in ["0 DAY", "-1 HOUR"] {
+            assert_eq!(Ttl::parse(bad).expect_err(bad).message, format!("ttl must be a positive duration, but got: {bad}"));
         }
     }
 

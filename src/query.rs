@@ -8,6 +8,7 @@ mod show;
 mod stop;
 mod system;
 mod tables;
+mod views;
 
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ pub use self::functions::Zone;
 pub use self::functions::{SERVER_VERSION, SessionFacts, time_zone_name};
 pub use self::show::{show_parameters, show_query};
 pub use self::system::{SessionRow, Sources};
+use self::views::{PlannedSchema, ViewPlanner};
 use crate::cluster::Cluster;
 use crate::error::{Error, from_datafusion};
 
@@ -161,19 +163,25 @@ impl QueryEngine {
 
     /// The state to plan and run statements of a session in, against a view.
     pub fn state(&self, view: &View, facts: &SessionFacts) -> Result<SessionState, Error> {
-        let mut state = self.base.clone();
-        let config = state.config_mut();
-        let options = config.options_mut();
-        options.catalog.default_catalog = view.name.clone();
-        options.catalog.default_schema = facts.current_schema.clone().unwrap_or_else(|| SYSTEM_SCHEMA.into());
-        options.execution.time_zone = Some(facts.time_zone.clone());
-        state.register_catalog_list(Arc::new(view.clone()));
-        for function in functions::functions(facts) {
-            state.register_udf(Arc::new(function)).map_err(from_datafusion)?;
-        }
-        state.mark_start_execution();
-        Ok(state)
+        session_state(&self.base, view, facts, 0).map_err(from_datafusion)
     }
+}
+
+/// The state to plan statements in; `depth` is how many views stand around the text that is planned.
+fn session_state(base: &SessionState, view: &View, facts: &SessionFacts, depth: usize) -> datafusion::common::Result<SessionState> {
+    let mut state = base.clone();
+    let config = state.config_mut();
+    let options = config.options_mut();
+    options.catalog.default_catalog = view.name.clone();
+    options.catalog.default_schema = facts.current_schema.clone().unwrap_or_else(|| SYSTEM_SCHEMA.into());
+    options.execution.time_zone = Some(facts.time_zone.clone());
+    let planner = Arc::new(ViewPlanner { base: base.clone(), facts: facts.clone(), depth });
+    state.register_catalog_list(Arc::new(PlannedView { view: view.clone(), planner }));
+    for function in functions::functions(facts) {
+        state.register_udf(Arc::new(function))?;
+    }
+    state.mark_start_execution();
+    Ok(state)
 }
 
 impl Drop for QueryEngine {
@@ -185,17 +193,24 @@ impl Drop for QueryEngine {
     }
 }
 
-impl CatalogProviderList for View {
+/// A view of the catalog in which SQL views are planned.
+#[derive(Clone, Debug)]
+struct PlannedView {
+    view: View,
+    planner: Arc<ViewPlanner>,
+}
+
+impl CatalogProviderList for PlannedView {
     fn register_catalog(&self, _: String, _: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
         None
     }
 
     fn catalog_names(&self) -> Vec<String> {
-        vec![self.name.clone()]
+        vec![self.view.name.clone()]
     }
 
     fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
-        (name == self.name).then(|| self.catalog.clone() as Arc<dyn CatalogProvider>)
+        (name == self.view.name).then(|| Arc::new(self.clone()) as Arc<dyn CatalogProvider>)
     }
 }
 
@@ -205,14 +220,18 @@ struct ViewCatalog {
     system: Arc<dyn SchemaProvider>,
 }
 
-impl CatalogProvider for ViewCatalog {
+impl CatalogProvider for PlannedView {
     fn schema_names(&self) -> Vec<String> {
-        let mut names = self.user.schema_names();
+        let mut names = self.view.catalog.user.schema_names();
         names.push(SYSTEM_SCHEMA.into());
         names
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        if name == SYSTEM_SCHEMA { Some(self.system.clone()) } else { self.user.schema(name) }
+        if name == SYSTEM_SCHEMA {
+            return Some(self.view.catalog.system.clone());
+        }
+        let inner = self.view.catalog.user.schema(name)?;
+        Some(Arc::new(PlannedSchema { inner, view: self.view.clone(), planner: self.planner.clone() }))
     }
 }

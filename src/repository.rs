@@ -242,6 +242,19 @@ impl Repository {
             .detail(format!("\"{path}\" is another backup's")))
     }
 
+    /// Takes a backup's manifest away: after that the backup does not exist. One that is gone already is fine. Its data stays
+    /// until it is pruned, because other backups may share it.
+    pub async fn remove_manifest(&self, label: &SnapshotLabel, timestamp: &BackupTimestamp) -> Result<(), Error> {
+        let path = layout::manifest(&self.root, label, timestamp);
+        if let Some(target) = self.local_path(&path) {
+            return transfer::remove_file_and_empty_dir(target).await;
+        }
+        match self.store.delete(&path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(storage_error("delete", &path, e)),
+        }
+    }
+
     /// Brings a local file here, unless it is here already. `true`: its bytes were moved. The bytes are hashed on the way, and
     /// a file that is not what its name says is XX001 and leaves nothing behind.
     pub async fn upload(&self, file: &DataFile, from: &std::path::Path, budget: &ByteBudget) -> Result<bool, Error> {

@@ -4,6 +4,7 @@
 //! job or has not. One driver runs a job, so its events come one after the other.
 
 mod drive;
+mod expire;
 mod perform;
 
 use std::collections::{BTreeMap, HashMap};

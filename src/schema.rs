@@ -56,6 +56,36 @@ pub struct Column {
     pub comment: Option<String>,
 }
 
+/// A view: a query under a name. Its text is PostgreSQL's language; bare table names in it are those of the view's database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewDefinition {
+    /// `(name, …)` of CREATE VIEW; empty means the names that the query gives.
+    pub columns: Vec<ViewColumn>,
+    /// The query.
+    pub query: String,
+    /// `COMMENT '…'` of the view.
+    pub comment: Option<String>,
+}
+
+impl ViewDefinition {
+    /// `CREATE VIEW …`
+    pub fn ddl(&self, name: &str) -> String {
+        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+        let columns: Vec<_> = self.columns.iter().map(|c| quoted(&c.name)).collect();
+        let columns = if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) };
+        format!("CREATE VIEW {}{columns} AS {}", quoted(name), self.query)
+    }
+}
+
+/// A column of a view.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewColumn {
+    /// Its name: bare names are folded to lower case, quoted ones kept.
+    pub name: String,
+    /// `COMMENT '…'`.
+    pub comment: Option<String>,
+}
+
 /// A column's default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -180,6 +180,7 @@ impl Server {
         if recovered > 0 {
             tracing::info!(jobs = recovered, "unfinished jobs taken up again");
         }
+        runner.expire_every(Duration::from_secs(settings.snapshot_expiry_seconds));
         let kill = CancellationToken::new();
         let wire = tokio::spawn(listener.serve(stop.clone(), kill.clone()));
         ready.store(true, Ordering::Release);

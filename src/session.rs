@@ -8,6 +8,8 @@ mod admin;
 mod copy;
 mod data;
 mod jobs;
+mod privileges;
+mod show;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -30,10 +32,10 @@ use crate::error::{Error, ErrorKind, from_datafusion};
 use crate::metrics::Metrics;
 use crate::names::*;
 pub use crate::query::Zone;
-use crate::query::{QueryEngine, SessionFacts, SessionRow, View, show_parameters, show_query};
+use crate::query::{QueryEngine, SessionFacts, SessionRow, View};
 use crate::repository::OpenRepository;
 use crate::runner::Runner;
-use crate::statement::{SessionCommand, Show, Statement};
+use crate::statement::{SessionCommand, Statement};
 use crate::store::Store;
 
 /// What all sessions share.
@@ -300,19 +302,6 @@ impl Session {
         self.block.view.get_or_insert_with(|| engine.view(cluster)).clone()
     }
 
-    async fn is_admin(&self) -> Result<bool, Error> {
-        Ok(self.gateway.store.user(&self.client.user).await?.is_some_and(|u| u.admin))
-    }
-
-    async fn require_admin(&self) -> Result<(), Error> {
-        if self.is_admin().await? {
-            return Ok(());
-        }
-        let message = "Access denied; you need (at least one of) the ADMIN privilege(s) for this operation";
-        Err(Error::new(ErrorKind::InsufficientPrivilege, message)
-            .hint(format!("An administrator can GRANT ADMIN TO {}.", self.client.user)))
-    }
-
     /// Works out what a statement needs and answers. `declared` are the parameter types that the client gave.
     pub async fn prepare(&mut self, statement: Statement, text: &str, declared: &[Option<DataType>]) -> Result<Prepared, Error> {
         let (mut parameters, mut schema) = (declared.iter().map(|t| t.clone().unwrap_or(DataType::Utf8)).collect(), None);
@@ -365,17 +354,15 @@ impl Session {
             Statement::Show(show) => self.show(show).await,
             Statement::Sql(ast) => self.sql(ast, prepared, values).await,
             statement => {
-                self.require_admin().await?;
                 self.applied_at_once();
                 match statement {
                     Statement::Backup(backup) => self.backup(backup).await,
                     Statement::Restore(restore) => self.restore(restore).await,
                     Statement::Cancel(cancel) => self.cancel(cancel).await,
                     Statement::CreateRepository(create) => self.create_repository(create).await,
-                    Statement::DropRepository(name) => {
-                        self.gateway.store.remove_repository(name).await?;
-                        Ok(Outcome::Done("DROP REPOSITORY".into()))
-                    }
+                    Statement::DropRepository(name) => self.drop_repository(name).await,
+                    Statement::DropSnapshot(drop) => self.drop_snapshot(drop).await,
+                    Statement::Recover(recover) => self.recover(recover).await,
                     Statement::Define(definition) => self.define(definition).await,
                     Statement::User(command) => self.user_command(command).await,
                     Statement::Copy(copy) => self.copy_from(copy).await,
@@ -395,29 +382,6 @@ impl Session {
         }
     }
 
-    async fn plan_show(&mut self, state: &SessionState, show: &Show) -> Result<LogicalPlan, Error> {
-        let Statement::Sql(ast) = crate::statement::parse_one(show_query(show))? else {
-            return Err(Error::internal("a file of sql/show is not a query"));
-        };
-        let plan = plan_sql(state, &ast).await?;
-        let values = show_parameters(show, self.database.as_ref());
-        if values.is_empty() {
-            return Ok(plan);
-        }
-        plan.with_param_values(ParamValues::from(values)).map_err(from_datafusion)
-    }
-
-    async fn show(&mut self, show: &Show) -> Result<Outcome, Error> {
-        self.check_show(show).await?;
-        let show = &self.spelled_show(show);
-        let view = self.view();
-        let state = self.gateway.engine.state(&view, &self.facts())?;
-        let plan = self.plan_show(&state, show).await?;
-        let schema = plan.schema().inner().clone();
-        let stream = self.gateway.engine.run(&state, &plan).await?;
-        Ok(Outcome::Rows(Rows { schema, stream, verb: "SHOW", _view: view }))
-    }
-
     async fn sql(&mut self, ast: &sql::Statement, prepared: &Prepared, values: Vec<ScalarValue>) -> Result<Outcome, Error> {
         refuse_unknown_sql(ast)?;
         let view = self.view();
@@ -427,7 +391,7 @@ impl Session {
             plan = plan.with_param_values(ParamValues::from(values)).map_err(from_datafusion)?;
         }
         if let LogicalPlan::Dml(dml) = plan {
-            self.require_admin().await?;
+            self.check_writable(&dml).await?;
             self.applied_at_once();
             drop(view);
             let has_predicate = matches!(ast, sql::Statement::Delete(delete) if delete.selection.is_some());
@@ -460,9 +424,11 @@ pub(crate) fn shown(statement: &Statement) -> String {
         Statement::Cancel(s) => s.to_string(),
         Statement::CreateRepository(s) => s.redacted().to_string(),
         Statement::DropRepository(name) => format!("DROP REPOSITORY {name}"),
+        Statement::DropSnapshot(s) => s.to_string(),
+        Statement::Recover(s) => s.to_string(),
         Statement::Define(_) => "DDL".into(),
         Statement::User(_) => "USER COMMAND".into(),
-        Statement::Show(show) => format!("SHOW {}", show.query_name()),
+        Statement::Show(show) => show.to_string(),
         Statement::Session(_) => "SESSION COMMAND".into(),
         Statement::Copy(copy) => format!("COPY {} FROM …", copy.table.name),
         Statement::Sql(ast) => ast.to_string(),

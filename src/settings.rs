@@ -52,6 +52,8 @@ pub struct Settings {
     pub query_parallelism: usize,
     /// How long a job may take when its statement does not say, seconds; StarRocks' own default is a day.
     pub job_timeout_seconds: u64,
+    /// How often expired snapshots are looked for, in seconds: each round lists every repository that is not read-only.
+    pub snapshot_expiry_seconds: u64,
 }
 
 impl Default for Settings {
@@ -75,6 +77,7 @@ impl Default for Settings {
             query_memory_bytes_max: 1 << 30,
             query_parallelism: 0,
             job_timeout_seconds: 86_400,
+            snapshot_expiry_seconds: 300,
         }
     }
 }
@@ -215,6 +218,7 @@ impl Settings {
             ("bytes_in_flight_max", self.bytes_in_flight_max, 8 << 20),
             ("query_memory_bytes_max", self.query_memory_bytes_max as u64, 16 << 20),
             ("job_timeout_seconds", self.job_timeout_seconds, 1),
+            ("snapshot_expiry_seconds", self.snapshot_expiry_seconds, 1),
         ] {
             if value < least {
                 return Err(invalid(name, format!("{value} is less than {least}")));
@@ -250,6 +254,7 @@ impl Settings {
             row("query_memory_bytes_max", self.query_memory_bytes_max.to_string(), "memory of all queries together"),
             row("query_parallelism", self.query_parallelism.to_string(), "parts of a query (0: processors)"),
             row("job_timeout_seconds", self.job_timeout_seconds.to_string(), "a job's time when it does not say"),
+            row("snapshot_expiry_seconds", self.snapshot_expiry_seconds.to_string(), "how often expired snapshots are looked for"),
         ]
     }
 }

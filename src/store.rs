@@ -18,8 +18,11 @@ pub use self::memory::MemoryStore;
 pub use self::secrets::SecretKey;
 pub use self::sqlite::SqliteStore;
 use crate::error::{Error, ErrorKind};
-use crate::job::{Job, JobEvent, JobRow, JobSpec, TaskRow, Version, Volume};
-use crate::names::{DatabaseName, JobId, RepositoryId, RepositoryName, TaskId, Timestamp, UserName};
+use crate::job::{Job, JobEvent, JobKind, JobRow, JobSpec, TaskRow, Version, Volume};
+use crate::names::{
+    ClusterName, DatabaseName, JobId, RepositoryId, RepositoryName, RoleName, SnapshotLabel, TaskId, Timestamp, UserName,
+};
+use crate::privilege::{Grant, Grantee};
 
 /// Jobs and their events.
 #[async_trait]
@@ -27,6 +30,13 @@ pub trait Journal: Debug + Send + Sync {
     /// Admits a job in one transaction. Refused with 55006 when the database has an unfinished job, or an unfinished backup
     /// writes the same label into the same repository.
     async fn admit(&self, spec: &JobSpec, at: Timestamp) -> Result<Job, Error>;
+
+    /// Reserves a snapshot for its deletion: from now until [`Self::dropped`] no job that names it is admitted. Refused with 55006
+    /// when an unfinished job writes or reads it, or another deletion is under way. Reservations end with the process.
+    async fn begin_drop(&self, repository: &RepositoryName, label: &SnapshotLabel) -> Result<(), Error>;
+
+    /// Ends the reservation.
+    fn dropped(&self, repository: &RepositoryName, label: &SnapshotLabel);
 
     /// Records an attempt that was refused.
     async fn refuse(&self, spec: &JobSpec, at: Timestamp, error: &Error) -> Result<JobId, Error>;
@@ -141,6 +151,19 @@ pub trait Registry: Debug + Send + Sync {
     async fn remove_user(&self, name: &UserName) -> Result<(), Error>;
     /// Every user, by name.
     async fn users(&self) -> Result<Vec<UserRecord>, Error>;
+    /// Every role, by name.
+    async fn roles(&self) -> Result<Vec<RoleRecord>, Error>;
+    /// Adds a role; 42710 if the name is taken.
+    async fn add_role(&self, role: &RoleRecord) -> Result<(), Error>;
+    /// Removes a role with all that it holds and all that hold it; 42704 if there is none.
+    async fn remove_role(&self, name: &RoleName) -> Result<(), Error>;
+    /// Every grant, by holder.
+    async fn grants(&self) -> Result<Vec<GrantRecord>, Error>;
+    /// Adds grants, all or none; those that are there are left. 42704 if a user or role that they name is not there.
+    async fn add_grants(&self, grants: &[GrantRecord]) -> Result<(), Error>;
+    /// Takes grants back, all or none; 42704 if one is not there.
+    async fn remove_grants(&self, grants: &[GrantRecord]) -> Result<(), Error>;
+
     /// One user, if there is one.
     async fn user(&self, name: &UserName) -> Result<Option<UserRecord>, Error> {
         Ok(self.users().await?.into_iter().find(|u| &u.name == name))
@@ -187,6 +210,26 @@ pub struct UserRecord {
     pub admin: bool,
     /// When the user was created.
     pub created_at: Timestamp,
+}
+
+/// A role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleRecord {
+    /// Its name.
+    pub name: RoleName,
+    /// When it was created.
+    pub created_at: Timestamp,
+}
+
+/// Something granted to somebody.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GrantRecord {
+    /// Who holds it.
+    pub grantee: Grantee,
+    /// What is held.
+    pub grant: Grant,
+    /// In which cluster; `None` for roles and SYSTEM, which are the gateway's.
+    pub cluster: Option<ClusterName>,
 }
 
 /// A SCRAM-SHA-256 verifier: enough to check a password, not enough to know it.
@@ -243,6 +286,52 @@ fn no_user(name: &UserName) -> Error {
 
 fn user_exists(name: &UserName) -> Error {
     Error::new(ErrorKind::DuplicateObject, format!("user \"{name}\" already exists"))
+}
+
+fn no_role(name: &RoleName) -> Error {
+    Error::new(ErrorKind::UndefinedObject, format!("role \"{name}\" does not exist")).hint("See SHOW ROLES.")
+}
+
+fn role_exists(name: &RoleName) -> Error {
+    Error::new(ErrorKind::DuplicateObject, format!("role \"{name}\" already exists"))
+}
+
+fn no_grant(grant: &GrantRecord) -> Error {
+    let what = grant.grant.statement(&grant.grantee);
+    Error::new(ErrorKind::UndefinedObject, format!("there is no such grant: {}", what.trim_start_matches("GRANT ")))
+        .hint(format!("See SHOW GRANTS FOR {}.", grant.grantee))
+}
+
+/// Refuses roles that would hold themselves.
+fn refuse_cycle(all: &[GrantRecord], new: &GrantRecord) -> Result<(), Error> {
+    let (Grantee::Role(holder), Grant::Role(held)) = (&new.grantee, &new.grant) else { return Ok(()) };
+    let (mut reached, mut next) = (vec![held.clone()], 0);
+    while next < reached.len() {
+        let role = Grantee::Role(reached[next].clone());
+        let more = all.iter().filter(|g| g.grantee == role).filter_map(|g| match &g.grant {
+            Grant::Role(name) => Some(name.clone()),
+            Grant::Privilege(..) => None,
+        });
+        reached.extend(more.filter(|name| !reached.contains(name)).collect::<Vec<_>>());
+        next += 1;
+    }
+    if reached.contains(holder) {
+        return Err(Error::new(ErrorKind::InvalidGrant, format!("role \"{holder}\" would hold itself through role \"{held}\"")));
+    }
+    Ok(())
+}
+
+fn in_use(label: &SnapshotLabel, kind: JobKind) -> Error {
+    let doing = match kind {
+        JobKind::Backup => "a backup is writing it",
+        JobKind::Restore => "a restore is reading it",
+    };
+    Error::new(ErrorKind::ObjectInUse, format!("Can not drop snapshot {label}: {doing}"))
+        .hint("Wait until the job is FINISHED, or CANCEL it.")
+}
+
+fn being_dropped(label: &SnapshotLabel) -> Error {
+    Error::new(ErrorKind::ObjectInUse, format!("snapshot {label} is being dropped")).hint("Try again in a moment.")
 }
 
 fn no_job(id: JobId) -> Error {

@@ -25,7 +25,7 @@ use starkeep::metrics::Metrics;
 use starkeep::names::*;
 use starkeep::repository::{ByteBudget, Location, OpenRepository, Repository};
 use starkeep::runner::{Runner, RunnerSettings};
-use starkeep::statement::{Definition, Qualified, Statement, parse_one};
+use starkeep::statement::{Definition, ObjectRef, Qualified, Statement, parse_one};
 use starkeep::store::*;
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
@@ -90,6 +90,9 @@ impl Cluster for Sabotaged {
     fn name(&self) -> &ClusterName {
         self.0.name()
     }
+    fn id(&self) -> &str {
+        self.0.id()
+    }
     fn catalog(&self) -> Arc<dyn CatalogProvider> {
         self.0.catalog()
     }
@@ -102,13 +105,8 @@ impl Cluster for Sabotaged {
     async fn write(&self, table: &Qualified<TableName>, write: Write, state: &SessionState) -> Result<u64, Error> {
         self.0.write(table, write, state).await
     }
-    async fn check_backup(
-        &self,
-        database: &DatabaseName,
-        objects: Vec<BackupObject>,
-        all: bool,
-    ) -> Result<Vec<BackupObject>, Error> {
-        self.0.check_backup(database, objects, all).await
+    async fn check_backup(&self, database: &DatabaseName, objects: Option<&[ObjectRef]>) -> Result<BackupRequest, Error> {
+        self.0.check_backup(database, objects).await
     }
     fn default_replication(&self) -> u16 {
         self.0.default_replication()
@@ -180,6 +178,12 @@ impl Journal for Mortal {
     async fn refuse(&self, spec: &JobSpec, at: Timestamp, error: &Error) -> Result<JobId, Error> {
         self.0.refuse(spec, at, error).await
     }
+    async fn begin_drop(&self, repository: &RepositoryName, label: &SnapshotLabel) -> Result<(), Error> {
+        self.0.begin_drop(repository, label).await
+    }
+    fn dropped(&self, repository: &RepositoryName, label: &SnapshotLabel) {
+        self.0.dropped(repository, label);
+    }
     async fn append(&self, expected: Version, next: &Job, event: &JobEvent, at: Timestamp) -> Result<(), Error> {
         let n = self.1.appends.fetch_add(1, Ordering::SeqCst);
         if let Fault::Crash { append, after } = self.1.fault
@@ -241,6 +245,24 @@ impl Registry for Mortal {
     }
     async fn users(&self) -> Result<Vec<UserRecord>, Error> {
         self.0.users().await
+    }
+    async fn roles(&self) -> Result<Vec<RoleRecord>, Error> {
+        self.0.roles().await
+    }
+    async fn add_role(&self, role: &RoleRecord) -> Result<(), Error> {
+        self.0.add_role(role).await
+    }
+    async fn remove_role(&self, name: &RoleName) -> Result<(), Error> {
+        self.0.remove_role(name).await
+    }
+    async fn grants(&self) -> Result<Vec<GrantRecord>, Error> {
+        self.0.grants().await
+    }
+    async fn add_grants(&self, grants: &[GrantRecord]) -> Result<(), Error> {
+        self.0.add_grants(grants).await
+    }
+    async fn remove_grants(&self, grants: &[GrantRecord]) -> Result<(), Error> {
+        self.0.remove_grants(grants).await
     }
 }
 
@@ -399,6 +421,13 @@ impl Life {
         })
     }
 
+    /// The query of a view, or nothing if there is no such view.
+    fn view(&self, view: &str) -> Option<String> {
+        let description = self.runtime.block_on(self.cluster.describe()).expect("described");
+        let views = description.databases.iter().flat_map(|d| &d.views);
+        views.filter(|v| v.name.as_str() == view).map(|v| v.definition.query.clone()).next()
+    }
+
     fn define(&self, statement: &str) {
         let Statement::Define(definition) = parse_one(statement).expect("parses") else { panic!("{statement} defines nothing") };
         self.runtime.block_on(self.cluster.define(&definition)).expect(statement);
@@ -447,7 +476,11 @@ impl Life {
 }
 
 fn backup_request() -> Request {
-    Request::Backup(BackupRequest { objects: vec![BackupObject { table: name("t"), partitions: Vec::new() }] })
+    Request::Backup(BackupRequest {
+        objects: vec![BackupObject { table: name("t"), partitions: Vec::new() }],
+        views: vec![name("v")],
+        ttl: None,
+    })
 }
 
 /// A world with table `t` of two tablets, and a repository.
@@ -469,6 +502,7 @@ fn world_with_table() -> World {
     });
     life.define("CREATE DATABASE d");
     life.define("CREATE TABLE d.t (a INT, b STRING) UNIQUE KEY (a) DISTRIBUTED BY HASH (a) BUCKETS 2 PROPERTIES (\"replication_num\" = \"2\")");
+    life.define("CREATE VIEW d.v AS SELECT a FROM t");
     life.insert("t", "SELECT cast(value AS int), 'first' FROM generate_series(1, 20)");
     life.insert("t", "SELECT cast(value AS int), 'second' FROM generate_series(11, 30)");
     life.end();
@@ -521,6 +555,7 @@ fn restore_request(world: &World) -> Request {
     Request::Restore(RestoreRequest {
         timestamp: timestamps[0].clone(),
         objects: vec![object(None), object(Some("t2"))],
+        views: vec![RestoreView { view: name("v"), alias: Some(name("v2")) }],
         replication_num: 2,
         replication_given: true,
         allow_load: false,
@@ -534,6 +569,7 @@ fn run_restore(fault: Fault) -> (usize, usize) {
     let backed_up = life.rows("t");
     life.submit(backup_request(), "u1");
     life.delete_all("t");
+    life.define("DROP VIEW d.v");
     life.insert("t", "SELECT cast(99 AS int), 'damaged'");
     let damaged = life.rows("t");
     life.end();
@@ -548,6 +584,7 @@ fn run_restore(fault: Fault) -> (usize, usize) {
     expect_outcome(&context, fault, finished);
     let life = world.live(Fault::None);
     let (t, t2) = (life.rows("t"), life.rows("t2"));
+    assert_eq!(life.view("v2"), finished.then(|| "SELECT a FROM t".to_owned()), "{context}: the view comes with the tables");
     if finished {
         assert_eq!((t, t2), (backed_up.clone(), backed_up), "{context}: all of the new");
         // The restored table takes rows again.

@@ -1,6 +1,8 @@
 //! The one integration-test binary.
 
 mod cut;
+mod expire;
+mod grammar;
 mod injection;
 mod process;
 mod s3;

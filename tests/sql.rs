@@ -91,7 +91,20 @@ macro_rules! files {
     };
 }
 
-files!(backup_restore, databases_and_tables, key_models, partitions, repositories, session, types, users);
+files!(
+    backup_restore,
+    databases_and_tables,
+    key_models,
+    partitions,
+    privileges,
+    repositories,
+    session,
+    show,
+    snapshots,
+    types,
+    users,
+    views,
+);
 
 #[test]
 fn every_file_is_played() {

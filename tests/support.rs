@@ -33,9 +33,13 @@ impl TestServer {
     }
 
     pub async fn start_in(dir: TempDir, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::start_with(dir, Env::system(), change).await
+    }
+
+    pub async fn start_with(dir: TempDir, env: Env, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = settings(dir.path());
         change(&mut settings);
-        let server = Server::start(&settings, Env::system()).await.expect("the server starts");
+        let server = Server::start(&settings, env).await.expect("the server starts");
         Self { server, dir }
     }
 

@@ -11,7 +11,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{AsyncMessage, NoTls};
 
-use crate::support::{TestServer, connect, describe, fails, rows, run, value};
+use crate::support::{TestServer, connect, describe, fails, job_ends, rows, run, value};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn passwords_are_checked_by_scram() {
@@ -33,11 +33,13 @@ async fn passwords_are_checked_by_scram() {
     let root = connect(addr, "root", "password=top").await.expect("logs in");
     run(&root, "CREATE DATABASE d; CREATE TABLE d.t (a INT)").await;
 
+    let repository = server.repository().display().to_string();
+    run(&root, &format!("CREATE REPOSITORY r WITH BROKER ON LOCATION \"{repository}\"")).await;
+
     // Who is no administrator reads the system tables and does nothing.
     let bob = connect(addr, "bob", "").await.expect("logs in");
     assert_eq!(value(&bob, "SELECT count(*) FROM system.jobs").await, "0");
     assert_eq!(value(&bob, "SELECT 1 + 1").await, "2");
-    assert_eq!(rows(&bob, "SHOW BACKUP").await.len(), 0);
     for statement in [
         "SELECT * FROM d.t",
         "SELECT (SELECT count(*) FROM d.t)",
@@ -50,6 +52,14 @@ async fn passwords_are_checked_by_scram() {
         "RESTORE SNAPSHOT d.s FROM r PROPERTIES (\"backup_timestamp\" = \"latest\")",
         "CANCEL BACKUP FROM d",
         "DROP REPOSITORY r",
+        "SHOW BACKUP",
+        "SHOW RESTORE FROM d",
+        "SHOW SNAPSHOT ON r",
+        "DROP SNAPSHOT s ON r FORCE",
+        "CREATE VIEW d.v AS SELECT 1 AS a",
+        "GRANT SELECT ON TABLE d.t TO bob",
+        "CREATE ROLE x",
+        "SHOW GRANTS FOR USER root",
         "CREATE USER eve",
         "GRANT ADMIN TO bob",
         "ALTER SYSTEM ADD BROKER b \"h:1\"",
@@ -60,6 +70,87 @@ async fn passwords_are_checked_by_scram() {
     run(&root, "GRANT ADMIN TO bob").await;
     run(&bob, "INSERT INTO d.t VALUES (1)").await;
     drop((root, bob));
+    server.stop().await;
+}
+
+/// Nothing is allowed that was not granted, and what was granted is: each step of StarRocks' rules for BACKUP and RESTORE.
+#[tokio::test(flavor = "multi_thread")]
+async fn privileges_allow_what_they_say_and_nothing_else() {
+    let server = TestServer::start().await;
+    let addr = server.server.addr();
+    let root = server.client().await;
+    run(&root, "CREATE DATABASE d; CREATE TABLE d.t (a INT); CREATE TABLE d.u (a INT); INSERT INTO d.t VALUES (1)").await;
+    run(&root, "CREATE VIEW d.v AS SELECT a FROM d.u; CREATE USER ana; CREATE ROLE keeper; CREATE ROLE inner_role").await;
+    run(&root, "GRANT inner_role TO ROLE keeper; GRANT keeper TO ana").await;
+    let ana = connect(addr, "ana", "").await.expect("logs in");
+    let lacks = async |statement: &str, what: &str| {
+        let (code, message) = fails(&ana, statement).await;
+        let start = format!("Access denied; you need (at least one of) the {what} for this operation. Please ask the admin");
+        assert!(code == "42501" && message.starts_with(&start), "{statement}: {message}");
+        assert!(message.ends_with("Current role(s): [keeper, inner_role]. Inactivated role(s): NONE."), "{message}");
+    };
+    let create = format!("CREATE REPOSITORY r WITH BROKER ON LOCATION \"{}\"", server.repository().display());
+    let repository = "REPOSITORY privilege(s) on SYSTEM";
+    for statement in
+        [create.as_str(), "DROP REPOSITORY r", "DROP SNAPSHOT s ON r", "SHOW BACKUP", "SHOW RESTORE FROM d", "CANCEL BACKUP FROM d"]
+    {
+        lacks(statement, repository).await;
+    }
+    // What a role holds counts, through another role too, and at once.
+    run(&root, "GRANT REPOSITORY ON SYSTEM TO ROLE inner_role").await;
+    run(&ana, &create).await;
+    run(&ana, "SHOW BACKUP; SHOW RESTORE FROM d; SHOW SNAPSHOT ON r").await;
+
+    // BACKUP: EXPORT on every table.
+    lacks("BACKUP SNAPSHOT d.s TO r ON (t)", "EXPORT privilege(s) on TABLE t").await;
+    run(&root, "GRANT EXPORT ON TABLE d.t TO ana").await;
+    lacks("BACKUP SNAPSHOT d.s TO r", "EXPORT privilege(s) on TABLE u").await;
+    run(&ana, "BACKUP SNAPSHOT d.s TO r ON (t)").await;
+    assert_eq!(job_ends(&ana, "d").await, "succeeded");
+
+    // RESTORE with ON: CREATE TABLE on the database, INSERT on tables that are there. Without: CREATE DATABASE.
+    let latest = "PROPERTIES (\"backup_timestamp\" = \"latest\")";
+    lacks(&format!("RESTORE SNAPSHOT d.s FROM r ON (t AS t2) {latest}"), "CREATE TABLE privilege(s) on DATABASE d").await;
+    run(&root, "GRANT CREATE TABLE ON DATABASE d TO ana").await;
+    run(&ana, &format!("RESTORE SNAPSHOT d.s FROM r ON (t AS t2) {latest}")).await;
+    assert_eq!(job_ends(&ana, "d").await, "succeeded");
+    lacks(&format!("RESTORE SNAPSHOT d.s FROM r ON (t) {latest}"), "INSERT privilege(s) on TABLE t").await;
+    lacks(&format!("RESTORE SNAPSHOT d.s FROM r ON (ALL TABLES) {latest}"), "INSERT privilege(s) on TABLE t").await;
+    run(&root, "GRANT INSERT ON ALL TABLES IN DATABASE d TO ana").await;
+    run(&ana, &format!("RESTORE SNAPSHOT d.s FROM r ON (t) {latest}")).await;
+    assert_eq!(job_ends(&ana, "d").await, "succeeded");
+    lacks(&format!("RESTORE SNAPSHOT e.s FROM r {latest}"), "CREATE DATABASE privilege(s) on CATALOG default_catalog").await;
+    run(&root, "GRANT CREATE DATABASE ON CATALOG default_catalog TO ROLE keeper").await;
+    run(&ana, &format!("RESTORE SNAPSHOT e.s FROM r {latest}")).await;
+    assert_eq!(job_ends(&ana, "e").await, "succeeded");
+
+    // Rows: INSERT was granted, reading was not; a view is read with the rights to what it stands on.
+    run(&ana, "INSERT INTO d.u VALUES (5)").await;
+    lacks("INSERT INTO d.u SELECT a FROM d.t", "SELECT privilege(s) on TABLE t").await;
+    lacks("SELECT * FROM d.v", "SELECT privilege(s) on TABLE u").await;
+    lacks("DELETE FROM d.u", "DELETE privilege(s) on TABLE u").await;
+    lacks("TRUNCATE TABLE d.u", "DELETE privilege(s) on TABLE u").await;
+    run(&root, "GRANT SELECT, DELETE ON TABLE d.u TO ana").await;
+    assert_eq!(value(&ana, "SELECT a FROM d.v").await, "5");
+    lacks("DELETE FROM d.u WHERE a IN (SELECT a FROM d.t)", "SELECT privilege(s) on TABLE t").await;
+    run(&ana, "DELETE FROM d.u WHERE a = 5").await;
+
+    // Definitions.
+    run(&ana, "CREATE TABLE d.w (a INT)").await;
+    lacks("DROP TABLE d.w", "DROP privilege(s) on TABLE w").await;
+    lacks("CREATE VIEW d.x AS SELECT a FROM d.u", "CREATE VIEW privilege(s) on DATABASE d").await;
+    lacks("DROP DATABASE d", "DROP privilege(s) on DATABASE d").await;
+    lacks("ALTER TABLE d.t ADD PARTITION p VALUES LESS THAN (\"5\")", "ALTER privilege(s) on TABLE t").await;
+    lacks("COPY d.u FROM '/etc/passwd' (FORMAT csv)", "ADMIN privilege(s)").await;
+    lacks("GRANT ADMIN TO ana", "ADMIN privilege(s)").await;
+
+    // What is revoked is gone at once, for a statement that was prepared before, too.
+    let prepared = ana.prepare("INSERT INTO d.u VALUES (6)").await.expect("prepared");
+    run(&root, "REVOKE INSERT ON ALL TABLES IN DATABASE d FROM ana; REVOKE keeper FROM ana").await;
+    let error = ana.execute(&prepared, &[]).await.expect_err("revoked");
+    assert_eq!(error.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
+    assert_eq!(fails(&ana, "SHOW BACKUP").await.0, "42501");
+    drop((root, ana));
     server.stop().await;
 }
 
@@ -101,7 +192,10 @@ async fn prepared_statements_have_typed_parameters_and_results() {
         ("SHOW BACKUP", 14),
         ("SHOW RESTORE FROM d", 18),
         ("SHOW REPOSITORIES", 7),
-        ("SHOW PARTITIONS FROM t", 17),
+        ("SHOW PARTITIONS FROM t", 22),
+        ("SHOW TABLET FROM t", 24),
+        ("SHOW TABLET 1", 10),
+        ("SHOW BROKER", 7),
         ("CREATE DATABASE IF NOT EXISTS d", 0),
     ] {
         let prepared = client.prepare(statement).await.unwrap_or_else(|e| panic!("{statement}: {}", describe(&e)));

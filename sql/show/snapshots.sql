@@ -1,6 +1,12 @@
--- SHOW SNAPSHOT ON r [WHERE SNAPSHOT = … | IN (…)]: $1 repository, $2 labels (empty: all)
-SELECT snapshot AS "Snapshot", array_to_string(array_agg(backup_timestamp ORDER BY backup_timestamp), chr(10)) AS "Timestamp",
-       max(status) AS "Status"
+-- SHOW SNAPSHOT ON r: one row a label; $1 repository. Of a label with several backups, each on a line of its own.
+SELECT snapshot AS "Snapshot",
+       array_to_string(array_agg(coalesce(backup_timestamp, CASE WHEN status LIKE 'Invalid: %' THEN status ELSE '' END)
+                                 ORDER BY backup_timestamp), chr(10)) AS "Timestamp",
+       max(CASE WHEN status LIKE 'Invalid: %' THEN 'OK' ELSE status END) AS "Status",
+       array_to_string(array_agg(cluster_id ORDER BY backup_timestamp), chr(10)) AS "ClusterId",
+       array_to_string(array_agg(starrocks_time(finished_at) ORDER BY backup_timestamp), chr(10)) AS "FinishTime",
+       array_to_string(array_agg(ttl ORDER BY backup_timestamp), chr(10)) AS "TTL",
+       array_to_string(array_agg(starrocks_time(expire_at) ORDER BY backup_timestamp), chr(10)) AS "ExpireTime"
 FROM system.snapshots
-WHERE repository = $1 AND (cardinality($2) = 0 OR array_has($2, snapshot))
+WHERE repository = $1
 GROUP BY snapshot ORDER BY snapshot

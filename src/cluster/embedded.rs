@@ -31,7 +31,7 @@ use futures::TryStreamExt;
 use parking_lot::Mutex;
 
 use self::be::Backends;
-use self::catalog::{CatalogView, Partition, Table};
+use self::catalog::{CatalogView, Partition, Table, View};
 use self::fe::{Frontend, NewFile, TableChange};
 use self::ingest::{Sequence, Written};
 use super::*;
@@ -282,6 +282,10 @@ impl Cluster for EmbeddedCluster {
         &self.inner.name
     }
 
+    fn id(&self) -> &str {
+        self.inner.backends.cluster()
+    }
+
     fn catalog(&self) -> Arc<dyn CatalogProvider> {
         let (catalog, guard) = self.inner.frontend.read();
         Arc::new(CatalogView { catalog, backends: self.inner.backends.clone(), guard: Arc::new(guard) })
@@ -333,9 +337,11 @@ impl Cluster for EmbeddedCluster {
                 .databases
                 .values()
                 .map(|d| DatabaseInfo {
+                    id: d.id,
                     name: d.name.clone(),
                     created_at: d.created_at,
                     tables: d.tables.values().map(table).collect(),
+                    views: d.views.values().map(|v| view_info(v)).collect(),
                 })
                 .collect(),
         })
@@ -360,13 +366,8 @@ impl Cluster for EmbeddedCluster {
         }
     }
 
-    async fn check_backup(
-        &self,
-        database: &DatabaseName,
-        objects: Vec<BackupObject>,
-        all: bool,
-    ) -> Result<Vec<BackupObject>, Error> {
-        backup::check(&self.inner.frontend.catalog(), database, objects, all)
+    async fn check_backup(&self, database: &DatabaseName, objects: Option<&[ObjectRef]>) -> Result<BackupRequest, Error> {
+        backup::check(&self.inner.frontend.catalog(), database, objects)
     }
 
     fn default_replication(&self) -> u16 {
@@ -399,12 +400,12 @@ impl Cluster for EmbeddedCluster {
 
     async fn save_meta(&self, job: &Job, plan: &BackupPlan) -> Result<(ManifestDigest, Timestamp), StepError> {
         let saved_at = self.inner.env.now();
-        let (_, digest) = crate::repository::Manifest::of(job, &plan.tables, saved_at).encode()?;
+        let (_, digest) = crate::repository::Manifest::of(job, plan, self.id(), saved_at).encode()?;
         Ok((digest, saved_at))
     }
 
     async fn publish(&self, job: &Job, plan: &BackupPlan, saved_at: Timestamp, repository: &Repository) -> Result<(), StepError> {
-        repository.publish(&crate::repository::Manifest::of(job, &plan.tables, saved_at)).await?;
+        repository.publish(&crate::repository::Manifest::of(job, plan, self.id(), saved_at)).await?;
         Ok(())
     }
 
@@ -458,6 +459,10 @@ impl Cluster for EmbeddedCluster {
 /// Transfers numbered from 1: apart from the tablets' ids, which begin at 10001.
 fn transfer_tasks(work: impl Iterator<Item = (crate::job::Assignment, Volume)>) -> Vec<TransferTask> {
     work.enumerate().map(|(i, (assignment, planned))| TransferTask { task_id: TaskId(i as i64 + 1), assignment, planned }).collect()
+}
+
+fn view_info(view: &View) -> ViewInfo {
+    ViewInfo { name: view.name.clone(), definition: view.definition.clone(), created_at: view.created_at }
 }
 
 fn partition_info(partition: &Partition) -> PartitionInfo {

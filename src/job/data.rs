@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
 use crate::names::*;
-use crate::schema::{Bounds, TableSchema};
+use crate::schema::{Bounds, TableSchema, ViewDefinition};
 
 /// One immutable data file, named by its content.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -58,6 +58,12 @@ pub struct Assignment {
 pub struct BackupRequest {
     /// Tables with their partitions; no partitions means all of them.
     pub objects: Vec<BackupObject>,
+    /// Views.
+    #[serde(default)]
+    pub views: Vec<TableName>,
+    /// How long it is kept; `None` is for ever.
+    #[serde(default)]
+    pub ttl: Option<Ttl>,
 }
 
 /// A table in a backup request.
@@ -74,8 +80,11 @@ pub struct BackupObject {
 pub struct RestoreRequest {
     /// The backup's timestamp.
     pub timestamp: BackupTimestamp,
-    /// The tables; empty means everything in the snapshot.
+    /// The tables.
     pub objects: Vec<RestoreObject>,
+    /// The views.
+    #[serde(default)]
+    pub views: Vec<RestoreView>,
     /// Replicas of each tablet of a new table.
     pub replication_num: u16,
     /// Whether the statement said so; if not, a table that exists keeps its own number.
@@ -102,11 +111,39 @@ impl RestoreObject {
     }
 }
 
+/// A view in a restore request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreView {
+    /// Its name in the snapshot.
+    pub view: TableName,
+    /// Its name here.
+    pub alias: Option<TableName>,
+}
+
+impl RestoreView {
+    /// The name it will have.
+    pub fn target(&self) -> &TableName {
+        self.alias.as_ref().unwrap_or(&self.view)
+    }
+}
+
+/// A view, in a backup or as a restore will make it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedView {
+    /// Its name.
+    pub name: TableName,
+    /// Its definition.
+    pub definition: ViewDefinition,
+}
+
 /// What a backup will contain: fixed when PENDING ends, at one instant of the catalog.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupPlan {
     /// The tables.
     pub tables: Vec<PlannedTable>,
+    /// The views.
+    #[serde(default)]
+    pub views: Vec<PlannedView>,
 }
 
 /// A table of a backup plan.
@@ -196,6 +233,9 @@ pub struct RestorePlan {
     pub manifest: ManifestDigest,
     /// The tables.
     pub tables: Vec<TargetTable>,
+    /// The views, under their new names.
+    #[serde(default)]
+    pub views: Vec<PlannedView>,
 }
 
 /// A table of a restore plan.
@@ -275,6 +315,8 @@ pub enum StatusCode {
     NotFound,
     /// BAD_FILE
     BadFile,
+    /// BAD_REPLACE
+    BadReplace,
 }
 
 impl StatusCode {
@@ -285,6 +327,7 @@ impl StatusCode {
             Self::Timeout => "TIMEOUT",
             Self::NotFound => "NOT_FOUND",
             Self::BadFile => "BAD_FILE",
+            Self::BadReplace => "BAD_REPLACE",
         }
     }
 }
@@ -319,6 +362,7 @@ impl Failure {
     pub fn of(error: &Error) -> Self {
         let code = match error.kind {
             ErrorKind::Corrupted => StatusCode::BadFile,
+            ErrorKind::NotAView => StatusCode::BadReplace,
             ErrorKind::MissingFile | ErrorKind::UndefinedTable | ErrorKind::UndefinedSchema | ErrorKind::UndefinedObject => {
                 StatusCode::NotFound
             }

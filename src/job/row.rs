@@ -139,27 +139,37 @@ fn objects(spec: &JobSpec) -> Vec<String> {
         alias.map_or(text.clone(), |alias| format!("{text} AS {alias}"))
     };
     match &spec.request {
-        Request::Backup(r) => r.objects.iter().map(|o| named(o.table.as_str(), &o.partitions, None)).collect(),
+        Request::Backup(r) => {
+            let tables = r.objects.iter().map(|o| named(o.table.as_str(), &o.partitions, None));
+            tables.chain(r.views.iter().map(|v| named(v.as_str(), &[], None))).collect()
+        }
         Request::Restore(r) => {
-            r.objects.iter().map(|o| named(o.table.as_str(), &o.partitions, o.alias.as_ref().map(|a| a.as_str()))).collect()
+            let alias = |alias: &Option<crate::names::TableName>| alias.as_ref().map(ToString::to_string);
+            let tables = r.objects.iter().map(|o| named(o.table.as_str(), &o.partitions, alias(&o.alias).as_deref()));
+            tables.chain(r.views.iter().map(|v| named(v.view.as_str(), &[], alias(&v.alias).as_deref()))).collect()
         }
     }
 }
 
-/// StarRocks' spellings (its `PARTITIONS` is glued to the table's name in BACKUP; here a space stands between).
+/// StarRocks' spellings, in which `PARTITIONS` is glued to the table's name in BACKUP: scripts match on it.
 fn native_objects(spec: &JobSpec) -> String {
     let join = |names: &[crate::names::PartitionName]| names.iter().map(|p| p.as_str()).collect::<Vec<_>>().join(", ");
     let backup = |o: &BackupObject| match o.partitions.as_slice() {
         [] => format!("[{}.{}]", spec.database, o.table),
-        names => format!("[{}.{} PARTITIONS ({})]", spec.database, o.table, join(names)),
+        names => format!("[{}.{}PARTITIONS ({})]", spec.database, o.table, join(names)),
     };
     let restore = |o: &RestoreObject| match o.partitions.as_slice() {
         [] => o.table.to_string(),
+        // The only partition of an unpartitioned table is named like it and left out.
+        [only] if only.as_str() == o.table.as_str() => o.table.to_string(),
         names => format!("{} PARTITIONS [{}]", o.table, join(names)),
     };
     let all: Vec<String> = match &spec.request {
-        Request::Backup(r) => r.objects.iter().map(backup).collect(),
-        Request::Restore(r) => r.objects.iter().map(restore).collect(),
+        Request::Backup(r) => {
+            let views = r.views.iter().map(|v| format!("[{}.{v}]", spec.database));
+            r.objects.iter().map(backup).chain(views).collect()
+        }
+        Request::Restore(r) => r.objects.iter().map(restore).chain(r.views.iter().map(|v| v.view.to_string())).collect(),
     };
     all.join(", ")
 }

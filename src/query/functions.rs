@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::TimeZone;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
+use datafusion::arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::{DataFusionError, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, create_udf};
 use twox_hash::XxHash3_64;
@@ -45,12 +45,36 @@ pub(super) fn functions(facts: &SessionFacts) -> Vec<ScalarUDF> {
         constant("pg_backend_pid", ScalarValue::Int32(Some(facts.backend_pid))),
         ScalarUDF::from(XxHash::new()),
         ScalarUDF::from(StarrocksTime::new(&facts.time_zone)),
+        starrocks_size(),
     ]
 }
 
 fn constant(name: &str, value: ScalarValue) -> ScalarUDF {
     let data_type = value.data_type();
     create_udf(name, vec![], data_type, Volatility::Stable, Arc::new(move |_| Ok(ColumnarValue::Scalar(value.clone()))))
+}
+
+/// `starrocks_size(bytes)`: `999B`, `1.5KB`, `2GB`, as SHOW prints sizes.
+fn starrocks_size() -> ScalarUDF {
+    let show = |args: &[ColumnarValue]| {
+        let arrays = ColumnarValue::values_to_arrays(args)?;
+        let sizes = arrays[0].as_primitive::<Int64Type>();
+        let shown: StringArray = sizes.iter().map(|bytes| bytes.map(size_text)).collect();
+        Ok(ColumnarValue::Array(Arc::new(shown)))
+    };
+    create_udf("starrocks_size", vec![DataType::Int64], DataType::Utf8, Volatility::Immutable, Arc::new(show))
+}
+
+/// The largest unit of which there is at least one, with one digit behind the point unless it is 0.
+fn size_text(bytes: i64) -> String {
+    let units = [("PB", 50), ("TB", 40), ("GB", 30), ("MB", 20), ("KB", 10)];
+    match units.iter().find(|(_, shift)| bytes >= 1 << shift) {
+        None => format!("{bytes}B"),
+        Some((unit, shift)) => {
+            let number = format!("{:.1}", bytes as f64 / (1i64 << shift) as f64);
+            format!("{}{unit}", number.trim_end_matches(".0"))
+        }
+    }
 }
 
 /// `xx_hash3_64(varchar, …)`: StarRocks' hash, for checksums that do not depend on the order of rows.

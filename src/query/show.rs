@@ -6,8 +6,9 @@ use datafusion::arrow::array::ListArray;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 
-use crate::names::DatabaseName;
-use crate::statement::{Qualified, Show};
+use crate::names::{DatabaseName, TableName};
+use crate::privilege::Grantee;
+use crate::statement::{Partitions, Qualified, Show};
 
 macro_rules! files {
     ($($name:literal),* $(,)?) => {
@@ -24,40 +25,69 @@ files!(
     "brokers",
     "columns",
     "create_table",
+    "create_view",
     "databases",
     "frontends",
+    "grants",
+    "list_partitions",
     "partitions",
     "repositories",
     "restore",
+    "role_grants",
+    "roles",
     "snapshot_details",
     "snapshots",
     "tables",
+    "tablet",
     "tablets",
 );
 
-/// The query that answers a SHOW.
-pub fn show_query(show: &Show) -> &'static str {
-    let name = show.query_name();
+/// The query that answers a SHOW. `lists` says whether the table that it names is partitioned by lists: the answer has other
+/// columns then.
+pub fn show_query(show: &Show, lists: bool) -> &'static str {
+    let name = match show {
+        Show::Partitions { .. } if lists => "list_partitions",
+        Show::Grants(Some(Grantee::Role(_))) => "role_grants",
+        other => other.query_name(),
+    };
     FILES.iter().find(|(file, _)| *file == name).map(|(_, query)| *query).expect("every SHOW has its file")
 }
 
-/// The values of `$1`, `$2`, … in that query. `current` is the session's current database.
-pub fn show_parameters(show: &Show, current: Option<&DatabaseName>) -> Vec<ScalarValue> {
+/// The values of `$1`, `$2`, … in that query. `current` is the session's current database, `user` its user.
+pub fn show_parameters(show: &Show, current: Option<&DatabaseName>, user: &str) -> Vec<ScalarValue> {
     let text = |s: Option<&str>| ScalarValue::Utf8(s.map(str::to_owned));
+    let named = |Qualified { database, name }: &Qualified<TableName>| {
+        vec![text(database.as_ref().or(current).map(DatabaseName::as_str)), text(Some(name.as_str()))]
+    };
     match show {
-        Show::Databases | Show::Frontends | Show::Backends | Show::Brokers | Show::Repositories => Vec::new(),
+        Show::Databases | Show::Frontends | Show::Backends | Show::Brokers | Show::Repositories | Show::Roles => Vec::new(),
+        Show::Grants(None) => vec![text(Some(user))],
+        Show::Grants(Some(Grantee::User(name))) => vec![text(Some(name.as_str()))],
+        Show::Grants(Some(Grantee::Role(name))) => vec![text(Some(name.as_str()))],
+        Show::Tablet(id) => vec![ScalarValue::Int64(Some(id.0))],
         Show::Tables(database) => vec![text(database.as_ref().or(current).map(DatabaseName::as_str))],
         Show::Jobs { database, .. } => vec![text(database.as_ref().map(DatabaseName::as_str))],
-        Show::CreateTable(table) | Show::Columns(table) | Show::Partitions(table) | Show::Tablets(table) => {
-            let Qualified { database, name } = table;
-            vec![text(database.as_ref().or(current).map(DatabaseName::as_str)), text(Some(name.as_str()))]
-        }
-        Show::Snapshots { repository, labels, timestamp } => {
-            let values: Vec<ScalarValue> = labels.iter().map(|l| text(Some(l))).collect();
-            let list: Arc<ListArray> = ScalarValue::new_list(&values, &DataType::Utf8, true);
-            let mut parameters = vec![text(Some(repository.as_str())), ScalarValue::List(list)];
-            parameters.extend(timestamp.as_ref().map(|t| text(Some(t))));
+        Show::CreateTable(table) | Show::CreateView(table) | Show::Columns(table) => named(table),
+        Show::Partitions { table, temporary } => {
+            let mut parameters = named(table);
+            parameters.push(ScalarValue::Boolean(Some(*temporary)));
             parameters
+        }
+        Show::Tablets { table, partitions } => {
+            let (temporary, names) = match partitions {
+                Partitions::Named { temporary, names } => (*temporary, names.as_slice()),
+                Partitions::All | Partitions::Keyed(_) => (false, &[][..]),
+            };
+            let values: Vec<ScalarValue> = names.iter().map(|n| text(Some(n.as_str()))).collect();
+            let list: Arc<ListArray> = ScalarValue::new_list(&values, &DataType::Utf8, true);
+            let mut parameters = named(table);
+            parameters.extend([ScalarValue::List(list), ScalarValue::Boolean(Some(temporary))]);
+            parameters
+        }
+        Show::Snapshots(repository) => vec![text(Some(repository.as_str()))],
+        Show::SnapshotDetails { repository, exact } => {
+            let (label, timestamp) = exact.as_ref().map_or((None, None), |(l, t)| (Some(l.as_str()), Some(t.as_str())));
+            vec![text(Some(repository.as_str())), text(label), text(timestamp)]
         }
     }
 }

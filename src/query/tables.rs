@@ -28,6 +28,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
     cluster::BROKERS,
     cluster::DATABASES,
     cluster::TABLES,
+    cluster::VIEWS,
     cluster::COLUMNS,
     cluster::PARTITIONS,
     cluster::TABLETS,
@@ -35,6 +36,8 @@ pub(super) const DEFINITIONS: &[Definition] = &[
     gateway::SESSIONS,
     gateway::SETTINGS,
     gateway::USERS,
+    gateway::ROLES,
+    gateway::GRANTS,
 ];
 
 /// The rows of a table, in the order of its columns.
@@ -54,6 +57,7 @@ pub(super) async fn rows(name: &str, sources: &Sources, cluster: &Arc<dyn Cluste
         "brokers" => cluster::brokers(cluster).await,
         "databases" => cluster::databases(cluster).await,
         "tables" => cluster::tables(cluster).await,
+        "views" => cluster::views(cluster).await,
         "columns" => cluster::columns(cluster).await,
         "partitions" => cluster::partitions(cluster).await,
         "tablets" => cluster::tablets(cluster).await,
@@ -61,6 +65,8 @@ pub(super) async fn rows(name: &str, sources: &Sources, cluster: &Arc<dyn Cluste
         "sessions" => Ok(gateway::sessions(sources)),
         "settings" => Ok(gateway::settings(sources)),
         "users" => gateway::users(sources).await,
+        "roles" => gateway::roles(sources).await,
+        "grants" => gateway::grants(sources).await,
         other => Err(Error::internal(format!("system table {other} has no source"))),
     }
 }

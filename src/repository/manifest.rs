@@ -9,8 +9,10 @@ use serde_json::value::RawValue;
 
 use super::layout::FORMAT;
 use crate::error::{Error, ErrorKind};
-use crate::job::{DataFile, Job, ManifestDigest, PlannedPartition, PlannedTable, RestoreObject, Volume};
-use crate::names::{BackupTimestamp, ClusterName, DatabaseName, SnapshotLabel, Timestamp};
+use crate::job::{
+    BackupPlan, DataFile, Job, ManifestDigest, PlannedPartition, PlannedTable, PlannedView, Request, RestoreObject, Volume,
+};
+use crate::names::{BackupTimestamp, ClusterName, DatabaseName, SnapshotLabel, TableName, Timestamp, Ttl};
 
 /// What a backup contains.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +25,9 @@ pub struct Manifest {
     pub timestamp: BackupTimestamp,
     /// The cluster it was made from.
     pub cluster: ClusterName,
+    /// That cluster's own id, unique over all clusters; manifests of 0.1.0 before views may lack it.
+    #[serde(default)]
+    pub cluster_id: Option<String>,
     /// The database it was made from.
     pub database: DatabaseName,
     /// The job that made it, unique over all gateways.
@@ -31,8 +36,17 @@ pub struct Manifest {
     pub created_at: Timestamp,
     /// When all its data was in the repository.
     pub saved_at: Timestamp,
+    /// How long it is kept; `None` is for ever.
+    #[serde(default)]
+    pub ttl: Option<Ttl>,
+    /// When it may be deleted: fixed when it was made.
+    #[serde(default)]
+    pub expire_at: Option<Timestamp>,
     /// Its tables.
     pub tables: Vec<PlannedTable>,
+    /// Its views.
+    #[serde(default)]
+    pub views: Vec<PlannedView>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -44,17 +58,25 @@ struct Envelope<'a> {
 
 impl Manifest {
     /// The manifest of a job whose content is fixed: the same job gives the same bytes.
-    pub fn of(job: &Job, tables: &[PlannedTable], saved_at: Timestamp) -> Self {
+    pub fn of(job: &Job, plan: &BackupPlan, cluster_id: &str, saved_at: Timestamp) -> Self {
+        let ttl = match &job.spec.request {
+            Request::Backup(request) => request.ttl,
+            Request::Restore(_) => None,
+        };
         Self {
             format: FORMAT,
             label: job.spec.label.clone(),
             timestamp: BackupTimestamp::of(job.created_at),
             cluster: job.spec.cluster.clone(),
+            cluster_id: Some(cluster_id.to_owned()),
             database: job.spec.database.clone(),
             job_uid: job.spec.uid.clone(),
             created_at: job.created_at,
             saved_at,
-            tables: tables.to_vec(),
+            ttl,
+            expire_at: ttl.and_then(|ttl| ttl.after(saved_at)),
+            tables: plan.tables.clone(),
+            views: plan.views.clone(),
         }
     }
 
@@ -92,11 +114,7 @@ impl Manifest {
 
     /// What a restore names, or StarRocks' words for what is not there.
     pub fn choose(&self, object: &RestoreObject) -> Result<(&PlannedTable, Vec<&PlannedPartition>), Error> {
-        let table = self.tables.iter().find(|t| t.name == object.table).ok_or_else(|| {
-            let names: Vec<_> = self.tables.iter().map(|t| t.name.as_str()).collect();
-            Error::new(ErrorKind::UndefinedTable, format!("Table {} does not exist in snapshot {}", object.table, self.label))
-                .detail(format!("the snapshot contains {}", names.join(", ")))
-        })?;
+        let table = self.tables.iter().find(|t| t.name == object.table).ok_or_else(|| self.lacks(&object.table))?;
         for partition in &object.partitions {
             if !table.partitions.iter().any(|p| &p.name == partition) {
                 return Err(Error::new(
@@ -107,6 +125,18 @@ impl Manifest {
         }
         let partitions = table.partitions.iter().filter(|p| object.partitions.is_empty() || object.partitions.contains(&p.name));
         Ok((table, partitions.collect()))
+    }
+
+    /// The view of this name.
+    pub fn view(&self, name: &TableName) -> Result<&PlannedView, Error> {
+        self.views.iter().find(|v| &v.name == name).ok_or_else(|| self.lacks(name))
+    }
+
+    fn lacks(&self, name: &TableName) -> Error {
+        let names: Vec<_> = self.tables.iter().map(|t| &t.name).chain(self.views.iter().map(|v| &v.name)).collect();
+        let names: Vec<_> = names.into_iter().map(TableName::as_str).collect();
+        Error::new(ErrorKind::UndefinedTable, format!("Table {name} does not exist in snapshot {}", self.label))
+            .detail(format!("the snapshot contains {}", names.join(", ")))
     }
 
     /// Every file, table by table; a file that stands in two tablets comes twice.
@@ -129,6 +159,7 @@ impl Manifest {
                     table.partitions.iter().map(|p| (p.name.to_string(), serde_json::json!({}))).collect();
                 (table.name.to_string(), serde_json::json!({ "partitions": partitions }))
             })
+            .chain(self.views.iter().map(|view| (view.name.to_string(), serde_json::json!({ "partitions": {} }))))
             .collect();
         let details = serde_json::json!({
             "name": self.label,
@@ -154,11 +185,15 @@ mod tests {
             label: SnapshotLabel::new("l").expect("valid"),
             timestamp: BackupTimestamp::of(Timestamp(0)),
             cluster: ClusterName::new("embedded").expect("valid"),
+            cluster_id: None,
             database: DatabaseName::new("d").expect("valid"),
             job_uid: "u".into(),
             created_at: Timestamp(0),
             saved_at: Timestamp(1),
+            ttl: None,
+            expire_at: None,
             tables: Vec::new(),
+            views: Vec::new(),
         }
     }
 

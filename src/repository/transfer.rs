@@ -96,6 +96,25 @@ pub(crate) fn finish(partial: NamedTempFile, target: &Path) -> Result<bool, Erro
     Ok(created)
 }
 
+/// Deletes a file, and its directory if that is empty now, and syncs what named them; what is gone already is fine.
+pub(crate) async fn remove_file_and_empty_dir(target: PathBuf) -> Result<(), Error> {
+    blocking(move || {
+        match fs::remove_file(&target) {
+            Ok(()) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(Error::io("delete", &target, e)),
+        }
+        let dir = target.parent().expect("a file has a directory");
+        sync_dir(dir)?;
+        match (fs::remove_dir(dir), dir.parent()) {
+            (Ok(()), Some(parent)) => sync_dir(parent),
+            // Not empty, most likely; an empty directory does no harm either.
+            _ => Ok(()),
+        }
+    })
+    .await
+}
+
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,

@@ -4,12 +4,14 @@ use std::num::NonZeroU32;
 
 use ring::{digest, hmac, pbkdf2};
 
+use super::data::unknown_table;
 use super::{Outcome, Session};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
 use crate::names::UserName;
-use crate::statement::UserCommand;
-use crate::store::{PasswordVerifier, UserRecord};
+use crate::privilege::{Grant, Grantee, Securable};
+use crate::statement::{Qualified, UserCommand};
+use crate::store::{GrantRecord, PasswordVerifier, RoleRecord, UserRecord};
 
 /// The user that always exists and always is an administrator.
 pub const ROOT: &str = "root";
@@ -58,6 +60,7 @@ impl Session {
     }
 
     pub(super) async fn user_command(&mut self, command: &UserCommand) -> Result<Outcome, Error> {
+        self.require_admin().await?;
         let store = self.gateway.store.clone();
         let env = self.gateway.env.clone();
         let tag = match command {
@@ -91,6 +94,39 @@ impl Session {
                 store.change_user(&UserRecord { admin: true, ..user }).await?;
                 "GRANT"
             }
+            UserCommand::CreateRole { names, if_not_exists } => {
+                for name in names {
+                    match store.add_role(&RoleRecord { name: name.clone(), created_at: env.now() }).await {
+                        Err(e) if *if_not_exists && e.kind == ErrorKind::DuplicateObject => {
+                            self.notice(format!("{}, skipping", e.message));
+                        }
+                        done => done?,
+                    }
+                }
+                "CREATE ROLE"
+            }
+            UserCommand::DropRole { names, if_exists } => {
+                for name in names {
+                    match store.remove_role(name).await {
+                        Err(e) if *if_exists && e.kind == ErrorKind::UndefinedObject => {
+                            self.notice(format!("{}, skipping", e.message));
+                        }
+                        done => done?,
+                    }
+                }
+                "DROP ROLE"
+            }
+            UserCommand::Grant(grants, grantee) => {
+                let records = self.granted_records(grants, grantee)?;
+                store.add_grants(&records).await?;
+                "GRANT"
+            }
+            UserCommand::Revoke(grants, grantee) => {
+                self.check_grantee(grantee).await?;
+                let records = self.grant_records(grants, grantee)?;
+                store.remove_grants(&records).await?;
+                "REVOKE"
+            }
             UserCommand::RevokeAdmin(name) => {
                 refuse_root(name, "less than an administrator")?;
                 let user = self.known_user(name).await?;
@@ -99,5 +135,60 @@ impl Session {
             }
         };
         Ok(Outcome::Done(tag.into()))
+    }
+
+    /// Grants whose objects must be there, with complete names.
+    fn granted_records(&self, grants: &[Grant], grantee: &Grantee) -> Result<Vec<GrantRecord>, Error> {
+        let records = self.grant_records(grants, grantee)?;
+        let catalog = self.cluster.catalog();
+        for record in &records {
+            let (database, table) = match &record.grant {
+                Grant::Privilege(_, Securable::Database(Some(name)) | Securable::AllTablesIn(name)) => (name, None),
+                Grant::Privilege(_, Securable::Table(Some(name), table)) => (name, Some(table)),
+                _ => continue,
+            };
+            let Some(schema) = catalog.schema(database.as_str()) else {
+                let message = format!("Unknown database '{database}'");
+                return Err(Error::new(ErrorKind::UndefinedSchema, message).hint("See SHOW DATABASES."));
+            };
+            if let Some(table) = table.filter(|t| !schema.table_exist(t.as_str())) {
+                return Err(unknown_table(database, table));
+            }
+        }
+        Ok(records)
+    }
+
+    /// Grants with their names complete and as the cluster spells them.
+    fn grant_records(&self, grants: &[Grant], grantee: &Grantee) -> Result<Vec<GrantRecord>, Error> {
+        let complete = |grant: &Grant| {
+            let grant = match grant {
+                Grant::Privilege(privilege, Securable::Database(Some(name))) => {
+                    Grant::Privilege(*privilege, Securable::Database(Some(self.spelled(name))))
+                }
+                Grant::Privilege(privilege, Securable::AllTablesIn(name)) => {
+                    Grant::Privilege(*privilege, Securable::AllTablesIn(self.spelled(name)))
+                }
+                Grant::Privilege(privilege, Securable::Table(database, name)) => {
+                    let table = self.spelled_table(&Qualified { database: database.clone(), name: name.clone() })?;
+                    Grant::Privilege(*privilege, Securable::Table(table.database, table.name))
+                }
+                other => other.clone(),
+            };
+            let is_everywhere = matches!(grant, Grant::Role(_) | Grant::Privilege(_, Securable::System));
+            let cluster = (!is_everywhere).then(|| self.cluster.name().clone());
+            Ok(GrantRecord { grantee: grantee.clone(), grant, cluster })
+        };
+        grants.iter().map(complete).collect()
+    }
+
+    /// 42704 unless there is such a user or role.
+    pub(super) async fn check_grantee(&self, grantee: &Grantee) -> Result<(), Error> {
+        match grantee {
+            Grantee::User(name) => self.known_user(name).await.map(drop),
+            Grantee::Role(name) if self.gateway.store.roles().await?.iter().any(|r| &r.name == name) => Ok(()),
+            Grantee::Role(name) => {
+                Err(Error::new(ErrorKind::UndefinedObject, format!("role \"{name}\" does not exist")).hint("See SHOW ROLES."))
+            }
+        }
     }
 }

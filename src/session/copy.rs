@@ -20,6 +20,7 @@ use super::{Outcome, Session};
 use crate::cluster::Write;
 use crate::error::{Error, ErrorKind, from_datafusion};
 use crate::names::TableName;
+use crate::privilege::Privilege;
 use crate::repository::Location;
 use crate::statement::{CopyFormat, CopyFrom, Qualified};
 
@@ -88,13 +89,19 @@ impl PartitionStream for Incoming {
 impl Session {
     /// Whether the user may COPY, and the table and its columns are there.
     pub(super) async fn check_copy(&self, copy: &CopyFrom) -> Result<(), Error> {
-        self.require_admin().await?;
+        if copy.location.is_some() {
+            // Whoever names a file reads with the server's own rights.
+            self.require_admin().await?;
+        }
+        self.require_on(Privilege::Insert, &copy.table).await?;
         let database = self.database_or_current(copy.table.database.as_ref())?;
         let table = Qualified { database: Some(database), name: copy.table.name.clone() };
         chosen_columns(&self.target(&table).await?, &copy.columns, &table.name).map(drop)
     }
 
     pub(super) async fn copy_from(&mut self, copy: &CopyFrom) -> Result<Outcome, Error> {
+        // Again: what was granted may have been revoked since the statement was prepared.
+        self.check_copy(copy).await?;
         let database = self.database_or_current(copy.table.database.as_ref())?;
         let table = Qualified { database: Some(database), name: copy.table.name.clone() };
         let view = self.view();

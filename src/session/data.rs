@@ -11,11 +11,17 @@ use super::{Outcome, Session};
 use crate::cluster::Write;
 use crate::error::{Error, ErrorKind, from_datafusion};
 use crate::names::{DatabaseName, TableName};
-use crate::query::SYSTEM_SCHEMA;
-use crate::statement::{Definition, Qualified, Show};
+use crate::privilege::{Privilege, Securable};
+use crate::query::{SYSTEM_SCHEMA, SessionFacts};
+use crate::schema::ViewDefinition;
+use crate::statement::{Definition, Qualified, Statement, parse_one, qualify_tables};
 
 pub(super) fn no_database() -> Error {
     Error::new(ErrorKind::UndefinedSchema, "No database selected").hint("USE a database, or write database.table.")
+}
+
+pub(super) fn unknown_table(database: &DatabaseName, name: &TableName) -> Error {
+    Error::new(ErrorKind::UndefinedTable, format!("Unknown table '{database}.{name}'")).hint("See SHOW TABLES.")
 }
 
 /// The tables that a plan reads, subqueries included.
@@ -56,10 +62,34 @@ impl Session {
         Ok(Qualified { database, name: TableName::new(reference.table())? })
     }
 
-    /// Users who are no administrators read the system tables and nothing else.
+    /// A table or view by its name as the cluster spells it, its database filled in.
+    pub(super) fn spelled_table(&self, table: &Qualified<TableName>) -> Result<Qualified<TableName>, Error> {
+        let database = self.database_or_current(table.database.as_ref())?;
+        let names = self.cluster.catalog().schema(database.as_str()).map(|s| s.table_names()).unwrap_or_default();
+        let exact = names.iter().any(|n| n == table.name.as_str());
+        let mut alike = names.iter().filter(|n| n.eq_ignore_ascii_case(table.name.as_str()));
+        let name = match (exact, alike.next(), alike.next()) {
+            (false, Some(only), None) => TableName::new(only.as_str())?,
+            _ => table.name.clone(),
+        };
+        Ok(Qualified { database: Some(database), name })
+    }
+
+    /// Demands a privilege on a table or view.
+    pub(super) async fn require_on(&self, privilege: Privilege, table: &Qualified<TableName>) -> Result<(), Error> {
+        let Qualified { database, name } = self.spelled_table(table)?;
+        self.require(privilege, Securable::Table(database, name)).await
+    }
+
+    /// Whether the user may read what a plan reads. Everyone reads the system tables; a view is read with the rights to what it
+    /// stands on.
     pub(super) async fn check_readable(&self, plan: &LogicalPlan) -> Result<(), Error> {
         let tables = tables_of(plan)?;
-        if tables.is_empty() || self.is_admin().await? {
+        if tables.is_empty() {
+            return Ok(());
+        }
+        let rights = self.rights().await?;
+        if rights.is_admin() {
             return Ok(());
         }
         let catalog = self.cluster.catalog();
@@ -71,8 +101,41 @@ impl Session {
                 (None, None) => true,
             };
             if !is_system {
-                return Err(Error::new(ErrorKind::InsufficientPrivilege, format!("permission denied for table {}", table.table()))
-                    .hint(format!("An administrator can GRANT ADMIN TO {}.", self.client.user)));
+                let Qualified { database, name } = self.spelled_table(&self.table_of(&table)?)?;
+                rights.require(Privilege::Select, &Securable::Table(database, name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the user may change the table as this statement does, and read what it reads for that.
+    pub(super) async fn check_writable(&self, dml: &DmlStatement) -> Result<(), Error> {
+        let privilege = match dml.op {
+            WriteOp::Insert(_) => Privilege::Insert,
+            _ => Privilege::Delete,
+        };
+        let table = self.table_of(&dml.table_name)?;
+        if table.database.as_ref().is_none_or(|d| d.as_str() != SYSTEM_SCHEMA) {
+            self.require_on(privilege, &table).await?;
+        }
+        match dml.op {
+            // The rows that a DELETE looks at are the table's own.
+            WriteOp::Delete => self.check_readable_beyond(&dml.input, &table).await,
+            _ => self.check_readable(&dml.input).await,
+        }
+    }
+
+    /// As [`Self::check_readable`], of a plan that may read this table in any case.
+    async fn check_readable_beyond(&self, plan: &LogicalPlan, own: &Qualified<TableName>) -> Result<(), Error> {
+        let rights = self.rights().await?;
+        let own = self.spelled_table(own)?;
+        for table in tables_of(plan)? {
+            if table.schema().is_some_and(|s| [SYSTEM_SCHEMA, "information_schema"].contains(&s)) {
+                continue;
+            }
+            let table = self.spelled_table(&self.table_of(&table)?)?;
+            if table != own {
+                rights.require(Privilege::Select, &Securable::Table(table.database, table.name))?;
             }
         }
         Ok(())
@@ -111,19 +174,53 @@ impl Session {
         self.gateway.engine.offload(async move { cluster.write(&table, write, &state).await }).await?
     }
 
-    /// Fills in the current database and hands the definition to the cluster.
+    /// Checks privileges, fills in the current database and hands the definition to the cluster.
     pub(super) async fn define(&mut self, definition: &Definition) -> Result<Outcome, Error> {
         let mut definition = definition.clone();
         let tag = match &mut definition {
-            Definition::CreateDatabase { .. } => "CREATE DATABASE",
-            Definition::DropDatabase { .. } => "DROP DATABASE",
-            Definition::CreateTable { table, .. } => self.complete(table, "CREATE TABLE")?,
-            Definition::DropTable { table, .. } => self.complete(table, "DROP TABLE")?,
-            Definition::TruncateTable { table, .. } => self.complete(table, "TRUNCATE TABLE")?,
-            Definition::AddPartition { table, .. } | Definition::DropPartition { table, .. } => {
-                self.complete(table, "ALTER TABLE")?
+            Definition::CreateDatabase { .. } => {
+                self.require(Privilege::CreateDatabase, Securable::Catalog).await?;
+                "CREATE DATABASE"
             }
-            Definition::AddBroker { .. } | Definition::DropBroker { .. } => "ALTER SYSTEM",
+            Definition::DropDatabase { name, .. } => {
+                self.require(Privilege::Drop, Securable::Database(Some(name.clone()))).await?;
+                "DROP DATABASE"
+            }
+            Definition::CreateTable { table, .. } => {
+                let tag = self.complete(table, "CREATE TABLE")?;
+                self.require(Privilege::CreateTable, Securable::Database(table.database.clone())).await?;
+                tag
+            }
+            Definition::CreateView { view, definition, .. } => {
+                let tag = self.complete(view, "CREATE VIEW")?;
+                self.require(Privilege::CreateView, Securable::Database(view.database.clone())).await?;
+                self.check_view(view, definition).await?;
+                tag
+            }
+            Definition::DropTable { table, .. } => {
+                let tag = self.complete(table, "DROP TABLE")?;
+                self.require_on(Privilege::Drop, table).await?;
+                tag
+            }
+            Definition::DropView { view, .. } => {
+                let tag = self.complete(view, "DROP VIEW")?;
+                self.require_on(Privilege::Drop, view).await?;
+                tag
+            }
+            Definition::TruncateTable { table, .. } => {
+                let tag = self.complete(table, "TRUNCATE TABLE")?;
+                self.require_on(Privilege::Delete, table).await?;
+                tag
+            }
+            Definition::AddPartition { table, .. } | Definition::DropPartition { table, .. } => {
+                let tag = self.complete(table, "ALTER TABLE")?;
+                self.require_on(Privilege::Alter, table).await?;
+                tag
+            }
+            Definition::AddBroker { .. } | Definition::DropBroker { .. } => {
+                self.require_admin().await?;
+                "ALTER SYSTEM"
+            }
         };
         for notice in self.cluster.define(&definition).await? {
             self.notice(notice);
@@ -136,59 +233,39 @@ impl Session {
         Ok(Outcome::Done(tag.into()))
     }
 
+    /// Plans a new view's query, which must read as it will later: in the view's own database.
+    async fn check_view(&mut self, view: &Qualified<TableName>, definition: &mut ViewDefinition) -> Result<(), Error> {
+        if let Some(current) = &self.database
+            && view.database.as_ref() != Some(current)
+        {
+            definition.query = qualify_tables(&definition.query, current)?;
+        }
+        let Statement::Sql(ast) = parse_one(&definition.query)? else {
+            return Err(Error::internal("a view's query is no query"));
+        };
+        let facts = SessionFacts { current_schema: view.database.as_ref().map(ToString::to_string), ..self.facts() };
+        let sql_view = self.view();
+        let state = self.gateway.engine.state(&sql_view, &facts)?;
+        let plan = super::plan_sql(&state, &ast).await?;
+        let columns = &definition.columns;
+        let given = plan.schema().fields().len();
+        if !columns.is_empty() && columns.len() != given {
+            let message = format!("view \"{}\" names {} columns where its query gives {given}", view.name, columns.len());
+            return Err(Error::new(ErrorKind::InvalidDefinition, message));
+        }
+        if let Some((i, twice)) = columns.iter().enumerate().find(|(i, c)| columns[..*i].iter().any(|other| other.name == c.name)) {
+            let message = format!("column \"{}\" of view \"{}\" is named twice (number {})", twice.name, view.name, i + 1);
+            return Err(Error::new(ErrorKind::DuplicateColumn, message));
+        }
+        let outer = std::mem::replace(&mut self.database, view.database.clone());
+        let readable = self.check_readable(&plan).await;
+        self.database = outer;
+        readable
+    }
+
     fn complete(&self, table: &mut Qualified<TableName>, tag: &'static str) -> Result<&'static str, Error> {
         table.database = Some(self.database_or_current(table.database.as_ref())?);
         Ok(tag)
-    }
-
-    /// A SHOW with its names as the cluster spells them: the queries behind it compare names exactly.
-    pub(super) fn spelled_show(&self, show: &Show) -> Show {
-        let database = |name: &Option<DatabaseName>| name.as_ref().map(|n| self.spelled(n));
-        let table = |table: &Qualified<TableName>| {
-            let home = database(&table.database).or_else(|| self.database.clone());
-            let names = home.and_then(|d| self.cluster.catalog().schema(d.as_str())).map(|s| s.table_names()).unwrap_or_default();
-            let exact = names.iter().any(|n| n == table.name.as_str());
-            let mut alike = names.iter().filter(|n| n.eq_ignore_ascii_case(table.name.as_str()));
-            let spelled = match (exact, alike.next(), alike.next()) {
-                (false, Some(only), None) => TableName::new(only.as_str()).ok(),
-                _ => None,
-            };
-            Qualified { database: database(&table.database), name: spelled.unwrap_or_else(|| table.name.clone()) }
-        };
-        match show {
-            Show::Tables(name) => Show::Tables(database(name)),
-            Show::Jobs { kind, all, database: name } => Show::Jobs { kind: *kind, all: *all, database: database(name) },
-            Show::CreateTable(t) => Show::CreateTable(table(t)),
-            Show::Columns(t) => Show::Columns(table(t)),
-            Show::Partitions(t) => Show::Partitions(table(t)),
-            Show::Tablets(t) => Show::Tablets(table(t)),
-            other => other.clone(),
-        }
-    }
-
-    /// What a SHOW names must exist: an empty answer would hide a typing error.
-    pub(super) async fn check_show(&self, show: &Show) -> Result<(), Error> {
-        let catalog = self.cluster.catalog();
-        let database = |name: &DatabaseName| {
-            let known = catalog.schema(name.as_str());
-            known.ok_or_else(|| {
-                Error::new(ErrorKind::UndefinedSchema, format!("Unknown database '{name}'")).hint("See SHOW DATABASES.")
-            })
-        };
-        match show {
-            Show::Tables(named) => database(&self.database_or_current(named.as_ref())?).map(drop),
-            Show::Jobs { database: Some(name), .. } => database(name).map(drop),
-            Show::CreateTable(table) | Show::Columns(table) | Show::Partitions(table) | Show::Tablets(table) => {
-                let name = self.database_or_current(table.database.as_ref())?;
-                if database(&name)?.table_exist(table.name.as_str()) {
-                    return Ok(());
-                }
-                Err(Error::new(ErrorKind::UndefinedTable, format!("Unknown table '{name}.{}'", table.name))
-                    .hint("See SHOW TABLES."))
-            }
-            Show::Snapshots { repository, .. } => self.gateway.store.repository(repository).await.map(drop),
-            _ => Ok(()),
-        }
     }
 }
 

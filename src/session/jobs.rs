@@ -4,24 +4,124 @@ use std::sync::Arc;
 
 use super::{Outcome, Session};
 use crate::error::{Error, ErrorKind};
-use crate::job::{BackupObject, BackupRequest, JobKind, JobSpec, Request, RestoreObject, RestoreRequest};
+use crate::job::{BackupObject, BackupRequest, JobKind, JobSpec, Request, RestoreObject, RestoreRequest, RestoreView};
 use crate::names::*;
+use crate::privilege::{Privilege, Securable};
 use crate::repository::{Location, Manifest, Repository};
 use crate::statement::{
-    BackupOptions, BackupSnapshot, CancelJob, CreateRepository, Definition, JobKeyword, RestoreOptions, RestoreSnapshot, TableRef,
+    BackupKind, BackupOptions, BackupSnapshot, CancelJob, CancelScope, CreateRepository, Definition, DropSnapshot,
+    ExternalCatalogs, JobKeyword, ObjectKind, ObjectRef, Partitions, Qualified, Recover, RestoreOptions, RestoreSnapshot, TableRef,
     WhichBackup,
 };
 use crate::store::RepositoryRecord;
 
-fn same_database(label: &DatabaseName, table: &TableRef) -> Result<(), Error> {
-    match &table.table.database {
-        Some(named) if !named.as_str().eq_ignore_ascii_case(label.as_str()) => Err(Error::new(
-            ErrorKind::Syntax,
-            format!("Cannot specify database name on backup objects: {named}.{}", table.table.name),
+/// A database before a table in ON must be the label's: StarRocks 2.x refuses any, later versions ignore it silently.
+fn check_prefix<N: std::fmt::Display>(database: &DatabaseName, table: &Qualified<N>) -> Result<(), Error> {
+    match &table.database {
+        Some(named) if !named.as_str().eq_ignore_ascii_case(database.as_str()) => Err(Error::new(
+            ErrorKind::IllegalClause,
+            format!("Cannot specify database name on backup objects: {}. Sepcify database name before label", table.name),
         )
-        .hint("Specify the database before the label, as in BACKUP SNAPSHOT db.label.")),
+        .hint(format!("The job is about database {database}; as in BACKUP SNAPSHOT db.label."))),
         _ => Ok(()),
     }
+}
+
+fn check_prefixes(database: &DatabaseName, objects: Option<&[ObjectRef]>) -> Result<(), Error> {
+    objects.unwrap_or_default().iter().try_for_each(|object| match object {
+        ObjectRef::Untyped(table) | ObjectRef::Table(table) => check_prefix(database, &table.table),
+        ObjectRef::Named { name, .. } => check_prefix(database, name),
+        ObjectRef::All(_) => Ok(()),
+    })
+}
+
+fn refuse_catalogs(catalogs: Option<&ExternalCatalogs>) -> Result<(), Error> {
+    match catalogs {
+        None => Ok(()),
+        Some(ExternalCatalogs::All) => {
+            Err(Error::unsupported("ALL EXTERNAL CATALOGS: the embedded cluster has no catalogs, so this"))
+        }
+        Some(ExternalCatalogs::Named(names)) => {
+            let names: Vec<_> = names.iter().map(|(name, _)| name.as_str()).collect();
+            Err(Error::unsupported(format_args!(
+                "external catalog {}: the embedded cluster has no catalogs, so this",
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+/// Refuses what RESTORE names twice, before anything is looked up.
+fn refuse_twice(objects: &[ObjectRef]) -> Result<(), Error> {
+    let mut before: Vec<(&TableName, &TableName)> = Vec::new();
+    for object in objects {
+        let (name, alias) = match object {
+            ObjectRef::Untyped(table) | ObjectRef::Table(table) => (&table.table.name, table.alias.as_ref()),
+            ObjectRef::Named { name, alias, .. } => (&name.name, alias.as_ref()),
+            ObjectRef::All(_) => continue,
+        };
+        let target = alias.unwrap_or(name);
+        if before.iter().any(|(known, _)| *known == name) {
+            return Err(Error::new(ErrorKind::DuplicateTable, format!("Duplicated table: {name}")));
+        }
+        if before.iter().any(|(_, known)| *known == target) {
+            return Err(Error::new(ErrorKind::DuplicateTable, format!("Duplicated alias name: {target}")));
+        }
+        before.push((name, target));
+    }
+    Ok(())
+}
+
+fn restored_table(reference: &TableRef) -> Result<RestoreObject, Error> {
+    let partitions = match &reference.partitions {
+        Partitions::All => Vec::new(),
+        Partitions::Named { temporary: true, .. } => {
+            return Err(Error::new(ErrorKind::Unsupported, "Do not support restoring temporary partitions"));
+        }
+        Partitions::Named { names, .. } => names.clone(),
+        Partitions::Keyed(_) => return Err(Error::unsupported("PARTITION (column = value) in RESTORE").hint("Name partitions.")),
+    };
+    Ok(RestoreObject { table: reference.table.name.clone(), partitions, alias: reference.alias.clone() })
+}
+
+/// What a RESTORE takes out of a snapshot; everything without ON.
+fn chosen(manifest: &Manifest, objects: Option<&[ObjectRef]>) -> Result<(Vec<RestoreObject>, Vec<RestoreView>), Error> {
+    let all = [ObjectRef::All(ObjectKind::Table), ObjectRef::All(ObjectKind::View)];
+    let (mut tables, mut views): (Vec<RestoreObject>, Vec<RestoreView>) = Default::default();
+    let objects = objects.unwrap_or(&all);
+    for object in objects {
+        match object {
+            ObjectRef::Untyped(reference)
+                if reference.partitions == Partitions::All && manifest.view(&reference.table.name).is_ok() =>
+            {
+                views.push(RestoreView { view: reference.table.name.clone(), alias: reference.alias.clone() });
+            }
+            ObjectRef::Untyped(reference) | ObjectRef::Table(reference) => {
+                let object = restored_table(reference)?;
+                manifest.choose(&object)?;
+                tables.push(object);
+            }
+            ObjectRef::Named { kind: ObjectKind::View, name, alias } => {
+                manifest.view(&name.name)?;
+                views.push(RestoreView { view: name.name.clone(), alias: alias.clone() });
+            }
+            ObjectRef::Named { kind, name, .. } => {
+                return Err(Error::unsupported(format_args!("{} {} in RESTORE", kind.to_string().to_lowercase(), name.name)));
+            }
+            ObjectRef::All(ObjectKind::Table | ObjectKind::View) => {}
+            ObjectRef::All(kind) => return Err(Error::unsupported(format_args!("ALL {kind}S in RESTORE"))),
+        }
+    }
+    // What is named by itself may carry an alias; ALL takes the rest.
+    if objects.contains(&ObjectRef::All(ObjectKind::Table)) {
+        let rest: Vec<_> = manifest.tables.iter().filter(|t| !tables.iter().any(|o| o.table == t.name)).collect();
+        tables.extend(rest.into_iter().map(|t| RestoreObject { table: t.name.clone(), partitions: Vec::new(), alias: None }));
+    }
+    if objects.contains(&ObjectRef::All(ObjectKind::View)) {
+        let rest: Vec<_> = manifest.views.iter().filter(|v| !views.iter().any(|o| o.view == v.name)).collect();
+        views.extend(rest.into_iter().map(|v| RestoreView { view: v.name.clone(), alias: None }));
+    }
+    Ok((tables, views))
 }
 
 impl Session {
@@ -87,37 +187,54 @@ impl Session {
     }
 
     pub(super) async fn backup(&mut self, backup: &BackupSnapshot) -> Result<Outcome, Error> {
+        refuse_catalogs(backup.catalogs.as_ref())?;
         let database = self.database_or_current(backup.label.database.as_ref())?;
-        let options = BackupOptions::read(&backup.properties)?;
-        let named = backup.tables.as_deref().unwrap_or_default();
-        let objects =
-            named.iter().map(|t| BackupObject { table: t.table.name.clone(), partitions: t.partitions.clone() }).collect();
-        let request = BackupRequest { objects };
-        let label = &backup.label.name;
-        let spec = self.spec(
-            &database,
-            label,
-            &backup.repository,
-            options.timeout_seconds,
-            Request::Backup(request.clone()),
-            backup.to_string(),
-        );
-        let checked = self.check_backup(backup, &database, request.objects).await;
-        let checked = checked.map(|objects| Request::Backup(BackupRequest { objects }));
+        let named = backup.objects.iter().flatten().filter_map(|object| match object {
+            ObjectRef::Untyped(table) | ObjectRef::Table(table) => Some(table.table.name.clone()),
+            _ => None,
+        });
+        // What a refused attempt shows: the names as they were given.
+        let objects = named.map(|table| BackupObject { table, partitions: Vec::new() }).collect();
+        let request = Request::Backup(BackupRequest { objects, views: Vec::new(), ttl: None });
+        let mut spec = self.spec(&database, &backup.label.name, &backup.repository, None, request, backup.to_string());
+        let checked = match self.check_backup(backup, &database).await {
+            Ok((request, options)) => {
+                spec.timeout_seconds = options.timeout_seconds.unwrap_or(spec.timeout_seconds);
+                Ok(Request::Backup(request))
+            }
+            Err(e) => Err(e),
+        };
         self.submit(spec, checked, "BACKUP", "SHOW BACKUP").await
     }
 
+    /// StarRocks' order: what the statement says, then who may, then what is going on.
     async fn check_backup(
         &self,
         backup: &BackupSnapshot,
         database: &DatabaseName,
-        objects: Vec<BackupObject>,
-    ) -> Result<Vec<BackupObject>, Error> {
-        let (record, repository) = self.open(&backup.repository).await?;
-        for table in backup.tables.iter().flatten() {
-            same_database(database, table)?;
+    ) -> Result<(BackupRequest, BackupOptions), Error> {
+        if self.cluster.catalog().schema(database.as_str()).is_none() {
+            return Err(unknown_database(database));
         }
-        let objects = self.cluster.check_backup(database, objects, backup.tables.is_none()).await?;
+        self.known_repository(&backup.repository).await?;
+        let objects = backup.objects.as_deref();
+        check_prefixes(database, objects)?;
+        let mut request = self.cluster.check_backup(database, objects).await?;
+        let options = BackupOptions::read(&backup.properties)?;
+        request.ttl = options.ttl;
+
+        let rights = self.rights().await?;
+        rights.require(Privilege::Repository, &Securable::System)?;
+        if request.objects.is_empty() && request.views.is_empty() {
+            return Err(
+                Error::new(ErrorKind::WrongState, format!("Database: {database} is empty")).hint("There is nothing to back up.")
+            );
+        }
+        for object in &request.objects {
+            rights.require(Privilege::Export, &Securable::Table(Some(database.clone()), object.table.clone()))?;
+        }
+
+        let (record, repository) = self.open(&backup.repository).await?;
         self.refuse_busy(database).await?;
         if record.read_only {
             return Err(Error::new(ErrorKind::WrongState, format!("Repository {} is read only", record.name))
@@ -125,50 +242,85 @@ impl Session {
         }
         let label = &backup.label.name;
         if !repository.snapshot(label).await?.timestamps.is_empty() {
-            return Err(Error::new(
-                ErrorKind::DuplicateObject,
-                format!("Snapshot with name '{label}' already exist in repository"),
-            )
-            .hint("Choose another label; SHOW SNAPSHOT lists those in use."));
+            let hint = "Choose another label; SHOW SNAPSHOT lists those in use.";
+            return Err(match options.kind {
+                BackupKind::Full => {
+                    let message = format!("Snapshot with name '{label}' already exist in repository");
+                    Error::new(ErrorKind::DuplicateObject, message).hint(hint)
+                }
+                BackupKind::Incremental => {
+                    Error::new(ErrorKind::Unsupported, "Currently does not support incremental backup").hint(hint)
+                }
+            });
         }
-        Ok(objects)
+        Ok((request, options))
     }
 
     pub(super) async fn restore(&mut self, restore: &RestoreSnapshot) -> Result<Outcome, Error> {
+        refuse_catalogs(restore.catalogs.as_ref())?;
+        let objects = restore.objects.as_deref();
+        let clause = restore.database.as_ref().map(|(database, alias)| alias.as_ref().unwrap_or(database));
+        let target = restore.label.database.as_ref().or(clause).or(self.database.as_ref()).map(|name| self.spelled(name));
+        if target.is_none() && objects.is_some() {
+            return Err(Error::new(
+                ErrorKind::IllegalClause,
+                "`ON` clause is forbidden if no Database explicitly specified in Restore stmt",
+            )
+            .hint("USE the database to restore into, or write it before the label."));
+        }
+        refuse_twice(objects.unwrap_or_default())?;
         let options = RestoreOptions::read(&restore.properties)?;
+        self.check_restore_privileges(target.as_ref(), objects).await?;
+
         let (_, repository) = self.open(&restore.repository).await?;
         let label = &restore.label.name;
         let (timestamp, manifest) = find_backup(&repository, label, &options.which).await?;
         // StarRocks 3.4 takes the snapshot's own database where none is named or chosen.
-        let named = restore.label.database.clone().or_else(|| self.database.clone());
-        let database = self.spelled(&named.unwrap_or_else(|| manifest.database.clone()));
-        let named = restore.tables.as_deref().unwrap_or_default();
-        let mut objects: Vec<RestoreObject> = named
-            .iter()
-            .map(|t| RestoreObject { table: t.table.name.clone(), partitions: t.partitions.clone(), alias: t.alias.clone() })
-            .collect();
-        if restore.tables.is_none() {
-            let whole =
-                |table: &crate::job::PlannedTable| RestoreObject { table: table.name.clone(), partitions: Vec::new(), alias: None };
-            objects = manifest.tables.iter().map(whole).collect();
-        }
+        let database = target.unwrap_or_else(|| self.spelled(&manifest.database));
         let request = RestoreRequest {
             timestamp,
-            objects,
+            objects: Vec::new(),
+            views: Vec::new(),
             replication_num: options.replication_num.unwrap_or_else(|| self.cluster.default_replication()),
             replication_given: options.replication_num.is_some(),
             allow_load: options.allow_load,
         };
-        let spec = self.spec(
-            &database,
-            label,
-            &restore.repository,
-            options.timeout_seconds,
-            Request::Restore(request.clone()),
-            restore.to_string(),
-        );
-        let checked = self.check_restore(restore, &database, &manifest, &request).await;
-        self.submit(spec, checked.map(|()| Request::Restore(request)), "RESTORE", "SHOW RESTORE").await
+        let refused = Request::Restore(request.clone());
+        let spec = self.spec(&database, label, &restore.repository, options.timeout_seconds, refused, restore.to_string());
+        let checked = self.check_restore(restore, &database, &manifest).await;
+        let checked = checked.map(|(objects, views)| Request::Restore(RestoreRequest { objects, views, ..request }));
+        self.submit(spec, checked, "RESTORE", "SHOW RESTORE").await
+    }
+
+    async fn check_restore_privileges(&self, target: Option<&DatabaseName>, objects: Option<&[ObjectRef]>) -> Result<(), Error> {
+        let rights = self.rights().await?;
+        rights.require(Privilege::Repository, &Securable::System)?;
+        let (Some(objects), Some(target)) = (objects, target) else {
+            return rights.require(Privilege::CreateDatabase, &Securable::Catalog);
+        };
+        rights.require(Privilege::CreateTable, &Securable::Database(Some(target.clone())))?;
+        let schema = self.cluster.catalog().schema(target.as_str());
+        for object in objects {
+            let name = match object {
+                ObjectRef::Untyped(table) | ObjectRef::Table(table) => table.alias.as_ref().unwrap_or(&table.table.name),
+                // A restored view replaces one of its name, as CREATE OR REPLACE VIEW does.
+                ObjectRef::Named { .. } | ObjectRef::All(ObjectKind::View) => {
+                    rights.require(Privilege::CreateView, &Securable::Database(Some(target.clone())))?;
+                    continue;
+                }
+                // Which tables these are is known when the snapshot is read; any of them may be there already.
+                ObjectRef::All(_) => {
+                    for name in schema.iter().flat_map(|s| s.table_names()) {
+                        rights.require(Privilege::Insert, &Securable::Table(Some(target.clone()), TableName::new(name)?))?;
+                    }
+                    continue;
+                }
+            };
+            if schema.as_ref().is_some_and(|s| s.table_exist(name.as_str())) {
+                rights.require(Privilege::Insert, &Securable::Table(Some(target.clone()), name.clone()))?;
+            }
+        }
+        Ok(())
     }
 
     async fn check_restore(
@@ -176,42 +328,84 @@ impl Session {
         restore: &RestoreSnapshot,
         database: &DatabaseName,
         manifest: &Manifest,
-        request: &RestoreRequest,
-    ) -> Result<(), Error> {
-        for table in restore.tables.iter().flatten() {
-            same_database(database, table)?;
-        }
-        for (i, object) in request.objects.iter().enumerate() {
-            let before = &request.objects[..i];
-            if before.iter().any(|o| o.table == object.table) {
-                return Err(Error::new(ErrorKind::DuplicateTable, format!("Duplicated table: {}", object.table)));
-            }
-            if before.iter().any(|o| o.target() == object.target()) {
-                return Err(Error::new(ErrorKind::DuplicateTable, format!("Duplicated alias name: {}", object.target())));
-            }
-            manifest.choose(object)?;
-        }
+    ) -> Result<(Vec<RestoreObject>, Vec<RestoreView>), Error> {
         self.refuse_busy(database).await?;
-        if self.cluster.catalog().schema(database.as_str()).is_none() {
-            self.cluster.define(&Definition::CreateDatabase { name: database.clone(), if_not_exists: true }).await?;
+        let objects = restore.objects.as_deref();
+        check_prefixes(database, objects)?;
+        if let Some((source, _)) = &restore.database
+            && *source != manifest.database
+        {
+            let message = format!("target database: {source} is not existed in snapshot");
+            return Err(Error::new(ErrorKind::UndefinedSchema, message).detail(format!("the snapshot is of {}", manifest.database)));
         }
-        Ok(())
+        let chosen = chosen(manifest, objects)?;
+        if self.cluster.catalog().schema(database.as_str()).is_none() {
+            self.cluster.define(&Definition::CreateDatabase { name: database.clone(), if_not_exists: true }).await.map_err(
+                |e| Error::new(e.kind, format!("Can not create database: {database} in restore process")).detail(e.message),
+            )?;
+        }
+        Ok(chosen)
     }
 
     pub(super) async fn cancel(&mut self, cancel: &CancelJob) -> Result<Outcome, Error> {
-        let database = self.database_or_current(cancel.database.as_ref())?;
+        let named = match &cancel.scope {
+            CancelScope::Current => None,
+            CancelScope::Database(name) => Some(name),
+            CancelScope::ExternalCatalog => {
+                return Err(Error::unsupported("FOR EXTERNAL CATALOG: the embedded cluster has no catalogs, so this"));
+            }
+        };
+        let database = self.database_or_current(named)?;
         if self.cluster.catalog().schema(database.as_str()).is_none() {
-            return Err(
-                Error::new(ErrorKind::UndefinedSchema, format!("Unknown database '{database}'")).hint("See SHOW DATABASES.")
-            );
+            return Err(unknown_database(&database));
         }
+        let rights = self.rights().await?;
+        rights.require(Privilege::Repository, &Securable::System)?;
         let kind = match cancel.kind {
             JobKeyword::Backup => JobKind::Backup,
             JobKeyword::Restore => JobKind::Restore,
         };
+        if let Some(id) = self.gateway.store.running(self.cluster.name().as_str(), &database).await?
+            && let Request::Backup(request) = self.gateway.store.load(id).await?.spec.request
+        {
+            for object in request.objects {
+                rights.require(Privilege::Export, &Securable::Table(Some(database.clone()), object.table))?;
+            }
+        }
         let id = self.gateway.runner.cancel(self.cluster.name(), &database, kind).await?;
         self.notice(format!("job {id} cancelled"));
         Ok(Outcome::Done("CANCEL".into()))
+    }
+
+    /// A repository that a statement names before anything is done with it.
+    pub(super) async fn known_repository(&self, name: &RepositoryName) -> Result<RepositoryRecord, Error> {
+        let known = self.gateway.store.repositories().await?.into_iter().find(|r| &r.name == name);
+        known.ok_or_else(|| {
+            Error::new(ErrorKind::UndefinedObject, format!("Repository [{name}] does not exist")).hint("See SHOW REPOSITORIES.")
+        })
+    }
+
+    pub(super) async fn drop_repository(&mut self, name: &RepositoryName) -> Result<Outcome, Error> {
+        self.require(Privilege::Repository, Securable::System).await?;
+        self.gateway.store.remove_repository(name).await?;
+        Ok(Outcome::Done("DROP REPOSITORY".into()))
+    }
+
+    pub(super) async fn drop_snapshot(&mut self, drop: &DropSnapshot) -> Result<Outcome, Error> {
+        self.require(Privilege::Repository, Securable::System).await?;
+        self.gateway.runner.drop_snapshot(self.cluster.id(), &drop.repository, &drop.label, drop.force).await?;
+        self.notice("the snapshot's data stays until it is pruned: other snapshots may share it");
+        Ok(Outcome::Done("DROP SNAPSHOT".into()))
+    }
+
+    pub(super) async fn recover(&mut self, recover: &Recover) -> Result<Outcome, Error> {
+        self.require_admin().await?;
+        let what = match recover {
+            Recover::Database(name) => format!("RECOVER DATABASE {name}"),
+            Recover::Table(table) => format!("RECOVER TABLE {}", table.name),
+            Recover::Partition(partition, table) => format!("RECOVER PARTITION {partition} FROM {}", table.name),
+        };
+        Err(Error::unsupported(what).hint("The embedded cluster keeps nothing that was dropped; RESTORE it from a snapshot."))
     }
 
     pub(super) async fn create_repository(&mut self, create: &CreateRepository) -> Result<Outcome, Error> {
@@ -222,6 +416,7 @@ impl Session {
                     .hint("See SHOW BROKER, or leave the name out: brokers are not needed here."));
             }
         }
+        self.require(Privilege::Repository, Securable::System).await?;
         let store = &self.gateway.store;
         if store.repositories().await?.iter().any(|r| r.name == create.name) {
             let message = format!("Failed to create repository: repository with same name already exist: {}", create.name);
@@ -247,6 +442,10 @@ impl Session {
         store.add_repository(&record).await?;
         Ok(Outcome::Done("CREATE REPOSITORY".into()))
     }
+}
+
+fn unknown_database(name: &DatabaseName) -> Error {
+    Error::new(ErrorKind::UndefinedSchema, format!("Unknown database '{name}'")).hint("See SHOW DATABASES.")
 }
 
 /// The backup that a RESTORE means, in StarRocks' words when there is none.

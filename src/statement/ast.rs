@@ -1,12 +1,16 @@
 //! The statements, as values.
 
+mod show;
+
 use std::fmt;
 
 use datafusion::sql::sqlparser::ast as sql;
 
+pub use self::show::{Filter, OrderBy, Show, ShowStatement};
 use super::properties::Properties;
-use crate::names::{BrokerName, DatabaseName, PartitionName, RepositoryName, SnapshotLabel, TableName, UserName};
-use crate::schema::{PartitionDef, TableSchema};
+use crate::names::{BrokerName, DatabaseName, PartitionName, RepositoryName, RoleName, SnapshotLabel, TableName, UserName};
+use crate::privilege::{Grant, Grantee};
+use crate::schema::{PartitionDef, TableSchema, ViewDefinition};
 
 /// One statement, parsed.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,12 +27,16 @@ pub enum Statement {
     CreateRepository(CreateRepository),
     /// `DROP REPOSITORY`
     DropRepository(RepositoryName),
+    /// `DROP SNAPSHOT`
+    DropSnapshot(DropSnapshot),
+    /// `RECOVER DATABASE | TABLE | PARTITION`
+    Recover(Recover),
     /// A change of the cluster's catalog.
     Define(Definition),
     /// A change of the gateway's users.
     User(UserCommand),
     /// A question answered by a file in `sql/show/`.
-    Show(Show),
+    Show(Box<ShowStatement>),
     /// A change of the session itself.
     Session(SessionCommand),
     /// `COPY … FROM`
@@ -64,50 +72,159 @@ impl fmt::Display for JobKeyword {
     }
 }
 
+/// `PARTITION …` behind a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Partitions {
+    /// Nothing said: all of them.
+    #[default]
+    All,
+    /// `[TEMPORARY] PARTITION (p, …)`, at least one.
+    Named {
+        /// `TEMPORARY`
+        temporary: bool,
+        /// Their names.
+        names: Vec<PartitionName>,
+    },
+    /// `PARTITION (column = value, …)`: StarRocks 3.0 and later read it, and no backup takes it.
+    Keyed(Vec<(String, Box<sql::Expr>)>),
+}
+
 /// A table in an `ON (…)` clause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableRef {
     /// The table, perhaps with its database.
     pub table: Qualified<TableName>,
-    /// `PARTITION (…)`; empty means all.
-    pub partitions: Vec<PartitionName>,
+    /// Which of its partitions.
+    pub partitions: Partitions,
     /// `AS alias` (RESTORE only).
     pub alias: Option<TableName>,
 }
 
-/// `BACKUP SNAPSHOT [db.]label TO repository [ON (…)] [PROPERTIES (…)]`
+/// The kinds of object that a database has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectKind {
+    /// TABLE
+    Table,
+    /// VIEW
+    View,
+    /// MATERIALIZED VIEW
+    MaterializedView,
+    /// FUNCTION
+    Function,
+}
+
+impl fmt::Display for ObjectKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Table => "TABLE",
+            Self::View => "VIEW",
+            Self::MaterializedView => "MATERIALIZED VIEW",
+            Self::Function => "FUNCTION",
+        })
+    }
+}
+
+/// One entry of an `ON (…)` clause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ObjectRef {
+    /// `t …`: a table or a view of that name.
+    Untyped(TableRef),
+    /// `TABLE t …`
+    Table(TableRef),
+    /// `VIEW v`, `MATERIALIZED VIEW mv`, `FUNCTION f`
+    Named {
+        /// Not a table.
+        kind: ObjectKind,
+        /// Its name, perhaps with its database.
+        name: Qualified<TableName>,
+        /// `AS alias` (RESTORE only).
+        alias: Option<TableName>,
+    },
+    /// `ALL TABLES`, `ALL VIEWS` …
+    All(ObjectKind),
+}
+
+/// `[ALL] EXTERNAL CATALOG[S] …`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExternalCatalogs {
+    /// `ALL EXTERNAL CATALOGS`
+    All,
+    /// `EXTERNAL CATALOGS (c [AS alias], …)`, at least one.
+    Named(Vec<(String, Option<String>)>),
+}
+
+/// `BACKUP [catalogs] [DATABASE db] SNAPSHOT [db.]label TO repository [ON (…)] [PROPERTIES (…)]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct BackupSnapshot {
-    /// The new snapshot.
+    /// Set instead of a database.
+    pub catalogs: Option<ExternalCatalogs>,
+    /// The new snapshot, and the database that goes into it: from the label or from `DATABASE db`.
     pub label: Qualified<SnapshotLabel>,
     /// Where it goes.
     pub repository: RepositoryName,
-    /// What goes into it; `None` means every table of the database.
-    pub tables: Option<Vec<TableRef>>,
+    /// What goes into it; `None` means everything in the database.
+    pub objects: Option<Vec<ObjectRef>>,
     /// As given.
     pub properties: Properties,
 }
 
-/// `RESTORE SNAPSHOT [db.]label FROM repository [ON (…)] PROPERTIES (…)`
+/// `RESTORE SNAPSHOT [db.]label FROM repository [catalogs] [DATABASE db [AS alias]] [ON (…)] PROPERTIES (…)`
 #[derive(Clone, Debug, PartialEq)]
 pub struct RestoreSnapshot {
     /// The snapshot, and the database to restore into.
     pub label: Qualified<SnapshotLabel>,
     /// Where it is.
     pub repository: RepositoryName,
+    /// Set instead of a database.
+    pub catalogs: Option<ExternalCatalogs>,
+    /// `DATABASE db [AS alias]`: the database in the snapshot, and the one to restore into.
+    pub database: Option<(DatabaseName, Option<DatabaseName>)>,
     /// What is taken out of it; `None` means everything.
-    pub tables: Option<Vec<TableRef>>,
+    pub objects: Option<Vec<ObjectRef>>,
     /// As given.
     pub properties: Properties,
 }
 
-/// `CANCEL BACKUP | RESTORE [FROM db]`
+/// Of which jobs a CANCEL speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CancelScope {
+    /// Nothing said: the current database's.
+    Current,
+    /// `FROM db`
+    Database(DatabaseName),
+    /// `FOR EXTERNAL CATALOG`
+    ExternalCatalog,
+}
+
+/// `CANCEL BACKUP | RESTORE [FROM db | FOR EXTERNAL CATALOG]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CancelJob {
     /// Which kind.
     pub kind: JobKeyword,
-    /// Of which database; `None` means the current one.
-    pub database: Option<DatabaseName>,
+    /// Whose.
+    pub scope: CancelScope,
+}
+
+/// `DROP SNAPSHOT label ON repository [FORCE]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DropSnapshot {
+    /// The snapshot.
+    pub label: SnapshotLabel,
+    /// Where it is.
+    pub repository: RepositoryName,
+    /// `FORCE`: whoever made it.
+    pub force: bool,
+}
+
+/// `RECOVER …`: StarRocks brings back what DROP took. Read, and refused by clusters that cannot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recover {
+    /// `RECOVER DATABASE db`
+    Database(DatabaseName),
+    /// `RECOVER TABLE [db.]t`
+    Table(Qualified<TableName>),
+    /// `RECOVER PARTITION p FROM [db.]t`
+    Partition(PartitionName, Qualified<TableName>),
 }
 
 /// `CREATE [READ ONLY] REPOSITORY name WITH BROKER [broker] ON LOCATION '…' [PROPERTIES (…)]`
@@ -157,6 +274,24 @@ pub enum Definition {
     DropTable {
         /// Its name.
         table: Qualified<TableName>,
+        /// `IF EXISTS`
+        if_exists: bool,
+    },
+    /// `CREATE [OR REPLACE] VIEW`
+    CreateView {
+        /// Its name.
+        view: Qualified<TableName>,
+        /// What it shows.
+        definition: Box<ViewDefinition>,
+        /// `OR REPLACE`
+        or_replace: bool,
+        /// `IF NOT EXISTS`
+        if_not_exists: bool,
+    },
+    /// `DROP VIEW`
+    DropView {
+        /// Its name.
+        view: Qualified<TableName>,
         /// `IF EXISTS`
         if_exists: bool,
     },
@@ -263,63 +398,41 @@ pub enum UserCommand {
     GrantAdmin(UserName),
     /// `REVOKE ADMIN FROM u`
     RevokeAdmin(UserName),
+    /// `CREATE ROLE r, …`
+    CreateRole {
+        /// The roles.
+        names: Vec<RoleName>,
+        /// `IF NOT EXISTS`
+        if_not_exists: bool,
+    },
+    /// `DROP ROLE r, …`
+    DropRole {
+        /// The roles.
+        names: Vec<RoleName>,
+        /// `IF EXISTS`
+        if_exists: bool,
+    },
+    /// `GRANT … TO …`. A database that is not named is the session's current one.
+    Grant(Vec<Grant>, Grantee),
+    /// `REVOKE … FROM …`
+    Revoke(Vec<Grant>, Grantee),
 }
 
 // By hand: a password must not reach a log.
 impl fmt::Debug for UserCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (what, name) = match self {
-            Self::Create { name, .. } => ("Create", name),
-            Self::Alter { name, .. } => ("Alter", name),
-            Self::Drop { name, .. } => ("Drop", name),
-            Self::GrantAdmin(name) => ("GrantAdmin", name),
-            Self::RevokeAdmin(name) => ("RevokeAdmin", name),
-        };
-        f.debug_tuple(what).field(name).finish()
+        match self {
+            Self::Create { name, .. } => f.debug_tuple("Create").field(name).finish(),
+            Self::Alter { name, .. } => f.debug_tuple("Alter").field(name).finish(),
+            Self::Drop { name, .. } => f.debug_tuple("Drop").field(name).finish(),
+            Self::GrantAdmin(name) => f.debug_tuple("GrantAdmin").field(name).finish(),
+            Self::RevokeAdmin(name) => f.debug_tuple("RevokeAdmin").field(name).finish(),
+            Self::CreateRole { names, .. } => f.debug_tuple("CreateRole").field(names).finish(),
+            Self::DropRole { names, .. } => f.debug_tuple("DropRole").field(names).finish(),
+            Self::Grant(grants, grantee) => f.debug_tuple("Grant").field(grants).field(grantee).finish(),
+            Self::Revoke(grants, grantee) => f.debug_tuple("Revoke").field(grants).field(grantee).finish(),
+        }
     }
-}
-
-/// A question answered by a query over `system.*`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Show {
-    /// `SHOW DATABASES`
-    Databases,
-    /// `SHOW TABLES [FROM db]`
-    Tables(Option<DatabaseName>),
-    /// `SHOW CREATE TABLE t`
-    CreateTable(Qualified<TableName>),
-    /// `DESC t`
-    Columns(Qualified<TableName>),
-    /// `SHOW PARTITIONS FROM t`
-    Partitions(Qualified<TableName>),
-    /// `SHOW TABLET FROM t`
-    Tablets(Qualified<TableName>),
-    /// `SHOW FRONTENDS`
-    Frontends,
-    /// `SHOW BACKENDS`
-    Backends,
-    /// `SHOW BROKER`
-    Brokers,
-    /// `SHOW REPOSITORIES`
-    Repositories,
-    /// `SHOW [ALL] BACKUP | RESTORE [FROM db]`
-    Jobs {
-        /// Which kind.
-        kind: JobKeyword,
-        /// `ALL`: every job ever, not the latest of each database.
-        all: bool,
-        /// Only of this database.
-        database: Option<DatabaseName>,
-    },
-    /// `SHOW SNAPSHOT ON repository [WHERE …]`
-    Snapshots {
-        /// The repository.
-        repository: RepositoryName,
-        /// `SNAPSHOT = '…'` or `SNAPSHOT IN (…)`; empty means all.
-        labels: Vec<String>,
-        /// `TIMESTAMP = '…'`: with a single label, the detailed form.
-        timestamp: Option<String>,
-    },
 }
 
 /// A change of the session.

@@ -1,10 +1,10 @@
-//! Definitions: CREATE/DROP DATABASE, CREATE TABLE and its parts, ALTER TABLE, ALTER SYSTEM, users.
+//! Definitions: CREATE/DROP DATABASE, CREATE TABLE and its parts, ALTER TABLE, ALTER SYSTEM.
 
-use super::ast::{Definition, PartitionText, UserCommand, ValuesText};
+use super::ast::{Definition, PartitionText, ValuesText};
 use super::lexer::{Quote, Token};
 use super::parser::Parser;
 use crate::error::{Error, ErrorKind};
-use crate::names::UserName;
+use crate::names::BrokerName;
 use crate::schema::{
     Aggregate, Bound, Bounds, Column, ColumnType, DefaultValue, Distribution, Interval, KeyModel, PartitionDef, Partitioning,
     RangeKey, RangeStep, TableSchema, TimeUnitOfRange,
@@ -73,15 +73,24 @@ impl Parser<'_> {
 
     fn alter_system(&mut self) -> Result<Definition, Error> {
         if self.eat("ADD BROKER") {
-            return Ok(Definition::AddBroker { name: self.named("a broker name")?, hosts: self.broker_hosts()? });
+            return Ok(Definition::AddBroker { name: self.broker_name()?, hosts: self.broker_hosts()? });
         }
         if self.eat("DROP ALL BROKER") {
-            return Ok(Definition::DropBroker { name: self.named("a broker name")?, hosts: Vec::new() });
+            return Ok(Definition::DropBroker { name: self.broker_name()?, hosts: Vec::new() });
         }
         if self.eat("DROP BROKER") {
-            return Ok(Definition::DropBroker { name: self.named("a broker name")?, hosts: self.broker_hosts()? });
+            return Ok(Definition::DropBroker { name: self.broker_name()?, hosts: self.broker_hosts()? });
         }
         Err(self.unexpected("ADD BROKER or DROP BROKER"))
+    }
+
+    /// A broker's name may also stand in single quotes.
+    fn broker_name(&mut self) -> Result<BrokerName, Error> {
+        let at = self.offset();
+        match self.peek() {
+            Some(Token::Str(..)) => BrokerName::new(self.string("a broker name")?).map_err(|e| e.at(at)),
+            _ => self.named("a broker name"),
+        }
     }
 
     fn broker_hosts(&mut self) -> Result<Vec<String>, Error> {
@@ -101,51 +110,6 @@ impl Parser<'_> {
                 return Ok(hosts);
             }
         }
-    }
-
-    pub(super) fn user_command(&mut self) -> Result<Option<UserCommand>, Error> {
-        if self.eat("CREATE USER") {
-            let if_not_exists = self.eat("IF NOT EXISTS");
-            let name = self.user_name()?;
-            let password = if self.eat("IDENTIFIED BY") { Some(self.string("the password in quotes")?) } else { None };
-            return Ok(Some(UserCommand::Create { name, password, if_not_exists }));
-        }
-        if self.eat("ALTER USER") {
-            let name = self.user_name()?;
-            self.expect("IDENTIFIED BY")?;
-            return Ok(Some(UserCommand::Alter { name, password: self.string("the password in quotes")? }));
-        }
-        if self.eat("DROP USER") {
-            let if_exists = self.eat("IF EXISTS");
-            return Ok(Some(UserCommand::Drop { name: self.user_name()?, if_exists }));
-        }
-        if self.eat("GRANT") {
-            self.expect("ADMIN TO")?;
-            self.eat("USER");
-            return Ok(Some(UserCommand::GrantAdmin(self.user_name()?)));
-        }
-        if self.eat("REVOKE") {
-            self.expect("ADMIN FROM")?;
-            self.eat("USER");
-            return Ok(Some(UserCommand::RevokeAdmin(self.user_name()?)));
-        }
-        Ok(None)
-    }
-
-    /// A user: a name, or StarRocks' quoted `'name'[@'%']`; hosts other than `%` are refused.
-    fn user_name(&mut self) -> Result<UserName, Error> {
-        let at = self.offset();
-        let name = match self.peek() {
-            Some(Token::Str(_, Quote::Single)) => UserName::new(self.string("a user name")?).map_err(|e| e.at(at))?,
-            _ => self.named("a user name")?,
-        };
-        if self.eat_symbol('@') {
-            let at = self.offset();
-            if self.string("a host")? != "%" {
-                return Err(Error::unsupported("a user limited to a host").at(at));
-            }
-        }
-        Ok(name)
     }
 
     fn create_table(&mut self) -> Result<Definition, Error> {

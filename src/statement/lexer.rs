@@ -34,18 +34,19 @@ pub(super) struct Spanned {
 }
 
 fn starts_word(c: char) -> bool {
-    c.is_ascii_alphabetic() || c == '_' || c == '$' || (c as u32 >= 0x80 && c != '\u{3000}')
+    c.is_ascii_alphabetic() || c == '_' || c == '$' || ('\u{80}'..='\u{ffff}').contains(&c)
 }
 
 fn continues_word(c: char) -> bool {
-    c.is_ascii_alphanumeric() || c == '_' || c == '$' || c as u32 >= 0x80
+    c.is_ascii_digit() || starts_word(c)
 }
 
 fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\r' | '\n' | '\u{c}' | '\u{3000}')
 }
 
-/// Where the comment or blank that begins at `at` ends, or `at` if there is none. An unclosed block comment runs to the end.
+/// Where the comment or blanks that begin at `at` end, or `at` if there are none. An unclosed block comment runs to the end.
+/// U+3000 is a blank and a letter: the longer reading wins, as in StarRocks, so `\u{3000}t` is a word.
 pub(super) fn skip_blank(text: &str, at: usize) -> usize {
     let rest = &text[at..];
     if rest.starts_with("--") {
@@ -54,10 +55,10 @@ pub(super) fn skip_blank(text: &str, at: usize) -> usize {
     if let Some(body) = rest.strip_prefix("/*") {
         return body.find("*/").map_or(text.len(), |n| at + 2 + n + 2);
     }
-    match rest.chars().next() {
-        Some(c) if is_space(c) => at + c.len_utf8(),
-        _ => at,
-    }
+    let run = |takes: fn(char) -> bool| rest.find(|c| !takes(c)).unwrap_or(rest.len());
+    let blanks = run(is_space);
+    let is_word = rest.starts_with('\u{3000}') && run(continues_word) > blanks;
+    if is_word { at } else { at + blanks }
 }
 
 /// All tokens of one statement; errors are 42601 with the offset of what does not end.
@@ -90,6 +91,7 @@ fn token(text: &str, at: usize) -> Result<(Token, usize), Error> {
             Ok((Token::Str(value, quote), end))
         }
         '`' => back_quoted(text, at),
+        'x' | 'X' if rest[1..].starts_with('\'') => hex_string(text, at),
         c if c.is_ascii_digit() => Ok(number_or_word(text, at)),
         c if starts_word(c) => {
             let end = rest.find(|c| !continues_word(c)).map_or(text.len(), |n| at + n);
@@ -116,21 +118,25 @@ fn number_or_word(text: &str, at: usize) -> (Token, usize) {
     (Token::Number(text[at..end].to_owned()), end)
 }
 
-/// Everything between back-quotes; a doubled back-quote stands for one.
+/// Everything between back-quotes. A doubled back-quote does not end the name, and like every other one is left out of it.
 fn back_quoted(text: &str, at: usize) -> Result<(Token, usize), Error> {
-    let mut name = String::new();
-    let mut chars = text[at + 1..].char_indices().peekable();
-    while let Some((i, c)) = chars.next() {
-        if c != '`' {
-            name.push(c);
-        } else if chars.peek().is_some_and(|(_, next)| *next == '`') {
-            chars.next();
-            name.push('`');
-        } else {
-            return Ok((Token::Word(name, Quote::Back), at + 1 + i + 1));
+    let mut end = at + 1;
+    while let Some(n) = text[end..].find('`') {
+        end += n + 1;
+        if !text[end..].starts_with('`') {
+            return Ok((Token::Word(text[at..end].replace('`', ""), Quote::Back), end));
         }
+        end += 1;
     }
     Err(Error::new(ErrorKind::Syntax, "unterminated quoted identifier").at(at))
+}
+
+/// `x'6162'` of StarRocks 2.x: the string that these bytes are.
+fn hex_string(text: &str, at: usize) -> Result<(Token, usize), Error> {
+    let (digits, end) = string(text, at + 1, '\'')?;
+    let value = hex::decode(&digits).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let value = value.ok_or_else(|| Error::new(ErrorKind::Syntax, format!("invalid hexadecimal string x'{digits}'")).at(at))?;
+    Ok((Token::Str(value, Quote::Single), end))
 }
 
 /// A string with doubled quotes and backslash escapes; `\_` and `\%` keep their backslash, as in StarRocks.
@@ -176,7 +182,7 @@ mod tests {
             kinds("a1 `b``c` 2024_01 'it\\'s' \"x\"\"y\" -- c\n/* d */ 12.5;"),
             [
                 Token::Word("a1".into(), Quote::None),
-                Token::Word("b`c".into(), Quote::Back),
+                Token::Word("bc".into(), Quote::Back),
                 Token::Word("2024_01".into(), Quote::None),
                 Token::Str("it's".into(), Quote::Single),
                 Token::Str("x\"y".into(), Quote::Double),
@@ -184,7 +190,13 @@ mod tests {
                 Token::Symbol(';'),
             ]
         );
+        // U+3000 goes to the longer token.
         assert_eq!(kinds("a\u{3000} b")[0], Token::Word("a\u{3000}".into(), Quote::None));
+        assert_eq!(kinds("(\u{3000}t)")[1], Token::Word("\u{3000}t".into(), Quote::None));
+        assert_eq!(kinds("a \u{3000}b"), kinds("a b"));
+        assert_eq!(kinds("x'6162' X''"), [Token::Str("ab".into(), Quote::Single), Token::Str(String::new(), Quote::Single)]);
+        assert_eq!(kinds("``"), [Token::Word(String::new(), Quote::Back)]);
+        assert_eq!(kinds("\u{1f600}"), [Token::Symbol('\u{1f600}')]);
         assert_eq!(kinds("'a\\_b\\n'"), [Token::Str("a\\_b\n".into(), Quote::Single)]);
     }
 

@@ -9,42 +9,71 @@ use super::lexer::{Quote, Spanned, Token, tokens};
 use super::properties::Properties;
 use super::split::{Language, Piece, split};
 use crate::error::{Error, ErrorKind};
-use crate::names::{BrokerName, DatabaseName, PartitionName, RepositoryName, SnapshotLabel, TableName};
+use crate::names::DatabaseName;
 
 /// How deep expressions may nest before a statement is refused: each level costs stack.
-const RECURSION_LIMIT: usize = 50;
+pub(super) const RECURSION_LIMIT: usize = 50;
 
 /// Words that are never a bare name in any version of StarRocks (`docs/sql.md`, "Names").
 const RESERVED: &[&str] = &[
-    "FORCE",
-    "TABLE",
-    "DATABASES",
     "ALL",
-    "ON",
-    "TO",
-    "FROM",
-    "IN",
-    "AS",
-    "READ",
-    "PARTITION",
-    "WITH",
-    "SHOW",
-    "DROP",
-    "CREATE",
-    "FOR",
-    "FULL",
-    "KEY",
     "ALTER",
-    "WHERE",
     "AND",
-    "OR",
-    "LIKE",
-    "ORDER",
+    "AS",
+    "BETWEEN",
     "BY",
-    "LIMIT",
-    "GRANT",
-    "REVOKE",
+    "CASE",
+    "CREATE",
+    "CROSS",
+    "DATABASES",
     "DEFAULT",
+    "DELETE",
+    "DISTINCT",
+    "DROP",
+    "ELSE",
+    "EXISTS",
+    "FALSE",
+    "FOR",
+    "FORCE",
+    "FROM",
+    "FULL",
+    "GRANT",
+    "GROUP",
+    "HAVING",
+    "IN",
+    "INNER",
+    "INSERT",
+    "INTO",
+    "IS",
+    "JOIN",
+    "KEY",
+    "LEFT",
+    "LIKE",
+    "LIMIT",
+    "NOT",
+    "NULL",
+    "ON",
+    "OR",
+    "ORDER",
+    "OUTER",
+    "PARTITION",
+    "READ",
+    "REVOKE",
+    "RIGHT",
+    "SELECT",
+    "SET",
+    "SHOW",
+    "TABLE",
+    "THEN",
+    "TO",
+    "TRUE",
+    "UNION",
+    "UPDATE",
+    "USING",
+    "VALUES",
+    "WHEN",
+    "WHERE",
+    "WITH",
 ];
 
 /// Parses a message: each statement with its text and byte offset, in order. A statement that does not parse ends the list
@@ -80,7 +109,7 @@ fn parse_piece(piece: Piece<'_>) -> Result<Statement, Error> {
     }
 }
 
-fn parse_sql(text: &str) -> Result<Statement, Error> {
+pub(super) fn parse_sql(text: &str) -> Result<Statement, Error> {
     // COPY … FROM STDIN: sqlparser wants the semicolon, behind which the data would begin in a dump.
     let is_copy = text.get(..4).is_some_and(|w| w.eq_ignore_ascii_case("COPY"));
     let with_end = if is_copy { format!("{text};") } else { String::new() };
@@ -92,6 +121,10 @@ fn parse_sql(text: &str) -> Result<Statement, Error> {
         .map_err(|e| sql_error(e, text))?;
     match (statements.pop(), statements.is_empty()) {
         (Some(statement @ sql::Statement::Copy { .. }), true) => super::session::copy_from(statement),
+        (Some(sql::Statement::CreateView(create)), true) => super::view::create_view(create),
+        (Some(sql::Statement::Drop { object_type: sql::ObjectType::View, if_exists, names, .. }), true) => {
+            super::view::drop_view(if_exists, &names)
+        }
         (Some(statement), true) => Ok(Statement::Sql(Box::new(statement))),
         (None, _) => Ok(Statement::Empty),
         (Some(_), false) => Err(Error::new(ErrorKind::Syntax, "a semicolon is missing between two statements")),
@@ -99,7 +132,7 @@ fn parse_sql(text: &str) -> Result<Statement, Error> {
 }
 
 /// sqlparser says where only in words: "… at Line: 1, Column: 8".
-fn sql_error(error: ParserError, text: &str) -> Error {
+pub(super) fn sql_error(error: ParserError, text: &str) -> Error {
     let message = match error {
         ParserError::TokenizerError(m) | ParserError::ParserError(m) => m,
         ParserError::RecursionLimitExceeded => {
@@ -108,7 +141,8 @@ fn sql_error(error: ParserError, text: &str) -> Error {
         }
     };
     let Some((what, place)) = message.rsplit_once(" at Line: ") else {
-        return Error::new(ErrorKind::Syntax, format!("syntax error: {message}"));
+        let error = Error::new(ErrorKind::Syntax, format!("syntax error: {message}"));
+        return if message.ends_with("found: EOF") { error.at(text.len()) } else { error };
     };
     let offset = place.split_once(", Column: ").and_then(|(line, column)| {
         let (line, column): (usize, usize) = (line.trim().parse().ok()?, column.trim().parse().ok()?);
@@ -128,17 +162,27 @@ pub(super) struct Parser<'a> {
     text: &'a str,
     tokens: Vec<Spanned>,
     at: usize,
+    /// What the grammar reads and the next step refuses: told when the whole text has proved to be grammatical.
+    refusal: Option<Error>,
 }
 
 impl<'a> Parser<'a> {
     pub(super) fn new(text: &'a str) -> Result<Self, Error> {
-        Ok(Self { text, tokens: tokens(text)?, at: 0 })
+        Ok(Self { text, tokens: tokens(text)?, at: 0, refusal: None })
     }
 
     /// Runs a grammar and demands that nothing is left over.
     pub(super) fn whole<T>(mut self, grammar: fn(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
         let out = grammar(&mut self)?;
-        if self.at < self.tokens.len() { Err(self.unexpected("end of statement")) } else { Ok(out) }
+        if self.at < self.tokens.len() {
+            return Err(self.unexpected("end of statement"));
+        }
+        self.refusal.map_or(Ok(out), Err)
+    }
+
+    /// Refuses the statement once it is read; the first refusal counts.
+    pub(super) fn refuse(&mut self, error: Error) {
+        self.refusal.get_or_insert(error);
     }
 
     pub(super) fn peek(&self) -> Option<&Token> {
@@ -163,7 +207,7 @@ impl<'a> Parser<'a> {
         Error::new(ErrorKind::Syntax, message).at(self.offset())
     }
 
-    fn is_word_at(&self, ahead: usize, word: &str) -> bool {
+    pub(super) fn is_word_at(&self, ahead: usize, word: &str) -> bool {
         matches!(self.tokens.get(self.at + ahead).map(|t| &t.token),
             Some(Token::Word(w, Quote::None)) if w.eq_ignore_ascii_case(word))
     }
@@ -234,8 +278,51 @@ impl<'a> Parser<'a> {
         if !self.eat_symbol('.') {
             return Ok(Qualified { database: None, name: N::try_from(first).map_err(|e| e.at(at))? });
         }
+        let (second_at, second) = (self.offset(), self.name(what)?.0);
+        if self.peek() == Some(&Token::Symbol('.')) {
+            let mut all = format!("{first}.{second}");
+            while self.eat_symbol('.') {
+                all = format!("{all}.{}", self.name(what)?.0);
+            }
+            return Err(Error::new(ErrorKind::InvalidName, format!("Invalid table name format '{all}'")).at(at));
+        }
         let database = Some(DatabaseName::new(first).map_err(|e| e.at(at))?);
-        Ok(Qualified { database, name: self.named(what)? })
+        Ok(Qualified { database, name: N::try_from(second).map_err(|e| e.at(second_at))? })
+    }
+
+    /// Whether a name stands so many tokens ahead.
+    pub(super) fn is_name_at(&self, ahead: usize) -> bool {
+        match self.tokens.get(self.at + ahead).map(|t| &t.token) {
+            Some(Token::Word(w, Quote::None)) => !RESERVED.iter().any(|r| r.eq_ignore_ascii_case(w)),
+            Some(Token::Word(..) | Token::Str(_, Quote::Double)) => true,
+            _ => false,
+        }
+    }
+
+    pub(super) fn peek_at(&self, ahead: usize) -> Option<&Token> {
+        self.tokens.get(self.at + ahead).map(|t| &t.token)
+    }
+
+    /// The text from the next token to the end of the statement, and the tokens in it; they count as read.
+    pub(super) fn rest(&mut self) -> (&'a str, &[Spanned]) {
+        let (text, from) = (&self.text[self.offset()..], self.at);
+        self.at = self.tokens.len();
+        (text, &self.tokens[from..])
+    }
+
+    /// Takes tokens up to a comma or parenthesis that closes nothing opened here, and answers their text.
+    pub(super) fn until_delimiter(&mut self) -> &'a str {
+        let (start, mut depth) = (self.offset(), 0usize);
+        while let Some(token) = self.peek() {
+            match token {
+                Token::Symbol('(') => depth += 1,
+                Token::Symbol(')' | ',') if depth == 0 => break,
+                Token::Symbol(')') => depth -= 1,
+                _ => {}
+            }
+            self.at += 1;
+        }
+        self.text[start..self.offset()].trim_end()
     }
 
     pub(super) fn string(&mut self, what: &str) -> Result<String, Error> {
@@ -300,152 +387,31 @@ impl<'a> Parser<'a> {
         if self.eat("CANCEL") {
             return self.cancel().map(Statement::Cancel);
         }
+        if self.eat("RECOVER") {
+            return self.recover().map(Statement::Recover);
+        }
         if self.is_word("CREATE") && (self.is_word_at(1, "READ") || self.is_word_at(1, "REPOSITORY")) {
             return self.create_repository().map(Statement::CreateRepository);
         }
         if self.eat("DROP REPOSITORY") {
-            return self.named::<RepositoryName>("a repository name").map(Statement::DropRepository);
+            return self.repository_to_drop().map(Statement::DropRepository);
+        }
+        if self.eat("DROP SNAPSHOT") {
+            return self.drop_snapshot().map(Statement::DropSnapshot);
         }
         if self.eat("USE") {
             return Ok(Statement::Session(SessionCommand::Use(self.named("a database name")?)));
         }
         if self.eat("SHOW") {
-            return self.show().map(Statement::Show);
+            return self.show();
         }
         if self.eat_any(&["DESCRIBE", "DESC"]) {
-            return Ok(Statement::Show(Show::Columns(self.qualified("a table name")?)));
+            let show = Show::Columns(self.qualified("a table name")?);
+            return Ok(Statement::Show(Box::new(ShowStatement { show, filter: Filter::default() })));
         }
         match self.user_command()? {
             Some(command) => Ok(Statement::User(command)),
             None => self.definition().map(Statement::Define),
         }
-    }
-
-    fn backup(&mut self) -> Result<BackupSnapshot, Error> {
-        self.refuse_objects_elsewhere("BACKUP")?;
-        self.expect("SNAPSHOT")?;
-        let label = self.qualified::<SnapshotLabel>("a snapshot label")?;
-        self.expect("TO")?;
-        let repository = self.named("a repository name")?;
-        let tables = self.tables(JobKeyword::Backup)?;
-        Ok(BackupSnapshot { label, repository, tables, properties: self.properties()? })
-    }
-
-    fn restore(&mut self) -> Result<RestoreSnapshot, Error> {
-        self.expect("SNAPSHOT")?;
-        let label = self.qualified::<SnapshotLabel>("a snapshot label")?;
-        self.expect("FROM")?;
-        let repository = self.named("a repository name")?;
-        self.refuse_objects_elsewhere("RESTORE")?;
-        let tables = self.tables(JobKeyword::Restore)?;
-        Ok(RestoreSnapshot { label, repository, tables, properties: self.properties()? })
-    }
-
-    /// StarRocks 3.4's `DATABASE` and `EXTERNAL CATALOG` clauses.
-    fn refuse_objects_elsewhere(&self, statement: &str) -> Result<(), Error> {
-        for clause in ["DATABASE", "EXTERNAL", "ALL"] {
-            if self.is_word(clause) {
-                return Err(Error::unsupported(format_args!("the {clause} clause of {statement}")).at(self.offset()));
-            }
-        }
-        Ok(())
-    }
-
-    fn tables(&mut self, kind: JobKeyword) -> Result<Option<Vec<TableRef>>, Error> {
-        if !self.eat("ON") {
-            return Ok(None);
-        }
-        let tables = self.list(|p| {
-            p.eat_any(&["TABLES", "TABLE"]);
-            for other in ["ALL", "MATERIALIZED", "VIEW", "VIEWS", "FUNCTION", "FUNCTIONS"] {
-                // A bare VIEW may be a table's name; before another name it is the keyword.
-                let is_name = matches!(p.tokens.get(p.at + 1).map(|t| &t.token), Some(Token::Symbol(_)) | None);
-                if p.is_word(other) && !is_name {
-                    return Err(Error::unsupported(format_args!("{other} in the ON clause of {kind}")).at(p.offset()));
-                }
-            }
-            let table = p.qualified::<TableName>("a table name")?;
-            if p.is_word("TEMPORARY") {
-                return Err(Error::new(ErrorKind::Unsupported, "Do not support backing up temp partitions").at(p.offset()));
-            }
-            let partitions = p.partition_names()?;
-            let alias_at = p.offset();
-            let alias = if p.eat("AS") { Some(p.named::<TableName>("a table name")?) } else { None };
-            if alias.is_some() && kind == JobKeyword::Backup {
-                return Err(
-                    Error::new(ErrorKind::Syntax, "Specifying alias for backup object is forbidden in BACKUP stmt").at(alias_at)
-                );
-            }
-            Ok(TableRef { table, partitions, alias })
-        })?;
-        Ok(Some(tables))
-    }
-
-    /// `PARTITION[S] (p, …)` or `PARTITION p`, if it comes next.
-    pub(super) fn partition_names(&mut self) -> Result<Vec<PartitionName>, Error> {
-        if !self.eat_any(&["PARTITION", "PARTITIONS"]) {
-            return Ok(Vec::new());
-        }
-        if self.peek() == Some(&Token::Symbol('(')) { self.list(Self::partition_name) } else { Ok(vec![self.partition_name()?]) }
-    }
-
-    /// A partition's name may also stand in single quotes.
-    pub(super) fn partition_name(&mut self) -> Result<PartitionName, Error> {
-        let at = self.offset();
-        if matches!(self.peek(), Some(Token::Str(..))) {
-            let name = self.string("a partition name")?;
-            return PartitionName::new(name).map_err(|e| e.at(at));
-        }
-        self.named("a partition name")
-    }
-
-    fn cancel(&mut self) -> Result<CancelJob, Error> {
-        let kind = self.job_keyword()?;
-        if self.is_word("FOR") {
-            return Err(Error::unsupported(format_args!("CANCEL {kind} FOR EXTERNAL CATALOG")).at(self.offset()));
-        }
-        Ok(CancelJob { kind, database: self.optional_database()? })
-    }
-
-    pub(super) fn job_keyword(&mut self) -> Result<JobKeyword, Error> {
-        if self.eat("BACKUP") {
-            Ok(JobKeyword::Backup)
-        } else if self.eat("RESTORE") {
-            Ok(JobKeyword::Restore)
-        } else {
-            Err(self.unexpected("BACKUP or RESTORE"))
-        }
-    }
-
-    /// `FROM db` or `IN db`, if it comes next.
-    pub(super) fn optional_database(&mut self) -> Result<Option<DatabaseName>, Error> {
-        if self.eat_any(&["FROM", "IN"]) { self.named("a database name").map(Some) } else { Ok(None) }
-    }
-
-    fn create_repository(&mut self) -> Result<CreateRepository, Error> {
-        self.expect("CREATE")?;
-        let read_only = self.eat("READ ONLY");
-        self.expect("REPOSITORY")?;
-        let name = self.named("a repository name")?;
-        self.expect("WITH BROKER")?;
-        let at = self.offset();
-        let broker = match self.peek() {
-            Some(Token::Word(w, Quote::None)) if w.eq_ignore_ascii_case("ON") => None,
-            Some(Token::Str(..)) => {
-                let broker = self.string("a broker name")?;
-                if broker.is_empty() {
-                    return Err(Error::new(ErrorKind::InvalidName, "You must specify the broker of the repository").at(at));
-                }
-                Some(BrokerName::new(broker).map_err(|e| e.at(at))?)
-            }
-            _ => Some(self.named("a broker name")?),
-        };
-        self.expect("ON LOCATION")?;
-        let at = self.offset();
-        let location = self.string("the location in quotes")?;
-        if location.is_empty() {
-            return Err(Error::new(ErrorKind::InvalidParameter, "You must specify a location on the repository").at(at));
-        }
-        Ok(CreateRepository { name, read_only, broker, location, properties: self.properties()? })
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::error::{Error, ErrorKind};
-use crate::names::BackupTimestamp;
+use crate::names::{BackupTimestamp, Ttl};
 
 /// Keys and values as given; a repeated key keeps its last value. Debug shows no value of a key that looks secret.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub struct BackupOptions {
     pub kind: BackupKind,
     /// `"timeout"`, seconds
     pub timeout_seconds: Option<u64>,
+    /// `"ttl"`: how long it is kept
+    pub ttl: Option<Ttl>,
 }
 
 /// `"backup_timestamp"`.
@@ -114,8 +116,9 @@ impl BackupOptions {
                 _ => return Err(invalid(format!("Invalid backup job type: {text}")).hint("\"type\" is \"full\".")),
             },
         };
+        let ttl = left.remove("ttl").map_or(Ok(None), |text| Ttl::parse(&text))?;
         refuse_rest(left, "backup")?;
-        Ok(Self { kind, timeout_seconds })
+        Ok(Self { kind, timeout_seconds, ttl })
     }
 }
 
@@ -178,6 +181,7 @@ mod tests {
             (&[("timeout", "x")][..], "Invalid timeout format: x"),
             (&[("timeout", "599")], "timeout must be at least 10 min"),
             (&[("type", "partial")], "Invalid backup job type: partial"),
+            (&[("ttl", "0 DAY")], "ttl must be a positive duration, but got: 0 DAY"),
             (&[("a", "1"), ("b", "2")], "Unknown backup job properties: [a, b]"),
         ] {
             assert_eq!(BackupOptions::read(&properties(pairs)).expect_err(message).message, message);

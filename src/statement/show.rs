@@ -1,47 +1,64 @@
 //! `SHOW …` of StarRocks.
 
-use super::ast::{JobKeyword, Show};
-use super::lexer::{Quote, Token};
+use super::ast::{Filter, JobKeyword, Partitions, Show, ShowStatement, Statement};
+use super::filter::snapshot_predicate;
+use super::lexer::Token;
 use super::parser::Parser;
-use crate::error::{Error, ErrorKind};
-
-const SNAPSHOT_WHERE: &str =
-    "Where clause should looks like: SNAPSHOT = 'your_snapshot_name' [AND TIMESTAMP = '2018-04-18-19-19-10']";
+use crate::error::Error;
+use crate::names::TabletId;
 
 impl Parser<'_> {
-    pub(super) fn show(&mut self) -> Result<Show, Error> {
+    pub(super) fn show(&mut self) -> Result<Statement, Error> {
+        let (show, filter) = self.shown()?;
+        Ok(Statement::Show(Box::new(ShowStatement { show, filter })))
+    }
+
+    fn shown(&mut self) -> Result<(Show, Filter), Error> {
+        let plain = |show: Show| Ok((show, Filter::default()));
         if self.eat_any(&["DATABASES", "SCHEMAS"]) {
-            return Ok(Show::Databases);
+            return plain(Show::Databases);
         }
         if self.eat("TABLES") {
-            return Ok(Show::Tables(self.optional_database()?));
+            return plain(Show::Tables(self.optional_database()?));
         }
         if self.eat("CREATE TABLE") {
-            return Ok(Show::CreateTable(self.qualified("a table name")?));
+            return plain(Show::CreateTable(self.qualified("a table name")?));
+        }
+        if self.eat("CREATE VIEW") {
+            return plain(Show::CreateView(self.qualified("a view name")?));
         }
         if self.eat("COLUMNS") {
-            self.expect_from()?;
-            return Ok(Show::Columns(self.qualified("a table name")?));
+            if !self.eat_any(&["FROM", "IN"]) {
+                return Err(self.unexpected("FROM"));
+            }
+            return plain(Show::Columns(self.qualified("a table name")?));
         }
-        if self.eat("PARTITIONS") {
-            self.expect_from()?;
-            return Ok(Show::Partitions(self.qualified("a table name")?));
+        let temporary = self.is_word("TEMPORARY");
+        if self.eat("TEMPORARY PARTITIONS FROM") || self.eat("PARTITIONS FROM") {
+            let table = self.qualified("a table name")?;
+            return Ok((Show::Partitions { table, temporary }, self.filter()?));
         }
         if self.eat_any(&["TABLETS", "TABLET"]) {
-            self.expect_from()?;
-            return Ok(Show::Tablets(self.qualified("a table name")?));
+            return self.show_tablet();
         }
         if self.eat("FRONTENDS") {
-            return Ok(Show::Frontends);
+            return plain(Show::Frontends);
         }
         if self.eat("BACKENDS") {
-            return Ok(Show::Backends);
+            return plain(Show::Backends);
         }
         if self.eat("BROKER") {
-            return Ok(Show::Brokers);
+            return plain(Show::Brokers);
         }
         if self.eat("REPOSITORIES") {
-            return Ok(Show::Repositories);
+            return plain(Show::Repositories);
+        }
+        if self.eat("ROLES") {
+            return plain(Show::Roles);
+        }
+        if self.eat("GRANTS") {
+            let grantee = if self.eat("FOR") { Some(self.grantee()?) } else { None };
+            return plain(Show::Grants(grantee));
         }
         if self.eat("SNAPSHOT") {
             return self.show_snapshot();
@@ -51,50 +68,44 @@ impl Parser<'_> {
             Ok(kind) => kind,
             Err(_) => return Err(self.unexpected("something that SHOW shows")),
         };
-        Ok(Show::Jobs { kind, all, database: self.optional_database()? })
+        let database = self.optional_database()?;
+        let filter = if kind == JobKeyword::Restore { self.like_or_filter("Label")? } else { self.filter()? };
+        Ok((Show::Jobs { kind, all, database }, filter))
     }
 
-    fn expect_from(&mut self) -> Result<(), Error> {
-        if self.eat_any(&["FROM", "IN"]) { Ok(()) } else { Err(self.unexpected("FROM")) }
-    }
-
-    fn show_snapshot(&mut self) -> Result<Show, Error> {
-        self.expect("ON")?;
-        let repository = self.named("a repository name")?;
-        let (mut labels, mut timestamp) = (Vec::new(), None);
-        if self.eat("WHERE") {
-            let start = self.offset();
-            loop {
-                let bad = Error::new(ErrorKind::Unsupported, SNAPSHOT_WHERE).at(self.offset());
-                let is_label = match self.any() {
-                    Some(Token::Word(w, Quote::None)) if w.eq_ignore_ascii_case("SNAPSHOT") => true,
-                    Some(Token::Word(w, Quote::None)) if w.eq_ignore_ascii_case("TIMESTAMP") => false,
-                    _ => return Err(bad),
-                };
-                let value = |p: &mut Self| match p.peek() {
-                    Some(Token::Str(s, _)) if !s.is_empty() => p.string("a string"),
-                    _ => Err(bad.clone().at(p.offset())),
-                };
-                if is_label && labels.is_empty() && self.eat("IN") {
-                    labels = self.list(value)?;
-                } else if !self.eat_symbol('=') {
-                    return Err(bad.at(self.offset()));
-                } else if is_label && labels.is_empty() {
-                    labels.push(value(self)?);
-                } else if !is_label && timestamp.is_none() {
-                    timestamp = Some(value(self)?);
-                } else {
-                    return Err(bad);
-                }
-                if !self.eat("AND") {
-                    break;
-                }
-            }
-            if labels.is_empty() || (timestamp.is_some() && labels.len() > 1) {
-                return Err(Error::new(ErrorKind::Unsupported, SNAPSHOT_WHERE).at(start));
-            }
+    fn show_tablet(&mut self) -> Result<(Show, Filter), Error> {
+        if matches!(self.peek(), Some(Token::Number(_))) {
+            let fault = self.unexpected("a tablet id");
+            let id = i64::try_from(self.number("a tablet id")?).map_err(|_| fault)?;
+            return Ok((Show::Tablet(TabletId(id)), Filter::default()));
         }
-        Ok(Show::Snapshots { repository, labels, timestamp })
+        self.expect("FROM")?;
+        let table = self.qualified("a table name")?;
+        let at = self.offset();
+        let partitions = self.partitions()?;
+        if matches!(partitions, Partitions::Keyed(_)) {
+            self.refuse(Error::unsupported("PARTITION (column = value)").at(at));
+        }
+        Ok((Show::Tablets { table, partitions }, self.filter()?))
+    }
+
+    fn show_snapshot(&mut self) -> Result<(Show, Filter), Error> {
+        self.expect("ON")?;
+        let repository = self.repository("Repository [] does not exist")?;
+        let at = self.offset();
+        let filter = self.like_or_filter("Snapshot")?;
+        let details = match filter.predicate.as_ref().map(snapshot_predicate).transpose() {
+            Ok(details) => details.flatten(),
+            Err(refusal) => {
+                self.refuse(refusal.at(at));
+                None
+            }
+        };
+        let show = match details {
+            Some(exact) => Show::SnapshotDetails { repository, exact },
+            None => Show::Snapshots(repository),
+        };
+        Ok((show, filter))
     }
 }
 
@@ -105,19 +116,23 @@ impl Show {
             Self::Databases => "databases",
             Self::Tables(_) => "tables",
             Self::CreateTable(_) => "create_table",
+            Self::CreateView(_) => "create_view",
             Self::Columns(_) => "columns",
-            Self::Partitions(_) => "partitions",
-            Self::Tablets(_) => "tablets",
+            Self::Partitions { .. } => "partitions",
+            Self::Tablets { .. } => "tablets",
+            Self::Tablet(_) => "tablet",
             Self::Frontends => "frontends",
             Self::Backends => "backends",
             Self::Brokers => "brokers",
             Self::Repositories => "repositories",
+            Self::Roles => "roles",
+            Self::Grants(_) => "grants",
             Self::Jobs { kind: JobKeyword::Backup, all: false, .. } => "backup",
             Self::Jobs { kind: JobKeyword::Backup, all: true, .. } => "all_backup",
             Self::Jobs { kind: JobKeyword::Restore, all: false, .. } => "restore",
             Self::Jobs { kind: JobKeyword::Restore, all: true, .. } => "all_restore",
-            Self::Snapshots { timestamp: None, .. } => "snapshots",
-            Self::Snapshots { timestamp: Some(_), .. } => "snapshot_details",
+            Self::Snapshots(_) => "snapshots",
+            Self::SnapshotDetails { .. } => "snapshot_details",
         }
     }
 }

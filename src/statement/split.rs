@@ -68,19 +68,18 @@ fn language(text: &str) -> Language {
     let words = leading_words(text);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["BACKUP" | "CANCEL" | "USE" | "DESC" | "DESCRIBE" | "TRUNCATE" | "GRANT" | "REVOKE", ..]
-        | ["RESTORE", "SNAPSHOT", ..]
+        ["BACKUP" | "RESTORE" | "RECOVER" | "CANCEL" | "USE" | "DESC" | "DESCRIBE" | "TRUNCATE" | "GRANT" | "REVOKE", ..]
         | ["ALTER", "SYSTEM" | "TABLE" | "USER", ..]
-        | ["CREATE", "READ" | "REPOSITORY" | "DATABASE" | "SCHEMA" | "TABLE" | "USER", ..]
-        | ["DROP", "REPOSITORY" | "DATABASE" | "SCHEMA" | "TABLE" | "USER", ..]
+        | ["CREATE", "READ" | "READONLY" | "REPOSITORY" | "DATABASE" | "SCHEMA" | "TABLE" | "USER" | "ROLE", ..]
+        | ["DROP", "REPOSITORY" | "SNAPSHOT" | "DATABASE" | "SCHEMA" | "TABLE" | "USER" | "ROLE", ..]
         | ["SHOW", "ALL", "BACKUP" | "RESTORE", ..]
         | [
             "SHOW",
             "BACKUP" | "RESTORE" | "SNAPSHOT" | "REPOSITORIES" | "DATABASES" | "SCHEMAS" | "TABLES" | "CREATE" | "PARTITIONS"
-            | "TABLET" | "TABLETS" | "FRONTENDS" | "BACKENDS" | "BROKER" | "COLUMNS",
+            | "REPOSITORY" | "BROKERS" | "SNAPSHOTS" | "BACKUPS" | "RESTORES" | "PARTITION" | "TEMPORARY" | "TABLET" | "TABLETS"
+            | "FRONTENDS" | "BACKENDS" | "BROKER" | "COLUMNS" | "GRANTS" | "ROLES",
             ..,
         ] => Language::StarRocks,
-        ["RESTORE", ..] => Language::StarRocks,
         [
             "SET" | "SHOW" | "RESET" | "BEGIN" | "START" | "COMMIT" | "END" | "ROLLBACK" | "ABORT" | "SAVEPOINT" | "RELEASE"
             | "DISCARD" | "DEALLOCATE" | "LISTEN" | "UNLISTEN" | "CLOSE",

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::*;
 use crate::env::Env;
 use crate::job::{BackupEvent, BackupObject, BackupPlan, BackupRequest, Failure, JobStatus, Request};
-use crate::names::{ClusterName, SnapshotLabel, TableName};
+use crate::names::TableName;
+use crate::privilege::{Privilege, Securable};
 
 fn sqlite() -> (Arc<dyn Store>, Option<tempfile::TempDir>) {
     let dir = tempfile::tempdir().expect("a directory");
@@ -28,6 +29,8 @@ fn spec(database: &str, label: &str) -> JobSpec {
         timeout_seconds: 600,
         request: Request::Backup(BackupRequest {
             objects: vec![BackupObject { table: TableName::new("t").expect("valid"), partitions: Vec::new() }],
+            views: Vec::new(),
+            ttl: None,
         }),
         requested_by: "root".into(),
         client_addr: None,
@@ -67,7 +70,7 @@ async fn jobs_and_journal(store: Arc<dyn Store>) {
     assert_eq!(store.remove_repository(&job.spec.repository).await.expect_err("in use").kind, ErrorKind::ObjectInUse);
 
     // Append goes by the version; a second writer loses and changes nothing.
-    let planned = event(BackupEvent::Planned { plan: Arc::new(BackupPlan { tables: Vec::new() }) });
+    let planned = event(BackupEvent::Planned { plan: Arc::new(BackupPlan { tables: Vec::new(), views: Vec::new() }) });
     let next = job.apply(&planned, Timestamp(20)).expect("legal");
     store.append(job.version, &next, &planned, Timestamp(20)).await.expect("appended");
     assert_eq!(store.append(job.version, &next, &planned, Timestamp(21)).await.expect_err("late").kind, ErrorKind::WrongState);
@@ -121,8 +124,67 @@ async fn repositories_and_users(store: Arc<dyn Store>) {
     let changed = UserRecord { verifier: Some(verifier), admin: true, ..user };
     store.change_user(&changed).await.expect("changed");
     assert_eq!(store.user(&name).await.expect("asked"), Some(changed));
+    roles_and_grants(&store, &name).await;
     store.remove_user(&name).await.expect("removed");
     assert_eq!(store.user(&name).await.expect("asked"), None);
+    assert_eq!(store.grants().await.expect("listed"), [], "what a user held goes with the user");
+}
+
+async fn roles_and_grants(store: &Arc<dyn Store>, user: &UserName) {
+    let role = |name: &str| RoleName::new(name).expect("valid");
+    let kind = |result: Result<(), Error>| result.expect_err("refused").kind;
+    for name in ["a", "b"] {
+        store.add_role(&RoleRecord { name: role(name), created_at: Timestamp(1) }).await.expect("added");
+    }
+    let again = RoleRecord { name: role("a"), created_at: Timestamp(2) };
+    assert_eq!(kind(store.add_role(&again).await), ErrorKind::DuplicateObject);
+    let record = |grantee: Grantee, grant: Grant| GrantRecord { grantee, grant, cluster: None };
+    let privilege = Grant::Privilege(Privilege::Repository, Securable::System);
+    let of_a = record(Grantee::Role(role("a")), privilege.clone());
+    let a_of_b = record(Grantee::Role(role("b")), Grant::Role(role("a")));
+    let b_of_user = record(Grantee::User(user.clone()), Grant::Role(role("b")));
+    store.add_grants(&[of_a.clone(), a_of_b.clone(), b_of_user.clone()]).await.expect("granted");
+    store.add_grants(std::slice::from_ref(&of_a)).await.expect("granted again");
+    let mut all = vec![of_a.clone(), a_of_b.clone(), b_of_user.clone()];
+    all.sort();
+    assert_eq!(store.grants().await.expect("listed"), all);
+    // All or none: the second of two names nobody.
+    let nobody = record(Grantee::User(UserName::new("nobody").expect("valid")), privilege.clone());
+    let of_user = record(Grantee::User(user.clone()), privilege);
+    assert_eq!(kind(store.add_grants(&[of_user.clone(), nobody]).await), ErrorKind::UndefinedObject);
+    assert_eq!(store.grants().await.expect("listed"), all);
+    assert_eq!(kind(store.remove_grants(&[of_a, of_user]).await), ErrorKind::UndefinedObject);
+    assert_eq!(store.grants().await.expect("listed"), all);
+    let circle = record(Grantee::Role(role("a")), Grant::Role(role("b")));
+    assert_eq!(kind(store.add_grants(&[circle]).await), ErrorKind::InvalidGrant);
+    store.remove_role(&role("a")).await.expect("removed");
+    assert_eq!(store.grants().await.expect("listed"), [b_of_user], "what a role held and who held it goes with the role");
+    assert_eq!(kind(store.remove_role(&role("a")).await), ErrorKind::UndefinedObject);
+}
+
+async fn drops(store: Arc<dyn Store>) {
+    store.add_repository(&repository("r")).await.expect("added");
+    let job = store.admit(&spec("d", "l"), Timestamp(10)).await.expect("admitted");
+    let (r, l) = (job.spec.repository.clone(), job.spec.label.clone());
+    let error = store.begin_drop(&r, &l).await.expect_err("in use");
+    assert_eq!((error.kind, error.message.as_str()), (ErrorKind::ObjectInUse, "Can not drop snapshot l: a backup is writing it"));
+    let other = SnapshotLabel::new("m").expect("valid");
+    store.begin_drop(&r, &other).await.expect("free");
+    assert_eq!(store.begin_drop(&r, &other).await.expect_err("twice").kind, ErrorKind::ObjectInUse);
+    assert_eq!(store.admit(&spec("e", "m"), Timestamp(11)).await.expect_err("reserved").kind, ErrorKind::ObjectInUse);
+    store.dropped(&r, &other);
+    store.admit(&spec("e", "m"), Timestamp(12)).await.expect("free again");
+}
+
+#[tokio::test]
+async fn memory_keeps_dropped_snapshots_apart() {
+    drops(memory().0).await;
+}
+
+#[tokio::test]
+async fn sqlite_keeps_dropped_snapshots_apart() {
+    let (store, _dir) = sqlite();
+    drops(store).await;
 }
 
 #[tokio::test]

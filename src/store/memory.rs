@@ -17,6 +17,9 @@ struct Content {
     repositories: BTreeMap<RepositoryName, RepositoryRecord>,
     repositories_made: i64,
     users: BTreeMap<UserName, UserRecord>,
+    roles: BTreeMap<RoleName, RoleRecord>,
+    grants: std::collections::BTreeSet<GrantRecord>,
+    dropping: std::collections::BTreeSet<(RepositoryName, SnapshotLabel)>,
     notes: BTreeMap<JobId, Notes>,
 }
 
@@ -46,6 +49,9 @@ impl Journal for MemoryStore {
         if !content.repositories.contains_key(&spec.repository) {
             return Err(no_repository(&spec.repository));
         }
+        if content.dropping.contains(&(spec.repository.clone(), spec.label.clone())) {
+            return Err(being_dropped(&spec.label));
+        }
         for job in content.admitted().filter(|j| !j.is_settled()) {
             if job.spec.cluster == spec.cluster && job.spec.database == spec.database {
                 return Err(database_busy());
@@ -59,6 +65,19 @@ impl Journal for MemoryStore {
         let entry = Entry::Admitted { first: Box::new(job.clone()), events: Vec::new(), now: Box::new(job.clone()) };
         content.jobs.insert(job.id, entry);
         Ok(job)
+    }
+
+    async fn begin_drop(&self, repository: &RepositoryName, label: &SnapshotLabel) -> Result<(), Error> {
+        let mut content = self.0.lock();
+        let user = content.admitted().find(|j| !j.is_settled() && &j.spec.repository == repository && &j.spec.label == label);
+        if let Some(job) = user {
+            return Err(in_use(label, job.spec.kind()));
+        }
+        if content.dropping.insert((repository.clone(), label.clone())) { Ok(()) } else { Err(being_dropped(label)) }
+    }
+
+    fn dropped(&self, repository: &RepositoryName, label: &SnapshotLabel) {
+        self.0.lock().dropping.remove(&(repository.clone(), label.clone()));
     }
 
     async fn refuse(&self, spec: &JobSpec, at: Timestamp, error: &Error) -> Result<JobId, Error> {
@@ -192,10 +211,63 @@ impl Registry for MemoryStore {
     }
 
     async fn remove_user(&self, name: &UserName) -> Result<(), Error> {
-        self.0.lock().users.remove(name).map(|_| ()).ok_or_else(|| no_user(name))
+        let mut content = self.0.lock();
+        content.users.remove(name).ok_or_else(|| no_user(name))?;
+        content.grants.retain(|g| g.grantee != Grantee::User(name.clone()));
+        Ok(())
     }
 
     async fn users(&self) -> Result<Vec<UserRecord>, Error> {
         Ok(self.0.lock().users.values().cloned().collect())
+    }
+
+    async fn roles(&self) -> Result<Vec<RoleRecord>, Error> {
+        Ok(self.0.lock().roles.values().cloned().collect())
+    }
+
+    async fn add_role(&self, role: &RoleRecord) -> Result<(), Error> {
+        let mut content = self.0.lock();
+        if content.roles.contains_key(&role.name) {
+            return Err(role_exists(&role.name));
+        }
+        content.roles.insert(role.name.clone(), role.clone());
+        Ok(())
+    }
+
+    async fn remove_role(&self, name: &RoleName) -> Result<(), Error> {
+        let mut content = self.0.lock();
+        content.roles.remove(name).ok_or_else(|| no_role(name))?;
+        content.grants.retain(|g| g.grantee != Grantee::Role(name.clone()) && g.grant != Grant::Role(name.clone()));
+        Ok(())
+    }
+
+    async fn grants(&self) -> Result<Vec<GrantRecord>, Error> {
+        Ok(self.0.lock().grants.iter().cloned().collect())
+    }
+
+    async fn add_grants(&self, grants: &[GrantRecord]) -> Result<(), Error> {
+        let mut content = self.0.lock();
+        for new in grants {
+            match &new.grantee {
+                Grantee::User(name) if !content.users.contains_key(name) => return Err(no_user(name)),
+                Grantee::Role(name) if !content.roles.contains_key(name) => return Err(no_role(name)),
+                _ => {}
+            }
+            match &new.grant {
+                Grant::Role(name) if !content.roles.contains_key(name) => return Err(no_role(name)),
+                _ => refuse_cycle(&content.grants.iter().cloned().collect::<Vec<_>>(), new)?,
+            }
+        }
+        content.grants.extend(grants.iter().cloned());
+        Ok(())
+    }
+
+    async fn remove_grants(&self, grants: &[GrantRecord]) -> Result<(), Error> {
+        let mut content = self.0.lock();
+        if let Some(missing) = grants.iter().find(|g| !content.grants.contains(g)) {
+            return Err(no_grant(missing));
+        }
+        content.grants.retain(|g| !grants.contains(g));
+        Ok(())
     }
 }

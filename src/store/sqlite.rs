@@ -3,7 +3,7 @@
 //! Calls run on blocking threads, so a caller that is dropped half-way leaves a finished or an untouched transaction, never
 //! half of one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,13 +16,15 @@ use crate::env::Env;
 use crate::job::JobStatus;
 use crate::sqlite::{from_json, open_database, sql_error, to_json, transact};
 
-const MIGRATIONS: &[&str] = &[include_str!("../../sql/meta/001_initial.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("../../sql/meta/001_initial.sql"), include_str!("../../sql/meta/002_privileges.sql")];
 
 /// The durable store.
 #[derive(Debug)]
 pub struct SqliteStore {
     connection: Arc<Mutex<Connection>>,
     notes: Mutex<HashMap<JobId, Notes>>,
+    /// Snapshots that are being dropped. Looked at inside the transactions that admit jobs, which come one after the other.
+    dropping: Arc<Mutex<HashSet<(RepositoryName, SnapshotLabel)>>>,
     key: SecretKey,
     env: Env,
 }
@@ -38,7 +40,7 @@ impl SqliteStore {
     pub fn open(path: &Path, key: SecretKey, env: Env) -> Result<Self, Error> {
         let connection = open_database(path, MIGRATIONS)?;
         check_key(&connection, &key)?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), notes: Mutex::default(), key, env })
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), notes: Mutex::default(), dropping: Arc::default(), key, env })
     }
 
     async fn call<T, F>(&self, work: F) -> Result<T, Error>
@@ -107,8 +109,11 @@ fn set_row(transaction: &Transaction<'_>, row: &JobRow) -> Result<(), Error> {
 #[async_trait]
 impl Journal for SqliteStore {
     async fn admit(&self, spec: &JobSpec, at: Timestamp) -> Result<Job, Error> {
-        let spec = spec.clone();
+        let (spec, dropping) = (spec.clone(), self.dropping.clone());
         self.call(move |t| {
+            if dropping.lock().contains(&(spec.repository.clone(), spec.label.clone())) {
+                return Err(being_dropped(&spec.label));
+            }
             // The repository may have been dropped since the statement was checked.
             let known: Option<i64> = t
                 .query_row("SELECT 1 FROM repositories WHERE name = ?1", [spec.repository.as_str()], |r| r.get(0))
@@ -123,6 +128,31 @@ impl Journal for SqliteStore {
             Ok(job)
         })
         .await
+    }
+
+    async fn begin_drop(&self, repository: &RepositoryName, label: &SnapshotLabel) -> Result<(), Error> {
+        let (repository, label, dropping) = (repository.clone(), label.clone(), self.dropping.clone());
+        self.call(move |t| {
+            let user: Option<String> = t
+                .query_row(
+                    "SELECT kind FROM jobs WHERE repository = ?1 AND snapshot = ?2 AND settled = 0 LIMIT 1",
+                    [repository.as_str(), label.as_str()],
+                    |r| r.get(0),
+                )
+                .optional()
+                .map_err(sql_error)?;
+            match user {
+                Some(kind) if kind == JobKind::Restore.to_string() => Err(in_use(&label, JobKind::Restore)),
+                Some(_) => Err(in_use(&label, JobKind::Backup)),
+                None if dropping.lock().insert((repository, label.clone())) => Ok(()),
+                None => Err(being_dropped(&label)),
+            }
+        })
+        .await
+    }
+
+    fn dropped(&self, repository: &RepositoryName, label: &SnapshotLabel) {
+        self.dropping.lock().remove(&(repository.clone(), label.clone()));
     }
 
     async fn refuse(&self, spec: &JobSpec, at: Timestamp, error: &Error) -> Result<JobId, Error> {
@@ -386,9 +416,88 @@ impl Registry for SqliteStore {
 
     async fn remove_user(&self, name: &UserName) -> Result<(), Error> {
         let name = name.clone();
-        self.call(move |t| match t.execute("DELETE FROM users WHERE name = ?1", [name.as_str()]).map_err(sql_error)? {
-            0 => Err(no_user(&name)),
-            _ => Ok(()),
+        self.call(move |t| {
+            if t.execute("DELETE FROM users WHERE name = ?1", [name.as_str()]).map_err(sql_error)? == 0 {
+                return Err(no_user(&name));
+            }
+            t.execute("DELETE FROM grants WHERE grantee = ?1", [to_json(&Grantee::User(name))?]).map_err(sql_error)?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn roles(&self) -> Result<Vec<RoleRecord>, Error> {
+        self.call(read_roles).await
+    }
+
+    async fn add_role(&self, role: &RoleRecord) -> Result<(), Error> {
+        let role = role.clone();
+        self.call(move |t| {
+            match t.execute("INSERT INTO roles (name, created_at) VALUES (?1, ?2)", params![role.name.as_str(), role.created_at.0])
+            {
+                Ok(_) => Ok(()),
+                Err(e) if violates(&e, "roles.name") => Err(role_exists(&role.name)),
+                Err(e) => Err(sql_error(e)),
+            }
+        })
+        .await
+    }
+
+    async fn remove_role(&self, name: &RoleName) -> Result<(), Error> {
+        let name = name.clone();
+        self.call(move |t| {
+            if t.execute("DELETE FROM roles WHERE name = ?1", [name.as_str()]).map_err(sql_error)? == 0 {
+                return Err(no_role(&name));
+            }
+            let (holder, held) = (to_json(&Grantee::Role(name.clone()))?, to_json(&Grant::Role(name))?);
+            t.execute("DELETE FROM grants WHERE grantee = ?1 OR item = ?2", [holder, held]).map_err(sql_error)?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn grants(&self) -> Result<Vec<GrantRecord>, Error> {
+        self.call(read_grants).await
+    }
+
+    async fn add_grants(&self, grants: &[GrantRecord]) -> Result<(), Error> {
+        let grants = grants.to_vec();
+        self.call(move |t| {
+            let (all, roles) = (read_grants(t)?, read_roles(t)?);
+            let known = |name: &RoleName| roles.iter().any(|r| &r.name == name).then_some(()).ok_or_else(|| no_role(name));
+            for new in &grants {
+                match &new.grantee {
+                    Grantee::Role(name) => known(name)?,
+                    Grantee::User(name) => t
+                        .query_row("SELECT 1 FROM users WHERE name = ?1", [name.as_str()], |_| Ok(()))
+                        .optional()
+                        .map_err(sql_error)?
+                        .ok_or_else(|| no_user(name))?,
+                }
+                if let Grant::Role(name) = &new.grant {
+                    known(name)?;
+                }
+                refuse_cycle(&all, new)?;
+                t.execute("INSERT OR IGNORE INTO grants (grantee, item, cluster) VALUES (?1, ?2, ?3)", grant_columns(new)?)
+                    .map_err(sql_error)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn remove_grants(&self, grants: &[GrantRecord]) -> Result<(), Error> {
+        let grants = grants.to_vec();
+        self.call(move |t| {
+            for grant in &grants {
+                let gone = t
+                    .execute("DELETE FROM grants WHERE grantee = ?1 AND item = ?2 AND cluster = ?3", grant_columns(grant)?)
+                    .map_err(sql_error)?;
+                if gone == 0 {
+                    return Err(no_grant(grant));
+                }
+            }
+            Ok(())
         })
         .await
     }
@@ -422,6 +531,40 @@ impl Registry for SqliteStore {
         })
         .await
     }
+}
+
+fn grant_columns(grant: &GrantRecord) -> Result<[String; 3], Error> {
+    let cluster = grant.cluster.as_ref().map_or(String::new(), ToString::to_string);
+    Ok([to_json(&grant.grantee)?, to_json(&grant.grant)?, cluster])
+}
+
+fn read_grants(transaction: &Transaction<'_>) -> Result<Vec<GrantRecord>, Error> {
+    let mut select = transaction.prepare_cached("SELECT grantee, item, cluster FROM grants").map_err(sql_error)?;
+    let mut rows = select.query([]).map_err(sql_error)?;
+    let mut out = Vec::new();
+    while let Some(r) = rows.next().map_err(sql_error)? {
+        let cluster: String = r.get(2).map_err(sql_error)?;
+        out.push(GrantRecord {
+            grantee: from_json(&r.get::<_, String>(0).map_err(sql_error)?)?,
+            grant: from_json(&r.get::<_, String>(1).map_err(sql_error)?)?,
+            cluster: if cluster.is_empty() { None } else { Some(ClusterName::new(cluster)?) },
+        });
+    }
+    out.sort();
+    Ok(out)
+}
+
+fn read_roles(transaction: &Transaction<'_>) -> Result<Vec<RoleRecord>, Error> {
+    let mut select = transaction.prepare_cached("SELECT name, created_at FROM roles ORDER BY name").map_err(sql_error)?;
+    let mut rows = select.query([]).map_err(sql_error)?;
+    let mut out = Vec::new();
+    while let Some(r) = rows.next().map_err(sql_error)? {
+        out.push(RoleRecord {
+            name: RoleName::new(r.get::<_, String>(0).map_err(sql_error)?)?,
+            created_at: Timestamp(r.get(1).map_err(sql_error)?),
+        });
+    }
+    Ok(out)
 }
 
 fn write_user(transaction: &Transaction<'_>, verb: &str, user: &UserRecord) -> Result<usize, rusqlite::Error> {

@@ -13,38 +13,107 @@ use crate::names::*;
 use crate::repository::Repository;
 use crate::repository::transfer::blocking;
 use crate::sqlite::sql_error;
+use crate::statement::{ObjectKind, ObjectRef, Partitions, TableRef};
 
 /// Checks the objects of a BACKUP against the catalog, in StarRocks' order and words.
-pub(super) fn check(
-    catalog: &Catalog,
-    database: &DatabaseName,
-    objects: Vec<BackupObject>,
-    all: bool,
-) -> Result<Vec<BackupObject>, Error> {
+pub(super) fn check(catalog: &Catalog, database: &DatabaseName, objects: Option<&[ObjectRef]>) -> Result<BackupRequest, Error> {
     let home = catalog.database(database.as_str()).ok_or_else(|| fe::unknown_database(database))?;
-    if all {
-        if home.tables.is_empty() {
-            return Err(
-                Error::new(ErrorKind::WrongState, format!("Database: {database} is empty")).hint("There is nothing to back up.")
-            );
-        }
-        return Ok(home.tables.values().map(|t| BackupObject { table: t.name.clone(), partitions: Vec::new() }).collect());
-    }
-    let mut checked: Vec<BackupObject> = Vec::new();
-    for object in objects {
-        let table =
-            catalog.table(database.as_str(), object.table.as_str()).ok_or_else(|| fe::unknown_table(database, &object.table))?;
-        if checked.iter().any(|known| known.table == table.name) {
-            return Err(Error::new(ErrorKind::DuplicateTable, format!("Duplicated table: {}", table.name)));
-        }
-        for partition in &object.partitions {
-            if !table.partitions.iter().any(|p| &p.name == partition) {
-                return Err(define::unknown_partition(partition, table));
+    let mut checked = BackupRequest { objects: Vec::new(), views: Vec::new(), ttl: None };
+    let all = [ObjectRef::All(ObjectKind::Table), ObjectRef::All(ObjectKind::View)];
+    let (every_table, every_view) = objects.unwrap_or(&all).iter().fold((false, false), |(tables, views), object| match object {
+        ObjectRef::All(ObjectKind::Table) => (true, views),
+        ObjectRef::All(ObjectKind::View) => (tables, true),
+        _ => (tables, views),
+    });
+    for object in objects.unwrap_or_default() {
+        match object {
+            ObjectRef::Table(table) => checked.objects.push(checked_table(catalog, database, table, &checked)?),
+            ObjectRef::Untyped(reference) => match checked_table(catalog, database, reference, &checked) {
+                Ok(table) => checked.objects.push(table),
+                Err(e) => {
+                    let view = catalog.view(database.as_str(), reference.table.name.as_str());
+                    let view = view.filter(|_| e.kind == ErrorKind::UndefinedTable).ok_or(e)?;
+                    if let Partitions::Named { names, .. } = &reference.partitions {
+                        return Err(no_partition(&names[0], &view.name));
+                    }
+                    add_view(&mut checked, &view.name)?;
+                }
+            },
+            ObjectRef::Named { kind: ObjectKind::View, name, .. } => {
+                let view = catalog.view(database.as_str(), name.name.as_str()).ok_or_else(|| incorrect_table(&name.name))?;
+                add_view(&mut checked, &view.name)?;
             }
+            ObjectRef::Named { kind, name, .. } => return Err(unsupported(*kind, Some(&name.name))),
+            ObjectRef::All(ObjectKind::Table | ObjectKind::View) => {}
+            ObjectRef::All(kind) => return Err(unsupported(*kind, None)),
         }
-        checked.push(BackupObject { table: table.name.clone(), partitions: object.partitions });
+    }
+    if every_table {
+        let named: Vec<_> = checked.objects.iter().map(|o| o.table.clone()).collect();
+        let others = home.tables.values().filter(|t| !named.contains(&t.name));
+        checked.objects.extend(others.map(|t| BackupObject { table: t.name.clone(), partitions: Vec::new() }));
+    }
+    if every_view {
+        let others: Vec<_> = home.views.values().map(|v| v.name.clone()).filter(|v| !checked.views.contains(v)).collect();
+        checked.views.extend(others);
     }
     Ok(checked)
+}
+
+/// What the embedded cluster does not have, by name.
+pub(super) fn unsupported(kind: ObjectKind, name: Option<&TableName>) -> Error {
+    let words = kind.to_string().to_lowercase();
+    match name {
+        Some(name) => Error::unsupported(format_args!("{words} {name}: the embedded cluster has no {words}s, so backing one up")),
+        None => Error::unsupported(format_args!("ALL {kind}S: the embedded cluster has no {words}s, so backing them up")),
+    }
+}
+
+fn incorrect_table(name: &TableName) -> Error {
+    Error::new(ErrorKind::UndefinedTable, format!("Incorrect table name '{name}'")).hint("See SHOW TABLES.")
+}
+
+/// StarRocks' words, glued as they are: scripts match on them.
+fn no_partition(partition: &PartitionName, table: &TableName) -> Error {
+    Error::new(ErrorKind::UndefinedObject, format!("partition[{partition}] does not exist  in table{table}"))
+        .hint(format!("See SHOW PARTITIONS FROM {table}."))
+}
+
+fn duplicated(name: &TableName) -> Error {
+    Error::new(ErrorKind::DuplicateTable, format!("Duplicated table: {name}"))
+}
+
+fn add_view(checked: &mut BackupRequest, view: &TableName) -> Result<(), Error> {
+    if checked.views.contains(view) {
+        return Err(duplicated(view));
+    }
+    checked.views.push(view.clone());
+    Ok(())
+}
+
+fn checked_table(
+    catalog: &Catalog,
+    database: &DatabaseName,
+    reference: &TableRef,
+    checked: &BackupRequest,
+) -> Result<BackupObject, Error> {
+    let table = catalog.table(database.as_str(), reference.table.name.as_str());
+    let table = table.ok_or_else(|| incorrect_table(&reference.table.name))?;
+    let partitions = match &reference.partitions {
+        Partitions::All => Vec::new(),
+        Partitions::Named { temporary: true, .. } => {
+            return Err(Error::new(ErrorKind::Unsupported, "Do not support backing up temp partitions"));
+        }
+        Partitions::Named { names, .. } => names.clone(),
+        Partitions::Keyed(_) => return Err(Error::unsupported("PARTITION (column = value) in BACKUP").hint("Name partitions.")),
+    };
+    if let Some(missing) = partitions.iter().find(|name| !table.partitions.iter().any(|p| &p.name == *name)) {
+        return Err(no_partition(missing, &table.name));
+    }
+    if checked.objects.iter().any(|known| known.table == table.name) {
+        return Err(duplicated(&table.name));
+    }
+    Ok(BackupObject { table: table.name.clone(), partitions })
 }
 
 fn planned_table(table: &Table, chosen: &[PartitionName]) -> Result<PlannedTable, Error> {
@@ -99,7 +168,16 @@ impl EmbeddedCluster {
                         planned_table(table.ok_or_else(|| fe::unknown_table(&database, &object.table))?, &object.partitions)
                     })
                     .collect::<Result<Vec<_>, Error>>()?;
-                Ok((BackupPlan { tables }, Vec::new()))
+                let views = request
+                    .views
+                    .iter()
+                    .map(|name| {
+                        let view = catalog.view(database.as_str(), name.as_str());
+                        let view = view.ok_or_else(|| fe::unknown_table(&database, name))?;
+                        Ok(PlannedView { name: view.name.clone(), definition: view.definition.clone() })
+                    })
+                    .collect::<Result<Vec<_>, Error>>()?;
+                Ok((BackupPlan { tables, views }, Vec::new()))
             })
             .await
     }

@@ -41,6 +41,11 @@ impl Backends {
         Self { cluster, paths }
     }
 
+    /// The id of the cluster, unique over all.
+    pub fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
     pub fn len(&self) -> usize {
         self.paths.len()
     }

@@ -10,9 +10,10 @@ use parking_lot::Mutex;
 
 use super::be::Backends;
 use super::scan;
+use crate::cluster::ViewSource;
 use crate::job::{DataFile, Volume};
 use crate::names::*;
-use crate::schema::{Bounds, TableSchema};
+use crate::schema::{Bounds, TableSchema, ViewDefinition};
 
 /// Everything the embedded cluster knows, at one instant.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +29,14 @@ pub(super) struct Database {
     pub name: DatabaseName,
     pub created_at: Timestamp,
     pub tables: BTreeMap<String, Arc<Table>>,
+    pub views: BTreeMap<String, Arc<View>>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    pub name: TableName,
+    pub definition: ViewDefinition,
+    pub created_at: Timestamp,
 }
 
 #[derive(Clone, Debug)]
@@ -86,6 +95,10 @@ impl Catalog {
 
     pub fn table(&self, database: &str, table: &str) -> Option<&Arc<Table>> {
         find(&self.database(database)?.tables, table)
+    }
+
+    pub fn view(&self, database: &str, view: &str) -> Option<&Arc<View>> {
+        find(&self.database(database)?.views, view)
     }
 
     pub fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
@@ -163,17 +176,20 @@ struct DatabaseView {
 #[async_trait]
 impl SchemaProvider for DatabaseView {
     fn table_names(&self) -> Vec<String> {
-        self.database.tables.keys().cloned().collect()
+        self.database.tables.keys().chain(self.database.views.keys()).cloned().collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
         match find(&self.database.tables, name) {
             Some(table) => scan::provider(table, &self.backends, &self.guard).map(Some),
-            None => Ok(None),
+            None => Ok(find(&self.database.views, name).map(|view| {
+                let source = ViewSource::new(self.database.name.clone(), view.definition.clone());
+                Arc::new(source) as Arc<dyn TableProvider>
+            })),
         }
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        find(&self.database.tables, name).is_some()
+        find(&self.database.tables, name).is_some() || find(&self.database.views, name).is_some()
     }
 }

@@ -9,7 +9,7 @@ use super::fe::{self, drop_partition, drop_table, insert_partition, insert_table
 use super::{EmbeddedCluster, no_database, refuse_locked};
 use crate::error::{Error, ErrorKind};
 use crate::names::*;
-use crate::schema::{PartitionDef, Partitioning, TableSchema};
+use crate::schema::{PartitionDef, Partitioning, TableSchema, ViewDefinition};
 use crate::sqlite::{sql_error, to_json};
 use crate::statement::{Definition, PartitionText, Qualified};
 
@@ -48,6 +48,10 @@ impl EmbeddedCluster {
                     Err(_) if if_exists => Ok((vec![format!("table \"{}\" does not exist, skipping", table.name)], Vec::new())),
                     Err(e) => Err(e),
                 },
+                Definition::CreateView { view, definition, or_replace, if_not_exists } => {
+                    create_view(t, catalog, &view, &definition, or_replace, if_not_exists, at)
+                }
+                Definition::DropView { view, if_exists } => drop_view(t, catalog, &view, if_exists),
                 Definition::TruncateTable { table, partitions } => {
                     let table = find(catalog, &table)?;
                     truncate(t, &table, &partitions, at)
@@ -81,7 +85,6 @@ impl EmbeddedCluster {
 }
 
 pub(super) fn unknown_partition(partition: &PartitionName, table: &Table) -> Error {
-    // StarRocks' words; its missing spaces are left to StarRocks.
     Error::new(ErrorKind::UndefinedObject, format!("Unknown partition {partition} in table {}", table.name))
         .hint(format!("See SHOW PARTITIONS FROM {}.", table.name))
 }
@@ -131,8 +134,50 @@ fn drop_database(t: &Transaction<'_>, catalog: &Catalog, name: &DatabaseName, if
     for table in database.tables.values() {
         drop_table(t, table)?;
     }
+    t.execute("DELETE FROM views WHERE database_id = ?1", [database.id]).map_err(sql_error)?;
     t.execute("DELETE FROM databases WHERE database_id = ?1", [database.id]).map_err(sql_error)?;
-    Ok((Vec::new(), database.tables.values().map(|table| table.id).collect()))
+    Ok((Vec::new(), database.tables.values().map(|table| table.id).chain([fe::VIEWS]).collect()))
+}
+
+fn create_view(
+    t: &Transaction<'_>,
+    catalog: &Catalog,
+    view: &Qualified<TableName>,
+    definition: &ViewDefinition,
+    or_replace: bool,
+    if_not_exists: bool,
+    at: Timestamp,
+) -> Done {
+    let database = view.database.as_ref().ok_or_else(no_database)?;
+    let home = catalog.database(database.as_str()).ok_or_else(|| unknown_database(database))?;
+    let is_table = home.tables.contains_key(view.name.as_str());
+    if is_table || (home.views.contains_key(view.name.as_str()) && !or_replace) {
+        if if_not_exists {
+            return Ok((vec![format!("view \"{}\" already exists, skipping", view.name)], Vec::new()));
+        }
+        return Err(Error::new(ErrorKind::DuplicateTable, format!("Table '{}' already exists", view.name)));
+    }
+    refuse_reserved(t, &home.name, &view.name)?;
+    fe::put_view(t, home.id, &view.name, definition, at)?;
+    Ok((Vec::new(), vec![fe::VIEWS]))
+}
+
+fn drop_view(t: &Transaction<'_>, catalog: &Catalog, view: &Qualified<TableName>, if_exists: bool) -> Done {
+    let database = view.database.as_ref().ok_or_else(no_database)?;
+    let home = catalog.database(database.as_str()).ok_or_else(|| unknown_database(database))?;
+    let Some(found) = catalog.view(database.as_str(), view.name.as_str()) else {
+        if catalog.table(database.as_str(), view.name.as_str()).is_some() {
+            return Err(Error::new(ErrorKind::NotAView, format!("\"{}\" is not a view", view.name)).hint("Use DROP TABLE."));
+        }
+        if if_exists {
+            return Ok((vec![format!("view \"{}\" does not exist, skipping", view.name)], Vec::new()));
+        }
+        return Err(unknown_table(database, &view.name));
+    };
+    refuse_reserved(t, &home.name, &found.name)?;
+    t.execute("DELETE FROM views WHERE database_id = ?1 AND name = ?2", params![home.id, found.name.as_str()])
+        .map_err(sql_error)?;
+    Ok((Vec::new(), vec![fe::VIEWS]))
 }
 
 struct NewTable {
@@ -147,7 +192,7 @@ fn create_table(t: &Transaction<'_>, catalog: &Catalog, new: NewTable, if_not_ex
     let name = &new.table.name;
     let database = new.table.database.as_ref().ok_or_else(no_database)?;
     let home = catalog.database(database.as_str()).ok_or_else(|| unknown_database(database))?;
-    if home.tables.contains_key(name.as_str()) {
+    if home.tables.contains_key(name.as_str()) || home.views.contains_key(name.as_str()) {
         if if_not_exists {
             return Ok((vec![format!("table \"{name}\" already exists, skipping")], Vec::new()));
         }

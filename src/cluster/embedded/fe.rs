@@ -11,14 +11,17 @@ use parking_lot::{Mutex, RwLock};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::be::Backends;
-use super::catalog::{Catalog, Database, Partition, ReadGuard, Readers, Table, Tablet};
+use super::catalog::{Catalog, Database, Partition, ReadGuard, Readers, Table, Tablet, View};
 use crate::error::{Error, ErrorKind};
 use crate::job::{DataFile, RestorePlan, TargetTable};
 use crate::names::*;
-use crate::schema::{PartitionDef, TableSchema};
+use crate::schema::{PartitionDef, TableSchema, ViewDefinition};
 use crate::sqlite::{from_json, open_database, sql_error, to_json, transact, transact_then};
 
-const MIGRATIONS: &[&str] = &[include_str!("../../../sql/fe/001_initial.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("../../../sql/fe/001_initial.sql"), include_str!("../../../sql/fe/002_views.sql")];
+
+/// Among the touched tables of a change: views were changed. No table has this id.
+pub(super) const VIEWS: TableId = TableId(0);
 
 #[derive(Debug)]
 pub(super) struct Frontend {
@@ -317,10 +320,34 @@ pub(super) fn apply_swap(
             }
         }
     }
+    for view in &plan.views {
+        put_view(transaction, home.id, &view.name, &view.definition, at)?;
+    }
     transaction.execute("DELETE FROM staged_tablets WHERE uid = ?1", [uid]).map_err(sql_error)?;
     transaction.execute("DELETE FROM restore_locks WHERE uid = ?1", [uid]).map_err(sql_error)?;
     transaction.execute("INSERT INTO swaps (uid) VALUES (?1)", [uid]).map_err(sql_error)?;
-    Ok(plan.tables.iter().map(|t| t.table_id).collect())
+    Ok(plan.tables.iter().map(|t| t.table_id).chain([VIEWS]).collect())
+}
+
+/// Makes a view, or replaces the one of this name.
+pub(super) fn put_view(
+    transaction: &Transaction<'_>,
+    database: i64,
+    name: &TableName,
+    definition: &ViewDefinition,
+    at: Timestamp,
+) -> Result<(), Error> {
+    transaction
+        .execute("DELETE FROM views WHERE database_id = ?1 AND name = ?2", params![database, name.as_str()])
+        .map_err(sql_error)?;
+    let id = next_ids(transaction, 1)?;
+    transaction
+        .execute(
+            "INSERT INTO views (view_id, database_id, name, definition, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![id, database, name.as_str(), to_json(definition)?, at.0],
+        )
+        .map_err(sql_error)?;
+    Ok(())
 }
 
 fn insert_table(transaction: &Transaction<'_>, database: i64, table: &TargetTable, at: Timestamp) -> Result<(), Error> {
@@ -342,7 +369,8 @@ pub(super) fn unknown_table(database: &DatabaseName, name: &TableName) -> Error 
 }
 
 fn load_catalog(transaction: &Transaction<'_>) -> Result<Catalog, Error> {
-    let touched: Vec<TableId> = ids(transaction, "SELECT table_id FROM tables")?.into_iter().map(TableId).collect();
+    let mut touched: Vec<TableId> = ids(transaction, "SELECT table_id FROM tables")?.into_iter().map(TableId).collect();
+    touched.push(VIEWS);
     refreshed(transaction, &Catalog::default(), &touched)
 }
 
@@ -368,9 +396,13 @@ fn refreshed(transaction: &Transaction<'_>, before: &Catalog, touched: &[TableId
     let mut rows = select.query([]).map_err(sql_error)?;
     while let Some(r) = rows.next().map_err(sql_error)? {
         let name: String = r.get(1).map_err(sql_error)?;
-        let mut tables: BTreeMap<String, Arc<Table>> = match before.databases.get(&name) {
-            Some(known) => known.tables.clone(),
-            None => BTreeMap::new(),
+        let known = before.databases.get(&name);
+        let mut tables: BTreeMap<String, Arc<Table>> = known.map(|k| k.tables.clone()).unwrap_or_default();
+        let id = r.get(0).map_err(sql_error)?;
+        let views = if touched.contains(&VIEWS) {
+            load_views(transaction, id)?
+        } else {
+            known.map(|k| k.views.clone()).unwrap_or_default()
         };
         tables.retain(|_, table| !touched.contains(&table.id));
         for (table_name, table) in &mut tables {
@@ -380,14 +412,15 @@ fn refreshed(transaction: &Transaction<'_>, before: &Catalog, touched: &[TableId
             }
         }
         let database = Database {
-            id: r.get(0).map_err(sql_error)?,
+            id,
             name: DatabaseName::new(name.clone())?,
             created_at: Timestamp(r.get(2).map_err(sql_error)?),
             tables,
+            views,
         };
         catalog.databases.insert(name, Arc::new(database));
     }
-    for id in touched {
+    for id in touched.iter().filter(|id| **id != VIEWS) {
         if let Some(mut table) = load_table(transaction, *id)? {
             table.locked = locks.contains(&(table.database.to_string(), table.name.to_string()));
             let database = catalog.databases.get_mut(table.database.as_str()).expect("a table's database was read");
@@ -395,6 +428,24 @@ fn refreshed(transaction: &Transaction<'_>, before: &Catalog, touched: &[TableId
         }
     }
     Ok(catalog)
+}
+
+fn load_views(transaction: &Transaction<'_>, database: i64) -> Result<BTreeMap<String, Arc<View>>, Error> {
+    let mut select = transaction
+        .prepare_cached("SELECT name, definition, created_at FROM views WHERE database_id = ?1 ORDER BY name")
+        .map_err(sql_error)?;
+    let mut rows = select.query([database]).map_err(sql_error)?;
+    let mut views = BTreeMap::new();
+    while let Some(r) = rows.next().map_err(sql_error)? {
+        let name: String = r.get(0).map_err(sql_error)?;
+        let view = View {
+            name: TableName::new(name.clone())?,
+            definition: from_json(&r.get::<_, String>(1).map_err(sql_error)?)?,
+            created_at: Timestamp(r.get(2).map_err(sql_error)?),
+        };
+        views.insert(name, Arc::new(view));
+    }
+    Ok(views)
 }
 
 fn load_table(transaction: &Transaction<'_>, id: TableId) -> Result<Option<Table>, Error> {

@@ -136,22 +136,11 @@ fn reserve(
     for object in &request.objects {
         let (source, partitions) = manifest.choose(object)?;
         let target = object.target();
-        let locked_by: Option<String> = t
-            .query_row(
-                "SELECT uid FROM restore_locks WHERE database_name = ?1 AND table_name = ?2",
-                [spec.database.as_str(), target.as_str()],
-                |r| r.get(0),
-            )
-            .optional()
-            .map_err(sql_error)?;
-        if locked_by.is_some() {
-            return Err(Error::new(ErrorKind::ObjectInUse, format!("Table {target}'s state is not NORMAL: RESTORE")));
+        reserve_name(t, spec, target)?;
+        if catalog.databases.get(spec.database.as_str()).is_some_and(|d| d.views.contains_key(target.as_str())) {
+            let message = format!("Table: {target} can not support backup restore, type: VIEW");
+            return Err(Error::new(ErrorKind::NotAView, message).hint("Drop the view, or restore under another name with AS."));
         }
-        t.execute(
-            "INSERT INTO restore_locks (database_name, table_name, uid) VALUES (?1, ?2, ?3)",
-            params![spec.database.as_str(), target.as_str(), uid],
-        )
-        .map_err(sql_error)?;
         let existing = catalog.databases.get(spec.database.as_str()).and_then(|d| d.tables.get(target.as_str()));
         if let Some(existing) = existing {
             check_overwrite(existing, source, object)?;
@@ -208,7 +197,38 @@ fn reserve(
             partitions: targets,
         });
     }
-    Ok((RestorePlan { manifest: digest.clone(), tables }, stale))
+    let mut views = Vec::new();
+    for object in &request.views {
+        let (source, target) = (manifest.view(&object.view)?, object.target());
+        reserve_name(t, spec, target)?;
+        if catalog.databases.get(spec.database.as_str()).is_some_and(|d| d.tables.contains_key(target.as_str())) {
+            return Err(Error::new(ErrorKind::NotAView, format!("Table: {target} has existed and it is not a View"))
+                .hint("Restore the view under another name with AS, or into another database."));
+        }
+        views.push(PlannedView { name: target.clone(), definition: source.definition.clone() });
+    }
+    Ok((RestorePlan { manifest: digest.clone(), tables, views }, stale))
+}
+
+/// Keeps others from a name until the restore lets go of it.
+fn reserve_name(t: &Transaction<'_>, spec: &JobSpec, target: &TableName) -> Result<(), Error> {
+    let locked_by: Option<String> = t
+        .query_row(
+            "SELECT uid FROM restore_locks WHERE database_name = ?1 AND table_name = ?2",
+            [spec.database.as_str(), target.as_str()],
+            |r| r.get(0),
+        )
+        .optional()
+        .map_err(sql_error)?;
+    if locked_by.is_some() {
+        return Err(Error::new(ErrorKind::ObjectInUse, format!("Table {target}'s state is not NORMAL: RESTORE")));
+    }
+    t.execute(
+        "INSERT INTO restore_locks (database_name, table_name, uid) VALUES (?1, ?2, ?3)",
+        params![spec.database.as_str(), target.as_str(), spec.uid],
+    )
+    .map_err(sql_error)?;
+    Ok(())
 }
 
 impl EmbeddedCluster {

@@ -1,5 +1,6 @@
 //! The connected cluster: nodes, databases, tables, columns, partitions, tablets.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::super::system::Type::{Bool, Int, Text, Time};
@@ -7,7 +8,7 @@ use super::super::system::{Cell, Definition, Rows};
 use crate::cluster::{Cluster, Description, PartitionInfo, TableInfo};
 use crate::error::Error;
 use crate::job::Volume;
-use crate::names::DatabaseName;
+use crate::names::{BackendId, DatabaseName};
 use crate::schema::{DefaultValue, Partitioning};
 
 pub(super) const FRONTENDS: Definition = Definition {
@@ -97,8 +98,41 @@ pub(super) const TABLETS: Definition = Definition {
         ("files", Int),
         ("rows", Int),
         ("bytes", Int),
+        ("db_id", Int),
+        ("table_id", Int),
+        ("partition_id", Int),
+        ("path", Text),
     ],
 };
+
+pub(super) const VIEWS: Definition = Definition {
+    name: "views",
+    columns: &[
+        ("db_name", Text),
+        ("view_name", Text),
+        ("definition", Text),
+        ("comment", Text),
+        ("ddl", Text),
+        ("created_at", Time),
+    ],
+};
+
+pub(super) async fn views(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error> {
+    let description = describe(cluster).await?;
+    let views = description.databases.iter().flat_map(|d| d.views.iter().map(move |v| (&d.name, v)));
+    Ok(views
+        .map(|(database, v)| {
+            vec![
+                database.to_string().into(),
+                v.name.to_string().into(),
+                v.definition.query.clone().into(),
+                v.definition.comment.clone().into(),
+                v.definition.ddl(v.name.as_str()).into(),
+                v.created_at.into(),
+            ]
+        })
+        .collect())
+}
 
 async fn describe(cluster: &Arc<dyn Cluster>) -> Result<Description, Error> {
     cluster.describe().await
@@ -232,6 +266,8 @@ pub(super) async fn partitions(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error
 
 pub(super) async fn tablets(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error> {
     let description = describe(cluster).await?;
+    let ids: HashMap<&DatabaseName, i64> = description.databases.iter().map(|d| (&d.name, d.id)).collect();
+    let paths: HashMap<BackendId, &str> = description.backends.iter().map(|b| (b.id, b.path.as_str())).collect();
     let mut out = Rows::new();
     for (database, table, partition) in each_partition(&description) {
         for tablet in &partition.tablets {
@@ -247,6 +283,10 @@ pub(super) async fn tablets(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error> {
                     tablet.volume.files.into(),
                     tablet.rows.into(),
                     tablet.volume.bytes.into(),
+                    ids.get(database).copied().into(),
+                    table.id.0.into(),
+                    partition.id.0.into(),
+                    paths.get(backend).copied().into(),
                 ]);
             }
         }

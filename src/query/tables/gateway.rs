@@ -1,8 +1,9 @@
 //! The gateway itself: clusters, sessions, settings, users.
 
 use super::super::system::Type::{Bool, Int, Text, Time};
-use super::super::system::{Definition, Rows, Sources};
+use super::super::system::{Cell, Definition, Rows, Sources};
 use crate::error::Error;
+use crate::privilege::{Grant, Grantee, Securable};
 use crate::store::JobFilter;
 
 pub(super) const CLUSTERS: Definition = Definition {
@@ -29,6 +30,74 @@ pub(super) const SETTINGS: Definition =
 
 pub(super) const USERS: Definition =
     Definition { name: "users", columns: &[("user_name", Text), ("is_admin", Bool), ("has_password", Bool), ("created_at", Time)] };
+
+pub(super) const ROLES: Definition = Definition { name: "roles", columns: &[("role_name", Text), ("created_at", Time)] };
+
+pub(super) const GRANTS: Definition = Definition {
+    name: "grants",
+    columns: &[
+        ("grantee", Text),
+        ("grantee_kind", Text),
+        ("privilege", Text),
+        ("role_name", Text),
+        ("cluster", Text),
+        ("object_kind", Text),
+        ("db_name", Text),
+        ("object_name", Text),
+        ("statement", Text),
+    ],
+};
+
+pub(super) async fn roles(sources: &Sources) -> Result<Rows, Error> {
+    let roles = sources.store.roles().await?.into_iter();
+    Ok(roles.map(|r| vec![r.name.to_string().into(), r.created_at.into()]).collect())
+}
+
+/// Every grant, and ADMIN as one of its own.
+pub(super) async fn grants(sources: &Sources) -> Result<Rows, Error> {
+    let mut out = Rows::new();
+    for user in sources.store.users().await?.into_iter().filter(|u| u.admin) {
+        let statement = format!("GRANT ADMIN TO {}", Grantee::User(user.name.clone()));
+        let mut row = vec![Cell::Null; GRANTS.columns.len()];
+        row[0] = user.name.to_string().into();
+        row[1] = "user".into();
+        row[2] = "ADMIN".into();
+        row[8] = statement.into();
+        out.push(row);
+    }
+    for record in sources.store.grants().await? {
+        let (grantee, kind) = match &record.grantee {
+            Grantee::User(name) => (name.to_string(), "user"),
+            Grantee::Role(name) => (name.to_string(), "role"),
+        };
+        let (privilege, role, object) = match &record.grant {
+            Grant::Privilege(privilege, on) => (Some(privilege.words()), None, Some(on)),
+            Grant::Role(role) => (None, Some(role.to_string()), None),
+        };
+        let (object_kind, database, name) = match object {
+            None => (None, None, None),
+            Some(Securable::System) => (Some("SYSTEM"), None, None),
+            Some(Securable::Catalog) => (Some("CATALOG"), None, None),
+            Some(Securable::Database(database)) => (Some("DATABASE"), database.clone(), None),
+            Some(Securable::AllDatabases) => (Some("ALL DATABASES"), None, None),
+            Some(Securable::Table(database, table)) => (Some("TABLE"), database.clone(), Some(table.to_string())),
+            Some(Securable::AllTablesIn(database)) => (Some("ALL TABLES"), Some(database.clone()), None),
+            Some(Securable::AllTables) => (Some("ALL TABLES"), None, None),
+        };
+        out.push(vec![
+            grantee.into(),
+            kind.into(),
+            privilege.into(),
+            role.into(),
+            record.cluster.as_ref().map(ToString::to_string).into(),
+            object_kind.into(),
+            database.map(|d| d.to_string()).into(),
+            name.into(),
+            record.grant.statement(&record.grantee).into(),
+        ]);
+    }
+    Ok(out)
+}
 
 pub(super) async fn clusters(sources: &Sources) -> Result<Rows, Error> {
     let running = sources.store.jobs(&JobFilter { status: Some("running".into()), ..JobFilter::default() }).await?;

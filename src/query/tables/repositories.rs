@@ -58,6 +58,8 @@ pub(super) const SNAPSHOTS: Definition = Definition {
         ("last_verified_level", Text),
         ("last_verified_ok", Bool),
         ("details", Text),
+        ("cluster_id", Text),
+        ("views", Int),
     ],
 };
 
@@ -135,23 +137,35 @@ pub(super) async fn repositories(sources: &Sources) -> Result<Rows, Error> {
 
 type Read = (SnapshotLabel, BackupTimestamp, Result<Manifest, Error>);
 
-/// Every backup of a repository with its manifest, or why it does not read.
-async fn manifests(repository: &Repository) -> Result<Vec<Read>, Error> {
+/// What a repository holds.
+#[derive(Default)]
+struct Content {
+    /// Every backup with its manifest, or why it does not read.
+    backups: Vec<Read>,
+    /// What stands where backups stand and is none: its label, and what is wrong.
+    strays: Vec<(SnapshotLabel, String)>,
+}
+
+async fn content(repository: &Repository) -> Result<Content, Error> {
     let listings = repository.snapshots().await?;
+    let mut strays = Vec::new();
+    for listing in &listings {
+        strays.extend(listing.strays.iter().map(|name| (listing.label.clone(), format!("Invalid: {name}"))));
+        if listing.timestamps.is_empty() && listing.strays.is_empty() {
+            strays.push((listing.label.clone(), "ERROR: no snapshot".to_owned()));
+        }
+    }
     let backups: Vec<_> = listings.into_iter().flat_map(|l| l.timestamps.into_iter().map(move |t| (l.label.clone(), t))).collect();
     let read = |label: SnapshotLabel, timestamp: BackupTimestamp| async move {
         let manifest = repository.manifest(&label, &timestamp).await.map(|(manifest, _)| manifest);
         (label, timestamp, manifest)
     };
     let reads: Vec<BoxFuture<'_, Read>> = backups.into_iter().map(|(label, timestamp)| read(label, timestamp).boxed()).collect();
-    Ok(futures::stream::iter(reads).buffered(READS).collect().await)
+    Ok(Content { backups: futures::stream::iter(reads).buffered(READS).collect().await, strays })
 }
 
 /// The repositories that the query is about. One that it names and that cannot be listed is an error; one of many is not.
-async fn wanted_repositories(
-    sources: &Sources,
-    wanted: &Wanted,
-) -> Result<Vec<(RepositoryRecord, Result<Vec<Read>, Error>)>, Error> {
+async fn wanted_repositories(sources: &Sources, wanted: &Wanted) -> Result<Vec<(RepositoryRecord, Result<Content, Error>)>, Error> {
     let only = wanted.text("repository");
     let mut out = Vec::new();
     for record in sources.store.repositories().await? {
@@ -159,7 +173,7 @@ async fn wanted_repositories(
             continue;
         }
         let read = match open(sources, &record) {
-            Ok(repository) => manifests(&repository).await,
+            Ok(repository) => content(&repository).await,
             Err(e) => Err(e),
         };
         if let (Err(e), true) = (&read, only.is_some()) {
@@ -183,13 +197,16 @@ pub(super) async fn snapshots(sources: &Sources, wanted: &Wanted) -> Result<Rows
     };
     for (record, read) in wanted_repositories(sources, wanted).await? {
         let repository = record.name.as_str();
-        let read = match read {
-            Ok(read) => read,
+        let Content { backups: read, strays } = match read {
+            Ok(content) => content,
             Err(e) => {
                 out.push(damaged(repository, None, None, format!("ERROR: {}", e.message)));
                 continue;
             }
         };
+        for (label, status) in strays {
+            out.push(damaged(repository, Some(label.to_string()), None, status));
+        }
         // How many backups use each file; what only one uses is what dropping it would free.
         let mut users: HashMap<&str, u32> = HashMap::new();
         for manifest in read.iter().filter_map(|(.., m)| m.as_ref().ok()) {
@@ -227,12 +244,14 @@ pub(super) async fn snapshots(sources: &Sources, wanted: &Wanted) -> Result<Rows
                 unique.into(),
                 manifest.created_at.into(),
                 manifest.saved_at.into(),
-                Cell::Null,
-                Cell::Null,
+                manifest.ttl.map(|ttl| ttl.to_string()).into(),
+                manifest.expire_at.into(),
                 Cell::Null,
                 Cell::Null,
                 Cell::Null,
                 manifest.details().into(),
+                manifest.cluster_id.clone().into(),
+                (manifest.views.len() as u64).into(),
             ]);
         }
     }
@@ -242,7 +261,7 @@ pub(super) async fn snapshots(sources: &Sources, wanted: &Wanted) -> Result<Rows
 pub(super) async fn snapshot_files(sources: &Sources, wanted: &Wanted) -> Result<Rows, Error> {
     let mut out = Rows::new();
     for (record, read) in wanted_repositories(sources, wanted).await? {
-        for (label, timestamp, manifest) in read.into_iter().flatten() {
+        for (label, timestamp, manifest) in read.unwrap_or_default().backups {
             let Ok(manifest) = manifest else { continue };
             for table in &manifest.tables {
                 for partition in &table.partitions {

@@ -1,0 +1,156 @@
+//! SHOW: checked, planned from its file, filtered by what the statement says.
+
+use datafusion::common::ParamValues;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::sql::sqlparser::ast as sql;
+
+use super::data::unknown_table;
+use super::{Outcome, Rows, Session, plan_sql};
+use crate::error::{Error, ErrorKind, from_datafusion};
+use crate::names::{DatabaseName, TableName};
+use crate::privilege::{Grantee, Privilege, Securable};
+use crate::query::{show_parameters, show_query};
+use crate::schema::Partitioning;
+use crate::statement::{Filter, Operand, Qualified, Show, ShowStatement, Statement, parse_one, resolve_names};
+
+impl Session {
+    pub(super) async fn show(&mut self, statement: &ShowStatement) -> Result<Outcome, Error> {
+        self.check_show(&statement.show).await?;
+        let view = self.view();
+        let state = self.gateway.engine.state(&view, &self.facts())?;
+        let plan = self.plan_show(&state, statement).await?;
+        let schema = plan.schema().inner().clone();
+        let stream = self.gateway.engine.run(&state, &plan).await?;
+        Ok(Outcome::Rows(Rows { schema, stream, verb: "SHOW", _view: view }))
+    }
+
+    pub(super) async fn plan_show(&mut self, state: &SessionState, statement: &ShowStatement) -> Result<LogicalPlan, Error> {
+        let show = &self.spelled_show(&statement.show);
+        let Statement::Sql(ast) = parse_one(show_query(show, self.shows_lists(show).await?))? else {
+            return Err(Error::internal("a file of sql/show is not a query"));
+        };
+        let mut plan = plan_sql(state, &ast).await?;
+        let values = show_parameters(show, self.database.as_ref(), self.client.user.as_str());
+        if !values.is_empty() {
+            plan = plan.with_param_values(ParamValues::from(values)).map_err(from_datafusion)?;
+        }
+        filtered(state, plan, show, &statement.filter)
+    }
+
+    /// Whether this is SHOW PARTITIONS of a table that is partitioned by lists.
+    async fn shows_lists(&self, show: &Show) -> Result<bool, Error> {
+        let Show::Partitions { table: Qualified { database, name }, .. } = show else { return Ok(false) };
+        let description = self.cluster.describe().await?;
+        let database = database.as_ref().or(self.database.as_ref());
+        let found = description.databases.iter().find(|d| Some(&d.name) == database);
+        let table = found.and_then(|d| d.tables.iter().find(|t| &t.name == name));
+        Ok(table.is_some_and(|t| matches!(t.schema.partitioning, Partitioning::List { .. })))
+    }
+
+    /// A SHOW with its names as the cluster spells them: the queries behind it compare names exactly.
+    fn spelled_show(&self, show: &Show) -> Show {
+        let database = |name: &Option<DatabaseName>| name.as_ref().map(|n| self.spelled(n));
+        let table = |table: &Qualified<TableName>| self.spelled_table(table).unwrap_or_else(|_| table.clone());
+        match show {
+            Show::Tables(name) => Show::Tables(database(name)),
+            Show::Jobs { kind, all, database: name } => Show::Jobs { kind: *kind, all: *all, database: database(name) },
+            Show::CreateTable(t) => Show::CreateTable(table(t)),
+            Show::CreateView(t) => Show::CreateView(table(t)),
+            Show::Columns(t) => Show::Columns(table(t)),
+            Show::Partitions { table: t, temporary } => Show::Partitions { table: table(t), temporary: *temporary },
+            Show::Tablets { table: t, partitions } => Show::Tablets { table: table(t), partitions: partitions.clone() },
+            other => other.clone(),
+        }
+    }
+
+    /// What a SHOW names must exist, or an empty answer would hide a typing error; and the user may see it.
+    async fn check_show(&self, show: &Show) -> Result<(), Error> {
+        let catalog = self.cluster.catalog();
+        let database = |name: &DatabaseName| {
+            let known = catalog.schema(name.as_str());
+            known.ok_or_else(|| {
+                Error::new(ErrorKind::UndefinedSchema, format!("Unknown database '{name}'")).hint("See SHOW DATABASES.")
+            })
+        };
+        match show {
+            Show::Tables(named) => database(&self.database_or_current(named.as_ref())?).map(drop),
+            Show::Jobs { database: named, .. } => {
+                named.as_ref().map_or(Ok(()), |name| database(name).map(drop))?;
+                self.require(Privilege::Repository, Securable::System).await
+            }
+            Show::CreateTable(table)
+            | Show::CreateView(table)
+            | Show::Columns(table)
+            | Show::Partitions { table, .. }
+            | Show::Tablets { table, .. } => {
+                let name = self.database_or_current(table.database.as_ref())?;
+                let Some(found) = database(&name)?.table(table.name.as_str()).await.map_err(from_datafusion)? else {
+                    return Err(unknown_table(&name, &table.name));
+                };
+                let is_view = found.table_type() == datafusion::datasource::TableType::View;
+                match show {
+                    Show::CreateTable(_) => Ok(()),
+                    Show::CreateView(_) if is_view => Ok(()),
+                    Show::CreateView(_) => Err(Error::new(ErrorKind::NotAView, format!("'{name}.{}' is not VIEW", table.name))),
+                    Show::Columns(_) if is_view => Err(Error::unsupported(format_args!("DESC of the view {}", table.name))
+                        .hint("SELECT * FROM it LIMIT 0, or see information_schema.columns.")),
+                    _ if is_view => Err(Error::new(ErrorKind::NotAView, format!("Table '{}' is not a OLAP table", table.name))),
+                    _ => Ok(()),
+                }
+            }
+            Show::Snapshots(repository) | Show::SnapshotDetails { repository, .. } => {
+                self.known_repository(repository).await?;
+                self.require(Privilege::Repository, Securable::System).await
+            }
+            Show::Grants(Some(grantee)) => {
+                if *grantee != Grantee::User(self.client.user.clone()) {
+                    self.require_admin().await?;
+                }
+                self.check_grantee(grantee).await
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// `SELECT * FROM (plan) WHERE … ORDER BY … LIMIT …`, its names those of the plan's columns in any case.
+fn filtered(state: &SessionState, plan: LogicalPlan, show: &Show, filter: &Filter) -> Result<LogicalPlan, Error> {
+    if *filter == Filter::default() {
+        return Ok(plan);
+    }
+    let schema = plan.schema().clone();
+    let meaning = |name: &str| {
+        let column = schema.fields().iter().find(|f| f.name().eq_ignore_ascii_case(name));
+        match (column, show) {
+            (Some(column), _) => Some(Operand::Column(column.name().clone())),
+            // The only index of a table has its name.
+            (None, Show::Tablets { table, .. }) if name.eq_ignore_ascii_case("indexname") => {
+                Some(Operand::Text(table.name.to_string()))
+            }
+            _ => None,
+        }
+    };
+    let expr = |expr: &sql::Expr| {
+        let known: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+        let expr = resolve_names(expr, meaning).map_err(|e| e.hint(format!("The columns are {}.", known.join(", "))))?;
+        state.create_logical_expr_from_sql_expr(sql::ExprWithAlias { expr, alias: None }, &schema).map_err(from_datafusion)
+    };
+    let mut builder = LogicalPlanBuilder::from(plan);
+    if let Some(predicate) = &filter.predicate {
+        builder = builder.filter(expr(predicate)?).map_err(from_datafusion)?;
+    }
+    if !filter.order_by.is_empty() {
+        let mut sorts = Vec::new();
+        for item in &filter.order_by {
+            let ascending = !item.descending;
+            sorts.push(expr(&item.expr)?.sort(ascending, item.nulls_first.unwrap_or(ascending)));
+        }
+        builder = builder.sort(sorts).map_err(from_datafusion)?;
+    }
+    if let Some(limit) = filter.limit {
+        let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        builder = builder.limit(count(filter.offset), Some(count(limit))).map_err(from_datafusion)?;
+    }
+    builder.build().map_err(from_datafusion)
+}

@@ -1,0 +1,91 @@
+//! StarRocks' grammars: `tests/grammar/probes.jsonl` says of each statement which versions read it.
+//!
+//! What some version reads must not be a syntax error here, whatever else is wrong with it; what none reads must be one, with
+//! its place. `STARKEEP_GRAMMAR_PROBES` names another file of the same form to hold the parser against.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use starkeep::error::ErrorKind;
+use starkeep::statement::parse_all;
+
+#[derive(Deserialize)]
+struct Probe {
+    sql: String,
+    parses_in: Vec<String>,
+    /// Read here though by no StarRocks: PostgreSQL's double-quoted names.
+    #[serde(default)]
+    extension: bool,
+}
+
+/// Whether the first double-quoted text stands where a name does: with back-quotes it would be read.
+fn is_double_quoted_name(sql: &str) -> bool {
+    let Some((before, rest)) = sql.split_once('"') else { return false };
+    let Some((name, after)) = rest.split_once('"') else { return false };
+    parse_all(&format!("{before}`{name}`{after}")).into_iter().all(|parsed| parsed.is_ok())
+}
+
+/// What is wrong with how a probe is read, if anything is.
+fn fault(probe: &Probe) -> Option<String> {
+    let syntax_error = parse_all(&probe.sql).into_iter().find_map(|parsed| parsed.err().filter(|e| e.kind == ErrorKind::Syntax));
+    let is_read = probe.extension || !probe.parses_in.is_empty() || is_double_quoted_name(&probe.sql);
+    match (is_read, syntax_error) {
+        (true, None) => None,
+        (true, Some(e)) => Some(format!("{:?} is read by {:?}, but here: {e}", probe.sql, probe.parses_in)),
+        (false, None) => Some(format!("{:?} is read by no StarRocks, but here", probe.sql)),
+        (false, Some(e)) if e.position.is_none_or(|p| p > probe.sql.len()) => Some(format!("{:?}: no place in: {e}", probe.sql)),
+        (false, Some(_)) => None,
+    }
+}
+
+fn hold_against(path: &Path) -> usize {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let probes: Vec<Probe> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let faults: Vec<String> = probes.iter().filter_map(fault).collect();
+    assert!(faults.is_empty(), "{} of {}:\n{}", faults.len(), probes.len(), faults.join("\n"));
+    probes.len()
+}
+
+#[test]
+fn what_some_starrocks_reads_is_read_and_nothing_else() {
+    let count = hold_against(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/grammar/probes.jsonl"));
+    assert!(count > 200, "{count} probes");
+    if let Some(path) = std::env::var_os("STARKEEP_GRAMMAR_PROBES") {
+        println!("{} probes of {}", hold_against(Path::new(&path)), path.display());
+    }
+}
+
+/// The corpus of `fuzz/`: nothing in it makes the parser panic, and what it reads it can print and read again.
+#[test]
+fn the_fuzz_corpus_is_replayed() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/statement");
+    let mut count = 0;
+    for entry in std::fs::read_dir(dir).expect("the corpus") {
+        let bytes = std::fs::read(entry.expect("an entry").path()).expect("read");
+        starkeep::statement::check_round_trip(&String::from_utf8_lossy(&bytes));
+        count += 1;
+    }
+    assert!(count > 100, "{count} inputs");
+}
+
+/// Garbage that nests is refused; if any of it took more time than its length explains, this would not end. `cargo bench parse`
+/// measures it.
+#[test]
+fn nested_garbage_is_refused_without_exploding() {
+    let heads = [
+        "BACKUP SNAPSHOT d.s TO r ON (",
+        "SHOW BACKUP WHERE ",
+        "SELECT ",
+        "SHOW SNAPSHOT ON r WHERE ",
+        "CREATE VIEW v AS SELECT ",
+        "",
+    ];
+    let bodies = ["(", "((", "[", "`", "'", "\"", "/*", "(a=(", "NOT ", "CASE WHEN ", "PARTITION (", "{", "-- \n(", "(SELECT "];
+    for head in heads {
+        for body in bodies {
+            let garbage = format!("{head}{}", body.repeat(((64 << 10) / body.len()) | 1));
+            let refused = parse_all(&garbage).into_iter().find_map(Result::err);
+            assert!(refused.is_some(), "{head}{body}… is read");
+        }
+    }
+}
