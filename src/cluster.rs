@@ -74,6 +74,10 @@ pub trait Cluster: Debug + Send + Sync {
     /// Its databases, tables and views ([`ViewSource`]) at this instant. Files that it names stay readable while it is held.
     fn catalog(&self) -> Arc<dyn CatalogProvider>;
 
+    /// Which of its tables a provider reads; `None` for what is not the cluster's. Privileges are checked by this and not by the
+    /// names in a plan, which mean different things inside views.
+    fn table_of(&self, provider: &dyn TableProvider) -> Option<Qualified<TableName>>;
+
     /// Its nodes, databases, tables, partitions and tablets, for the system tables.
     async fn describe(&self) -> Result<Description, Error>;
 

@@ -134,7 +134,7 @@ impl Notes {
 pub trait Registry: Debug + Send + Sync {
     /// Adds a repository; 42710 if the name is taken.
     async fn add_repository(&self, repository: &RepositoryRecord) -> Result<RepositoryId, Error>;
-    /// Removes a repository that no unfinished job uses; 42704 if there is none, 55006 if it is in use.
+    /// Removes a repository that no unfinished job uses (the clean-up of one that is FINISHED or CANCELLED needs it no more); 42704 if there is none, 55006 if it is in use.
     async fn remove_repository(&self, name: &RepositoryName) -> Result<(), Error>;
     /// Every repository, by name.
     async fn repositories(&self) -> Result<Vec<RepositoryRecord>, Error>;

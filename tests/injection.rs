@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use datafusion::arrow::util::pretty::pretty_format_batches;
-use datafusion::catalog::CatalogProvider;
+use datafusion::catalog::{CatalogProvider, TableProvider};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionContext;
 use object_store::ObjectStoreExt;
@@ -92,6 +92,9 @@ impl Cluster for Sabotaged {
     }
     fn id(&self) -> &str {
         self.0.id()
+    }
+    fn table_of(&self, provider: &dyn TableProvider) -> Option<Qualified<TableName>> {
+        self.0.table_of(provider)
     }
     fn catalog(&self) -> Arc<dyn CatalogProvider> {
         self.0.catalog()

@@ -80,6 +80,9 @@ async fn privileges_allow_what_they_say_and_nothing_else() {
     let addr = server.server.addr();
     let root = server.client().await;
     run(&root, "CREATE DATABASE d; CREATE TABLE d.t (a INT); CREATE TABLE d.u (a INT); INSERT INTO d.t VALUES (1)").await;
+    // Bare names in a view are its database's, wherever the reader is; a WITH of the same name elsewhere changes nothing.
+    run(&root, "USE d; CREATE VIEW bare AS SELECT a FROM t").await;
+    run(&root, "CREATE VIEW twice AS SELECT t.a FROM t JOIN (WITH t AS (SELECT 1 AS a) SELECT a FROM t) w ON t.a = w.a").await;
     run(&root, "CREATE VIEW d.v AS SELECT a FROM d.u; CREATE USER ana; CREATE ROLE keeper; CREATE ROLE inner_role").await;
     run(&root, "GRANT inner_role TO ROLE keeper; GRANT keeper TO ana").await;
     let ana = connect(addr, "ana", "").await.expect("logs in");
@@ -128,6 +131,22 @@ async fn privileges_allow_what_they_say_and_nothing_else() {
     run(&ana, "INSERT INTO d.u VALUES (5)").await;
     lacks("INSERT INTO d.u SELECT a FROM d.t", "SELECT privilege(s) on TABLE t").await;
     lacks("SELECT * FROM d.v", "SELECT privilege(s) on TABLE u").await;
+    for statement in [
+        "SELECT * FROM d.bare",
+        "SELECT * FROM d.twice",
+        "SELECT * FROM D.T",
+        "WITH t AS (SELECT 1 AS a) SELECT * FROM d.t",
+        "SELECT 1 WHERE EXISTS (SELECT * FROM d.bare)",
+        "EXPLAIN SELECT * FROM d.bare",
+        "SELECT a FROM (SELECT a FROM d.t UNION ALL SELECT a FROM d.bare) x",
+    ] {
+        lacks(statement, "SELECT privilege(s) on TABLE t").await;
+    }
+    run(&ana, "USE d").await;
+    lacks("SELECT * FROM bare", "SELECT privilege(s) on TABLE t").await;
+    lacks("SELECT (SELECT max(a) FROM t)", "SELECT privilege(s) on TABLE t").await;
+    assert_eq!(value(&ana, "WITH t AS (SELECT 3 AS a) SELECT a FROM t").await, "3");
+    assert_eq!(value(&ana, "SELECT max(value) FROM generate_series(1, 4)").await, "4");
     lacks("DELETE FROM d.u", "DELETE privilege(s) on TABLE u").await;
     lacks("TRUNCATE TABLE d.u", "DELETE privilege(s) on TABLE u").await;
     run(&root, "GRANT SELECT, DELETE ON TABLE d.u TO ana").await;

@@ -291,6 +291,11 @@ impl Cluster for EmbeddedCluster {
         Arc::new(CatalogView { catalog, backends: self.inner.backends.clone(), guard: Arc::new(guard) })
     }
 
+    fn table_of(&self, provider: &dyn TableProvider) -> Option<Qualified<TableName>> {
+        let table = scan::table_of(provider)?;
+        Some(Qualified { database: Some(table.database.clone()), name: table.name.clone() })
+    }
+
     async fn describe(&self) -> Result<Description, Error> {
         let catalog = self.inner.frontend.catalog();
         let brokers = self.inner.frontend.query(define::brokers).await?;

@@ -1,14 +1,17 @@
 //! Rows and definitions: INSERT, DELETE, DDL, and who may read what.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, TableReference};
+use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, WriteOp};
 
 use super::{Outcome, Session};
-use crate::cluster::Write;
+use crate::cluster::{Cluster, Write};
 use crate::error::{Error, ErrorKind, from_datafusion};
 use crate::names::{DatabaseName, TableName};
 use crate::privilege::{Privilege, Securable};
@@ -24,16 +27,22 @@ pub(super) fn unknown_table(database: &DatabaseName, name: &TableName) -> Error 
     Error::new(ErrorKind::UndefinedTable, format!("Unknown table '{database}.{name}'")).hint("See SHOW TABLES.")
 }
 
-/// The tables that a plan reads, subqueries included.
-fn tables_of(plan: &LogicalPlan) -> Result<Vec<TableReference>, Error> {
-    let mut tables = Vec::new();
+/// The cluster's tables that a plan reads, views and subqueries included, by what is read and not by its name.
+fn tables_of(cluster: &dyn Cluster, plan: &LogicalPlan) -> Result<BTreeSet<Qualified<TableName>>, Error> {
+    let mut tables = BTreeSet::new();
+    let mut inlined = Vec::new();
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node {
-            tables.push(scan.table_name.clone());
+            let provider = source_as_provider(&scan.source)?;
+            tables.extend(cluster.table_of(&*provider));
+            inlined.extend(provider.get_logical_plan().map(Cow::into_owned));
         }
         Ok(TreeNodeRecursion::Continue)
     })
     .map_err(from_datafusion)?;
+    for plan in inlined {
+        tables.extend(tables_of(cluster, &plan)?);
+    }
     Ok(tables)
 }
 
@@ -84,28 +93,7 @@ impl Session {
     /// Whether the user may read what a plan reads. Everyone reads the system tables; a view is read with the rights to what it
     /// stands on.
     pub(super) async fn check_readable(&self, plan: &LogicalPlan) -> Result<(), Error> {
-        let tables = tables_of(plan)?;
-        if tables.is_empty() {
-            return Ok(());
-        }
-        let rights = self.rights().await?;
-        if rights.is_admin() {
-            return Ok(());
-        }
-        let catalog = self.cluster.catalog();
-        for table in tables {
-            let is_system = match (table.schema(), &self.database) {
-                (Some(schema), _) => [SYSTEM_SCHEMA, "information_schema"].contains(&schema),
-                // A bare name is a table of the current database, or else a function's rows or a WITH query's own.
-                (None, Some(current)) => !catalog.schema(current.as_str()).is_some_and(|s| s.table_exist(table.table())),
-                (None, None) => true,
-            };
-            if !is_system {
-                let Qualified { database, name } = self.spelled_table(&self.table_of(&table)?)?;
-                rights.require(Privilege::Select, &Securable::Table(database, name))?;
-            }
-        }
-        Ok(())
+        self.check_readable_beyond(plan, None).await
     }
 
     /// Whether the user may change the table as this statement does, and read what it reads for that.
@@ -120,23 +108,20 @@ impl Session {
         }
         match dml.op {
             // The rows that a DELETE looks at are the table's own.
-            WriteOp::Delete => self.check_readable_beyond(&dml.input, &table).await,
+            WriteOp::Delete => self.check_readable_beyond(&dml.input, Some(&self.spelled_table(&table)?)).await,
             _ => self.check_readable(&dml.input).await,
         }
     }
 
-    /// As [`Self::check_readable`], of a plan that may read this table in any case.
-    async fn check_readable_beyond(&self, plan: &LogicalPlan, own: &Qualified<TableName>) -> Result<(), Error> {
+    /// As [`Self::check_readable`], of a plan that may read one table in any case.
+    async fn check_readable_beyond(&self, plan: &LogicalPlan, own: Option<&Qualified<TableName>>) -> Result<(), Error> {
+        let tables = tables_of(&*self.cluster, plan)?;
+        if tables.is_empty() {
+            return Ok(());
+        }
         let rights = self.rights().await?;
-        let own = self.spelled_table(own)?;
-        for table in tables_of(plan)? {
-            if table.schema().is_some_and(|s| [SYSTEM_SCHEMA, "information_schema"].contains(&s)) {
-                continue;
-            }
-            let table = self.spelled_table(&self.table_of(&table)?)?;
-            if table != own {
-                rights.require(Privilege::Select, &Securable::Table(table.database, table.name))?;
-            }
+        for table in tables.into_iter().filter(|table| own != Some(table)) {
+            rights.require(Privilege::Select, &Securable::Table(table.database, table.name))?;
         }
         Ok(())
     }
@@ -257,10 +242,7 @@ impl Session {
             let message = format!("column \"{}\" of view \"{}\" is named twice (number {})", twice.name, view.name, i + 1);
             return Err(Error::new(ErrorKind::DuplicateColumn, message));
         }
-        let outer = std::mem::replace(&mut self.database, view.database.clone());
-        let readable = self.check_readable(&plan).await;
-        self.database = outer;
-        readable
+        self.check_readable(&plan).await
     }
 
     fn complete(&self, table: &mut Qualified<TableName>, tag: &'static str) -> Result<&'static str, Error> {

@@ -53,10 +53,6 @@ impl Session {
 }
 
 impl Rights {
-    pub(super) fn is_admin(&self) -> bool {
-        self.admin
-    }
-
     /// Demands one privilege; the object's names are complete.
     pub(super) fn require(&self, privilege: Privilege, on: &Securable) -> Result<(), Error> {
         if self.admin || self.held.iter().any(|(held, granted)| *held == privilege && granted.covers(on)) {

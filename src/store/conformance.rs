@@ -79,7 +79,7 @@ async fn jobs_and_journal(store: Arc<dyn Store>) {
     let cancelled = event(BackupEvent::Cancelled { failure: Failure::user_cancelled(None) });
     let over = next.apply(&cancelled, Timestamp(30)).expect("legal");
     store.append(next.version, &over, &cancelled, Timestamp(30)).await.expect("appended");
-    // Settled, so the database is free again; but clean-up is left, so the job is unfinished and its repository in use.
+    // Settled, so the database, the label and the repository are free again; but clean-up is left, so the job is unfinished.
     assert_eq!(store.running("embedded", &job.spec.database).await.expect("asked"), None);
     assert!(store.unfinished().await.expect("listed").contains(&job.id));
     let again = store.admit(&spec("d", "l"), Timestamp(31)).await.expect("the label is free, too");

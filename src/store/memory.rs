@@ -183,7 +183,7 @@ impl Registry for MemoryStore {
 
     async fn remove_repository(&self, name: &RepositoryName) -> Result<(), Error> {
         let mut content = self.0.lock();
-        if content.admitted().any(|j| &j.spec.repository == name && !j.commands().is_empty()) {
+        if content.admitted().any(|j| &j.spec.repository == name && !j.is_settled()) {
             return Err(repository_busy());
         }
         content.repositories.remove(name).map(|_| ()).ok_or_else(no_such_repository)

@@ -350,7 +350,7 @@ impl Registry for SqliteStore {
         let name = name.clone();
         self.call(move |t| {
             let busy: i64 = t
-                .query_row("SELECT count(*) FROM jobs WHERE repository = ?1 AND open = 1", [name.as_str()], |r| r.get(0))
+                .query_row("SELECT count(*) FROM jobs WHERE repository = ?1 AND settled = 0", [name.as_str()], |r| r.get(0))
                 .map_err(sql_error)?;
             if busy > 0 {
                 return Err(repository_busy());

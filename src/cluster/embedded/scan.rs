@@ -1,5 +1,6 @@
 //! Tables as DataFusion providers: Parquet files with partition pruning, and merge-on-read as a plan over them.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -50,6 +51,13 @@ pub(super) fn provider(table: &Arc<Table>, backends: &Arc<Backends>, guard: &Arc
     Ok(Arc::new(UserTable { files, schema: Schema::new(nullable).into(), merged, defaults }))
 }
 
+/// The table that a provider of this module reads.
+pub(super) fn table_of(provider: &dyn TableProvider) -> Option<&Arc<Table>> {
+    let provider = provider as &dyn Any;
+    let files = provider.downcast_ref::<UserTable>().map(|t| &t.files).or_else(|| provider.downcast_ref::<FilesTable>());
+    files.map(|files| &files.table)
+}
+
 /// The rows of some partitions in the form in which they are rewritten: merged, the hidden column kept.
 pub(super) fn rewrite_plan(
     table: &Arc<Table>,
@@ -79,7 +87,6 @@ fn bare(table: &Table) -> datafusion::common::TableReference {
 }
 
 /// One row per key: grouped by the key columns, every other column combined as its model says.
-/// The scan carries the table's full name: it stands in the user's plan, where privileges are checked by name.
 fn merged_plan(table: &Table, files: Arc<FilesTable>, keep_sequence: bool) -> DfResult<LogicalPlan> {
     let schema = &table.schema;
     let name = datafusion::common::TableReference::partial(table.database.as_str(), table.name.as_str());
