@@ -84,6 +84,11 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Spanned>, Error> {
 fn token(text: &str, at: usize) -> Result<(Token, usize), Error> {
     let rest = &text[at..];
     let first = rest.chars().next().expect("the caller checked that text is left");
+    if (rest.starts_with("x'") || rest.starts_with("X'"))
+        && let Some(found) = hex_string(text, at)
+    {
+        return Ok(found);
+    }
     match first {
         '\'' | '"' => {
             let (value, end) = string(text, at, first)?;
@@ -91,7 +96,6 @@ fn token(text: &str, at: usize) -> Result<(Token, usize), Error> {
             Ok((Token::Str(value, quote), end))
         }
         '`' => back_quoted(text, at),
-        'x' | 'X' if rest[1..].starts_with('\'') => hex_string(text, at),
         c if c.is_ascii_digit() => Ok(number_or_word(text, at)),
         c if starts_word(c) => {
             let end = rest.find(|c| !continues_word(c)).map_or(text.len(), |n| at + n);
@@ -131,12 +135,11 @@ fn back_quoted(text: &str, at: usize) -> Result<(Token, usize), Error> {
     Err(Error::new(ErrorKind::Syntax, "unterminated quoted identifier").at(at))
 }
 
-/// `x'6162'` of StarRocks 2.x: the string that these bytes are.
-fn hex_string(text: &str, at: usize) -> Result<(Token, usize), Error> {
-    let (digits, end) = string(text, at + 1, '\'')?;
-    let value = hex::decode(&digits).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    let value = value.ok_or_else(|| Error::new(ErrorKind::Syntax, format!("invalid hexadecimal string x'{digits}'")).at(at))?;
-    Ok((Token::Str(value, Quote::Single), end))
+/// `x'6162'` of StarRocks 2.x: the string that these bytes are, if they are one.
+fn hex_string(text: &str, at: usize) -> Option<(Token, usize)> {
+    let (digits, end) = string(text, at + 1, '\'').ok()?;
+    let value = String::from_utf8(hex::decode(digits).ok()?).ok()?;
+    Some((Token::Str(value, Quote::Single), end))
 }
 
 /// A string with doubled quotes and backslash escapes; `\_` and `\%` keep their backslash, as in StarRocks.

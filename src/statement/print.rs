@@ -67,23 +67,30 @@ impl Display for Properties {
     }
 }
 
-/// sqlparser prints a string's backslashes as they are, and MySQL's rules would read them as escapes.
+/// An expression with its literals spelled by MySQL's rules. sqlparser's own spelling leaves backslashes and some quotes as they
+/// are, and writes hexadecimal numbers as strings.
 struct Sql<'a>(&'a sql::Expr);
 
 impl Display for Sql<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        struct Escape;
-        impl sql::VisitorMut for Escape {
+        struct Spell;
+        impl sql::VisitorMut for Spell {
             type Break = ();
             fn pre_visit_value(&mut self, value: &mut sql::ValueWithSpan) -> ControlFlow<()> {
-                if let sql::Value::SingleQuotedString(text) = &mut value.value {
-                    *text = text.replace('\\', "\\\\");
-                }
+                let quoted = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"));
+                let spelled = match &value.value {
+                    sql::Value::SingleQuotedString(text) => quoted(text),
+                    sql::Value::NationalStringLiteral(text) => format!("N{}", quoted(text)),
+                    sql::Value::HexStringLiteral(digits) if !digits.is_empty() => format!("0x{digits}"),
+                    _ => return ControlFlow::Continue(()),
+                };
+                // A placeholder is printed as it is.
+                value.value = sql::Value::Placeholder(spelled);
                 ControlFlow::Continue(())
             }
         }
         let mut expr = self.0.clone();
-        let _ = sql::VisitMut::visit(&mut expr, &mut Escape);
+        let _ = sql::VisitMut::visit(&mut expr, &mut Spell);
         expr.fmt(f)
     }
 }
