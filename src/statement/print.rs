@@ -81,7 +81,10 @@ impl Display for Sql<'_> {
                 let spelled = match &value.value {
                     sql::Value::SingleQuotedString(text) => quoted(text),
                     sql::Value::NationalStringLiteral(text) => format!("N{}", quoted(text)),
-                    sql::Value::HexStringLiteral(digits) if !digits.is_empty() => format!("0x{digits}"),
+                    sql::Value::HexStringLiteral(text) => {
+                        let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
+                        if is_number { format!("0x{text}") } else { format!("X{}", quoted(text)) }
+                    }
                     _ => return ControlFlow::Continue(()),
                 };
                 // A placeholder is printed as it is.
