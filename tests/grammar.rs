@@ -68,6 +68,30 @@ fn the_fuzz_corpus_is_replayed() {
     assert!(count > 100, "{count} inputs");
 }
 
+/// Chains make trees as deep as they are long; what is dropped or printed recursively must not be that deep.
+#[test]
+fn long_chains_are_refused() {
+    for (head, link, tail) in [
+        ("SELECT 1", " + 1", ""),
+        ("SELECT * FROM t WHERE a = 1", " OR a = 1", ""),
+        ("SELECT 1", " UNION ALL SELECT 1", ""),
+        ("SELECT 1", "::int", ""),
+        ("SHOW BACKUP WHERE JobId = 1", " AND JobId = 1", ""),
+        ("SHOW SNAPSHOT ON r WHERE SNAPSHOT = 'a'", " AND SNAPSHOT = 'a'", ""),
+        ("BACKUP SNAPSHOT d.s TO r ON (t PARTITION (k = 1", " + 1", "))"),
+        ("CREATE VIEW v AS SELECT 1", " * 2", ""),
+    ] {
+        for (links, is_read) in [(100, true), (100_000, false)] {
+            let text = format!("{head}{}{tail}", link.repeat(links));
+            let refused = parse_all(&text).into_iter().find_map(Result::err).map(|e| e.kind);
+            assert_eq!(refused.is_none(), is_read, "{links} times {link}");
+            assert!(is_read || refused == Some(ErrorKind::LimitExceeded), "{links} times {link}: {refused:?}");
+        }
+    }
+    // Lists are no chains, however long.
+    assert!(parse_all(&format!("INSERT INTO t VALUES (-1, 1 + 1){}", ", (-1, 1 + 1)".repeat(5000))).iter().all(Result::is_ok));
+}
+
 /// Garbage that nests is refused; if any of it took more time than its length explains, this would not end. `cargo bench parse`
 /// measures it.
 #[test]

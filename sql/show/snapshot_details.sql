@@ -6,7 +6,8 @@ WITH found AS (
     WHERE repository = $1 AND backup_timestamp IS NOT NULL
           AND ($2 IS NULL OR snapshot = $2) AND ($3 IS NULL OR backup_timestamp = $3)
 )
-SELECT snapshot AS "Snapshot", backup_timestamp AS "Timestamp", db_name AS "Database", details AS "Details", status AS "Status",
+SELECT snapshot AS "Snapshot", backup_timestamp AS "Timestamp", db_name AS "Database", details AS "Details",
+       CASE WHEN status LIKE 'ERROR: %' THEN substr(status, 8) ELSE status END AS "Status",
        cluster_id AS "ClusterId", starrocks_time(finished_at) AS "FinishTime", ttl AS "TTL",
        starrocks_time(expire_at) AS "ExpireTime"
 FROM found

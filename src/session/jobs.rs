@@ -121,6 +121,11 @@ fn chosen(manifest: &Manifest, objects: Option<&[ObjectRef]>) -> Result<(Vec<Res
         let rest: Vec<_> = manifest.views.iter().filter(|v| !views.iter().any(|o| o.view == v.name)).collect();
         views.extend(rest.into_iter().map(|v| RestoreView { view: v.name.clone(), alias: None }));
     }
+    // Only now is it known what ALL stands for: two objects may not become one.
+    let targets: Vec<&TableName> = tables.iter().map(RestoreObject::target).chain(views.iter().map(RestoreView::target)).collect();
+    if let Some((_, twice)) = targets.iter().enumerate().find(|(i, target)| targets[..*i].contains(target)) {
+        return Err(Error::new(ErrorKind::DuplicateTable, format!("Duplicated alias name: {twice}")));
+    }
     Ok((tables, views))
 }
 
@@ -339,6 +344,10 @@ impl Session {
             return Err(Error::new(ErrorKind::UndefinedSchema, message).detail(format!("the snapshot is of {}", manifest.database)));
         }
         let chosen = chosen(manifest, objects)?;
+        if objects.is_some() && !chosen.1.is_empty() {
+            // An untyped name may have turned out to be a view.
+            self.require(Privilege::CreateView, Securable::Database(Some(database.clone()))).await?;
+        }
         if self.cluster.catalog().schema(database.as_str()).is_none() {
             self.cluster.define(&Definition::CreateDatabase { name: database.clone(), if_not_exists: true }).await.map_err(
                 |e| Error::new(e.kind, format!("Can not create database: {database} in restore process")).detail(e.message),

@@ -8,7 +8,8 @@ use datafusion::sql::sqlparser::parser::Parser as SqlParser;
 
 use super::ast::*;
 use super::lexer::{Quote, Token};
-use super::parser::{Parser, RECURSION_LIMIT, sql_error};
+use super::parser::{Parser, RECURSION_LIMIT, refuse_long_chains, sql_error};
+use super::split::Language;
 use crate::error::{Error, ErrorKind};
 use crate::names::{BrokerName, DatabaseName, PartitionName, RepositoryName, SnapshotLabel, TableName};
 
@@ -211,6 +212,7 @@ impl Parser<'_> {
         if text.is_empty() {
             return Err(fault);
         }
+        refuse_long_chains(text, Language::StarRocks)?;
         let parsed = SqlParser::new(&MySqlDialect {}).with_recursion_limit(RECURSION_LIMIT).try_with_sql(text).and_then(|mut p| {
             let expr = p.parse_expr()?;
             p.expect_token(&datafusion::sql::sqlparser::tokenizer::Token::EOF)?;

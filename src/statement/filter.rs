@@ -10,7 +10,8 @@ use datafusion::sql::sqlparser::tokenizer::Token as SqlToken;
 
 use super::ast::{Filter, OrderBy};
 use super::lexer::Token;
-use super::parser::{Parser, RECURSION_LIMIT, sql_error};
+use super::parser::{Parser, RECURSION_LIMIT, refuse_long_chains, sql_error};
+use super::split::Language;
 use crate::error::{Error, ErrorKind};
 
 const SNAPSHOT_WHERE: &str =
@@ -29,6 +30,7 @@ impl Parser<'_> {
             let message = format!("syntax error at or near \"{}\"", &text[stray.start - at..stray.end - at]);
             return Err(Error::new(ErrorKind::Syntax, message).at(stray.start));
         }
+        refuse_long_chains(text, Language::StarRocks)?;
         let filter = parse(text).map_err(|e| {
             let error = sql_error(e, text);
             if error.position.is_some() { error.shifted(at) } else { error.at(at) }

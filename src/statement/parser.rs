@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::parser::{Parser as SqlParser, ParserError};
 use super::ast::*;
 use super::lexer::{Quote, Spanned, Token, tokens};
 use super::properties::Properties;
-use super::split::{Language, Piece, split};
+use super::split::{Language, Piece, operator_depth, split};
 use crate::error::{Error, ErrorKind};
 use crate::names::DatabaseName;
 
@@ -114,6 +114,7 @@ pub(super) fn parse_sql(text: &str) -> Result<Statement, Error> {
     let is_copy = text.get(..4).is_some_and(|w| w.eq_ignore_ascii_case("COPY"));
     let with_end = if is_copy { format!("{text};") } else { String::new() };
     let source = if is_copy { &with_end } else { text };
+    refuse_long_chains(text, Language::Postgres)?;
     let mut statements = SqlParser::new(&PostgreSqlDialect {})
         .with_recursion_limit(RECURSION_LIMIT)
         .try_with_sql(source)
@@ -129,6 +130,18 @@ pub(super) fn parse_sql(text: &str) -> Result<Statement, Error> {
         (None, _) => Ok(Statement::Empty),
         (Some(_), false) => Err(Error::new(ErrorKind::Syntax, "a semicolon is missing between two statements")),
     }
+}
+
+/// How many operators one expression may chain.
+const OPERATORS_MAX: usize = 500;
+
+/// Refuses what would become a tree too deep for the stack.
+pub(super) fn refuse_long_chains(text: &str, language: Language) -> Result<(), Error> {
+    if operator_depth(text, language) <= OPERATORS_MAX {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::LimitExceeded, "the statement chains too many operators")
+        .hint(format!("One expression may have {OPERATORS_MAX}; use IN (…) or a table of values instead of long ORs.")))
 }
 
 /// sqlparser says where only in words: "… at Line: 1, Column: 8".

@@ -94,20 +94,94 @@ fn end_of_statement(text: &str, language: Language) -> usize {
     let bytes = text.as_bytes();
     let mut at = 0;
     while at < bytes.len() {
-        at = match bytes[at] {
-            b';' => return at,
-            b'-' if text[at..].starts_with("--") => skip_blank(text, at),
-            b'/' if text[at..].starts_with("/*") && language == Language::StarRocks => skip_blank(text, at),
-            b'/' if text[at..].starts_with("/*") => after_nested_comment(text, at),
-            b'`' if language == Language::StarRocks => after_quote(bytes, at, b'`', false),
-            q @ (b'\'' | b'"') if language == Language::StarRocks => after_quote(bytes, at, q, true),
-            b'\'' => after_quote(bytes, at, b'\'', is_escape_string(bytes, at)),
-            b'"' => after_quote(bytes, at, b'"', false),
-            b'$' if language != Language::StarRocks => after_dollar_quote(text, at),
-            _ => at + 1,
-        };
+        if bytes[at] == b';' {
+            return at;
+        }
+        let next = after_opaque(text, at, language);
+        at = if next > at { next } else { at + 1 };
     }
     text.len()
+}
+
+/// An upper bound of how deep the operators of a text may nest. sqlparser reads `a AND a AND …` in a loop and makes a tree as
+/// deep as that is long; dropping or printing it then needs as much stack, so long chains are refused before they are read.
+pub(super) fn operator_depth(text: &str, language: Language) -> usize {
+    const WORDS: &[&str] = &[
+        "AND",
+        "OR",
+        "XOR",
+        "UNION",
+        "EXCEPT",
+        "INTERSECT",
+        "MINUS",
+        "IS",
+        "IN",
+        "LIKE",
+        "ILIKE",
+        "RLIKE",
+        "REGEXP",
+        "BETWEEN",
+        "SIMILAR",
+        "COLLATE",
+        "AT",
+        "DIV",
+        "MOD",
+        "ISNULL",
+        "NOTNULL",
+        "OPERATOR",
+        "OVERLAPS",
+        "MEMBER",
+    ];
+    let bytes = text.as_bytes();
+    // Of each open bracket: the operators since its last comma, and the most between two commas.
+    let mut open = vec![(0usize, 0usize)];
+    let mut at = 0;
+    while at < bytes.len() {
+        let next = after_opaque(text, at, language);
+        if next > at {
+            at = next;
+            continue;
+        }
+        let is_inner = open.len() > 1;
+        let (count, most) = open.last_mut().expect("one is always open");
+        match bytes[at] {
+            b'(' | b'[' | b'{' => open.push((0, 0)),
+            b')' | b']' | b'}' if is_inner => {
+                let inner = open.pop().map_or(0, |(count, most)| count.max(most));
+                open.last_mut().expect("one is always open").0 += inner;
+            }
+            b',' | b';' => (*count, *most) = (0, (*count).max(*most)),
+            b'+' | b'-' | b'*' | b'/' | b'%' | b'|' | b'&' | b'^' | b'=' | b'<' | b'>' | b'!' | b'~' | b'#' | b'@' | b'?'
+            | b':' => {
+                *count += 1;
+            }
+            b if b.is_ascii_alphabetic() => {
+                let end = text[at..].find(|c: char| !(c.is_alphanumeric() || c == '_')).map_or(text.len(), |n| at + n);
+                *count += usize::from(WORDS.iter().any(|w| w.eq_ignore_ascii_case(&text[at..end])));
+                at = end;
+                continue;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    open.iter().rev().fold(0, |inner, (count, most)| (*count + inner).max(*most))
+}
+
+/// Where the comment or quoted text that begins at `at` ends; `at` if none does.
+fn after_opaque(text: &str, at: usize, language: Language) -> usize {
+    let bytes = text.as_bytes();
+    match bytes[at] {
+        b'-' if text[at..].starts_with("--") => skip_blank(text, at),
+        b'/' if text[at..].starts_with("/*") && language == Language::StarRocks => skip_blank(text, at),
+        b'/' if text[at..].starts_with("/*") => after_nested_comment(text, at),
+        b'`' if language == Language::StarRocks => after_quote(bytes, at, b'`', false),
+        q @ (b'\'' | b'"') if language == Language::StarRocks => after_quote(bytes, at, q, true),
+        b'\'' => after_quote(bytes, at, b'\'', is_escape_string(bytes, at)),
+        b'"' => after_quote(bytes, at, b'"', false),
+        b'$' if language != Language::StarRocks => after_dollar_quote(text, at),
+        _ => at,
+    }
 }
 
 /// Whether the quote at `at` opens `E'…'`, in which a backslash escapes.

@@ -88,17 +88,41 @@ fn find<'a, T>(map: &'a BTreeMap<String, Arc<T>>, name: &str) -> Option<&'a Arc<
     })
 }
 
+impl Database {
+    /// A name is looked for among tables and views together: exactly, or else as the only one that differs in case.
+    pub fn table(&self, name: &str) -> Option<&Arc<Table>> {
+        self.tables.get(self.spelled(name)?)
+    }
+
+    /// As [`Self::table`].
+    pub fn view(&self, name: &str) -> Option<&Arc<View>> {
+        self.views.get(self.spelled(name)?)
+    }
+
+    fn spelled<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        if self.tables.contains_key(name) || self.views.contains_key(name) {
+            return Some(name);
+        }
+        let names = self.tables.keys().chain(self.views.keys());
+        let mut alike = names.filter(|key| key.eq_ignore_ascii_case(name));
+        match (alike.next(), alike.next()) {
+            (Some(only), None) => Some(only),
+            _ => None,
+        }
+    }
+}
+
 impl Catalog {
     pub fn database(&self, name: &str) -> Option<&Arc<Database>> {
         find(&self.databases, name)
     }
 
     pub fn table(&self, database: &str, table: &str) -> Option<&Arc<Table>> {
-        find(&self.database(database)?.tables, table)
+        self.database(database)?.table(table)
     }
 
     pub fn view(&self, database: &str, view: &str) -> Option<&Arc<View>> {
-        find(&self.database(database)?.views, view)
+        self.database(database)?.view(view)
     }
 
     pub fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
@@ -180,9 +204,9 @@ impl SchemaProvider for DatabaseView {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
-        match find(&self.database.tables, name) {
+        match self.database.table(name) {
             Some(table) => scan::provider(table, &self.backends, &self.guard).map(Some),
-            None => Ok(find(&self.database.views, name).map(|view| {
+            None => Ok(self.database.view(name).map(|view| {
                 let source = ViewSource::new(self.database.name.clone(), view.definition.clone());
                 Arc::new(source) as Arc<dyn TableProvider>
             })),
@@ -190,6 +214,6 @@ impl SchemaProvider for DatabaseView {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        find(&self.database.tables, name).is_some() || find(&self.database.views, name).is_some()
+        self.database.table(name).is_some() || self.database.view(name).is_some()
     }
 }
