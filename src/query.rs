@@ -32,7 +32,7 @@ pub use self::functions::Zone;
 pub use self::functions::{SERVER_VERSION, SessionFacts, time_zone_name};
 pub use self::show::{show_parameters, show_query};
 pub use self::system::{SessionRow, Sources};
-use self::views::{PlannedSchema, ViewPlanner};
+use self::views::{Nesting, PlannedSchema, ViewPlanner};
 use crate::cluster::Cluster;
 use crate::error::{Error, from_datafusion};
 
@@ -154,28 +154,33 @@ impl QueryEngine {
         &self.sources
     }
 
-    /// Everything a statement of this cluster can name, now.
-    pub fn view(&self, cluster: &Arc<dyn Cluster>) -> View {
-        let system = system::SystemSchema::new(self.sources.clone(), cluster.clone());
+    /// Everything a statement of this cluster can name, now, as this user sees it.
+    pub fn view(&self, cluster: &Arc<dyn Cluster>, user: &str) -> View {
+        let system = system::SystemSchema::new(self.sources.clone(), cluster.clone(), user);
         let catalog = ViewCatalog { user: cluster.catalog(), system: Arc::new(system) };
         View { catalog: Arc::new(catalog), name: cluster.name().to_string() }
     }
 
     /// The state to plan and run statements of a session in, against a view.
     pub fn state(&self, view: &View, facts: &SessionFacts) -> Result<SessionState, Error> {
-        session_state(&self.base, view, facts, 0).map_err(from_datafusion)
+        session_state(&self.base, view, facts, Nesting::default()).map_err(from_datafusion)
     }
 }
 
-/// The state to plan statements in; `depth` is how many views stand around the text that is planned.
-fn session_state(base: &SessionState, view: &View, facts: &SessionFacts, depth: usize) -> datafusion::common::Result<SessionState> {
+/// The state to plan statements in; `nesting` is which views stand around the text that is planned.
+fn session_state(
+    base: &SessionState,
+    view: &View,
+    facts: &SessionFacts,
+    nesting: Nesting,
+) -> datafusion::common::Result<SessionState> {
     let mut state = base.clone();
     let config = state.config_mut();
     let options = config.options_mut();
     options.catalog.default_catalog = view.name.clone();
     options.catalog.default_schema = facts.current_schema.clone().unwrap_or_else(|| SYSTEM_SCHEMA.into());
     options.execution.time_zone = Some(facts.time_zone.clone());
-    let planner = Arc::new(ViewPlanner { base: base.clone(), facts: facts.clone(), depth });
+    let planner = Arc::new(ViewPlanner { base: base.clone(), facts: facts.clone(), nesting });
     state.register_catalog_list(Arc::new(PlannedView { view: view.clone(), planner }));
     for function in functions::functions(facts) {
         state.register_udf(Arc::new(function))?;

@@ -296,10 +296,10 @@ impl Session {
     /// The view that a statement reads: the block's, or now.
     fn view(&mut self) -> View {
         if self.block.state != TransactionState::Active {
-            return self.gateway.engine.view(&self.cluster);
+            return self.gateway.engine.view(&self.cluster, self.client.user.as_str());
         }
-        let (engine, cluster) = (&self.gateway.engine, &self.cluster);
-        self.block.view.get_or_insert_with(|| engine.view(cluster)).clone()
+        let (engine, cluster, user) = (&self.gateway.engine, &self.cluster, self.client.user.as_str());
+        self.block.view.get_or_insert_with(|| engine.view(cluster, user)).clone()
     }
 
     /// Works out what a statement needs and answers. `declared` are the parameter types that the client gave.

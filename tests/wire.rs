@@ -149,10 +149,20 @@ async fn privileges_allow_what_they_say_and_nothing_else() {
     assert_eq!(value(&ana, "SELECT max(value) FROM generate_series(1, 4)").await, "4");
     lacks("DELETE FROM d.u", "DELETE privilege(s) on TABLE u").await;
     lacks("TRUNCATE TABLE d.u", "DELETE privilege(s) on TABLE u").await;
-    run(&root, "GRANT SELECT, DELETE ON TABLE d.u TO ana").await;
+    run(&root, "GRANT DELETE ON TABLE d.u TO ana").await;
+    run(&ana, "DELETE FROM d.u WHERE a = 6").await;
+    // A DELETE looks at its own rows with DELETE alone; a subquery could tell about them in words.
+    lacks("DELETE FROM d.u WHERE a > (SELECT max(a) FROM d.u)", "SELECT privilege(s) on TABLE u").await;
+    lacks("DELETE FROM d.u WHERE EXISTS (SELECT 1 FROM d.u AS x WHERE x.a = 5)", "SELECT privilege(s) on TABLE u").await;
+    run(&root, "GRANT SELECT ON TABLE d.u TO ana").await;
     assert_eq!(value(&ana, "SELECT a FROM d.v").await, "5");
     lacks("DELETE FROM d.u WHERE a IN (SELECT a FROM d.t)", "SELECT privilege(s) on TABLE t").await;
     run(&ana, "DELETE FROM d.u WHERE a = 5").await;
+
+    // What others say and where they are is not hers to see.
+    let others = "SELECT count(*) > 0 FROM system.sessions WHERE user_name = 'root' AND statement IS NOT NULL";
+    assert_eq!((value(&ana, others).await, value(&root, others).await), ("f".into(), "t".into()));
+    assert_eq!(value(&ana, "SELECT count(statement) FROM system.sessions WHERE user_name = 'ana'").await, "1");
 
     // Definitions.
     run(&ana, "CREATE TABLE d.w (a INT)").await;

@@ -227,16 +227,17 @@ impl Wanted {
     }
 }
 
-/// The schema of one cluster's point of view.
+/// The schema of one cluster's point of view, for one user.
 #[derive(Debug)]
 pub(super) struct SystemSchema {
     sources: Arc<Sources>,
     cluster: Arc<dyn Cluster>,
+    viewer: String,
 }
 
 impl SystemSchema {
-    pub fn new(sources: Arc<Sources>, cluster: Arc<dyn Cluster>) -> Self {
-        Self { sources, cluster }
+    pub fn new(sources: Arc<Sources>, cluster: Arc<dyn Cluster>, viewer: &str) -> Self {
+        Self { sources, cluster, viewer: viewer.to_owned() }
     }
 }
 
@@ -254,6 +255,7 @@ impl SchemaProvider for SystemSchema {
                 schema: definition.schema(),
                 sources: self.sources.clone(),
                 cluster: self.cluster.clone(),
+                viewer: self.viewer.clone(),
             }) as Arc<dyn TableProvider>
         }))
     }
@@ -269,6 +271,7 @@ struct SystemTable {
     schema: SchemaRef,
     sources: Arc<Sources>,
     cluster: Arc<dyn Cluster>,
+    viewer: String,
 }
 
 #[async_trait]
@@ -293,7 +296,7 @@ impl TableProvider for SystemTable {
         _limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let wanted = Wanted::of(filters);
-        let rows = tables::rows(self.definition.name, &self.sources, &self.cluster, &wanted)
+        let rows = tables::rows(self.definition.name, &self.sources, &self.cluster, &self.viewer, &wanted)
             .await
             .map_err(|e: Error| DataFusionError::External(Box::new(e)))?;
         let batch = self.definition.batch(&rows)?;

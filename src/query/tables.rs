@@ -41,7 +41,13 @@ pub(super) const DEFINITIONS: &[Definition] = &[
 ];
 
 /// The rows of a table, in the order of its columns.
-pub(super) async fn rows(name: &str, sources: &Sources, cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
+pub(super) async fn rows(
+    name: &str,
+    sources: &Sources,
+    cluster: &Arc<dyn Cluster>,
+    viewer: &str,
+    wanted: &Wanted,
+) -> Result<Rows, Error> {
     match name {
         "jobs" => jobs::jobs(sources, wanted).await,
         "backup_jobs" => jobs::backup_jobs(sources, cluster, wanted).await,
@@ -62,7 +68,7 @@ pub(super) async fn rows(name: &str, sources: &Sources, cluster: &Arc<dyn Cluste
         "partitions" => cluster::partitions(cluster).await,
         "tablets" => cluster::tablets(cluster).await,
         "clusters" => gateway::clusters(sources).await,
-        "sessions" => Ok(gateway::sessions(sources)),
+        "sessions" => gateway::sessions(sources, viewer).await,
         "settings" => Ok(gateway::settings(sources)),
         "users" => gateway::users(sources).await,
         "roles" => gateway::roles(sources).await,

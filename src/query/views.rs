@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
@@ -24,12 +25,33 @@ use crate::statement::{Statement, parse_one};
 /// How deep views may stand on views. One that is replaced by a query over itself would have no end.
 const DEPTH_MAX: usize = 16;
 
-/// What is needed to plan a view: the state and session of the statement that uses it, and how deep it stands.
+/// How many views one view may read, counted with repetition. Depth alone bounds nothing: views that read two others each are
+/// twice as many on every level.
+const NESTED_MAX: usize = 256;
+
+/// What is needed to plan a view: the state and session of the statement that uses it, and where it stands.
 #[derive(Debug)]
 pub(super) struct ViewPlanner {
     pub base: SessionState,
     pub facts: SessionFacts,
-    pub depth: usize,
+    pub nesting: Nesting,
+}
+
+/// The views around a text that is planned.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Nesting {
+    depth: usize,
+    /// Views planned so far for the outermost view around the text; none around a statement.
+    planned: Option<Arc<AtomicUsize>>,
+}
+
+impl Nesting {
+    /// Inside one more view; `None` when there are too many.
+    fn deeper(&self) -> Option<Self> {
+        let planned = self.planned.clone().unwrap_or_default();
+        let fits = self.depth < DEPTH_MAX && planned.fetch_add(1, Ordering::Relaxed) < NESTED_MAX;
+        fits.then_some(Self { depth: self.depth + 1, planned: Some(planned) })
+    }
 }
 
 /// A database whose views are planned.
@@ -59,6 +81,8 @@ impl SchemaProvider for PlannedSchema {
         let Some(source) = (&*table as &dyn Any).downcast_ref::<ViewSource>() else { return Ok(Some(table)) };
         let planned: Arc<dyn TableProvider> = match self.plan(name, source).await {
             Ok(plan) => Arc::new(ViewTable::new(plan, Some(source.definition().query.clone()))),
+            // Inside another view the reason is that one's, too.
+            Err(error) if self.planner.nesting.depth > 0 => return Err(error),
             Err(error) => Arc::new(BrokenView { name: name.to_owned(), error: error.to_string() }),
         };
         Ok(Some(planned))
@@ -68,12 +92,13 @@ impl SchemaProvider for PlannedSchema {
 impl PlannedSchema {
     async fn plan(&self, name: &str, source: &ViewSource) -> DfResult<LogicalPlan> {
         let outer = &self.planner;
-        if outer.depth >= DEPTH_MAX {
-            let message = format!("view \"{name}\" stands on more than {DEPTH_MAX} views, or on itself");
+        let Some(nesting) = outer.nesting.deeper() else {
+            let message =
+                format!("view \"{name}\" stands on itself, on {DEPTH_MAX} views one upon another, or on {NESTED_MAX} in all");
             return Err(DataFusionError::External(Box::new(Error::new(ErrorKind::LimitExceeded, message))));
-        }
+        };
         let facts = SessionFacts { current_schema: Some(source.database().to_string()), ..outer.facts.clone() };
-        let state = session_state(&outer.base, &self.view, &facts, outer.depth + 1)?;
+        let state = session_state(&outer.base, &self.view, &facts, nesting)?;
         let ast = match parse_one(&source.definition().query) {
             Ok(Statement::Sql(ast)) => ast,
             Ok(_) => return Err(DataFusionError::Internal(format!("view \"{name}\" is no query"))),

@@ -114,7 +114,15 @@ async fn drop_now(inner: &Inner, cluster_id: &str, name: &RepositoryName, label:
     }
     if !force {
         for timestamp in &timestamps {
-            let maker = repository.manifest(label, timestamp).await.ok().and_then(|(manifest, _)| manifest.cluster_id);
+            let maker = match repository.manifest(label, timestamp).await {
+                Ok((manifest, _)) => manifest.cluster_id,
+                // What is damaged for good says nothing; what does not answer just now may say whose it is.
+                Err(e) if e.kind == ErrorKind::Corrupted => None,
+                Err(e) => {
+                    let message = format!("Failed to delete snapshot {label} in repository {name}: {}", e.message);
+                    return Err(Error::new(e.kind, message).hint("Whose it is cannot be read now; try again."));
+                }
+            };
             let why = match maker {
                 Some(maker) if maker == cluster_id => continue,
                 Some(maker) => format!("was created by cluster {maker}, and this cluster is {cluster_id}"),

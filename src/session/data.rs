@@ -29,9 +29,17 @@ pub(super) fn unknown_table(database: &DatabaseName, name: &TableName) -> Error 
 
 /// The cluster's tables that a plan reads, views and subqueries included, by what is read and not by its name.
 fn tables_of(cluster: &dyn Cluster, plan: &LogicalPlan) -> Result<BTreeSet<Qualified<TableName>>, Error> {
-    let mut tables = BTreeSet::new();
-    let mut inlined = Vec::new();
-    plan.apply_with_subqueries(|node| {
+    let mut tables = own_tables_of(cluster, plan)?;
+    for inner in subqueries_of(plan)? {
+        tables.extend(tables_of(cluster, &inner)?);
+    }
+    Ok(tables)
+}
+
+/// The same without subqueries.
+fn own_tables_of(cluster: &dyn Cluster, plan: &LogicalPlan) -> Result<BTreeSet<Qualified<TableName>>, Error> {
+    let (mut tables, mut inlined) = (BTreeSet::new(), Vec::new());
+    plan.apply(|node| {
         if let LogicalPlan::TableScan(scan) = node {
             let provider = source_as_provider(&scan.source)?;
             tables.extend(cluster.table_of(&*provider));
@@ -44,6 +52,20 @@ fn tables_of(cluster: &dyn Cluster, plan: &LogicalPlan) -> Result<BTreeSet<Quali
         tables.extend(tables_of(cluster, &plan)?);
     }
     Ok(tables)
+}
+
+/// The subqueries in a plan's expressions, outermost ones only.
+fn subqueries_of(plan: &LogicalPlan) -> Result<Vec<LogicalPlan>, Error> {
+    let mut found = Vec::new();
+    plan.apply(|node| {
+        node.apply_subqueries(|inner| {
+            found.push(inner.clone());
+            Ok(TreeNodeRecursion::Jump)
+        })?;
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .map_err(from_datafusion)?;
+    Ok(found)
 }
 
 impl Session {
@@ -93,7 +115,15 @@ impl Session {
     /// Whether the user may read what a plan reads. Everyone reads the system tables; a view is read with the rights to what it
     /// stands on.
     pub(super) async fn check_readable(&self, plan: &LogicalPlan) -> Result<(), Error> {
-        self.check_readable_beyond(plan, None).await
+        let tables = tables_of(&*self.cluster, plan)?;
+        if tables.is_empty() {
+            return Ok(());
+        }
+        let rights = self.rights().await?;
+        for table in tables {
+            rights.require(Privilege::Select, &Securable::Table(table.database, table.name))?;
+        }
+        Ok(())
     }
 
     /// Whether the user may change the table as this statement does, and read what it reads for that.
@@ -107,23 +137,15 @@ impl Session {
             self.require_on(privilege, &table).await?;
         }
         match dml.op {
-            // The rows that a DELETE looks at are the table's own.
-            WriteOp::Delete => self.check_readable_beyond(&dml.input, Some(&self.spelled_table(&table)?)).await,
+            // The rows that a DELETE looks at are the table's own; what its subqueries read is not.
+            WriteOp::Delete => {
+                for subquery in subqueries_of(&dml.input)? {
+                    self.check_readable(&subquery).await?;
+                }
+                Ok(())
+            }
             _ => self.check_readable(&dml.input).await,
         }
-    }
-
-    /// As [`Self::check_readable`], of a plan that may read one table in any case.
-    async fn check_readable_beyond(&self, plan: &LogicalPlan, own: Option<&Qualified<TableName>>) -> Result<(), Error> {
-        let tables = tables_of(&*self.cluster, plan)?;
-        if tables.is_empty() {
-            return Ok(());
-        }
-        let rights = self.rights().await?;
-        for table in tables.into_iter().filter(|table| own != Some(table)) {
-            rights.require(Privilege::Select, &Securable::Table(table.database, table.name))?;
-        }
-        Ok(())
     }
 
     pub(super) async fn write(&mut self, state: &SessionState, dml: DmlStatement, has_predicate: bool) -> Result<Outcome, Error> {

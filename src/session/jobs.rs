@@ -321,7 +321,8 @@ impl Session {
                     continue;
                 }
             };
-            if schema.as_ref().is_some_and(|s| s.table_exist(name.as_str())) {
+            // By its exact name: a table of another spelling is another table, and stays.
+            if schema.as_ref().is_some_and(|s| s.table_names().iter().any(|n| n == name.as_str())) {
                 rights.require(Privilege::Insert, &Securable::Table(Some(target.clone()), name.clone()))?;
             }
         }

@@ -236,7 +236,7 @@ impl Session {
         let arrays: Vec<ArrayRef> = columns.into_iter().map(|c| Arc::new(StringArray::from(c)) as ArrayRef).collect();
         let batch = RecordBatch::try_new(schema.clone(), arrays).map_err(|e| Error::internal(e.to_string()))?;
         let stream = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), futures::stream::iter([Ok(batch)])));
-        let view = self.gateway.engine.view(&self.cluster);
+        let view = self.gateway.engine.view(&self.cluster, self.client.user.as_str());
         Ok(Outcome::Rows(Rows { schema, stream, verb: "SHOW", _view: view }))
     }
 

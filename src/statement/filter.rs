@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::parser::{Parser as SqlParser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token as SqlToken;
 
 use super::ast::{Filter, OrderBy};
-use super::lexer::Token;
+use super::lexer::{Spanned, Token};
 use super::parser::{Parser, RECURSION_LIMIT, refuse_long_chains, sql_error};
 use super::split::Language;
 use crate::error::{Error, ErrorKind};
@@ -25,6 +25,7 @@ impl Parser<'_> {
         }
         let at = self.offset();
         let (text, tokens) = self.rest();
+        let text = &without_comments(text, at, tokens);
         // What StarRocks' lexer does not know may mean something to MySQL's: # is a comment there.
         if let Some(stray) = tokens.iter().find(|t| matches!(t.token, Token::Symbol('#' | '\\' | '@' | '?' | '$' | '{' | '}'))) {
             let message = format!("syntax error at or near \"{}\"", &text[stray.start - at..stray.end - at]);
@@ -57,6 +58,17 @@ impl Parser<'_> {
         };
         Ok(Filter { predicate: Some(predicate), ..Filter::default() })
     }
+}
+
+/// The text with blanks in the place of everything between tokens, byte for byte: what is a comment is StarRocks' matter, and
+/// MySQL reads `--c` as two signs.
+fn without_comments(text: &str, at: usize, tokens: &[Spanned]) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for token in tokens {
+        plain.extend(std::iter::repeat_n(' ', token.start - at - plain.len()));
+        plain.push_str(&text[token.start - at..token.end - at]);
+    }
+    plain
 }
 
 fn parse(text: &str) -> Result<Filter, ParserError> {

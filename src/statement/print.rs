@@ -91,6 +91,17 @@ impl Display for Sql<'_> {
                 value.value = sql::Value::Placeholder(spelled);
                 ControlFlow::Continue(())
             }
+
+            // Two signs in a row would be a comment.
+            fn post_visit_expr(&mut self, expr: &mut sql::Expr) -> ControlFlow<()> {
+                if let sql::Expr::UnaryOp { op: sql::UnaryOperator::Minus, expr: inner } = expr {
+                    let text = inner.to_string();
+                    if text.starts_with('-') {
+                        **inner = sql::Expr::value(sql::Value::Placeholder(format!(" {text}")));
+                    }
+                }
+                ControlFlow::Continue(())
+            }
         }
         let mut expr = self.0.clone();
         let _ = sql::VisitMut::visit(&mut expr, &mut Spell);

@@ -42,16 +42,16 @@ fn check_overwrite(existing: &Table, source: &PlannedTable, object: &RestoreObje
     if here.distribution.buckets != there.distribution.buckets {
         return Err(mismatch(name, "bucket num is inconsistent"));
     }
-    if here.key != there.key || here.key_columns != there.key_columns {
-        return Err(Error::new(ErrorKind::WrongState, format!("Table {name} already exist but with different key type"))
-            .hint("Restore under another name with AS, or into another database."));
-    }
     if here.columns.len() != there.columns.len() {
         return Err(mismatch(name, "").detail(format!(
             "{} columns here, {} in the snapshot",
             here.columns.len(),
             there.columns.len()
         )));
+    }
+    if here.key != there.key || here.key_columns != there.key_columns {
+        return Err(Error::new(ErrorKind::WrongState, format!("Table {name} already exist but with different key type"))
+            .hint("Restore under another name with AS, or into another database."));
     }
     for (a, b) in here.columns.iter().zip(&there.columns) {
         let same = a.name == b.name && a.column_type == b.column_type && a.nullable == b.nullable && a.aggregate == b.aggregate;
