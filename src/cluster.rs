@@ -1,10 +1,13 @@
 //! Who does the work: a cluster of databases, tables and backends, behind one trait.
 //!
-//! Each step of a job is one method: it brings the job past one phase and may be called again, before or after a crash, with
-//! the same result. The runner asks one question of a failure: is it worth another try ([`StepError`]).
+//! Where the work is ours ([`Worker`]), each step of a job is one method: it brings the job past one phase and may be called
+//! again, before or after a crash, with the same result. The runner asks one question of a failure: is it worth another try
+//! ([`StepError`]). Where it is the cluster's own ([`Remote`]), a statement starts the job and looking tells how it goes.
 
 pub mod embedded;
+mod remote;
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -15,7 +18,9 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use parking_lot::RwLock;
 
+pub use self::remote::*;
 use crate::error::{Error, ErrorKind};
 use crate::job::{BackupPlan, BackupRequest, Job, ManifestDigest, RestorePlan, Transfer, TransferTask, Volume};
 use crate::names::*;
@@ -62,14 +67,56 @@ pub enum Write {
     Delete(Option<Expr>),
 }
 
-/// A cluster.
+/// What a cluster is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterKind {
+    /// In this process.
+    Embedded,
+    /// StarRocks, reached through its frontends.
+    StarRocks,
+    /// Nothing but a place for repositories whose cluster is gone.
+    None,
+}
+
+impl ClusterKind {
+    /// Its name in `system.clusters` and in `"type"`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::StarRocks => "starrocks",
+            Self::None => "none",
+        }
+    }
+}
+
+/// Who does a cluster's work.
+#[derive(Clone, Copy, Debug)]
+pub enum Labour<'a> {
+    /// We do, step by step.
+    Ours(&'a dyn Worker),
+    /// It does: a statement starts a job, and then it is watched.
+    Theirs(&'a dyn Remote),
+    /// Nobody.
+    Nobody,
+}
+
+/// A cluster: a PostgreSQL database.
 #[async_trait]
 pub trait Cluster: Debug + Send + Sync {
-    /// Its name: the PostgreSQL database.
+    /// Its name.
     fn name(&self) -> &ClusterName;
 
-    /// Its own id, unique over all clusters: stands in the manifests of its backups.
-    fn id(&self) -> &str;
+    /// What it is.
+    fn kind(&self) -> ClusterKind;
+
+    /// Who does its work.
+    fn labour(&self) -> Labour<'_>;
+
+    /// Brings what [`Self::catalog`] shows up to date, as far as that is worth a round trip. One that cannot be reached keeps
+    /// showing what it showed, so the error is for those who need the names to be right.
+    async fn refresh(&self) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Its databases, tables and views ([`ViewSource`]) at this instant. Files that it names stay readable while it is held.
     fn catalog(&self) -> Arc<dyn CatalogProvider>;
@@ -77,6 +124,71 @@ pub trait Cluster: Debug + Send + Sync {
     /// Which of its tables a provider reads; `None` for what is not the cluster's. Privileges are checked by this and not by the
     /// names in a plan, which mean different things inside views.
     fn table_of(&self, provider: &dyn TableProvider) -> Option<Qualified<TableName>>;
+
+    /// The same plan, with the parts that the cluster computes itself with the same result as one table each.
+    fn hand_over(&self, plan: LogicalPlan, _database: Option<&DatabaseName>) -> Result<LogicalPlan, Error> {
+        Ok(plan)
+    }
+}
+
+impl dyn Cluster {
+    /// Us, if we do its work; 0A000 if not.
+    pub fn worker(&self) -> Result<&dyn Worker, Error> {
+        match self.labour() {
+            Labour::Ours(worker) => Ok(worker),
+            Labour::Theirs(_) | Labour::Nobody => Err(Error::unsupported(format_args!(
+                "this statement on cluster \"{}\" of type {}",
+                self.name(),
+                self.kind().name()
+            ))),
+        }
+    }
+
+    /// It, if it does its work itself.
+    pub fn remote(&self) -> Option<&dyn Remote> {
+        match self.labour() {
+            Labour::Theirs(remote) => Some(remote),
+            Labour::Ours(_) | Labour::Nobody => None,
+        }
+    }
+}
+
+/// Every cluster of a gateway, by name. They come and go while it runs.
+#[derive(Debug, Default)]
+pub struct Clusters(RwLock<BTreeMap<ClusterName, Arc<dyn Cluster>>>);
+
+impl Clusters {
+    /// These clusters.
+    pub fn new(clusters: impl IntoIterator<Item = Arc<dyn Cluster>>) -> Self {
+        Self(RwLock::new(clusters.into_iter().map(|c| (c.name().clone(), c)).collect()))
+    }
+
+    /// One cluster.
+    pub fn get(&self, name: &ClusterName) -> Option<Arc<dyn Cluster>> {
+        self.0.read().get(name).cloned()
+    }
+
+    /// All of them, by name.
+    pub fn all(&self) -> Vec<Arc<dyn Cluster>> {
+        self.0.read().values().cloned().collect()
+    }
+
+    /// Adds a cluster, or puts it in the place of the one with its name.
+    pub fn put(&self, cluster: Arc<dyn Cluster>) {
+        self.0.write().insert(cluster.name().clone(), cluster);
+    }
+
+    /// Takes a cluster away.
+    pub fn remove(&self, name: &ClusterName) {
+        self.0.write().remove(name);
+    }
+}
+
+/// The work on a cluster that is ours: definitions, rows, and each step of a job.
+#[async_trait]
+pub trait Worker: Debug + Send + Sync {
+    /// The cluster's own id, unique over all clusters: stands in the manifests of its backups.
+    fn id(&self) -> &str;
 
     /// Its nodes, databases, tables, partitions and tablets, for the system tables.
     async fn describe(&self) -> Result<Description, Error>;

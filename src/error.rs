@@ -131,6 +131,8 @@ error_kinds! {
     DiskFull => "53100",
     /// A cluster node cannot be reached.
     Connection => "08006",
+    /// A StarRocks cluster refused, in words that fit no other kind.
+    Remote => "HV000",
     /// The client broke the protocol.
     Protocol => "08P01",
     /// Bytes that are not what they were.

@@ -7,6 +7,7 @@
 
 mod backup;
 mod data;
+mod remote;
 mod restore;
 mod row;
 
@@ -17,9 +18,10 @@ use serde::{Deserialize, Serialize};
 
 pub use self::backup::{BackupCommand, BackupEvent, BackupState};
 pub use self::data::*;
+pub use self::remote::{Phase, RemoteCommand, RemoteEvent, RemoteRequest, RemoteState, Sighting, SlotMark};
 pub use self::restore::{RestoreCommand, RestoreEvent, RestoreState};
 pub use self::row::{JobRow, JobStatus, TaskRow};
-use crate::names::{ClusterName, DatabaseName, JobId, RepositoryName, SnapshotLabel, TaskId, Timestamp};
+use crate::names::{BackupTimestamp, ClusterName, DatabaseName, JobId, RepositoryName, SnapshotLabel, TaskId, Timestamp};
 
 /// What was asked, by whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,8 +34,8 @@ pub struct JobSpec {
     pub database: DatabaseName,
     /// The snapshot.
     pub label: SnapshotLabel,
-    /// Its repository.
-    pub repository: RepositoryName,
+    /// Its repository; `None` for a job of somebody else's, of which that is not shown.
+    pub repository: Option<RepositoryName>,
     /// From creation to the end, seconds.
     pub timeout_seconds: u64,
     /// The details of the kind.
@@ -56,6 +58,8 @@ pub enum Request {
     Backup(BackupRequest),
     /// RESTORE SNAPSHOT
     Restore(RestoreRequest),
+    /// Either, done by another cluster.
+    Remote(RemoteRequest),
 }
 
 /// The two kinds.
@@ -83,7 +87,21 @@ impl JobSpec {
         match self.request {
             Request::Backup(_) => JobKind::Backup,
             Request::Restore(_) => JobKind::Restore,
+            Request::Remote(ref request) => request.kind,
         }
+    }
+
+    /// What is asked of another cluster, if the job is one's.
+    pub fn remote(&self) -> Option<&RemoteRequest> {
+        match &self.request {
+            Request::Remote(request) => Some(request),
+            Request::Backup(_) | Request::Restore(_) => None,
+        }
+    }
+
+    /// Whether the journal keeps to one unfinished job a database. For jobs of another cluster that cluster decides.
+    pub fn is_exclusive(&self) -> bool {
+        self.remote().is_none()
     }
 }
 
@@ -94,6 +112,8 @@ pub enum JobState {
     Backup(BackupState),
     /// Of a restore.
     Restore(RestoreState),
+    /// Of another cluster's job.
+    Remote(RemoteState),
 }
 
 /// Something that happened, of either kind.
@@ -104,6 +124,8 @@ pub enum JobEvent {
     Backup(BackupEvent),
     /// To a restore.
     Restore(RestoreEvent),
+    /// To another cluster's job.
+    Remote(RemoteEvent),
 }
 
 /// Something to do, of either kind.
@@ -113,6 +135,8 @@ pub enum JobCommand {
     Backup(BackupCommand),
     /// For a restore.
     Restore(RestoreCommand),
+    /// For another cluster's job.
+    Remote(RemoteCommand),
 }
 
 /// An event that cannot happen in this state: a bug, or a damaged journal.
@@ -159,8 +183,10 @@ pub struct Record {
     pub transfer_finished_at: Option<Timestamp>,
     /// FINISHED or CANCELLED.
     pub finished_at: Option<Timestamp>,
-    /// Why it was cancelled.
+    /// Why it was cancelled, refused or lost.
     pub failure: Option<Failure>,
+    /// The timestamp of a backup that another cluster made, once it is known.
+    pub backup_timestamp: Option<BackupTimestamp>,
     /// Every task so far.
     pub tasks: BTreeMap<TaskId, TaskRecord>,
 }
@@ -210,6 +236,7 @@ impl Job {
         let state = match spec.request {
             Request::Backup(_) => JobState::Backup(BackupState::Pending),
             Request::Restore(_) => JobState::Restore(RestoreState::Pending),
+            Request::Remote(ref request) => JobState::Remote(RemoteState::first(request)),
         };
         Self { id, spec, created_at, version: Version(0), state, record: Record::default() }
     }
@@ -219,6 +246,7 @@ impl Job {
         match &self.state {
             JobState::Backup(state) => state.commands().into_iter().map(JobCommand::Backup).collect(),
             JobState::Restore(state) => state.commands().into_iter().map(JobCommand::Restore).collect(),
+            JobState::Remote(state) => state.commands().into_iter().map(JobCommand::Remote).collect(),
         }
     }
 
@@ -240,6 +268,11 @@ impl Job {
                 next.record.note_restore(event, was, &state, at);
                 next.state = JobState::Restore(state);
             }
+            (JobState::Remote(state), JobEvent::Remote(event)) => {
+                let state = state.apply(event.clone())?;
+                next.record.note_remote(event, &state, at);
+                next.state = JobState::Remote(state);
+            }
             (_, event) => return Err(IllegalEvent { state: self.state_name(), event: event.name() }),
         }
         Ok(next)
@@ -250,6 +283,7 @@ impl Job {
         match &self.state {
             JobState::Backup(state) => state.name(),
             JobState::Restore(state) => state.name(),
+            JobState::Remote(state) => state.name(),
         }
     }
 
@@ -263,6 +297,7 @@ impl Job {
         match &self.state {
             JobState::Backup(state) => state.can_cancel(),
             JobState::Restore(state) => state.can_cancel(),
+            JobState::Remote(state) => state.can_cancel(),
         }
     }
 
@@ -271,6 +306,7 @@ impl Job {
         match self.state {
             JobState::Backup(_) => JobEvent::Backup(BackupEvent::Cancelled { failure }),
             JobState::Restore(_) => JobEvent::Restore(RestoreEvent::Cancelled { failure }),
+            JobState::Remote(_) => JobEvent::Remote(RemoteEvent::Cancelled { failure }),
         }
     }
 
@@ -287,9 +323,9 @@ impl Job {
         }
     }
 
-    /// When its time is over.
-    pub fn deadline(&self) -> Timestamp {
-        self.created_at.plus_seconds(self.spec.timeout_seconds)
+    /// When its time is over. Another cluster watches the time of its jobs itself.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.spec.remote().is_none().then(|| self.created_at.plus_seconds(self.spec.timeout_seconds))
     }
 }
 
@@ -299,6 +335,7 @@ impl JobEvent {
         match self {
             Self::Backup(event) => event.name(),
             Self::Restore(event) => event.name(),
+            Self::Remote(event) => event.name(),
         }
     }
 }
@@ -347,6 +384,32 @@ impl Record {
         }
         if now.name() == "SAVE_META" && was != "SAVE_META" {
             self.transfer_finished_at = Some(at);
+        }
+        if now.is_settled() {
+            self.finished_at.get_or_insert(at);
+        }
+    }
+
+    fn note_remote(&mut self, event: &RemoteEvent, now: &RemoteState, at: Timestamp) {
+        if let RemoteEvent::Observed { timestamp, .. } | RemoteEvent::Confirmed { timestamp } = event {
+            self.backup_timestamp = timestamp.clone().or(self.backup_timestamp.take());
+        }
+        self.failure = match now {
+            RemoteState::Cancelled { failure, .. } | RemoteState::Refused { failure } | RemoteState::Lost { failure, .. } => {
+                Some(failure.clone())
+            }
+            _ => None,
+        };
+        // Phases pass between two looks; a later one says that an earlier one is over.
+        if let Some(phase) = now.seen().map(Sighting::phase).filter(|phase| *phase != Phase::Cancelled) {
+            let reached = |from: Phase, slot: &mut Option<Timestamp>| {
+                if phase >= from {
+                    slot.get_or_insert(at);
+                }
+            };
+            reached(Phase::Snapshoting, &mut self.meta_prepared_at);
+            reached(Phase::UploadSnapshot, &mut self.snapshot_finished_at);
+            reached(Phase::SaveMeta, &mut self.transfer_finished_at);
         }
         if now.is_settled() {
             self.finished_at.get_or_insert(at);

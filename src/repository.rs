@@ -6,6 +6,7 @@
 mod layout;
 mod location;
 mod manifest;
+mod starrocks_layout;
 pub(crate) mod transfer;
 
 use std::fmt::Debug;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::location::{Location, check_location};
 pub use self::manifest::Manifest;
+pub use self::starrocks_layout::*;
 pub use self::transfer::{ByteBudget, hash_file};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
@@ -295,6 +297,11 @@ impl Repository {
 pub trait OpenRepository: Debug + Send + Sync {
     /// Opens without touching the location.
     fn open(&self, name: &RepositoryName, location: &Location) -> Result<Arc<Repository>, Error>;
+
+    /// The same of one that a StarRocks cluster writes.
+    fn open_starrocks(&self, name: &RepositoryName, location: &Location) -> Result<StarRocksRepository, Error> {
+        StarRocksRepository::new(name.clone(), location)
+    }
 }
 
 /// Opens real locations.

@@ -6,8 +6,10 @@
 mod drive;
 mod expire;
 mod perform;
+mod poll;
+mod remote;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +18,11 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cluster::Cluster;
+pub use self::remote::Submitted;
+use crate::cluster::{Cluster, Clusters};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
-use crate::job::{Failure, Job, JobKind, JobSpec};
+use crate::job::{Failure, Job, JobKind, JobSpec, JobState};
 use crate::metrics::Metrics;
 use crate::names::*;
 use crate::repository::OpenRepository;
@@ -36,6 +39,8 @@ pub struct RunnerSettings {
     pub retry_first: Duration,
     /// The longest wait between two tries.
     pub retry_longest: Duration,
+    /// How long a statement waits until another cluster has taken its job or refused it.
+    pub submit_patience: Duration,
 }
 
 impl Default for RunnerSettings {
@@ -45,6 +50,7 @@ impl Default for RunnerSettings {
             task_concurrency: 4,
             retry_first: Duration::from_millis(200),
             retry_longest: Duration::from_secs(30),
+            submit_patience: Duration::from_secs(90),
         }
     }
 }
@@ -58,13 +64,16 @@ pub struct Runner {
 #[derive(Debug)]
 struct Inner {
     store: Arc<dyn Store>,
-    clusters: BTreeMap<ClusterName, Arc<dyn Cluster>>,
+    clusters: Arc<Clusters>,
     open: Arc<dyn OpenRepository>,
     metrics: Arc<Metrics>,
     env: Env,
     settings: RunnerSettings,
     running: Semaphore,
     drivers: Mutex<HashMap<JobId, Driver>>,
+    pollers: Mutex<HashMap<ClusterName, Arc<poll::Poller>>>,
+    /// Counts jobs that have come to their end.
+    settled: watch::Sender<u64>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -74,6 +83,7 @@ struct Inner {
 struct Driver {
     cancel: mpsc::Sender<CancelRequest>,
     over: watch::Receiver<bool>,
+    state: watch::Receiver<JobState>,
 }
 
 /// Asks a driver to cancel its job; answered when the cancellation is in the journal, or with why it cannot be.
@@ -86,7 +96,7 @@ impl Runner {
     /// A runner; it does nothing until a job is submitted or [`Self::recover`] is called.
     pub fn new(
         store: Arc<dyn Store>,
-        clusters: BTreeMap<ClusterName, Arc<dyn Cluster>>,
+        clusters: Arc<Clusters>,
         open: Arc<dyn OpenRepository>,
         metrics: Arc<Metrics>,
         env: Env,
@@ -102,6 +112,8 @@ impl Runner {
             settings,
             running,
             drivers: Mutex::default(),
+            pollers: Mutex::default(),
+            settled: watch::Sender::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
@@ -117,7 +129,7 @@ impl Runner {
                 Ok(job) => {
                     tracing::info!(job_id = job.id.0, kind = %spec.kind(), db = %spec.database, snapshot = %spec.label, "job admitted");
                     let id = job.id;
-                    runner.start(job);
+                    runner.start(job, true);
                     Ok(id)
                 }
                 Err(e) => {
@@ -145,15 +157,14 @@ impl Runner {
             };
             Error::new(ErrorKind::UndefinedObject, message)
         };
-        let id = match self.inner.store.running(cluster.as_str(), database).await? {
-            Some(id) => id,
+        let id = match self.inner.store.unsettled(cluster, database).await?.first() {
+            Some(id) => *id,
             None => {
-                let filter = JobFilter { db_name: Some(database.to_string()), ..JobFilter::default() };
+                let filter =
+                    JobFilter { cluster: Some(cluster.to_string()), db_name: Some(database.to_string()), ..JobFilter::default() };
                 let last = self.inner.store.jobs(&filter).await?.into_iter().rev().find(|row| row.state.is_some());
                 return Err(match last {
-                    Some(row) if row.kind == kind && row.cluster == cluster.as_str() => {
-                        cannot_cancel(&row.snapshot, row.state.as_deref().unwrap_or_default())
-                    }
+                    Some(row) if row.kind == kind => cannot_cancel(&row.snapshot, row.state.as_deref().unwrap_or_default()),
                     _ => none(),
                 });
             }
@@ -161,12 +172,17 @@ impl Runner {
         if self.inner.store.load(id).await?.spec.kind() != kind {
             return Err(none());
         }
+        self.cancel_driven(id).await?;
+        Ok(id)
+    }
+
+    /// Cancels a job through the task that drives it.
+    async fn cancel_driven(&self, id: JobId) -> Result<(), Error> {
         let driver = self.inner.drivers.lock().get(&id).cloned();
         let gone = || Error::new(ErrorKind::Shutdown, "the job runner is stopping").hint("Try again when the server is up.");
         let (reply, answer) = oneshot::channel();
         driver.ok_or_else(gone)?.cancel.send(CancelRequest { reply }).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())??;
-        Ok(id)
+        answer.await.map_err(|_| gone())?
     }
 
     /// Takes up every job with something left to do.
@@ -183,7 +199,7 @@ impl Runner {
             };
             tracing::info!(job_id = id.0, state = job.state_name(), "job taken up again");
             self.inner.metrics.resumed(&job);
-            self.start(job);
+            self.start(job, false);
         }
         Ok(unfinished.len())
     }
@@ -204,21 +220,30 @@ impl Runner {
         self.inner.tasks.wait().await;
     }
 
-    fn start(&self, job: Job) {
+    /// Drives a job; `is_fresh` if this process admitted it.
+    fn start(&self, job: Job, is_fresh: bool) {
         let (cancel, requests) = mpsc::channel(1);
         let (over_sender, over) = watch::channel(false);
+        let (states, state) = watch::channel(job.state.clone());
         let id = job.id;
-        self.inner.drivers.lock().insert(id, Driver { cancel, over });
+        self.inner.drivers.lock().insert(id, Driver { cancel, over, state });
         let runner = self.clone();
         let span = tracing::info_span!("job", job_id = id.0, kind = %job.spec.kind(), snapshot = %job.spec.label);
         self.inner.tasks.spawn(tracing::Instrument::instrument(
             async move {
-                drive::drive(&runner.inner, job, requests).await;
+                drive::drive(&runner.inner, job, requests, states, is_fresh).await;
                 runner.inner.drivers.lock().remove(&id);
                 let _ = over_sender.send(true);
             },
             span,
         ));
+    }
+}
+
+impl Inner {
+    fn cluster(&self, name: &ClusterName) -> Result<Arc<dyn Cluster>, Error> {
+        let missing = || Error::new(ErrorKind::Connection, format!("cluster \"{name}\" is not configured"));
+        self.clusters.get(name).ok_or_else(missing)
     }
 }
 

@@ -1,6 +1,5 @@
 //! The composition root: builds every component, recovers, then serves; and stops in the opposite order.
 
-use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,8 +11,8 @@ use parking_lot::RwLock;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::Cluster;
 use crate::cluster::embedded::EmbeddedCluster;
+use crate::cluster::{Cluster, Clusters};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
 use crate::http::{self, HttpState};
@@ -119,8 +118,7 @@ impl Server {
         let name = ClusterName::new(EMBEDDED)?;
         let budget = ByteBudget::new(settings.bytes_in_flight_max);
         let embedded = EmbeddedCluster::open(name.clone(), &data_dir, &backends, budget, env.clone()).await?;
-        let clusters: BTreeMap<ClusterName, Arc<dyn Cluster>> =
-            BTreeMap::from([(name.clone(), Arc::new(embedded) as Arc<dyn Cluster>)]);
+        let clusters = Arc::new(Clusters::new([Arc::new(embedded) as Arc<dyn Cluster>]));
 
         let open: Arc<dyn OpenRepository> = Arc::new(Locations);
         let metrics = Arc::new(Metrics::default());

@@ -26,7 +26,7 @@ use tracing::Instrument;
 pub use self::admin::{ROOT, password_verifier};
 pub use self::copy::CopyIn;
 use self::variables::Variables;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Clusters};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, from_datafusion};
 use crate::metrics::Metrics;
@@ -47,8 +47,8 @@ pub struct Gateway {
     pub runner: Runner,
     /// Jobs, repositories, users.
     pub store: Arc<dyn Store>,
-    /// Every cluster; the first is the default.
-    pub clusters: BTreeMap<ClusterName, Arc<dyn Cluster>>,
+    /// Every cluster.
+    pub clusters: Arc<Clusters>,
     /// The cluster of a connection that names none.
     pub default_cluster: ClusterName,
     /// Opens repositories.
@@ -167,12 +167,12 @@ impl Session {
     /// Begins a session. A `dbname` is a cluster, or a database of the default cluster; the user's own name means neither.
     pub fn new(gateway: Arc<Gateway>, client: Client, startup: &BTreeMap<String, String>) -> Result<Self, Error> {
         let wanted = client.database.clone().filter(|name| *name != client.user.as_str());
-        let default = gateway.clusters.get(&gateway.default_cluster).cloned();
+        let default = gateway.clusters.get(&gateway.default_cluster);
         let default = default.ok_or_else(|| Error::internal("the default cluster is configured"))?;
         let (cluster, database) = match wanted {
             None => (default, None),
             Some(name) => {
-                let named = ClusterName::new(name.clone()).ok().and_then(|n| gateway.clusters.get(&n).cloned());
+                let named = ClusterName::new(name.clone()).ok().and_then(|n| gateway.clusters.get(&n));
                 match named {
                     Some(cluster) => (cluster, None),
                     None if default.catalog().schema(&name).is_some() => {
@@ -182,7 +182,7 @@ impl Session {
                         (default, Some(DatabaseName::new(spelled)?))
                     }
                     None => {
-                        let known: Vec<_> = gateway.clusters.keys().map(ToString::to_string).collect();
+                        let known: Vec<_> = gateway.clusters.all().iter().map(|c| c.name().to_string()).collect();
                         return Err(Error::new(ErrorKind::UndefinedDatabase, format!("database \"{name}\" does not exist"))
                             .hint(format!("Connect to a cluster ({}) or to one of its databases.", known.join(", "))));
                     }

@@ -18,7 +18,7 @@ pub use self::memory::MemoryStore;
 pub use self::secrets::SecretKey;
 pub use self::sqlite::SqliteStore;
 use crate::error::{Error, ErrorKind};
-use crate::job::{Job, JobEvent, JobKind, JobRow, JobSpec, TaskRow, Version, Volume};
+use crate::job::{Job, JobEvent, JobKind, JobRow, JobSpec, Sighting, TaskRow, Version, Volume};
 use crate::names::{
     ClusterName, DatabaseName, JobId, RepositoryId, RepositoryName, RoleName, SnapshotLabel, TaskId, Timestamp, UserName,
 };
@@ -27,16 +27,17 @@ use crate::privilege::{Grant, Grantee};
 /// Jobs and their events.
 #[async_trait]
 pub trait Journal: Debug + Send + Sync {
-    /// Admits a job in one transaction. Refused with 55006 when the database has an unfinished job, or an unfinished backup
-    /// writes the same label into the same repository.
+    /// Admits a job in one transaction. An exclusive one ([`JobSpec::is_exclusive`]) is refused with 55006 when the database has
+    /// an unfinished job, with 42710 when an unfinished backup writes the same label into the same repository, and with 42704
+    /// when the repository is gone.
     async fn admit(&self, spec: &JobSpec, at: Timestamp) -> Result<Job, Error>;
 
     /// Reserves a snapshot for its deletion: from now until [`Self::dropped`] no job that names it is admitted. Refused with 55006
     /// when an unfinished job writes or reads it, or another deletion is under way. Reservations end with the process.
-    async fn begin_drop(&self, repository: &RepositoryName, label: &SnapshotLabel) -> Result<(), Error>;
+    async fn begin_drop(&self, cluster: &ClusterName, repository: &RepositoryName, label: &SnapshotLabel) -> Result<(), Error>;
 
     /// Ends the reservation.
-    fn dropped(&self, repository: &RepositoryName, label: &SnapshotLabel);
+    fn dropped(&self, cluster: &ClusterName, repository: &RepositoryName, label: &SnapshotLabel);
 
     /// Records an attempt that was refused.
     async fn refuse(&self, spec: &JobSpec, at: Timestamp, error: &Error) -> Result<JobId, Error>;
@@ -51,8 +52,8 @@ pub trait Journal: Debug + Send + Sync {
     /// Jobs with something left to do, clean-up included.
     async fn unfinished(&self) -> Result<Vec<JobId>, Error>;
 
-    /// The unfinished job of a database, if it has one.
-    async fn running(&self, cluster: &str, database: &DatabaseName) -> Result<Option<JobId>, Error>;
+    /// The jobs of a database that are not FINISHED, CANCELLED or otherwise at their end, oldest first. Exclusive ones are alone.
+    async fn unsettled(&self, cluster: &ClusterName, database: &DatabaseName) -> Result<Vec<JobId>, Error>;
 
     /// Rows of `system.jobs`, by id.
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRow>, Error>;
@@ -75,6 +76,8 @@ pub trait Journal: Debug + Send + Sync {
 pub struct JobFilter {
     /// This job.
     pub job_id: Option<JobId>,
+    /// Of this cluster.
+    pub cluster: Option<String>,
     /// Of this database.
     pub db_name: Option<String>,
     /// `backup` or `restore`.
@@ -107,8 +110,10 @@ pub struct Note {
     pub attempts: u32,
     /// What is done.
     pub done: Volume,
-    /// The last error, without secrets.
+    /// The last error, without secrets; of a job that waits, what for.
     pub error: Option<String>,
+    /// What was last seen of a job that another cluster does.
+    pub seen: Option<Sighting>,
 }
 
 /// The notes of a job: of its tasks, and of the job itself.
@@ -132,16 +137,33 @@ impl Notes {
 /// Repositories and users.
 #[async_trait]
 pub trait Registry: Debug + Send + Sync {
-    /// Adds a repository; 42710 if the name is taken.
+    /// Adds a repository; 42710 if its cluster has one of that name.
     async fn add_repository(&self, repository: &RepositoryRecord) -> Result<RepositoryId, Error>;
-    /// Removes a repository that no unfinished job uses (the clean-up of one that is FINISHED or CANCELLED needs it no more); 42704 if there is none, 55006 if it is in use.
-    async fn remove_repository(&self, name: &RepositoryName) -> Result<(), Error>;
-    /// Every repository, by name.
+    /// Replaces what is known about a repository, by cluster and name; 42704 if there is none.
+    async fn change_repository(&self, repository: &RepositoryRecord) -> Result<(), Error>;
+    /// Removes a repository that no unfinished job uses (the clean-up of one that is FINISHED or CANCELLED needs it no more);
+    /// 42704 if there is none, 55006 if it is in use.
+    async fn remove_repository(&self, cluster: &ClusterName, name: &RepositoryName) -> Result<(), Error>;
+    /// Every repository, by cluster and name.
     async fn repositories(&self) -> Result<Vec<RepositoryRecord>, Error>;
-    /// One repository; 42704 if there is none.
-    async fn repository(&self, name: &RepositoryName) -> Result<RepositoryRecord, Error> {
-        self.repositories().await?.into_iter().find(|r| &r.name == name).ok_or_else(|| no_repository(name))
+    /// One repository, if there is one.
+    async fn find_repository(&self, cluster: &ClusterName, name: &RepositoryName) -> Result<Option<RepositoryRecord>, Error> {
+        Ok(self.repositories().await?.into_iter().find(|r| &r.cluster == cluster && &r.name == name))
     }
+    /// One repository; 42704 if there is none.
+    async fn repository(&self, cluster: &ClusterName, name: &RepositoryName) -> Result<RepositoryRecord, Error> {
+        self.find_repository(cluster, name).await?.ok_or_else(|| no_repository(name))
+    }
+
+    /// Every cluster that was created by a statement, by name.
+    async fn clusters(&self) -> Result<Vec<ClusterRecord>, Error>;
+    /// Adds a cluster; 42710 if the name is taken.
+    async fn add_cluster(&self, cluster: &ClusterRecord) -> Result<(), Error>;
+    /// Replaces a cluster's properties; 42704 if there is none.
+    async fn change_cluster(&self, cluster: &ClusterRecord) -> Result<(), Error>;
+    /// Removes a cluster, with the repositories and grants that were recorded for it; 42704 if there is none, 55006 if a job of
+    /// its is unfinished. Its jobs stay in the history.
+    async fn remove_cluster(&self, name: &ClusterName) -> Result<(), Error>;
 
     /// Adds a user; 42710 if the name is taken.
     async fn add_user(&self, user: &UserRecord) -> Result<(), Error>;
@@ -174,9 +196,28 @@ pub trait Registry: Debug + Send + Sync {
 pub trait Store: Journal + Registry {}
 impl<T: Journal + Registry> Store for T {}
 
+/// A cluster as it was created. Its properties hold secrets, so it has no Debug of its own fields.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClusterRecord {
+    /// Its name: the PostgreSQL database.
+    pub name: ClusterName,
+    /// When it was created here.
+    pub created_at: Timestamp,
+    /// What it is and how it is reached.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl Debug for ClusterRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClusterRecord").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 /// A repository as it was created. Its properties hold secrets, so it has no Debug of its own fields.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RepositoryRecord {
+    /// The cluster whose it is.
+    pub cluster: ClusterName,
     /// Its id; 0 until it is added.
     pub id: RepositoryId,
     /// Its name.
@@ -278,6 +319,19 @@ fn repository_busy() -> Error {
 
 fn no_such_repository() -> Error {
     Error::new(ErrorKind::UndefinedObject, "Repository does not exist").hint("See SHOW REPOSITORIES.")
+}
+
+fn no_cluster(name: &ClusterName) -> Error {
+    Error::new(ErrorKind::UndefinedObject, format!("cluster \"{name}\" does not exist")).hint("See SHOW CLUSTERS.")
+}
+
+fn cluster_exists(name: &ClusterName) -> Error {
+    Error::new(ErrorKind::DuplicateObject, format!("cluster \"{name}\" already exists"))
+}
+
+fn cluster_busy(name: &ClusterName) -> Error {
+    Error::new(ErrorKind::ObjectInUse, format!("cluster \"{name}\" has unfinished jobs"))
+        .hint("Wait until they are over, or CANCEL them; see system.jobs.")
 }
 
 fn no_user(name: &UserName) -> Error {

@@ -17,7 +17,7 @@ use datafusion::prelude::SessionContext;
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use starkeep::cluster::embedded::EmbeddedCluster;
-use starkeep::cluster::{Cluster, Description, Progress, StepError, Write};
+use starkeep::cluster::{Cluster, ClusterKind, Clusters, Description, Labour, Progress, StepError, Worker, Write};
 use starkeep::env::Env;
 use starkeep::error::{Error, ErrorKind};
 use starkeep::job::*;
@@ -90,14 +90,24 @@ impl Cluster for Sabotaged {
     fn name(&self) -> &ClusterName {
         self.0.name()
     }
-    fn id(&self) -> &str {
-        self.0.id()
+    fn kind(&self) -> ClusterKind {
+        self.0.kind()
+    }
+    fn labour(&self) -> Labour<'_> {
+        Labour::Ours(self)
     }
     fn table_of(&self, provider: &dyn TableProvider) -> Option<Qualified<TableName>> {
         self.0.table_of(provider)
     }
     fn catalog(&self) -> Arc<dyn CatalogProvider> {
         self.0.catalog()
+    }
+}
+
+#[async_trait]
+impl Worker for Sabotaged {
+    fn id(&self) -> &str {
+        self.0.id()
     }
     async fn describe(&self) -> Result<Description, Error> {
         self.0.describe().await
@@ -181,11 +191,11 @@ impl Journal for Mortal {
     async fn refuse(&self, spec: &JobSpec, at: Timestamp, error: &Error) -> Result<JobId, Error> {
         self.0.refuse(spec, at, error).await
     }
-    async fn begin_drop(&self, repository: &RepositoryName, label: &SnapshotLabel) -> Result<(), Error> {
-        self.0.begin_drop(repository, label).await
+    async fn begin_drop(&self, cluster: &ClusterName, repository: &RepositoryName, label: &SnapshotLabel) -> Result<(), Error> {
+        self.0.begin_drop(cluster, repository, label).await
     }
-    fn dropped(&self, repository: &RepositoryName, label: &SnapshotLabel) {
-        self.0.dropped(repository, label);
+    fn dropped(&self, cluster: &ClusterName, repository: &RepositoryName, label: &SnapshotLabel) {
+        self.0.dropped(cluster, repository, label);
     }
     async fn append(&self, expected: Version, next: &Job, event: &JobEvent, at: Timestamp) -> Result<(), Error> {
         let n = self.1.appends.fetch_add(1, Ordering::SeqCst);
@@ -206,8 +216,8 @@ impl Journal for Mortal {
     async fn unfinished(&self) -> Result<Vec<JobId>, Error> {
         self.0.unfinished().await
     }
-    async fn running(&self, cluster: &str, database: &DatabaseName) -> Result<Option<JobId>, Error> {
-        self.0.running(cluster, database).await
+    async fn unsettled(&self, cluster: &ClusterName, database: &DatabaseName) -> Result<Vec<JobId>, Error> {
+        self.0.unsettled(cluster, database).await
     }
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRow>, Error> {
         self.0.jobs(filter).await
@@ -231,8 +241,23 @@ impl Registry for Mortal {
     async fn add_repository(&self, repository: &RepositoryRecord) -> Result<RepositoryId, Error> {
         self.0.add_repository(repository).await
     }
-    async fn remove_repository(&self, name: &RepositoryName) -> Result<(), Error> {
-        self.0.remove_repository(name).await
+    async fn change_repository(&self, repository: &RepositoryRecord) -> Result<(), Error> {
+        self.0.change_repository(repository).await
+    }
+    async fn remove_repository(&self, cluster: &ClusterName, name: &RepositoryName) -> Result<(), Error> {
+        self.0.remove_repository(cluster, name).await
+    }
+    async fn clusters(&self) -> Result<Vec<ClusterRecord>, Error> {
+        self.0.clusters().await
+    }
+    async fn add_cluster(&self, cluster: &ClusterRecord) -> Result<(), Error> {
+        self.0.add_cluster(cluster).await
+    }
+    async fn change_cluster(&self, cluster: &ClusterRecord) -> Result<(), Error> {
+        self.0.change_cluster(cluster).await
+    }
+    async fn remove_cluster(&self, name: &ClusterName) -> Result<(), Error> {
+        self.0.remove_cluster(name).await
     }
     async fn repositories(&self) -> Result<Vec<RepositoryRecord>, Error> {
         self.0.repositories().await
@@ -323,7 +348,7 @@ impl World {
         let cluster: Arc<dyn Cluster> = Arc::new(Sabotaged(embedded, saboteur.clone()));
         let runner = Runner::new(
             Arc::new(Mortal(self.store.clone(), saboteur.clone())),
-            BTreeMap::from([(name("embedded"), cluster.clone())]),
+            Arc::new(Clusters::new([cluster.clone()])),
             Arc::new(self.objects.clone()),
             Arc::new(Metrics::default()),
             env,
@@ -375,7 +400,7 @@ impl World {
             let count: i64 = fe.query_row(&format!("SELECT count(*) FROM {table}"), [], |r| r.get(0)).expect("counted");
             assert_eq!(count, 0, "{context}: {table}");
         }
-        let description = life.runtime.block_on(life.cluster.describe()).expect("described");
+        let description = life.runtime.block_on(life.cluster.worker().expect("ours").describe()).expect("described");
         let known: BTreeSet<String> = description
             .databases
             .iter()
@@ -426,14 +451,14 @@ impl Life {
 
     /// The query of a view, or nothing if there is no such view.
     fn view(&self, view: &str) -> Option<String> {
-        let description = self.runtime.block_on(self.cluster.describe()).expect("described");
+        let description = self.runtime.block_on(self.cluster.worker().expect("ours").describe()).expect("described");
         let views = description.databases.iter().flat_map(|d| &d.views);
         views.filter(|v| v.name.as_str() == view).map(|v| v.definition.query.clone()).next()
     }
 
     fn define(&self, statement: &str) {
         let Statement::Define(definition) = parse_one(statement).expect("parses") else { panic!("{statement} defines nothing") };
-        self.runtime.block_on(self.cluster.define(&definition)).expect(statement);
+        self.runtime.block_on(self.cluster.worker().expect("ours").define(&definition)).expect(statement);
     }
 
     fn insert(&self, table: &str, query: &str) {
@@ -441,14 +466,19 @@ impl Life {
             let context = self.context();
             let plan = context.sql(query).await.expect(query).into_unoptimized_plan();
             let table = Qualified { database: Some(name("d")), name: name(table) };
-            self.cluster.write(&table, Write::Insert(plan), &context.state()).await.expect(query);
+            self.cluster.worker().expect("ours").write(&table, Write::Insert(plan), &context.state()).await.expect(query);
         });
     }
 
     fn delete_all(&self, table: &str) {
         self.runtime.block_on(async {
             let table = Qualified { database: Some(name("d")), name: name(table) };
-            self.cluster.write(&table, Write::Delete(None), &self.context().state()).await.expect("deleted");
+            self.cluster
+                .worker()
+                .expect("ours")
+                .write(&table, Write::Delete(None), &self.context().state())
+                .await
+                .expect("deleted");
         });
     }
 
@@ -459,7 +489,7 @@ impl Life {
             cluster: name("embedded"),
             database: name("d"),
             label: name("l"),
-            repository: name("r"),
+            repository: Some(name("r")),
             timeout_seconds: 600,
             request,
             requested_by: "root".into(),
@@ -492,6 +522,7 @@ fn world_with_table() -> World {
     let life = world.live(Fault::None);
     life.runtime.block_on(async {
         let record = RepositoryRecord {
+            cluster: name("embedded"),
             id: RepositoryId(0),
             name: name("r"),
             location: "/".into(),

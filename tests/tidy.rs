@@ -50,7 +50,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("repository", &["names", "error", "env", "job"]),
     ("store", &["names", "error", "env", "job", "sqlite", "privilege"]),
     ("cluster", &["names", "error", "env", "repository", "job", "schema", "statement", "sqlite"]),
-    ("runner", &["names", "error", "job", "store", "cluster", "repository", "metrics", "env"]),
+    ("runner", &["names", "error", "job", "store", "cluster", "repository", "metrics", "env", "statement"]),
     ("query", &["names", "error", "env", "statement", "store", "repository", "cluster", "job", "schema", "privilege"]),
     (
         "session",
@@ -100,6 +100,7 @@ fn each_library_has_one_door() {
         ("pgwire::", &["wire"][..]),
         ("axum::", &["http"]),
         ("rusqlite::", &["sqlite", "store", "cluster"]),
+        ("mysql_async::", &["cluster"]),
         ("sqlparser::", &["statement", "session"]),
         ("tokio_postgres::", &["demo"]),
     ] {

@@ -1,4 +1,4 @@
--- SHOW RESTORE [FROM db]: the latest of each database; $1 database or NULL
+-- SHOW RESTORE [FROM db]: the latest of each database that has had its turn; $1 database or NULL
 SELECT job_id AS "JobId", label AS "Label", timestamp AS "Timestamp", db_name AS "DbName", state AS "State",
        CASE WHEN allow_load THEN 'true' ELSE 'false' END AS "AllowLoad", replication_num AS "ReplicationNum",
        restore_objs AS "RestoreObjs", starrocks_time(create_time) AS "CreateTime",
@@ -7,5 +7,5 @@ SELECT job_id AS "JobId", label AS "Label", timestamp AS "Timestamp", db_name AS
        unfinished_tasks AS "UnfinishedTasks", progress AS "Progress", task_err_msg AS "TaskErrMsg", status AS "Status",
        timeout AS "Timeout"
 FROM system.restore_jobs
-WHERE job_id IN (SELECT max(job_id) FROM system.restore_jobs GROUP BY db_name) AND ($1 IS NULL OR db_name = $1)
+WHERE job_id IN (SELECT max(job_id) FROM system.restore_jobs WHERE state <> 'QUEUED' GROUP BY db_name) AND ($1 IS NULL OR db_name = $1)
 ORDER BY db_name

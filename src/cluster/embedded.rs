@@ -282,8 +282,12 @@ impl Cluster for EmbeddedCluster {
         &self.inner.name
     }
 
-    fn id(&self) -> &str {
-        self.inner.backends.cluster()
+    fn kind(&self) -> ClusterKind {
+        ClusterKind::Embedded
+    }
+
+    fn labour(&self) -> Labour<'_> {
+        Labour::Ours(self)
     }
 
     fn catalog(&self) -> Arc<dyn CatalogProvider> {
@@ -294,6 +298,13 @@ impl Cluster for EmbeddedCluster {
     fn table_of(&self, provider: &dyn TableProvider) -> Option<Qualified<TableName>> {
         let table = scan::table_of(provider)?;
         Some(Qualified { database: Some(table.database.clone()), name: table.name.clone() })
+    }
+}
+
+#[async_trait]
+impl Worker for EmbeddedCluster {
+    fn id(&self) -> &str {
+        self.inner.backends.cluster()
     }
 
     async fn describe(&self) -> Result<Description, Error> {

@@ -304,32 +304,38 @@ impl RestorePlan {
     }
 }
 
-/// StarRocks' codes in the Status column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum StatusCode {
-    /// COMMON_ERROR
-    CommonError,
-    /// TIMEOUT
-    Timeout,
-    /// NOT_FOUND
-    NotFound,
-    /// BAD_FILE
-    BadFile,
-    /// BAD_REPLACE
-    BadReplace,
+macro_rules! status_codes {
+    ($($name:ident => $text:literal,)*) => {
+        /// StarRocks' codes in the Status column.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum StatusCode { $(#[doc = $text] $name,)* }
+
+        impl StatusCode {
+            /// Its name in the Status column.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// The code of this name; COMMON_ERROR for one that no version up to 4.2 has.
+            pub fn parse(text: &str) -> Self {
+                match text { $($text => Self::$name,)* _ => Self::CommonError }
+            }
+        }
+    };
 }
 
-impl StatusCode {
-    /// Its name in the Status column.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::CommonError => "COMMON_ERROR",
-            Self::Timeout => "TIMEOUT",
-            Self::NotFound => "NOT_FOUND",
-            Self::BadFile => "BAD_FILE",
-            Self::BadReplace => "BAD_REPLACE",
-        }
-    }
+status_codes! {
+    CommonError => "COMMON_ERROR",
+    Timeout => "TIMEOUT",
+    NotFound => "NOT_FOUND",
+    BadFile => "BAD_FILE",
+    BadReplace => "BAD_REPLACE",
+    CreateRemotePathFailed => "CREATE_REMOTE_PATH_FAILED",
+    IsDir => "IS_DIR",
+    IsFile => "IS_FILE",
+    BadConnection => "BAD_CONNECTION",
+    VersionAlreadyMerged => "OLAP_VERSION_ALREADY_MERGED",
+    Unsupported => "UNSUPPORTED",
 }
 
 /// Why a job was cancelled.
@@ -341,21 +347,38 @@ pub struct Failure {
     pub kind: ErrorKind,
     /// In words.
     pub message: String,
+    /// More facts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
 }
 
 impl Failure {
+    /// The error that it was.
+    pub fn error(&self) -> Error {
+        let error = Error::new(self.kind, self.message.clone());
+        match &self.detail {
+            Some(detail) => error.detail(detail.clone()),
+            None => error,
+        }
+    }
+
     /// The user said CANCEL.
     pub fn user_cancelled(during: Option<&str>) -> Self {
         let message = match during {
             Some(state) => format!("user cancelled, current state: {state}"),
             None => "user cancelled".into(),
         };
-        Self { code: StatusCode::CommonError, kind: ErrorKind::Cancelled, message }
+        Self { code: StatusCode::CommonError, kind: ErrorKind::Cancelled, message, detail: None }
     }
 
     /// The job's time was over; carries the last error seen, if any.
     pub fn timeout(last_error: Option<&str>) -> Self {
-        Self { code: StatusCode::Timeout, kind: ErrorKind::Cancelled, message: last_error.unwrap_or_default().to_owned() }
+        Self {
+            code: StatusCode::Timeout,
+            kind: ErrorKind::Cancelled,
+            message: last_error.unwrap_or_default().to_owned(),
+            detail: None,
+        }
     }
 
     /// An error that no repetition would mend.
@@ -368,7 +391,13 @@ impl Failure {
             }
             _ => StatusCode::CommonError,
         };
-        Self { code, kind: error.kind, message: error.to_string() }
+        let remote =
+            matches!(error.kind, ErrorKind::Remote) || error.detail.as_ref().is_some_and(|d| d.starts_with("StarRocks error"));
+        if remote {
+            // A cluster's words are kept as they are.
+            return Self { code, kind: error.kind, message: error.message.clone(), detail: error.detail.clone() };
+        }
+        Self { code, kind: error.kind, message: error.to_string(), detail: None }
     }
 
     /// `[CODE, msg: text]`, as SHOW prints it.

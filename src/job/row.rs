@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::data::{BackupObject, RestoreObject, Volume};
-use super::{Job, JobKind, JobSpec, Request};
+use super::{Job, JobKind, JobSpec, JobState, RemoteState, Request, Sighting};
 use crate::error::{Error, ErrorKind};
 use crate::names::{BackendId, BackupTimestamp, JobId, TabletId, TaskId, Timestamp};
 
@@ -23,6 +23,8 @@ pub enum JobStatus {
     Cancelled,
     /// Never admitted.
     Refused,
+    /// Over, and nobody can tell how it ended.
+    Lost,
 }
 
 impl JobStatus {
@@ -35,6 +37,7 @@ impl JobStatus {
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
             Self::Refused => "refused",
+            Self::Lost => "lost",
         }
     }
 }
@@ -58,8 +61,8 @@ pub struct JobRow {
     pub snapshot: String,
     /// The backup it makes or takes.
     pub backup_timestamp: Option<BackupTimestamp>,
-    /// Its repository.
-    pub repository: String,
+    /// Its repository; `None` if that is not known.
+    pub repository: Option<String>,
     /// `db.table` or `db.table PARTITION (p, …)`.
     pub objects: Vec<String>,
     /// The same in StarRocks' spelling for SHOW.
@@ -106,6 +109,12 @@ pub struct JobRow {
     pub allow_load: Option<bool>,
     /// Restore only.
     pub replication_num: Option<u16>,
+    /// Whether somebody else submitted it.
+    #[serde(default)]
+    pub external: bool,
+    /// The last news of a job that another cluster does.
+    #[serde(default)]
+    pub seen: Option<Sighting>,
 }
 
 /// One row of `system.job_tasks`, without its progress.
@@ -148,6 +157,7 @@ fn objects(spec: &JobSpec) -> Vec<String> {
             let tables = r.objects.iter().map(|o| named(o.table.as_str(), &o.partitions, alias(&o.alias).as_deref()));
             tables.chain(r.views.iter().map(|v| named(v.view.as_str(), &[], alias(&v.alias).as_deref()))).collect()
         }
+        Request::Remote(r) => r.objects.clone(),
     }
 }
 
@@ -170,6 +180,7 @@ fn native_objects(spec: &JobSpec) -> String {
             r.objects.iter().map(backup).chain(views).collect()
         }
         Request::Restore(r) => r.objects.iter().map(restore).chain(r.views.iter().map(|v| v.view.to_string())).collect(),
+        Request::Remote(r) => r.objects.clone(),
     };
     all.join(", ")
 }
@@ -179,6 +190,10 @@ impl JobRow {
     pub fn of(job: &Job) -> Self {
         let record = &job.record;
         let status = match (&record.failure, record.finished_at, record.started_at) {
+            _ if matches!(job.state, JobState::Remote(RemoteState::Queued)) => JobStatus::Queued,
+            _ if matches!(job.state, JobState::Remote(RemoteState::Refused { .. })) => JobStatus::Refused,
+            _ if matches!(job.state, JobState::Remote(RemoteState::Lost { .. })) => JobStatus::Lost,
+            _ if job.spec.remote().is_some_and(|r| r.external.is_some()) && record.finished_at.is_none() => JobStatus::Running,
             (Some(failure), Some(_), _)
                 if failure.kind == ErrorKind::Cancelled && failure.message.starts_with("user cancelled") =>
             {
@@ -190,7 +205,12 @@ impl JobRow {
             (_, None, None) => JobStatus::Queued,
         };
         let mut row = Self::blank(&job.spec, job.id, job.created_at, status);
-        row.state = Some(job.state_name().to_owned());
+        // A refused job never had a phase.
+        row.state = (status != JobStatus::Refused).then(|| job.state_name().to_owned());
+        row.backup_timestamp = record.backup_timestamp.clone().or(row.backup_timestamp);
+        if let JobState::Remote(state) = &job.state {
+            row.saw(state.seen().or(job.spec.remote().and_then(|r| r.external.as_ref())));
+        }
         row.started_at = record.started_at;
         row.meta_prepared_at = record.meta_prepared_at;
         row.snapshot_finished_at = record.snapshot_finished_at;
@@ -215,6 +235,21 @@ impl JobRow {
         row
     }
 
+    /// Takes over what was seen of a job that another cluster does.
+    pub fn saw(&mut self, seen: Option<&Sighting>) {
+        let Some(seen) = seen else { return };
+        if !seen.objects.is_empty() {
+            self.native_objects = seen.objects.clone();
+        }
+        if !seen.status.is_empty() {
+            self.native_status = seen.status.clone();
+        }
+        self.timeout_seconds = seen.timeout_seconds.unwrap_or(self.timeout_seconds);
+        self.allow_load = seen.allow_load.or(self.allow_load);
+        self.replication_num = seen.replication_num.or(self.replication_num);
+        self.seen = Some(seen.clone());
+    }
+
     /// The row of a job that was never admitted.
     pub fn refused(spec: &JobSpec, id: JobId, at: Timestamp, error: &Error) -> Self {
         let mut row = Self::blank(spec, id, at, JobStatus::Refused);
@@ -229,7 +264,9 @@ impl JobRow {
         let (backup_timestamp, allow_load, replication_num) = match &spec.request {
             Request::Backup(_) => (Some(BackupTimestamp::of(created_at)).filter(|_| status != JobStatus::Refused), None, None),
             Request::Restore(r) => (Some(r.timestamp.clone()), Some(r.allow_load), Some(r.replication_num)),
+            Request::Remote(r) => (r.timestamp.as_ref().and_then(|t| BackupTimestamp::new(t.as_str()).ok()), None, None),
         };
+        let remote = spec.remote();
         Self {
             job_id,
             kind: spec.kind(),
@@ -239,7 +276,7 @@ impl JobRow {
             db_name: spec.database.to_string(),
             snapshot: spec.label.to_string(),
             backup_timestamp,
-            repository: spec.repository.to_string(),
+            repository: spec.repository.as_ref().map(ToString::to_string),
             objects: objects(spec),
             native_objects: native_objects(spec),
             requested_by: spec.requested_by.clone(),
@@ -263,6 +300,8 @@ impl JobRow {
             native_status: "[OK]".into(),
             allow_load,
             replication_num,
+            external: remote.is_some_and(|r| r.external.is_some()),
+            seen: None,
         }
     }
 }

@@ -17,10 +17,10 @@ use datafusion::physical_plan::ExecutionPlan;
 use parking_lot::RwLock;
 
 use super::tables;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Clusters};
 use crate::env::Env;
 use crate::error::Error;
-use crate::names::{ClusterName, Timestamp};
+use crate::names::Timestamp;
 use crate::repository::OpenRepository;
 use crate::store::Store;
 
@@ -30,7 +30,7 @@ pub struct Sources {
     /// Jobs, repositories, users.
     pub store: Arc<dyn Store>,
     /// Every cluster.
-    pub clusters: BTreeMap<ClusterName, Arc<dyn Cluster>>,
+    pub clusters: Arc<Clusters>,
     /// Opens repositories, to list what is in them.
     pub open: Arc<dyn OpenRepository>,
     /// Time.

@@ -61,7 +61,7 @@ impl Manifest {
     pub fn of(job: &Job, plan: &BackupPlan, cluster_id: &str, saved_at: Timestamp) -> Self {
         let ttl = match &job.spec.request {
             Request::Backup(request) => request.ttl,
-            Request::Restore(_) => None,
+            Request::Restore(_) | Request::Remote(_) => None,
         };
         Self {
             format: FORMAT,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +17,7 @@ use super::perform::perform;
 use super::{CancelRequest, Inner, cannot_cancel, overdue};
 use crate::cluster::StepError;
 use crate::error::{Error, ErrorKind};
-use crate::job::{Failure, Job, JobCommand, JobEvent, JobKind};
+use crate::job::{Failure, Job, JobCommand, JobEvent, JobKind, JobState};
 
 /// Why the loop stopped before the job was over.
 struct Stopped;
@@ -32,10 +32,19 @@ struct Drive<'a> {
     last_error: Option<String>,
     /// Tells what is in flight to end.
     abandon: CancellationToken,
+    /// Tells those who wait how the job stands.
+    states: watch::Sender<JobState>,
+    is_fresh: bool,
 }
 
 /// Runs a job until it has nothing left to do or the runner stops.
-pub(super) async fn drive(inner: &Arc<Inner>, job: Job, mut requests: mpsc::Receiver<CancelRequest>) {
+pub(super) async fn drive(
+    inner: &Arc<Inner>,
+    job: Job,
+    mut requests: mpsc::Receiver<CancelRequest>,
+    states: watch::Sender<JobState>,
+    is_fresh: bool,
+) {
     let mut drive = Drive {
         inner,
         job,
@@ -44,14 +53,18 @@ pub(super) async fn drive(inner: &Arc<Inner>, job: Job, mut requests: mpsc::Rece
         attempts: HashMap::new(),
         last_error: None,
         abandon: inner.stop.child_token(),
+        states,
+        is_fresh,
     };
+    // What another cluster does costs nothing here.
+    let needs_turn = drive.job.spec.is_exclusive();
     // A job that waits for its turn can be cancelled, and its time runs.
     let turn = inner.running.acquire();
     tokio::pin!(turn);
     let mut permit = None;
     let mut timer = drive.timer();
     while !drive.job.commands().is_empty() {
-        if permit.is_some() || drive.job.is_settled() {
+        if permit.is_some() || drive.job.is_settled() || !needs_turn {
             drive.start_commands();
         }
         let step = tokio::select! {
@@ -63,7 +76,7 @@ pub(super) async fn drive(inner: &Arc<Inner>, job: Job, mut requests: mpsc::Rece
                 drive.time_over().await
             }
             Some(done) = drive.flying.join_next() => drive.landed(done).await,
-            acquired = &mut turn, if permit.is_none() => {
+            acquired = &mut turn, if permit.is_none() && needs_turn => {
                 permit = Some(acquired.expect("the semaphore is never closed"));
                 Ok(())
             }
@@ -86,7 +99,8 @@ fn timer_is_moot(job: &Job) -> bool {
 
 impl Drive<'_> {
     fn timer(&self) -> crate::env::BoxFuture<'static, ()> {
-        let left = self.job.deadline().0 - self.inner.env.now().0;
+        let Some(deadline) = self.job.deadline() else { return Box::pin(std::future::pending()) };
+        let left = deadline.0 - self.inner.env.now().0;
         self.inner.env.clock.sleep(Duration::from_millis(u64::try_from(left).unwrap_or(0)))
     }
 
@@ -113,7 +127,7 @@ impl Drive<'_> {
         let attempts = self.attempts.get(&command).copied().unwrap_or(0);
         let (inner, job, abandon) = (self.inner.clone(), self.job.clone(), self.abandon.clone());
         let wait = backoff(&inner, attempts);
-        let settled = self.job.is_settled();
+        let (settled, is_fresh) = (self.job.is_settled(), self.is_fresh);
         self.flying.spawn(tracing::Instrument::in_current_span(async move {
             if !wait.is_zero() {
                 tokio::select! {
@@ -126,7 +140,7 @@ impl Drive<'_> {
                 let stopped = Error::new(ErrorKind::Cancelled, "the job was cancelled");
                 return (command, Err(StepError::Retry(stopped)));
             }
-            let result = AssertUnwindSafe(perform(&inner, &job, command, attempts, &abandon)).catch_unwind().await;
+            let result = AssertUnwindSafe(perform(&inner, &job, command, attempts, is_fresh, &abandon)).catch_unwind().await;
             let died = |_| Err(StepError::Retry(Error::internal("a step of the job died")));
             (command, result.unwrap_or_else(died))
         }));
@@ -241,7 +255,12 @@ impl Drive<'_> {
             tracing::info!(from = self.job.state_name(), to = next.state_name(), "phase");
         }
         self.inner.metrics.observe(&self.job, event, &next);
+        let settles = next.is_settled() && !self.job.is_settled();
         self.job = next;
+        self.states.send_replace(self.job.state.clone());
+        if settles {
+            self.inner.settled.send_modify(|count| *count += 1);
+        }
     }
 }
 

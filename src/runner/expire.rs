@@ -30,19 +30,25 @@ struct Memory {
 /// A snapshot that is reserved for its deletion; dropping this ends the reservation.
 struct Reserved<'a> {
     store: &'a Arc<dyn Store>,
+    cluster: &'a ClusterName,
     repository: &'a RepositoryName,
     label: &'a SnapshotLabel,
 }
 
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
-        self.store.dropped(self.repository, self.label);
+        self.store.dropped(self.cluster, self.repository, self.label);
     }
 }
 
-async fn reserve<'a>(inner: &'a Inner, repository: &'a RepositoryName, label: &'a SnapshotLabel) -> Result<Reserved<'a>, Error> {
-    inner.store.begin_drop(repository, label).await?;
-    Ok(Reserved { store: &inner.store, repository, label })
+async fn reserve<'a>(
+    inner: &'a Inner,
+    cluster: &'a ClusterName,
+    repository: &'a RepositoryName,
+    label: &'a SnapshotLabel,
+) -> Result<Reserved<'a>, Error> {
+    inner.store.begin_drop(cluster, repository, label).await?;
+    Ok(Reserved { store: &inner.store, cluster, repository, label })
 }
 
 fn open(inner: &Inner, record: &RepositoryRecord) -> Result<Arc<Repository>, Error> {
@@ -50,18 +56,19 @@ fn open(inner: &Inner, record: &RepositoryRecord) -> Result<Arc<Repository>, Err
 }
 
 impl Runner {
-    /// DROP SNAPSHOT, on behalf of the cluster with this id: one that another cluster made, or that does not say, needs `force`.
+    /// DROP SNAPSHOT, on behalf of a cluster with its id: one that another cluster made, or that does not say, needs `force`.
     pub async fn drop_snapshot(
         &self,
+        cluster: &ClusterName,
         cluster_id: &str,
         repository: &RepositoryName,
         label: &SnapshotLabel,
         force: bool,
     ) -> Result<(), Error> {
-        let (inner, cluster_id) = (self.inner.clone(), cluster_id.to_owned());
+        let (inner, cluster, cluster_id) = (self.inner.clone(), cluster.clone(), cluster_id.to_owned());
         let (repository, label) = (repository.clone(), label.clone());
         // On a task of the runner's own: a client that goes away leaves no reservation and no half of a deletion behind.
-        let task = self.inner.tasks.spawn(async move { drop_now(&inner, &cluster_id, &repository, &label, force).await });
+        let task = self.inner.tasks.spawn(async move { drop_now(&inner, &cluster, &cluster_id, &repository, &label, force).await });
         task.await.map_err(|e| Error::internal(format!("dropping a snapshot died: {e}")))?
     }
 
@@ -85,8 +92,15 @@ impl Runner {
     }
 }
 
-async fn drop_now(inner: &Inner, cluster_id: &str, name: &RepositoryName, label: &SnapshotLabel, force: bool) -> Result<(), Error> {
-    let known = inner.store.repositories().await?.into_iter().find(|r| &r.name == name);
+async fn drop_now(
+    inner: &Inner,
+    cluster: &ClusterName,
+    cluster_id: &str,
+    name: &RepositoryName,
+    label: &SnapshotLabel,
+    force: bool,
+) -> Result<(), Error> {
+    let known = inner.store.find_repository(cluster, name).await?;
     let record = known.ok_or_else(|| {
         Error::new(ErrorKind::UndefinedObject, format!("Repository does not exist: {name}")).hint("See SHOW REPOSITORIES.")
     })?;
@@ -104,10 +118,10 @@ async fn drop_now(inner: &Inner, cluster_id: &str, name: &RepositoryName, label:
     };
     if repository.snapshot(label).await.map_err(failed)?.timestamps.is_empty() {
         // A backup that has not published yet is told apart from nothing at all.
-        drop(reserve(inner, name, label).await?);
+        drop(reserve(inner, cluster, name, label).await?);
         return Err(missing());
     }
-    let _reserved = reserve(inner, name, label).await?;
+    let _reserved = reserve(inner, cluster, name, label).await?;
     let timestamps = repository.snapshot(label).await.map_err(failed)?.timestamps;
     if timestamps.is_empty() {
         return Err(missing());
@@ -148,9 +162,11 @@ async fn expire(inner: &Inner, known: &mut Known) {
         Ok(repositories) => repositories,
         Err(e) => return tracing::warn!(error = %e, "expired snapshots cannot be looked for"),
     };
-    let ours: BTreeSet<String> = inner.clusters.values().map(|c| c.id().to_owned()).collect();
+    let workers: Vec<_> = inner.clusters.all().into_iter().filter(|c| c.worker().is_ok()).collect();
+    let ours: BTreeSet<String> = workers.iter().filter_map(|c| Some(c.worker().ok()?.id().to_owned())).collect();
     for record in &repositories {
-        if record.read_only {
+        // What a StarRocks cluster writes, it expires itself.
+        if record.read_only || !workers.iter().any(|c| c.name() == &record.cluster) {
             continue;
         }
         if inner.stop.is_cancelled() {
@@ -214,7 +230,7 @@ async fn expire_one(
     timestamp: &BackupTimestamp,
     ours: &BTreeSet<String>,
 ) -> Result<(), Error> {
-    let _reserved = reserve(inner, &record.name, label).await?;
+    let _reserved = reserve(inner, &record.cluster, &record.name, label).await?;
     let (manifest, _) = repository.manifest(label, timestamp).await?;
     let is_ours = manifest.cluster_id.as_deref().is_some_and(|id| ours.contains(id));
     if !is_ours || manifest.expire_at.is_none_or(|at| at > inner.env.now()) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::Inner;
+use super::remote::Step;
 use crate::cluster::{Progress, StepError};
 use crate::error::{Error, ErrorKind};
 use crate::job::*;
@@ -19,12 +20,17 @@ pub(super) async fn perform(
     job: &Job,
     command: JobCommand,
     attempts: u32,
+    is_fresh: bool,
     abandon: &CancellationToken,
 ) -> Result<JobEvent, StepError> {
-    let cluster = inner
-        .clusters
-        .get(&job.spec.cluster)
-        .ok_or_else(|| Error::new(ErrorKind::Connection, format!("cluster \"{}\" is not configured", job.spec.cluster)))?;
+    let cluster = inner.cluster(&job.spec.cluster)?;
+    if let (Some(request), JobCommand::Remote(command)) = (job.spec.remote(), command) {
+        let gone = || Error::new(ErrorKind::Connection, format!("cluster \"{}\" does no jobs of its own", job.spec.cluster));
+        let remote = cluster.remote().ok_or_else(gone)?;
+        let step = Step { inner, remote, job, request, attempts, is_fresh, abandon };
+        return step.perform(command).await.map(JobEvent::Remote);
+    }
+    let cluster = cluster.worker()?;
     let missing = || StepError::Fatal(Error::internal("a command came in a state that does not have it"));
     match (&job.state, command) {
         (JobState::Backup(state), JobCommand::Backup(command)) => {
@@ -99,7 +105,9 @@ pub(super) async fn perform(
 }
 
 async fn open(inner: &Inner, job: &Job) -> Result<Arc<Repository>, StepError> {
-    let record = inner.store.repository(&job.spec.repository).await?;
+    let unknown = || StepError::Fatal(Error::internal("a job of ours has no repository"));
+    let name = job.spec.repository.as_ref().ok_or_else(unknown)?;
+    let record = inner.store.repository(&job.spec.cluster, name).await?;
     let location = Location { url: record.location, properties: record.properties };
     let repository = inner.open.open(&record.name, &location)?;
     // A mount that is gone looks like an empty directory: without its mark nothing is written or believed missing.
@@ -113,7 +121,7 @@ fn progress(inner: &Arc<Inner>, job: &Job, task: TaskId, attempts: u32, abandon:
     Arc::new(move |done| {
         let before = inner.store.notes(id).tasks.remove(&task);
         let error = before.and_then(|n| n.error).filter(|_| attempts > 0);
-        inner.store.note(id, Some(task), Note { attempts: attempts + 1, done, error });
+        inner.store.note(id, Some(task), Note { attempts: attempts + 1, done, error, seen: None });
         if abandon.is_cancelled() {
             return Err(Error::new(ErrorKind::Cancelled, "the job was cancelled"));
         }

@@ -178,7 +178,7 @@ impl Session {
         state: &SessionState,
     ) -> Result<u64, Error> {
         let (cluster, state) = (self.cluster.clone(), state.clone());
-        self.gateway.engine.offload(async move { cluster.write(&table, write, &state).await }).await?
+        self.gateway.engine.offload(async move { cluster.worker()?.write(&table, write, &state).await }).await?
     }
 
     /// Checks privileges, fills in the current database and hands the definition to the cluster.
@@ -229,7 +229,7 @@ impl Session {
                 "ALTER SYSTEM"
             }
         };
-        for notice in self.cluster.define(&definition).await? {
+        for notice in self.cluster.worker()?.define(&definition).await? {
             self.notice(notice);
         }
         if let Definition::DropDatabase { name, .. } = &definition

@@ -131,7 +131,7 @@ fn chosen(manifest: &Manifest, objects: Option<&[ObjectRef]>) -> Result<(Vec<Res
 
 impl Session {
     async fn open(&self, name: &RepositoryName) -> Result<(RepositoryRecord, Arc<Repository>), Error> {
-        let record = self.gateway.store.repository(name).await?;
+        let record = self.gateway.store.repository(self.cluster.name(), name).await?;
         let location = Location { url: record.location.clone(), properties: record.properties.clone() };
         let repository = self.gateway.open.open(&record.name, &location)?;
         Ok((record, repository))
@@ -151,7 +151,7 @@ impl Session {
             cluster: self.cluster.name().clone(),
             database: database.clone(),
             label: label.clone(),
-            repository: repository.clone(),
+            repository: Some(repository.clone()),
             timeout_seconds: timeout.unwrap_or(self.gateway.job_timeout_seconds),
             request,
             requested_by: self.client.user.to_string(),
@@ -163,7 +163,7 @@ impl Session {
 
     /// Refuses a second job early, before anything remote is asked. The journal refuses it again when the job is admitted.
     async fn refuse_busy(&self, database: &DatabaseName) -> Result<(), Error> {
-        match self.gateway.store.running(self.cluster.name().as_str(), database).await? {
+        match self.gateway.store.unsettled(self.cluster.name(), database).await?.first() {
             Some(_) => Err(Error::new(ErrorKind::ObjectInUse, "Can only run one backup or restore job of a database at same time")
                 .hint("Wait until SHOW BACKUP and SHOW RESTORE show it FINISHED or CANCELLED, or CANCEL it.")),
             None => Ok(()),
@@ -224,7 +224,7 @@ impl Session {
         self.known_repository(&backup.repository).await?;
         let objects = backup.objects.as_deref();
         check_prefixes(database, objects)?;
-        let mut request = self.cluster.check_backup(database, objects).await?;
+        let mut request = self.cluster.worker()?.check_backup(database, objects).await?;
         let options = BackupOptions::read(&backup.properties)?;
         request.ttl = options.ttl;
 
@@ -286,7 +286,7 @@ impl Session {
             timestamp,
             objects: Vec::new(),
             views: Vec::new(),
-            replication_num: options.replication_num.unwrap_or_else(|| self.cluster.default_replication()),
+            replication_num: options.replication_num.unwrap_or(self.cluster.worker()?.default_replication()),
             replication_given: options.replication_num.is_some(),
             allow_load: options.allow_load,
         };
@@ -350,9 +350,13 @@ impl Session {
             self.require(Privilege::CreateView, Securable::Database(Some(database.clone()))).await?;
         }
         if self.cluster.catalog().schema(database.as_str()).is_none() {
-            self.cluster.define(&Definition::CreateDatabase { name: database.clone(), if_not_exists: true }).await.map_err(
-                |e| Error::new(e.kind, format!("Can not create database: {database} in restore process")).detail(e.message),
-            )?;
+            self.cluster
+                .worker()?
+                .define(&Definition::CreateDatabase { name: database.clone(), if_not_exists: true })
+                .await
+                .map_err(|e| {
+                    Error::new(e.kind, format!("Can not create database: {database} in restore process")).detail(e.message)
+                })?;
         }
         Ok(chosen)
     }
@@ -375,8 +379,8 @@ impl Session {
             JobKeyword::Backup => JobKind::Backup,
             JobKeyword::Restore => JobKind::Restore,
         };
-        if let Some(id) = self.gateway.store.running(self.cluster.name().as_str(), &database).await?
-            && let Request::Backup(request) = self.gateway.store.load(id).await?.spec.request
+        if let Some(id) = self.gateway.store.unsettled(self.cluster.name(), &database).await?.first()
+            && let Request::Backup(request) = self.gateway.store.load(*id).await?.spec.request
         {
             for object in request.objects {
                 rights.require(Privilege::Export, &Securable::Table(Some(database.clone()), object.table))?;
@@ -389,7 +393,7 @@ impl Session {
 
     /// A repository that a statement names before anything is done with it.
     pub(super) async fn known_repository(&self, name: &RepositoryName) -> Result<RepositoryRecord, Error> {
-        let known = self.gateway.store.repositories().await?.into_iter().find(|r| &r.name == name);
+        let known = self.gateway.store.find_repository(self.cluster.name(), name).await?;
         known.ok_or_else(|| {
             Error::new(ErrorKind::UndefinedObject, format!("Repository [{name}] does not exist")).hint("See SHOW REPOSITORIES.")
         })
@@ -397,13 +401,14 @@ impl Session {
 
     pub(super) async fn drop_repository(&mut self, name: &RepositoryName) -> Result<Outcome, Error> {
         self.require(Privilege::Repository, Securable::System).await?;
-        self.gateway.store.remove_repository(name).await?;
+        self.gateway.store.remove_repository(self.cluster.name(), name).await?;
         Ok(Outcome::Done("DROP REPOSITORY".into()))
     }
 
     pub(super) async fn drop_snapshot(&mut self, drop: &DropSnapshot) -> Result<Outcome, Error> {
         self.require(Privilege::Repository, Securable::System).await?;
-        self.gateway.runner.drop_snapshot(self.cluster.id(), &drop.repository, &drop.label, drop.force).await?;
+        let id = self.cluster.worker()?.id();
+        self.gateway.runner.drop_snapshot(self.cluster.name(), id, &drop.repository, &drop.label, drop.force).await?;
         self.notice("the snapshot's data stays until it is pruned: other snapshots may share it");
         Ok(Outcome::Done("DROP SNAPSHOT".into()))
     }
@@ -420,7 +425,7 @@ impl Session {
 
     pub(super) async fn create_repository(&mut self, create: &CreateRepository) -> Result<Outcome, Error> {
         if let Some(broker) = &create.broker {
-            let brokers = self.cluster.describe().await?.brokers;
+            let brokers = self.cluster.worker()?.describe().await?.brokers;
             if !brokers.iter().any(|(name, _)| name == broker.as_str()) {
                 return Err(Error::new(ErrorKind::UndefinedObject, format!("Unknown broker name({broker})"))
                     .hint("See SHOW BROKER, or leave the name out: brokers are not needed here."));
@@ -428,7 +433,7 @@ impl Session {
         }
         self.require(Privilege::Repository, Securable::System).await?;
         let store = &self.gateway.store;
-        if store.repositories().await?.iter().any(|r| r.name == create.name) {
+        if store.find_repository(self.cluster.name(), &create.name).await?.is_some() {
             let message = format!("Failed to create repository: repository with same name already exist: {}", create.name);
             return Err(Error::new(ErrorKind::DuplicateObject, message)
                 .hint("DROP REPOSITORY removes the name only; what is stored stays."));
@@ -441,6 +446,7 @@ impl Session {
         let repository = self.gateway.open.open(&create.name, &location).map_err(failed)?;
         let info = repository.initialize(create.read_only, &self.gateway.env).await.map_err(failed)?;
         let record = RepositoryRecord {
+            cluster: self.cluster.name().clone(),
             id: RepositoryId(0),
             name: create.name.clone(),
             location: create.location.clone(),

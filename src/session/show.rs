@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::ast as sql;
 
 use super::data::unknown_table;
 use super::{Outcome, Rows, Session, plan_sql};
+use crate::cluster::Labour;
 use crate::error::{Error, ErrorKind, from_datafusion};
 use crate::names::{DatabaseName, TableName};
 use crate::privilege::{Grantee, Privilege, Securable};
@@ -41,7 +42,8 @@ impl Session {
     /// Whether this is SHOW PARTITIONS of a table that is partitioned by lists.
     async fn shows_lists(&self, show: &Show) -> Result<bool, Error> {
         let Show::Partitions { table: Qualified { database, name }, .. } = show else { return Ok(false) };
-        let description = self.cluster.describe().await?;
+        let Labour::Ours(worker) = self.cluster.labour() else { return Ok(false) };
+        let description = worker.describe().await?;
         let database = database.as_ref().or(self.database.as_ref());
         let found = description.databases.iter().find(|d| Some(&d.name) == database);
         let table = found.and_then(|d| d.tables.iter().find(|t| &t.name == name));

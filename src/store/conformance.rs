@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::env::Env;
-use crate::job::{BackupEvent, BackupObject, BackupPlan, BackupRequest, Failure, JobStatus, Request};
+use crate::job::{BackupEvent, BackupObject, BackupPlan, BackupRequest, Failure, JobStatus, RemoteEvent, RemoteRequest, Request};
 use crate::names::TableName;
 use crate::privilege::{Privilege, Securable};
 
@@ -19,13 +19,17 @@ fn memory() -> (Arc<dyn Store>, Option<tempfile::TempDir>) {
     (Arc::new(MemoryStore::default()), None)
 }
 
+fn embedded() -> ClusterName {
+    ClusterName::new("embedded").expect("valid")
+}
+
 fn spec(database: &str, label: &str) -> JobSpec {
     JobSpec {
         uid: format!("{database}-{label}"),
-        cluster: ClusterName::new("embedded").expect("valid"),
+        cluster: embedded(),
         database: DatabaseName::new(database).expect("valid"),
         label: SnapshotLabel::new(label).expect("valid"),
-        repository: RepositoryName::new("r").expect("valid"),
+        repository: Some(RepositoryName::new("r").expect("valid")),
         timeout_seconds: 600,
         request: Request::Backup(BackupRequest {
             objects: vec![BackupObject { table: TableName::new("t").expect("valid"), partitions: Vec::new() }],
@@ -41,6 +45,7 @@ fn spec(database: &str, label: &str) -> JobSpec {
 
 fn repository(name: &str) -> RepositoryRecord {
     RepositoryRecord {
+        cluster: embedded(),
         id: RepositoryId(0),
         name: RepositoryName::new(name).expect("valid"),
         location: "/x".into(),
@@ -60,14 +65,14 @@ async fn jobs_and_journal(store: Arc<dyn Store>) {
     store.add_repository(&repository("r")).await.expect("added");
 
     let job = store.admit(&spec("d", "l"), Timestamp(10)).await.expect("admitted");
-    assert_eq!(store.running("embedded", &job.spec.database).await.expect("asked"), Some(job.id));
-    assert_eq!(store.running("other", &job.spec.database).await.expect("asked"), None);
+    assert_eq!(store.unsettled(&embedded(), &job.spec.database).await.expect("asked"), [job.id]);
+    assert_eq!(store.unsettled(&prod(), &job.spec.database).await.expect("asked"), []);
     // One job a database, one backup a label; another database with another label is free.
     assert_eq!(store.admit(&spec("d", "m"), Timestamp(11)).await.expect_err("busy").kind, ErrorKind::ObjectInUse);
     assert_eq!(store.admit(&spec("e", "l"), Timestamp(11)).await.expect_err("label").kind, ErrorKind::DuplicateObject);
     let other = store.admit(&spec("e", "m"), Timestamp(12)).await.expect("admitted");
     assert_eq!(store.unfinished().await.expect("listed"), [job.id, other.id]);
-    assert_eq!(store.remove_repository(&job.spec.repository).await.expect_err("in use").kind, ErrorKind::ObjectInUse);
+    assert_eq!(store.remove_repository(&embedded(), &repository("r").name).await.expect_err("in use").kind, ErrorKind::ObjectInUse);
 
     // Append goes by the version; a second writer loses and changes nothing.
     let planned = event(BackupEvent::Planned { plan: Arc::new(BackupPlan { tables: Vec::new(), views: Vec::new() }) });
@@ -80,7 +85,7 @@ async fn jobs_and_journal(store: Arc<dyn Store>) {
     let over = next.apply(&cancelled, Timestamp(30)).expect("legal");
     store.append(next.version, &over, &cancelled, Timestamp(30)).await.expect("appended");
     // Settled, so the database, the label and the repository are free again; but clean-up is left, so the job is unfinished.
-    assert_eq!(store.running("embedded", &job.spec.database).await.expect("asked"), None);
+    assert_eq!(store.unsettled(&embedded(), &job.spec.database).await.expect("asked"), []);
     assert!(store.unfinished().await.expect("listed").contains(&job.id));
     let again = store.admit(&spec("d", "l"), Timestamp(31)).await.expect("the label is free, too");
     let released = event(BackupEvent::Released);
@@ -109,10 +114,10 @@ async fn jobs_and_journal(store: Arc<dyn Store>) {
 async fn repositories_and_users(store: Arc<dyn Store>) {
     let first = store.add_repository(&repository("a")).await.expect("added");
     assert_eq!(store.add_repository(&repository("a")).await.expect_err("twice").kind, ErrorKind::DuplicateObject);
-    let read = store.repository(&repository("a").name).await.expect("found");
+    let read = store.repository(&embedded(), &repository("a").name).await.expect("found");
     assert_eq!(read, RepositoryRecord { id: first, ..repository("a") });
-    store.remove_repository(&read.name).await.expect("removed");
-    assert_eq!(store.remove_repository(&read.name).await.expect_err("gone").kind, ErrorKind::UndefinedObject);
+    store.remove_repository(&embedded(), &read.name).await.expect("removed");
+    assert_eq!(store.remove_repository(&embedded(), &read.name).await.expect_err("gone").kind, ErrorKind::UndefinedObject);
     assert!(store.add_repository(&repository("a")).await.expect("added again") > first, "ids are never used again");
 
     let verifier = PasswordVerifier { salt: vec![1], iterations: 4096, stored_key: vec![2], server_key: vec![3] };
@@ -128,6 +133,76 @@ async fn repositories_and_users(store: Arc<dyn Store>) {
     store.remove_user(&name).await.expect("removed");
     assert_eq!(store.user(&name).await.expect("asked"), None);
     assert_eq!(store.grants().await.expect("listed"), [], "what a user held goes with the user");
+}
+
+fn prod() -> ClusterName {
+    ClusterName::new("prod").expect("valid")
+}
+
+/// A job that another cluster does, whose repository the journal need not know.
+fn remote(database: &str, label: &str, queue: bool) -> JobSpec {
+    JobSpec {
+        cluster: prod(),
+        repository: None,
+        request: Request::Remote(RemoteRequest {
+            kind: JobKind::Backup,
+            statement: String::new(),
+            objects: Vec::new(),
+            queue,
+            catalogs: false,
+            timestamp: None,
+            external: None,
+        }),
+        ..spec(database, label)
+    }
+}
+
+async fn clusters(store: Arc<dyn Store>) {
+    let properties = |secret: &str| BTreeMap::from([("password".to_owned(), secret.to_owned())]);
+    let cluster = ClusterRecord { name: prod(), created_at: Timestamp(1), properties: properties("hush") };
+    assert_eq!(store.change_cluster(&cluster).await.expect_err("none").kind, ErrorKind::UndefinedObject);
+    store.add_cluster(&cluster).await.expect("added");
+    assert_eq!(store.add_cluster(&cluster).await.expect_err("twice").kind, ErrorKind::DuplicateObject);
+    let changed = ClusterRecord { properties: properties("still"), ..cluster };
+    store.change_cluster(&changed).await.expect("changed");
+    assert_eq!(store.clusters().await.expect("listed"), [changed]);
+    // A repository's name is its cluster's.
+    store.add_repository(&repository("r")).await.expect("added");
+    store.add_repository(&RepositoryRecord { cluster: prod(), ..repository("r") }).await.expect("another one");
+    let moved = RepositoryRecord { cluster: prod(), location: "/y".into(), ..repository("r") };
+    store.change_repository(&moved).await.expect("changed");
+    assert_eq!(store.repository(&prod(), &moved.name).await.expect("found").location, "/y");
+    assert_eq!(store.repository(&embedded(), &moved.name).await.expect("found").location, "/x");
+    // Its jobs are counted by the cluster itself, so the journal takes as many as there are.
+    let first = store.admit(&remote("d", "l", false), Timestamp(2)).await.expect("admitted");
+    let second = store.admit(&remote("d", "l", true), Timestamp(3)).await.expect("admitted");
+    store.admit(&spec("d", "l"), Timestamp(3)).await.expect("another cluster's");
+    assert_eq!(store.unsettled(&prod(), &first.spec.database).await.expect("asked"), [first.id, second.id]);
+    assert_eq!(store.remove_cluster(&prod()).await.expect_err("busy").kind, ErrorKind::ObjectInUse);
+    let filter = JobFilter { cluster: Some("prod".into()), ..JobFilter::default() };
+    let states = |rows: Vec<JobRow>| rows.into_iter().filter_map(|r| r.state).collect::<Vec<_>>();
+    assert_eq!(states(store.jobs(&filter).await.expect("listed")), ["PENDING", "QUEUED"]);
+    for job in [first, second] {
+        let event = JobEvent::Remote(RemoteEvent::Cancelled { failure: Failure::user_cancelled(None) });
+        let next = job.apply(&event, Timestamp(4)).expect("legal");
+        store.append(job.version, &next, &event, Timestamp(4)).await.expect("appended");
+        assert_eq!(store.load(job.id).await.expect("loaded"), next);
+    }
+    store.remove_cluster(&prod()).await.expect("removed");
+    assert_eq!(store.remove_cluster(&prod()).await.expect_err("gone").kind, ErrorKind::UndefinedObject);
+    assert_eq!(store.repositories().await.expect("listed").len(), 1, "its repositories go with it");
+    assert_eq!(store.jobs(&filter).await.expect("listed").len(), 2, "its history stays");
+}
+
+#[tokio::test]
+async fn memory_keeps_clusters() {
+    clusters(memory().0).await;
+}
+
+#[tokio::test]
+async fn sqlite_keeps_clusters() {
+    let (store, _dir) = sqlite();
+    clusters(store).await;
 }
 
 async fn roles_and_grants(store: &Arc<dyn Store>, user: &UserName) {
@@ -165,14 +240,14 @@ async fn roles_and_grants(store: &Arc<dyn Store>, user: &UserName) {
 async fn drops(store: Arc<dyn Store>) {
     store.add_repository(&repository("r")).await.expect("added");
     let job = store.admit(&spec("d", "l"), Timestamp(10)).await.expect("admitted");
-    let (r, l) = (job.spec.repository.clone(), job.spec.label.clone());
-    let error = store.begin_drop(&r, &l).await.expect_err("in use");
+    let (c, r, l) = (embedded(), repository("r").name, job.spec.label.clone());
+    let error = store.begin_drop(&c, &r, &l).await.expect_err("in use");
     assert_eq!((error.kind, error.message.as_str()), (ErrorKind::ObjectInUse, "Can not drop snapshot l: a backup is writing it"));
     let other = SnapshotLabel::new("m").expect("valid");
-    store.begin_drop(&r, &other).await.expect("free");
-    assert_eq!(store.begin_drop(&r, &other).await.expect_err("twice").kind, ErrorKind::ObjectInUse);
+    store.begin_drop(&c, &r, &other).await.expect("free");
+    assert_eq!(store.begin_drop(&c, &r, &other).await.expect_err("twice").kind, ErrorKind::ObjectInUse);
     assert_eq!(store.admit(&spec("e", "m"), Timestamp(11)).await.expect_err("reserved").kind, ErrorKind::ObjectInUse);
-    store.dropped(&r, &other);
+    store.dropped(&c, &r, &other);
     store.admit(&spec("e", "m"), Timestamp(12)).await.expect("free again");
 }
 
@@ -228,4 +303,26 @@ async fn sqlite_survives_being_reopened_and_hides_secrets() {
     drop(store);
     let error = SqliteStore::open(&path, SecretKey::random(&env), env).expect_err("a wrong key");
     assert_eq!(error.kind, ErrorKind::Configuration);
+}
+
+/// A file from before there were other clusters: its repositories are the embedded one's, with their ids and secrets.
+#[tokio::test]
+async fn sqlite_takes_over_a_file_without_clusters() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, env) = (dir.path().join("meta.db"), Env::system());
+    let key = SecretKey::random(&env);
+    let before = [include_str!("../../sql/meta/001_initial.sql"), include_str!("../../sql/meta/002_privileges.sql")];
+    let connection = crate::sqlite::open_database(&path, &before).expect("opens");
+    for (id, name) in [(3, "a"), (9, "gone")] {
+        let sealed = key.seal(&env, name, "{\"aws.s3.secret_key\":\"hush\"}");
+        let insert = "INSERT INTO repositories (repository_id, name, location, read_only, created_at, properties)
+                      VALUES (?1, ?2, '/x', 0, 5, ?3)";
+        connection.execute(insert, rusqlite::params![id, name, sealed]).expect("inserted");
+    }
+    connection.execute("DELETE FROM repositories WHERE name = 'gone'", []).expect("deleted");
+    drop(connection);
+    let store = SqliteStore::open(&path, key, env).expect("opens");
+    let read = store.repository(&embedded(), &repository("a").name).await.expect("found");
+    assert_eq!(read, RepositoryRecord { id: RepositoryId(3), ..repository("a") });
+    assert_eq!(store.add_repository(&repository("b")).await.expect("added"), RepositoryId(10), "ids are never used again");
 }

@@ -14,12 +14,13 @@ pub struct MemoryStore(Arc<Mutex<Content>>);
 #[derive(Debug, Default)]
 struct Content {
     jobs: BTreeMap<JobId, Entry>,
-    repositories: BTreeMap<RepositoryName, RepositoryRecord>,
+    clusters: BTreeMap<ClusterName, ClusterRecord>,
+    repositories: BTreeMap<(ClusterName, RepositoryName), RepositoryRecord>,
     repositories_made: i64,
     users: BTreeMap<UserName, UserRecord>,
     roles: BTreeMap<RoleName, RoleRecord>,
     grants: std::collections::BTreeSet<GrantRecord>,
-    dropping: std::collections::BTreeSet<(RepositoryName, SnapshotLabel)>,
+    dropping: std::collections::BTreeSet<(ClusterName, RepositoryName, SnapshotLabel)>,
     notes: BTreeMap<JobId, Notes>,
 }
 
@@ -46,14 +47,17 @@ impl Content {
 impl Journal for MemoryStore {
     async fn admit(&self, spec: &JobSpec, at: Timestamp) -> Result<Job, Error> {
         let mut content = self.0.lock();
-        if !content.repositories.contains_key(&spec.repository) {
-            return Err(no_repository(&spec.repository));
+        if let Some(repository) = spec.repository.as_ref().filter(|_| spec.is_exclusive()) {
+            if !content.repositories.contains_key(&(spec.cluster.clone(), repository.clone())) {
+                return Err(no_repository(repository));
+            }
+            if content.dropping.contains(&(spec.cluster.clone(), repository.clone(), spec.label.clone())) {
+                return Err(being_dropped(&spec.label));
+            }
         }
-        if content.dropping.contains(&(spec.repository.clone(), spec.label.clone())) {
-            return Err(being_dropped(&spec.label));
-        }
-        for job in content.admitted().filter(|j| !j.is_settled()) {
-            if job.spec.cluster == spec.cluster && job.spec.database == spec.database {
+        let rivals = content.admitted().filter(|j| !j.is_settled() && j.spec.cluster == spec.cluster && j.spec.is_exclusive());
+        for job in rivals.filter(|_| spec.is_exclusive()) {
+            if job.spec.database == spec.database {
                 return Err(database_busy());
             }
             let both_back_up = job.spec.kind() == spec.kind() && spec.kind() == crate::job::JobKind::Backup;
@@ -67,17 +71,26 @@ impl Journal for MemoryStore {
         Ok(job)
     }
 
-    async fn begin_drop(&self, repository: &RepositoryName, label: &SnapshotLabel) -> Result<(), Error> {
+    async fn begin_drop(&self, cluster: &ClusterName, repository: &RepositoryName, label: &SnapshotLabel) -> Result<(), Error> {
         let mut content = self.0.lock();
-        let user = content.admitted().find(|j| !j.is_settled() && &j.spec.repository == repository && &j.spec.label == label);
-        if let Some(job) = user {
+        let uses = |j: &&Job| {
+            &j.spec.cluster == cluster
+                && j.spec.repository.as_ref() == Some(repository)
+                && &j.spec.label == label
+                && !j.is_settled()
+        };
+        if let Some(job) = content.admitted().find(uses) {
             return Err(in_use(label, job.spec.kind()));
         }
-        if content.dropping.insert((repository.clone(), label.clone())) { Ok(()) } else { Err(being_dropped(label)) }
+        if content.dropping.insert((cluster.clone(), repository.clone(), label.clone())) {
+            Ok(())
+        } else {
+            Err(being_dropped(label))
+        }
     }
 
-    fn dropped(&self, repository: &RepositoryName, label: &SnapshotLabel) {
-        self.0.lock().dropping.remove(&(repository.clone(), label.clone()));
+    fn dropped(&self, cluster: &ClusterName, repository: &RepositoryName, label: &SnapshotLabel) {
+        self.0.lock().dropping.remove(&(cluster.clone(), repository.clone(), label.clone()));
     }
 
     async fn refuse(&self, spec: &JobSpec, at: Timestamp, error: &Error) -> Result<JobId, Error> {
@@ -123,11 +136,10 @@ impl Journal for MemoryStore {
         Ok(self.0.lock().admitted().filter(|j| !j.commands().is_empty()).map(|j| j.id).collect())
     }
 
-    async fn running(&self, cluster: &str, database: &DatabaseName) -> Result<Option<JobId>, Error> {
+    async fn unsettled(&self, cluster: &ClusterName, database: &DatabaseName) -> Result<Vec<JobId>, Error> {
         let content = self.0.lock();
-        let mut found =
-            content.admitted().filter(|j| !j.is_settled() && j.spec.cluster.as_str() == cluster && &j.spec.database == database);
-        Ok(found.next().map(|j| j.id))
+        let found = content.admitted().filter(|j| !j.is_settled() && &j.spec.cluster == cluster && &j.spec.database == database);
+        Ok(found.map(|j| j.id).collect())
     }
 
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRow>, Error> {
@@ -138,6 +150,7 @@ impl Journal for MemoryStore {
         });
         let wanted = |row: &JobRow| {
             filter.job_id.is_none_or(|id| id == row.job_id)
+                && filter.cluster.as_ref().is_none_or(|cluster| *cluster == row.cluster)
                 && filter.db_name.as_ref().is_none_or(|db| *db == row.db_name)
                 && filter.kind.as_ref().is_none_or(|kind| *kind == row.kind.to_string())
                 && filter.status.as_ref().is_none_or(|status| status == row.status.name())
@@ -172,21 +185,64 @@ impl Journal for MemoryStore {
 impl Registry for MemoryStore {
     async fn add_repository(&self, repository: &RepositoryRecord) -> Result<RepositoryId, Error> {
         let mut content = self.0.lock();
-        if content.repositories.contains_key(&repository.name) {
+        let key = (repository.cluster.clone(), repository.name.clone());
+        if content.repositories.contains_key(&key) {
             return Err(repository_exists(&repository.name));
         }
         content.repositories_made += 1;
         let id = RepositoryId(content.repositories_made);
-        content.repositories.insert(repository.name.clone(), RepositoryRecord { id, ..repository.clone() });
+        content.repositories.insert(key, RepositoryRecord { id, ..repository.clone() });
         Ok(id)
     }
 
-    async fn remove_repository(&self, name: &RepositoryName) -> Result<(), Error> {
+    async fn change_repository(&self, repository: &RepositoryRecord) -> Result<(), Error> {
         let mut content = self.0.lock();
-        if content.admitted().any(|j| &j.spec.repository == name && !j.is_settled()) {
+        match content.repositories.get_mut(&(repository.cluster.clone(), repository.name.clone())) {
+            Some(known) => *known = RepositoryRecord { id: known.id, ..repository.clone() },
+            None => return Err(no_such_repository()),
+        }
+        Ok(())
+    }
+
+    async fn remove_repository(&self, cluster: &ClusterName, name: &RepositoryName) -> Result<(), Error> {
+        let mut content = self.0.lock();
+        let uses = |j: &Job| &j.spec.cluster == cluster && j.spec.repository.as_ref() == Some(name) && !j.is_settled();
+        if content.admitted().any(uses) {
             return Err(repository_busy());
         }
-        content.repositories.remove(name).map(|_| ()).ok_or_else(no_such_repository)
+        content.repositories.remove(&(cluster.clone(), name.clone())).map(|_| ()).ok_or_else(no_such_repository)
+    }
+
+    async fn clusters(&self) -> Result<Vec<ClusterRecord>, Error> {
+        Ok(self.0.lock().clusters.values().cloned().collect())
+    }
+
+    async fn add_cluster(&self, cluster: &ClusterRecord) -> Result<(), Error> {
+        let mut content = self.0.lock();
+        if content.clusters.contains_key(&cluster.name) {
+            return Err(cluster_exists(&cluster.name));
+        }
+        content.clusters.insert(cluster.name.clone(), cluster.clone());
+        Ok(())
+    }
+
+    async fn change_cluster(&self, cluster: &ClusterRecord) -> Result<(), Error> {
+        match self.0.lock().clusters.get_mut(&cluster.name) {
+            Some(known) => known.properties.clone_from(&cluster.properties),
+            None => return Err(no_cluster(&cluster.name)),
+        }
+        Ok(())
+    }
+
+    async fn remove_cluster(&self, name: &ClusterName) -> Result<(), Error> {
+        let mut content = self.0.lock();
+        if content.admitted().any(|j| &j.spec.cluster == name && !j.is_settled()) {
+            return Err(cluster_busy(name));
+        }
+        content.clusters.remove(name).ok_or_else(|| no_cluster(name))?;
+        content.repositories.retain(|(cluster, _), _| cluster != name);
+        content.grants.retain(|g| g.cluster.as_ref() != Some(name));
+        Ok(())
     }
 
     async fn repositories(&self) -> Result<Vec<RepositoryRecord>, Error> {

@@ -3,6 +3,8 @@
 //! Calls run on blocking threads, so a caller that is dropped half-way leaves a finished or an untouched transaction, never
 //! half of one.
 
+mod registry;
+
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +18,14 @@ use crate::env::Env;
 use crate::job::JobStatus;
 use crate::sqlite::{from_json, open_database, sql_error, to_json, transact};
 
-const MIGRATIONS: &[&str] = &[include_str!("../../sql/meta/001_initial.sql"), include_str!("../../sql/meta/002_privileges.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../sql/meta/001_initial.sql"),
+    include_str!("../../sql/meta/002_privileges.sql"),
+    include_str!("../../sql/meta/003_clusters.sql"),
+];
+
+/// The cluster in this process, whose secrets were sealed before there were others.
+const EMBEDDED: &str = "embedded";
 
 /// The durable store.
 #[derive(Debug)]
@@ -24,7 +33,7 @@ pub struct SqliteStore {
     connection: Arc<Mutex<Connection>>,
     notes: Mutex<HashMap<JobId, Notes>>,
     /// Snapshots that are being dropped. Looked at inside the transactions that admit jobs, which come one after the other.
-    dropping: Arc<Mutex<HashSet<(RepositoryName, SnapshotLabel)>>>,
+    dropping: Arc<Mutex<HashSet<(ClusterName, RepositoryName, SnapshotLabel)>>>,
     key: SecretKey,
     env: Env,
 }
@@ -52,15 +61,30 @@ impl SqliteStore {
     }
 }
 
+/// What a repository's properties are sealed with.
+fn seal_context(cluster: &str, name: &str) -> String {
+    if cluster == EMBEDDED { name.to_owned() } else { format!("{cluster}/{name}") }
+}
+
+/// What a cluster's properties are sealed with.
+fn cluster_context(name: &str) -> String {
+    format!("cluster {name}")
+}
+
 /// A key that does not open what is stored would cancel jobs that wait for their repository: refused before anything starts.
 fn check_key(connection: &Connection, key: &SecretKey) -> Result<(), Error> {
-    let mut select = connection.prepare("SELECT name, properties FROM repositories").map_err(sql_error)?;
-    let mut rows = select.query([]).map_err(sql_error)?;
-    while let Some(row) = rows.next().map_err(sql_error)? {
-        let (name, sealed): (String, Vec<u8>) = (row.get(0).map_err(sql_error)?, row.get(1).map_err(sql_error)?);
-        key.open(&name, &sealed).map_err(|e| e.of_kind(ErrorKind::Configuration).prefixed("secret_key"))?;
-    }
-    Ok(())
+    let check = |query: &str, context: fn(&str, &str) -> String| {
+        let mut select = connection.prepare(query).map_err(sql_error)?;
+        let mut rows = select.query([]).map_err(sql_error)?;
+        while let Some(row) = rows.next().map_err(sql_error)? {
+            let (cluster, name): (String, String) = (row.get(0).map_err(sql_error)?, row.get(1).map_err(sql_error)?);
+            let sealed: Vec<u8> = row.get(2).map_err(sql_error)?;
+            key.open(&context(&cluster, &name), &sealed).map_err(|e| e.of_kind(ErrorKind::Configuration).prefixed("secret_key"))?;
+        }
+        Ok(())
+    };
+    check("SELECT cluster, name, properties FROM repositories", seal_context)?;
+    check("SELECT '', name, properties FROM clusters", |_, name| cluster_context(name))
 }
 
 fn write_tasks(transaction: &Transaction<'_>, rows: &[TaskRow]) -> Result<(), Error> {
@@ -76,19 +100,21 @@ fn write_tasks(transaction: &Transaction<'_>, rows: &[TaskRow]) -> Result<(), Er
 fn insert_job(transaction: &Transaction<'_>, spec: &JobSpec, at: Timestamp, status: JobStatus) -> Result<JobId, Error> {
     let settled = status == JobStatus::Refused;
     let inserted = transaction.execute(
-        "INSERT INTO jobs (kind, cluster, db_name, repository, snapshot, status, created_at, version, settled, open, spec, row)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, '')",
+        "INSERT INTO jobs (kind, cluster, db_name, repository, snapshot, status, created_at, version, settled, open, spec, row,
+                           exclusive)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, '', ?11)",
         params![
             spec.kind().to_string(),
             spec.cluster.as_str(),
             spec.database.as_str(),
-            spec.repository.as_str(),
+            spec.repository.as_ref().map_or("", RepositoryName::as_str),
             spec.label.as_str(),
             status.name(),
             at.0,
             settled,
             !settled,
             to_json(spec)?,
+            spec.is_exclusive(),
         ],
     );
     match inserted {
@@ -111,16 +137,22 @@ impl Journal for SqliteStore {
     async fn admit(&self, spec: &JobSpec, at: Timestamp) -> Result<Job, Error> {
         let (spec, dropping) = (spec.clone(), self.dropping.clone());
         self.call(move |t| {
-            if dropping.lock().contains(&(spec.repository.clone(), spec.label.clone())) {
-                return Err(being_dropped(&spec.label));
-            }
-            // The repository may have been dropped since the statement was checked.
-            let known: Option<i64> = t
-                .query_row("SELECT 1 FROM repositories WHERE name = ?1", [spec.repository.as_str()], |r| r.get(0))
-                .optional()
-                .map_err(sql_error)?;
-            if known.is_none() {
-                return Err(no_repository(&spec.repository));
+            if let Some(repository) = spec.repository.as_ref().filter(|_| spec.is_exclusive()) {
+                if dropping.lock().contains(&(spec.cluster.clone(), repository.clone(), spec.label.clone())) {
+                    return Err(being_dropped(&spec.label));
+                }
+                // The repository may have been dropped since the statement was checked.
+                let known: Option<i64> = t
+                    .query_row(
+                        "SELECT 1 FROM repositories WHERE cluster = ?1 AND name = ?2",
+                        [spec.cluster.as_str(), repository.as_str()],
+                        |r| r.get(0),
+                    )
+                    .optional()
+                    .map_err(sql_error)?;
+                if known.is_none() {
+                    return Err(no_repository(repository));
+                }
             }
             let id = insert_job(t, &spec, at, JobStatus::Queued)?;
             let job = Job::new(id, spec, at);
@@ -130,29 +162,31 @@ impl Journal for SqliteStore {
         .await
     }
 
-    async fn begin_drop(&self, repository: &RepositoryName, label: &SnapshotLabel) -> Result<(), Error> {
-        let (repository, label, dropping) = (repository.clone(), label.clone(), self.dropping.clone());
+    async fn begin_drop(&self, cluster: &ClusterName, repository: &RepositoryName, label: &SnapshotLabel) -> Result<(), Error> {
+        let reserved = (cluster.clone(), repository.clone(), label.clone());
+        let dropping = self.dropping.clone();
         self.call(move |t| {
+            let (cluster, repository, label) = &reserved;
             let user: Option<String> = t
                 .query_row(
-                    "SELECT kind FROM jobs WHERE repository = ?1 AND snapshot = ?2 AND settled = 0 LIMIT 1",
-                    [repository.as_str(), label.as_str()],
+                    "SELECT kind FROM jobs WHERE cluster = ?1 AND repository = ?2 AND snapshot = ?3 AND settled = 0 LIMIT 1",
+                    [cluster.as_str(), repository.as_str(), label.as_str()],
                     |r| r.get(0),
                 )
                 .optional()
                 .map_err(sql_error)?;
             match user {
-                Some(kind) if kind == JobKind::Restore.to_string() => Err(in_use(&label, JobKind::Restore)),
-                Some(_) => Err(in_use(&label, JobKind::Backup)),
-                None if dropping.lock().insert((repository, label.clone())) => Ok(()),
-                None => Err(being_dropped(&label)),
+                Some(kind) if kind == JobKind::Restore.to_string() => Err(in_use(label, JobKind::Restore)),
+                Some(_) => Err(in_use(label, JobKind::Backup)),
+                None if dropping.lock().insert(reserved.clone()) => Ok(()),
+                None => Err(being_dropped(label)),
             }
         })
         .await
     }
 
-    fn dropped(&self, repository: &RepositoryName, label: &SnapshotLabel) {
-        self.dropping.lock().remove(&(repository.clone(), label.clone()));
+    fn dropped(&self, cluster: &ClusterName, repository: &RepositoryName, label: &SnapshotLabel) {
+        self.dropping.lock().remove(&(cluster.clone(), repository.clone(), label.clone()));
     }
 
     async fn refuse(&self, spec: &JobSpec, at: Timestamp, error: &Error) -> Result<JobId, Error> {
@@ -244,14 +278,14 @@ impl Journal for SqliteStore {
         .await
     }
 
-    async fn running(&self, cluster: &str, database: &DatabaseName) -> Result<Option<JobId>, Error> {
-        let (cluster, database) = (cluster.to_owned(), database.to_string());
+    async fn unsettled(&self, cluster: &ClusterName, database: &DatabaseName) -> Result<Vec<JobId>, Error> {
+        let (cluster, database) = (cluster.to_string(), database.to_string());
         self.call(move |t| {
-            t.query_row("SELECT job_id FROM jobs WHERE cluster = ?1 AND db_name = ?2 AND settled = 0", [cluster, database], |r| {
-                r.get(0).map(JobId)
-            })
-            .optional()
-            .map_err(sql_error)
+            let mut select = t
+                .prepare_cached("SELECT job_id FROM jobs WHERE cluster = ?1 AND db_name = ?2 AND settled = 0 ORDER BY job_id")
+                .map_err(sql_error)?;
+            let ids = select.query_map([cluster, database], |r| r.get(0).map(JobId)).map_err(sql_error)?;
+            ids.collect::<Result<_, _>>().map_err(sql_error)
         })
         .await
     }
@@ -262,11 +296,12 @@ impl Journal for SqliteStore {
             let mut select = t
                 .prepare_cached(
                     "SELECT row FROM jobs WHERE (?1 IS NULL OR job_id = ?1) AND (?2 IS NULL OR db_name = ?2)
-                     AND (?3 IS NULL OR kind = ?3) AND (?4 IS NULL OR status = ?4) ORDER BY job_id",
+                     AND (?3 IS NULL OR kind = ?3) AND (?4 IS NULL OR status = ?4) AND (?5 IS NULL OR cluster = ?5)
+                     ORDER BY job_id",
                 )
                 .map_err(sql_error)?;
             let rows = select
-                .query_map(params![filter.job_id.map(|j| j.0), filter.db_name, filter.kind, filter.status], |r| {
+                .query_map(params![filter.job_id.map(|j| j.0), filter.db_name, filter.kind, filter.status, filter.cluster], |r| {
                     r.get::<_, String>(0)
                 })
                 .map_err(sql_error)?;
@@ -318,267 +353,4 @@ impl Journal for SqliteStore {
     fn notes(&self, job: JobId) -> Notes {
         self.notes.lock().get(&job).cloned().unwrap_or_default()
     }
-}
-
-#[async_trait]
-impl Registry for SqliteStore {
-    async fn add_repository(&self, repository: &RepositoryRecord) -> Result<RepositoryId, Error> {
-        let repository = repository.clone();
-        let sealed = self.key.seal(&self.env, repository.name.as_str(), &to_json(&repository.properties)?);
-        self.call(move |t| {
-            let inserted = t.execute(
-                "INSERT INTO repositories (name, location, broker, read_only, created_at, properties) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![
-                    repository.name.as_str(),
-                    repository.location,
-                    repository.broker,
-                    repository.read_only,
-                    repository.created_at.0,
-                    sealed
-                ],
-            );
-            match inserted {
-                Ok(_) => Ok(RepositoryId(t.last_insert_rowid())),
-                Err(e) if violates(&e, "repositories.name") => Err(repository_exists(&repository.name)),
-                Err(e) => Err(sql_error(e)),
-            }
-        })
-        .await
-    }
-
-    async fn remove_repository(&self, name: &RepositoryName) -> Result<(), Error> {
-        let name = name.clone();
-        self.call(move |t| {
-            let busy: i64 = t
-                .query_row("SELECT count(*) FROM jobs WHERE repository = ?1 AND settled = 0", [name.as_str()], |r| r.get(0))
-                .map_err(sql_error)?;
-            if busy > 0 {
-                return Err(repository_busy());
-            }
-            match t.execute("DELETE FROM repositories WHERE name = ?1", [name.as_str()]).map_err(sql_error)? {
-                0 => Err(no_such_repository()),
-                _ => Ok(()),
-            }
-        })
-        .await
-    }
-
-    async fn repositories(&self) -> Result<Vec<RepositoryRecord>, Error> {
-        let key = self.key.clone();
-        self.call(move |t| {
-            let mut select = t
-                .prepare_cached(
-                    "SELECT repository_id, name, location, broker, read_only, created_at, properties FROM repositories ORDER BY name",
-                )
-                .map_err(sql_error)?;
-            let mut rows = select.query([]).map_err(sql_error)?;
-            let mut out = Vec::new();
-            while let Some(r) = rows.next().map_err(sql_error)? {
-                let name: String = r.get(1).map_err(sql_error)?;
-                let sealed: Vec<u8> = r.get(6).map_err(sql_error)?;
-                out.push(RepositoryRecord {
-                    id: RepositoryId(r.get(0).map_err(sql_error)?),
-                    location: r.get(2).map_err(sql_error)?,
-                    broker: r.get(3).map_err(sql_error)?,
-                    read_only: r.get(4).map_err(sql_error)?,
-                    created_at: Timestamp(r.get(5).map_err(sql_error)?),
-                    properties: from_json(&key.open(&name, &sealed)?)?,
-                    name: RepositoryName::new(name)?,
-                });
-            }
-            Ok(out)
-        })
-        .await
-    }
-
-    async fn add_user(&self, user: &UserRecord) -> Result<(), Error> {
-        let user = user.clone();
-        self.call(move |t| match write_user(t, "INSERT", &user) {
-            Err(e) if violates(&e, "users.name") => Err(user_exists(&user.name)),
-            Err(e) => Err(sql_error(e)),
-            Ok(_) => Ok(()),
-        })
-        .await
-    }
-
-    async fn change_user(&self, user: &UserRecord) -> Result<(), Error> {
-        let user = user.clone();
-        self.call(move |t| {
-            let known: Option<i64> = t
-                .query_row("SELECT 1 FROM users WHERE name = ?1", [user.name.as_str()], |r| r.get(0))
-                .optional()
-                .map_err(sql_error)?;
-            known.ok_or_else(|| no_user(&user.name))?;
-            write_user(t, "REPLACE", &user).map(|_| ()).map_err(sql_error)
-        })
-        .await
-    }
-
-    async fn remove_user(&self, name: &UserName) -> Result<(), Error> {
-        let name = name.clone();
-        self.call(move |t| {
-            if t.execute("DELETE FROM users WHERE name = ?1", [name.as_str()]).map_err(sql_error)? == 0 {
-                return Err(no_user(&name));
-            }
-            t.execute("DELETE FROM grants WHERE grantee = ?1", [to_json(&Grantee::User(name))?]).map_err(sql_error)?;
-            Ok(())
-        })
-        .await
-    }
-
-    async fn roles(&self) -> Result<Vec<RoleRecord>, Error> {
-        self.call(read_roles).await
-    }
-
-    async fn add_role(&self, role: &RoleRecord) -> Result<(), Error> {
-        let role = role.clone();
-        self.call(move |t| {
-            match t.execute("INSERT INTO roles (name, created_at) VALUES (?1, ?2)", params![role.name.as_str(), role.created_at.0])
-            {
-                Ok(_) => Ok(()),
-                Err(e) if violates(&e, "roles.name") => Err(role_exists(&role.name)),
-                Err(e) => Err(sql_error(e)),
-            }
-        })
-        .await
-    }
-
-    async fn remove_role(&self, name: &RoleName) -> Result<(), Error> {
-        let name = name.clone();
-        self.call(move |t| {
-            if t.execute("DELETE FROM roles WHERE name = ?1", [name.as_str()]).map_err(sql_error)? == 0 {
-                return Err(no_role(&name));
-            }
-            let (holder, held) = (to_json(&Grantee::Role(name.clone()))?, to_json(&Grant::Role(name))?);
-            t.execute("DELETE FROM grants WHERE grantee = ?1 OR item = ?2", [holder, held]).map_err(sql_error)?;
-            Ok(())
-        })
-        .await
-    }
-
-    async fn grants(&self) -> Result<Vec<GrantRecord>, Error> {
-        self.call(read_grants).await
-    }
-
-    async fn add_grants(&self, grants: &[GrantRecord]) -> Result<(), Error> {
-        let grants = grants.to_vec();
-        self.call(move |t| {
-            let (all, roles) = (read_grants(t)?, read_roles(t)?);
-            let known = |name: &RoleName| roles.iter().any(|r| &r.name == name).then_some(()).ok_or_else(|| no_role(name));
-            for new in &grants {
-                match &new.grantee {
-                    Grantee::Role(name) => known(name)?,
-                    Grantee::User(name) => t
-                        .query_row("SELECT 1 FROM users WHERE name = ?1", [name.as_str()], |_| Ok(()))
-                        .optional()
-                        .map_err(sql_error)?
-                        .ok_or_else(|| no_user(name))?,
-                }
-                if let Grant::Role(name) = &new.grant {
-                    known(name)?;
-                }
-                refuse_cycle(&all, new)?;
-                t.execute("INSERT OR IGNORE INTO grants (grantee, item, cluster) VALUES (?1, ?2, ?3)", grant_columns(new)?)
-                    .map_err(sql_error)?;
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    async fn remove_grants(&self, grants: &[GrantRecord]) -> Result<(), Error> {
-        let grants = grants.to_vec();
-        self.call(move |t| {
-            for grant in &grants {
-                let gone = t
-                    .execute("DELETE FROM grants WHERE grantee = ?1 AND item = ?2 AND cluster = ?3", grant_columns(grant)?)
-                    .map_err(sql_error)?;
-                if gone == 0 {
-                    return Err(no_grant(grant));
-                }
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    async fn users(&self) -> Result<Vec<UserRecord>, Error> {
-        self.call(|t| {
-            let mut select = t
-                .prepare_cached("SELECT name, admin, created_at, salt, iterations, stored_key, server_key FROM users ORDER BY name")
-                .map_err(sql_error)?;
-            let mut rows = select.query([]).map_err(sql_error)?;
-            let mut out = Vec::new();
-            while let Some(r) = rows.next().map_err(sql_error)? {
-                let salt: Option<Vec<u8>> = r.get(3).map_err(sql_error)?;
-                let verifier = match salt {
-                    None => None,
-                    Some(salt) => Some(PasswordVerifier {
-                        salt,
-                        iterations: r.get(4).map_err(sql_error)?,
-                        stored_key: r.get(5).map_err(sql_error)?,
-                        server_key: r.get(6).map_err(sql_error)?,
-                    }),
-                };
-                out.push(UserRecord {
-                    name: UserName::new(r.get::<_, String>(0).map_err(sql_error)?)?,
-                    admin: r.get(1).map_err(sql_error)?,
-                    created_at: Timestamp(r.get(2).map_err(sql_error)?),
-                    verifier,
-                });
-            }
-            Ok(out)
-        })
-        .await
-    }
-}
-
-fn grant_columns(grant: &GrantRecord) -> Result<[String; 3], Error> {
-    let cluster = grant.cluster.as_ref().map_or(String::new(), ToString::to_string);
-    Ok([to_json(&grant.grantee)?, to_json(&grant.grant)?, cluster])
-}
-
-fn read_grants(transaction: &Transaction<'_>) -> Result<Vec<GrantRecord>, Error> {
-    let mut select = transaction.prepare_cached("SELECT grantee, item, cluster FROM grants").map_err(sql_error)?;
-    let mut rows = select.query([]).map_err(sql_error)?;
-    let mut out = Vec::new();
-    while let Some(r) = rows.next().map_err(sql_error)? {
-        let cluster: String = r.get(2).map_err(sql_error)?;
-        out.push(GrantRecord {
-            grantee: from_json(&r.get::<_, String>(0).map_err(sql_error)?)?,
-            grant: from_json(&r.get::<_, String>(1).map_err(sql_error)?)?,
-            cluster: if cluster.is_empty() { None } else { Some(ClusterName::new(cluster)?) },
-        });
-    }
-    out.sort();
-    Ok(out)
-}
-
-fn read_roles(transaction: &Transaction<'_>) -> Result<Vec<RoleRecord>, Error> {
-    let mut select = transaction.prepare_cached("SELECT name, created_at FROM roles ORDER BY name").map_err(sql_error)?;
-    let mut rows = select.query([]).map_err(sql_error)?;
-    let mut out = Vec::new();
-    while let Some(r) = rows.next().map_err(sql_error)? {
-        out.push(RoleRecord {
-            name: RoleName::new(r.get::<_, String>(0).map_err(sql_error)?)?,
-            created_at: Timestamp(r.get(1).map_err(sql_error)?),
-        });
-    }
-    Ok(out)
-}
-
-fn write_user(transaction: &Transaction<'_>, verb: &str, user: &UserRecord) -> Result<usize, rusqlite::Error> {
-    let verifier = user.verifier.as_ref();
-    transaction.execute(
-        &format!("{verb} INTO users (name, admin, created_at, salt, iterations, stored_key, server_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"),
-        params![
-            user.name.as_str(),
-            user.admin,
-            user.created_at.0,
-            verifier.map(|v| &v.salt),
-            verifier.map(|v| v.iterations),
-            verifier.map(|v| &v.stored_key),
-            verifier.map(|v| &v.server_key),
-        ],
-    )
 }

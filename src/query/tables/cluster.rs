@@ -135,7 +135,7 @@ pub(super) async fn views(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error> {
 }
 
 async fn describe(cluster: &Arc<dyn Cluster>) -> Result<Description, Error> {
-    cluster.describe().await
+    cluster.worker()?.describe().await
 }
 
 fn each_table(description: &Description) -> impl Iterator<Item = (&DatabaseName, &TableInfo)> {

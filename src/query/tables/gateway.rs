@@ -2,13 +2,23 @@
 
 use super::super::system::Type::{Bool, Int, Text, Time};
 use super::super::system::{Cell, Definition, Rows, Sources};
+use crate::cluster::{ClusterKind, Health, Labour};
 use crate::error::Error;
+use crate::job::JobRow;
 use crate::privilege::{Grant, Grantee, Securable};
 use crate::store::JobFilter;
 
 pub(super) const CLUSTERS: Definition = Definition {
     name: "clusters",
-    columns: &[("cluster", Text), ("kind", Text), ("version", Text), ("reachable", Bool), ("error", Text), ("jobs_running", Int)],
+    columns: &[
+        ("cluster", Text),
+        ("kind", Text),
+        ("version", Text),
+        ("reachable", Bool),
+        ("error", Text),
+        ("jobs_running", Int),
+        ("leader", Text),
+    ],
 };
 
 pub(super) const SESSIONS: Definition = Definition {
@@ -102,16 +112,26 @@ pub(super) async fn grants(sources: &Sources) -> Result<Rows, Error> {
 pub(super) async fn clusters(sources: &Sources) -> Result<Rows, Error> {
     let running = sources.store.jobs(&JobFilter { status: Some("running".into()), ..JobFilter::default() }).await?;
     let mut out = Rows::new();
-    for (name, cluster) in &sources.clusters {
-        let description = cluster.describe().await;
-        let version = description.as_ref().ok().and_then(|d| d.frontends.first().map(|f| f.version.clone()));
+    for cluster in sources.clusters.all() {
+        let health = match cluster.labour() {
+            Labour::Theirs(remote) => remote.health().await,
+            Labour::Ours(worker) => match worker.describe().await {
+                Ok(d) => Health { version: d.frontends.first().map(|f| f.version.clone()), leader: None, error: None },
+                Err(e) => Health { error: Some(e), ..Health::default() },
+            },
+            Labour::Nobody => Health::default(),
+        };
+        let is_here = |row: &&JobRow| row.cluster == cluster.name().as_str();
+        // Of a cluster that nobody works on it cannot be said.
+        let reachable = (cluster.kind() != ClusterKind::None).then_some(health.error.is_none());
         out.push(vec![
-            name.to_string().into(),
-            "embedded".into(),
-            version.into(),
-            description.is_ok().into(),
-            description.err().map(|e| e.to_string()).into(),
-            (running.iter().filter(|row| row.cluster == name.as_str()).count() as u64).into(),
+            cluster.name().to_string().into(),
+            cluster.kind().name().into(),
+            health.version.into(),
+            reachable.into(),
+            health.error.map(|e| e.to_string()).into(),
+            (running.iter().filter(is_here).count() as u64).into(),
+            health.leader.into(),
         ]);
     }
     Ok(out)

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::system::Type::{Bool, Double, Int, Text, Texts, Time};
-use super::super::system::{Cell, Definition, Rows, Sources, Wanted};
-use crate::cluster::Cluster;
+use super::super::system::{Definition, Rows, Sources, Wanted};
+use crate::cluster::{CATALOGS, Cluster};
 use crate::error::Error;
 use crate::job::{JobKind, JobRow, JobStatus, TaskRow, Volume};
-use crate::names::{JobId, TaskId, Timestamp};
+use crate::names::{ClusterName, DatabaseName, JobId, TaskId, Timestamp};
 use crate::store::{JobFilter, Notes};
 
 pub(super) const JOBS: Definition = Definition {
@@ -50,6 +50,14 @@ pub(super) const JOBS: Definition = Definition {
         ("external", Bool),
         ("queue_position", Int),
         ("block_reason", Text),
+        ("native_status", Text),
+        ("native_created_at", Time),
+        ("native_snapshot_finished_at", Time),
+        ("native_transfer_finished_at", Time),
+        ("native_finished_at", Time),
+        ("native_unfinished_tasks", Text),
+        ("native_progress", Text),
+        ("native_task_errors", Text),
     ],
 };
 
@@ -131,6 +139,7 @@ pub(super) const JOB_TASKS: Definition = Definition {
 fn filter(wanted: &Wanted) -> JobFilter {
     JobFilter {
         job_id: wanted.int("job_id").map(JobId),
+        cluster: wanted.text("cluster"),
         db_name: wanted.text("db_name"),
         kind: wanted.text("kind"),
         status: wanted.text("status"),
@@ -167,9 +176,10 @@ fn eta(row: &JobRow, fraction: f64, now: Timestamp) -> Option<Timestamp> {
 pub(super) async fn jobs(sources: &Sources, wanted: &Wanted) -> Result<Rows, Error> {
     let now = sources.env.now();
     let mut out = Rows::new();
-    for row in sources.store.jobs(&filter(wanted)).await? {
+    for mut row in sources.store.jobs(&filter(wanted)).await? {
         let mut done = row.done;
         let notes = sources.store.notes(row.job_id);
+        freshen(&mut row, &notes);
         if row.status == JobStatus::Running {
             let more = under_way(&notes, &sources.store.tasks(Some(row.job_id)).await?);
             done.files += more.files;
@@ -178,7 +188,11 @@ pub(super) async fn jobs(sources: &Sources, wanted: &Wanted) -> Result<Rows, Err
         let fraction = fraction(&row, done);
         let eta = eta(&row, fraction, now);
         let last_error = notes.tasks.values().chain(&notes.job).find_map(|n| n.error.clone());
-        let blocked = last_error.filter(|_| row.status == JobStatus::Running);
+        let blocked = last_error.filter(|_| matches!(row.status, JobStatus::Running | JobStatus::Queued));
+        let position = queue_position(sources, &row).await?;
+        let seen = row.seen.unwrap_or_default();
+        let is_remote = !seen.state.is_empty();
+        let native = |text: String| Some(text).filter(|_| is_remote);
         out.push(vec![
             row.job_id.0.into(),
             row.kind.to_string().into(),
@@ -211,14 +225,45 @@ pub(super) async fn jobs(sources: &Sources, wanted: &Wanted) -> Result<Rows, Err
             eta.into(),
             row.error_code.into(),
             row.error_message.into(),
-            Cell::Null,
-            Cell::Null,
-            false.into(),
-            Cell::Null,
+            seen.job_id.into(),
+            native(seen.state).into(),
+            row.external.into(),
+            position.into(),
             blocked.into(),
+            native(seen.status).into(),
+            seen.created_at.into(),
+            seen.snapshot_finished_at.into(),
+            seen.transfer_finished_at.into(),
+            seen.finished_at.into(),
+            native(seen.unfinished_tasks).into(),
+            native(seen.progress).into(),
+            native(seen.task_errors).into(),
         ]);
     }
     Ok(out)
+}
+
+/// What another cluster does may have been looked at since the last event.
+fn freshen(row: &mut JobRow, notes: &Notes) {
+    if matches!(row.status, JobStatus::Running) {
+        row.saw(notes.job.as_ref().and_then(|n| n.seen.as_ref()));
+    }
+}
+
+/// Which place a job that waits has, from 1.
+async fn queue_position(sources: &Sources, row: &JobRow) -> Result<Option<u64>, Error> {
+    if row.status != JobStatus::Queued || row.state.as_deref() != Some("QUEUED") {
+        return Ok(None);
+    }
+    let (cluster, database) = (ClusterName::new(row.cluster.as_str())?, DatabaseName::new(row.db_name.as_str())?);
+    let before = sources.store.unsettled(&cluster, &database).await?.into_iter().filter(|id| *id < row.job_id);
+    let mut position = 1;
+    for id in before {
+        if sources.store.load(id).await?.can_cancel() {
+            position += 1;
+        }
+    }
+    Ok(Some(position))
 }
 
 /// StarRocks' three columns about tasks, from the unfinished tasks of the present phase.
@@ -245,6 +290,12 @@ async fn task_columns(sources: &Sources, row: &JobRow) -> Result<TaskColumns, Er
         errors: String::new(),
         status: row.native_status.clone(),
     };
+    if let Some(seen) = &row.seen {
+        columns.unfinished.clone_from(&seen.unfinished_tasks);
+        columns.progress.clone_from(&seen.progress);
+        columns.errors.clone_from(&seen.task_errors);
+        return Ok(columns);
+    }
     if row.status != JobStatus::Running {
         return Ok(columns);
     }
@@ -282,12 +333,28 @@ async fn task_columns(sources: &Sources, row: &JobRow) -> Result<TaskColumns, Er
 async fn admitted(sources: &Sources, cluster: &Arc<dyn Cluster>, wanted: &Wanted, kind: JobKind) -> Result<Vec<JobRow>, Error> {
     let filter = JobFilter {
         job_id: wanted.int("job_id").map(JobId),
+        cluster: wanted.text("cluster"),
         db_name: wanted.text("db_name"),
         kind: Some(kind.to_string()),
         status: None,
     };
     let mut rows = sources.store.jobs(&filter).await?;
     rows.retain(|row| row.state.is_some() && row.cluster == cluster.name().as_str());
+    for row in &mut rows {
+        freshen(row, &sources.store.notes(row.job_id));
+        if let Some(seen) = &row.seen {
+            // Its own clock is what its users know; ours fills in what it has not said yet.
+            row.created_at = seen.created_at.unwrap_or(row.created_at);
+            row.meta_prepared_at = seen.meta_prepared_at;
+            row.snapshot_finished_at = seen.snapshot_finished_at;
+            row.transfer_finished_at = seen.transfer_finished_at;
+            row.finished_at = seen.finished_at.or(row.finished_at);
+            row.state = row.state.take().map(|state| if state == "UNKNOWN" { seen.state.clone() } else { state });
+        }
+        if row.db_name == CATALOGS {
+            row.db_name.clear();
+        }
+    }
     Ok(rows)
 }
 

@@ -1,0 +1,217 @@
+//! A cluster that does its jobs itself: what it is told, and what it is asked.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::error::Error;
+use crate::job::{JobKind, Sighting};
+use crate::names::{DatabaseName, Timestamp};
+use crate::statement::Statement;
+
+/// The database that stands for all external catalogs: they have one slot for jobs of their own, which has no name.
+pub const CATALOGS: &str = "_external_catalogs";
+
+/// How long to wait between two looks at the cluster's jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Polling {
+    /// While a job was just submitted, or moves from phase to phase.
+    pub fast: Duration,
+    /// While jobs move bytes and nothing else happens.
+    pub slow: Duration,
+    /// While there is no job of ours: jobs of others are found by it.
+    pub idle: Duration,
+}
+
+/// A job that was seen in a database's slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sighted {
+    /// Of which kind it is.
+    pub kind: JobKind,
+    /// Whose slot it is; [`CATALOGS`] for external catalogs.
+    pub database: String,
+    /// It.
+    pub seen: Sighting,
+}
+
+/// A statement that the cluster did not simply carry out.
+#[derive(Clone, Debug)]
+pub enum SendError {
+    /// It never left: the cluster could not be reached.
+    NotSent(Error),
+    /// It was refused, and had no effect.
+    Refused {
+        /// In the cluster's words.
+        error: Error,
+        /// Whether another job is in the way, which passes.
+        busy: bool,
+    },
+    /// The answer was lost: it may have had its effect.
+    InDoubt(Error),
+}
+
+impl SendError {
+    /// The error itself.
+    pub fn into_error(self) -> Error {
+        match self {
+            Self::NotSent(error) | Self::InDoubt(error) | Self::Refused { error, .. } => error,
+        }
+    }
+}
+
+/// How a cluster is.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    /// Its version, if it has ever been reached.
+    pub version: Option<String>,
+    /// `host:port` of the frontend that leads.
+    pub leader: Option<String>,
+    /// Why it cannot be reached now.
+    pub error: Option<Error>,
+}
+
+/// A repository as the cluster knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteRepository {
+    /// Its id there.
+    pub id: Option<i64>,
+    /// Its name.
+    pub name: String,
+    /// When it was created.
+    pub created_at: Option<Timestamp>,
+    /// Whether BACKUP into it is forbidden.
+    pub read_only: bool,
+    /// Where it is.
+    pub location: String,
+    /// Through which broker; `None` without one.
+    pub broker: Option<String>,
+    /// What the cluster last complained about.
+    pub error: Option<String>,
+}
+
+/// A row of SHOW SNAPSHOT.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RemoteSnapshot {
+    /// Its label.
+    pub label: String,
+    /// The timestamps of its backups, oldest first; usually one.
+    pub timestamps: Vec<String>,
+    /// `OK`, or what is wrong.
+    pub status: String,
+    /// Which cluster made it (4.2).
+    pub cluster_id: Option<String>,
+    /// When it was finished (4.2).
+    pub finished_at: Option<Timestamp>,
+    /// How long it is kept (4.2).
+    pub ttl: Option<String>,
+    /// When it expires (4.2).
+    pub expire_at: Option<Timestamp>,
+}
+
+/// A backup's brief content, as SHOW SNAPSHOT tells it when asked for one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RemoteDetails {
+    /// The database that was backed up.
+    pub database: Option<String>,
+    /// JSON.
+    pub details: Option<String>,
+    /// `OK`, or what is wrong.
+    pub status: String,
+}
+
+/// The system tables that are about a cluster's inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NativeTable {
+    /// `system.frontends`
+    Frontends,
+    /// `system.backends`
+    Backends,
+    /// `system.brokers`
+    Brokers,
+    /// `system.databases`
+    Databases,
+    /// `system.tables`
+    Tables,
+    /// `system.views`
+    Views,
+    /// `system.columns`
+    Columns,
+    /// `system.partitions`
+    Partitions,
+    /// `system.tablets`
+    Tablets,
+}
+
+/// Of what a question is; `None` is everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// Of this database.
+    pub database: Option<String>,
+    /// Of this table.
+    pub table: Option<String>,
+    /// Of this tablet.
+    pub tablet: Option<i64>,
+}
+
+/// One row of a system table: values as text by the table's column names; what is missing is NULL.
+pub type Record = BTreeMap<&'static str, String>;
+
+/// Rows as the cluster wrote them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// The columns; none if the statement answers no rows.
+    pub columns: Vec<String>,
+    /// The values as text.
+    pub rows: Vec<Vec<Option<String>>>,
+    /// How many rows a statement without rows changed.
+    pub affected: u64,
+}
+
+/// A cluster that does its jobs itself. Errors are 08006 with the address when it cannot be reached; what it refuses comes in its
+/// own words.
+#[async_trait]
+pub trait Remote: Debug + Send + Sync {
+    /// How often it is looked at.
+    fn polling(&self) -> Polling;
+
+    /// Whether jobs wait for their turn when the statement does not say.
+    fn queues(&self) -> bool;
+
+    /// How it is, now.
+    async fn health(&self) -> Health;
+
+    /// A statement as the cluster's version takes it. What the version cannot do is 0A000 and names it.
+    async fn render(&self, statement: &Statement) -> Result<String, Error>;
+
+    /// Sends a statement that answers no rows, over a connection of its own.
+    async fn send(&self, sql: &str) -> Result<(), SendError>;
+
+    /// Whether the cluster still works on exactly this statement for somebody.
+    async fn is_in_flight(&self, sql: &str) -> Result<bool, Error>;
+
+    /// Every slot that can be seen in one look; those of these databases at least.
+    async fn slots(&self, databases: &[DatabaseName]) -> Result<Vec<Sighted>, Error>;
+
+    /// What one database's slot holds.
+    async fn slot(&self, database: &DatabaseName) -> Result<Option<Sighted>, Error>;
+
+    /// Its repositories, by name.
+    async fn repositories(&self) -> Result<Vec<RemoteRepository>, Error>;
+
+    /// The snapshots in a repository; of one label, or all.
+    async fn snapshots(&self, repository: &str, label: Option<&str>) -> Result<Vec<RemoteSnapshot>, Error>;
+
+    /// What one backup holds.
+    async fn details(&self, repository: &str, label: &str, timestamp: &str) -> Result<RemoteDetails, Error>;
+
+    /// How many backends are alive.
+    async fn backends_alive(&self) -> Result<u16, Error>;
+
+    /// Rows of a system table.
+    async fn native(&self, table: NativeTable, scope: &Scope) -> Result<Vec<Record>, Error>;
+
+    /// Carries out any text, in a database.
+    async fn ask(&self, database: Option<&DatabaseName>, sql: &str) -> Result<Answer, Error>;
+}

@@ -1,0 +1,473 @@
+//! The machine of a job that a StarRocks cluster does itself: QUEUED → PENDING → submitted → watched → its end.
+//!
+//! The cluster's own phases are not steps of ours: they are seen, and each sight that tells something new is an event. What the
+//! machine guards is the submission. What the database's slot held before is fixed by an event before anything is sent, so after a
+//! crash or a lost answer our job is told apart from the one before it, and a statement is not sent twice. A job whose end nobody
+//! can tell any more is LOST: that is an end of its own, not a guess.
+
+use serde::{Deserialize, Serialize};
+
+use super::data::Failure;
+use super::{IllegalEvent, JobKind};
+use crate::error::ErrorKind;
+use crate::names::{BackupTimestamp, Timestamp};
+
+/// What is asked of a cluster, or was seen there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteRequest {
+    /// Which kind of job.
+    pub kind: JobKind,
+    /// The statement in canonical SQL, with complete names and every convenience resolved; empty for a job of somebody else's.
+    pub statement: String,
+    /// `db.table` or `db.table PARTITION (p, …)`, as it was said; empty means everything.
+    pub objects: Vec<String>,
+    /// Whether it waits for its turn instead of being refused.
+    pub queue: bool,
+    /// Whether it is about external catalogs, which have a slot of their own.
+    pub catalogs: bool,
+    /// Restore only: the backup's timestamp as it was said.
+    pub timestamp: Option<String>,
+    /// The first sight of a job that somebody else submitted.
+    pub external: Option<Sighting>,
+}
+
+/// A row of SHOW BACKUP or SHOW RESTORE, read. Times are the cluster's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sighting {
+    /// `JobId`; `None` before the cluster has given one.
+    pub job_id: Option<i64>,
+    /// `SnapshotName` or `Label`
+    pub label: String,
+    /// `State`, as it was written.
+    pub state: String,
+    /// `BackupObjs` or `RestoreObjs`
+    pub objects: String,
+    /// `CreateTime`
+    pub created_at: Option<Timestamp>,
+    /// `MetaPreparedTime` of a restore
+    pub meta_prepared_at: Option<Timestamp>,
+    /// `SnapshotFinishedTime`
+    pub snapshot_finished_at: Option<Timestamp>,
+    /// `UploadFinishedTime` or `DownloadFinishedTime`
+    pub transfer_finished_at: Option<Timestamp>,
+    /// `FinishedTime`
+    pub finished_at: Option<Timestamp>,
+    /// `UnfinishedTasks`
+    pub unfinished_tasks: String,
+    /// `Progress`
+    pub progress: String,
+    /// `TaskErrMsg`
+    pub task_errors: String,
+    /// `Status`
+    pub status: String,
+    /// `Timeout`, seconds
+    pub timeout_seconds: Option<u64>,
+    /// `Timestamp` of a restore
+    pub timestamp: Option<String>,
+    /// `AllowLoad` of a restore
+    pub allow_load: Option<bool>,
+    /// `ReplicationNum` of a restore
+    pub replication_num: Option<u16>,
+}
+
+/// What tells the job in a database's slot from the one before it. Its id is no help: it is -1 at first, and another one after
+/// the frontend has failed over.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SlotMark {
+    /// Of which kind the job is.
+    pub kind: JobKind,
+    /// Its label.
+    pub label: String,
+    /// When the cluster says that it was submitted.
+    pub created_at: Option<Timestamp>,
+}
+
+impl Sighting {
+    /// What identifies the job that was seen.
+    pub fn mark(&self, kind: JobKind) -> SlotMark {
+        SlotMark { kind, label: self.label.clone(), created_at: self.created_at }
+    }
+
+    /// Its phase.
+    pub fn phase(&self) -> Phase {
+        Phase::parse(&self.state)
+    }
+
+    /// Whether this says anything that the other does not, progress and open tasks aside: those change all the time.
+    pub fn is_news_after(&self, before: Option<&Self>) -> bool {
+        let quiet =
+            |s: &Self| Self { progress: String::new(), unfinished_tasks: String::new(), timeout_seconds: None, ..s.clone() };
+        before.is_none_or(|before| quiet(before) != quiet(self))
+    }
+
+    /// Why a job that is seen CANCELLED was.
+    fn failure(&self) -> Failure {
+        let inner = self.status.trim().trim_start_matches('[').trim_end_matches(']');
+        let (code, message) = inner.split_once(", msg: ").unwrap_or(("COMMON_ERROR", inner));
+        let kind =
+            if message.starts_with("user cancelled") || code == "TIMEOUT" { ErrorKind::Cancelled } else { ErrorKind::Remote };
+        Failure { code: super::StatusCode::parse(code), kind, message: message.to_owned(), detail: None }
+    }
+}
+
+macro_rules! phases {
+    ($($(#[$doc:meta])* $name:ident => $text:literal,)*) => {
+        /// StarRocks' phases, of both kinds of job, in their order.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Phase { $($(#[$doc])* $name,)* }
+
+        impl Phase {
+            /// Its name, as StarRocks spells it.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// The phase of this name; one that no version up to 4.2 has is [`Self::Unknown`].
+            pub fn parse(text: &str) -> Self {
+                match text { $($text => Self::$name,)* _ => Self::Unknown }
+            }
+        }
+    };
+}
+
+phases! {
+    /// Submitted.
+    Pending => "PENDING",
+    /// Of a later version.
+    Unknown => "UNKNOWN",
+    /// Tablets are being pinned, or made.
+    Snapshoting => "SNAPSHOTING",
+    /// Backup: the upload is being divided.
+    UploadSnapshot => "UPLOAD_SNAPSHOT",
+    /// Backup: files are on their way.
+    Uploading => "UPLOADING",
+    /// Restore: the download is being divided.
+    Download => "DOWNLOAD",
+    /// Restore: files are on their way.
+    Downloading => "DOWNLOADING",
+    /// Backup: metadata is written down.
+    SaveMeta => "SAVE_META",
+    /// Backup: metadata is on its way.
+    UploadInfo => "UPLOAD_INFO",
+    /// Restore: moving begins.
+    Commit => "COMMIT",
+    /// Restore: files are moved into their places.
+    Committing => "COMMITTING",
+    /// Done.
+    Finished => "FINISHED",
+    /// Not done.
+    Cancelled => "CANCELLED",
+}
+
+impl Phase {
+    /// Whether the job is over.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Finished | Self::Cancelled)
+    }
+
+    /// Whether bytes are moved, which takes long.
+    pub fn is_transfer(self) -> bool {
+        matches!(self, Self::Uploading | Self::Downloading)
+    }
+}
+
+/// The states of a job that another cluster does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum RemoteState {
+    /// It waits for its turn. Nothing is sent.
+    Queued,
+    /// Its turn has come. Nothing is sent.
+    Pending,
+    /// The statement may have been sent, or not.
+    Submitting {
+        /// What the slot held before.
+        before: Option<SlotMark>,
+    },
+    /// The cluster has it.
+    Watching {
+        /// What the slot held before.
+        before: Option<SlotMark>,
+        /// The last news.
+        seen: Option<Sighting>,
+    },
+    /// FINISHED there.
+    Finished {
+        /// The last news.
+        seen: Option<Sighting>,
+    },
+    /// CANCELLED there, or here while it waited.
+    Cancelled {
+        /// Why.
+        failure: Failure,
+        /// The last news.
+        seen: Option<Sighting>,
+    },
+    /// The cluster would not have it.
+    Refused {
+        /// Why.
+        failure: Failure,
+    },
+    /// It is over, and nobody can tell how it ended.
+    Lost {
+        /// What is known.
+        failure: Failure,
+        /// The last news.
+        seen: Option<Sighting>,
+    },
+}
+
+/// What may be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RemoteCommand {
+    /// Wait until no other job is before it.
+    AwaitTurn,
+    /// Look at what the slot holds.
+    Look,
+    /// Send the statement, unless it has arrived already.
+    Submit,
+    /// Wait for news.
+    Watch,
+}
+
+/// What can happen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RemoteEvent {
+    /// No other job is before it.
+    TurnCame,
+    /// The slot was looked at; from now on the statement may be sent.
+    Looked {
+        /// What it held.
+        before: Option<SlotMark>,
+    },
+    /// The cluster has the job.
+    Accepted {
+        /// It, if it was found there and not just taken.
+        seen: Option<Sighting>,
+    },
+    /// The cluster refused the statement, in its words.
+    Refused {
+        /// Why.
+        failure: Failure,
+    },
+    /// The slot was taken by somebody else, so the job waits on.
+    Bounced,
+    /// News.
+    Observed {
+        /// What was seen.
+        seen: Sighting,
+        /// The backup's timestamp in the repository, once it is known.
+        #[serde(default)]
+        timestamp: Option<BackupTimestamp>,
+    },
+    /// The cluster has forgotten the job; its snapshot is in the repository.
+    Confirmed {
+        /// The backup's timestamp.
+        timestamp: Option<BackupTimestamp>,
+    },
+    /// The cluster has forgotten the job, and its end cannot be told.
+    Lost {
+        /// What is known.
+        failure: Failure,
+    },
+    /// The user said CANCEL while it waited.
+    Cancelled {
+        /// So.
+        failure: Failure,
+    },
+}
+
+impl RemoteEvent {
+    /// Its name, for `system.job_events`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::TurnCame => "turn_came",
+            Self::Looked { .. } => "looked",
+            Self::Accepted { .. } => "accepted",
+            Self::Refused { .. } => "refused",
+            Self::Bounced => "bounced",
+            Self::Observed { .. } => "observed",
+            Self::Confirmed { .. } => "confirmed",
+            Self::Lost { .. } => "lost",
+            Self::Cancelled { .. } => "cancelled",
+        }
+    }
+}
+
+impl RemoteState {
+    /// Where a job begins.
+    pub fn first(request: &RemoteRequest) -> Self {
+        match &request.external {
+            Some(seen) => Self::Watching { before: None, seen: Some(seen.clone()) },
+            None if request.queue => Self::Queued,
+            None => Self::Pending,
+        }
+    }
+
+    /// StarRocks' name of the phase, with QUEUED and LOST for what StarRocks does not have.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Queued => "QUEUED",
+            Self::Pending | Self::Submitting { .. } | Self::Watching { seen: None, .. } => "PENDING",
+            Self::Watching { seen: Some(seen), .. } => seen.phase().name(),
+            Self::Finished { .. } => "FINISHED",
+            Self::Cancelled { .. } => "CANCELLED",
+            Self::Refused { .. } => "REFUSED",
+            Self::Lost { .. } => "LOST",
+        }
+    }
+
+    /// What may be done now.
+    pub fn commands(&self) -> Vec<RemoteCommand> {
+        match self {
+            Self::Queued => vec![RemoteCommand::AwaitTurn],
+            Self::Pending => vec![RemoteCommand::Look],
+            Self::Submitting { .. } => vec![RemoteCommand::Submit],
+            Self::Watching { .. } => vec![RemoteCommand::Watch],
+            Self::Finished { .. } | Self::Cancelled { .. } | Self::Refused { .. } | Self::Lost { .. } => Vec::new(),
+        }
+    }
+
+    /// The last news.
+    pub fn seen(&self) -> Option<&Sighting> {
+        match self {
+            Self::Watching { seen, .. } | Self::Finished { seen } | Self::Cancelled { seen, .. } | Self::Lost { seen, .. } => {
+                seen.as_ref()
+            }
+            Self::Queued | Self::Pending | Self::Submitting { .. } | Self::Refused { .. } => None,
+        }
+    }
+
+    /// Whether it is over.
+    pub fn is_settled(&self) -> bool {
+        self.commands().is_empty()
+    }
+
+    /// Whether it can be cancelled here: nothing has been sent.
+    pub fn can_cancel(&self) -> bool {
+        matches!(self, Self::Queued | Self::Pending)
+    }
+
+    /// One match: the only way a state changes.
+    pub fn apply(self, event: RemoteEvent) -> Result<Self, IllegalEvent> {
+        use RemoteEvent as E;
+        let illegal = IllegalEvent { state: self.name(), event: event.name() };
+        Ok(match (self, event) {
+            (Self::Queued, E::TurnCame) => Self::Pending,
+            (Self::Pending, E::Looked { before }) => Self::Submitting { before },
+            (Self::Pending | Self::Submitting { .. }, E::Refused { failure }) => Self::Refused { failure },
+            (Self::Submitting { before }, E::Accepted { seen }) => match seen {
+                Some(seen) => Self::Watching { before, seen: None }.see(seen),
+                None => Self::Watching { before, seen: None },
+            },
+            (Self::Submitting { .. }, E::Bounced) => Self::Queued,
+            (state @ Self::Watching { .. }, E::Observed { seen, .. }) => state.see(seen),
+            (Self::Submitting { .. }, E::Confirmed { .. }) => Self::Finished { seen: None },
+            (Self::Watching { seen, .. }, E::Confirmed { .. }) => Self::Finished { seen },
+            (Self::Submitting { .. }, E::Lost { failure }) => Self::Lost { failure, seen: None },
+            (Self::Watching { seen, .. }, E::Lost { failure }) => Self::Lost { failure, seen },
+            (Self::Queued | Self::Pending, E::Cancelled { failure }) => Self::Cancelled { failure, seen: None },
+            _ => return Err(illegal),
+        })
+    }
+
+    fn see(self, seen: Sighting) -> Self {
+        match (self, seen.phase()) {
+            (_, Phase::Finished) => Self::Finished { seen: Some(seen) },
+            (_, Phase::Cancelled) => Self::Cancelled { failure: seen.failure(), seen: Some(seen) },
+            (Self::Watching { before, .. }, _) => Self::Watching { before, seen: Some(seen) },
+            (state, _) => state,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(state: &str, status: &str) -> Sighting {
+        Sighting { label: "l".into(), state: state.into(), status: status.into(), ..Sighting::default() }
+    }
+
+    fn failure() -> Failure {
+        Failure::user_cancelled(None)
+    }
+
+    /// The full table: every state with every event, and what comes of it.
+    #[test]
+    fn every_state_takes_its_events_and_no_others() {
+        let watching = |state: Option<&str>| RemoteState::Watching { before: None, seen: state.map(|s| seen(s, "[OK]")) };
+        let states = [
+            RemoteState::Queued,
+            RemoteState::Pending,
+            RemoteState::Submitting { before: None },
+            watching(None),
+            watching(Some("UPLOADING")),
+            RemoteState::Finished { seen: None },
+            RemoteState::Cancelled { failure: failure(), seen: None },
+            RemoteState::Refused { failure: failure() },
+            RemoteState::Lost { failure: failure(), seen: None },
+        ];
+        let events = [
+            RemoteEvent::TurnCame,
+            RemoteEvent::Looked { before: None },
+            RemoteEvent::Accepted { seen: None },
+            RemoteEvent::Refused { failure: failure() },
+            RemoteEvent::Bounced,
+            RemoteEvent::Observed { seen: seen("SNAPSHOTING", "[OK]"), timestamp: None },
+            RemoteEvent::Observed { seen: seen("FINISHED", "[OK]"), timestamp: None },
+            RemoteEvent::Observed { seen: seen("CANCELLED", "[COMMON_ERROR, msg: user cancelled]"), timestamp: None },
+            RemoteEvent::Confirmed { timestamp: None },
+            RemoteEvent::Lost { failure: failure() },
+            RemoteEvent::Cancelled { failure: failure() },
+        ];
+        let no = "";
+        let expected = [
+            // TurnCame, Looked, Accepted, Refused, Bounced, Observed ×3, Confirmed, Lost, Cancelled
+            ["PENDING", no, no, no, no, no, no, no, no, no, "CANCELLED"],
+            [no, "PENDING", no, "REFUSED", no, no, no, no, no, no, "CANCELLED"],
+            [no, no, "PENDING", "REFUSED", "QUEUED", no, no, no, "FINISHED", "LOST", no],
+            [no, no, no, no, no, "SNAPSHOTING", "FINISHED", "CANCELLED", "FINISHED", "LOST", no],
+            [no, no, no, no, no, "SNAPSHOTING", "FINISHED", "CANCELLED", "FINISHED", "LOST", no],
+            [no; 11],
+            [no; 11],
+            [no; 11],
+            [no; 11],
+        ];
+        for (state, row) in states.iter().zip(expected) {
+            for (event, name) in events.iter().zip(row) {
+                let after = state.clone().apply(event.clone());
+                let found = after.as_ref().map_or(no, RemoteState::name);
+                assert_eq!(found, name, "{state:?} and {event:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_status_says_why() {
+        for (status, code, kind, message) in [
+            (
+                "[COMMON_ERROR, msg: user cancelled, current state: COMMIT]",
+                "COMMON_ERROR",
+                ErrorKind::Cancelled,
+                "user cancelled, current state: COMMIT",
+            ),
+            ("[TIMEOUT, msg: ]", "TIMEOUT", ErrorKind::Cancelled, ""),
+            ("[NOT_FOUND, msg: table 7 has been dropped]", "NOT_FOUND", ErrorKind::Remote, "table 7 has been dropped"),
+            ("[OLAP_VERSION_ALREADY_MERGED, msg: x]", "OLAP_VERSION_ALREADY_MERGED", ErrorKind::Remote, "x"),
+            ("odd", "COMMON_ERROR", ErrorKind::Remote, "odd"),
+        ] {
+            let failure = seen("CANCELLED", status).failure();
+            assert_eq!((failure.code.name(), failure.kind, failure.message.as_str()), (code, kind, message), "{status}");
+        }
+    }
+
+    #[test]
+    fn progress_is_no_news_and_a_phase_is() {
+        let before = Sighting { progress: "[1: 2/3]".into(), ..seen("UPLOADING", "[OK]") };
+        let on = Sighting { progress: "[1: 3/3]".into(), ..before.clone() };
+        assert!(!on.is_news_after(Some(&before)) && on.is_news_after(None));
+        assert!(Sighting { state: "SAVE_META".into(), ..on.clone() }.is_news_after(Some(&on)));
+        assert!(Sighting { task_errors: "[1: no]".into(), ..on.clone() }.is_news_after(Some(&on)));
+    }
+}

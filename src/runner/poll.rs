@@ -1,0 +1,253 @@
+//! One look at a cluster's jobs for everybody who waits for them, however many they are; and the jobs of others, found by it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{Inner, Runner};
+use crate::cluster::{CATALOGS, Polling, Remote, Sighted};
+use crate::error::Error;
+use crate::job::*;
+use crate::names::*;
+use crate::store::JobFilter;
+
+/// After something has happened the next looks come fast: more is likely to follow.
+const RESTLESS_LOOKS: u32 = 10;
+
+/// What one look told.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Poll {
+    /// How many looks there have been; 0 is none.
+    pub number: u64,
+    /// What was in the slots.
+    pub slots: Arc<Vec<Sighted>>,
+    /// Why nothing was seen.
+    pub error: Option<Error>,
+}
+
+/// Looks at one cluster, now and then.
+#[derive(Debug)]
+pub(super) struct Poller {
+    news: watch::Sender<Poll>,
+    nudged: Notify,
+    watched: Mutex<BTreeMap<DatabaseName, usize>>,
+    stop: CancellationToken,
+}
+
+/// Keeps a database among those that are looked at.
+#[derive(Debug)]
+pub(super) struct Interest {
+    poller: Arc<Poller>,
+    database: DatabaseName,
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        let mut watched = self.poller.watched.lock();
+        if let Some(count) = watched.get_mut(&self.database) {
+            *count -= 1;
+            if *count == 0 {
+                watched.remove(&self.database);
+            }
+        }
+    }
+}
+
+impl Poller {
+    fn new(stop: CancellationToken) -> Arc<Self> {
+        Arc::new(Self { news: watch::Sender::default(), nudged: Notify::new(), watched: Mutex::default(), stop })
+    }
+
+    /// What the looks tell, from the last one on.
+    pub fn polls(&self) -> watch::Receiver<Poll> {
+        self.news.subscribe()
+    }
+
+    /// Looks again at once.
+    pub fn nudge(&self) {
+        self.nudged.notify_one();
+    }
+
+    /// Looks at this database's slot, too, while the answer is held.
+    pub fn interest(self: &Arc<Self>, database: &DatabaseName) -> Interest {
+        *self.watched.lock().entry(database.clone()).or_default() += 1;
+        Interest { poller: self.clone(), database: database.clone() }
+    }
+
+    fn watched(&self) -> Vec<DatabaseName> {
+        self.watched.lock().keys().cloned().collect()
+    }
+}
+
+/// How long to wait for the next look.
+fn wait(polling: Polling, watched: &[DatabaseName], slots: &[Sighted], restless: u32) -> Duration {
+    let ours = |s: &&Sighted| watched.iter().any(|d| d.as_str() == s.database);
+    let is_moving = |s: &Sighted| !s.seen.phase().is_over() && !s.seen.phase().is_transfer();
+    if restless > 0 || slots.iter().filter(ours).any(is_moving) {
+        polling.fast
+    } else if watched.is_empty() {
+        polling.idle
+    } else {
+        polling.slow
+    }
+}
+
+impl Inner {
+    /// The poller of a cluster. One that is not attended never tells anything.
+    pub(super) fn poller(&self, cluster: &ClusterName) -> Arc<Poller> {
+        self.pollers.lock().entry(cluster.clone()).or_insert_with(|| Poller::new(self.stop.child_token())).clone()
+    }
+}
+
+impl Runner {
+    /// Looks at a cluster's jobs from now on, if it does them itself, until [`Self::leave`].
+    pub fn attend(&self, cluster: &ClusterName) {
+        let (inner, name) = (self.inner.clone(), cluster.clone());
+        let poller = inner.poller(cluster);
+        self.inner.tasks.spawn(async move {
+            let mut known = HashMap::new();
+            let mut restless = RESTLESS_LOOKS;
+            loop {
+                // By name each time: ALTER CLUSTER puts another one in its place.
+                let Some(cluster) = inner.clusters.get(&name) else { return };
+                let Some(remote) = cluster.remote() else { return };
+                let round = round(&inner, &name, remote, &poller, &mut known, &mut restless);
+                let wait = tokio::select! {
+                    () = poller.stop.cancelled() => return,
+                    wait = round => wait,
+                };
+                tokio::select! {
+                    () = poller.stop.cancelled() => return,
+                    () = inner.env.clock.sleep(wait) => {}
+                    () = poller.nudged.notified() => restless = RESTLESS_LOOKS,
+                }
+            }
+        });
+    }
+
+    /// Looks at a cluster no more.
+    pub fn leave(&self, cluster: &ClusterName) {
+        if let Some(poller) = self.inner.pollers.lock().remove(cluster) {
+            poller.stop.cancel();
+        }
+    }
+
+    /// Looks at a cluster at once.
+    pub fn nudge(&self, cluster: &ClusterName) {
+        self.inner.poller(cluster).nudge();
+    }
+}
+
+/// One look; answers how long to wait for the next.
+async fn round(
+    inner: &Arc<Inner>,
+    name: &ClusterName,
+    remote: &dyn Remote,
+    poller: &Poller,
+    known: &mut HashMap<(String, JobKind), SlotMark>,
+    restless: &mut u32,
+) -> Duration {
+    let watched = poller.watched();
+    let before = poller.news.borrow().clone();
+    let number = before.number + 1;
+    *restless = restless.saturating_sub(1);
+    match remote.slots(&watched).await {
+        Ok(slots) => {
+            let states = |slots: &[Sighted]| slots.iter().map(|s| (s.database.clone(), s.seen.state.clone())).collect::<Vec<_>>();
+            if states(&slots) != states(&before.slots) {
+                *restless = RESTLESS_LOOKS;
+            }
+            if before.error.is_some() {
+                tracing::info!(cluster = %name, "the cluster answers again");
+            }
+            if let Err(e) = adopt(inner, name, &slots, known).await {
+                tracing::warn!(cluster = %name, error = %e, "the jobs of others could not be recorded");
+            }
+            let wait = wait(remote.polling(), &watched, &slots, *restless);
+            poller.news.send_replace(Poll { number, slots: Arc::new(slots), error: None });
+            wait
+        }
+        Err(e) => {
+            if before.error.is_none() {
+                tracing::warn!(cluster = %name, error = %e, "the cluster does not answer");
+            }
+            poller.news.send_replace(Poll { number, slots: before.slots, error: Some(e) });
+            // A cluster that is down is not helped by being asked often.
+            if *restless > 0 { remote.polling().fast } else { remote.polling().slow }
+        }
+    }
+}
+
+/// Takes jobs of others into the journal, from the first time that they are seen.
+async fn adopt(
+    inner: &Arc<Inner>,
+    cluster: &ClusterName,
+    slots: &[Sighted],
+    known: &mut HashMap<(String, JobKind), SlotMark>,
+) -> Result<(), Error> {
+    for sighted in slots {
+        let (key, mark) = ((sighted.database.clone(), sighted.kind), sighted.seen.mark(sighted.kind));
+        if known.get(&key) == Some(&mark) {
+            continue;
+        }
+        if !is_in_journal(inner, cluster, sighted).await? {
+            let Some(spec) = external_spec(inner, cluster, sighted) else {
+                tracing::warn!(%cluster, db = sighted.database, snapshot = sighted.seen.label, "a job's names cannot be recorded");
+                known.insert(key, mark);
+                continue;
+            };
+            let job = inner.store.admit(&spec, inner.env.now()).await?;
+            tracing::info!(job_id = job.id.0, %cluster, db = sighted.database, snapshot = sighted.seen.label, "a job of somebody else's was found");
+            Runner { inner: inner.clone() }.start(job, true);
+        }
+        known.insert(key, mark);
+    }
+    Ok(())
+}
+
+/// Whether what was seen is a job that the journal has: one that was seen before, or one of ours that may just have arrived.
+async fn is_in_journal(inner: &Inner, cluster: &ClusterName, sighted: &Sighted) -> Result<bool, Error> {
+    let filter = JobFilter {
+        cluster: Some(cluster.to_string()),
+        db_name: Some(sighted.database.clone()),
+        kind: Some(sighted.kind.to_string()),
+        ..JobFilter::default()
+    };
+    let rows = inner.store.jobs(&filter).await?;
+    Ok(rows.iter().any(|row| {
+        let is_arriving = row.status == JobStatus::Running && row.seen.is_none();
+        let was_seen = row.seen.as_ref().is_some_and(|s| s.created_at == sighted.seen.created_at);
+        // Confirmed by its snapshot, or lost: it ended unseen, but under this label.
+        let ended_unseen = row.seen.is_none() && matches!(row.status, JobStatus::Succeeded | JobStatus::Lost);
+        row.snapshot == sighted.seen.label && (is_arriving || was_seen || ended_unseen)
+    }))
+}
+
+fn external_spec(inner: &Inner, cluster: &ClusterName, sighted: &Sighted) -> Option<JobSpec> {
+    let seen = &sighted.seen;
+    Some(JobSpec {
+        uid: inner.env.uuid(),
+        cluster: cluster.clone(),
+        database: DatabaseName::new(sighted.database.as_str()).ok()?,
+        label: SnapshotLabel::new(seen.label.as_str()).ok()?,
+        repository: None,
+        timeout_seconds: seen.timeout_seconds.unwrap_or_default(),
+        request: Request::Remote(RemoteRequest {
+            kind: sighted.kind,
+            statement: String::new(),
+            objects: Vec::new(),
+            queue: false,
+            catalogs: sighted.database == CATALOGS,
+            timestamp: seen.timestamp.clone(),
+            external: Some(seen.clone()),
+        }),
+        requested_by: String::new(),
+        client_addr: None,
+        application_name: None,
+        statement: String::new(),
+    })
+}

@@ -1,0 +1,416 @@
+//! The steps of a job that another cluster does: wait for the turn, look, submit once, watch.
+//!
+//! The rule that everything here keeps: a statement is sent only when the slot proves that it has not arrived. Where the slot
+//! proves nothing any more, the repository is asked; where that does not tell either, the job is lost, and says so.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Inner, Runner};
+use crate::cluster::{Cluster, Remote, SendError, Sighted, StepError};
+use crate::error::{Error, ErrorKind};
+use crate::job::*;
+use crate::names::*;
+use crate::repository::Location;
+use crate::statement::{CancelJob, CancelScope, JobKeyword, Statement, parse_one};
+use crate::store::Note;
+
+/// So many looks in a row must miss a job before it counts as forgotten: a frontend that has just become the leader may lag.
+const MISSES: u32 = 3;
+
+/// A job, and the cluster that does it.
+pub(super) struct Step<'a> {
+    pub inner: &'a Arc<Inner>,
+    pub remote: &'a dyn Remote,
+    pub job: &'a Job,
+    pub request: &'a RemoteRequest,
+    /// Tries of this step before this one.
+    pub attempts: u32,
+    /// Whether this process admitted the job. If not, an earlier one may have sent the statement.
+    pub is_fresh: bool,
+    pub abandon: &'a CancellationToken,
+}
+
+fn abandoned() -> StepError {
+    StepError::Retry(Error::new(ErrorKind::Cancelled, "the job was cancelled"))
+}
+
+/// Whether a sight in the job's slot is of this job.
+fn is_ours(job: &Job, sighted: &Sighted) -> bool {
+    let JobState::Remote(state) = &job.state else { return false };
+    if sighted.kind != job.spec.kind() || sighted.seen.label != job.spec.label.as_str() {
+        return false;
+    }
+    match state {
+        RemoteState::Watching { seen: Some(known), .. } => {
+            known.created_at.is_none() || known.created_at == sighted.seen.created_at
+        }
+        RemoteState::Submitting { before } | RemoteState::Watching { before, seen: None } => {
+            let wanted = job.spec.remote().and_then(|r| r.timestamp.as_ref());
+            let same_backup = wanted.is_none() || sighted.seen.timestamp.is_none() || wanted == sighted.seen.timestamp.as_ref();
+            same_backup && before.as_ref() != Some(&sighted.seen.mark(sighted.kind))
+        }
+        _ => false,
+    }
+}
+
+impl Step<'_> {
+    /// Carries out one command.
+    pub(super) async fn perform(&self, command: RemoteCommand) -> Result<RemoteEvent, StepError> {
+        match command {
+            RemoteCommand::AwaitTurn => self.await_turn().await,
+            RemoteCommand::Look => self.look().await,
+            RemoteCommand::Submit => self.submit().await,
+            RemoteCommand::Watch => self.watch().await,
+        }
+    }
+
+    fn note(&self, error: Option<String>, seen: Option<Sighting>) {
+        let before = self.inner.store.notes(self.job.id).job.unwrap_or_default();
+        let note = Note { error, seen: seen.or(before.seen), ..before };
+        self.inner.store.note(self.job.id, None, note);
+    }
+
+    async fn await_turn(&self) -> Result<RemoteEvent, StepError> {
+        let poller = self.inner.poller(&self.job.spec.cluster);
+        let _interest = poller.interest(&self.job.spec.database);
+        let (mut polls, mut settled) = (poller.polls(), self.inner.settled.subscribe());
+        loop {
+            polls.borrow_and_update();
+            settled.borrow_and_update();
+            let Some(reason) = self.block_reason().await? else { return Ok(RemoteEvent::TurnCame) };
+            self.note(Some(reason), None);
+            tokio::select! {
+                () = self.abandon.cancelled() => return Err(abandoned()),
+                changed = polls.changed() => changed.map_err(|_| abandoned())?,
+                changed = settled.changed() => changed.map_err(|_| abandoned())?,
+            }
+        }
+    }
+
+    /// Why it is not the job's turn.
+    async fn block_reason(&self) -> Result<Option<String>, StepError> {
+        let spec = &self.job.spec;
+        let before: Vec<JobId> = self.inner.store.unsettled(&spec.cluster, &spec.database).await?;
+        if let Some(first) = before.iter().find(|id| **id < self.job.id) {
+            let first = self.inner.store.load(*first).await?;
+            let (id, kind, label) = (first.id, first.spec.kind(), &first.spec.label);
+            return Ok(Some(format!("waits for job {id}, a {kind} of {label}, which is {}", first.state_name())));
+        }
+        Ok(match self.remote.slot(&spec.database).await {
+            Ok(Some(sighted)) if !sighted.seen.phase().is_over() => Some(format!(
+                "waits for a {} of {} that somebody else submitted, which is {}",
+                sighted.kind, sighted.seen.label, sighted.seen.state
+            )),
+            Ok(_) => None,
+            Err(e) => Some(e.to_string()),
+        })
+    }
+
+    /// Whether the user still waits for the verdict, so that failing is better than trying for hours.
+    fn is_awaited(&self) -> bool {
+        self.is_fresh && self.attempts == 0 && !self.request.queue
+    }
+
+    fn give_up_or_retry(&self, error: Error) -> Result<RemoteEvent, StepError> {
+        if self.is_awaited() || !matches!(error.kind, ErrorKind::Connection | ErrorKind::Storage | ErrorKind::Shutdown) {
+            return Ok(RemoteEvent::Refused { failure: Failure::of(&error) });
+        }
+        Err(StepError::Retry(error))
+    }
+
+    async fn look(&self) -> Result<RemoteEvent, StepError> {
+        match self.remote.slot(&self.job.spec.database).await {
+            Ok(sighted) => Ok(RemoteEvent::Looked { before: sighted.map(|s| s.seen.mark(s.kind)) }),
+            Err(e) => self.give_up_or_retry(e),
+        }
+    }
+
+    fn statement(&self) -> Result<Statement, Error> {
+        parse_one(&self.request.statement)
+    }
+
+    async fn submit(&self) -> Result<RemoteEvent, StepError> {
+        let JobState::Remote(RemoteState::Submitting { before }) = &self.job.state else {
+            return Err(StepError::Fatal(Error::internal("a statement was to be sent in a state that does not have it")));
+        };
+        let sql = match self.statement() {
+            Ok(statement) => self.remote.render(&statement).await,
+            Err(e) => Err(e),
+        };
+        let sql = match sql {
+            Ok(sql) => sql,
+            Err(e) => return self.give_up_or_retry(e),
+        };
+        if (!self.is_fresh || self.attempts > 0)
+            && let Some(event) = self.arrived(before.as_ref(), &sql).await?
+        {
+            return Ok(event);
+        }
+        match self.remote.send(&sql).await {
+            Ok(()) => Ok(RemoteEvent::Accepted { seen: None }),
+            Err(SendError::Refused { busy: true, .. }) if self.request.queue => Ok(RemoteEvent::Bounced),
+            Err(SendError::Refused { error, .. }) => Ok(RemoteEvent::Refused { failure: Failure::of(&error) }),
+            Err(SendError::NotSent(error)) => self.give_up_or_retry(error),
+            Err(SendError::InDoubt(error)) => Err(StepError::Retry(error)),
+        }
+    }
+
+    /// What became of a statement that may have been sent; `None`: it has not arrived and will not.
+    async fn arrived(&self, before: Option<&SlotMark>, sql: &str) -> Result<Option<RemoteEvent>, StepError> {
+        let retry = StepError::Retry;
+        let slot = self.remote.slot(&self.job.spec.database).await.map_err(retry)?;
+        if let Some(found) = slot.as_ref().filter(|s| is_ours(self.job, s)) {
+            return Ok(Some(RemoteEvent::Accepted { seen: Some(found.seen.clone()) }));
+        }
+        let mark = slot.as_ref().map(|s| s.seen.mark(s.kind));
+        if mark.is_some() && mark.as_ref() != before {
+            // Ours may have come and gone before the one that is there now.
+            let other = slot.map(|s| format!("a {} of {}", s.kind, s.seen.label)).unwrap_or_default();
+            return self
+                .forgotten(&format!("the answer to the statement was lost, and the slot holds {other} now"))
+                .await
+                .map(Some);
+        }
+        if self.remote.is_in_flight(sql).await.map_err(retry)? {
+            return Err(StepError::Retry(Error::new(ErrorKind::Connection, "the cluster is still working on the statement")));
+        }
+        // It may have come to its end between the two looks.
+        let slot = self.remote.slot(&self.job.spec.database).await.map_err(retry)?;
+        let found = slot.filter(|s| is_ours(self.job, s));
+        Ok(found.map(|found| RemoteEvent::Accepted { seen: Some(found.seen) }))
+    }
+
+    /// The end of a job of which the cluster knows no more, as far as its repository tells.
+    async fn forgotten(&self, why: &str) -> Result<RemoteEvent, StepError> {
+        let spec = &self.job.spec;
+        let last = match &self.job.state {
+            JobState::Remote(state) => state.seen().map_or_else(|| "never".to_owned(), |s| format!("in {}", s.state)),
+            _ => String::new(),
+        };
+        let known = match (&spec.repository, spec.kind()) {
+            (Some(repository), JobKind::Backup) => match self.listed(repository).await? {
+                Some(timestamp) => return Ok(RemoteEvent::Confirmed { timestamp: BackupTimestamp::new(timestamp).ok() }),
+                None => format!("there is no whole snapshot {} in repository {repository}", spec.label),
+            },
+            (None, JobKind::Backup) => "its repository is not known".to_owned(),
+            (_, JobKind::Restore) => "look at the tables to see whether they were restored".to_owned(),
+        };
+        let message = format!("{why}; the job was last seen {last}; {known}");
+        let failure = Failure { code: StatusCode::CommonError, kind: ErrorKind::Remote, message, detail: None };
+        Ok(RemoteEvent::Lost { failure })
+    }
+
+    /// The timestamp of the job's snapshot, if it is whole: by the cluster, or by what is stored when the cluster cannot tell.
+    async fn listed(&self, repository: &RepositoryName) -> Result<Option<String>, StepError> {
+        let label = self.job.spec.label.as_str();
+        match self.remote.snapshots(repository.as_str(), Some(label)).await {
+            Ok(found) => Ok(found
+                .into_iter()
+                .find(|s| s.label == label && s.status == "OK")
+                .and_then(|s| s.timestamps.into_iter().next_back())),
+            Err(e) => match self.inner.stored_snapshot(&self.job.spec.cluster, repository, label).await {
+                Ok(found) => Ok(found),
+                Err(_) => Err(StepError::Retry(e)),
+            },
+        }
+    }
+
+    async fn watch(&self) -> Result<RemoteEvent, StepError> {
+        let database = &self.job.spec.database;
+        let poller = self.inner.poller(&self.job.spec.cluster);
+        let _interest = poller.interest(database);
+        let mut polls = poller.polls();
+        let mut misses = 0;
+        poller.nudge();
+        loop {
+            let poll = polls.borrow_and_update().clone();
+            match &poll.error {
+                Some(error) => self.note(Some(error.to_string()), None),
+                None => {
+                    let here = |s: &&Sighted| s.database == database.as_str() && is_ours(self.job, s);
+                    let mut found = poll.slots.iter().find(here).cloned();
+                    if found.is_none() && poll.number > 0 {
+                        // One look over everything may leave out what this user must not see, or be older than the job.
+                        match self.remote.slot(database).await {
+                            Ok(Some(sighted)) if is_ours(self.job, &sighted) => found = Some(sighted),
+                            Ok(slot) => {
+                                misses += 1;
+                                if let Some(event) = self.missed(slot, misses).await? {
+                                    return Ok(event);
+                                }
+                            }
+                            Err(e) => self.note(Some(e.to_string()), None),
+                        }
+                    }
+                    if let Some(sighted) = found {
+                        misses = 0;
+                        if let Some(event) = self.news(sighted.seen).await {
+                            return Ok(event);
+                        }
+                    }
+                }
+            }
+            tokio::select! {
+                () = self.abandon.cancelled() => return Err(abandoned()),
+                changed = polls.changed() => changed.map_err(|_| abandoned())?,
+            }
+        }
+    }
+
+    /// What follows from a slot that does not hold the job.
+    async fn missed(&self, slot: Option<Sighted>, misses: u32) -> Result<Option<RemoteEvent>, StepError> {
+        match slot {
+            // A slot takes another job only when the one before it is over.
+            Some(other) => {
+                let why = format!("the slot of {} holds a {} of {} now", self.job.spec.database, other.kind, other.seen.label);
+                self.forgotten(&why).await.map(Some)
+            }
+            None if misses < MISSES => Ok(None),
+            None => self.forgotten("the cluster has no job of this database any more").await.map(Some),
+        }
+    }
+
+    /// The event for what was seen, if it is worth one; the rest is noted.
+    async fn news(&self, seen: Sighting) -> Option<RemoteEvent> {
+        let JobState::Remote(state) = &self.job.state else { return None };
+        self.note(None, Some(seen.clone()));
+        if !seen.phase().is_over() && !seen.is_news_after(state.seen()) {
+            return None;
+        }
+        // The label is all that SHOW BACKUP tells; the timestamp that RESTORE wants is in the repository.
+        let timestamp = match (&self.job.spec.repository, self.job.spec.kind(), seen.phase()) {
+            (Some(repository), JobKind::Backup, Phase::Finished) => {
+                self.listed(repository).await.ok().flatten().and_then(|t| BackupTimestamp::new(t).ok())
+            }
+            _ => None,
+        };
+        Some(RemoteEvent::Observed { seen, timestamp })
+    }
+}
+
+impl Inner {
+    /// The timestamp of a whole snapshot, read from where it is stored; `None` if there is no such snapshot. An error if the
+    /// storage properties are not known or do not reach it.
+    pub(super) async fn stored_snapshot(
+        &self,
+        cluster: &ClusterName,
+        repository: &RepositoryName,
+        label: &str,
+    ) -> Result<Option<String>, Error> {
+        let record = self.store.repository(cluster, repository).await?;
+        let location = Location { url: record.location, properties: record.properties };
+        let stored = self.open.open_starrocks(&record.name, &location)?;
+        stored.ping().await?;
+        let found = stored.label(label).await?;
+        Ok(found.infos.last().filter(|_| found.status() == "OK").map(|info| info.timestamp.clone()))
+    }
+}
+
+/// What came of a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Submitted {
+    /// The cluster has the job.
+    Accepted(JobId),
+    /// It waits for its turn.
+    Queued(JobId),
+}
+
+impl Runner {
+    /// Admits a job of another cluster and waits for that cluster's verdict: its refusal is the error. A client that goes away
+    /// meanwhile changes nothing.
+    pub async fn submit_remote(&self, spec: JobSpec) -> Result<Submitted, Error> {
+        let id = self.submit(spec).await?;
+        let Some(mut states) = self.inner.drivers.lock().get(&id).map(|d| d.state.clone()) else {
+            return self.verdict(&self.inner.store.load(id).await?.state, id).unwrap_or(Ok(Submitted::Accepted(id)));
+        };
+        let patience = self.inner.env.clock.sleep(self.inner.settings.submit_patience);
+        tokio::pin!(patience);
+        loop {
+            let state = states.borrow_and_update().clone();
+            if let Some(verdict) = self.verdict(&state, id) {
+                return verdict;
+            }
+            tokio::select! {
+                changed = states.changed() => if changed.is_err() {
+                    let last = self.inner.store.load(id).await?.state;
+                    let stopping = || Error::new(ErrorKind::Shutdown, format!("the server is stopping; job {id} goes on when it is back"));
+                    return self.verdict(&last, id).unwrap_or_else(|| Err(stopping()));
+                },
+                () = &mut patience => {
+                    let last = self.inner.store.notes(id).job.and_then(|n| n.error).unwrap_or_default();
+                    return Err(Error::new(ErrorKind::Connection, format!("whether the cluster has taken job {id} is not known yet"))
+                        .detail(last)
+                        .hint(format!("The job is not sent twice. Once the cluster answers, SELECT * FROM system.jobs WHERE job_id = {id} tells.")));
+                }
+            }
+        }
+    }
+
+    fn verdict(&self, state: &JobState, id: JobId) -> Option<Result<Submitted, Error>> {
+        let JobState::Remote(state) = state else { return Some(Ok(Submitted::Accepted(id))) };
+        match state {
+            RemoteState::Queued => Some(Ok(Submitted::Queued(id))),
+            RemoteState::Pending | RemoteState::Submitting { .. } => None,
+            RemoteState::Watching { .. } | RemoteState::Finished { .. } => Some(Ok(Submitted::Accepted(id))),
+            RemoteState::Cancelled { failure, seen: None }
+            | RemoteState::Refused { failure }
+            | RemoteState::Lost { failure, .. } => Some(Err(failure.error())),
+            RemoteState::Cancelled { .. } => Some(Ok(Submitted::Accepted(id))),
+        }
+    }
+
+    /// CANCEL of the job in a database's slot, or of the first of that kind that waits for it. Answers the job if it is known
+    /// here; the cluster's refusal is the error.
+    pub async fn cancel_remote(
+        &self,
+        cluster: &Arc<dyn Cluster>,
+        database: &DatabaseName,
+        kind: JobKind,
+        scope: CancelScope,
+    ) -> Result<Option<JobId>, Error> {
+        let remote = cluster.remote().ok_or_else(|| Error::internal("the cluster does its jobs elsewhere"))?;
+        let (mut running, mut waiting) = (None, None);
+        for id in self.inner.store.unsettled(cluster.name(), database).await? {
+            let job = self.inner.store.load(id).await?;
+            if job.spec.kind() != kind {
+                continue;
+            }
+            let slot = if job.can_cancel() { &mut waiting } else { &mut running };
+            slot.get_or_insert(id);
+        }
+        if let (None, Some(id)) = (running, waiting) {
+            self.cancel_driven(id).await?;
+            return Ok(Some(id));
+        }
+        let keyword = match kind {
+            JobKind::Backup => JobKeyword::Backup,
+            JobKind::Restore => JobKeyword::Restore,
+        };
+        let sql = remote.render(&Statement::Cancel(CancelJob { kind: keyword, scope })).await?;
+        let sent = remote.send(&sql).await.map_err(SendError::into_error);
+        self.inner.poller(cluster.name()).nudge();
+        sent.map(|()| running)
+    }
+
+    /// CANCEL of one job by its number, whoever does it.
+    pub async fn cancel_job(&self, id: JobId) -> Result<(), Error> {
+        let job = self.inner.store.load(id).await?;
+        if job.is_settled() {
+            return Err(super::cannot_cancel(job.spec.label.as_str(), job.state_name()));
+        }
+        let Some(request) = job.spec.remote().filter(|_| !job.can_cancel()) else { return self.cancel_driven(id).await };
+        let cluster = self.inner.cluster(&job.spec.cluster)?;
+        let remote = cluster.remote().ok_or_else(|| Error::internal("the cluster does its jobs elsewhere"))?;
+        match remote.slot(&job.spec.database).await? {
+            Some(sighted) if is_ours(&job, &sighted) => {}
+            _ => {
+                return Err(Error::new(ErrorKind::WrongState, format!("job {id} is not the one that the cluster works on"))
+                    .hint("Look again in a moment: its end is being found out."));
+            }
+        }
+        let scope = if request.catalogs { CancelScope::ExternalCatalog } else { CancelScope::Database(job.spec.database.clone()) };
+        self.cancel_remote(&cluster, &job.spec.database, job.spec.kind(), scope).await.map(drop)
+    }
+}
