@@ -48,6 +48,7 @@ fn journal_append(c: &mut Criterion) {
     let env = Env::system();
     let store = SqliteStore::open(&dir.path().join("meta.db"), SecretKey::random(&env), env.clone()).expect("opens");
     let repository = RepositoryRecord {
+        cluster: name("embedded"),
         id: RepositoryId(0),
         name: name("r"),
         location: "/x".into(),
@@ -67,7 +68,7 @@ fn journal_append(c: &mut Criterion) {
                 cluster: name("embedded"),
                 database: name("d"),
                 label: name("l"),
-                repository: name("r"),
+                repository: Some(name("r")),
                 timeout_seconds: 600,
                 request: Request::Backup(BackupRequest { objects: Vec::new(), views: Vec::new(), ttl: None }),
                 requested_by: "root".into(),

@@ -5,7 +5,9 @@
 //! ([`StepError`]). Where it is the cluster's own ([`Remote`]), a statement starts the job and looking tells how it goes.
 
 pub mod embedded;
+mod holder;
 mod remote;
+pub mod starrocks;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -20,6 +22,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use parking_lot::RwLock;
 
+pub use self::holder::RepositoryHolder;
 pub use self::remote::*;
 use crate::error::{Error, ErrorKind};
 use crate::job::{BackupPlan, BackupRequest, Job, ManifestDigest, RestorePlan, Transfer, TransferTask, Volume};
@@ -118,6 +121,9 @@ pub trait Cluster: Debug + Send + Sync {
         Ok(())
     }
 
+    /// Asks for all names again when they are next needed: they may have changed.
+    fn forget_names(&self) {}
+
     /// Its databases, tables and views ([`ViewSource`]) at this instant. Files that it names stay readable while it is held.
     fn catalog(&self) -> Arc<dyn CatalogProvider>;
 
@@ -126,7 +132,7 @@ pub trait Cluster: Debug + Send + Sync {
     fn table_of(&self, provider: &dyn TableProvider) -> Option<Qualified<TableName>>;
 
     /// The same plan, with the parts that the cluster computes itself with the same result as one table each.
-    fn hand_over(&self, plan: LogicalPlan, _database: Option<&DatabaseName>) -> Result<LogicalPlan, Error> {
+    fn hand_over(&self, plan: LogicalPlan) -> Result<LogicalPlan, Error> {
         Ok(plan)
     }
 }

@@ -59,7 +59,7 @@ pub enum Request {
     /// RESTORE SNAPSHOT
     Restore(RestoreRequest),
     /// Either, done by another cluster.
-    Remote(RemoteRequest),
+    Remote(Box<RemoteRequest>),
 }
 
 /// The two kinds.
@@ -113,7 +113,7 @@ pub enum JobState {
     /// Of a restore.
     Restore(RestoreState),
     /// Of another cluster's job.
-    Remote(RemoteState),
+    Remote(Box<RemoteState>),
 }
 
 /// Something that happened, of either kind.
@@ -125,7 +125,7 @@ pub enum JobEvent {
     /// To a restore.
     Restore(RestoreEvent),
     /// To another cluster's job.
-    Remote(RemoteEvent),
+    Remote(Box<RemoteEvent>),
 }
 
 /// Something to do, of either kind.
@@ -236,7 +236,7 @@ impl Job {
         let state = match spec.request {
             Request::Backup(_) => JobState::Backup(BackupState::Pending),
             Request::Restore(_) => JobState::Restore(RestoreState::Pending),
-            Request::Remote(ref request) => JobState::Remote(RemoteState::first(request)),
+            Request::Remote(ref request) => JobState::Remote(Box::new(RemoteState::first(request))),
         };
         Self { id, spec, created_at, version: Version(0), state, record: Record::default() }
     }
@@ -269,13 +269,21 @@ impl Job {
                 next.state = JobState::Restore(state);
             }
             (JobState::Remote(state), JobEvent::Remote(event)) => {
-                let state = state.apply(event.clone())?;
+                let state = state.apply((**event).clone())?;
                 next.record.note_remote(event, &state, at);
-                next.state = JobState::Remote(state);
+                next.state = JobState::Remote(Box::new(state));
             }
             (_, event) => return Err(IllegalEvent { state: self.state_name(), event: event.name() }),
         }
         Ok(next)
+    }
+
+    /// How a job of another cluster stands, if this is one.
+    pub fn remote_state(&self) -> Option<&RemoteState> {
+        match &self.state {
+            JobState::Remote(state) => Some(state),
+            JobState::Backup(_) | JobState::Restore(_) => None,
+        }
     }
 
     /// StarRocks' name of the phase.
@@ -306,7 +314,7 @@ impl Job {
         match self.state {
             JobState::Backup(_) => JobEvent::Backup(BackupEvent::Cancelled { failure }),
             JobState::Restore(_) => JobEvent::Restore(RestoreEvent::Cancelled { failure }),
-            JobState::Remote(_) => JobEvent::Remote(RemoteEvent::Cancelled { failure }),
+            JobState::Remote(_) => JobEvent::Remote(Box::new(RemoteEvent::Cancelled { failure })),
         }
     }
 

@@ -21,7 +21,7 @@ use crate::names::{ClusterName, UserName};
 use crate::query::{QueryEngine, QuerySettings, Sources};
 use crate::repository::{ByteBudget, Locations, OpenRepository};
 use crate::runner::{Runner, RunnerSettings};
-use crate::session::{Gateway, ROOT, password_verifier};
+use crate::session::{Gateway, ROOT, open_cluster, password_verifier};
 use crate::settings::Settings;
 use crate::store::{Registry, SecretKey, SqliteStore, Store, UserRecord};
 use crate::wire::{Listener, WireSettings};
@@ -94,6 +94,25 @@ async fn ensure_root(store: &SqliteStore, settings: &Settings, env: &Env) -> Res
     Ok(root)
 }
 
+/// Adds the clusters that statements made and those of the settings. None of them is connected to, so one that is down keeps
+/// nobody from starting.
+async fn other_clusters(settings: &Settings, store: &dyn Store, clusters: &Clusters, env: &Env) -> Result<Vec<ClusterName>, Error> {
+    let wrong = |name: &str, e: Error| Error::new(ErrorKind::Configuration, format!("cluster \"{name}\": {}", e.message));
+    let mut names = Vec::new();
+    let made = store.clusters().await?.into_iter().map(|c| (c.name.to_string(), c.properties));
+    let set = settings.cluster.iter().map(|c| (c.name.clone(), c.texts()));
+    for (name, properties) in made.chain(set) {
+        let named = ClusterName::new(name.as_str()).map_err(|e| wrong(&name, e))?;
+        if clusters.get(&named).is_some() {
+            return Err(Error::new(ErrorKind::Configuration, format!("cluster \"{name}\" is there twice"))
+                .hint("Take it out of the settings, or give it another name there."));
+        }
+        clusters.put(open_cluster(&named, &properties, env).map_err(|e| wrong(&name, e))?);
+        names.push(named);
+    }
+    Ok(names)
+}
+
 impl Server {
     /// Starts a server. It answers connections when this returns.
     pub async fn start(settings: &Settings, env: Env) -> Result<Self, Error> {
@@ -119,6 +138,12 @@ impl Server {
         let budget = ByteBudget::new(settings.bytes_in_flight_max);
         let embedded = EmbeddedCluster::open(name.clone(), &data_dir, &backends, budget, env.clone()).await?;
         let clusters = Arc::new(Clusters::new([Arc::new(embedded) as Arc<dyn Cluster>]));
+        let others = other_clusters(settings, &*store, &clusters, &env).await?;
+        let default_cluster = ClusterName::new(settings.default_cluster.as_str())?;
+        if clusters.get(&default_cluster).is_none() {
+            let message = format!("default_cluster: there is no cluster \"{default_cluster}\"");
+            return Err(Error::new(ErrorKind::Configuration, message));
+        }
 
         let open: Arc<dyn OpenRepository> = Arc::new(Locations);
         let metrics = Arc::new(Metrics::default());
@@ -152,7 +177,7 @@ impl Server {
             runner: runner.clone(),
             store,
             clusters,
-            default_cluster: name,
+            default_cluster,
             open,
             env,
             metrics: metrics.clone(),
@@ -177,6 +202,9 @@ impl Server {
         let recovered = runner.recover().await?;
         if recovered > 0 {
             tracing::info!(jobs = recovered, "unfinished jobs taken up again");
+        }
+        for name in &others {
+            runner.attend(name);
         }
         runner.expire_every(Duration::from_secs(settings.snapshot_expiry_seconds));
         let kill = CancellationToken::new();

@@ -5,10 +5,12 @@
 //! checked in one place.
 
 mod admin;
+mod clusters;
 mod copy;
 mod data;
 mod jobs;
 mod privileges;
+mod remote;
 mod show;
 mod variables;
 
@@ -24,6 +26,7 @@ use datafusion::sql::sqlparser::ast as sql;
 use tracing::Instrument;
 
 pub use self::admin::{ROOT, password_verifier};
+pub use self::clusters::open_cluster;
 pub use self::copy::CopyIn;
 use self::variables::Variables;
 use crate::cluster::{Cluster, Clusters};
@@ -35,7 +38,7 @@ pub use crate::query::Zone;
 use crate::query::{QueryEngine, SessionFacts, SessionRow, View};
 use crate::repository::OpenRepository;
 use crate::runner::Runner;
-use crate::statement::{SessionCommand, Statement};
+use crate::statement::{ClusterCommand, SessionCommand, Statement};
 use crate::store::Store;
 
 /// What all sessions share.
@@ -306,24 +309,28 @@ impl Session {
     pub async fn prepare(&mut self, statement: Statement, text: &str, declared: &[Option<DataType>]) -> Result<Prepared, Error> {
         let (mut parameters, mut schema) = (declared.iter().map(|t| t.clone().unwrap_or(DataType::Utf8)).collect(), None);
         match &statement {
-            Statement::Sql(ast) if self.block.state != TransactionState::Failed => {
+            Statement::Sql(ast) if self.block.state != TransactionState::Failed && !self.goes_as_it_is(ast) => {
                 refuse_unknown_sql(ast)?;
+                let stale = self.refresh_for(ast).await;
                 let view = self.view();
                 let state = self.gateway.engine.state(&view, &self.facts())?;
-                let plan = plan_sql(&state, ast).await?;
+                let plan = plan_sql(&state, ast).await.map_err(|e| blame(e, stale))?;
                 parameters = parameter_types(&plan, declared)?;
                 if !matches!(plan, LogicalPlan::Dml(_)) {
                     schema = Some(described(&plan, &parameters)?);
                 }
             }
             Statement::Show(show) if self.block.state != TransactionState::Failed => {
+                self.check_show(&show.show).await?;
                 let view = self.view();
                 let state = self.gateway.engine.state(&view, &self.facts())?;
                 schema = Some(self.plan_show(&state, show).await?.schema().inner().clone());
             }
             Statement::Session(command) => schema = variables::answer_schema(command),
             // PostgreSQL refuses these when the statement is parsed, and drivers count on it.
-            Statement::Copy(copy) if self.block.state != TransactionState::Failed => self.check_copy(copy).await?,
+            Statement::Copy(copy) if self.block.state != TransactionState::Failed && self.cluster.remote().is_none() => {
+                self.check_copy(copy).await?;
+            }
             _ => {}
         }
         Ok(Prepared { statement: Arc::new(statement), text: text.into(), parameters, schema })
@@ -350,11 +357,23 @@ impl Session {
         }
         match &*prepared.statement {
             Statement::Empty => Ok(Outcome::Empty),
-            Statement::Session(command) => self.session_command(command).await,
+            Statement::Session(command) => {
+                let chooses = matches!(command, SessionCommand::Use(_))
+                    || matches!(command, SessionCommand::Set { name, .. } if name == "search_path");
+                if chooses && let Err(stale) = self.cluster.refresh().await {
+                    return Err(stale);
+                }
+                self.session_command(command).await
+            }
             Statement::Show(show) => self.show(show).await,
             Statement::Sql(ast) => self.sql(ast, prepared, values).await,
             statement => {
                 self.applied_at_once();
+                if self.cluster.remote().is_some()
+                    && let Some(outcome) = self.remote_statement(prepared).await?
+                {
+                    return Ok(outcome);
+                }
                 match statement {
                     Statement::Backup(backup) => self.backup(backup).await,
                     Statement::Restore(restore) => self.restore(restore).await,
@@ -362,6 +381,10 @@ impl Session {
                     Statement::CreateRepository(create) => self.create_repository(create).await,
                     Statement::DropRepository(name) => self.drop_repository(name).await,
                     Statement::DropSnapshot(drop) => self.drop_snapshot(drop).await,
+                    Statement::CancelJob(id) => self.cancel_job(*id).await,
+                    Statement::AlterRepository(alter) => self.alter_repository(alter).await,
+                    Statement::Cluster(command) => self.cluster_command(command).await,
+                    Statement::Raw(_) => Err(Error::internal("a text was kept that nobody takes")),
                     Statement::Recover(recover) => self.recover(recover).await,
                     Statement::Define(definition) => self.define(definition).await,
                     Statement::User(command) => self.user_command(command).await,
@@ -383,16 +406,24 @@ impl Session {
     }
 
     async fn sql(&mut self, ast: &sql::Statement, prepared: &Prepared, values: Vec<ScalarValue>) -> Result<Outcome, Error> {
+        if self.goes_as_it_is(ast) {
+            self.applied_at_once();
+            return self.pass_through(prepared).await;
+        }
         refuse_unknown_sql(ast)?;
+        let stale = self.refresh_for(ast).await;
         let view = self.view();
         let state = self.gateway.engine.state(&view, &self.facts())?;
-        let mut plan = plan_sql(&state, ast).await?;
+        let mut plan = plan_sql(&state, ast).await.map_err(|e| blame(e, stale))?;
         if !prepared.parameters.is_empty() || !values.is_empty() {
             plan = plan.with_param_values(ParamValues::from(values)).map_err(from_datafusion)?;
         }
         if let LogicalPlan::Dml(dml) = plan {
             self.check_writable(&dml).await?;
             self.applied_at_once();
+            if self.cluster.remote().is_some() {
+                return self.pass_through(prepared).await;
+            }
             drop(view);
             let has_predicate = matches!(ast, sql::Statement::Delete(delete) if delete.selection.is_some());
             return self.write(&state, dml, has_predicate).await;
@@ -403,9 +434,47 @@ impl Session {
             return Err(Error::new(ErrorKind::Unsupported, "cached plan must not change result type")
                 .hint("A table has changed since the statement was prepared; prepare it again."));
         }
+        let plan = self.cluster.hand_over(plan)?;
         let stream = self.gateway.engine.run(&state, &plan).await?;
         let verb = if matches!(ast, sql::Statement::Query(_)) { "SELECT" } else { "EXPLAIN" };
         Ok(Outcome::Rows(Rows { schema, stream, verb, _view: view }))
+    }
+}
+
+impl Session {
+    /// Whether a statement goes to the cluster as it was written: what is no question, where the session asks for that.
+    fn goes_as_it_is(&self, ast: &sql::Statement) -> bool {
+        self.passes_through() && !matches!(ast, sql::Statement::Query(_) | sql::Statement::Explain { .. })
+    }
+
+    /// Brings the cluster's names up to date if the statement may name any; answers why they may be old.
+    async fn refresh_for(&self, ast: &sql::Statement) -> Option<Error> {
+        let has_current = self.database.as_ref().is_some_and(|d| d.as_str() != crate::query::SYSTEM_SCHEMA);
+        let may_be_the_clusters = sql::visit_relations(ast, |name| {
+            let parts: Vec<_> = name.0.iter().filter_map(|p| p.as_ident()).map(|i| i.value.to_ascii_lowercase()).collect();
+            let is_ours = match parts.as_slice() {
+                [_] => !has_current,
+                [schema, _] | [_, schema, _] => schema == crate::query::SYSTEM_SCHEMA,
+                _ => false,
+            };
+            if is_ours { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break(()) }
+        });
+        if may_be_the_clusters.is_continue() {
+            return None;
+        }
+        self.cluster.refresh().await.err()
+    }
+}
+
+/// A name that is not found on a cluster that did not answer is the cluster's fault.
+fn blame(error: Error, stale: Option<Error>) -> Error {
+    match stale {
+        Some(stale)
+            if matches!(error.kind, ErrorKind::UndefinedTable | ErrorKind::UndefinedSchema | ErrorKind::UndefinedColumn) =>
+        {
+            stale
+        }
+        _ => error,
     }
 }
 
@@ -425,6 +494,12 @@ pub(crate) fn shown(statement: &Statement) -> String {
         Statement::CreateRepository(s) => s.redacted().to_string(),
         Statement::DropRepository(name) => format!("DROP REPOSITORY {name}"),
         Statement::DropSnapshot(s) => s.to_string(),
+        Statement::CancelJob(id) => format!("CANCEL JOB {id}"),
+        Statement::AlterRepository(s) => format!("ALTER REPOSITORY {} SET PROPERTIES (…)", s.name),
+        Statement::Cluster(ClusterCommand::Create { name, .. }) => format!("CREATE CLUSTER {name} PROPERTIES (…)"),
+        Statement::Cluster(ClusterCommand::Alter { name, .. }) => format!("ALTER CLUSTER {name} SET (…)"),
+        Statement::Cluster(ClusterCommand::Drop { name, .. }) => format!("DROP CLUSTER {name}"),
+        Statement::Raw(_) => "PASSED THROUGH".into(),
         Statement::Recover(s) => s.to_string(),
         Statement::Define(_) => "DDL".into(),
         Statement::User(_) => "USER COMMAND".into(),

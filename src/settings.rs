@@ -52,6 +52,10 @@ pub struct Settings {
     pub query_parallelism: usize,
     /// How long a job may take when its statement does not say, seconds; StarRocks' own default is a day.
     pub job_timeout_seconds: u64,
+    /// The cluster of a connection that names none.
+    pub default_cluster: String,
+    /// StarRocks clusters, beside those that CREATE CLUSTER made.
+    pub cluster: Vec<ClusterSettings>,
     /// How often expired snapshots are looked for, in seconds: each round lists every repository that is not read-only.
     pub snapshot_expiry_seconds: u64,
 }
@@ -77,6 +81,8 @@ impl Default for Settings {
             query_memory_bytes_max: 1 << 30,
             query_parallelism: 0,
             job_timeout_seconds: 86_400,
+            default_cluster: "embedded".into(),
+            cluster: Vec::new(),
             snapshot_expiry_seconds: 300,
         }
     }
@@ -124,6 +130,46 @@ pub struct Secret(pub String);
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("***")
+    }
+}
+
+/// A `[[cluster]]`: its name, and the properties that CREATE CLUSTER takes. Debug shows no value.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterSettings {
+    /// Its name, and that of the PostgreSQL database.
+    pub name: String,
+    /// How it is reached.
+    #[serde(flatten)]
+    pub properties: BTreeMap<String, Scalar>,
+}
+
+impl std::fmt::Debug for ClusterSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClusterSettings").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A property as TOML may write it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Scalar {
+    /// `5`
+    Integer(i64),
+    /// `true`
+    Boolean(bool),
+    /// `"text"`
+    Text(String),
+}
+
+impl ClusterSettings {
+    /// The properties as CREATE CLUSTER has them.
+    pub fn texts(&self) -> BTreeMap<String, String> {
+        let text = |value: &Scalar| match value {
+            Scalar::Integer(n) => n.to_string(),
+            Scalar::Boolean(b) => b.to_string(),
+            Scalar::Text(t) => t.clone(),
+        };
+        self.properties.iter().map(|(k, v)| (k.clone(), text(v))).collect()
     }
 }
 
@@ -241,6 +287,12 @@ impl Settings {
                 self.root_password_file.as_ref().map_or(String::new(), |p| p.display().to_string()),
                 "file with root's password",
             ),
+            row("default_cluster", self.default_cluster.clone(), "cluster of a connection that names none"),
+            row(
+                "cluster",
+                self.cluster.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", "),
+                "clusters of the settings file",
+            ),
             row("log_format", format!("{:?}", self.log_format).to_ascii_lowercase(), "how the log is written"),
             row("secret_key", if self.secret_key.is_some() { "***" } else { "" }.into(), "key of stored secrets"),
             row("insecure", self.insecure.to_string(), "listen beyond loopback without a root password"),
@@ -280,6 +332,16 @@ mod tests {
         .expect("good");
         assert_eq!((settings.listen.port(), settings.http.port(), settings.jobs_running_max), (1, 2, 3));
         assert_eq!(settings.backends.directories(Path::new("/d")).expect("paths"), [PathBuf::from("/a"), "/b".into()]);
+    }
+
+    #[test]
+    fn clusters_are_read_and_their_secrets_do_not_show() {
+        let text = "[[cluster]]\nname = \"prod\"\nfe = \"fe1,fe2\"\npassword = \"hush\"\nconnections = 3\nqueue = true";
+        let settings = load(text, &[], &[]).expect("good");
+        let texts = settings.cluster[0].texts();
+        let shown: Vec<_> = texts.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(shown, ["connections=3", "fe=fe1,fe2", "password=hush", "queue=true"]);
+        assert!(!format!("{settings:?}{:?}", settings.rows()).contains("hush"));
     }
 
     #[test]

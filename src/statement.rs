@@ -7,6 +7,7 @@
 
 mod ast;
 mod backup;
+mod cluster;
 mod define;
 mod filter;
 mod grant;
@@ -21,7 +22,7 @@ mod view;
 
 pub use self::ast::*;
 pub use self::filter::{Operand, resolve_names};
-pub use self::parser::{parse_all, parse_one};
+pub use self::parser::{Unread, parse_all, parse_all_or, parse_one, parse_one_or};
 pub use self::properties::{BackupKind, BackupOptions, Properties, RestoreOptions, WhichBackup};
 pub use self::view::qualify_tables;
 
@@ -51,6 +52,9 @@ fn printed(statement: &Statement) -> Option<String> {
         Statement::CreateRepository(s) => s.to_string(),
         Statement::DropRepository(name) => print::drop_repository(name),
         Statement::DropSnapshot(s) => s.to_string(),
+        Statement::CancelJob(id) => format!("CANCEL JOB {id}"),
+        Statement::AlterRepository(s) => s.to_string(),
+        Statement::Cluster(s) => s.to_string(),
         Statement::Recover(s) => s.to_string(),
         Statement::Show(s) => s.to_string(),
         _ => return None,

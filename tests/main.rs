@@ -2,11 +2,14 @@
 
 mod cut;
 mod expire;
+mod fake_fe;
 mod grammar;
 mod injection;
 mod process;
 mod s3;
 mod sql;
+mod starrocks;
+mod starrocks_crash;
 mod support;
 mod tidy;
 mod wire;

@@ -13,9 +13,9 @@ use tokio_postgres::Client;
 
 use crate::support::{BUCKET, S3, connect, job_ends, run, value};
 
-struct Process {
+pub struct Process {
     child: Child,
-    addr: SocketAddr,
+    pub addr: SocketAddr,
     http: SocketAddr,
 }
 
@@ -27,7 +27,7 @@ fn command(data_dir: &Path) -> Command {
 }
 
 impl Process {
-    fn start(data_dir: &Path) -> Self {
+    pub fn start(data_dir: &Path) -> Self {
         let mut child = command(data_dir).stderr(Stdio::inherit()).spawn().expect("starts");
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut line).expect("read");
@@ -40,7 +40,7 @@ impl Process {
         connect(self.addr, "root", "").await.expect("connects")
     }
 
-    fn kill(mut self) {
+    pub fn kill(mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("waited for");
     }

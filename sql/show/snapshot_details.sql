@@ -3,7 +3,7 @@
 WITH found AS (
     SELECT snapshot, backup_timestamp, db_name, details, status, cluster_id, finished_at, ttl, expire_at
     FROM system.snapshots
-    WHERE repository = $1 AND backup_timestamp IS NOT NULL
+    WHERE cluster = current_database() AND repository = $1 AND backup_timestamp IS NOT NULL
           AND ($2 IS NULL OR snapshot = $2) AND ($3 IS NULL OR backup_timestamp = $3)
 )
 SELECT snapshot AS "Snapshot", backup_timestamp AS "Timestamp", db_name AS "Database", details AS "Details",

@@ -12,5 +12,5 @@ SELECT snapshot AS "Snapshot",
        CASE WHEN count(expire_at) > 0
             THEN array_to_string(array_agg(starrocks_time(expire_at) ORDER BY backup_timestamp), chr(10), '') END AS "ExpireTime"
 FROM system.snapshots
-WHERE repository = $1
+WHERE cluster = current_database() AND repository = $1
 GROUP BY snapshot ORDER BY snapshot

@@ -179,6 +179,9 @@ pub trait Remote: Debug + Send + Sync {
     /// Whether jobs wait for their turn when the statement does not say.
     fn queues(&self) -> bool;
 
+    /// Where it is reached.
+    fn address(&self) -> String;
+
     /// How it is, now.
     async fn health(&self) -> Health;
 

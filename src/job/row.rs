@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::data::{BackupObject, RestoreObject, Volume};
-use super::{Job, JobKind, JobSpec, JobState, RemoteState, Request, Sighting};
+use super::{Job, JobKind, JobSpec, RemoteState, Request, Sighting};
 use crate::error::{Error, ErrorKind};
 use crate::names::{BackendId, BackupTimestamp, JobId, TabletId, TaskId, Timestamp};
 
@@ -190,9 +190,9 @@ impl JobRow {
     pub fn of(job: &Job) -> Self {
         let record = &job.record;
         let status = match (&record.failure, record.finished_at, record.started_at) {
-            _ if matches!(job.state, JobState::Remote(RemoteState::Queued)) => JobStatus::Queued,
-            _ if matches!(job.state, JobState::Remote(RemoteState::Refused { .. })) => JobStatus::Refused,
-            _ if matches!(job.state, JobState::Remote(RemoteState::Lost { .. })) => JobStatus::Lost,
+            _ if matches!(job.remote_state(), Some(RemoteState::Queued)) => JobStatus::Queued,
+            _ if matches!(job.remote_state(), Some(RemoteState::Refused { .. })) => JobStatus::Refused,
+            _ if matches!(job.remote_state(), Some(RemoteState::Lost { .. })) => JobStatus::Lost,
             _ if job.spec.remote().is_some_and(|r| r.external.is_some()) && record.finished_at.is_none() => JobStatus::Running,
             (Some(failure), Some(_), _)
                 if failure.kind == ErrorKind::Cancelled && failure.message.starts_with("user cancelled") =>
@@ -208,7 +208,7 @@ impl JobRow {
         // A refused job never had a phase.
         row.state = (status != JobStatus::Refused).then(|| job.state_name().to_owned());
         row.backup_timestamp = record.backup_timestamp.clone().or(row.backup_timestamp);
-        if let JobState::Remote(state) = &job.state {
+        if let Some(state) = job.remote_state() {
             row.saw(state.seen().or(job.spec.remote().and_then(|r| r.external.as_ref())));
         }
         row.started_at = record.started_at;

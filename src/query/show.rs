@@ -23,6 +23,7 @@ files!(
     "backends",
     "backup",
     "brokers",
+    "clusters",
     "columns",
     "create_table",
     "create_view",
@@ -60,7 +61,9 @@ pub fn show_parameters(show: &Show, current: Option<&DatabaseName>, user: &str) 
         vec![text(database.as_ref().or(current).map(DatabaseName::as_str)), text(Some(name.as_str()))]
     };
     match show {
-        Show::Databases | Show::Frontends | Show::Backends | Show::Brokers | Show::Repositories | Show::Roles => Vec::new(),
+        Show::Databases | Show::Frontends | Show::Backends | Show::Brokers | Show::Repositories | Show::Roles | Show::Clusters => {
+            Vec::new()
+        }
         Show::Grants(None) => vec![text(Some(user))],
         Show::Grants(Some(Grantee::User(name))) => vec![text(Some(name.as_str()))],
         Show::Grants(Some(Grantee::Role(name))) => vec![text(Some(name.as_str()))],

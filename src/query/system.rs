@@ -1,6 +1,6 @@
 //! Schema `system`: tables made from rows that a function gathers when they are scanned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -81,6 +81,26 @@ pub(super) enum Cell {
     Time(Timestamp),
     Double(f64),
     Texts(Vec<String>),
+}
+
+impl Cell {
+    /// A value from its text; what does not read is NULL, as a foreign system may write anything.
+    pub fn read(text: &str, ty: Type) -> Self {
+        let text = text.trim();
+        let time = || {
+            let parsed = chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").ok()?;
+            Some(Self::Time(Timestamp(parsed.and_utc().timestamp_millis())))
+        };
+        match ty {
+            Type::Text => Some(Self::Text(text.to_owned())),
+            Type::Int => text.parse().ok().map(Self::Int),
+            Type::Double => text.parse().ok().map(Self::Double),
+            Type::Bool => text.parse().ok().map(Self::Bool),
+            Type::Time => time(),
+            Type::Texts => Some(Self::Texts(vec![text.to_owned()])),
+        }
+        .unwrap_or(Self::Null)
+    }
 }
 
 impl From<i64> for Cell {
@@ -194,19 +214,22 @@ fn column(rows: &Rows, i: usize, ty: Type) -> ArrayRef {
     }
 }
 
-/// Equalities of the query with constants, which a table may use to gather less. DataFusion filters again.
+/// Equalities of the query with constants, and the columns that it reads: a table may gather less. DataFusion filters again.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Wanted(BTreeMap<String, ScalarValue>);
+pub(super) struct Wanted {
+    equal: BTreeMap<String, ScalarValue>,
+    columns: BTreeSet<String>,
+}
 
 impl Wanted {
-    fn of(filters: &[Expr]) -> Self {
-        let mut wanted = Self::default();
+    fn of(filters: &[Expr], columns: BTreeSet<String>) -> Self {
+        let mut wanted = Self { columns, ..Self::default() };
         for filter in filters {
             if let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = filter {
                 match (&**left, &**right) {
                     (Expr::Column(Column { name, .. }), Expr::Literal(value, _))
                     | (Expr::Literal(value, _), Expr::Column(Column { name, .. })) => {
-                        wanted.0.insert(name.clone(), value.clone());
+                        wanted.equal.insert(name.clone(), value.clone());
                     }
                     _ => {}
                 }
@@ -215,12 +238,17 @@ impl Wanted {
         wanted
     }
 
+    /// Whether the query reads this column.
+    pub fn needs(&self, column: &str) -> bool {
+        self.columns.contains(column)
+    }
+
     pub fn text(&self, column: &str) -> Option<String> {
-        self.0.get(column)?.try_as_str().flatten().map(str::to_owned)
+        self.equal.get(column)?.try_as_str().flatten().map(str::to_owned)
     }
 
     pub fn int(&self, column: &str) -> Option<i64> {
-        match self.0.get(column)? {
+        match self.equal.get(column)? {
             ScalarValue::Int64(v) => *v,
             _ => None,
         }
@@ -295,7 +323,13 @@ impl TableProvider for SystemTable {
         filters: &[Expr],
         _limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let wanted = Wanted::of(filters);
+        let names = self.schema.fields().iter().map(|f| f.name().clone());
+        let columns = match projection {
+            Some(projection) => projection.iter().map(|i| self.schema.field(*i).name().clone()).collect(),
+            None => names.collect(),
+        };
+        let mut wanted = Wanted::of(filters, columns);
+        wanted.columns.extend(filters.iter().flat_map(|f| f.column_refs()).map(|c| c.name.clone()));
         let rows = tables::rows(self.definition.name, &self.sources, &self.cluster, &self.viewer, &wanted)
             .await
             .map_err(|e: Error| DataFusionError::External(Box::new(e)))?;

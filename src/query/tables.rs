@@ -5,6 +5,7 @@ mod cluster;
 mod gateway;
 mod jobs;
 mod repositories;
+mod stored;
 
 use std::sync::Arc;
 
@@ -54,19 +55,19 @@ pub(super) async fn rows(
         "restore_jobs" => jobs::restore_jobs(sources, cluster, wanted).await,
         "job_events" => jobs::job_events(sources, wanted).await,
         "job_tasks" => jobs::job_tasks(sources, wanted).await,
-        "repositories" => repositories::repositories(sources).await,
+        "repositories" => repositories::repositories(sources, wanted).await,
         "snapshots" => repositories::snapshots(sources, wanted).await,
         "snapshot_files" => repositories::snapshot_files(sources, wanted).await,
         "verifications" => Ok(Rows::new()),
-        "frontends" => cluster::frontends(cluster).await,
-        "backends" => cluster::backends(cluster).await,
-        "brokers" => cluster::brokers(cluster).await,
-        "databases" => cluster::databases(cluster).await,
-        "tables" => cluster::tables(cluster).await,
-        "views" => cluster::views(cluster).await,
-        "columns" => cluster::columns(cluster).await,
-        "partitions" => cluster::partitions(cluster).await,
-        "tablets" => cluster::tablets(cluster).await,
+        "frontends" => cluster::frontends(cluster, wanted).await,
+        "backends" => cluster::backends(cluster, wanted).await,
+        "brokers" => cluster::brokers(cluster, wanted).await,
+        "databases" => cluster::databases(cluster, wanted).await,
+        "tables" => cluster::tables(cluster, wanted).await,
+        "views" => cluster::views(cluster, wanted).await,
+        "columns" => cluster::columns(cluster, wanted).await,
+        "partitions" => cluster::partitions(cluster, wanted).await,
+        "tablets" => cluster::tablets(cluster, wanted).await,
         "clusters" => gateway::clusters(sources).await,
         "sessions" => gateway::sessions(sources, viewer).await,
         "settings" => Ok(gateway::settings(sources)),

@@ -28,7 +28,7 @@ pub(super) async fn perform(
         let gone = || Error::new(ErrorKind::Connection, format!("cluster \"{}\" does no jobs of its own", job.spec.cluster));
         let remote = cluster.remote().ok_or_else(gone)?;
         let step = Step { inner, remote, job, request, attempts, is_fresh, abandon };
-        return step.perform(command).await.map(JobEvent::Remote);
+        return step.perform(command).await.map(|event| JobEvent::Remote(Box::new(event)));
     }
     let cluster = cluster.worker()?;
     let missing = || StepError::Fatal(Error::internal("a command came in a state that does not have it"));

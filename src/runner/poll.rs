@@ -236,7 +236,7 @@ fn external_spec(inner: &Inner, cluster: &ClusterName, sighted: &Sighted) -> Opt
         label: SnapshotLabel::new(seen.label.as_str()).ok()?,
         repository: None,
         timeout_seconds: seen.timeout_seconds.unwrap_or_default(),
-        request: Request::Remote(RemoteRequest {
+        request: Request::Remote(Box::new(RemoteRequest {
             kind: sighted.kind,
             statement: String::new(),
             objects: Vec::new(),
@@ -244,7 +244,7 @@ fn external_spec(inner: &Inner, cluster: &ClusterName, sighted: &Sighted) -> Opt
             catalogs: sighted.database == CATALOGS,
             timestamp: seen.timestamp.clone(),
             external: Some(seen.clone()),
-        }),
+        })),
         requested_by: String::new(),
         client_addr: None,
         application_name: None,

@@ -38,7 +38,7 @@ fn abandoned() -> StepError {
 
 /// Whether a sight in the job's slot is of this job.
 fn is_ours(job: &Job, sighted: &Sighted) -> bool {
-    let JobState::Remote(state) = &job.state else { return false };
+    let Some(state) = job.remote_state() else { return false };
     if sighted.kind != job.spec.kind() || sighted.seen.label != job.spec.label.as_str() {
         return false;
     }
@@ -132,7 +132,7 @@ impl Step<'_> {
     }
 
     async fn submit(&self) -> Result<RemoteEvent, StepError> {
-        let JobState::Remote(RemoteState::Submitting { before }) = &self.job.state else {
+        let Some(RemoteState::Submitting { before }) = self.job.remote_state() else {
             return Err(StepError::Fatal(Error::internal("a statement was to be sent in a state that does not have it")));
         };
         let sql = match self.statement() {
@@ -185,10 +185,8 @@ impl Step<'_> {
     /// The end of a job of which the cluster knows no more, as far as its repository tells.
     async fn forgotten(&self, why: &str) -> Result<RemoteEvent, StepError> {
         let spec = &self.job.spec;
-        let last = match &self.job.state {
-            JobState::Remote(state) => state.seen().map_or_else(|| "never".to_owned(), |s| format!("in {}", s.state)),
-            _ => String::new(),
-        };
+        let seen = self.job.remote_state().and_then(RemoteState::seen);
+        let last = seen.map_or_else(|| "never".to_owned(), |s| format!("in {}", s.state));
         let known = match (&spec.repository, spec.kind()) {
             (Some(repository), JobKind::Backup) => match self.listed(repository).await? {
                 Some(timestamp) => return Ok(RemoteEvent::Confirmed { timestamp: BackupTimestamp::new(timestamp).ok() }),
@@ -274,7 +272,7 @@ impl Step<'_> {
 
     /// The event for what was seen, if it is worth one; the rest is noted.
     async fn news(&self, seen: Sighting) -> Option<RemoteEvent> {
-        let JobState::Remote(state) = &self.job.state else { return None };
+        let state = self.job.remote_state()?;
         self.note(None, Some(seen.clone()));
         if !seen.phase().is_over() && !seen.is_news_after(state.seen()) {
             return None;
@@ -350,7 +348,7 @@ impl Runner {
 
     fn verdict(&self, state: &JobState, id: JobId) -> Option<Result<Submitted, Error>> {
         let JobState::Remote(state) = state else { return Some(Ok(Submitted::Accepted(id))) };
-        match state {
+        match &**state {
             RemoteState::Queued => Some(Ok(Submitted::Queued(id))),
             RemoteState::Pending | RemoteState::Submitting { .. } => None,
             RemoteState::Watching { .. } | RemoteState::Finished { .. } => Some(Ok(Submitted::Accepted(id))),

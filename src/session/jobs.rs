@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Outcome, Session};
+use crate::cluster::Labour;
 use crate::error::{Error, ErrorKind};
 use crate::job::{BackupObject, BackupRequest, JobKind, JobSpec, Request, RestoreObject, RestoreRequest, RestoreView};
 use crate::names::*;
@@ -137,7 +138,7 @@ impl Session {
         Ok((record, repository))
     }
 
-    fn spec(
+    pub(super) fn spec(
         &self,
         database: &DatabaseName,
         label: &SnapshotLabel,
@@ -297,7 +298,11 @@ impl Session {
         self.submit(spec, checked, "RESTORE", "SHOW RESTORE").await
     }
 
-    async fn check_restore_privileges(&self, target: Option<&DatabaseName>, objects: Option<&[ObjectRef]>) -> Result<(), Error> {
+    pub(super) async fn check_restore_privileges(
+        &self,
+        target: Option<&DatabaseName>,
+        objects: Option<&[ObjectRef]>,
+    ) -> Result<(), Error> {
         let rights = self.rights().await?;
         rights.require(Privilege::Repository, &Securable::System)?;
         let (Some(objects), Some(target)) = (objects, target) else {
@@ -423,7 +428,25 @@ impl Session {
         Err(Error::unsupported(what).hint("The embedded cluster keeps nothing that was dropped; RESTORE it from a snapshot."))
     }
 
+    /// CANCEL JOB, of any cluster's.
+    pub(super) async fn cancel_job(&mut self, id: JobId) -> Result<Outcome, Error> {
+        let rights = self.rights().await?;
+        rights.require(Privilege::Repository, &Securable::System)?;
+        if let Request::Backup(request) = self.gateway.store.load(id).await?.spec.request {
+            let database = self.gateway.store.load(id).await?.spec.database;
+            for object in request.objects {
+                rights.require(Privilege::Export, &Securable::Table(Some(database.clone()), object.table))?;
+            }
+        }
+        self.gateway.runner.cancel_job(id).await?;
+        self.notice(format!("job {id} cancelled"));
+        Ok(Outcome::Done("CANCEL".into()))
+    }
+
     pub(super) async fn create_repository(&mut self, create: &CreateRepository) -> Result<Outcome, Error> {
+        if matches!(self.cluster.labour(), Labour::Nobody) {
+            return self.hold_repository(create).await;
+        }
         if let Some(broker) = &create.broker {
             let brokers = self.cluster.worker()?.describe().await?.brokers;
             if !brokers.iter().any(|(name, _)| name == broker.as_str()) {

@@ -67,7 +67,25 @@ impl Session {
     }
 
     /// What a SHOW names must exist, or an empty answer would hide a typing error; and the user may see it.
-    async fn check_show(&self, show: &Show) -> Result<(), Error> {
+    pub(super) async fn check_show(&self, show: &Show) -> Result<(), Error> {
+        let names_a_thing = matches!(
+            show,
+            Show::Tables(_)
+                | Show::Jobs { database: Some(_), .. }
+                | Show::CreateTable(_)
+                | Show::CreateView(_)
+                | Show::Columns(_)
+                | Show::Partitions { .. }
+                | Show::Tablets { .. }
+        );
+        if names_a_thing && let Err(stale) = self.cluster.refresh().await {
+            // The history needs no cluster.
+            return if matches!(show, Show::Jobs { .. }) {
+                self.require(Privilege::Repository, Securable::System).await
+            } else {
+                Err(stale)
+            };
+        }
         let catalog = self.cluster.catalog();
         let database = |name: &DatabaseName| {
             let known = catalog.schema(name.as_str());
@@ -102,7 +120,9 @@ impl Session {
                 }
             }
             Show::Snapshots(repository) | Show::SnapshotDetails { repository, .. } => {
-                self.known_repository(repository).await?;
+                if self.cluster.remote().is_none() {
+                    self.known_repository(repository).await?;
+                }
                 self.require(Privilege::Repository, Securable::System).await
             }
             Show::Grants(Some(grantee)) => {

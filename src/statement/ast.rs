@@ -8,7 +8,9 @@ use datafusion::sql::sqlparser::ast as sql;
 
 pub use self::show::{Filter, OrderBy, Show, ShowStatement};
 use super::properties::Properties;
-use crate::names::{BrokerName, DatabaseName, PartitionName, RepositoryName, RoleName, SnapshotLabel, TableName, UserName};
+use crate::names::{
+    BrokerName, ClusterName, DatabaseName, JobId, PartitionName, RepositoryName, RoleName, SnapshotLabel, TableName, UserName,
+};
 use crate::privilege::{Grant, Grantee};
 use crate::schema::{PartitionDef, TableSchema, ViewDefinition};
 
@@ -29,6 +31,14 @@ pub enum Statement {
     DropRepository(RepositoryName),
     /// `DROP SNAPSHOT`
     DropSnapshot(DropSnapshot),
+    /// `CANCEL JOB`
+    CancelJob(JobId),
+    /// `ALTER REPOSITORY`
+    AlterRepository(AlterRepository),
+    /// `CREATE | ALTER | DROP CLUSTER`
+    Cluster(ClusterCommand),
+    /// A text that is handed to a StarRocks cluster as it is: what nothing here reads, where the session allows that.
+    Raw(String),
     /// `RECOVER DATABASE | TABLE | PARTITION`
     Recover(Recover),
     /// A change of the cluster's catalog.
@@ -214,6 +224,43 @@ pub struct DropSnapshot {
     pub repository: RepositoryName,
     /// `FORCE`: whoever made it.
     pub force: bool,
+}
+
+/// `ALTER REPOSITORY name SET PROPERTIES (…)`
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlterRepository {
+    /// The repository.
+    pub name: RepositoryName,
+    /// Its storage properties from now on; they take the place of all that were there.
+    pub properties: Properties,
+}
+
+/// A change of the gateway's clusters.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ClusterCommand {
+    /// `CREATE CLUSTER name PROPERTIES (…)`
+    Create {
+        /// Its name, and that of the PostgreSQL database.
+        name: ClusterName,
+        /// `IF NOT EXISTS`
+        if_not_exists: bool,
+        /// What it is and how it is reached.
+        properties: Properties,
+    },
+    /// `ALTER CLUSTER name SET (…)`
+    Alter {
+        /// The cluster.
+        name: ClusterName,
+        /// Put over what was there; an empty value takes one away.
+        properties: Properties,
+    },
+    /// `DROP CLUSTER name`
+    Drop {
+        /// The cluster.
+        name: ClusterName,
+        /// `IF EXISTS`
+        if_exists: bool,
+    },
 }
 
 /// `RECOVER …`: StarRocks brings back what DROP took. Read, and refused by clusters that cannot.

@@ -91,9 +91,35 @@ pub fn parse_all(message: &str) -> Vec<Result<(Statement, &str), Error>> {
     out
 }
 
+/// What to do with a statement that nothing here reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// Refuse it.
+    Refuse,
+    /// Take it as it is: [`Statement::Raw`].
+    Keep,
+}
+
+/// As [`parse_all`]; what does not parse may be kept as it is.
+pub fn parse_all_or(message: &str, unread: Unread) -> Vec<Result<(Statement, &str), Error>> {
+    if unread == Unread::Refuse {
+        return parse_all(message);
+    }
+    let read = |piece: Piece<'_>| match parse_piece(piece) {
+        Err(e) if matches!(e.kind, ErrorKind::Syntax | ErrorKind::Unsupported) => Ok(Statement::Raw(piece.text.to_owned())),
+        other => other.map_err(|e| e.shifted(piece.offset)),
+    };
+    split(message).into_iter().map(|piece| read(piece).map(|statement| (statement, piece.text))).collect()
+}
+
 /// Parses a message that must hold at most one statement, as the extended protocol demands.
 pub fn parse_one(message: &str) -> Result<Statement, Error> {
-    let mut all = parse_all(message);
+    parse_one_or(message, Unread::Refuse)
+}
+
+/// As [`parse_one`]; what does not parse may be kept as it is.
+pub fn parse_one_or(message: &str, unread: Unread) -> Result<Statement, Error> {
+    let mut all = parse_all_or(message, unread);
     match all.len() {
         0 => Ok(Statement::Empty),
         1 => all.remove(0).map(|(statement, _)| statement),
@@ -382,6 +408,11 @@ impl<'a> Parser<'a> {
         if !self.eat("PROPERTIES") {
             return Ok(Properties::default());
         }
+        self.property_list()
+    }
+
+    /// `("k" = "v", …)`
+    pub(super) fn property_list(&mut self) -> Result<Properties, Error> {
         let pairs = self.list(|p| {
             let key = p.string("a property key in quotes")?;
             p.expect_symbol('=')?;
@@ -391,6 +422,9 @@ impl<'a> Parser<'a> {
     }
 
     fn starrocks_statement(&mut self) -> Result<Statement, Error> {
+        if let Some(statement) = self.cluster_statement()? {
+            return Ok(statement);
+        }
         if self.eat("BACKUP") {
             return self.backup().map(Statement::Backup);
         }

@@ -281,6 +281,7 @@ impl Display for Show {
             Self::Brokers => f.write_str("BROKER"),
             Self::Repositories => f.write_str("REPOSITORIES"),
             Self::Roles => f.write_str("ROLES"),
+            Self::Clusters => f.write_str("CLUSTERS"),
             Self::Grants(None) => f.write_str("GRANTS"),
             Self::Grants(Some(Grantee::User(name))) => write!(f, "GRANTS FOR USER {}", Name(name.as_str())),
             Self::Grants(Some(Grantee::Role(name))) => write!(f, "GRANTS FOR ROLE {}", Name(name.as_str())),
@@ -310,6 +311,27 @@ impl Display for CreateRepository {
             write!(f, " {}", Name(broker.as_str()))?;
         }
         write!(f, " ON LOCATION {}{}", Text(&self.location), self.properties)
+    }
+}
+
+impl Display for AlterRepository {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "ALTER REPOSITORY {} SET{}", Name(self.name.as_str()), self.properties)
+    }
+}
+
+impl Display for ClusterCommand {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Create { name, if_not_exists, properties } => {
+                let condition = if *if_not_exists { "IF NOT EXISTS " } else { "" };
+                write!(f, "CREATE CLUSTER {condition}{}{properties}", Name(name.as_str()))
+            }
+            Self::Alter { name, properties } => write!(f, "ALTER CLUSTER {} SET{properties}", Name(name.as_str())),
+            Self::Drop { name, if_exists } => {
+                write!(f, "DROP CLUSTER {}{}", if *if_exists { "IF EXISTS " } else { "" }, Name(name.as_str()))
+            }
+        }
     }
 }
 
@@ -399,6 +421,10 @@ mod tests {
         proptest::collection::btree_map(any::<String>(), any::<String>(), 0..3).prop_map(Properties)
     }
 
+    fn some_properties() -> impl Strategy<Value = Properties> {
+        proptest::collection::btree_map(any::<String>(), any::<String>(), 1..3).prop_map(Properties)
+    }
+
     fn filter() -> impl Strategy<Value = Filter> {
         let item = (expr(), any::<bool>(), option::of(any::<bool>()));
         let item = item.prop_map(|(expr, descending, nulls_first)| OrderBy { expr, descending, nulls_first });
@@ -423,6 +449,7 @@ mod tests {
             Just(Show::Brokers),
             Just(Show::Repositories),
             Just(Show::Roles),
+            Just(Show::Clusters),
             option::of(prop_oneof![named(name()).prop_map(Grantee::User), named(name()).prop_map(Grantee::Role)])
                 .prop_map(Show::Grants),
         ]
@@ -484,6 +511,16 @@ mod tests {
             repository().prop_map(Statement::DropRepository),
             (named(name()), repository(), any::<bool>())
                 .prop_map(|(label, repository, force)| Statement::DropSnapshot(DropSnapshot { label, repository, force })),
+            (0..i64::MAX).prop_map(|id| Statement::CancelJob(JobId(id))),
+            (repository(), some_properties())
+                .prop_map(|(name, properties)| Statement::AlterRepository(AlterRepository { name, properties })),
+            (named(name()), any::<bool>(), some_properties()).prop_map(|(name, if_not_exists, properties)| {
+                Statement::Cluster(ClusterCommand::Create { name, if_not_exists, properties })
+            }),
+            (named(name()), some_properties())
+                .prop_map(|(name, properties)| Statement::Cluster(ClusterCommand::Alter { name, properties })),
+            (named(name()), any::<bool>())
+                .prop_map(|(name, if_exists)| Statement::Cluster(ClusterCommand::Drop { name, if_exists })),
             named(word()).prop_map(|d| Statement::Recover(Recover::Database(d))),
             qualified().prop_map(|t| Statement::Recover(Recover::Table(t))),
             (named(name()), qualified()).prop_map(|(p, t)| Statement::Recover(Recover::Partition(p, t))),

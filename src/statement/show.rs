@@ -56,6 +56,9 @@ impl Parser<'_> {
         if self.eat("ROLES") {
             return plain(Show::Roles);
         }
+        if self.eat("CLUSTERS") {
+            return plain(Show::Clusters);
+        }
         if self.eat("GRANTS") {
             let grantee = if self.eat("FOR") { Some(self.grantee()?) } else { None };
             return plain(Show::Grants(grantee));
@@ -126,6 +129,7 @@ impl Show {
             Self::Brokers => "brokers",
             Self::Repositories => "repositories",
             Self::Roles => "roles",
+            Self::Clusters => "clusters",
             Self::Grants(_) => "grants",
             Self::Jobs { kind: JobKeyword::Backup, all: false, .. } => "backup",
             Self::Jobs { kind: JobKeyword::Backup, all: true, .. } => "all_backup",

@@ -69,15 +69,15 @@ fn language(text: &str) -> Language {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["BACKUP" | "RESTORE" | "RECOVER" | "CANCEL" | "USE" | "DESC" | "DESCRIBE" | "TRUNCATE" | "GRANT" | "REVOKE", ..]
-        | ["ALTER", "SYSTEM" | "TABLE" | "USER", ..]
-        | ["CREATE", "READ" | "READONLY" | "REPOSITORY" | "DATABASE" | "SCHEMA" | "TABLE" | "USER" | "ROLE", ..]
-        | ["DROP", "REPOSITORY" | "SNAPSHOT" | "DATABASE" | "SCHEMA" | "TABLE" | "USER" | "ROLE", ..]
+        | ["ALTER", "SYSTEM" | "TABLE" | "USER" | "CLUSTER" | "REPOSITORY", ..]
+        | ["CREATE", "READ" | "READONLY" | "REPOSITORY" | "DATABASE" | "SCHEMA" | "TABLE" | "USER" | "ROLE" | "CLUSTER", ..]
+        | ["DROP", "CLUSTER" | "REPOSITORY" | "SNAPSHOT" | "DATABASE" | "SCHEMA" | "TABLE" | "USER" | "ROLE", ..]
         | ["SHOW", "ALL", "BACKUP" | "RESTORE", ..]
         | [
             "SHOW",
             "BACKUP" | "RESTORE" | "SNAPSHOT" | "REPOSITORIES" | "DATABASES" | "SCHEMAS" | "TABLES" | "CREATE" | "PARTITIONS"
             | "REPOSITORY" | "BROKERS" | "SNAPSHOTS" | "BACKUPS" | "RESTORES" | "PARTITION" | "TEMPORARY" | "TABLET" | "TABLETS"
-            | "FRONTENDS" | "BACKENDS" | "BROKER" | "COLUMNS" | "GRANTS" | "ROLES",
+            | "FRONTENDS" | "BACKENDS" | "BROKER" | "COLUMNS" | "GRANTS" | "ROLES" | "CLUSTERS",
             ..,
         ] => Language::StarRocks,
         [

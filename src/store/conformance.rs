@@ -144,7 +144,7 @@ fn remote(database: &str, label: &str, queue: bool) -> JobSpec {
     JobSpec {
         cluster: prod(),
         repository: None,
-        request: Request::Remote(RemoteRequest {
+        request: Request::Remote(Box::new(RemoteRequest {
             kind: JobKind::Backup,
             statement: String::new(),
             objects: Vec::new(),
@@ -152,7 +152,7 @@ fn remote(database: &str, label: &str, queue: bool) -> JobSpec {
             catalogs: false,
             timestamp: None,
             external: None,
-        }),
+        })),
         ..spec(database, label)
     }
 }
@@ -183,7 +183,7 @@ async fn clusters(store: Arc<dyn Store>) {
     let states = |rows: Vec<JobRow>| rows.into_iter().filter_map(|r| r.state).collect::<Vec<_>>();
     assert_eq!(states(store.jobs(&filter).await.expect("listed")), ["PENDING", "QUEUED"]);
     for job in [first, second] {
-        let event = JobEvent::Remote(RemoteEvent::Cancelled { failure: Failure::user_cancelled(None) });
+        let event = JobEvent::Remote(Box::new(RemoteEvent::Cancelled { failure: Failure::user_cancelled(None) }));
         let next = job.apply(&event, Timestamp(4)).expect("legal");
         store.append(job.version, &next, &event, Timestamp(4)).await.expect("appended");
         assert_eq!(store.load(job.id).await.expect("loaded"), next);

@@ -22,7 +22,7 @@ use super::params::decode_parameter;
 use super::types::{arrow_type, pg_type, type_modifier, type_size};
 use crate::error::{Error, ErrorKind, from_datafusion};
 use crate::session::{Outcome, Prepared, Rows, Session};
-use crate::statement::{SessionCommand, Statement, parse_all, parse_one};
+use crate::statement::{SessionCommand, Statement, parse_all_or, parse_one_or};
 
 /// Named statements and portals that one connection may hold.
 const STORED_MAX: usize = 4096;
@@ -115,7 +115,7 @@ impl Connection {
 
     /// A simple query: its statements one after the other, up to the first error.
     pub async fn simple(&mut self, session: &mut Session, text: &str) -> Result<(), End> {
-        let statements = parse_all(text);
+        let statements = parse_all_or(text, session.unread());
         if statements.is_empty() {
             return self.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()));
         }
@@ -252,7 +252,7 @@ impl Connection {
         if self.statements.len() >= STORED_MAX {
             return Err(Error::new(ErrorKind::LimitExceeded, format!("more than {STORED_MAX} prepared statements")));
         }
-        let statement = parse_one(&parse.query)?;
+        let statement = parse_one_or(&parse.query, session.unread())?;
         let declared: Vec<_> = parse.type_oids.iter().map(|oid| if *oid == 0 { None } else { arrow_type(*oid) }).collect();
         let guard = self.guard(session);
         let prepared = match guard.run(self.framed.get_ref(), session.prepare(statement, &parse.query, &declared)).await {
@@ -385,6 +385,13 @@ impl Connection {
                         }
                         Err(error) => Ok(Err(error)),
                     };
+                }
+                // A text that went to the cluster as it is: the client was told of no rows, so it must not get any.
+                Outcome::Rows(_) if portal.prepared.schema.is_none() => {
+                    return Ok(Err(Error::unsupported(
+                        "a statement with rows that is handed over as it is, in the extended protocol",
+                    )
+                    .hint("Send it as a simple query.")));
                 }
                 Outcome::Rows(rows) => match OpenRows::new(rows, &portal.formats, session) {
                     Ok(open) => portal.open = Some(open),

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::super::system::Type::{Bool, Int, Text, Time};
-use super::super::system::{Cell, Definition, Rows};
-use crate::cluster::{Cluster, Description, PartitionInfo, TableInfo};
+use super::super::system::{Cell, Definition, Rows, Wanted};
+use crate::cluster::{Cluster, Description, Labour, NativeTable, PartitionInfo, Record, Scope, TableInfo};
 use crate::error::Error;
 use crate::job::Volume;
 use crate::names::{BackendId, DatabaseName};
@@ -117,7 +117,10 @@ pub(super) const VIEWS: Definition = Definition {
     ],
 };
 
-pub(super) async fn views(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error> {
+pub(super) async fn views(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
+    if let Some(rows) = native(cluster, NativeTable::Views, &VIEWS, wanted).await? {
+        return Ok(rows);
+    }
     let description = describe(cluster).await?;
     let views = description.databases.iter().flat_map(|d| d.views.iter().map(move |v| (&d.name, v)));
     Ok(views
@@ -132,6 +135,31 @@ pub(super) async fn views(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error> {
             ]
         })
         .collect())
+}
+
+/// The rows as a cluster that does its work itself tells them; `None` for one whose inside is ours. A cluster that is none is empty.
+async fn native(
+    cluster: &Arc<dyn Cluster>,
+    table: NativeTable,
+    definition: &Definition,
+    wanted: &Wanted,
+) -> Result<Option<Rows>, Error> {
+    let remote = match cluster.labour() {
+        Labour::Ours(_) => return Ok(None),
+        Labour::Nobody => return Ok(Some(Rows::new())),
+        Labour::Theirs(remote) => remote,
+    };
+    let scope = Scope {
+        database: wanted.text("db_name"),
+        table: wanted.text("table_name").or_else(|| wanted.text("view_name")),
+        tablet: wanted.int("tablet_id"),
+    };
+    let records = remote.native(table, &scope).await?;
+    let cell = |record: &Record, (name, ty): &(&str, super::super::system::Type)| {
+        record.get(name).map_or(Cell::Null, |text| Cell::read(text, *ty))
+    };
+    let row = |record: &Record| definition.columns.iter().map(|column| cell(record, column)).collect();
+    Ok(Some(records.iter().map(row).collect()))
 }
 
 async fn describe(cluster: &Arc<dyn Cluster>) -> Result<Description, Error> {
@@ -153,19 +181,28 @@ fn volume<'a>(partitions: impl IntoIterator<Item = &'a PartitionInfo>) -> (Volum
     })
 }
 
-pub(super) async fn frontends(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error> {
+pub(super) async fn frontends(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
+    if let Some(rows) = native(cluster, NativeTable::Frontends, &FRONTENDS, wanted).await? {
+        return Ok(rows);
+    }
     let rows = describe(cluster).await?.frontends.into_iter();
     Ok(rows
         .map(|f| vec![f.name.into(), f.host.into(), f.is_leader.into(), true.into(), f.version.into(), f.started_at.into()])
         .collect())
 }
 
-pub(super) async fn backends(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error> {
+pub(super) async fn backends(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
+    if let Some(rows) = native(cluster, NativeTable::Backends, &BACKENDS, wanted).await? {
+        return Ok(rows);
+    }
     let rows = describe(cluster).await?.backends.into_iter();
     Ok(rows.map(|b| vec![b.id.0.into(), b.path.into(), b.alive.into(), b.error.into(), b.tablets.into(), b.bytes.into()]).collect())
 }
 
-pub(super) async fn brokers(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error> {
+pub(super) async fn brokers(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
+    if let Some(rows) = native(cluster, NativeTable::Brokers, &BROKERS, wanted).await? {
+        return Ok(rows);
+    }
     let rows = describe(cluster).await?.brokers.into_iter();
     Ok(rows
         .map(|(name, address)| {
@@ -175,12 +212,18 @@ pub(super) async fn brokers(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error> {
         .collect())
 }
 
-pub(super) async fn databases(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error> {
+pub(super) async fn databases(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
+    if let Some(rows) = native(cluster, NativeTable::Databases, &DATABASES, wanted).await? {
+        return Ok(rows);
+    }
     let rows = describe(cluster).await?.databases.into_iter();
     Ok(rows.map(|d| vec![d.name.to_string().into(), (d.tables.len() as u64).into(), d.created_at.into()]).collect())
 }
 
-pub(super) async fn tables(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error> {
+pub(super) async fn tables(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
+    if let Some(rows) = native(cluster, NativeTable::Tables, &TABLES, wanted).await? {
+        return Ok(rows);
+    }
     let description = describe(cluster).await?;
     Ok(each_table(&description)
         .map(|(database, t)| {
@@ -205,7 +248,10 @@ pub(super) async fn tables(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error> {
         .collect())
 }
 
-pub(super) async fn columns(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error> {
+pub(super) async fn columns(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
+    if let Some(rows) = native(cluster, NativeTable::Columns, &COLUMNS, wanted).await? {
+        return Ok(rows);
+    }
     let description = describe(cluster).await?;
     let mut out = Rows::new();
     for (database, table) in each_table(&description) {
@@ -232,7 +278,10 @@ pub(super) async fn columns(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error> {
     Ok(out)
 }
 
-pub(super) async fn partitions(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error> {
+pub(super) async fn partitions(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
+    if let Some(rows) = native(cluster, NativeTable::Partitions, &PARTITIONS, wanted).await? {
+        return Ok(rows);
+    }
     let description = describe(cluster).await?;
     Ok(each_partition(&description)
         .map(|(database, t, p)| {
@@ -264,7 +313,10 @@ pub(super) async fn partitions(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error
         .collect())
 }
 
-pub(super) async fn tablets(cluster: &Arc<dyn Cluster>) -> Result<Rows, Error> {
+pub(super) async fn tablets(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
+    if let Some(rows) = native(cluster, NativeTable::Tablets, &TABLETS, wanted).await? {
+        return Ok(rows);
+    }
     let description = describe(cluster).await?;
     let ids: HashMap<&DatabaseName, i64> = description.databases.iter().map(|d| (&d.name, d.id)).collect();
     let paths: HashMap<BackendId, &str> = description.backends.iter().map(|b| (b.id, b.path.as_str())).collect();

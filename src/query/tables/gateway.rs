@@ -1,8 +1,10 @@
 //! The gateway itself: clusters, sessions, settings, users.
 
+use std::sync::Arc;
+
 use super::super::system::Type::{Bool, Int, Text, Time};
 use super::super::system::{Cell, Definition, Rows, Sources};
-use crate::cluster::{ClusterKind, Health, Labour};
+use crate::cluster::{Cluster, ClusterKind, Health, Labour};
 use crate::error::Error;
 use crate::job::JobRow;
 use crate::privilege::{Grant, Grantee, Securable};
@@ -109,18 +111,24 @@ pub(super) async fn grants(sources: &Sources) -> Result<Rows, Error> {
     Ok(out)
 }
 
+async fn health(cluster: &Arc<dyn Cluster>) -> Health {
+    match cluster.labour() {
+        Labour::Theirs(remote) => remote.health().await,
+        Labour::Ours(worker) => match worker.describe().await {
+            Ok(d) => Health { version: d.frontends.first().map(|f| f.version.clone()), ..Health::default() },
+            Err(e) => Health { error: Some(e), ..Health::default() },
+        },
+        Labour::Nobody => Health::default(),
+    }
+}
+
 pub(super) async fn clusters(sources: &Sources) -> Result<Rows, Error> {
     let running = sources.store.jobs(&JobFilter { status: Some("running".into()), ..JobFilter::default() }).await?;
     let mut out = Rows::new();
-    for cluster in sources.clusters.all() {
-        let health = match cluster.labour() {
-            Labour::Theirs(remote) => remote.health().await,
-            Labour::Ours(worker) => match worker.describe().await {
-                Ok(d) => Health { version: d.frontends.first().map(|f| f.version.clone()), leader: None, error: None },
-                Err(e) => Health { error: Some(e), ..Health::default() },
-            },
-            Labour::Nobody => Health::default(),
-        };
+    let clusters = sources.clusters.all();
+    // At once: each of those that are down takes its time to say so.
+    let all = futures::future::join_all(clusters.iter().map(health)).await;
+    for (cluster, health) in clusters.iter().zip(all) {
         let is_here = |row: &&JobRow| row.cluster == cluster.name().as_str();
         // Of a cluster that nobody works on it cannot be said.
         let reachable = (cluster.kind() != ClusterKind::None).then_some(health.error.is_none());
@@ -132,6 +140,7 @@ pub(super) async fn clusters(sources: &Sources) -> Result<Rows, Error> {
             health.error.map(|e| e.to_string()).into(),
             (running.iter().filter(is_here).count() as u64).into(),
             health.leader.into(),
+            cluster.remote().map(|r| r.address()).into(),
         ]);
     }
     Ok(out)

@@ -9,6 +9,7 @@ use futures::{FutureExt, StreamExt};
 
 use super::super::system::Type::{Bool, Int, Text, Time};
 use super::super::system::{Cell, Definition, Rows, Sources, Wanted};
+use super::stored;
 use crate::error::{Error, ErrorKind};
 use crate::names::{BackupTimestamp, SnapshotLabel};
 use crate::repository::{Location, Manifest, Repository};
@@ -31,6 +32,7 @@ pub(super) const REPOSITORIES: Definition = Definition {
         ("created_at", Time),
         ("error", Text),
         ("checked_at", Time),
+        ("cluster", Text),
     ],
 };
 
@@ -60,6 +62,7 @@ pub(super) const SNAPSHOTS: Definition = Definition {
         ("details", Text),
         ("cluster_id", Text),
         ("views", Int),
+        ("cluster", Text),
     ],
 };
 
@@ -77,6 +80,10 @@ pub(super) const SNAPSHOT_FILES: Definition = Definition {
         ("bytes", Int),
         ("rows", Int),
         ("checksum", Text),
+        ("status", Text),
+        ("table_id", Int),
+        ("partition_id", Int),
+        ("cluster", Text),
     ],
 };
 
@@ -112,11 +119,22 @@ async fn ping(sources: &Sources, record: &RepositoryRecord) -> Result<(), Error>
     }
 }
 
-pub(super) async fn repositories(sources: &Sources) -> Result<Rows, Error> {
-    let records = sources.store.repositories().await?;
+/// The records of repositories in our own format, as far as the query is about their cluster.
+async fn ours(sources: &Sources, wanted: &Wanted) -> Result<Vec<RepositoryRecord>, Error> {
+    let only = wanted.text("cluster");
+    let mut records = sources.store.repositories().await?;
+    records.retain(|r| {
+        sources.clusters.get(&r.cluster).is_some_and(|c| c.worker().is_ok())
+            && only.as_ref().is_none_or(|name| name == r.cluster.as_str())
+    });
+    Ok(records)
+}
+
+pub(super) async fn repositories(sources: &Sources, wanted: &Wanted) -> Result<Rows, Error> {
+    let records = ours(sources, wanted).await?;
     let pings: Vec<BoxFuture<'_, _>> = records.iter().map(|record| ping(sources, record).boxed()).collect();
     let found: Vec<_> = futures::stream::iter(pings).buffered(READS).collect().await;
-    Ok(records
+    let mut rows: Rows = records
         .iter()
         .zip(found)
         .map(|(r, state)| {
@@ -130,9 +148,12 @@ pub(super) async fn repositories(sources: &Sources) -> Result<Rows, Error> {
                 r.created_at.into(),
                 state.err().map(|e| e.to_string()).into(),
                 sources.env.now().into(),
+                r.cluster.to_string().into(),
             ]
         })
-        .collect())
+        .collect();
+    rows.extend(stored::repositories(sources, wanted).await?);
+    Ok(rows)
 }
 
 type Read = (SnapshotLabel, BackupTimestamp, Result<Manifest, Error>);
@@ -168,7 +189,7 @@ async fn content(repository: &Repository) -> Result<Content, Error> {
 async fn wanted_repositories(sources: &Sources, wanted: &Wanted) -> Result<Vec<(RepositoryRecord, Result<Content, Error>)>, Error> {
     let only = wanted.text("repository");
     let mut out = Vec::new();
-    for record in sources.store.repositories().await? {
+    for record in ours(sources, wanted).await? {
         if only.as_ref().is_some_and(|name| name != record.name.as_str()) {
             continue;
         }
@@ -187,9 +208,10 @@ async fn wanted_repositories(sources: &Sources, wanted: &Wanted) -> Result<Vec<(
 
 pub(super) async fn snapshots(sources: &Sources, wanted: &Wanted) -> Result<Rows, Error> {
     let mut out = Rows::new();
-    let damaged = |repository: &str, label: Option<String>, timestamp: Option<String>, status: String| {
+    let damaged = |record: &RepositoryRecord, label: Option<String>, timestamp: Option<String>, status: String| {
         let mut row = vec![Cell::Null; SNAPSHOTS.columns.len()];
-        row[0] = repository.into();
+        row[0] = record.name.to_string().into();
+        row[23] = record.cluster.to_string().into();
         row[1] = label.into();
         row[2] = timestamp.into();
         row[4] = status.into();
@@ -200,12 +222,12 @@ pub(super) async fn snapshots(sources: &Sources, wanted: &Wanted) -> Result<Rows
         let Content { backups: read, strays } = match read {
             Ok(content) => content,
             Err(e) => {
-                out.push(damaged(repository, None, None, format!("ERROR: {}", e.message)));
+                out.push(damaged(&record, None, None, format!("ERROR: {}", e.message)));
                 continue;
             }
         };
         for (label, status) in strays {
-            out.push(damaged(repository, Some(label.to_string()), None, status));
+            out.push(damaged(&record, Some(label.to_string()), None, status));
         }
         // How many backups use each file; what only one uses is what dropping it would free.
         let mut users: HashMap<&str, u32> = HashMap::new();
@@ -222,7 +244,7 @@ pub(super) async fn snapshots(sources: &Sources, wanted: &Wanted) -> Result<Rows
             let manifest = match manifest {
                 Ok(manifest) => manifest,
                 Err(e) => {
-                    out.push(damaged(repository, Some(label), Some(timestamp), format!("ERROR: Failed to get info: {e}")));
+                    out.push(damaged(&record, Some(label), Some(timestamp), format!("ERROR: Failed to get info: {e}")));
                     continue;
                 }
             };
@@ -252,9 +274,11 @@ pub(super) async fn snapshots(sources: &Sources, wanted: &Wanted) -> Result<Rows
                 manifest.details().into(),
                 manifest.cluster_id.clone().into(),
                 (manifest.views.len() as u64).into(),
+                record.cluster.to_string().into(),
             ]);
         }
     }
+    out.extend(stored::snapshots(sources, wanted).await?);
     Ok(out)
 }
 
@@ -279,6 +303,10 @@ pub(super) async fn snapshot_files(sources: &Sources, wanted: &Wanted) -> Result
                                 file.bytes.into(),
                                 file.rows.into(),
                                 file.sha256.clone().into(),
+                                "OK".into(),
+                                table.table_id.0.into(),
+                                partition.partition_id.0.into(),
+                                record.cluster.to_string().into(),
                             ]);
                         }
                     }
@@ -286,5 +314,6 @@ pub(super) async fn snapshot_files(sources: &Sources, wanted: &Wanted) -> Result
             }
         }
     }
+    out.extend(stored::snapshot_files(sources, wanted).await?);
     Ok(out)
 }

@@ -78,6 +78,8 @@ pub enum Show {
     Repositories,
     /// `SHOW ROLES`
     Roles,
+    /// `SHOW CLUSTERS`
+    Clusters,
     /// `SHOW GRANTS [FOR …]`; `None` is the session's user.
     Grants(Option<Grantee>),
     /// `SHOW [ALL] BACKUP | RESTORE [FROM db]`

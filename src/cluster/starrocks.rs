@@ -1,0 +1,178 @@
+//! A real StarRocks cluster, reached through its frontends over the MySQL protocol.
+//!
+//! It does its jobs itself. We send each statement once, in the words of its version, and look at its slots; what it refuses comes
+//! back in its own words. Its tables are read where they are: whole queries go to the frontend where the result is the same.
+
+mod catalog;
+mod client;
+mod dialect;
+mod hand_over;
+mod native;
+mod options;
+mod scan;
+mod slots;
+mod table;
+mod types;
+
+use std::any::Any;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, TableProvider};
+use datafusion::logical_expr::LogicalPlan;
+use parking_lot::RwLock;
+
+use self::catalog::{CatalogView, Names};
+use self::client::Client;
+use self::dialect::Printer;
+pub use self::options::{Options, kind_of};
+use self::scan::StarRocksTable;
+use super::{
+    Answer, Cluster, ClusterKind, Health, Labour, NativeTable, Polling, Record, Remote, RemoteDetails, RemoteRepository,
+    RemoteSnapshot, Scope, SendError, Sighted,
+};
+use crate::env::Env;
+use crate::error::{Error, from_datafusion};
+use crate::names::{ClusterName, DatabaseName, TableName};
+use crate::statement::{Qualified, Statement};
+
+/// A StarRocks cluster.
+#[derive(Debug)]
+pub struct StarRocksCluster {
+    name: ClusterName,
+    client: Arc<Client>,
+    env: Env,
+    names: RwLock<Arc<Names>>,
+    refreshing: tokio::sync::Mutex<()>,
+}
+
+impl StarRocksCluster {
+    /// The cluster that is reached in this way. Nothing is connected to yet.
+    pub fn new(name: ClusterName, options: Options, env: Env) -> Self {
+        let client = Arc::new(Client::new(name.clone(), options, env.clone()));
+        Self { name, client, env, names: RwLock::default(), refreshing: tokio::sync::Mutex::default() }
+    }
+
+    fn names_are_fresh(&self) -> bool {
+        let most = i64::try_from(self.client.options().names_max_age.as_millis()).unwrap_or(i64::MAX);
+        self.names.read().fetched_at.is_some_and(|at| self.env.now().0 - at.0 < most)
+    }
+}
+
+#[async_trait]
+impl Cluster for StarRocksCluster {
+    fn name(&self) -> &ClusterName {
+        &self.name
+    }
+
+    fn kind(&self) -> ClusterKind {
+        ClusterKind::StarRocks
+    }
+
+    fn labour(&self) -> Labour<'_> {
+        Labour::Theirs(self)
+    }
+
+    async fn refresh(&self) -> Result<(), Error> {
+        if self.names_are_fresh() {
+            return Ok(());
+        }
+        // One asks for all who wait.
+        let _one = self.refreshing.lock().await;
+        if self.names_are_fresh() {
+            return Ok(());
+        }
+        let names = Names::fetch(&self.client, self.env.now()).await?;
+        *self.names.write() = Arc::new(names);
+        Ok(())
+    }
+
+    fn forget_names(&self) {
+        *self.names.write() = Arc::default();
+    }
+
+    fn catalog(&self) -> Arc<dyn CatalogProvider> {
+        Arc::new(CatalogView { names: self.names.read().clone(), client: self.client.clone() })
+    }
+
+    fn table_of(&self, provider: &dyn TableProvider) -> Option<Qualified<TableName>> {
+        let table = (provider as &dyn Any).downcast_ref::<StarRocksTable>()?;
+        let database = DatabaseName::new(table.database.as_str()).ok();
+        Some(Qualified { database, name: TableName::new(table.name.as_str()).ok()? })
+    }
+
+    fn hand_over(&self, plan: LogicalPlan) -> Result<LogicalPlan, Error> {
+        hand_over::hand_over(&self.client, plan).map_err(from_datafusion)
+    }
+}
+
+#[async_trait]
+impl Remote for StarRocksCluster {
+    fn polling(&self) -> Polling {
+        self.client.options().polling
+    }
+
+    fn queues(&self) -> bool {
+        self.client.options().queue
+    }
+
+    fn address(&self) -> String {
+        self.client.address()
+    }
+
+    async fn health(&self) -> Health {
+        let error = self.client.query("SELECT 1").await.err();
+        Health {
+            version: self.client.last_version().map(|v| v.to_string()),
+            leader: self.client.leader().map(|a| a.to_string()),
+            error,
+        }
+    }
+
+    async fn render(&self, statement: &Statement) -> Result<String, Error> {
+        let version = self.client.version().await?;
+        Printer { cluster: &self.name, version }.print(statement)
+    }
+
+    async fn send(&self, sql: &str) -> Result<(), SendError> {
+        self.client.send(sql).await.map(drop)
+    }
+
+    async fn is_in_flight(&self, sql: &str) -> Result<bool, Error> {
+        let answer = self.client.query("SHOW FULL PROCESSLIST").await?;
+        let found = table::lines(&answer).any(|line| line.get(&["Info"]).is_some_and(|info| info.trim() == sql.trim()));
+        Ok(found)
+    }
+
+    async fn slots(&self, databases: &[DatabaseName]) -> Result<Vec<Sighted>, Error> {
+        self.all_slots(databases).await
+    }
+
+    async fn slot(&self, database: &DatabaseName) -> Result<Option<Sighted>, Error> {
+        self.slot_of(database.as_str()).await
+    }
+
+    async fn repositories(&self) -> Result<Vec<RemoteRepository>, Error> {
+        self.repositories_there().await
+    }
+
+    async fn snapshots(&self, repository: &str, label: Option<&str>) -> Result<Vec<RemoteSnapshot>, Error> {
+        self.snapshots_there(repository, label).await
+    }
+
+    async fn details(&self, repository: &str, label: &str, timestamp: &str) -> Result<RemoteDetails, Error> {
+        self.details_there(repository, label, timestamp).await
+    }
+
+    async fn backends_alive(&self) -> Result<u16, Error> {
+        self.alive().await
+    }
+
+    async fn native(&self, table: NativeTable, scope: &Scope) -> Result<Vec<Record>, Error> {
+        self.native_rows(table, scope).await
+    }
+
+    async fn ask(&self, database: Option<&DatabaseName>, sql: &str) -> Result<Answer, Error> {
+        self.client.ask(database.map(DatabaseName::as_str), sql).await
+    }
+}

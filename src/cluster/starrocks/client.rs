@@ -1,0 +1,493 @@
+//! Connections to the frontends of one cluster: few, to the one that leads, and never waited for without an end.
+
+use std::time::Duration;
+
+use mysql_async::prelude::{Query, Queryable};
+use mysql_async::{Conn, DriverError, OptsBuilder, Row, ServerError, SslOpts, Value};
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::dialect::FeVersion;
+use super::options::{Address, Options, Tls};
+use crate::cluster::{Answer, SendError};
+use crate::env::Env;
+use crate::error::{Error, ErrorKind};
+use crate::names::ClusterName;
+
+/// Connections that are kept open while nobody uses them.
+const IDLE_MAX: usize = 4;
+/// Larger packets of a frontend are refused.
+const PACKET_BYTES_MAX: usize = 256 << 20;
+
+/// The frontends of one cluster.
+#[derive(Debug)]
+pub(super) struct Client {
+    name: ClusterName,
+    options: Options,
+    env: Env,
+    known: Mutex<Known>,
+    permits: std::sync::Arc<Semaphore>,
+}
+
+/// What is known about the frontends now.
+#[derive(Debug, Default)]
+struct Known {
+    idle: Vec<(Address, Conn)>,
+    leader: Option<Address>,
+    version: Option<FeVersion>,
+    /// Frontends that the cluster itself named.
+    named: Vec<Address>,
+}
+
+/// A connection in use.
+pub(super) struct Connection {
+    pub conn: Conn,
+    pub address: Address,
+    is_reused: bool,
+    permit: OwnedSemaphorePermit,
+}
+
+/// What went wrong with a statement.
+enum Failed {
+    /// The frontend said no.
+    Server(ServerError),
+    /// The connection is of no more use.
+    Broken(String),
+}
+
+impl From<mysql_async::Error> for Failed {
+    fn from(error: mysql_async::Error) -> Self {
+        match error {
+            mysql_async::Error::Server(error) => Self::Server(error),
+            mysql_async::Error::Driver(DriverError::ConnectionClosed) => Self::Broken("the connection was closed".into()),
+            other => Self::Broken(other.to_string().trim_start_matches("Input/output error: ").to_owned()),
+        }
+    }
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::NULL => None,
+        Value::Bytes(bytes) => {
+            Some(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+        }
+        other => Some(other.as_sql(true).trim_matches('\'').to_owned()),
+    }
+}
+
+fn rows_of(rows: Vec<Row>) -> Vec<Vec<Option<String>>> {
+    rows.into_iter().map(|row| row.unwrap_raw().into_iter().map(|v| v.and_then(text)).collect()).collect()
+}
+
+/// Runs one statement and takes all of its answer.
+async fn run(conn: &mut Conn, sql: &str) -> Result<Answer, Failed> {
+    let mut result = conn.query_iter(sql).await?;
+    let columns = result.columns_ref().iter().map(|c| c.name_str().into_owned()).collect();
+    let affected = result.affected_rows();
+    let rows: Vec<Row> = result.collect().await?;
+    result.drop_result().await?;
+    Ok(Answer { columns, rows: rows_of(rows), affected })
+}
+
+impl Client {
+    pub fn new(name: ClusterName, options: Options, env: Env) -> Self {
+        let permits = std::sync::Arc::new(Semaphore::new(options.connections_max));
+        Self { name, options, env, known: Mutex::default(), permits }
+    }
+
+    pub fn env(&self) -> &Env {
+        &self.env
+    }
+
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Where the cluster is reached when nothing else is known.
+    pub fn address(&self) -> String {
+        let all: Vec<_> = self.options.frontends.iter().map(ToString::to_string).collect();
+        all.join(", ")
+    }
+
+    pub fn leader(&self) -> Option<Address> {
+        self.known.lock().leader.clone()
+    }
+
+    pub fn last_version(&self) -> Option<FeVersion> {
+        self.known.lock().version
+    }
+
+    /// The version of the leader, asked for if it is not known.
+    pub async fn version(&self) -> Result<FeVersion, Error> {
+        if let Some(version) = self.last_version() {
+            return Ok(version);
+        }
+        let connection = self.connection().await?;
+        self.give_back(connection);
+        self.last_version().ok_or_else(|| self.unreachable("the version is not known"))
+    }
+
+    fn unreachable(&self, why: &str) -> Error {
+        Error::new(ErrorKind::Connection, format!("cluster \"{}\" cannot be reached: {why}", self.name))
+            .hint("SHOW CLUSTERS tells how it is; ALTER CLUSTER … SET changes how it is reached.")
+    }
+
+    fn no_answer(&self, address: &Address, why: &str) -> Error {
+        Error::new(ErrorKind::Connection, format!("no answer from cluster \"{}\" ({address}): {why}", self.name))
+    }
+
+    async fn within<T>(&self, limit: Duration, work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+        tokio::select! {
+            done = work => done,
+            () = self.env.clock.sleep(limit) => Err(Failed::Broken(format!("nothing within {} ms", limit.as_millis()))),
+        }
+    }
+
+    async fn open(&self, address: &Address) -> Result<Conn, Failed> {
+        let ssl = match &self.options.tls {
+            Tls::Disabled => None,
+            Tls::Required => {
+                Some(SslOpts::default().with_danger_accept_invalid_certs(true).with_danger_skip_domain_validation(true))
+            }
+            Tls::Verify(None) => Some(SslOpts::default()),
+            Tls::Verify(Some(file)) => {
+                Some(SslOpts::default().with_root_certs(vec![file.clone().into()]).with_disable_built_in_roots(true))
+            }
+        };
+        let opts = OptsBuilder::default()
+            .ip_or_hostname(address.host.clone())
+            .tcp_port(address.port)
+            .user(Some(self.options.user.clone()))
+            .pass(self.options.password.clone())
+            .ssl_opts(ssl)
+            .prefer_socket(false)
+            .stmt_cache_size(0)
+            .tcp_keepalive(Some(Duration::from_secs(30)))
+            // Given, so that the driver does not ask for variables that StarRocks may not have.
+            .max_allowed_packet(Some(PACKET_BYTES_MAX))
+            .wait_timeout(Some(28_800));
+        self.within(self.options.connect_timeout, async {
+            let mut conn = Conn::new(opts).await?;
+            // Times in SHOW are the session's.
+            "SET time_zone = '+00:00'".ignore(&mut conn).await?;
+            Ok(conn)
+        })
+        .await
+    }
+
+    /// Asks a frontend for the version, and which of them leads.
+    async fn greet(&self, conn: &mut Conn) -> Result<(FeVersion, Vec<(Address, bool)>), Failed> {
+        let limit = self.options.connect_timeout.max(Duration::from_secs(5));
+        self.within(limit, async {
+            let version = match run(conn, "SELECT current_version()").await {
+                Ok(answer) => answer.rows.into_iter().flatten().flatten().next().unwrap_or_default(),
+                Err(Failed::Server(_)) => String::new(),
+                Err(e) => return Err(e),
+            };
+            let frontends = match run(conn, "SHOW FRONTENDS").await {
+                Ok(answer) => frontends_of(&answer),
+                // Who may not ask is served by whichever answers: followers pass statements on.
+                Err(Failed::Server(_)) => Vec::new(),
+                Err(e) => return Err(e),
+            };
+            Ok((FeVersion::parse(&version), frontends))
+        })
+        .await
+    }
+
+    /// A new connection to the leader, or to any frontend when the leader cannot be told or reached.
+    async fn connect(&self) -> Result<(Address, Conn), Error> {
+        let (leader, named) = {
+            let known = self.known.lock();
+            (known.leader.clone(), known.named.clone())
+        };
+        let mut tried: Vec<String> = Vec::new();
+        if let Some(leader) = &leader {
+            match self.open(leader).await {
+                Ok(conn) => return Ok((leader.clone(), conn)),
+                Err(e) => {
+                    tried.push(format!("{leader}: {}", why(&e)));
+                    let mut known = self.known.lock();
+                    (known.leader, known.idle) = (None, Vec::new());
+                }
+            }
+        }
+        let mut candidates = self.options.frontends.clone();
+        candidates.extend(named.into_iter().filter(|n| !self.options.frontends.contains(n)));
+        for candidate in candidates.iter().filter(|c| Some(*c) != leader.as_ref()).chain(leader.as_ref()) {
+            let greeted = match self.open(candidate).await {
+                Ok(mut conn) => self.greet(&mut conn).await.map(|told| (conn, told)),
+                Err(e) => Err(e),
+            };
+            let (conn, (version, frontends)) = match greeted {
+                Ok(greeted) => greeted,
+                Err(e) => {
+                    tried.push(format!("{candidate}: {}", why(&e)));
+                    continue;
+                }
+            };
+            let told = frontends.iter().find(|(_, leads)| *leads).map(|(address, _)| address.clone());
+            let elsewhere = told.filter(|l| l != candidate && self.options.frontends.len() + frontends.len() > 2);
+            let (address, conn) = match elsewhere {
+                Some(leader) => match self.open(&leader).await {
+                    Ok(conn) => (leader, conn),
+                    // A follower passes on what only the leader can do.
+                    Err(_) => (candidate.clone(), conn),
+                },
+                None => (candidate.clone(), conn),
+            };
+            let mut known = self.known.lock();
+            known.leader = Some(address.clone());
+            known.version = Some(version);
+            known.named = frontends.into_iter().map(|(address, _)| address).collect();
+            return Ok((address, conn));
+        }
+        Err(self.unreachable(&tried.join("; ")))
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, Error> {
+        tokio::select! {
+            permit = self.permits.clone().acquire_owned() => permit.map_err(|_| self.unreachable("it is being left")),
+            () = self.env.clock.sleep(self.options.statement_timeout) => {
+                Err(Error::new(ErrorKind::TooManyConnections, format!("all connections to cluster \"{}\" are in use", self.name))
+                    .hint("Raise its property \"connections\"."))
+            }
+        }
+    }
+
+    /// A connection that may have been used before.
+    pub async fn connection(&self) -> Result<Connection, Error> {
+        let permit = self.permit().await?;
+        let idle = self.known.lock().idle.pop();
+        if let Some((address, conn)) = idle {
+            return Ok(Connection { conn, address, is_reused: true, permit });
+        }
+        self.fresh(permit).await
+    }
+
+    /// A connection that nobody has used.
+    pub async fn fresh_connection(&self) -> Result<Connection, Error> {
+        let permit = self.permit().await?;
+        self.fresh(permit).await
+    }
+
+    async fn fresh(&self, permit: OwnedSemaphorePermit) -> Result<Connection, Error> {
+        let (address, conn) = self.connect().await?;
+        Ok(Connection { conn, address, is_reused: false, permit })
+    }
+
+    /// Keeps a connection for the next one who needs it.
+    pub fn give_back(&self, connection: Connection) {
+        let mut known = self.known.lock();
+        if known.idle.len() < IDLE_MAX && known.leader.as_ref() == Some(&connection.address) {
+            known.idle.push((connection.address, connection.conn));
+        }
+        drop(connection.permit);
+    }
+
+    /// The frontend may be gone, or lead no more: the next connection finds out.
+    pub fn suspect(&self, address: &Address) {
+        let mut known = self.known.lock();
+        if known.leader.as_ref() == Some(address) {
+            known.leader = None;
+        }
+        known.idle.clear();
+    }
+
+    /// Carries out any text in a database, once.
+    pub async fn ask(&self, database: Option<&str>, sql: &str) -> Result<Answer, Error> {
+        let mut connection = self.fresh_connection().await?;
+        let asked = self
+            .within(self.options.statement_timeout, async {
+                if let Some(database) = database {
+                    use_database(&mut connection.conn, database).await?;
+                }
+                run(&mut connection.conn, sql).await
+            })
+            .await;
+        // The connection stands in a database now, and is not given back.
+        asked.map_err(|failed| match failed {
+            Failed::Server(error) => refusal(&error, &connection.address),
+            Failed::Broken(why) => {
+                self.suspect(&connection.address);
+                self.no_answer(&connection.address, &why).detail("whether the statement had an effect is not known")
+            }
+        })
+    }
+
+    /// Asks a question that may be asked twice.
+    pub async fn query(&self, sql: &str) -> Result<Answer, Error> {
+        loop {
+            let mut connection = self.connection().await?;
+            match self.within(self.options.statement_timeout, run(&mut connection.conn, sql)).await {
+                Ok(answer) => {
+                    self.give_back(connection);
+                    return Ok(answer);
+                }
+                Err(Failed::Server(error)) => {
+                    let address = connection.address.clone();
+                    self.give_back(connection);
+                    return Err(refusal(&error, &address));
+                }
+                Err(Failed::Broken(why)) => {
+                    let (address, is_reused) = (connection.address.clone(), connection.is_reused);
+                    drop(connection);
+                    self.suspect(&address);
+                    // It may have died while nobody looked.
+                    if !is_reused {
+                        return Err(self.no_answer(&address, &why));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends a statement with an effect, once, over a connection that nobody has used.
+    pub async fn send(&self, sql: &str) -> Result<Answer, SendError> {
+        let mut connection = self.fresh_connection().await.map_err(SendError::NotSent)?;
+        match self.within(self.options.statement_timeout, run(&mut connection.conn, sql)).await {
+            Ok(answer) => {
+                self.give_back(connection);
+                Ok(answer)
+            }
+            Err(Failed::Server(error)) => {
+                let error_of = refusal(&error, &connection.address);
+                if is_forwarding(&error.message) {
+                    self.suspect(&connection.address);
+                    return Err(SendError::InDoubt(error_of.of_kind(ErrorKind::Connection)));
+                }
+                self.give_back(connection);
+                let busy = error_of.kind == ErrorKind::ObjectInUse || error.message.contains("Please wait and try again");
+                Err(SendError::Refused { error: error_of, busy })
+            }
+            Err(Failed::Broken(why)) => {
+                self.suspect(&connection.address);
+                Err(SendError::InDoubt(self.no_answer(&connection.address, &why)))
+            }
+        }
+    }
+
+    /// Stops what another connection is doing.
+    pub async fn kill(&self, address: &Address, id: u32) {
+        let killed = match self.open(address).await {
+            Ok(mut conn) => self.within(self.options.connect_timeout, run(&mut conn, &format!("KILL QUERY {id}"))).await.map(drop),
+            Err(e) => Err(e),
+        };
+        if let Err(e) = killed {
+            tracing::debug!(cluster = %self.name, connection = id, error = why(&e), "a query could not be stopped");
+        }
+    }
+}
+
+/// Makes a database the current one of a connection.
+async fn use_database(conn: &mut Conn, database: &str) -> Result<(), mysql_async::Error> {
+    // What cannot be quoted is no database's name.
+    let name = super::dialect::identifier(database).map_err(|e| mysql_async::Error::Other(Box::new(e)))?;
+    conn.query_drop(format!("USE {name}")).await
+}
+
+fn why(failed: &Failed) -> String {
+    match failed {
+        Failed::Server(e) => e.message.clone(),
+        Failed::Broken(why) => why.clone(),
+    }
+}
+
+/// A follower that could not pass a statement on does not know what became of it.
+fn is_forwarding(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    message.contains("forward") || message.contains("not master") || message.contains("leader is not ready")
+}
+
+/// The frontends in SHOW FRONTENDS with whether they lead.
+pub(super) fn frontends_of(answer: &Answer) -> Vec<(Address, bool)> {
+    let column = |name: &str| answer.columns.iter().position(|c| c.eq_ignore_ascii_case(name));
+    let value = |row: &[Option<String>], name: &str| column(name).and_then(|i| row.get(i).cloned().flatten());
+    let read = |row: &Vec<Option<String>>| {
+        let host = value(row, "IP").or_else(|| value(row, "Host"))?;
+        let port = value(row, "QueryPort")?.parse().ok()?;
+        let leads = value(row, "Role").is_some_and(|r| r.eq_ignore_ascii_case("LEADER"))
+            || value(row, "IsMaster").is_some_and(|m| m == "true");
+        Some((Address { host, port }, leads))
+    };
+    answer.rows.iter().filter_map(read).collect()
+}
+
+/// What a frontend refused, in its words; the code goes into the detail.
+pub(super) fn refusal(error: &ServerError, address: &Address) -> Error {
+    Error::new(kind_of(error), error.message.clone())
+        .detail(format!("StarRocks error {} ({}) from {address}", error.code, error.state))
+}
+
+/// The kind of a refusal: by StarRocks' words first, which say more than its codes.
+fn kind_of(error: &ServerError) -> ErrorKind {
+    use ErrorKind as K;
+    let says = |words: &str| error.message.contains(words);
+    for (words, kind) in [
+        ("Can only run one backup or restore job", K::ObjectInUse),
+        ("Backup or restore job is running on this repository", K::ObjectInUse),
+        ("a backup is writing it", K::ObjectInUse),
+        ("a restore is reading it", K::ObjectInUse),
+        ("Another backup or restore job is being submitted", K::ObjectInUse),
+        ("Access denied", K::InsufficientPrivilege),
+        ("Getting syntax error", K::Syntax),
+        ("You have an error in your SQL syntax", K::Syntax),
+        ("Syntax error in line", K::Syntax),
+        ("already exist in repository", K::DuplicateObject),
+        ("repository with same name already exist", K::DuplicateObject),
+        ("Unknown database", K::UndefinedSchema),
+        ("Unknown table", K::UndefinedTable),
+        ("Incorrect table name", K::UndefinedTable),
+        ("Unknown partition", K::UndefinedObject),
+        ("does not exist", K::UndefinedObject),
+        ("No backup job is currently running", K::UndefinedObject),
+        ("No restore is currently running", K::UndefinedObject),
+        ("Incorrect ", K::InvalidName),
+        ("Duplicated ", K::DuplicateTable),
+        ("is read only", K::WrongState),
+        ("can not be cancelled", K::WrongState),
+        ("is empty", K::WrongState),
+        ("Missing backup_timestamp", K::InvalidParameter),
+        ("Unknown backup job properties", K::InvalidParameter),
+        ("Unknown restore job properties", K::InvalidParameter),
+        ("timeout must be at least", K::InvalidParameter),
+        ("Invalid ", K::InvalidParameter),
+        ("No database selected", K::UndefinedSchema),
+        ("support", K::Unsupported),
+    ] {
+        if says(words) && (words != "support" || says("not support") || says("unsupport")) {
+            return kind;
+        }
+    }
+    match error.code {
+        1044 | 1045 | 1142 | 1227 | 1252 | 5203 => K::InsufficientPrivilege,
+        1046 | 1049 | 5501 => K::UndefinedSchema,
+        1050 | 1051 | 1146 | 5502 => K::UndefinedTable,
+        1054 => K::UndefinedColumn,
+        1317 | 5024 => K::Cancelled,
+        _ => K::Remote,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_keep_their_words_and_get_a_fitting_code() {
+        let address = Address { host: "fe".into(), port: 9030 };
+        for (code, message, kind) in [
+            (5064, "Can only run one backup or restore job of a database at same time", ErrorKind::ObjectInUse),
+            (1064, "Unexpected exception: Snapshot with name 'x' already exist in repository", ErrorKind::DuplicateObject),
+            (5501, "Getting analyzing error. Detail message: Unknown database 'd'.", ErrorKind::UndefinedSchema),
+            (5203, "Access denied; you need (at least one of) the REPOSITORY privilege(s)", ErrorKind::InsufficientPrivilege),
+            (1064, "Getting syntax error at line 1, column 3.", ErrorKind::Syntax),
+            (1064, "Currently does not support incremental backup", ErrorKind::Unsupported),
+            (1064, "something new", ErrorKind::Remote),
+        ] {
+            let error = refusal(&ServerError { code, message: message.into(), state: "HY000".into() }, &address);
+            assert_eq!((error.kind, error.message.as_str()), (kind, message));
+            assert_eq!(error.detail.as_deref(), Some(format!("StarRocks error {code} (HY000) from fe:9030").as_str()));
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Repositories that StarRocks clusters write: what the clusters tell of them, and what is stored.
+
+use std::collections::BTreeMap;
+
+use futures::TryStreamExt;
+
+use super::super::system::{Cell, Definition, Rows, Sources, Wanted};
+use super::repositories::{REPOSITORIES, SNAPSHOT_FILES, SNAPSHOTS};
+use crate::cluster::{Cluster, Labour, Remote, RemoteRepository};
+use crate::error::{Error, ErrorKind};
+use crate::names::RepositoryName;
+use crate::repository::{FileStatus, Info, Location, StarRocksRepository, StoredInfo, StoredLabel};
+use crate::store::RepositoryRecord;
+
+/// What is in `system.snapshots` only after everything under a label has been listed.
+const COUNTED: &[&str] = &["files", "bytes_total", "bytes_unique"];
+
+/// A repository, as its cluster knows it, as it is recorded here, or both.
+struct Known {
+    name: String,
+    there: Option<RemoteRepository>,
+    record: Option<RepositoryRecord>,
+}
+
+impl Known {
+    /// The storage, if it is known how it is reached. Without properties only a directory is.
+    fn stored(&self, sources: &Sources) -> Option<Result<StarRocksRepository, Error>> {
+        let url = self.there.as_ref().map(|t| t.location.clone()).or_else(|| self.record.as_ref().map(|r| r.location.clone()))?;
+        let properties = self.record.as_ref().map(|r| r.properties.clone()).unwrap_or_default();
+        if properties.is_empty() && !url.starts_with('/') && !url.starts_with("file:") {
+            return None;
+        }
+        let open = |name| sources.open.open_starrocks(&name, &Location { url, properties });
+        Some(RepositoryName::new(self.name.as_str()).and_then(open))
+    }
+}
+
+/// The repositories of a cluster that writes StarRocks' layout, by name; and why the cluster could not be asked.
+async fn known(sources: &Sources, cluster: &dyn Cluster) -> Result<(Vec<Known>, Option<Error>), Error> {
+    let mut all: BTreeMap<String, Known> = BTreeMap::new();
+    for record in sources.store.repositories().await?.into_iter().filter(|r| &r.cluster == cluster.name()) {
+        let name = record.name.to_string();
+        all.insert(name.clone(), Known { name, there: None, record: Some(record) });
+    }
+    let mut error = None;
+    if let Labour::Theirs(remote) = cluster.labour() {
+        match remote.repositories().await {
+            Ok(there) => {
+                // What the cluster does not have any more is recorded here in vain.
+                all.retain(|name, _| there.iter().any(|t| &t.name == name));
+                for one in there {
+                    let name = one.name.clone();
+                    let known = all.entry(name.clone()).or_insert_with(|| Known { name, there: None, record: None });
+                    known.there = Some(one);
+                }
+            }
+            Err(e) => error = Some(e),
+        }
+    }
+    Ok((all.into_values().collect(), error))
+}
+
+/// Clusters whose repositories are in StarRocks' layout, as far as the query is about them.
+fn clusters(sources: &Sources, wanted: &Wanted) -> Vec<std::sync::Arc<dyn Cluster>> {
+    let only = wanted.text("cluster");
+    let all = sources.clusters.all().into_iter();
+    all.filter(|c| c.worker().is_err() && only.as_ref().is_none_or(|name| name == c.name().as_str())).collect()
+}
+
+fn row(definition: &Definition, cells: Vec<(&str, Cell)>) -> Vec<Cell> {
+    let mut row = vec![Cell::Null; definition.columns.len()];
+    for (name, cell) in cells {
+        let at = definition.columns.iter().position(|(column, _)| *column == name).expect("a column of the table");
+        row[at] = cell;
+    }
+    row
+}
+
+pub(super) async fn repositories(sources: &Sources, wanted: &Wanted) -> Result<Rows, Error> {
+    let mut out = Rows::new();
+    for cluster in clusters(sources, wanted) {
+        let (known, unreachable) = known(sources, &*cluster).await?;
+        for one in known {
+            let stored = match one.stored(sources) {
+                Some(Ok(stored)) => stored.ping().await.err().map(|e| e.to_string()),
+                Some(Err(e)) => Some(e.to_string()),
+                None => Some("its storage properties are not known here; ALTER REPOSITORY … SET PROPERTIES (…) gives them".into()),
+            };
+            let told = one.there.as_ref().and_then(|t| t.error.clone());
+            let error = told.or_else(|| unreachable.as_ref().map(ToString::to_string)).or(stored);
+            let record = one.record.as_ref();
+            let there = one.there.as_ref();
+            out.push(row(
+                &REPOSITORIES,
+                vec![
+                    ("repository_id", there.and_then(|t| t.id).or_else(|| record.map(|r| r.id.0)).into()),
+                    ("repository", one.name.clone().into()),
+                    ("location", there.map(|t| t.location.clone()).or_else(|| record.map(|r| r.location.clone())).into()),
+                    ("broker", there.and_then(|t| t.broker.clone()).or_else(|| record.and_then(|r| r.broker.clone())).into()),
+                    ("read_only", there.map(|t| t.read_only).or_else(|| record.map(|r| r.read_only)).into()),
+                    ("format", "starrocks".into()),
+                    ("created_at", there.and_then(|t| t.created_at).or_else(|| record.map(|r| r.created_at)).into()),
+                    ("error", error.into()),
+                    ("checked_at", sources.env.now().into()),
+                    ("cluster", cluster.name().to_string().into()),
+                ],
+            ));
+        }
+    }
+    Ok(out)
+}
+
+/// What a query asks of each repository.
+struct Ask<'a> {
+    cluster: &'a dyn Cluster,
+    repository: &'a str,
+    label: Option<String>,
+}
+
+impl Ask<'_> {
+    fn cells(&self, label: &str, status: String) -> Vec<(&'static str, Cell)> {
+        vec![
+            ("repository", self.repository.into()),
+            ("snapshot", label.into()),
+            ("status", status.into()),
+            ("cluster", self.cluster.name().to_string().into()),
+        ]
+    }
+
+    async fn labels(&self, stored: &StarRocksRepository) -> Result<Vec<String>, Error> {
+        let all = stored.labels().await?;
+        Ok(all.into_iter().filter(|l| self.label.as_ref().is_none_or(|only| only == l)).collect())
+    }
+
+    /// From the storage: with everything that StarRocks itself does not tell.
+    async fn stored(&self, stored: &StarRocksRepository, counted: bool, out: &mut Rows) -> Result<(), Error> {
+        stored.ping().await?;
+        for label in self.labels(stored).await? {
+            let found = stored.label(&label).await?;
+            let volume = if counted { Some(volume(stored, &label).await?) } else { None };
+            let mut sizes = vec![];
+            if let Some((files, bytes)) = volume {
+                // Nothing is shared between labels.
+                sizes = vec![("files", Cell::from(files)), ("bytes_total", bytes.into()), ("bytes_unique", bytes.into())];
+            }
+            if found.infos.is_empty() {
+                let mut cells = self.cells(&label, found.status());
+                cells.extend(sizes.clone());
+                out.push(row(&SNAPSHOTS, cells));
+            }
+            for stray in found.strays.iter().filter(|s| s.starts_with("__info_") && !s.ends_with(".part")) {
+                out.push(row(&SNAPSHOTS, self.cells(&label, format!("Invalid: {stray}"))));
+            }
+            for info in &found.infos {
+                let read = stored.info(info).await;
+                let mut cells = self.of_info(&label, &found, info, read);
+                cells.extend(sizes.clone());
+                out.push(row(&SNAPSHOTS, cells));
+            }
+        }
+        Ok(())
+    }
+
+    fn of_info(
+        &self,
+        label: &str,
+        found: &StoredLabel,
+        stored: &StoredInfo,
+        read: Result<Info, Error>,
+    ) -> Vec<(&'static str, Cell)> {
+        let info = match read {
+            Ok(info) => info,
+            Err(e) => {
+                let mut cells = self.cells(label, format!("ERROR: Failed to get info: {}", e.message));
+                cells.push(("backup_timestamp", stored.timestamp.clone().into()));
+                return cells;
+            }
+        };
+        let status = if found.has_meta { found.status() } else { "ERROR: Failed to get info: there is no __meta".into() };
+        let (tables, partitions, views) = info.counts();
+        let mut cells = self.cells(label, status);
+        cells.extend([
+            ("backup_timestamp", Cell::from(stored.timestamp.clone())),
+            ("db_name", info.database.clone().into()),
+            ("kind", "full".into()),
+            ("tables", tables.into()),
+            ("partitions", partitions.into()),
+            ("views", views.into()),
+            ("created_at", info.created_at().into()),
+            ("finished_at", info.finish_time.map(crate::names::Timestamp).into()),
+            ("ttl", info.ttl.clone().into()),
+            ("expire_at", info.expire_time.map(crate::names::Timestamp).into()),
+            ("details", info.details().into()),
+            ("cluster_id", info.cluster_id.as_ref().map(|id| id.to_string().trim_matches('"').to_owned()).into()),
+        ]);
+        cells
+    }
+
+    /// From the cluster, when the storage cannot be read from here.
+    async fn told(&self, remote: &dyn Remote, out: &mut Rows) -> Result<(), Error> {
+        for found in remote.snapshots(self.repository, self.label.as_deref()).await? {
+            let more = |timestamp: Option<&String>| {
+                let status = match timestamp {
+                    Some(t) if t.starts_with("Invalid: ") => t.clone(),
+                    _ => found.status.clone(),
+                };
+                let mut cells = self.cells(&found.label, status);
+                cells.extend([
+                    ("backup_timestamp", Cell::from(timestamp.filter(|t| !t.starts_with("Invalid: ")).cloned())),
+                    ("finished_at", found.finished_at.into()),
+                    ("ttl", found.ttl.clone().into()),
+                    ("expire_at", found.expire_at.into()),
+                    ("cluster_id", found.cluster_id.clone().into()),
+                ]);
+                row(&SNAPSHOTS, cells)
+            };
+            if found.timestamps.is_empty() {
+                out.push(more(None));
+            }
+            out.extend(found.timestamps.iter().map(|t| more(Some(t))));
+        }
+        Ok(())
+    }
+}
+
+async fn volume(stored: &StarRocksRepository, label: &str) -> Result<(u64, u64), Error> {
+    let files = stored.files(Some(label)).await?;
+    files.try_fold((0, 0), |(files, bytes), file| async move { Ok((files + 1, bytes + file.bytes)) }).await
+}
+
+/// The repositories that the query is about, each with how to ask.
+async fn asked(sources: &Sources, cluster: &dyn Cluster, wanted: &Wanted) -> Result<(Vec<Known>, Option<Error>), Error> {
+    let only = wanted.text("repository");
+    let (mut known, error) = known(sources, cluster).await?;
+    known.retain(|k| only.as_ref().is_none_or(|name| *name == k.name));
+    Ok((known, error))
+}
+
+pub(super) async fn snapshots(sources: &Sources, wanted: &Wanted) -> Result<Rows, Error> {
+    let mut out = Rows::new();
+    let counted = COUNTED.iter().any(|column| wanted.needs(column));
+    for cluster in clusters(sources, wanted) {
+        let (known, unreachable) = asked(sources, &*cluster, wanted).await?;
+        // One cluster and one repository are meant: then it is an error if they cannot be seen.
+        let is_meant = wanted.text("repository").is_some() && wanted.text("cluster").is_some();
+        if known.is_empty() && is_meant {
+            let name = wanted.text("repository").unwrap_or_default();
+            let message = format!("Repository [{name}] does not exist");
+            return Err(
+                unreachable.unwrap_or_else(|| Error::new(ErrorKind::UndefinedObject, message).hint("See SHOW REPOSITORIES."))
+            );
+        }
+        for one in known {
+            let ask = Ask { cluster: &*cluster, repository: &one.name, label: wanted.text("snapshot") };
+            let mut rows = Rows::new();
+            let stored = match one.stored(sources) {
+                Some(Ok(stored)) => ask.stored(&stored, counted, &mut rows).await,
+                Some(Err(e)) => Err(e),
+                None => Err(Error::new(ErrorKind::Storage, "its storage properties are not known here")),
+            };
+            let read = match (stored, cluster.labour()) {
+                (Ok(()), _) => Ok(()),
+                (Err(_), Labour::Theirs(remote)) => {
+                    rows.clear();
+                    ask.told(remote, &mut rows).await
+                }
+                (Err(e), _) => Err(e),
+            };
+            match read {
+                Ok(()) => out.extend(rows),
+                Err(e) if is_meant => return Err(e),
+                Err(e) => out.push(row(
+                    &SNAPSHOTS,
+                    vec![
+                        ("repository", one.name.clone().into()),
+                        ("status", format!("ERROR: {}", e.message).into()),
+                        ("cluster", cluster.name().to_string().into()),
+                    ],
+                )),
+            }
+        }
+    }
+    Ok(out)
+}
+
+pub(super) async fn snapshot_files(sources: &Sources, wanted: &Wanted) -> Result<Rows, Error> {
+    let mut out = Rows::new();
+    for cluster in clusters(sources, wanted) {
+        let (known, _) = asked(sources, &*cluster, wanted).await?;
+        for one in known {
+            let Some(Ok(stored)) = one.stored(sources) else { continue };
+            let ask = Ask { cluster: &*cluster, repository: &one.name, label: wanted.text("snapshot") };
+            // What cannot be reached is told by system.repositories.
+            if let Err(e) = files_of(&ask, &stored, &mut out).await {
+                tracing::debug!(repository = one.name, error = %e, "a repository's files cannot be listed");
+            }
+        }
+    }
+    Ok(out)
+}
+
+async fn files_of(ask: &Ask<'_>, stored: &StarRocksRepository, out: &mut Rows) -> Result<(), Error> {
+    stored.ping().await?;
+    for label in ask.labels(stored).await? {
+        let found = stored.label(&label).await?;
+        let info = match found.infos.last() {
+            Some(last) => stored.info(last).await.ok(),
+            None => None,
+        };
+        let names = info.as_ref().map(Info::names).unwrap_or_default();
+        let timestamp = found.infos.last().map(|i| i.timestamp.clone());
+        let mut files = stored.files(Some(&label)).await?;
+        while let Some(file) = files.try_next().await? {
+            let name_of = |id: Option<i64>, names: &std::collections::HashMap<i64, &str>| {
+                id.and_then(|id| names.get(&id)).map(|name| (*name).to_owned())
+            };
+            let mut cells = ask.cells(&label, file.status.name().to_owned());
+            cells.extend([
+                ("backup_timestamp", Cell::from(timestamp.clone())),
+                ("db_name", info.as_ref().map(|i| i.database.clone()).into()),
+                ("table_name", name_of(file.table_id, &names.tables).into()),
+                ("partition_name", name_of(file.partition_id, &names.partitions).into()),
+                ("tablet_id", file.tablet_id.into()),
+                ("path", file.path.into()),
+                ("bytes", file.bytes.into()),
+                ("checksum", file.md5.filter(|_| file.status == FileStatus::Whole).into()),
+                ("table_id", file.table_id.into()),
+                ("partition_id", file.partition_id.into()),
+            ]);
+            out.push(row(&SNAPSHOT_FILES, cells));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! CREATE, ALTER and DROP CLUSTER, and repositories that outlive the cluster that wrote them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Outcome, Session};
+use crate::cluster::starrocks::{Options, StarRocksCluster, kind_of};
+use crate::cluster::{Cluster, ClusterKind, Labour, RepositoryHolder};
+use crate::env::Env;
+use crate::error::{Error, ErrorKind};
+use crate::names::*;
+use crate::privilege::{Privilege, Securable};
+use crate::repository::Location;
+use crate::statement::{AlterRepository, ClusterCommand, CreateRepository};
+use crate::store::{ClusterRecord, RepositoryRecord};
+
+/// The cluster that these properties describe. Nothing is connected to.
+pub fn open_cluster(name: &ClusterName, properties: &BTreeMap<String, String>, env: &Env) -> Result<Arc<dyn Cluster>, Error> {
+    match kind_of(properties)? {
+        ClusterKind::None => Ok(Arc::new(RepositoryHolder::new(name.clone()))),
+        _ => Ok(Arc::new(StarRocksCluster::new(name.clone(), Options::read(properties)?, env.clone()))),
+    }
+}
+
+impl Session {
+    pub(super) async fn cluster_command(&mut self, command: &ClusterCommand) -> Result<Outcome, Error> {
+        self.require_admin().await?;
+        let tag = match command {
+            ClusterCommand::Create { name, if_not_exists, properties } => {
+                if self.gateway.clusters.get(name).is_some() {
+                    if *if_not_exists {
+                        self.notice(format!("cluster \"{name}\" already exists, skipping"));
+                        return Ok(Outcome::Done("CREATE CLUSTER".into()));
+                    }
+                    return Err(Error::new(ErrorKind::DuplicateObject, format!("cluster \"{name}\" already exists")));
+                }
+                let cluster = open_cluster(name, &properties.0, &self.gateway.env)?;
+                let record =
+                    ClusterRecord { name: name.clone(), created_at: self.gateway.env.now(), properties: properties.0.clone() };
+                self.gateway.store.add_cluster(&record).await?;
+                self.join(cluster).await;
+                "CREATE CLUSTER"
+            }
+            ClusterCommand::Alter { name, properties } => {
+                let mut record = self.known_cluster(name).await?;
+                for (key, value) in &properties.0 {
+                    if value.is_empty() {
+                        record.properties.remove(key);
+                    } else {
+                        record.properties.insert(key.clone(), value.clone());
+                    }
+                }
+                let cluster = open_cluster(name, &record.properties, &self.gateway.env)?;
+                let before = self.gateway.clusters.get(name).map(|c| c.kind());
+                if before.is_some_and(|kind| kind != cluster.kind()) {
+                    return Err(Error::unsupported("changing the type of a cluster").hint("DROP it and CREATE it anew."));
+                }
+                self.gateway.store.change_cluster(&record).await?;
+                self.join(cluster).await;
+                "ALTER CLUSTER"
+            }
+            ClusterCommand::Drop { name, if_exists } => {
+                if *if_exists && self.gateway.clusters.get(name).is_none() {
+                    self.notice(format!("cluster \"{name}\" does not exist, skipping"));
+                    return Ok(Outcome::Done("DROP CLUSTER".into()));
+                }
+                self.known_cluster(name).await?;
+                if name == self.cluster.name() {
+                    return Err(Error::new(ErrorKind::ObjectInUse, "cannot drop the currently open cluster")
+                        .hint("Connect to another one first."));
+                }
+                self.gateway.store.remove_cluster(name).await?;
+                self.gateway.clusters.remove(name);
+                self.gateway.runner.leave(name);
+                "DROP CLUSTER"
+            }
+        };
+        Ok(Outcome::Done(tag.into()))
+    }
+
+    /// A cluster that a statement created; those of the settings are changed there.
+    async fn known_cluster(&self, name: &ClusterName) -> Result<ClusterRecord, Error> {
+        if let Some(record) = self.gateway.store.clusters().await?.into_iter().find(|c| &c.name == name) {
+            return Ok(record);
+        }
+        if self.gateway.clusters.get(name).is_some() {
+            return Err(Error::new(ErrorKind::WrongState, format!("cluster \"{name}\" was not created by a statement"))
+                .hint("Change it in the settings, and start the server again."));
+        }
+        Err(Error::new(ErrorKind::UndefinedObject, format!("cluster \"{name}\" does not exist")).hint("See SHOW CLUSTERS."))
+    }
+
+    /// Lets a cluster take part, in the place of the one with its name.
+    async fn join(&mut self, cluster: Arc<dyn Cluster>) {
+        let name = cluster.name().clone();
+        let is_new = self.gateway.clusters.get(&name).is_none();
+        self.gateway.clusters.put(cluster.clone());
+        if let Some(remote) = cluster.remote() {
+            if is_new {
+                self.gateway.runner.attend(&name);
+            } else {
+                self.gateway.runner.nudge(&name);
+            }
+            // What cannot be reached now may be there later, so it is told and not refused.
+            if let Some(error) = remote.health().await.error {
+                self.warning("01000", error.message);
+            }
+        }
+        if &name == self.cluster.name() {
+            self.cluster = cluster;
+        }
+    }
+
+    /// How a repository's storage is reached from now on.
+    pub(super) async fn alter_repository(&mut self, alter: &AlterRepository) -> Result<Outcome, Error> {
+        self.require(Privilege::Repository, Securable::System).await?;
+        let (store, cluster) = (&self.gateway.store, self.cluster.name());
+        let known = store.find_repository(cluster, &alter.name).await?;
+        let unknown = || {
+            Error::new(ErrorKind::UndefinedObject, format!("Repository [{}] does not exist", alter.name))
+                .hint("See SHOW REPOSITORIES.")
+        };
+        let mut record = match self.cluster.labour() {
+            Labour::Theirs(remote) => {
+                let there = remote.repositories().await?.into_iter().find(|r| r.name == alter.name.as_str()).ok_or_else(unknown)?;
+                RepositoryRecord {
+                    cluster: cluster.clone(),
+                    id: RepositoryId(0),
+                    name: alter.name.clone(),
+                    location: there.location,
+                    broker: there.broker,
+                    read_only: there.read_only,
+                    created_at: there.created_at.unwrap_or_else(|| self.gateway.env.now()),
+                    properties: BTreeMap::new(),
+                }
+            }
+            Labour::Ours(_) | Labour::Nobody => known.ok_or_else(unknown)?,
+        };
+        record.properties.clone_from(&alter.properties.0);
+        let location = Location { url: record.location.clone(), properties: record.properties.clone() };
+        let reached = match self.cluster.labour() {
+            Labour::Ours(_) => self.gateway.open.open(&record.name, &location)?.ping().await,
+            Labour::Theirs(_) | Labour::Nobody => self.gateway.open.open_starrocks(&record.name, &location)?.ping().await.map(drop),
+        };
+        self.remember(record).await?;
+        // A bucket that cannot be reached from here hinders nobody: the cluster reaches it itself.
+        if let Err(e) = reached {
+            self.warning("01000", format!("the repository cannot be reached from here: {e}"));
+        }
+        Ok(Outcome::Done("ALTER REPOSITORY".into()))
+    }
+
+    /// CREATE REPOSITORY where there is no cluster: what is stored there already is taken in, and only read.
+    pub(super) async fn hold_repository(&mut self, create: &CreateRepository) -> Result<Outcome, Error> {
+        self.require(Privilege::Repository, Securable::System).await?;
+        if self.gateway.store.find_repository(self.cluster.name(), &create.name).await?.is_some() {
+            let message = format!("Failed to create repository: repository with same name already exist: {}", create.name);
+            return Err(Error::new(ErrorKind::DuplicateObject, message));
+        }
+        let location = Location { url: create.location.clone(), properties: create.properties.0.clone() };
+        let failed = |e: Error| e.prefixed("Failed to create repository");
+        self.gateway.open.open_starrocks(&create.name, &location).map_err(failed)?.ping().await.map_err(failed)?;
+        let record = RepositoryRecord {
+            cluster: self.cluster.name().clone(),
+            id: RepositoryId(0),
+            name: create.name.clone(),
+            location: create.location.clone(),
+            broker: create.broker.as_ref().map(ToString::to_string),
+            // Nothing here writes StarRocks' layout.
+            read_only: true,
+            created_at: self.gateway.env.now(),
+            properties: create.properties.0.clone(),
+        };
+        self.gateway.store.add_repository(&record).await?;
+        Ok(Outcome::Done("CREATE REPOSITORY".into()))
+    }
+}

@@ -1,0 +1,385 @@
+//! Statements on a cluster that does its work itself: completed here, then judged there.
+//!
+//! Only what StarRocks lacks is decided before sending: whose the statement is, what the current database is, what `latest` and
+//! `auto` stand for. Everything else is the frontend's to refuse, in its own words.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+
+use super::data::no_database;
+use super::{Outcome, Prepared, Rows, Session};
+use crate::cluster::{CATALOGS, Remote, SendError};
+use crate::error::{Error, ErrorKind};
+use crate::job::{JobKind, JobSpec, RemoteRequest, Request};
+use crate::names::*;
+use crate::privilege::{Privilege, Securable};
+use crate::runner::Submitted;
+use crate::statement::{
+    BackupSnapshot, CancelJob, CancelScope, CreateRepository, DropSnapshot, JobKeyword, ObjectRef, Partitions, Properties, Recover,
+    RestoreSnapshot, Statement, Unread,
+};
+use crate::store::RepositoryRecord;
+
+/// The property of BACKUP and RESTORE that is ours: to wait for the turn instead of being refused.
+const QUEUE: &str = "queue";
+/// The setting that lets an administrator say anything to a StarRocks cluster.
+const PASSTHROUGH: &str = "starkeep.passthrough";
+/// Replicas of a restored table where nothing says otherwise, as in StarRocks.
+const REPLICAS: u16 = 3;
+
+/// Takes our property out of those that go to the cluster.
+fn take_queue(properties: &mut Properties, default: bool) -> Result<bool, Error> {
+    match properties.0.remove(QUEUE).map(|v| v.trim().to_ascii_lowercase()).as_deref() {
+        None => Ok(default),
+        Some("true") => Ok(true),
+        Some("false") => Ok(false),
+        Some(other) => {
+            Err(Error::new(ErrorKind::InvalidParameter, format!("invalid value of \"{QUEUE}\": \"{other}\" is not true or false")))
+        }
+    }
+}
+
+/// What a statement names, as `system.jobs` shows it.
+fn shown_objects(database: &DatabaseName, objects: Option<&[ObjectRef]>) -> Vec<String> {
+    let table = |t: &crate::statement::TableRef| {
+        let partitions = match &t.partitions {
+            Partitions::Named { names, .. } => {
+                format!(" PARTITION ({})", names.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(", "))
+            }
+            Partitions::All | Partitions::Keyed(_) => String::new(),
+        };
+        let alias = t.alias.as_ref().map_or(String::new(), |a| format!(" AS {a}"));
+        format!("{database}.{}{partitions}{alias}", t.table.name)
+    };
+    let shown = |object: &ObjectRef| match object {
+        ObjectRef::Untyped(t) | ObjectRef::Table(t) => table(t),
+        ObjectRef::Named { name, alias, .. } => {
+            format!("{database}.{}{}", name.name, alias.as_ref().map_or(String::new(), |a| format!(" AS {a}")))
+        }
+        ObjectRef::All(kind) => format!("ALL {kind}S"),
+    };
+    objects.unwrap_or_default().iter().map(shown).collect()
+}
+
+impl Session {
+    /// Carries out a statement whose work is the cluster's own; `None` for one that is the gateway's.
+    pub(super) async fn remote_statement(&mut self, prepared: &Prepared) -> Result<Option<Outcome>, Error> {
+        let outcome = match &*prepared.statement {
+            Statement::Backup(backup) => self.remote_backup(backup).await,
+            Statement::Restore(restore) => self.remote_restore(restore).await,
+            Statement::Cancel(cancel) => self.remote_cancel(cancel).await,
+            Statement::CreateRepository(create) => self.remote_create_repository(create).await,
+            Statement::DropRepository(name) => self.remote_drop_repository(name).await,
+            Statement::DropSnapshot(drop) => self.remote_drop_snapshot(drop).await,
+            Statement::Recover(recover) => self.remote_recover(recover).await,
+            Statement::Define(_) | Statement::Raw(_) | Statement::Copy(_) => self.pass_through(prepared).await,
+            _ => return Ok(None),
+        };
+        outcome.map(Some)
+    }
+
+    fn remote(&self) -> Result<&dyn Remote, Error> {
+        self.cluster.remote().ok_or_else(|| Error::internal("the cluster does its work elsewhere"))
+    }
+
+    /// What to do with statements that nothing here reads.
+    pub fn unread(&self) -> Unread {
+        if self.passes_through() { Unread::Keep } else { Unread::Refuse }
+    }
+
+    /// Whether the session asks for statements to go to the cluster as they are.
+    pub(super) fn passes_through(&self) -> bool {
+        let on = self.variables.get(PASSTHROUGH).is_some_and(|v| matches!(v.to_ascii_lowercase().as_str(), "on" | "true" | "1"));
+        on && self.cluster.remote().is_some()
+    }
+
+    /// Hands a statement over as it was written, if that is allowed.
+    pub(super) async fn pass_through(&mut self, prepared: &Prepared) -> Result<Outcome, Error> {
+        let words: Vec<&str> = prepared.text.split_whitespace().take(2).collect();
+        let what = words.join(" ").to_ascii_uppercase();
+        if !self.passes_through() {
+            return Err(Error::unsupported(format_args!("{what} on a StarRocks cluster"))
+                .hint(format!("An administrator can SET {PASSTHROUGH} = on to hand statements to it as they are.")));
+        }
+        self.require_admin().await?;
+        if !prepared.parameters.is_empty() {
+            return Err(Error::unsupported("parameters in a statement that is handed over as it is"));
+        }
+        let answer = self.remote()?.ask(self.database.as_ref(), &prepared.text).await?;
+        // It may have changed what there is.
+        self.cluster.forget_names();
+        if answer.columns.is_empty() {
+            let verb = words.first().map_or(String::new(), |w| w.to_ascii_uppercase());
+            return Ok(Outcome::Done(match verb.as_str() {
+                "INSERT" => format!("INSERT 0 {}", answer.affected),
+                "UPDATE" | "DELETE" => format!("{verb} {}", answer.affected),
+                _ => what,
+            }));
+        }
+        let fields = answer.columns.iter().map(|name| Field::new(name, DataType::Utf8, true));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let column = |i: usize| {
+            let values = answer.rows.iter().map(|row| row.get(i).cloned().flatten());
+            Arc::new(values.collect::<StringArray>()) as ArrayRef
+        };
+        let options = RecordBatchOptions::new().with_row_count(Some(answer.rows.len()));
+        let batch = RecordBatch::try_new_with_options(schema.clone(), (0..answer.columns.len()).map(column).collect(), &options)
+            .map_err(|e| Error::internal(e.to_string()))?;
+        let stream = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), futures::stream::iter([Ok(batch)])));
+        let view = self.view();
+        Ok(Outcome::Rows(Rows { schema, stream, verb: "SELECT", _view: view }))
+    }
+
+    fn remote_spec(
+        &self,
+        database: DatabaseName,
+        label: &SnapshotLabel,
+        repository: &RepositoryName,
+        properties: &Properties,
+        statement: String,
+        request: RemoteRequest,
+    ) -> JobSpec {
+        // The cluster judges it; this is for the table of jobs until it says.
+        let timeout = properties.get("timeout").and_then(|t| t.trim().parse().ok());
+        self.spec(&database, label, repository, timeout, Request::Remote(Box::new(request)), statement)
+    }
+
+    async fn submit_remote(&mut self, spec: JobSpec, tag: &str) -> Result<Outcome, Error> {
+        let (database, kind) = (spec.database.clone(), spec.kind());
+        let is_catalogs = database.as_str() == CATALOGS;
+        match self.gateway.runner.submit_remote(spec).await? {
+            Submitted::Accepted(id) => {
+                let show = match kind {
+                    JobKind::Backup => "SHOW BACKUP",
+                    JobKind::Restore => "SHOW RESTORE",
+                };
+                let from = if is_catalogs { String::new() } else { format!(" FROM {database}") };
+                self.notice(format!("job {id} submitted; watch it with {show}{from}"));
+            }
+            Submitted::Queued(id) => self.notice(format!(
+                "job {id} waits for its turn; SELECT queue_position, block_reason FROM system.jobs WHERE job_id = {id} tells for what, \
+                 and CANCEL JOB {id} gives it up"
+            )),
+        }
+        Ok(Outcome::Done(tag.to_owned()))
+    }
+
+    /// EXPORT on every table that a BACKUP names, or on all that the database has.
+    async fn check_export(&self, database: &DatabaseName, objects: Option<&[ObjectRef]>) -> Result<(), Error> {
+        let rights = self.rights().await?;
+        rights.require(Privilege::Repository, &Securable::System)?;
+        let all = || rights.require(Privilege::Export, &Securable::AllTablesIn(database.clone()));
+        let Some(objects) = objects else { return all() };
+        for object in objects {
+            match object {
+                ObjectRef::Untyped(t) | ObjectRef::Table(t) => {
+                    rights.require(Privilege::Export, &Securable::Table(Some(database.clone()), t.table.name.clone()))?;
+                }
+                ObjectRef::All(_) => all()?,
+                ObjectRef::Named { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn remote_backup(&mut self, backup: &BackupSnapshot) -> Result<Outcome, Error> {
+        let mut backup = backup.clone();
+        let queue = take_queue(&mut backup.properties, self.remote()?.queues())?;
+        let database = match (&backup.catalogs, &backup.label.database) {
+            (Some(_), _) => DatabaseName::new(CATALOGS)?,
+            (None, named) => {
+                let database = self.database_or_current(named.as_ref())?;
+                backup.label.database = Some(database.clone());
+                database
+            }
+        };
+        match &backup.catalogs {
+            Some(_) => self.require(Privilege::Repository, Securable::System).await?,
+            None => self.check_export(&database, backup.objects.as_deref()).await?,
+        }
+        // What the version cannot do is refused before anything is recorded as asked of it.
+        self.remote()?.render(&Statement::Backup(backup.clone())).await?;
+        let request = RemoteRequest {
+            kind: JobKind::Backup,
+            statement: backup.to_string(),
+            objects: shown_objects(&database, backup.objects.as_deref()),
+            queue,
+            catalogs: backup.catalogs.is_some(),
+            timestamp: None,
+            external: None,
+        };
+        let (label, properties) = (&backup.label.name, &backup.properties);
+        let spec = self.remote_spec(database, label, &backup.repository, properties, backup.to_string(), request);
+        self.submit_remote(spec, "BACKUP").await
+    }
+
+    async fn remote_restore(&mut self, restore: &RestoreSnapshot) -> Result<Outcome, Error> {
+        let mut restore = restore.clone();
+        let queue = take_queue(&mut restore.properties, self.remote()?.queues())?;
+        self.resolve_latest(&mut restore).await?;
+        self.resolve_replicas(&mut restore).await?;
+        let timestamp = restore.properties.get("backup_timestamp").map(str::to_owned);
+        let clause = restore.database.as_ref().map(|(source, target)| target.clone().unwrap_or_else(|| source.clone()));
+        let named = restore.label.database.clone().or(clause).or_else(|| self.database.clone());
+        let database = match (&restore.catalogs, named) {
+            (Some(_), _) => DatabaseName::new(CATALOGS)?,
+            (None, Some(name)) => self.spelled(&name),
+            (None, None) => self.snapshot_database(&restore, timestamp.as_deref()).await?,
+        };
+        if restore.catalogs.is_none() && restore.database.is_none() {
+            restore.label.database = Some(database.clone());
+        }
+        match &restore.catalogs {
+            Some(_) => self.require(Privilege::Repository, Securable::System).await?,
+            None => self.check_restore_privileges(Some(&database), restore.objects.as_deref()).await?,
+        }
+        self.remote()?.render(&Statement::Restore(restore.clone())).await?;
+        let request = RemoteRequest {
+            kind: JobKind::Restore,
+            statement: restore.to_string(),
+            objects: shown_objects(&database, restore.objects.as_deref()),
+            queue,
+            catalogs: restore.catalogs.is_some(),
+            timestamp,
+            external: None,
+        };
+        let (label, properties) = (&restore.label.name, &restore.properties);
+        let spec = self.remote_spec(database, label, &restore.repository, properties, restore.to_string(), request);
+        self.submit_remote(spec, "RESTORE").await
+    }
+
+    /// `"backup_timestamp" = "latest"` becomes the timestamp that the repository has now.
+    async fn resolve_latest(&mut self, restore: &mut RestoreSnapshot) -> Result<(), Error> {
+        if !restore.properties.get("backup_timestamp").is_some_and(|t| t.eq_ignore_ascii_case("latest")) {
+            return Ok(());
+        }
+        let (repository, label) = (restore.repository.as_str(), restore.label.name.as_str());
+        let found = self.remote()?.snapshots(repository, Some(label)).await?;
+        let latest = found.into_iter().filter(|s| s.status == "OK").flat_map(|s| s.timestamps).max();
+        let Some(latest) = latest else {
+            let message = format!(
+                "Failed to get info of snapshot '{label}' because: there is no such snapshot. Maybe specified wrong backup timestamp"
+            );
+            return Err(Error::new(ErrorKind::UndefinedObject, message).hint(format!("See SHOW SNAPSHOT ON {repository}.")));
+        };
+        self.notice(format!("\"backup_timestamp\" = \"{latest}\""));
+        restore.properties.0.insert("backup_timestamp".into(), latest);
+        Ok(())
+    }
+
+    /// `"replication_num" = "auto"` becomes as many as there are backends alive, three at most.
+    async fn resolve_replicas(&mut self, restore: &mut RestoreSnapshot) -> Result<(), Error> {
+        if !restore.properties.get("replication_num").is_some_and(|n| n.eq_ignore_ascii_case("auto")) {
+            return Ok(());
+        }
+        let replicas = self.remote()?.backends_alive().await?.clamp(1, REPLICAS).to_string();
+        self.notice(format!("\"replication_num\" = \"{replicas}\""));
+        restore.properties.0.insert("replication_num".into(), replicas);
+        Ok(())
+    }
+
+    /// The database that a snapshot is of: where it is restored into when nothing says another.
+    async fn snapshot_database(&self, restore: &RestoreSnapshot, timestamp: Option<&str>) -> Result<DatabaseName, Error> {
+        let Some(timestamp) = timestamp.filter(|_| restore.objects.is_none()) else { return Err(no_database()) };
+        let details = self.remote()?.details(restore.repository.as_str(), restore.label.name.as_str(), timestamp).await?;
+        match details.database {
+            Some(name) if !name.is_empty() => DatabaseName::new(name),
+            _ => Err(no_database().detail(details.status)),
+        }
+    }
+
+    async fn remote_cancel(&mut self, cancel: &CancelJob) -> Result<Outcome, Error> {
+        let (database, scope) = match &cancel.scope {
+            CancelScope::ExternalCatalog => (DatabaseName::new(CATALOGS)?, CancelScope::ExternalCatalog),
+            CancelScope::Current | CancelScope::Database(_) => {
+                let named = match &cancel.scope {
+                    CancelScope::Database(name) => Some(name),
+                    _ => None,
+                };
+                let database = self.database_or_current(named)?;
+                (database.clone(), CancelScope::Database(database))
+            }
+        };
+        self.require(Privilege::Repository, Securable::System).await?;
+        let kind = match cancel.kind {
+            JobKeyword::Backup => JobKind::Backup,
+            JobKeyword::Restore => JobKind::Restore,
+        };
+        let cluster = self.cluster.clone();
+        if let Some(id) = self.gateway.runner.cancel_remote(&cluster, &database, kind, scope).await? {
+            self.notice(format!("job {id} cancelled"));
+        }
+        Ok(Outcome::Done("CANCEL".into()))
+    }
+
+    async fn remote_create_repository(&mut self, create: &CreateRepository) -> Result<Outcome, Error> {
+        self.require(Privilege::Repository, Securable::System).await?;
+        let remote = self.remote()?;
+        let sql = remote.render(&Statement::CreateRepository(create.clone())).await?;
+        remote.send(&sql).await.map_err(SendError::into_error)?;
+        let record = RepositoryRecord {
+            cluster: self.cluster.name().clone(),
+            id: RepositoryId(0),
+            name: create.name.clone(),
+            location: create.location.clone(),
+            broker: create.broker.as_ref().map(ToString::to_string),
+            read_only: create.read_only,
+            created_at: self.gateway.env.now(),
+            properties: create.properties.0.clone(),
+        };
+        self.remember(record).await?;
+        Ok(Outcome::Done("CREATE REPOSITORY".into()))
+    }
+
+    /// Keeps how a repository is reached. One of that name may have been dropped past us.
+    pub(super) async fn remember(&self, record: RepositoryRecord) -> Result<(), Error> {
+        let store = &self.gateway.store;
+        match store.add_repository(&record).await {
+            Err(e) if e.kind == ErrorKind::DuplicateObject => store.change_repository(&record).await,
+            done => done.map(drop),
+        }
+    }
+
+    async fn remote_drop_repository(&mut self, name: &RepositoryName) -> Result<Outcome, Error> {
+        self.require(Privilege::Repository, Securable::System).await?;
+        let remote = self.remote()?;
+        let sql = remote.render(&Statement::DropRepository(name.clone())).await?;
+        remote.send(&sql).await.map_err(SendError::into_error)?;
+        match self.gateway.store.remove_repository(self.cluster.name(), name).await {
+            // It was never known here, or a job that waits names it, which the cluster will refuse in its turn.
+            Err(e) if matches!(e.kind, ErrorKind::UndefinedObject | ErrorKind::ObjectInUse) => {}
+            done => done?,
+        }
+        Ok(Outcome::Done("DROP REPOSITORY".into()))
+    }
+
+    async fn remote_drop_snapshot(&mut self, drop: &DropSnapshot) -> Result<Outcome, Error> {
+        self.require(Privilege::Repository, Securable::System).await?;
+        let remote = self.remote()?;
+        let sql = remote.render(&Statement::DropSnapshot(drop.clone())).await?;
+        remote.send(&sql).await.map_err(SendError::into_error)?;
+        Ok(Outcome::Done("DROP SNAPSHOT".into()))
+    }
+
+    async fn remote_recover(&mut self, recover: &Recover) -> Result<Outcome, Error> {
+        self.require_admin().await?;
+        let recover = match recover {
+            Recover::Table(table) => Recover::Table(self.completed(table)?),
+            Recover::Partition(partition, table) => Recover::Partition(partition.clone(), self.completed(table)?),
+            Recover::Database(name) => Recover::Database(name.clone()),
+        };
+        let remote = self.remote()?;
+        let sql = remote.render(&Statement::Recover(recover)).await?;
+        remote.send(&sql).await.map_err(SendError::into_error)?;
+        self.cluster.forget_names();
+        Ok(Outcome::Done("RECOVER".into()))
+    }
+
+    fn completed(&self, table: &crate::statement::Qualified<TableName>) -> Result<crate::statement::Qualified<TableName>, Error> {
+        let database = Some(self.database_or_current(table.database.as_ref())?);
+        Ok(crate::statement::Qualified { database, name: table.name.clone() })
+    }
+}
