@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, broadcast};
 use tokio_rustls::TlsAcceptor;
 
-pub use self::model::Model;
+pub use self::model::{Model, put};
 use self::wire::Connection;
 pub use self::wire::Reply;
 

@@ -379,3 +379,449 @@ async fn frontends_come_and_go() {
     w.until("SELECT reachable FROM system.clusters WHERE cluster = 'prod'", "t").await;
     w.server.stop().await;
 }
+
+/// The last SELECT on a table of users that the cluster was asked.
+fn last_select(fe: &FakeFe) -> String {
+    let is_users = |s: &&String| s.starts_with("SELECT") && s.contains("`shop`") && !s.contains("information_schema");
+    fe.model(|m| m.statements.iter().rev().find(is_users).cloned().unwrap_or_default())
+}
+
+/// What goes to the cluster as a whole gives what the embedded cluster gives over the same rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_give_the_same_here_and_there() {
+    let w = world("3.3.16", Pace::Manual).await;
+    let embedded = w.server.client().await;
+    run(&embedded, "CREATE DATABASE shop; USE shop").await;
+    run(
+        &embedded,
+        "CREATE TABLE orders (id BIGINT, customer INT, day DATE, amount DECIMAL(10,2), weight DOUBLE, note VARCHAR(100), paid BOOLEAN, at DATETIME);
+         CREATE TABLE customers (id INT, name VARCHAR(20), tags STRING)",
+    )
+    .await;
+    for table in ["orders", "customers"] {
+        let quoted = |v: &Option<String>| v.as_ref().map_or("NULL".to_owned(), |v| format!("'{}'", v.replace('\'', "''")));
+        for row in rows(&w.client, &format!("SELECT * FROM shop.{table}")).await {
+            let values: Vec<_> = row.iter().map(quoted).collect();
+            run(&embedded, &format!("INSERT INTO {table} VALUES ({})", values.join(", "))).await;
+        }
+    }
+    run(&w.client, "USE shop").await;
+    // Whether the cluster computes it as a whole.
+    let (whole, parts) = (true, false);
+    for (query, handed_over) in [
+        ("SELECT * FROM orders WHERE id = 3", whole),
+        ("SELECT id, note FROM shop.orders WHERE note = 'it''s \\ 4' OR note IS NULL ORDER BY id DESC LIMIT 3 OFFSET 1", whole),
+        ("SELECT o.id AS n FROM prod.shop.orders o WHERE o.customer IN (0, 2) AND o.id BETWEEN 2 AND 12 ORDER BY n", whole),
+        (
+            "SELECT customer, count(*), sum(amount), min(note), max(day), avg(weight) FROM orders GROUP BY customer ORDER BY customer",
+            whole,
+        ),
+        ("SELECT customer, sum(id) AS s FROM orders GROUP BY customer HAVING sum(id) > 40 ORDER BY s DESC NULLS LAST", whole),
+        ("SELECT count(DISTINCT customer), count(customer), count(*) FROM orders", whole),
+        (
+            "SELECT c.name, o.id FROM orders o JOIN customers c ON o.customer = c.id WHERE o.day >= '2026-01-03' ORDER BY o.id",
+            whole,
+        ),
+        ("SELECT o.id, c.name FROM orders o LEFT JOIN customers c ON o.customer = c.id ORDER BY o.id LIMIT 5", whole),
+        ("SELECT DISTINCT paid FROM orders ORDER BY paid NULLS FIRST", whole),
+        ("SELECT id FROM orders WHERE customer IN (SELECT id FROM customers WHERE name LIKE '%o%') ORDER BY id", whole),
+        (
+            "SELECT id, CASE WHEN customer = 1 THEN 'one' WHEN customer IS NULL THEN 'none' ELSE 'more' END AS k FROM orders ORDER BY id",
+            whole,
+        ),
+        ("SELECT n FROM (SELECT customer AS n, count(*) AS c FROM orders GROUP BY customer) t WHERE c > 4 ORDER BY n", whole),
+        ("SELECT id FROM orders WHERE at > '2026-01-01 10:00:00' AND paid ORDER BY id", whole),
+        ("SELECT id + 1 AS next, id * 2 - 1 FROM orders WHERE NOT paid ORDER BY 1", whole),
+        ("WITH big AS (SELECT id, amount FROM orders WHERE amount > 10.5) SELECT count(*), max(amount) FROM big", whole),
+        ("SELECT id FROM orders UNION ALL SELECT id FROM orders WHERE id < 3 ORDER BY id LIMIT 4", whole),
+        ("SELECT name, tags FROM customers ORDER BY id", whole),
+        // What means something else there is computed here.
+        ("SELECT id / 2, length(note), note || '!' FROM orders WHERE id < 4 ORDER BY id", parts),
+        ("SELECT upper(name) FROM customers WHERE tags = '[]'", parts),
+        ("SELECT id, row_number() OVER (ORDER BY id DESC) FROM orders ORDER BY id LIMIT 2", parts),
+        ("SELECT id FROM orders o WHERE EXISTS (SELECT 1 FROM customers c WHERE c.id = o.customer) ORDER BY id", parts),
+        ("SELECT date_trunc('month', at), count(*) FROM orders GROUP BY 1", parts),
+        ("SELECT sum(amount) FILTER (WHERE paid) FROM orders", parts),
+    ] {
+        let before = w.fe.model(|m| m.statements.len());
+        let there = rows(&w.client, query).await;
+        let here = rows(&embedded, &query.replace("prod.shop.", "")).await;
+        assert_eq!(there, here, "{query}");
+        assert!(!there.is_empty(), "{query}");
+        let asked: Vec<String> = w.fe.model(|m| {
+            m.statements[before..].iter().filter(|s| s.starts_with("SELECT") && s.contains("`shop`")).cloned().collect()
+        });
+        let plan = rows(&w.client, &format!("EXPLAIN {query}")).await.concat().into_iter().flatten().collect::<String>();
+        let computes = |words: &[&str]| words.iter().any(|word| plan.contains(word));
+        if handed_over {
+            assert_eq!(asked.len(), 1, "{query}: {asked:#?}");
+            assert!(!computes(&["AggregateExec", "HashJoinExec", "SortExec", "FilterExec"]), "{query}:\n{plan}");
+        } else {
+            assert!(computes(&["AggregateExec", "HashJoinExec", "ProjectionExec", "WindowAggExec"]), "{query}:\n{plan}");
+        }
+    }
+    // Joined with the history, the aggregate is computed there and the join here.
+    run(&w.client, "BACKUP SNAPSHOT s TO r ON (orders)").await;
+    let joined = "SELECT j.snapshot, t.n FROM system.jobs j, (SELECT count(*) AS n FROM orders WHERE id <= 7) t";
+    assert_eq!(rows(&w.client, joined).await, [[Some("s".to_owned()), Some("7".to_owned())]]);
+    assert_eq!(last_select(&w.fe), "SELECT count(1) AS `n` FROM `shop`.`orders` WHERE (`orders`.`id` <= 7)");
+    // A filter and a limit go along even where only a scan does.
+    rows(&w.client, "SELECT id, length(note) FROM orders WHERE id > 18 AND length(note) > 1").await;
+    assert_eq!(last_select(&w.fe), "SELECT `id`, `note` FROM `shop`.`orders` WHERE (`id` > 18)");
+    // Parameters are put in before it goes.
+    let row = w.client.query_one("SELECT name FROM customers WHERE id = $1", &[&2_i32]).await.expect("a row");
+    assert_eq!(row.get::<_, String>(0), "cem");
+    w.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_is_given_up_ends_on_the_cluster_too() {
+    let w = world("3.3.16", Pace::Manual).await;
+    w.fe.fail("SELECT `orders`", Fault::Hold);
+    run(&w.client, "SET statement_timeout = '200ms'").await;
+    assert_eq!(fails(&w.client, "SELECT * FROM shop.orders ORDER BY id").await.0, "57014");
+    let killed = tokio::time::timeout(Duration::from_secs(10), async {
+        while w.fe.effects("KILL QUERY").is_empty() {
+            tokio::task::yield_now().await;
+        }
+    });
+    killed.await.expect("the query is stopped there, too");
+    w.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clusters_inside_is_seen_in_system_tables() {
+    let w = world("3.3.16", Pace::Manual).await;
+    for (query, answer) in [
+        ("SELECT name, is_leader, alive, version FROM system.frontends", "fe0|t|t|3.3.16"),
+        ("SELECT backend_id, path, alive, tablets, bytes FROM system.backends", "10100|10.0.0.1:9050|t|3|1536"),
+        ("SELECT name, host, port, alive FROM system.brokers", "hdfs_broker|10.0.0.9|8000|t"),
+        ("SELECT string_agg(db_name, ',' ORDER BY db_name) FROM system.databases", "empty,shop"),
+        ("SELECT table_name, rows, bytes FROM system.tables WHERE db_name = 'shop' AND table_name = 'orders'", "orders|20|1024"),
+        ("SELECT count(*) FROM system.tables", "2"),
+        ("SELECT view_name FROM system.views", "people"),
+        (
+            "SELECT column_name, type, is_key FROM system.columns WHERE table_name = 'customers' AND position = 2",
+            "name|varchar(20)|f",
+        ),
+        ("SELECT count(*), sum(rows), min(kind) FROM system.partitions WHERE table_name = 'orders'", "2|20|RANGE"),
+        ("SELECT partition_name, rows, bytes, files FROM system.tablets WHERE tablet_id = 10111", "p2|10|512|3"),
+        ("SELECT count(*) FROM information_schema.columns WHERE table_schema = 'shop' AND table_name = 'orders'", "8"),
+        (
+            "SELECT data_type FROM information_schema.columns WHERE table_name = 'orders' AND column_name = 'amount'",
+            "Decimal128(10, 2)",
+        ),
+        ("SELECT table_type FROM information_schema.tables WHERE table_name = 'people'", "VIEW"),
+    ] {
+        let row = rows(&w.client, query).await.remove(0);
+        let row: Vec<_> = row.into_iter().map(|v| v.unwrap_or_default()).collect();
+        assert_eq!(row.join("|"), answer, "{query}");
+    }
+    for (show, count) in [
+        ("SHOW PARTITIONS FROM shop.orders", 2),
+        ("SHOW PARTITIONS FROM shop.orders WHERE PartitionName = 'p2'", 1),
+        ("SHOW TABLET FROM shop.orders", 2),
+        ("SHOW TABLET 10110", 1),
+        ("SHOW FRONTENDS", 1),
+        ("SHOW BACKENDS", 1),
+        ("SHOW BROKER", 1),
+        ("SHOW TABLES FROM shop", 3),
+        ("SHOW DATABASES", 4),
+        ("SHOW CREATE TABLE shop.orders", 1),
+        ("DESC shop.orders", 8),
+    ] {
+        assert_eq!(rows(&w.client, show).await.len(), count, "{show}");
+    }
+    // Filters go along: only the table that is meant is asked about.
+    let asked = |w: &World| w.fe.model(|m| m.statements.iter().filter(|s| s.starts_with("SHOW PARTITIONS")).count());
+    let before = asked(&w);
+    rows(&w.client, "SELECT * FROM system.partitions WHERE db_name = 'shop' AND table_name = 'customers'").await;
+    assert_eq!(asked(&w), before + 1);
+    w.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_stored_is_read_without_a_cluster() {
+    for version in ["3.3.16", "4.2.0"] {
+        let w = world(version, FAST).await;
+        run(&w.client, "BACKUP SNAPSHOT shop.whole TO r ON (orders, customers)").await;
+        assert_eq!(w.ends().await, "succeeded");
+        let root = w.bucket().join("__starrocks_repository_r");
+        let label = root.join("__ss_whole");
+        let info = std::fs::read_dir(&label).expect("listed").map(|e| e.expect("an entry").path());
+        let info = info.into_iter().find(|p| p.to_string_lossy().contains("__info_")).expect("the info file");
+        // Beside it: one that was never finished, one that is damaged, and what is nobody's.
+        std::fs::create_dir_all(root.join("__ss_half/__ss_content")).expect("made");
+        crate::fake_fe::put(&root.join("__ss_half/__ss_content/__db_1/__tbl_2/__part_3/__idx_4/__5"), "0_0.dat", b"rows");
+        std::fs::write(root.join("__ss_half/__ss_content/__db_1/__tbl_2/__part_3/__idx_4/__5/5.hdr.part"), "he").expect("written");
+        std::fs::create_dir_all(root.join("__ss_damaged")).expect("made");
+        let name = info.file_name().expect("a name");
+        std::fs::write(root.join("__ss_damaged").join(name), "{}").expect("written");
+        std::fs::write(label.join("notes.txt"), "hello").expect("written");
+
+        let list = "SELECT snapshot, status, db_name, tables, partitions, files, bytes_total > 0, cluster FROM system.snapshots
+                    WHERE repository = 'r' ORDER BY snapshot";
+        let shown = rows(&w.client, list).await;
+        let shown: Vec<String> =
+            shown.into_iter().map(|r| r.into_iter().map(|v| v.unwrap_or_default()).collect::<Vec<_>>().join("|")).collect();
+        let damaged = shown[0].strip_prefix("damaged|ERROR: Failed to get info: md5sum does not equal. local: ");
+        assert!(damaged.is_some_and(|rest| rest.contains("remote: ")), "{shown:?}");
+        assert_eq!(shown[1], "half|ERROR: no snapshot||||2|t|prod", "{version}");
+        assert_eq!(shown[2], "whole|OK|shop|2|3|9|t|prod", "{version}");
+        let sizes = "SELECT table_name, partition_name, count(*), sum(bytes), min(length(checksum)) FROM system.snapshot_files
+                     WHERE snapshot = 'whole' AND table_name IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2";
+        let shown = rows(&w.client, sizes).await;
+        let shown: Vec<String> =
+            shown.into_iter().map(|r| r.into_iter().map(|v| v.unwrap_or_default()).collect::<Vec<_>>().join("|")).collect();
+        assert_eq!(shown, ["customers|customers|2|19|32", "orders|p1|2|19|32", "orders|p2|2|19|32"], "{version}");
+        let odd = "SELECT string_agg(status || ' ' || path, ', ' ORDER BY path) FROM system.snapshot_files WHERE status <> 'OK'";
+        assert_eq!(
+            w.value(odd).await,
+            "PARTIAL __ss_half/__ss_content/__db_1/__tbl_2/__part_3/__idx_4/__5/5.hdr.part, FOREIGN __ss_whole/notes.txt"
+        );
+        let listed = rows(&w.client, "SHOW SNAPSHOT ON r WHERE SNAPSHOT = 'whole'").await;
+        assert_eq!((listed[0][0].as_deref(), listed[0][2].as_deref()), (Some("whole"), Some("OK")));
+        assert_eq!(listed[0][3].as_deref(), if version == "4.2.0" { Some("77") } else { None });
+        let timestamp = listed[0][1].clone().expect("a timestamp");
+        let details = rows(&w.client, &format!("SHOW SNAPSHOT ON r WHERE SNAPSHOT = 'whole' AND TIMESTAMP = '{timestamp}'")).await;
+        assert!(details[0][3].as_ref().is_some_and(|d| d.contains("\"orders\"") && d.contains("\"p1\"")), "{details:?}");
+        // A half-written info file stops StarRocks from reading the snapshot, and is told.
+        std::fs::write(label.join(format!("__info_{timestamp}.part")), "{").expect("written");
+        let told = w.value("SELECT status FROM system.snapshots WHERE snapshot = 'whole'").await;
+        assert_eq!(told, format!("ERROR: Failed to get info: __info_{timestamp}.part is in the way"));
+        std::fs::remove_file(label.join(format!("__info_{timestamp}.part"))).expect("removed");
+
+        // Storage that is not reached from here refuses nothing: the cluster tells.
+        let elsewhere = w.server.dir.path().join("elsewhere");
+        std::fs::rename(w.bucket(), &elsewhere).expect("moved");
+        let why = w.value("SELECT error FROM system.repositories").await;
+        assert!(why.starts_with("failed to open directory"), "{why}");
+        assert_eq!(rows(&w.client, "SHOW SNAPSHOT ON r").await.len(), 0);
+        std::fs::rename(&elsewhere, w.bucket()).expect("moved back");
+
+        // The cluster is gone; what it wrote is there under another name.
+        let root = w.server.client().await;
+        run(&root, "CREATE CLUSTER attic PROPERTIES (\"type\" = \"none\")").await;
+        let attic = connect(w.server.server.addr(), "root", "dbname=attic").await.expect("connects");
+        run(&attic, &format!("CREATE REPOSITORY r WITH BROKER ON LOCATION \"{}\"", w.bucket().display())).await;
+        assert_eq!(value(&attic, "SELECT tables FROM system.snapshots WHERE cluster = 'attic' AND snapshot = 'whole'").await, "2");
+        assert_eq!(rows(&attic, "SHOW SNAPSHOT ON r").await.len(), 3);
+        assert_eq!(rows(&attic, "SHOW REPOSITORIES").await[0][1].as_deref(), Some("r"));
+        for refused in ["BACKUP SNAPSHOT d.x TO r", "CREATE DATABASE d", "SHOW BACKUP FROM d"] {
+            let (code, _) = fails(&attic, refused).await;
+            assert!(["0A000", "3F000"].contains(&code.as_str()), "{refused}: {code}");
+        }
+        let nowhere = fails(&attic, "CREATE REPOSITORY s WITH BROKER ON LOCATION \"/nope\"").await;
+        assert!(nowhere.1.starts_with("Failed to create repository: "), "{nowhere:?}");
+        run(&attic, "DROP REPOSITORY r").await;
+        w.server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_is_reached_with_properties_of_its_own() {
+    use crate::support::{BUCKET, S3};
+    let (w, s3) = (world("3.3.16", Pace::Manual).await, S3::start().await);
+    // Created past the gateway: the cluster knows how it is reached, and the gateway does not.
+    w.fe.say(None, &format!("CREATE REPOSITORY theirs WITH BROKER b ON LOCATION \"s3://{BUCKET}/x\""));
+    let why = "SELECT error FROM system.repositories WHERE repository = 'theirs'";
+    assert_eq!(w.value(why).await, "its storage properties are not known here; ALTER REPOSITORY … SET PROPERTIES (…) gives them");
+    let root = s3.root.join(BUCKET).join("x/__starrocks_repository_theirs");
+    std::fs::create_dir_all(&root).expect("made");
+    std::fs::write(root.join("__repo_info"), "{\"name\":\"theirs\",\"create_time\":\"2026-01-01 08:00:00\"}").expect("written");
+    let info = br#"{"name":"s","database":"d","id":1,"backup_time":1767225600000,"backup_objects":{}}"#;
+    crate::fake_fe::put(&root.join("__ss_s"), "__info_2026-01-01-00-00-00-000", info);
+    crate::fake_fe::put(&root.join("__ss_s"), "__meta", b"meta");
+    run(&w.client, &format!("ALTER REPOSITORY theirs SET PROPERTIES ({})", s3.properties())).await;
+    assert_eq!(w.value(why).await, "");
+    let found = "SELECT snapshot || ' ' || db_name || ' ' || status FROM system.snapshots WHERE repository = 'theirs'";
+    assert_eq!(w.value(found).await, "s d OK");
+    assert_eq!(fails(&w.client, "ALTER REPOSITORY nowhere SET PROPERTIES (\"a\" = \"b\")").await.0, "42704");
+    assert_eq!(fails(&w.client, "ALTER REPOSITORY theirs").await.0, "42601");
+    w.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clusters_are_created_changed_and_dropped() {
+    let fe = FakeFe::start("3.3.16", 1, Pace::Manual).await;
+    let server = TestServer::start().await;
+    let root = server.client().await;
+    for (statement, code, message) in [
+        (
+            "CREATE CLUSTER c PROPERTIES (\"fe\" = \"x y\")",
+            "22023",
+            "invalid value of cluster property \"fe\": \"x y\" is not host:port",
+        ),
+        ("CREATE CLUSTER c PROPERTIES (\"fe\" = \"x\", \"colour\" = \"red\")", "22023", "unknown cluster property \"colour\""),
+        (
+            "CREATE CLUSTER c PROPERTIES (\"type\" = \"none\", \"fe\" = \"x\")",
+            "22023",
+            "invalid value of cluster property \"fe\": a cluster of type \"none\" has no other properties",
+        ),
+        ("CREATE CLUSTER embedded PROPERTIES (\"fe\" = \"x\")", "42710", "cluster \"embedded\" already exists"),
+        ("ALTER CLUSTER c SET (\"fe\" = \"x\")", "42704", "cluster \"c\" does not exist"),
+        ("ALTER CLUSTER embedded SET (\"fe\" = \"x\")", "55000", "cluster \"embedded\" was not created by a statement"),
+        ("DROP CLUSTER c", "42704", "cluster \"c\" does not exist"),
+    ] {
+        assert_eq!(fails(&root, statement).await, (code.to_owned(), message.to_owned()), "{statement}");
+    }
+    for syntax in ["CREATE CLUSTER c", "CREATE CLUSTER c PROPERTIES ()", "ALTER CLUSTER c", "CANCEL JOB x"] {
+        assert_eq!(fails(&root, syntax).await.0, "42601", "{syntax}");
+    }
+    // A cluster that is down is created all the same, and tells.
+    run(&root, "CREATE CLUSTER prod PROPERTIES (\"fe\" = \"127.0.0.1:1\", \"user\" = \"keeper\", \"password\" = \"wrong\")").await;
+    assert_eq!(value(&root, "SELECT reachable FROM system.clusters WHERE cluster = 'prod'").await, "f");
+    let prod = connect(server.server.addr(), "root", "dbname=prod").await.expect("connects");
+    assert_eq!(fails(&prod, "USE shop").await.0, "08006");
+    run(&root, &format!("ALTER CLUSTER prod SET (\"fe\" = \"{}\")", fe.addresses())).await;
+    let told = value(&root, "SELECT error FROM system.clusters WHERE cluster = 'prod'").await;
+    assert!(told.contains("Access denied") && !told.contains("wrong"), "{told}");
+    run(
+        &root,
+        &format!("ALTER CLUSTER prod SET PROPERTIES (\"password\" = \"{}\", \"poll_idle_ms\" = \"20\")", crate::fake_fe::PASSWORD),
+    )
+    .await;
+    let shown = rows(&root, "SHOW CLUSTERS").await;
+    let shown: Vec<_> = shown[1].iter().map(|v| v.clone().unwrap_or_default()).collect();
+    assert_eq!(shown, ["prod", "starrocks", &fe.addresses(), "3.3.16", &fe.addresses(), "true", "0", ""]);
+    // Its password is nowhere to be seen.
+    for query in [
+        "SELECT * FROM system.settings",
+        "SELECT statement FROM system.sessions",
+        "SELECT * FROM system.jobs",
+        "SELECT * FROM system.clusters",
+    ] {
+        assert!(!format!("{:?}", rows(&root, query).await).contains(crate::fake_fe::PASSWORD), "{query}");
+    }
+    let prod = connect(server.server.addr(), "root", "dbname=prod").await.expect("connects");
+    assert_eq!(value(&prod, "SELECT current_database()").await, "prod");
+    assert_eq!(fails(&prod, "DROP CLUSTER prod").await.0, "55006");
+    // A running job holds it; the history stays when it goes.
+    run(&prod, &format!("CREATE REPOSITORY r WITH BROKER b ON LOCATION \"{}\"", server.dir.path().join("b").display())).await;
+    run(&prod, "BACKUP SNAPSHOT shop.s TO r ON (customers)").await;
+    assert_eq!(fails(&root, "DROP CLUSTER prod").await.0, "55006");
+    run(&prod, "CANCEL BACKUP FROM shop").await;
+    while value(&root, "SELECT status FROM system.jobs").await != "cancelled" {
+        tokio::task::yield_now().await;
+    }
+    // Only an administrator does any of this.
+    run(&root, "CREATE USER ana; GRANT REPOSITORY ON SYSTEM TO ana").await;
+    let ana = connect(server.server.addr(), "ana", "dbname=prod").await.expect("connects");
+    assert_eq!(fails(&ana, "ALTER CLUSTER prod SET (\"user\" = \"ana\")").await.0, "42501");
+    // What she may on the cluster is asked here: it knows one user only.
+    assert_eq!(fails(&ana, "BACKUP SNAPSHOT shop.t TO r ON (customers)").await.0, "42501");
+    assert_eq!(fails(&ana, "SELECT * FROM shop.customers").await.0, "42501");
+    run(&prod, "GRANT EXPORT, SELECT ON TABLE shop.customers TO ana").await;
+    run(&ana, "BACKUP SNAPSHOT shop.t TO r ON (customers)").await;
+    assert_eq!(fails(&ana, "BACKUP SNAPSHOT shop.u TO r").await.0, "42501");
+    assert_eq!(value(&ana, "SELECT count(*) FROM shop.customers").await, "3");
+    run(&ana, "CANCEL BACKUP FROM shop").await;
+    while value(&root, "SELECT count(*) FROM system.jobs WHERE status = 'cancelled'").await != "2" {
+        tokio::task::yield_now().await;
+    }
+    run(&root, "DROP CLUSTER prod").await;
+    assert_eq!(value(&root, "SELECT count(*) FROM system.jobs WHERE cluster = 'prod' AND status = 'cancelled'").await, "2");
+    assert!(connect(server.server.addr(), "root", "dbname=prod").await.is_err());
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_may_say_anything() {
+    let w = world("3.3.16", Pace::Manual).await;
+    run(&w.client, "USE shop; SET starkeep.passthrough = on").await;
+    run(&w.client, "INSERT INTO customers VALUES (9, 'x', NULL)").await;
+    run(&w.client, "CREATE DATABASE more").await;
+    // What nothing here can read goes as it is, and what it answers comes back as text.
+    let shown = rows(&w.client, "SHOW FULL PROCESSLIST").await;
+    assert!(shown.iter().any(|r| r[1].as_deref() == Some("SHOW FULL PROCESSLIST")), "{shown:?}");
+    assert_eq!(fails(&w.client, "ALTER TABLE customers SHAKE").await.0, "42601");
+    assert_eq!(w.fe.effects("INSERT"), ["INSERT INTO customers VALUES (9, 'x', NULL)"]);
+    assert_eq!(w.value("SELECT string_agg(db_name, ',' ORDER BY db_name) FROM system.databases").await, "empty,more,shop");
+    run(&w.client, "SET starkeep.passthrough = off").await;
+    assert_eq!(fails(&w.client, "SHOW FULL PROCESSLIST").await.0, "42601");
+    run(&w.client, "CREATE USER ana").await;
+    let ana = connect(w.server.server.addr(), "ana", "dbname=prod").await.expect("connects");
+    run(&ana, "SET starkeep.passthrough = on").await;
+    assert_eq!(fails(&ana, "SHOW FULL PROCESSLIST").await.0, "42501");
+    assert_eq!(fails(&ana, "DELETE FROM shop.customers").await.0, "42501");
+    w.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn external_catalogs_and_other_objects_are_passed_on() {
+    let w = world("4.2.0", FAST).await;
+    run(&w.client, "BACKUP ALL EXTERNAL CATALOGS SNAPSHOT cats TO r").await;
+    assert_eq!(w.ends().await, "succeeded");
+    assert_eq!(w.fe.effects("BACKUP"), ["BACKUP ALL EXTERNAL CATALOGS SNAPSHOT `cats` TO `r`"]);
+    assert_eq!(w.value("SELECT db_name FROM system.jobs").await, "_external_catalogs");
+    assert_eq!(rows(&w.client, "SHOW BACKUP").await[0][2].as_deref(), Some(""));
+    run(&w.client, "BACKUP DATABASE shop SNAPSHOT objs TO r ON (TABLE orders, VIEW people) PROPERTIES (\"ttl\" = \"7 DAY\")").await;
+    assert_eq!(w.ends().await, "succeeded");
+    assert_eq!(
+        w.fe.effects("BACKUP")[1],
+        "BACKUP SNAPSHOT `shop`.`objs` TO `r` ON (TABLE `orders`, VIEW `people`) PROPERTIES ('ttl' = '7 DAY')"
+    );
+    // Without a database the snapshot's own is meant; one that is not there is made by the cluster.
+    run(&w.client, "RESTORE SNAPSHOT objs FROM r PROPERTIES (\"backup_timestamp\" = \"latest\")").await;
+    assert_eq!(w.ends().await, "succeeded");
+    run(&w.client, "RESTORE SNAPSHOT objs FROM r DATABASE shop AS copy PROPERTIES (\"backup_timestamp\" = \"latest\")").await;
+    assert_eq!(w.ends().await, "succeeded");
+    assert_eq!(w.value("SELECT count(*) FROM copy.orders").await, "20");
+    assert_eq!(
+        w.value("SELECT string_agg(db_name, ',' ORDER BY job_id) FROM system.jobs WHERE kind = 'restore'").await,
+        "shop,copy"
+    );
+    run(&w.client, "DROP SNAPSHOT objs ON r FORCE").await;
+    assert_eq!(rows(&w.client, "SHOW SNAPSHOT ON r WHERE SNAPSHOT = 'objs'").await.len(), 0);
+    w.server.stop().await;
+}
+
+/// A cluster of the settings file, over TLS.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_way_to_the_frontends_is_encrypted() {
+    use starkeep::settings::{ClusterSettings, Scalar};
+    let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let der = key.cert.der().clone();
+    let provider = std::sync::Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let config = tokio_rustls::rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![der], key.signing_key.serialize_der().try_into().expect("a key"))
+        .expect("fits");
+    let tls = std::sync::Arc::new(tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config)));
+    let (fe, plain) =
+        (FakeFe::start_with("3.3.16", 1, Pace::Manual, Some(tls)).await, FakeFe::start("3.3.16", 1, Pace::Manual).await);
+    let dir = tempfile::tempdir().expect("a directory");
+    let ca = dir.path().join("ca.pem");
+    std::fs::write(&ca, key.cert.pem()).expect("written");
+    let port = |fe: &FakeFe| fe.addresses().rsplit(':').next().expect("a port").to_owned();
+    let cluster = |name: &str, fe: String, more: &[(&str, &str)]| {
+        let mut properties = vec![("fe", fe.as_str()), ("password", crate::fake_fe::PASSWORD), ("connect_timeout_seconds", "3")];
+        properties.extend(more);
+        let properties = properties.iter().map(|(k, v)| ((*k).to_owned(), Scalar::Text((*v).to_owned()))).collect();
+        ClusterSettings { name: name.into(), properties }
+    };
+    let ca = ca.display().to_string();
+    let server = TestServer::start_in(dir, |settings| {
+        settings.cluster = vec![
+            cluster("verified", format!("localhost:{}", port(&fe)), &[("tls", "verify"), ("tls_ca", &ca)]),
+            cluster("unknown", format!("localhost:{}", port(&fe)), &[("tls", "verify")]),
+            cluster("other_name", format!("127.0.0.1:{}", port(&fe)), &[("tls", "verify"), ("tls_ca", &ca)]),
+            cluster("any", format!("127.0.0.1:{}", port(&fe)), &[("tls", "required")]),
+            cluster("downgraded", plain.addresses(), &[("tls", "required")]),
+        ];
+        settings.default_cluster = "any".into();
+    })
+    .await;
+    let client = connect(server.server.addr(), "root", "").await.expect("connects");
+    assert_eq!(value(&client, "SELECT current_database()").await, "any");
+    let reachable = rows(&client, "SELECT cluster, reachable FROM system.clusters ORDER BY cluster").await;
+    let reachable: Vec<_> = reachable.iter().map(|r| (r[0].as_deref().unwrap_or(""), r[1].as_deref().unwrap_or(""))).collect();
+    assert_eq!(
+        reachable,
+        [("any", "t"), ("downgraded", "f"), ("embedded", "t"), ("other_name", "f"), ("unknown", "f"), ("verified", "t")]
+    );
+    assert_eq!(fails(&client, "DROP CLUSTER verified").await.0, "55000");
+    server.stop().await;
+}

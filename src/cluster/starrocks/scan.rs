@@ -99,7 +99,7 @@ impl TableProvider for StarRocksTable {
 /// A filter as the frontend reads it, if it means the same there.
 fn print_filter(filter: &Expr, schema: &DFSchema) -> Option<String> {
     let plain = super::hand_over::without_relations(filter.clone())?;
-    exact_expr(&plain, schema).then(|| print_expr(&plain)).flatten().map(|sql| format!("({sql})"))
+    exact_expr(&plain, schema).then(|| print_expr(&plain)).flatten()
 }
 
 /// Part of a plan that the cluster computes as a whole.

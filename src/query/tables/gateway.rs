@@ -20,6 +20,7 @@ pub(super) const CLUSTERS: Definition = Definition {
         ("error", Text),
         ("jobs_running", Int),
         ("leader", Text),
+        ("address", Text),
     ],
 };
 
