@@ -64,19 +64,55 @@ impl AsyncDB for Db {
 
 async fn play(file: &Path) {
     let server = TestServer::start().await;
+    play_on(&server, "embedded", file).await;
+    server.stop().await;
+}
+
+async fn play_on(server: &TestServer, cluster: &str, file: &Path) {
     let (addr, dir) = (server.server.addr(), server.dir.path().display().to_string());
+    let database = format!("dbname={cluster}");
     let mut runner = Runner::new(move || {
-        let dir = dir.clone();
+        let (dir, database) = (dir.clone(), database.clone());
         async move {
-            let client = connect(addr, "root", "").await.map_err(|e| DbError(e.to_string()))?;
+            let client = connect(addr, "root", &database).await.map_err(|e| DbError(e.to_string()))?;
             Ok(Db { client, dir })
         }
     });
     if let Err(e) = runner.run_file_async(file).await {
-        panic!("{}", e.display(false));
+        panic!("{cluster}: {}", e.display(false));
     }
-    drop(runner);
-    server.stop().await;
+}
+
+/// `tests/slt/shared/*.slt` on the embedded cluster and on StarRocks of three ages.
+#[tokio::test(flavor = "multi_thread")]
+async fn shared_features_are_the_same_on_every_cluster() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slt/shared");
+    let files: Vec<_> = std::fs::read_dir(folder).expect("the folder").map(|e| e.expect("an entry").path()).collect();
+    assert!(!files.is_empty());
+    for file in &files {
+        let server = TestServer::start_in(tempfile::tempdir().expect("a directory"), |s| {
+            s.backends = starkeep::settings::Backends::Count(1);
+        })
+        .await;
+        let furnish = "CREATE DATABASE shop; USE shop; ALTER SYSTEM ADD BROKER b \"10.0.0.9:8000\";
+            CREATE TABLE orders (id BIGINT, day DATE) PARTITION BY RANGE (day)
+                (PARTITION p1 VALUES LESS THAN (\"2026-01-03\"), PARTITION p2 VALUES LESS THAN (\"2026-02-01\"))
+                PROPERTIES (\"replication_num\" = \"1\");
+            CREATE TABLE customers (id INT, name VARCHAR(20)) PROPERTIES (\"replication_num\" = \"1\");
+            INSERT INTO customers VALUES (0, 'ana'), (1, 'bob'), (2, 'cem'); INSERT INTO orders VALUES (1, '2026-01-01')";
+        crate::support::run(&server.client().await, furnish).await;
+        play_on(&server, "embedded", file).await;
+        server.stop().await;
+        for version in ["2.5.22", "3.3.16", "4.2.0"] {
+            let fe =
+                crate::fake_fe::FakeFe::start(version, 1, crate::fake_fe::Pace::Every(std::time::Duration::from_millis(5))).await;
+            let server = TestServer::start().await;
+            std::fs::create_dir(server.dir.path().join("shared")).expect("made");
+            crate::support::run(&server.client().await, &fe.create("prod", "")).await;
+            play_on(&server, "prod", file).await;
+            server.stop().await;
+        }
+    }
 }
 
 macro_rules! files {
@@ -111,7 +147,8 @@ fn every_file_is_played() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slt");
     let mut found: Vec<String> = std::fs::read_dir(dir)
         .expect("the folder")
-        .map(|e| e.expect("an entry").file_name().to_string_lossy().trim_end_matches(".slt").to_owned())
+        .map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned())
+        .filter_map(|name| name.strip_suffix(".slt").map(str::to_owned))
         .collect();
     found.sort();
     assert_eq!(found, LISTED);

@@ -141,6 +141,8 @@ impl RestoreOptions {
         };
         let replication_num = match left.remove("replication_num") {
             None => None,
+            // What fits the cluster: the same as saying nothing.
+            Some(text) if text.eq_ignore_ascii_case("auto") => None,
             Some(text) => match text.trim().parse::<u16>() {
                 Ok(n) if n > 0 => Some(n),
                 // The text is StarRocks' own, odd as it is.

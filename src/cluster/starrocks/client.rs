@@ -423,6 +423,9 @@ pub(super) fn refusal(error: &ServerError, address: &Address) -> Error {
 fn kind_of(error: &ServerError) -> ErrorKind {
     use ErrorKind as K;
     let says = |words: &str| error.message.contains(words);
+    if says("Table ") && says(" does not exist in snapshot") && !says("Partition ") {
+        return K::UndefinedTable;
+    }
     for (words, kind) in [
         ("Can only run one backup or restore job", K::ObjectInUse),
         ("Backup or restore job is running on this repository", K::ObjectInUse),
