@@ -28,6 +28,11 @@ struct StatementLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ClusterLabels {
+    cluster: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct StatusLabels {
     status: String,
 }
@@ -44,6 +49,7 @@ pub struct Metrics {
     statements: Family<StatementLabels, Counter>,
     connections: Gauge,
     snapshots_expired: Family<StatusLabels, Counter>,
+    clusters_reachable: Family<ClusterLabels, Gauge>,
 }
 
 impl Default for Metrics {
@@ -65,7 +71,24 @@ impl Default for Metrics {
             "Expired snapshots, by whether they could be deleted",
             Clone::clone(&snapshots_expired),
         );
-        Self { snapshots_expired, registry, jobs_finished, jobs_running, retries, bytes, bytes_new, statements, connections }
+        let clusters_reachable = Family::default();
+        registry.register(
+            "cluster_reachable",
+            "Whether a cluster answered when it was last looked at",
+            Clone::clone(&clusters_reachable),
+        );
+        Self {
+            clusters_reachable,
+            snapshots_expired,
+            registry,
+            jobs_finished,
+            jobs_running,
+            retries,
+            bytes,
+            bytes_new,
+            statements,
+            connections,
+        }
     }
 }
 
@@ -110,6 +133,16 @@ impl Metrics {
     pub fn snapshot_expired(&self, deleted: bool) {
         let status = if deleted { "deleted" } else { "failed" }.to_owned();
         self.snapshots_expired.get_or_create(&StatusLabels { status }).inc();
+    }
+
+    /// Notes whether a cluster answered.
+    pub fn cluster(&self, cluster: &str, answered: bool) {
+        self.clusters_reachable.get_or_create(&ClusterLabels { cluster: cluster.to_owned() }).set(i64::from(answered));
+    }
+
+    /// Forgets a cluster that is gone.
+    pub fn cluster_gone(&self, cluster: &str) {
+        self.clusters_reachable.remove(&ClusterLabels { cluster: cluster.to_owned() });
     }
 
     /// Counts a connection while the answer is held.

@@ -171,10 +171,10 @@ fn docker_compose_is_well_formed_as_far_as_it_goes() {
     for mounted in text.lines().filter_map(|l| l.trim().strip_prefix("- ./")).filter_map(|m| m.split(':').next()) {
         assert!(root.join(mounted).exists(), "{mounted} is mounted and does not exist");
     }
-    for volume in ["starkeep-data", "s3-data"] {
+    for volume in ["starkeep-data", "starrocks-data", "s3-data"] {
         assert!(text.contains(&format!("\n  {volume}:\n")), "the volume {volume} is not declared");
     }
-    for service in ["  starkeep:", "  s3:", "  grafana:"] {
+    for service in ["  starkeep:", "  starrocks:", "  s3:", "  grafana:"] {
         assert!(text.contains(service), "the service {service} is missing");
     }
 }

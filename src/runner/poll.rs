@@ -134,6 +134,7 @@ impl Runner {
         if let Some(poller) = self.inner.pollers.lock().remove(cluster) {
             poller.stop.cancel();
         }
+        self.inner.metrics.cluster_gone(cluster.as_str());
     }
 
     /// Looks at a cluster at once.
@@ -155,7 +156,9 @@ async fn round(
     let before = poller.news.borrow().clone();
     let number = before.number + 1;
     *restless = restless.saturating_sub(1);
-    match remote.slots(&watched).await {
+    let looked = remote.slots(&watched).await;
+    inner.metrics.cluster(name.as_str(), looked.is_ok());
+    match looked {
         Ok(slots) => {
             let states = |slots: &[Sighted]| slots.iter().map(|s| (s.database.clone(), s.seen.state.clone())).collect::<Vec<_>>();
             if states(&slots) != states(&before.slots) {

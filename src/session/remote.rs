@@ -147,7 +147,22 @@ impl Session {
         self.spec(&database, label, repository, timeout, Request::Remote(Box::new(request)), statement)
     }
 
-    async fn submit_remote(&mut self, spec: JobSpec, tag: &str) -> Result<Outcome, Error> {
+    /// Submits a job that may be; records one that may not, or that the cluster's version cannot do.
+    async fn submit_remote(
+        &mut self,
+        spec: JobSpec,
+        allowed: Result<(), Error>,
+        statement: Statement,
+        tag: &str,
+    ) -> Result<Outcome, Error> {
+        let checked = match allowed {
+            Ok(()) => self.remote()?.render(&statement).await.map(drop),
+            Err(e) => Err(e),
+        };
+        if let Err(error) = checked {
+            self.gateway.runner.record_refusal(&spec, &error).await;
+            return Err(error);
+        }
         let (database, kind) = (spec.database.clone(), spec.kind());
         let is_catalogs = database.as_str() == CATALOGS;
         match self.gateway.runner.submit_remote(spec).await? {
@@ -196,12 +211,10 @@ impl Session {
                 database
             }
         };
-        match &backup.catalogs {
-            Some(_) => self.require(Privilege::Repository, Securable::System).await?,
-            None => self.check_export(&database, backup.objects.as_deref()).await?,
-        }
-        // What the version cannot do is refused before anything is recorded as asked of it.
-        self.remote()?.render(&Statement::Backup(backup.clone())).await?;
+        let allowed = match &backup.catalogs {
+            Some(_) => self.require(Privilege::Repository, Securable::System).await,
+            None => self.check_export(&database, backup.objects.as_deref()).await,
+        };
         let request = RemoteRequest {
             kind: JobKind::Backup,
             statement: backup.to_string(),
@@ -211,9 +224,9 @@ impl Session {
             timestamp: None,
             external: None,
         };
-        let (label, properties) = (&backup.label.name, &backup.properties);
-        let spec = self.remote_spec(database, label, &backup.repository, properties, backup.to_string(), request);
-        self.submit_remote(spec, "BACKUP").await
+        let text = backup.to_string();
+        let spec = self.remote_spec(database, &backup.label.name, &backup.repository, &backup.properties, text, request);
+        self.submit_remote(spec, allowed, Statement::Backup(backup), "BACKUP").await
     }
 
     async fn remote_restore(&mut self, restore: &RestoreSnapshot) -> Result<Outcome, Error> {
@@ -232,11 +245,10 @@ impl Session {
         if restore.catalogs.is_none() && restore.database.is_none() {
             restore.label.database = Some(database.clone());
         }
-        match &restore.catalogs {
-            Some(_) => self.require(Privilege::Repository, Securable::System).await?,
-            None => self.check_restore_privileges(Some(&database), restore.objects.as_deref()).await?,
-        }
-        self.remote()?.render(&Statement::Restore(restore.clone())).await?;
+        let allowed = match &restore.catalogs {
+            Some(_) => self.require(Privilege::Repository, Securable::System).await,
+            None => self.check_restore_privileges(Some(&database), restore.objects.as_deref()).await,
+        };
         let request = RemoteRequest {
             kind: JobKind::Restore,
             statement: restore.to_string(),
@@ -246,9 +258,9 @@ impl Session {
             timestamp,
             external: None,
         };
-        let (label, properties) = (&restore.label.name, &restore.properties);
-        let spec = self.remote_spec(database, label, &restore.repository, properties, restore.to_string(), request);
-        self.submit_remote(spec, "RESTORE").await
+        let text = restore.to_string();
+        let spec = self.remote_spec(database, &restore.label.name, &restore.repository, &restore.properties, text, request);
+        self.submit_remote(spec, allowed, Statement::Restore(restore), "RESTORE").await
     }
 
     /// `"backup_timestamp" = "latest"` becomes the timestamp that the repository has now.

@@ -145,7 +145,8 @@ fn exact_plan(plan: &LogicalPlan) -> bool {
         }
         LogicalPlan::Limit(l) => {
             let is_number = |e: &Option<Box<Expr>>| e.as_ref().is_none_or(|e| matches!(**e, Expr::Literal(..)));
-            is_number(&l.skip) && is_number(&l.fetch)
+            // StarRocks has no OFFSET without a LIMIT.
+            l.fetch.is_some() && is_number(&l.skip) && is_number(&l.fetch)
         }
         LogicalPlan::Join(join) => exact_join(join),
         LogicalPlan::Distinct(Distinct::All(input)) => {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, BinaryBuilder, RecordBatch, RecordBatchOptions, StringBuilder};
+use datafusion::arrow::array::{ArrayRef, BinaryBuilder, RecordBatch, RecordBatchOptions, StringBuilder, new_null_array};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
 use datafusion::common::{DataFusionError, Result as DfResult};
@@ -78,6 +78,7 @@ pub(super) fn batch(schema: &SchemaRef, rows: &[Row]) -> DfResult<RecordBatch> {
         let text = builder.finish();
         let column = match field.data_type() {
             DataType::Utf8 => Arc::new(text) as ArrayRef,
+            DataType::Null => new_null_array(&DataType::Null, rows.len()),
             other => {
                 let strict = CastOptions { safe: false, ..CastOptions::default() };
                 cast_with_options(&text, other, &strict).map_err(|e| unreadable(field, &e.to_string()))?

@@ -204,10 +204,10 @@ pub(super) async fn jobs(sources: &Sources, wanted: &Wanted) -> Result<Rows, Err
             row.backup_timestamp.map(String::from).into(),
             row.repository.into(),
             row.objects.into(),
-            row.requested_by.into(),
+            said(row.requested_by).into(),
             row.client_addr.into(),
             row.application_name.into(),
-            row.statement.into(),
+            said(row.statement).into(),
             row.created_at.into(),
             row.started_at.into(),
             row.snapshot_finished_at.into(),
@@ -241,6 +241,11 @@ pub(super) async fn jobs(sources: &Sources, wanted: &Wanted) -> Result<Rows, Err
         ]);
     }
     Ok(out)
+}
+
+/// Nobody here asked for a job of somebody else's.
+fn said(text: String) -> Option<String> {
+    Some(text).filter(|t| !t.is_empty())
 }
 
 /// What another cluster does may have been looked at since the last event.
