@@ -825,3 +825,36 @@ async fn the_way_to_the_frontends_is_encrypted() {
     assert_eq!(fails(&client, "DROP CLUSTER verified").await.0, "55000");
     server.stop().await;
 }
+
+/// Whoever does not answer is given up, at every stage of a connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_waits_for_a_silent_frontend() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let fe = FakeFe::start("3.3.16", 1, Pace::Manual).await;
+    let server = TestServer::start().await;
+    let root = server.client().await;
+    let create = |name: &str, fe: &str| {
+        format!(
+            "CREATE CLUSTER {name} PROPERTIES (\"fe\" = \"{fe}\", \"password\" = \"{}\", \"connect_timeout_seconds\" = \"1\",
+             \"statement_timeout_seconds\" = \"1\", \"names_max_age_ms\" = \"0\")",
+            crate::fake_fe::PASSWORD
+        )
+    };
+    run(&root, &create("silent", &silent.local_addr().expect("an address").to_string())).await;
+    let client = connect(server.server.addr(), "root", "dbname=silent").await.expect("connects");
+    let (code, message) = fails(&client, "SHOW FRONTENDS").await;
+    assert!(code == "08006" && message.contains("nothing within 1000 ms"), "{message}");
+    // One that stops answering in the middle.
+    run(&root, &create("slow", &fe.addresses())).await;
+    let client = connect(server.server.addr(), "root", "dbname=slow").await.expect("connects");
+    fe.fail("SHOW BACKENDS", Fault::Hold);
+    let (code, message) = fails(&client, "SELECT * FROM system.backends").await;
+    assert!(code == "08006" && message.starts_with("no answer from cluster \"slow\""), "{message}");
+    fe.go_on();
+    fe.fail("SELECT `customers`", Fault::Hold);
+    let (code, message) = fails(&client, "SELECT id FROM shop.customers ORDER BY id").await;
+    assert!(code == "08006" && message.starts_with("no answer from 127.0.0.1:"), "{message}");
+    fe.go_on();
+    assert_eq!(rows(&client, "SELECT id FROM shop.customers ORDER BY id").await.len(), 3);
+    server.stop().await;
+}

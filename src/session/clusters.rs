@@ -160,17 +160,8 @@ impl Session {
         let location = Location { url: create.location.clone(), properties: create.properties.0.clone() };
         let failed = |e: Error| e.prefixed("Failed to create repository");
         self.gateway.open.open_starrocks(&create.name, &location).map_err(failed)?.ping().await.map_err(failed)?;
-        let record = RepositoryRecord {
-            cluster: self.cluster.name().clone(),
-            id: RepositoryId(0),
-            name: create.name.clone(),
-            location: create.location.clone(),
-            broker: create.broker.as_ref().map(ToString::to_string),
-            // Nothing here writes StarRocks' layout.
-            read_only: true,
-            created_at: self.gateway.env.now(),
-            properties: create.properties.0.clone(),
-        };
+        // Nothing here writes StarRocks' layout.
+        let record = RepositoryRecord { read_only: true, ..self.repository_record(create, self.gateway.env.now()) };
         self.gateway.store.add_repository(&record).await?;
         Ok(Outcome::Done("CREATE REPOSITORY".into()))
     }

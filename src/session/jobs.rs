@@ -428,14 +428,28 @@ impl Session {
         Err(Error::unsupported(what).hint("The embedded cluster keeps nothing that was dropped; RESTORE it from a snapshot."))
     }
 
+    /// A repository of the connected cluster, as a statement describes it.
+    pub(super) fn repository_record(&self, create: &CreateRepository, created_at: Timestamp) -> RepositoryRecord {
+        RepositoryRecord {
+            cluster: self.cluster.name().clone(),
+            id: RepositoryId(0),
+            name: create.name.clone(),
+            location: create.location.clone(),
+            broker: create.broker.as_ref().map(ToString::to_string),
+            read_only: create.read_only,
+            created_at,
+            properties: create.properties.0.clone(),
+        }
+    }
+
     /// CANCEL JOB, of any cluster's.
     pub(super) async fn cancel_job(&mut self, id: JobId) -> Result<Outcome, Error> {
         let rights = self.rights().await?;
         rights.require(Privilege::Repository, &Securable::System)?;
-        if let Request::Backup(request) = self.gateway.store.load(id).await?.spec.request {
-            let database = self.gateway.store.load(id).await?.spec.database;
+        let spec = self.gateway.store.load(id).await?.spec;
+        if let Request::Backup(request) = spec.request {
             for object in request.objects {
-                rights.require(Privilege::Export, &Securable::Table(Some(database.clone()), object.table))?;
+                rights.require(Privilege::Export, &Securable::Table(Some(spec.database.clone()), object.table))?;
             }
         }
         self.gateway.runner.cancel_job(id).await?;
@@ -468,16 +482,7 @@ impl Session {
         }
         let repository = self.gateway.open.open(&create.name, &location).map_err(failed)?;
         let info = repository.initialize(create.read_only, &self.gateway.env).await.map_err(failed)?;
-        let record = RepositoryRecord {
-            cluster: self.cluster.name().clone(),
-            id: RepositoryId(0),
-            name: create.name.clone(),
-            location: create.location.clone(),
-            broker: create.broker.as_ref().map(ToString::to_string),
-            read_only: create.read_only,
-            created_at: info.created_at,
-            properties: create.properties.0.clone(),
-        };
+        let record = self.repository_record(create, info.created_at);
         store.add_repository(&record).await?;
         Ok(Outcome::Done("CREATE REPOSITORY".into()))
     }

@@ -332,16 +332,7 @@ impl Session {
         let remote = self.remote()?;
         let sql = remote.render(&Statement::CreateRepository(create.clone())).await?;
         remote.send(&sql).await.map_err(SendError::into_error)?;
-        let record = RepositoryRecord {
-            cluster: self.cluster.name().clone(),
-            id: RepositoryId(0),
-            name: create.name.clone(),
-            location: create.location.clone(),
-            broker: create.broker.as_ref().map(ToString::to_string),
-            read_only: create.read_only,
-            created_at: self.gateway.env.now(),
-            properties: create.properties.0.clone(),
-        };
+        let record = self.repository_record(create, self.gateway.env.now());
         self.remember(record).await?;
         Ok(Outcome::Done("CREATE REPOSITORY".into()))
     }

@@ -53,6 +53,8 @@ enum Failed {
     Server(ServerError),
     /// The connection is of no more use.
     Broken(String),
+    /// There was no answer in time.
+    Late(String),
 }
 
 impl From<mysql_async::Error> for Failed {
@@ -139,7 +141,7 @@ impl Client {
     async fn within<T>(&self, limit: Duration, work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
         tokio::select! {
             done = work => done,
-            () = self.env.clock.sleep(limit) => Err(Failed::Broken(format!("nothing within {} ms", limit.as_millis()))),
+            () = self.env.clock.sleep(limit) => Err(Failed::Late(format!("nothing within {} ms", limit.as_millis()))),
         }
     }
 
@@ -308,7 +310,7 @@ impl Client {
         // The connection stands in a database now, and is not given back.
         asked.map_err(|failed| match failed {
             Failed::Server(error) => refusal(&error, &connection.address),
-            Failed::Broken(why) => {
+            Failed::Broken(why) | Failed::Late(why) => {
                 self.suspect(&connection.address);
                 self.no_answer(&connection.address, &why).detail("whether the statement had an effect is not known")
             }
@@ -329,12 +331,12 @@ impl Client {
                     self.give_back(connection);
                     return Err(refusal(&error, &address));
                 }
-                Err(Failed::Broken(why)) => {
-                    let (address, is_reused) = (connection.address.clone(), connection.is_reused);
+                Err(failed @ (Failed::Broken(_) | Failed::Late(_))) => {
+                    let (address, is_reused, why) = (connection.address.clone(), connection.is_reused, why(&failed));
                     drop(connection);
                     self.suspect(&address);
-                    // It may have died while nobody looked.
-                    if !is_reused {
+                    // It may have died while nobody looked. Who is slow is not asked twice.
+                    if !is_reused || matches!(failed, Failed::Late(_)) {
                         return Err(self.no_answer(&address, &why));
                     }
                 }
@@ -360,7 +362,7 @@ impl Client {
                 let busy = error_of.kind == ErrorKind::ObjectInUse || error.message.contains("Please wait and try again");
                 Err(SendError::Refused { error: error_of, busy })
             }
-            Err(Failed::Broken(why)) => {
+            Err(Failed::Broken(why) | Failed::Late(why)) => {
                 self.suspect(&connection.address);
                 Err(SendError::InDoubt(self.no_answer(&connection.address, &why)))
             }
@@ -389,7 +391,7 @@ async fn use_database(conn: &mut Conn, database: &str) -> Result<(), mysql_async
 fn why(failed: &Failed) -> String {
     match failed {
         Failed::Server(e) => e.message.clone(),
-        Failed::Broken(why) => why.clone(),
+        Failed::Broken(why) | Failed::Late(why) => why.clone(),
     }
 }
 
