@@ -187,6 +187,10 @@ pub struct Record {
     pub failure: Option<Failure>,
     /// The timestamp of a backup that another cluster made, once it is known.
     pub backup_timestamp: Option<BackupTimestamp>,
+    /// When another cluster's slot was looked at before its statement was sent.
+    pub looked_at: Option<Timestamp>,
+    /// How often a job went back into the queue because somebody else was faster.
+    pub bounces: u32,
     /// Every task so far.
     pub tasks: BTreeMap<TaskId, TaskRecord>,
 }
@@ -401,6 +405,11 @@ impl Record {
     fn note_remote(&mut self, event: &RemoteEvent, now: &RemoteState, at: Timestamp) {
         if let RemoteEvent::Observed { timestamp, .. } | RemoteEvent::Confirmed { timestamp } = event {
             self.backup_timestamp = timestamp.clone().or(self.backup_timestamp.take());
+        }
+        match event {
+            RemoteEvent::Looked { .. } => self.looked_at = Some(at),
+            RemoteEvent::Bounced => self.bounces += 1,
+            _ => {}
         }
         self.failure = match now {
             RemoteState::Cancelled { failure, .. } | RemoteState::Refused { failure } | RemoteState::Lost { failure, .. } => {

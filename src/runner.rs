@@ -89,6 +89,8 @@ struct Driver {
 /// Asks a driver to cancel its job; answered when the cancellation is in the journal, or with why it cannot be.
 #[derive(Debug)]
 struct CancelRequest {
+    /// Gives the job up instead, for this reason: its end will not be known.
+    give_up: Option<Failure>,
     reply: oneshot::Sender<Result<(), Error>>,
 }
 
@@ -178,10 +180,14 @@ impl Runner {
 
     /// Cancels a job through the task that drives it.
     async fn cancel_driven(&self, id: JobId) -> Result<(), Error> {
+        self.end_driven(id, None).await
+    }
+
+    async fn end_driven(&self, id: JobId, give_up: Option<Failure>) -> Result<(), Error> {
         let driver = self.inner.drivers.lock().get(&id).cloned();
         let gone = || Error::new(ErrorKind::Shutdown, "the job runner is stopping").hint("Try again when the server is up.");
         let (reply, answer) = oneshot::channel();
-        driver.ok_or_else(gone)?.cancel.send(CancelRequest { reply }).await.map_err(|_| gone())?;
+        driver.ok_or_else(gone)?.cancel.send(CancelRequest { give_up, reply }).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 

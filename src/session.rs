@@ -268,13 +268,12 @@ impl Session {
 
     /// Notes for `system.sessions` what the session does; `None` is nothing.
     pub fn note_activity(&self, statement: Option<&Statement>) {
+        let statement = statement.map(|s| self.shown(s));
         let mut sessions = self.gateway.engine.sources().sessions.write();
         if let Some(row) = sessions.get_mut(&self.client.pid) {
             row.active = statement.is_some();
             row.application_name = self.variables.get("application_name").filter(|n| !n.is_empty());
-            if let Some(statement) = statement {
-                row.statement = Some(shown(statement));
-            }
+            row.statement = statement.or(row.statement.take());
         }
     }
 
@@ -307,6 +306,7 @@ impl Session {
 
     /// Works out what a statement needs and answers. `declared` are the parameter types that the client gave.
     pub async fn prepare(&mut self, statement: Statement, text: &str, declared: &[Option<DataType>]) -> Result<Prepared, Error> {
+        self.follow_cluster()?;
         let (mut parameters, mut schema) = (declared.iter().map(|t| t.clone().unwrap_or(DataType::Utf8)).collect(), None);
         match &statement {
             Statement::Sql(ast) if self.block.state != TransactionState::Failed && !self.goes_as_it_is(ast) => {
@@ -338,11 +338,12 @@ impl Session {
 
     /// Carries out a prepared statement, in a span of its own.
     pub async fn execute(&mut self, prepared: &Prepared, values: Vec<ScalarValue>) -> Result<Outcome, Error> {
-        let span = tracing::info_span!("statement", pid = self.client.pid, user = %self.client.user, statement = %shown(&prepared.statement));
+        let span = tracing::info_span!("statement", pid = self.client.pid, user = %self.client.user, statement = %self.shown(&prepared.statement));
         self.carry_out(prepared, values).instrument(span).await
     }
 
     async fn carry_out(&mut self, prepared: &Prepared, values: Vec<ScalarValue>) -> Result<Outcome, Error> {
+        self.follow_cluster()?;
         if self.block.state == TransactionState::Failed
             && !matches!(
                 &*prepared.statement,
@@ -442,6 +443,27 @@ impl Session {
 }
 
 impl Session {
+    /// ALTER CLUSTER puts another one in the place of the session's; DROP CLUSTER leaves nothing to stand on.
+    fn follow_cluster(&mut self) -> Result<(), Error> {
+        let Some(now) = self.gateway.clusters.get(self.cluster.name()) else {
+            let message = format!("cluster \"{}\" has been dropped", self.cluster.name());
+            return Err(Error::new(ErrorKind::UndefinedDatabase, message).hint("Connect to another one."));
+        };
+        if !Arc::ptr_eq(&now, &self.cluster) {
+            self.cluster = now;
+            self.block.view = None;
+        }
+        Ok(())
+    }
+
+    /// A statement as logs and tables may show it. What goes to a cluster as it is may hold anything.
+    fn shown(&self, statement: &Statement) -> String {
+        match statement {
+            Statement::Sql(ast) if self.goes_as_it_is(ast) => "PASSED THROUGH".into(),
+            statement => shown(statement),
+        }
+    }
+
     /// Whether a statement goes to the cluster as it was written: what is no question, where the session asks for that.
     fn goes_as_it_is(&self, ast: &sql::Statement) -> bool {
         self.passes_through() && !matches!(ast, sql::Statement::Query(_) | sql::Statement::Explain { .. })

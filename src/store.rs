@@ -80,6 +80,8 @@ pub struct JobFilter {
     pub cluster: Option<String>,
     /// Of this database.
     pub db_name: Option<String>,
+    /// Under this label.
+    pub snapshot: Option<String>,
     /// `backup` or `restore`.
     pub kind: Option<String>,
     /// With this status.
@@ -331,7 +333,7 @@ fn cluster_exists(name: &ClusterName) -> Error {
 
 fn cluster_busy(name: &ClusterName) -> Error {
     Error::new(ErrorKind::ObjectInUse, format!("cluster \"{name}\" has unfinished jobs"))
-        .hint("Wait until they are over, or CANCEL them; see system.jobs.")
+        .hint("Wait until they are over, or CANCEL them; see system.jobs. DROP CLUSTER … FORCE gives them up.")
 }
 
 fn no_user(name: &UserName) -> Error {

@@ -31,6 +31,9 @@ pub struct RemoteRequest {
     pub external: Option<Sighting>,
 }
 
+/// How long a text of a sighting may be in the journal.
+const TEXT_CHARS_MAX: usize = 4096;
+
 /// A row of SHOW BACKUP or SHOW RESTORE, read. Times are the cluster's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sighting {
@@ -70,9 +73,9 @@ pub struct Sighting {
     pub replication_num: Option<u16>,
 }
 
-/// What tells the job in a database's slot from the one before it. Its id is no help: it is -1 at first, and another one after
-/// the frontend has failed over.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// What tells the job in a database's slot from the one before it. Its id alone is no help: it is -1 at first, and another one
+/// after the frontend has failed over. Its time alone is none either: it counts seconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotMark {
     /// Of which kind the job is.
     pub kind: JobKind,
@@ -80,12 +83,41 @@ pub struct SlotMark {
     pub label: String,
     /// When the cluster says that it was submitted.
     pub created_at: Option<Timestamp>,
+    /// Its id and when it ended, if it had ended.
+    #[serde(default)]
+    pub ended: Option<(Option<i64>, Option<Timestamp>)>,
+}
+
+impl SlotMark {
+    /// Whether a later sight is of the same job: what had ended does not begin again.
+    pub fn is_of(&self, kind: JobKind, seen: &Sighting) -> bool {
+        let now = seen.mark(kind);
+        let may_have_gone_on = self.ended.is_none() || self.ended == now.ended;
+        self.kind == kind && self.label == now.label && self.created_at == now.created_at && may_have_gone_on
+    }
 }
 
 impl Sighting {
     /// What identifies the job that was seen.
     pub fn mark(&self, kind: JobKind) -> SlotMark {
-        SlotMark { kind, label: self.label.clone(), created_at: self.created_at }
+        let ended = self.phase().is_over().then_some((self.job_id, self.finished_at));
+        SlotMark { kind, label: self.label.clone(), created_at: self.created_at, ended }
+    }
+
+    /// The same with texts that a journal can keep: a job of a hundred thousand tablets has megabytes of them.
+    pub fn abridged(&self) -> Self {
+        let cut = |text: &str| match text.char_indices().nth(TEXT_CHARS_MAX) {
+            Some((at, _)) => format!("{}…", &text[..at]),
+            None => text.to_owned(),
+        };
+        Self {
+            objects: cut(&self.objects),
+            unfinished_tasks: cut(&self.unfinished_tasks),
+            progress: cut(&self.progress),
+            task_errors: cut(&self.task_errors),
+            status: cut(&self.status),
+            ..self.clone()
+        }
     }
 
     /// Its phase.
@@ -93,10 +125,14 @@ impl Sighting {
         Phase::parse(&self.state)
     }
 
-    /// Whether this says anything that the other does not, progress and open tasks aside: those change all the time.
+    /// Whether this says anything that the other does not. Progress, open tasks and the words of errors change all the time; that
+    /// there are errors is news.
     pub fn is_news_after(&self, before: Option<&Self>) -> bool {
-        let quiet =
-            |s: &Self| Self { progress: String::new(), unfinished_tasks: String::new(), timeout_seconds: None, ..s.clone() };
+        let quiet = |s: &Self| {
+            let task_errors = if s.task_errors.is_empty() { String::new() } else { "some".to_owned() };
+            let quiet = Self { progress: String::new(), unfinished_tasks: String::new(), task_errors, ..s.abridged() };
+            Self { timeout_seconds: None, ..quiet }
+        };
         before.is_none_or(|before| quiet(before) != quiet(self))
     }
 
@@ -182,6 +218,8 @@ pub enum RemoteState {
     Submitting {
         /// What the slot held before.
         before: Option<SlotMark>,
+        /// Whether the label may have been taken before.
+        label_was_taken: bool,
     },
     /// The cluster has it.
     Watching {
@@ -239,6 +277,10 @@ pub enum RemoteEvent {
     Looked {
         /// What it held.
         before: Option<SlotMark>,
+        /// Whether the repository had, or may have had, a snapshot under the backup's label already: one that is found there later
+        /// proves nothing then.
+        #[serde(default)]
+        label_was_taken: bool,
     },
     /// The cluster has the job.
     Accepted {
@@ -354,12 +396,10 @@ impl RemoteState {
         let illegal = IllegalEvent { state: self.name(), event: event.name() };
         Ok(match (self, event) {
             (Self::Queued, E::TurnCame) => Self::Pending,
-            (Self::Pending, E::Looked { before }) => Self::Submitting { before },
+            (Self::Pending, E::Looked { before, label_was_taken }) => Self::Submitting { before, label_was_taken },
             (Self::Pending | Self::Submitting { .. }, E::Refused { failure }) => Self::Refused { failure },
-            (Self::Submitting { before }, E::Accepted { seen }) => match seen {
-                Some(seen) => Self::Watching { before, seen: None }.see(seen),
-                None => Self::Watching { before, seen: None },
-            },
+            // One that has ended is watched once more: its end is worth an event of its own.
+            (Self::Submitting { before, .. }, E::Accepted { seen }) => Self::Watching { before, seen },
             (Self::Submitting { .. }, E::Bounced) => Self::Queued,
             (state @ Self::Watching { .. }, E::Observed { seen, .. }) => state.see(seen),
             (Self::Submitting { .. }, E::Confirmed { .. }) => Self::Finished { seen: None },
@@ -400,7 +440,7 @@ mod tests {
         let states = [
             RemoteState::Queued,
             RemoteState::Pending,
-            RemoteState::Submitting { before: None },
+            RemoteState::Submitting { before: None, label_was_taken: false },
             watching(None),
             watching(Some("UPLOADING")),
             RemoteState::Finished { seen: None },
@@ -410,7 +450,7 @@ mod tests {
         ];
         let events = [
             RemoteEvent::TurnCame,
-            RemoteEvent::Looked { before: None },
+            RemoteEvent::Looked { before: None, label_was_taken: false },
             RemoteEvent::Accepted { seen: None },
             RemoteEvent::Refused { failure: failure() },
             RemoteEvent::Bounced,
@@ -468,6 +508,21 @@ mod tests {
         let on = Sighting { progress: "[1: 3/3]".into(), ..before.clone() };
         assert!(!on.is_news_after(Some(&before)) && on.is_news_after(None));
         assert!(Sighting { state: "SAVE_META".into(), ..on.clone() }.is_news_after(Some(&on)));
-        assert!(Sighting { task_errors: "[1: no]".into(), ..on.clone() }.is_news_after(Some(&on)));
+        let failing = Sighting { task_errors: "[1: no]".into(), ..on.clone() };
+        assert!(failing.is_news_after(Some(&on)));
+        assert!(!Sighting { task_errors: "[1: still no]".into(), ..on.clone() }.is_news_after(Some(&failing)));
+        assert_eq!(Sighting { progress: "é".repeat(5000), ..on }.abridged().progress.chars().count(), TEXT_CHARS_MAX + 1);
+    }
+
+    #[test]
+    fn what_has_ended_does_not_begin_again() {
+        let at = |state: &str, id: Option<i64>| Sighting { created_at: Some(Timestamp(1000)), job_id: id, ..seen(state, "[OK]") };
+        let before = at("CANCELLED", Some(7)).mark(JobKind::Backup);
+        // The same label in the same second: a running one, or one that has ended under another id, is another job.
+        for (state, id, same) in [("CANCELLED", Some(7), true), ("PENDING", None, false), ("FINISHED", Some(8), false)] {
+            assert_eq!(before.is_of(JobKind::Backup, &at(state, id)), same, "{state}");
+        }
+        let running = at("PENDING", None).mark(JobKind::Backup);
+        assert!(running.is_of(JobKind::Backup, &at("FINISHED", Some(9))) && !running.is_of(JobKind::Restore, &at("PENDING", None)));
     }
 }

@@ -17,7 +17,7 @@ use super::perform::perform;
 use super::{CancelRequest, Inner, cannot_cancel, overdue};
 use crate::cluster::StepError;
 use crate::error::{Error, ErrorKind};
-use crate::job::{Failure, Job, JobCommand, JobEvent, JobKind, JobState};
+use crate::job::{Failure, Job, JobCommand, JobEvent, JobKind, JobState, RemoteEvent};
 
 /// Why the loop stopped before the job was over.
 struct Stopped;
@@ -186,6 +186,18 @@ impl Drive<'_> {
     }
 
     async fn cancel(&mut self, request: CancelRequest) -> Result<(), Stopped> {
+        if let (Some(failure), false) = (request.give_up, self.job.can_cancel()) {
+            let done = match self.job.remote_state() {
+                Some(_) if !self.job.is_settled() => {
+                    let lost = self.append(JobEvent::Remote(Box::new(RemoteEvent::Lost { failure }))).await;
+                    self.abandon.cancel();
+                    lost
+                }
+                _ => Ok(()),
+            };
+            let _ = request.reply.send(Ok(()));
+            return done;
+        }
         if !self.job.can_cancel() {
             let hint = "The commit is under way and cannot be taken back; wait until the job is over.";
             let _ = request.reply.send(Err(cannot_cancel(self.job.spec.label.as_str(), self.job.state_name()).hint(hint)));

@@ -27,7 +27,7 @@ pub(super) async fn perform(
     if let (Some(request), JobCommand::Remote(command)) = (job.spec.remote(), command) {
         let gone = || Error::new(ErrorKind::Connection, format!("cluster \"{}\" does no jobs of its own", job.spec.cluster));
         let remote = cluster.remote().ok_or_else(gone)?;
-        let step = Step { inner, remote, job, request, attempts, is_fresh, abandon };
+        let step = Step { inner, cluster: &cluster, remote, job, request, attempts, is_fresh, abandon };
         return step.perform(command).await.map(|event| JobEvent::Remote(Box::new(event)));
     }
     let cluster = cluster.worker()?;

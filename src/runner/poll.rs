@@ -35,7 +35,8 @@ pub(super) struct Poller {
     news: watch::Sender<Poll>,
     nudged: Notify,
     watched: Mutex<BTreeMap<DatabaseName, usize>>,
-    stop: CancellationToken,
+    /// Ends the task that looks.
+    looking: Mutex<CancellationToken>,
 }
 
 /// Keeps a database among those that are looked at.
@@ -58,8 +59,9 @@ impl Drop for Interest {
 }
 
 impl Poller {
-    fn new(stop: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { news: watch::Sender::default(), nudged: Notify::new(), watched: Mutex::default(), stop })
+    fn new() -> Arc<Self> {
+        let (news, nudged) = (watch::Sender::default(), Notify::new());
+        Arc::new(Self { news, nudged, watched: Mutex::default(), looking: Mutex::default() })
     }
 
     /// What the looks tell, from the last one on.
@@ -99,15 +101,18 @@ fn wait(polling: Polling, watched: &[DatabaseName], slots: &[Sighted], restless:
 impl Inner {
     /// The poller of a cluster. One that is not attended never tells anything.
     pub(super) fn poller(&self, cluster: &ClusterName) -> Arc<Poller> {
-        self.pollers.lock().entry(cluster.clone()).or_insert_with(|| Poller::new(self.stop.child_token())).clone()
+        self.pollers.lock().entry(cluster.clone()).or_insert_with(Poller::new).clone()
     }
 }
 
 impl Runner {
-    /// Looks at a cluster's jobs from now on, if it does them itself, until [`Self::leave`].
+    /// Looks at a cluster's jobs from now on, if it does them itself, until [`Runner::leave`].
     pub fn attend(&self, cluster: &ClusterName) {
         let (inner, name) = (self.inner.clone(), cluster.clone());
         let poller = inner.poller(cluster);
+        let stop = inner.stop.child_token();
+        // One task looks at a time.
+        std::mem::replace(&mut *poller.looking.lock(), stop.clone()).cancel();
         self.inner.tasks.spawn(async move {
             let mut known = HashMap::new();
             let mut restless = RESTLESS_LOOKS;
@@ -117,11 +122,11 @@ impl Runner {
                 let Some(remote) = cluster.remote() else { return };
                 let round = round(&inner, &name, remote, &poller, &mut known, &mut restless);
                 let wait = tokio::select! {
-                    () = poller.stop.cancelled() => return,
+                    () = stop.cancelled() => return,
                     wait = round => wait,
                 };
                 tokio::select! {
-                    () = poller.stop.cancelled() => return,
+                    () = stop.cancelled() => return,
                     () = inner.env.clock.sleep(wait) => {}
                     () = poller.nudged.notified() => restless = RESTLESS_LOOKS,
                 }
@@ -129,11 +134,14 @@ impl Runner {
         });
     }
 
-    /// Looks at a cluster no more.
+    /// Looks at a cluster no more, until [`Self::attend`].
     pub fn leave(&self, cluster: &ClusterName) {
-        if let Some(poller) = self.inner.pollers.lock().remove(cluster) {
-            poller.stop.cancel();
-        }
+        self.inner.poller(cluster).looking.lock().cancel();
+    }
+
+    /// Forgets a cluster that is gone, and of which no job is left.
+    pub fn forget(&self, cluster: &ClusterName) {
+        self.inner.pollers.lock().remove(cluster);
         self.inner.metrics.cluster_gone(cluster.as_str());
     }
 
@@ -167,7 +175,7 @@ async fn round(
             if before.error.is_some() {
                 tracing::info!(cluster = %name, "the cluster answers again");
             }
-            if let Err(e) = adopt(inner, name, &slots, known).await {
+            if let Err(e) = adopt(inner, name, remote, &slots, known).await {
                 tracing::warn!(cluster = %name, error = %e, "the jobs of others could not be recorded");
             }
             let wait = wait(remote.polling(), &watched, &slots, *restless);
@@ -189,45 +197,74 @@ async fn round(
 async fn adopt(
     inner: &Arc<Inner>,
     cluster: &ClusterName,
+    remote: &dyn Remote,
     slots: &[Sighted],
     known: &mut HashMap<(String, JobKind), SlotMark>,
 ) -> Result<(), Error> {
     for sighted in slots {
         let (key, mark) = ((sighted.database.clone(), sighted.kind), sighted.seen.mark(sighted.kind));
-        if known.get(&key) == Some(&mark) {
+        if known.get(&key).is_some_and(|k| k.is_of(sighted.kind, &sighted.seen)) {
+            known.insert(key, mark);
             continue;
         }
-        if !is_in_journal(inner, cluster, sighted).await? {
-            let Some(spec) = external_spec(inner, cluster, sighted) else {
-                tracing::warn!(%cluster, db = sighted.database, snapshot = sighted.seen.label, "a job's names cannot be recorded");
-                known.insert(key, mark);
-                continue;
-            };
-            let job = inner.store.admit(&spec, inner.env.now()).await?;
-            tracing::info!(job_id = job.id.0, %cluster, db = sighted.database, snapshot = sighted.seen.label, "a job of somebody else's was found");
-            Runner { inner: inner.clone() }.start(job, true);
+        match journalled(inner, cluster, sighted).await? {
+            Journalled::Seen => {}
+            // It may turn out to be somebody else's, once ours is refused.
+            Journalled::Arriving => continue,
+            Journalled::Not => {
+                let Some(spec) = external_spec(inner, cluster, sighted) else {
+                    tracing::warn!(%cluster, db = sighted.database, snapshot = sighted.seen.label, "a job's names cannot be recorded");
+                    known.insert(key, mark);
+                    continue;
+                };
+                // The look may be older than what the journal knows by now: it counts if it is still what there is.
+                if remote.slot(&spec.database).await?.is_none_or(|s| s.seen.mark(s.kind) != mark) {
+                    continue;
+                }
+                // On a task of the runner's own: a poller that is stopped leaves no job without a driver behind.
+                let id = Runner { inner: inner.clone() }.submit(spec).await?;
+                tracing::info!(job_id = id.0, %cluster, db = sighted.database, snapshot = sighted.seen.label, "a job of somebody else's was found");
+            }
         }
         known.insert(key, mark);
     }
     Ok(())
 }
 
-/// Whether what was seen is a job that the journal has: one that was seen before, or one of ours that may just have arrived.
-async fn is_in_journal(inner: &Inner, cluster: &ClusterName, sighted: &Sighted) -> Result<bool, Error> {
+/// How the journal knows what was seen.
+enum Journalled {
+    /// As one of its jobs.
+    Seen,
+    /// As one that may just be arriving.
+    Arriving,
+    /// Not at all.
+    Not,
+}
+
+/// Jobs whose end nobody saw are recognised by their label alone, for so long.
+const UNSEEN_MS_MAX: i64 = 600_000;
+
+async fn journalled(inner: &Inner, cluster: &ClusterName, sighted: &Sighted) -> Result<Journalled, Error> {
     let filter = JobFilter {
         cluster: Some(cluster.to_string()),
         db_name: Some(sighted.database.clone()),
         kind: Some(sighted.kind.to_string()),
+        snapshot: Some(sighted.seen.label.clone()),
         ..JobFilter::default()
     };
+    let now = inner.env.now();
     let rows = inner.store.jobs(&filter).await?;
-    Ok(rows.iter().any(|row| {
-        let is_arriving = row.status == JobStatus::Running && row.seen.is_none();
-        let was_seen = row.seen.as_ref().is_some_and(|s| s.created_at == sighted.seen.created_at);
-        // Confirmed by its snapshot, or lost: it ended unseen, but under this label.
-        let ended_unseen = row.seen.is_none() && matches!(row.status, JobStatus::Succeeded | JobStatus::Lost);
-        row.snapshot == sighted.seen.label && (is_arriving || was_seen || ended_unseen)
-    }))
+    let was_seen = |row: &JobRow| row.seen.as_ref().is_some_and(|s| s.mark(sighted.kind).is_of(sighted.kind, &sighted.seen));
+    // Confirmed by its snapshot, or lost: it ended unseen, but under this label, and not long ago.
+    let ended_unseen = |row: &JobRow| {
+        let ended = row.finished_at.is_some_and(|at| now.0 - at.0 < UNSEEN_MS_MAX);
+        ended && row.seen.is_none() && matches!(row.status, JobStatus::Succeeded | JobStatus::Lost)
+    };
+    if rows.iter().any(|row| was_seen(row) || ended_unseen(row)) {
+        return Ok(Journalled::Seen);
+    }
+    let is_arriving = rows.iter().any(|row| row.status == JobStatus::Running && row.seen.is_none());
+    Ok(if is_arriving { Journalled::Arriving } else { Journalled::Not })
 }
 
 fn external_spec(inner: &Inner, cluster: &ClusterName, sighted: &Sighted) -> Option<JobSpec> {
@@ -246,7 +283,7 @@ fn external_spec(inner: &Inner, cluster: &ClusterName, sighted: &Sighted) -> Opt
             queue: false,
             catalogs: sighted.database == CATALOGS,
             timestamp: seen.timestamp.clone(),
-            external: Some(seen.clone()),
+            external: Some(seen.abridged()),
         })),
         requested_by: String::new(),
         client_addr: None,

@@ -14,14 +14,19 @@ use crate::job::*;
 use crate::names::*;
 use crate::repository::Location;
 use crate::statement::{CancelJob, CancelScope, JobKeyword, Statement, parse_one};
-use crate::store::Note;
+use crate::store::{JobFilter, Note};
 
-/// So many looks in a row must miss a job before it counts as forgotten: a frontend that has just become the leader may lag.
+/// So many looks in a row must miss a job before it counts as forgotten, and for so many fast looks' time: a frontend that has just
+/// become the leader may lag.
 const MISSES: u32 = 3;
+const MISSING_LOOKS: u32 = 10;
+/// A statement that was not answered for so long and has left no trace is not sent again: its trace may have been swept away.
+const DOUBT_MS_MAX: i64 = 600_000;
 
 /// A job, and the cluster that does it.
 pub(super) struct Step<'a> {
     pub inner: &'a Arc<Inner>,
+    pub cluster: &'a Arc<dyn Cluster>,
     pub remote: &'a dyn Remote,
     pub job: &'a Job,
     pub request: &'a RemoteRequest,
@@ -36,9 +41,9 @@ fn abandoned() -> StepError {
     StepError::Retry(Error::new(ErrorKind::Cancelled, "the job was cancelled"))
 }
 
-/// Whether a sight in the job's slot is of this job.
+/// Whether a sight in the job's slot is of this job, as far as the two of them tell.
 fn is_ours(job: &Job, sighted: &Sighted) -> bool {
-    let Some(state) = job.remote_state() else { return false };
+    let (Some(state), Some(request)) = (job.remote_state(), job.spec.remote()) else { return false };
     if sighted.kind != job.spec.kind() || sighted.seen.label != job.spec.label.as_str() {
         return false;
     }
@@ -46,18 +51,36 @@ fn is_ours(job: &Job, sighted: &Sighted) -> bool {
         RemoteState::Watching { seen: Some(known), .. } => {
             known.created_at.is_none() || known.created_at == sighted.seen.created_at
         }
-        RemoteState::Submitting { before } | RemoteState::Watching { before, seen: None } => {
-            let wanted = job.spec.remote().and_then(|r| r.timestamp.as_ref());
+        RemoteState::Submitting { before, .. } | RemoteState::Watching { before, seen: None } => {
+            let wanted = request.timestamp.as_ref();
             let same_backup = wanted.is_none() || sighted.seen.timestamp.is_none() || wanted == sighted.seen.timestamp.as_ref();
-            same_backup && before.as_ref() != Some(&sighted.seen.mark(sighted.kind))
+            let was_there = before.as_ref().is_some_and(|b| b.is_of(sighted.kind, &sighted.seen));
+            same_backup && !was_there && names_the_same(request, &sighted.seen)
         }
         _ => false,
     }
 }
 
+/// Whether a sight names every table that was asked for. Kinds of objects are not tables, and are not told.
+fn names_the_same(request: &RemoteRequest, seen: &Sighting) -> bool {
+    let names = request.objects.iter().filter(|o| !o.starts_with("ALL "));
+    let table = |object: &str| {
+        let name = object.split_once('.').map_or(object, |(_, rest)| rest);
+        name.split(" PARTITION (").next().unwrap_or(name).split(" AS ").next().unwrap_or(name).to_owned()
+    };
+    seen.objects.is_empty() || names.map(|o| table(o)).all(|name| seen.objects.contains(&name))
+}
+
 impl Step<'_> {
-    /// Carries out one command.
+    /// Carries out one command. Leaving it half-way is as if the process had died there.
     pub(super) async fn perform(&self, command: RemoteCommand) -> Result<RemoteEvent, StepError> {
+        tokio::select! {
+            done = self.carry_out(command) => done,
+            () = self.abandon.cancelled() => Err(abandoned()),
+        }
+    }
+
+    async fn carry_out(&self, command: RemoteCommand) -> Result<RemoteEvent, StepError> {
         match command {
             RemoteCommand::AwaitTurn => self.await_turn().await,
             RemoteCommand::Look => self.look().await,
@@ -72,17 +95,38 @@ impl Step<'_> {
         self.inner.store.note(self.job.id, None, note);
     }
 
+    /// ALTER CLUSTER puts another one in its place: what waits begins anew with that.
+    fn check_cluster(&self) -> Result<(), StepError> {
+        let now = self.inner.cluster(&self.job.spec.cluster)?;
+        if Arc::ptr_eq(&now, self.cluster) {
+            return Ok(());
+        }
+        Err(StepError::Retry(Error::new(ErrorKind::Connection, "the cluster is reached in another way now")))
+    }
+
+    /// Whether an earlier try, of this process or of one before it, may have sent the statement.
+    fn may_have_been_sent(&self) -> bool {
+        !self.is_fresh || self.attempts > 0
+    }
+
     async fn await_turn(&self) -> Result<RemoteEvent, StepError> {
+        // Whoever was refused although the slot looked free does not ask again at once.
+        if let Some(bounces) = self.job.record.bounces.checked_sub(1) {
+            let polling = self.remote.polling();
+            let wait = polling.fast.saturating_mul(1 << bounces.min(16)).min(polling.slow.max(polling.fast));
+            self.note(Some("waits: the cluster was busy when it was sent".into()), None);
+            self.inner.env.clock.sleep(wait).await;
+        }
         let poller = self.inner.poller(&self.job.spec.cluster);
         let _interest = poller.interest(&self.job.spec.database);
         let (mut polls, mut settled) = (poller.polls(), self.inner.settled.subscribe());
         loop {
             polls.borrow_and_update();
             settled.borrow_and_update();
+            self.check_cluster()?;
             let Some(reason) = self.block_reason().await? else { return Ok(RemoteEvent::TurnCame) };
             self.note(Some(reason), None);
             tokio::select! {
-                () = self.abandon.cancelled() => return Err(abandoned()),
                 changed = polls.changed() => changed.map_err(|_| abandoned())?,
                 changed = settled.changed() => changed.map_err(|_| abandoned())?,
             }
@@ -92,9 +136,9 @@ impl Step<'_> {
     /// Why it is not the job's turn.
     async fn block_reason(&self) -> Result<Option<String>, StepError> {
         let spec = &self.job.spec;
-        let before: Vec<JobId> = self.inner.store.unsettled(&spec.cluster, &spec.database).await?;
-        if let Some(first) = before.iter().find(|id| **id < self.job.id) {
-            let first = self.inner.store.load(*first).await?;
+        for before in self.inner.store.unsettled(&spec.cluster, &spec.database).await?.into_iter().filter(|id| *id < self.job.id) {
+            // A journal that does not read is told when the server starts, and holds up nobody.
+            let Ok(first) = self.inner.store.load(before).await else { continue };
             let (id, kind, label) = (first.id, first.spec.kind(), &first.spec.label);
             return Ok(Some(format!("waits for job {id}, a {kind} of {label}, which is {}", first.state_name())));
         }
@@ -108,23 +152,31 @@ impl Step<'_> {
         })
     }
 
-    /// Whether the user still waits for the verdict, so that failing is better than trying for hours.
-    fn is_awaited(&self) -> bool {
-        self.is_fresh && self.attempts == 0 && !self.request.queue
-    }
-
+    /// What an error means for a job of which nothing has been sent: to the user who waits for the verdict it is one; a job that
+    /// nobody waits for outlasts what passes.
     fn give_up_or_retry(&self, error: Error) -> Result<RemoteEvent, StepError> {
-        if self.is_awaited() || !matches!(error.kind, ErrorKind::Connection | ErrorKind::Storage | ErrorKind::Shutdown) {
+        use ErrorKind as K;
+        let passes = matches!(error.kind, K::Connection | K::Storage | K::Shutdown | K::TooManyConnections | K::Remote);
+        let is_awaited = self.is_fresh && self.attempts == 0 && !self.request.queue;
+        if is_awaited || !passes {
             return Ok(RemoteEvent::Refused { failure: Failure::of(&error) });
         }
         Err(StepError::Retry(error))
     }
 
     async fn look(&self) -> Result<RemoteEvent, StepError> {
-        match self.remote.slot(&self.job.spec.database).await {
-            Ok(sighted) => Ok(RemoteEvent::Looked { before: sighted.map(|s| s.seen.mark(s.kind)) }),
-            Err(e) => self.give_up_or_retry(e),
-        }
+        let slot = match self.remote.slot(&self.job.spec.database).await {
+            Ok(slot) => slot,
+            Err(e) => return self.give_up_or_retry(e),
+        };
+        let label_was_taken = match (&self.job.spec.repository, self.request.kind) {
+            (Some(repository), JobKind::Backup) => {
+                let found = self.remote.snapshots(repository.as_str(), Some(self.job.spec.label.as_str())).await;
+                found.map_or(true, |found| !found.is_empty())
+            }
+            _ => false,
+        };
+        Ok(RemoteEvent::Looked { before: slot.map(|s| s.seen.mark(s.kind)), label_was_taken })
     }
 
     fn statement(&self) -> Result<Statement, Error> {
@@ -132,54 +184,96 @@ impl Step<'_> {
     }
 
     async fn submit(&self) -> Result<RemoteEvent, StepError> {
-        let Some(RemoteState::Submitting { before }) = self.job.remote_state() else {
+        let Some(RemoteState::Submitting { before, .. }) = self.job.remote_state() else {
             return Err(StepError::Fatal(Error::internal("a statement was to be sent in a state that does not have it")));
         };
-        let sql = match self.statement() {
+        let rendered = match self.statement() {
             Ok(statement) => self.remote.render(&statement).await,
             Err(e) => Err(e),
         };
-        let sql = match sql {
+        let sql = match rendered {
             Ok(sql) => sql,
+            // What may have been sent is not refused by anything that is found out here.
+            Err(e) if self.may_have_been_sent() => return Err(StepError::Retry(e)),
             Err(e) => return self.give_up_or_retry(e),
         };
-        if (!self.is_fresh || self.attempts > 0)
+        if self.may_have_been_sent()
             && let Some(event) = self.arrived(before.as_ref(), &sql).await?
         {
             return Ok(event);
         }
         match self.remote.send(&sql).await {
             Ok(()) => Ok(RemoteEvent::Accepted { seen: None }),
-            Err(SendError::Refused { busy: true, .. }) if self.request.queue => Ok(RemoteEvent::Bounced),
-            Err(SendError::Refused { error, .. }) => Ok(RemoteEvent::Refused { failure: Failure::of(&error) }),
+            Err(SendError::Refused { error, busy }) => self.refused(error, busy).await,
+            Err(SendError::NotSent(error)) if self.may_have_been_sent() => Err(StepError::Retry(error)),
             Err(SendError::NotSent(error)) => self.give_up_or_retry(error),
             Err(SendError::InDoubt(error)) => Err(StepError::Retry(error)),
         }
+    }
+
+    /// What a refusal means. After a lost answer it may be about our own first statement.
+    async fn refused(&self, error: Error, busy: bool) -> Result<RemoteEvent, StepError> {
+        if self.may_have_been_sent() {
+            let slot = self.remote.slot(&self.job.spec.database).await.map_err(StepError::Retry)?;
+            if let Some(found) = self.ours(slot.as_ref()).await? {
+                return Ok(RemoteEvent::Accepted { seen: Some(found) });
+            }
+            if busy && slot.is_none_or(|s| s.seen.phase().is_over()) {
+                // Something is on its way into the slot, and it may be ours.
+                return Err(StepError::Retry(error));
+            }
+        }
+        if busy && self.request.queue {
+            return Ok(RemoteEvent::Bounced);
+        }
+        Ok(RemoteEvent::Refused { failure: Failure::of(&error) })
+    }
+
+    /// What was seen, if it is this job and no other of ours has claimed it.
+    async fn ours(&self, sighted: Option<&Sighted>) -> Result<Option<Sighting>, StepError> {
+        let Some(sighted) = sighted.filter(|s| is_ours(self.job, s)) else { return Ok(None) };
+        if self.job.remote_state().is_some_and(|state| state.seen().is_some()) {
+            return Ok(Some(sighted.seen.clone()));
+        }
+        let filter = JobFilter {
+            cluster: Some(self.job.spec.cluster.to_string()),
+            db_name: Some(self.job.spec.database.to_string()),
+            snapshot: Some(sighted.seen.label.clone()),
+            ..JobFilter::default()
+        };
+        let claims = |row: &JobRow| {
+            row.job_id != self.job.id
+                && row.kind == sighted.kind
+                && row.seen.as_ref().is_some_and(|seen| seen.mark(sighted.kind).is_of(sighted.kind, &sighted.seen))
+        };
+        let claimed = self.inner.store.jobs(&filter).await?.iter().any(claims);
+        Ok((!claimed).then(|| sighted.seen.clone()))
     }
 
     /// What became of a statement that may have been sent; `None`: it has not arrived and will not.
     async fn arrived(&self, before: Option<&SlotMark>, sql: &str) -> Result<Option<RemoteEvent>, StepError> {
         let retry = StepError::Retry;
         let slot = self.remote.slot(&self.job.spec.database).await.map_err(retry)?;
-        if let Some(found) = slot.as_ref().filter(|s| is_ours(self.job, s)) {
-            return Ok(Some(RemoteEvent::Accepted { seen: Some(found.seen.clone()) }));
+        if let Some(found) = self.ours(slot.as_ref()).await? {
+            return Ok(Some(RemoteEvent::Accepted { seen: Some(found) }));
         }
-        let mark = slot.as_ref().map(|s| s.seen.mark(s.kind));
-        if mark.is_some() && mark.as_ref() != before {
-            // Ours may have come and gone before the one that is there now.
-            let other = slot.map(|s| format!("a {} of {}", s.kind, s.seen.label)).unwrap_or_default();
-            return self
-                .forgotten(&format!("the answer to the statement was lost, and the slot holds {other} now"))
-                .await
-                .map(Some);
+        let is_as_before = match (&slot, before) {
+            (Some(now), Some(before)) => before.is_of(now.kind, &now.seen),
+            // An empty slot proves something only for a while: what had been in it is swept away some day.
+            (None, None) => self.job.record.looked_at.is_some_and(|at| self.inner.env.now().0 - at.0 < DOUBT_MS_MAX),
+            _ => false,
+        };
+        if !is_as_before {
+            // Ours may have come and gone before what is there now.
+            let now = slot.map_or_else(|| "nothing".to_owned(), |s| format!("a {} of {}", s.kind, s.seen.label));
+            return self.forgotten(&format!("the answer to the statement was lost, and the slot holds {now} now")).await.map(Some);
         }
         if self.remote.is_in_flight(sql).await.map_err(retry)? {
             return Err(StepError::Retry(Error::new(ErrorKind::Connection, "the cluster is still working on the statement")));
         }
         // It may have come to its end between the two looks.
         let slot = self.remote.slot(&self.job.spec.database).await.map_err(retry)?;
-        let found = slot.filter(|s| is_ours(self.job, s));
-        Ok(found.map(|found| RemoteEvent::Accepted { seen: Some(found.seen) }))
+        Ok(self.ours(slot.as_ref()).await?.map(|found| RemoteEvent::Accepted { seen: Some(found) }))
     }
 
     /// The end of a job of which the cluster knows no more, as far as its repository tells.
@@ -187,8 +281,10 @@ impl Step<'_> {
         let spec = &self.job.spec;
         let seen = self.job.remote_state().and_then(RemoteState::seen);
         let last = seen.map_or_else(|| "never".to_owned(), |s| format!("in {}", s.state));
+        let taken = matches!(self.job.remote_state(), Some(RemoteState::Submitting { label_was_taken: true, .. }));
         let known = match (&spec.repository, spec.kind()) {
             (Some(repository), JobKind::Backup) => match self.listed(repository).await? {
+                Some(_) if taken => format!("snapshot {} was in repository {repository} before", spec.label),
                 Some(timestamp) => return Ok(RemoteEvent::Confirmed { timestamp: BackupTimestamp::new(timestamp).ok() }),
                 None => format!("there is no whole snapshot {} in repository {repository}", spec.label),
             },
@@ -210,7 +306,9 @@ impl Step<'_> {
                 .and_then(|s| s.timestamps.into_iter().next_back())),
             Err(e) => match self.inner.stored_snapshot(&self.job.spec.cluster, repository, label).await {
                 Ok(found) => Ok(found),
-                Err(_) => Err(StepError::Retry(e)),
+                Err(_) if matches!(e.kind, ErrorKind::Connection | ErrorKind::TooManyConnections) => Err(StepError::Retry(e)),
+                // It answers, and has no such repository any more.
+                Err(_) => Ok(None),
             },
         }
     }
@@ -220,53 +318,62 @@ impl Step<'_> {
         let poller = self.inner.poller(&self.job.spec.cluster);
         let _interest = poller.interest(database);
         let mut polls = poller.polls();
-        let mut misses = 0;
+        let (mut misses, mut missing_since) = (0, None);
         poller.nudge();
         loop {
+            self.check_cluster()?;
             let poll = polls.borrow_and_update().clone();
+            let mut found = None;
             match &poll.error {
                 Some(error) => self.note(Some(error.to_string()), None),
+                None if poll.number == 0 => {}
                 None => {
-                    let here = |s: &&Sighted| s.database == database.as_str() && is_ours(self.job, s);
-                    let mut found = poll.slots.iter().find(here).cloned();
-                    if found.is_none() && poll.number > 0 {
+                    found = self.ours(poll.slots.iter().find(|s| s.database == database.as_str())).await?;
+                    if found.is_none() {
                         // One look over everything may leave out what this user must not see, or be older than the job.
                         match self.remote.slot(database).await {
-                            Ok(Some(sighted)) if is_ours(self.job, &sighted) => found = Some(sighted),
                             Ok(slot) => {
-                                misses += 1;
-                                if let Some(event) = self.missed(slot, misses).await? {
-                                    return Ok(event);
+                                found = self.ours(slot.as_ref()).await?;
+                                if found.is_none() {
+                                    misses += 1;
+                                    let since = *missing_since.get_or_insert_with(|| self.inner.env.now());
+                                    let long = self.remote.polling().fast.saturating_mul(MISSING_LOOKS).as_millis();
+                                    let missed = u128::try_from(self.inner.env.now().0 - since.0).unwrap_or(0);
+                                    let is_gone = misses >= MISSES && missed >= long;
+                                    if let Some(event) = self.missed(slot, is_gone).await? {
+                                        return Ok(event);
+                                    }
                                 }
                             }
                             Err(e) => self.note(Some(e.to_string()), None),
                         }
                     }
-                    if let Some(sighted) = found {
-                        misses = 0;
-                        if let Some(event) = self.news(sighted.seen).await {
-                            return Ok(event);
-                        }
-                    }
                 }
             }
-            tokio::select! {
-                () = self.abandon.cancelled() => return Err(abandoned()),
-                changed = polls.changed() => changed.map_err(|_| abandoned())?,
+            if let Some(seen) = found {
+                (misses, missing_since) = (0, None);
+                if let Some(event) = self.news(seen).await {
+                    return Ok(event);
+                }
             }
+            polls.changed().await.map_err(|_| abandoned())?;
         }
     }
 
     /// What follows from a slot that does not hold the job.
-    async fn missed(&self, slot: Option<Sighted>, misses: u32) -> Result<Option<RemoteEvent>, StepError> {
+    async fn missed(&self, slot: Option<Sighted>, is_gone: bool) -> Result<Option<RemoteEvent>, StepError> {
+        let before = match self.job.remote_state() {
+            Some(RemoteState::Watching { before, seen: None }) => before.as_ref(),
+            _ => None,
+        };
         match slot {
-            // A slot takes another job only when the one before it is over.
-            Some(other) => {
+            // A slot takes another job only when the one before it is over. The one that was there before ours is old news.
+            Some(other) if is_gone || !before.is_some_and(|b| b.is_of(other.kind, &other.seen)) => {
                 let why = format!("the slot of {} holds a {} of {} now", self.job.spec.database, other.kind, other.seen.label);
                 self.forgotten(&why).await.map(Some)
             }
-            None if misses < MISSES => Ok(None),
-            None => self.forgotten("the cluster has no job of this database any more").await.map(Some),
+            None if is_gone => self.forgotten("the cluster has no job of this database any more").await.map(Some),
+            _ => Ok(None),
         }
     }
 
@@ -284,7 +391,7 @@ impl Step<'_> {
             }
             _ => None,
         };
-        Some(RemoteEvent::Observed { seen, timestamp })
+        Some(RemoteEvent::Observed { seen: seen.abridged(), timestamp })
     }
 }
 
@@ -390,6 +497,19 @@ impl Runner {
         let sent = remote.send(&sql).await.map_err(SendError::into_error);
         self.inner.poller(cluster.name()).nudge();
         sent.map(|()| running)
+    }
+
+    /// Gives up every unfinished job of a cluster: those that were not sent are cancelled, the end of the others will not be known.
+    pub async fn give_up(&self, cluster: &ClusterName) -> Result<(), Error> {
+        for id in self.inner.store.unfinished().await? {
+            let Ok(job) = self.inner.store.load(id).await else { continue };
+            if &job.spec.cluster == cluster && !job.is_settled() {
+                let message = format!("cluster \"{cluster}\" was dropped while the job was in {}", job.state_name());
+                let failure = Failure { code: StatusCode::CommonError, kind: ErrorKind::Remote, message, detail: None };
+                self.end_driven(id, Some(failure)).await?;
+            }
+        }
+        Ok(())
     }
 
     /// CANCEL of one job by its number, whoever does it.

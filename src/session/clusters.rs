@@ -59,7 +59,7 @@ impl Session {
                 self.join(cluster).await;
                 "ALTER CLUSTER"
             }
-            ClusterCommand::Drop { name, if_exists } => {
+            ClusterCommand::Drop { name, if_exists, force } => {
                 if *if_exists && self.gateway.clusters.get(name).is_none() {
                     self.notice(format!("cluster \"{name}\" does not exist, skipping"));
                     return Ok(Outcome::Done("DROP CLUSTER".into()));
@@ -69,9 +69,20 @@ impl Session {
                     return Err(Error::new(ErrorKind::ObjectInUse, "cannot drop the currently open cluster")
                         .hint("Connect to another one first."));
                 }
-                self.gateway.store.remove_cluster(name).await?;
-                self.gateway.clusters.remove(name);
+                // First of all nobody looks any more, or a job could be found while its cluster goes.
                 self.gateway.runner.leave(name);
+                let gone = async {
+                    if *force {
+                        self.gateway.runner.give_up(name).await?;
+                    }
+                    self.gateway.store.remove_cluster(name).await
+                };
+                if let Err(error) = gone.await {
+                    self.gateway.runner.attend(name);
+                    return Err(error);
+                }
+                self.gateway.clusters.remove(name);
+                self.gateway.runner.forget(name);
                 "DROP CLUSTER"
             }
         };

@@ -254,12 +254,14 @@ pub enum ClusterCommand {
         /// Put over what was there; an empty value takes one away.
         properties: Properties,
     },
-    /// `DROP CLUSTER name`
+    /// `DROP CLUSTER name [FORCE]`
     Drop {
         /// The cluster.
         name: ClusterName,
         /// `IF EXISTS`
         if_exists: bool,
+        /// `FORCE`: its unfinished jobs are given up.
+        force: bool,
     },
 }
 

@@ -24,7 +24,8 @@ impl Parser<'_> {
         if self.eat("DROP CLUSTER") {
             let if_exists = self.eat("IF EXISTS");
             let name = self.named("a cluster name")?;
-            return Ok(Some(Statement::Cluster(ClusterCommand::Drop { name, if_exists })));
+            let force = self.eat("FORCE");
+            return Ok(Some(Statement::Cluster(ClusterCommand::Drop { name, if_exists, force })));
         }
         if self.eat("ALTER REPOSITORY") {
             let name = self.repository("Repository is empty")?;

@@ -328,8 +328,9 @@ impl Display for ClusterCommand {
                 write!(f, "CREATE CLUSTER {condition}{}{properties}", Name(name.as_str()))
             }
             Self::Alter { name, properties } => write!(f, "ALTER CLUSTER {} SET{properties}", Name(name.as_str())),
-            Self::Drop { name, if_exists } => {
-                write!(f, "DROP CLUSTER {}{}", if *if_exists { "IF EXISTS " } else { "" }, Name(name.as_str()))
+            Self::Drop { name, if_exists, force } => {
+                let (condition, force) = (if *if_exists { "IF EXISTS " } else { "" }, if *force { " FORCE" } else { "" });
+                write!(f, "DROP CLUSTER {condition}{}{force}", Name(name.as_str()))
             }
         }
     }
@@ -519,8 +520,8 @@ mod tests {
             }),
             (named(name()), some_properties())
                 .prop_map(|(name, properties)| Statement::Cluster(ClusterCommand::Alter { name, properties })),
-            (named(name()), any::<bool>())
-                .prop_map(|(name, if_exists)| Statement::Cluster(ClusterCommand::Drop { name, if_exists })),
+            (named(name()), any::<bool>(), any::<bool>())
+                .prop_map(|(name, if_exists, force)| Statement::Cluster(ClusterCommand::Drop { name, if_exists, force })),
             named(word()).prop_map(|d| Statement::Recover(Recover::Database(d))),
             qualified().prop_map(|t| Statement::Recover(Recover::Table(t))),
             (named(name()), qualified()).prop_map(|(p, t)| Statement::Recover(Recover::Partition(p, t))),

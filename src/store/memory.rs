@@ -152,6 +152,7 @@ impl Journal for MemoryStore {
             filter.job_id.is_none_or(|id| id == row.job_id)
                 && filter.cluster.as_ref().is_none_or(|cluster| *cluster == row.cluster)
                 && filter.db_name.as_ref().is_none_or(|db| *db == row.db_name)
+                && filter.snapshot.as_ref().is_none_or(|label| *label == row.snapshot)
                 && filter.kind.as_ref().is_none_or(|kind| *kind == row.kind.to_string())
                 && filter.status.as_ref().is_none_or(|status| status == row.status.name())
         };

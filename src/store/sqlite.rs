@@ -297,13 +297,22 @@ impl Journal for SqliteStore {
                 .prepare_cached(
                     "SELECT row FROM jobs WHERE (?1 IS NULL OR job_id = ?1) AND (?2 IS NULL OR db_name = ?2)
                      AND (?3 IS NULL OR kind = ?3) AND (?4 IS NULL OR status = ?4) AND (?5 IS NULL OR cluster = ?5)
+                     AND (?6 IS NULL OR snapshot = ?6)
                      ORDER BY job_id",
                 )
                 .map_err(sql_error)?;
             let rows = select
-                .query_map(params![filter.job_id.map(|j| j.0), filter.db_name, filter.kind, filter.status, filter.cluster], |r| {
-                    r.get::<_, String>(0)
-                })
+                .query_map(
+                    params![
+                        filter.job_id.map(|j| j.0),
+                        filter.db_name,
+                        filter.kind,
+                        filter.status,
+                        filter.cluster,
+                        filter.snapshot
+                    ],
+                    |r| r.get::<_, String>(0),
+                )
                 .map_err(sql_error)?;
             rows.map(|row| from_json(&row.map_err(sql_error)?)).collect()
         })

@@ -1,5 +1,7 @@
 //! Connections to the frontends of one cluster: few, to the one that leads, and never waited for without an end.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mysql_async::prelude::{Query, Queryable};
@@ -12,8 +14,12 @@ use super::options::{Address, Options, Tls};
 use crate::cluster::{Answer, SendError};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
-use crate::names::ClusterName;
+use crate::names::{ClusterName, Timestamp};
 
+/// Connections for looks and statements of ours: queries that take all of theirs must not keep jobs from being watched.
+const CONTROL_MAX: usize = 4;
+/// After so long a new connection asks again which frontend leads.
+const LEADER_MS_MAX: i64 = 60_000;
 /// Connections that are kept open while nobody uses them.
 const IDLE_MAX: usize = 4;
 /// Larger packets of a frontend are refused.
@@ -26,17 +32,26 @@ pub(super) struct Client {
     options: Options,
     env: Env,
     known: Mutex<Known>,
-    permits: std::sync::Arc<Semaphore>,
+    queries: Arc<Semaphore>,
+    control: Arc<Semaphore>,
 }
 
 /// What is known about the frontends now.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Known {
     idle: Vec<(Address, Conn)>,
     leader: Option<Address>,
     version: Option<FeVersion>,
     /// Frontends that the cluster itself named.
     named: Vec<Address>,
+    greeted_at: Option<Timestamp>,
+}
+
+// By hand: a connection knows its password.
+impl fmt::Debug for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Known").field("leader", &self.leader).field("version", &self.version).finish_non_exhaustive()
+    }
 }
 
 /// A connection in use.
@@ -93,8 +108,8 @@ async fn run(conn: &mut Conn, sql: &str) -> Result<Answer, Failed> {
 
 impl Client {
     pub fn new(name: ClusterName, options: Options, env: Env) -> Self {
-        let permits = std::sync::Arc::new(Semaphore::new(options.connections_max));
-        Self { name, options, env, known: Mutex::default(), permits }
+        let queries = Arc::new(Semaphore::new(options.connections_max));
+        Self { name, options, env, known: Mutex::default(), queries, control: Arc::new(Semaphore::new(CONTROL_MAX)) }
     }
 
     pub fn env(&self) -> &Env {
@@ -199,9 +214,11 @@ impl Client {
 
     /// A new connection to the leader, or to any frontend when the leader cannot be told or reached.
     async fn connect(&self) -> Result<(Address, Conn), Error> {
+        let now = self.env.now();
         let (leader, named) = {
             let known = self.known.lock();
-            (known.leader.clone(), known.named.clone())
+            let is_fresh = known.greeted_at.is_some_and(|at| now.0 - at.0 < LEADER_MS_MAX);
+            (known.leader.clone().filter(|_| is_fresh), known.named.clone())
         };
         let mut tried: Vec<String> = Vec::new();
         if let Some(leader) = &leader {
@@ -229,27 +246,47 @@ impl Client {
                 }
             };
             let told = frontends.iter().find(|(_, leads)| *leads).map(|(address, _)| address.clone());
-            let elsewhere = told.filter(|l| l != candidate && self.options.frontends.len() + frontends.len() > 2);
-            let (address, conn) = match elsewhere {
-                Some(leader) => match self.open(&leader).await {
-                    Ok(conn) => (leader, conn),
-                    // A follower passes on what only the leader can do.
-                    Err(_) => (candidate.clone(), conn),
+            let (address, conn) = match told {
+                Some(leader) if frontends.len() > 1 => match self.reach(&leader, candidate).await {
+                    Some(reached) => reached,
+                    // It is the candidate, or it cannot be reached: a follower passes on what only the leader can do.
+                    None => (candidate.clone(), conn),
                 },
-                None => (candidate.clone(), conn),
+                _ => (candidate.clone(), conn),
             };
             let mut known = self.known.lock();
             known.leader = Some(address.clone());
             known.version = Some(version);
+            known.greeted_at = Some(now);
             known.named = frontends.into_iter().map(|(address, _)| address).collect();
             return Ok((address, conn));
         }
         Err(self.unreachable(&tried.join("; ")))
     }
 
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, Error> {
+    /// A connection to the leader as SHOW FRONTENDS names it; `None` if the candidate is it, or it cannot be reached. It is named
+    /// by its IP address there; where the settings have a name for that, the name is used, as certificates have names.
+    async fn reach(&self, leader: &Address, candidate: &Address) -> Option<(Address, Conn)> {
+        let mut by_name = leader.clone();
+        for configured in self.options.frontends.iter().filter(|c| c.port == leader.port) {
+            let known = tokio::net::lookup_host((configured.host.as_str(), configured.port)).await;
+            let is_it =
+                configured.host == leader.host || known.is_ok_and(|mut found| found.any(|a| a.ip().to_string() == leader.host));
+            if is_it {
+                by_name = configured.clone();
+                break;
+            }
+        }
+        if &by_name == candidate {
+            return None;
+        }
+        let conn = self.open(&by_name).await.ok()?;
+        Some((by_name, conn))
+    }
+
+    async fn permit(&self, of: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Error> {
         tokio::select! {
-            permit = self.permits.clone().acquire_owned() => permit.map_err(|_| self.unreachable("it is being left")),
+            permit = of.clone().acquire_owned() => permit.map_err(|_| self.unreachable("it is being left")),
             () = self.env.clock.sleep(self.options.statement_timeout) => {
                 Err(Error::new(ErrorKind::TooManyConnections, format!("all connections to cluster \"{}\" are in use", self.name))
                     .hint("Raise its property \"connections\"."))
@@ -257,9 +294,18 @@ impl Client {
         }
     }
 
-    /// A connection that may have been used before.
-    pub async fn connection(&self) -> Result<Connection, Error> {
-        let permit = self.permit().await?;
+    /// A connection that may have been used before, for a look.
+    async fn connection(&self) -> Result<Connection, Error> {
+        self.connection_of(&self.control).await
+    }
+
+    /// A connection that may have been used before, for a user's query.
+    pub async fn connection_for_query(&self) -> Result<Connection, Error> {
+        self.connection_of(&self.queries).await
+    }
+
+    async fn connection_of(&self, permits: &Arc<Semaphore>) -> Result<Connection, Error> {
+        let permit = self.permit(permits).await?;
         let idle = self.known.lock().idle.pop();
         if let Some((address, conn)) = idle {
             return Ok(Connection { conn, address, is_reused: true, permit });
@@ -268,8 +314,8 @@ impl Client {
     }
 
     /// A connection that nobody has used.
-    pub async fn fresh_connection(&self) -> Result<Connection, Error> {
-        let permit = self.permit().await?;
+    async fn fresh_connection(&self, permits: &Arc<Semaphore>) -> Result<Connection, Error> {
+        let permit = self.permit(permits).await?;
         self.fresh(permit).await
     }
 
@@ -298,7 +344,7 @@ impl Client {
 
     /// Carries out any text in a database, once.
     pub async fn ask(&self, database: Option<&str>, sql: &str) -> Result<Answer, Error> {
-        let mut connection = self.fresh_connection().await?;
+        let mut connection = self.fresh_connection(&self.queries).await?;
         let asked = self
             .within(self.options.statement_timeout, async {
                 if let Some(database) = database {
@@ -346,7 +392,7 @@ impl Client {
 
     /// Sends a statement with an effect, once, over a connection that nobody has used.
     pub async fn send(&self, sql: &str) -> Result<Answer, SendError> {
-        let mut connection = self.fresh_connection().await.map_err(SendError::NotSent)?;
+        let mut connection = self.fresh_connection(&self.control).await.map_err(SendError::NotSent)?;
         match self.within(self.options.statement_timeout, run(&mut connection.conn, sql)).await {
             Ok(answer) => {
                 self.give_back(connection);
@@ -395,10 +441,23 @@ fn why(failed: &Failed) -> String {
     }
 }
 
-/// A follower that could not pass a statement on does not know what became of it.
+/// A follower that could not pass a statement on does not know what became of it. Such messages begin in these ways; a name that
+/// somebody gave a table does not stand there.
 fn is_forwarding(message: &str) -> bool {
-    let message = message.to_ascii_lowercase();
-    message.contains("forward") || message.contains("not master") || message.contains("leader is not ready")
+    let message = message.trim_start_matches("Unexpected exception: ").to_ascii_lowercase();
+    let begins = [
+        "failed to forward",
+        "fail to forward",
+        "forward to",
+        "forward statement",
+        "forwarding",
+        "not master",
+        "leader is not ready",
+        "node is not leader",
+        "java.net.",
+        "org.apache.thrift",
+    ];
+    begins.iter().any(|words| message.starts_with(words))
 }
 
 /// The frontends in SHOW FRONTENDS with whether they lead.
@@ -477,6 +536,18 @@ fn kind_of(error: &ServerError) -> ErrorKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_no_failure_to_forward() {
+        for (message, forwarding) in [
+            ("Failed to forward statement to leader", true),
+            ("Unexpected exception: java.net.SocketTimeoutException: Read timed out", true),
+            ("Incorrect table name 'forward_orders'", false),
+            ("Snapshot with name 'daily_forward' already exist in repository", false),
+        ] {
+            assert_eq!(is_forwarding(message), forwarding, "{message}");
+        }
+    }
 
     #[test]
     fn refusals_keep_their_words_and_get_a_fitting_code() {

@@ -202,7 +202,7 @@ impl ExecutionPlan for RemoteExec {
         let mut builder = RecordBatchReceiverStreamBuilder::new(self.schema.clone(), CHANNEL_BATCHES);
         let (client, sql, schema, rows) = (self.client.clone(), self.sql.clone(), self.schema.clone(), builder.tx());
         builder.spawn(async move {
-            let connection = client.connection().await.map_err(external)?;
+            let connection = client.connection_for_query().await.map_err(external)?;
             let mut running = Running::new(client.clone(), connection);
             let address = running.address.clone();
             let asked = client.env().clock.sleep(client.options().statement_timeout);

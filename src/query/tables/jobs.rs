@@ -140,6 +140,7 @@ fn filter(wanted: &Wanted) -> JobFilter {
     JobFilter {
         job_id: wanted.int("job_id").map(JobId),
         cluster: wanted.text("cluster"),
+        snapshot: wanted.text("snapshot"),
         db_name: wanted.text("db_name"),
         kind: wanted.text("kind"),
         status: wanted.text("status"),
@@ -339,6 +340,7 @@ async fn admitted(sources: &Sources, cluster: &Arc<dyn Cluster>, wanted: &Wanted
     let filter = JobFilter {
         job_id: wanted.int("job_id").map(JobId),
         cluster: wanted.text("cluster"),
+        snapshot: None,
         db_name: wanted.text("db_name"),
         kind: Some(kind.to_string()),
         status: None,
