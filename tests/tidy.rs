@@ -101,8 +101,7 @@ fn each_library_has_one_door() {
         ("axum::", &["http"]),
         ("rusqlite::", &["sqlite", "store", "cluster"]),
         ("mysql_async::", &["cluster"]),
-        // The cluster prints it for frontends, and reads none.
-        ("sqlparser::", &["statement", "session", "cluster"]),
+        ("sqlparser::", &["statement", "session"]),
         ("tokio_postgres::", &["demo"]),
     ] {
         for (path, text) in sources() {

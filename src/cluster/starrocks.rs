@@ -9,6 +9,7 @@ mod dialect;
 mod hand_over;
 mod native;
 mod options;
+mod print;
 mod scan;
 mod slots;
 mod table;
@@ -33,8 +34,11 @@ use super::{
 };
 use crate::env::Env;
 use crate::error::{Error, from_datafusion};
-use crate::names::{ClusterName, DatabaseName, TableName};
+use crate::names::{ClusterName, DatabaseName, TableName, Timestamp};
 use crate::statement::{Qualified, Statement};
+
+/// How long a failure to ask for the names stands, in milliseconds.
+const FAILED_MS: i64 = 500;
 
 /// A StarRocks cluster.
 #[derive(Debug)]
@@ -43,6 +47,8 @@ pub struct StarRocksCluster {
     client: Arc<Client>,
     env: Env,
     names: RwLock<Arc<Names>>,
+    /// Why they could not be asked for last, and when that was.
+    failed: RwLock<Option<(Timestamp, Error)>>,
     refreshing: tokio::sync::Mutex<()>,
 }
 
@@ -50,7 +56,7 @@ impl StarRocksCluster {
     /// The cluster that is reached in this way. Nothing is connected to yet.
     pub fn new(name: ClusterName, options: Options, env: Env) -> Self {
         let client = Arc::new(Client::new(name.clone(), options, env.clone()));
-        Self { name, client, env, names: RwLock::default(), refreshing: tokio::sync::Mutex::default() }
+        Self { name, client, env, names: RwLock::default(), failed: RwLock::default(), refreshing: tokio::sync::Mutex::default() }
     }
 
     fn names_are_fresh(&self) -> bool {
@@ -82,13 +88,29 @@ impl Cluster for StarRocksCluster {
         if self.names_are_fresh() {
             return Ok(());
         }
-        let names = Names::fetch(&self.client, self.env.now()).await?;
-        *self.names.write() = Arc::new(names);
-        Ok(())
+        // A statement asks more than once, and should not wait as often for whoever is down.
+        if let Some((at, error)) = &*self.failed.read()
+            && self.env.now().0 - at.0 < FAILED_MS
+        {
+            return Err(error.clone());
+        }
+        match Names::fetch(&self.client, self.env.now()).await {
+            Ok(names) => {
+                *self.failed.write() = None;
+                *self.names.write() = Arc::new(names);
+                Ok(())
+            }
+            Err(error) => {
+                *self.failed.write() = Some((self.env.now(), error.clone()));
+                Err(error)
+            }
+        }
     }
 
     fn forget_names(&self) {
-        *self.names.write() = Arc::default();
+        // What is known stays until it is asked anew: an unknown name may mean fewer checks.
+        let mut names = self.names.write();
+        *names = Arc::new(Names { fetched_at: None, databases: names.databases.clone() });
     }
 
     fn catalog(&self) -> Arc<dyn CatalogProvider> {

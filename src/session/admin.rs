@@ -117,11 +117,16 @@ impl Session {
                 "DROP ROLE"
             }
             UserCommand::Grant(grants, grantee) => {
+                self.cluster.refresh().await?;
                 let records = self.granted_records(grants, grantee)?;
                 store.add_grants(&records).await?;
                 "GRANT"
             }
             UserCommand::Revoke(grants, grantee) => {
+                // Names are spelled as the cluster does; one that does not answer keeps nobody from taking rights away.
+                if let Err(error) = self.cluster.refresh().await {
+                    tracing::warn!(%error, "names may be old");
+                }
                 self.check_grantee(grantee).await?;
                 let records = self.grant_records(grants, grantee)?;
                 store.remove_grants(&records).await?;

@@ -232,6 +232,9 @@ impl Session {
     async fn remote_restore(&mut self, restore: &RestoreSnapshot) -> Result<Outcome, Error> {
         let mut restore = restore.clone();
         let queue = take_queue(&mut restore.properties, self.remote()?.queues())?;
+        // Which tables are there already decides which privileges are asked for, so it must be what is true now.
+        self.cluster.forget_names();
+        self.cluster.refresh().await?;
         self.resolve_latest(&mut restore).await?;
         self.resolve_replicas(&mut restore).await?;
         let timestamp = restore.properties.get("backup_timestamp").map(str::to_owned);

@@ -78,8 +78,15 @@ impl Session {
                 | Show::Partitions { .. }
                 | Show::Tablets { .. }
         );
-        if names_a_thing && let Err(stale) = self.cluster.refresh().await {
-            // The history needs no cluster.
+        // The history needs no cluster, if only the name is known.
+        let is_known = match show {
+            Show::Jobs { database: Some(name), .. } => self.cluster.catalog().schema(name.as_str()).is_some(),
+            _ => false,
+        };
+        if names_a_thing
+            && !is_known
+            && let Err(stale) = self.cluster.refresh().await
+        {
             return if matches!(show, Show::Jobs { .. }) {
                 self.require(Privilege::Repository, Securable::System).await
             } else {

@@ -55,7 +55,7 @@ impl Connection {
         self.put(PgWireBackendMessage::Authentication(Authentication::Ok))?;
         let client =
             Client { user, database: parameters.get("database").cloned(), addr: self.addr.ip().to_string(), pid: self.pid };
-        let session = Session::new(self.gateway.clone(), client, &parameters).map_err(End::Fatal)?;
+        let session = Session::begin(self.gateway.clone(), client, &parameters).await.map_err(End::Fatal)?;
         for (name, value) in session.reports() {
             self.put(PgWireBackendMessage::ParameterStatus(ParameterStatus::new(name, value)))?;
         }

@@ -677,6 +677,13 @@ impl Model {
         job.finished = Some(now);
     }
 
+    /// The same tables once more under another name.
+    pub fn copy_database(&mut self, from: &str, to: &str) {
+        self.next_id += 1;
+        let tables = self.databases[from].tables.clone();
+        self.databases.insert(to.into(), Database { id: self.next_id, tables });
+    }
+
     /// Another frontend takes over: a phase that is not written down begins anew, under another id.
     pub fn fail_over(&mut self) {
         for job in self.slots.values_mut() {

@@ -17,26 +17,34 @@ use super::scan::StarRocksTable;
 use super::table::lines;
 use super::types;
 use crate::error::Error;
-use crate::names::Timestamp;
+use crate::names::{DatabaseName, TableName, Timestamp};
 
 /// All names at one moment.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Names {
     pub fetched_at: Option<Timestamp>,
-    databases: BTreeMap<String, Arc<Database>>,
+    pub databases: BTreeMap<String, Arc<Database>>,
 }
 
 #[derive(Debug)]
-struct Database {
+pub(super) struct Database {
     name: String,
     tables: BTreeMap<String, TableType>,
     /// The columns of all its tables; asked for when the first of them is read.
     columns: OnceCell<HashMap<String, SchemaRef>>,
 }
 
-/// A name that cannot be said to a frontend is no use.
+/// A name that cannot be said to a frontend is no use; nor is a table that no privilege could be asked for.
 fn sayable(name: &str) -> bool {
     super::dialect::identifier(name).is_ok() && !name.is_empty()
+}
+
+fn is_database(name: &str) -> bool {
+    sayable(name) && DatabaseName::new(name).is_ok()
+}
+
+fn is_table(name: &str) -> bool {
+    sayable(name) && TableName::new(name).is_ok()
 }
 
 impl Names {
@@ -45,7 +53,7 @@ impl Names {
         let mut databases: BTreeMap<String, BTreeMap<String, TableType>> = BTreeMap::new();
         let listed = client.query("SHOW DATABASES").await?;
         for name in listed.rows.into_iter().filter_map(|r| r.into_iter().next().flatten()) {
-            if !HIDDEN.contains(&name.as_str()) && sayable(&name) {
+            if !HIDDEN.contains(&name.as_str()) && is_database(&name) {
                 databases.insert(name, BTreeMap::new());
             }
         }
@@ -54,7 +62,7 @@ impl Names {
             let (database, table) = (line.text("TABLE_SCHEMA"), line.text("TABLE_NAME"));
             let kind = if line.text("TABLE_TYPE") == "VIEW" { TableType::View } else { TableType::Base };
             if let Some(tables) = databases.get_mut(&database)
-                && sayable(&table)
+                && is_table(&table)
             {
                 tables.insert(table, kind);
             }

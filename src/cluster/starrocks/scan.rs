@@ -6,11 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DFSchema, DataFusionError, Result as DfResult};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, DataFusionError, Result as DfResult};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_expr::{self, EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
@@ -19,8 +19,8 @@ use mysql_async::{Conn, Row};
 
 use super::client::{Client, Connection};
 use super::dialect::identifier;
-use super::hand_over::{exact_expr, print_expr};
 use super::options::Address;
+use super::print::print_expr;
 use super::types;
 use crate::error::{Error, ErrorKind};
 
@@ -98,8 +98,14 @@ impl TableProvider for StarRocksTable {
 
 /// A filter as the frontend reads it, if it means the same there.
 fn print_filter(filter: &Expr, schema: &DFSchema) -> Option<String> {
-    let plain = super::hand_over::without_relations(filter.clone())?;
-    exact_expr(&plain, schema).then(|| print_expr(&plain)).flatten()
+    let plain = filter.clone().transform(|e| match e {
+        Expr::Column(column) if column.relation.is_some() => {
+            Ok(Transformed::yes(Expr::Column(Column { relation: None, ..column })))
+        }
+        other => Ok(Transformed::no(other)),
+    });
+    let columns: Option<Vec<String>> = schema.fields().iter().map(|f| identifier(f.name()).ok()).collect();
+    print_expr(&plain.ok()?.data, schema, &columns?)
 }
 
 /// Part of a plan that the cluster computes as a whole.
@@ -107,6 +113,8 @@ fn print_filter(filter: &Expr, schema: &DFSchema) -> Option<String> {
 pub(super) struct RemoteQuery {
     pub client: Arc<Client>,
     pub sql: String,
+    /// Whether the order of its rows means something.
+    pub is_ordered: bool,
     pub schema: SchemaRef,
 }
 
@@ -127,22 +135,29 @@ impl TableProvider for RemoteQuery {
         _: &[Expr],
         _: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let exec: Arc<dyn ExecutionPlan> = Arc::new(RemoteExec::new(self.client.clone(), self.sql.clone(), self.schema.clone()));
+        let whole = |sql: String, schema| Arc::new(RemoteExec::new(self.client.clone(), sql, schema)) as Arc<dyn ExecutionPlan>;
         match projection {
-            Some(columns) if columns.len() < self.schema.fields().len() => project(exec, columns),
-            _ => Ok(exec),
+            Some(columns) if columns.len() < self.schema.fields().len() => {
+                // A query around it would be free to lose its order.
+                if self.is_ordered || columns.is_empty() {
+                    return project(whole(self.sql.clone(), self.schema.clone()), columns);
+                }
+                let names: Vec<_> = columns.iter().map(|i| format!("p.c{i}")).collect();
+                let sql = format!("SELECT {} FROM ({}) AS p", names.join(", "), self.sql);
+                Ok(whole(sql, Arc::new(self.schema.project(columns)?)))
+            }
+            _ => Ok(whole(self.sql.clone(), self.schema.clone())),
         }
     }
 }
 
 /// Some of a plan's columns.
 fn project(input: Arc<dyn ExecutionPlan>, columns: &[usize]) -> DfResult<Arc<dyn ExecutionPlan>> {
-    use datafusion::physical_expr::expressions::Column;
     use datafusion::physical_plan::projection::ProjectionExec;
     let schema = input.schema();
     let exprs = columns.iter().map(|i| {
         let name = schema.field(*i).name();
-        (Arc::new(Column::new(name, *i)) as Arc<dyn PhysicalExpr>, name.clone())
+        (Arc::new(physical_expr::expressions::Column::new(name, *i)) as Arc<dyn PhysicalExpr>, name.clone())
     });
     Ok(Arc::new(ProjectionExec::try_new(exprs.collect::<Vec<_>>(), input)?))
 }

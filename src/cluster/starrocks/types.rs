@@ -55,6 +55,12 @@ pub(super) fn is_opaque(field: &Field) -> bool {
 
 /// Rows of text as a batch of this schema. A value that does not read as its type is an error that names the column.
 pub(super) fn batch(schema: &SchemaRef, rows: &[Row]) -> DfResult<RecordBatch> {
+    // A table that has changed since its columns were asked for must not shift values; one without columns answers a constant.
+    let expected = schema.fields().len().max(1);
+    if rows.iter().any(|row| row.len() != expected) {
+        let error = Error::new(ErrorKind::WrongState, "the table has other columns now than it had a moment ago");
+        return Err(DataFusionError::External(Box::new(error.hint("Say it again."))));
+    }
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
     for (i, field) in schema.fields().iter().enumerate() {
         let values = rows.iter().map(|row| match row.as_ref(i) {

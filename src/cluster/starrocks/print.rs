@@ -1,0 +1,509 @@
+//! Plans and expressions as StarRocks' SQL, where it computes the same; nothing where it is not known to.
+//!
+//! One SELECT takes in as much of a plan as it can without changing the meaning, and everything else becomes a derived table whose
+//! columns are `c0`, `c1`, … Columns are addressed by their place, and every expression stands in parentheses. (DataFusion's own
+//! unparser, as of 55.2, puts an aggregate's columns in another order, gives a branch's LIMIT to the whole UNION, flattens joins on
+//! the right and leaves out parentheses: all of it silently.)
+
+use datafusion::arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::{DFSchema, ExprSchema, NullEquality, ScalarValue};
+use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, InList};
+use datafusion::logical_expr::{
+    Between, BinaryExpr, Cast, Distinct, Expr, ExprSchemable, Join, JoinType, Like, LogicalPlan, Operator, SortExpr, Subquery,
+};
+
+use super::dialect::{identifier, literal};
+use super::hand_over::table_of;
+use super::table::parse_time;
+use super::types::is_opaque;
+
+/// A whole query.
+pub(super) struct Printed {
+    /// Its text; the columns are the plan's, in its order.
+    pub sql: String,
+    /// Whether the order of its rows means something.
+    pub is_ordered: bool,
+}
+
+/// A plan as one query; `None` if the cluster is not known to compute it to the same result.
+pub(super) fn print_plan(plan: &LogicalPlan) -> Option<Printed> {
+    let block = Printer::default().plan(plan)?;
+    Some(Printed { is_ordered: !block.order_by.is_empty(), sql: block.sql() })
+}
+
+/// An expression over columns that have these names in the query.
+pub(super) fn print_expr(expr: &Expr, schema: &DFSchema, columns: &[String]) -> Option<String> {
+    Printer::default().expr(expr, &Scope { schema, columns })
+}
+
+/// One SELECT, as far as it is put together.
+#[derive(Default)]
+struct Block {
+    /// What each column of the plan is, over the tables in `from`.
+    columns: Vec<String>,
+    from: String,
+    /// Whether `from` is one table or derived table, and so needs no parentheses in a join.
+    is_one: bool,
+    /// Whether a column is more than one of `from`'s: it is NULL at other times than the row, and as a constant no key.
+    is_computed: bool,
+    filters: Vec<String>,
+    group_by: Option<Vec<String>>,
+    distinct: bool,
+    order_by: Vec<String>,
+    limit: Option<String>,
+}
+
+impl Block {
+    /// Whether it only names where rows and columns come from.
+    fn is_source(&self) -> bool {
+        !self.is_computed
+            && self.filters.is_empty()
+            && self.group_by.is_none()
+            && !self.distinct
+            && self.order_by.is_empty()
+            && self.limit.is_none()
+    }
+
+    fn sql(&self) -> String {
+        let mut columns: Vec<String> = self.columns.iter().enumerate().map(|(i, c)| format!("{c} AS c{i}")).collect();
+        if columns.is_empty() {
+            columns.push("1 AS c0".into());
+        }
+        let distinct = if self.distinct { "DISTINCT " } else { "" };
+        let mut sql = format!("SELECT {distinct}{} FROM {}", columns.join(", "), self.from);
+        if !self.filters.is_empty() {
+            sql += &format!(" WHERE {}", self.filters.join(" AND "));
+        }
+        if let Some(keys) = self.group_by.as_ref().filter(|keys| !keys.is_empty()) {
+            sql += &format!(" GROUP BY {}", keys.join(", "));
+        }
+        if !self.order_by.is_empty() {
+            sql += &format!(" ORDER BY {}", self.order_by.join(", "));
+        }
+        if let Some(limit) = &self.limit {
+            sql += &format!(" LIMIT {limit}");
+        }
+        sql
+    }
+}
+
+/// What columns mean where an expression stands.
+struct Scope<'a> {
+    schema: &'a DFSchema,
+    columns: &'a [String],
+}
+
+/// Numbers the tables of one query.
+#[derive(Default)]
+struct Printer {
+    tables: usize,
+}
+
+impl Printer {
+    fn name(&mut self) -> String {
+        self.tables += 1;
+        format!("t{}", self.tables)
+    }
+
+    /// The block as a table for another one around it.
+    fn derived(&mut self, block: Block) -> Block {
+        let name = self.name();
+        let columns = (0..block.columns.len()).map(|i| format!("{name}.c{i}")).collect();
+        Block { columns, from: format!("({}) AS {name}", block.sql()), is_one: true, ..Block::default() }
+    }
+
+    /// The same where the order of its rows must last: a query around it would be free to lose that.
+    fn derived_as_ordered(&mut self, block: Block) -> Option<Block> {
+        block.order_by.is_empty().then(|| self.derived(block))
+    }
+
+    fn plan(&mut self, plan: &LogicalPlan) -> Option<Block> {
+        match plan {
+            LogicalPlan::TableScan(scan) => {
+                let (database, table) = table_of(scan)?;
+                let name = self.name();
+                let columns = scan.projected_schema.fields().iter().map(|f| Some(format!("{name}.{}", identifier(f.name()).ok()?)));
+                let from = format!("{}.{} AS {name}", identifier(&database).ok()?, identifier(&table).ok()?);
+                Some(Block { columns: columns.collect::<Option<_>>()?, from, is_one: true, ..Block::default() })
+            }
+            LogicalPlan::SubqueryAlias(alias) => self.plan(&alias.input),
+            LogicalPlan::Projection(p) => {
+                let mut block = self.plan(&p.input)?;
+                // Without one of its aggregates on the list it would be no aggregate any more.
+                let is_lost = block.group_by.as_ref().is_some_and(Vec::is_empty) && !p.expr.iter().any(has_column);
+                if block.distinct || is_lost {
+                    block = self.derived_as_ordered(block)?;
+                }
+                block.is_computed |= p.expr.iter().any(|e| !matches!(e.clone().unalias_nested().data, Expr::Column(_)));
+                let schema = p.input.schema();
+                let columns = p.expr.iter().map(|e| self.output(e, &Scope { schema, columns: &block.columns }));
+                block.columns = columns.collect::<Option<_>>()?;
+                Some(block)
+            }
+            LogicalPlan::Filter(filter) => {
+                let mut block = self.plan(&filter.input)?;
+                if block.group_by.is_some() || block.distinct || block.limit.is_some() {
+                    block = self.derived_as_ordered(block)?;
+                }
+                let scope = Scope { schema: filter.input.schema(), columns: &block.columns };
+                let predicate = self.expr(&filter.predicate, &scope)?;
+                block.filters.push(predicate);
+                Some(block)
+            }
+            LogicalPlan::Aggregate(aggregate) => {
+                let mut block = self.plan(&aggregate.input)?;
+                if block.group_by.is_some() || block.distinct || block.limit.is_some() || block.is_computed {
+                    block = self.derived(block);
+                }
+                // Which order the rows came in makes no difference to what is on the list.
+                block.order_by.clear();
+                let scope = Scope { schema: aggregate.input.schema(), columns: &block.columns };
+                // A number in GROUP BY is a place.
+                if aggregate.group_expr.iter().any(|e| !has_column(e)) {
+                    return None;
+                }
+                let keys = aggregate.group_expr.iter().map(|e| self.expr(e, &scope)).collect::<Option<Vec<_>>>()?;
+                let values = aggregate.aggr_expr.iter().map(|e| self.aggregate(e, &scope)).collect::<Option<Vec<_>>>()?;
+                block.columns = keys.iter().cloned().chain(values).collect();
+                block.group_by = Some(keys);
+                Some(block)
+            }
+            LogicalPlan::Distinct(Distinct::All(input)) => {
+                let schema = input.schema();
+                if schema.fields().iter().any(|f| is_opaque(f) || matches!(f.data_type(), DataType::Binary)) {
+                    return None;
+                }
+                let mut block = self.plan(input)?;
+                if block.limit.is_some() || block.group_by.is_some() || block.distinct {
+                    block = self.derived(block);
+                }
+                block.order_by.clear();
+                block.distinct = true;
+                Some(block)
+            }
+            LogicalPlan::Sort(sort) if sort.fetch.is_none() => {
+                let mut block = self.plan(&sort.input)?;
+                if block.limit.is_some() || block.distinct || block.is_computed {
+                    block = self.derived(block);
+                }
+                let scope = Scope { schema: sort.input.schema(), columns: &block.columns };
+                block.order_by = sort.expr.iter().map(|e| self.sort(e, &scope)).collect::<Option<_>>()?;
+                Some(block)
+            }
+            LogicalPlan::Limit(limit) => {
+                let number = |e: &Option<Box<Expr>>| match e.as_deref() {
+                    Some(Expr::Literal(ScalarValue::Int64(Some(n)), _)) if *n >= 0 => Some(*n),
+                    _ => None,
+                };
+                // StarRocks has no OFFSET without a LIMIT.
+                let fetch = number(&limit.fetch)?;
+                let skip = if limit.skip.is_some() { number(&limit.skip)? } else { 0 };
+                let mut block = self.plan(&limit.input)?;
+                if block.limit.is_some() {
+                    block = self.derived_as_ordered(block)?;
+                }
+                block.limit = Some(if skip > 0 { format!("{fetch} OFFSET {skip}") } else { fetch.to_string() });
+                Some(block)
+            }
+            LogicalPlan::Union(union) => {
+                let types = |p: &LogicalPlan| p.schema().fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
+                let first = types(union.inputs.first()?);
+                let mut branches = Vec::new();
+                for input in &union.inputs {
+                    if types(input) != first {
+                        return None;
+                    }
+                    branches.push(format!("({})", self.plan(input)?.sql()));
+                }
+                let name = self.name();
+                let columns = (0..first.len()).map(|i| format!("{name}.c{i}")).collect();
+                let from = format!("({}) AS {name}", branches.join(" UNION ALL "));
+                Some(Block { columns, from, is_one: true, ..Block::default() })
+            }
+            LogicalPlan::Join(join) => self.join(join),
+            _ => None,
+        }
+    }
+
+    fn join(&mut self, join: &Join) -> Option<Block> {
+        let words = match join.join_type {
+            JoinType::Inner => "JOIN",
+            JoinType::Left => "LEFT JOIN",
+            JoinType::Right => "RIGHT JOIN",
+            JoinType::Full => "FULL JOIN",
+            _ => return None,
+        };
+        if join.null_equality != NullEquality::NullEqualsNothing {
+            return None;
+        }
+        let (mut left, mut right) = (self.plan(&join.left)?, self.plan(&join.right)?);
+        // Joins read from the left, so only there one may stand as it is.
+        if !left.is_source() {
+            left = self.derived(left);
+        }
+        if !right.is_source() || !right.is_one {
+            right = self.derived(right);
+        }
+        let both = join.left.schema().join(join.right.schema()).ok()?;
+        let columns: Vec<String> = left.columns.iter().chain(&right.columns).cloned().collect();
+        let (here, there) = (
+            Scope { schema: join.left.schema(), columns: &left.columns },
+            Scope { schema: join.right.schema(), columns: &right.columns },
+        );
+        let mut conditions = Vec::new();
+        for (l, r) in &join.on {
+            let alike = comparable(&l.get_type(here.schema).ok()?, l, &r.get_type(there.schema).ok()?, r);
+            if !alike {
+                return None;
+            }
+            conditions.push(format!("({} = {})", self.expr(l, &here)?, self.expr(r, &there)?));
+        }
+        if let Some(filter) = &join.filter {
+            conditions.push(self.expr(filter, &Scope { schema: &both, columns: &columns })?);
+        }
+        let from = match (conditions.is_empty(), words) {
+            (true, "JOIN") => format!("{} CROSS JOIN {}", left.from, right.from),
+            (true, _) => return None,
+            (false, words) => format!("{} {words} {} ON {}", left.from, right.from, conditions.join(" AND ")),
+        };
+        Some(Block { columns, from, ..Block::default() })
+    }
+
+    /// What a SELECT list may hold: also columns that are only shown.
+    fn output(&mut self, expr: &Expr, scope: &Scope<'_>) -> Option<String> {
+        match expr {
+            Expr::Column(column) => scope.columns.get(scope.schema.index_of_column(column).ok()?).cloned(),
+            Expr::Alias(alias) => self.output(&alias.expr, scope),
+            other => self.expr(other, scope),
+        }
+    }
+
+    fn sort(&mut self, sort: &SortExpr, scope: &Scope<'_>) -> Option<String> {
+        // A number in ORDER BY is a place.
+        if !has_column(&sort.expr) {
+            return None;
+        }
+        let direction = if sort.asc { "ASC" } else { "DESC" };
+        let nulls = if sort.nulls_first { "FIRST" } else { "LAST" };
+        Some(format!("{} {direction} NULLS {nulls}", self.expr(&sort.expr, scope)?))
+    }
+
+    fn list(&mut self, list: &[Expr], scope: &Scope<'_>) -> Option<String> {
+        Some(list.iter().map(|e| self.expr(e, scope)).collect::<Option<Vec<_>>>()?.join(", "))
+    }
+
+    /// A query that stands alone inside an expression.
+    fn subquery(&mut self, subquery: &Subquery) -> Option<String> {
+        let is_plain = subquery.subquery.schema().fields().iter().all(|f| !is_opaque(f));
+        (is_plain && subquery.outer_ref_columns.is_empty()).then_some(())?;
+        Some(format!("({})", self.plan(&subquery.subquery)?.sql()))
+    }
+
+    fn expr(&mut self, expr: &Expr, scope: &Scope<'_>) -> Option<String> {
+        let type_of = |e: &Expr| e.get_type(scope.schema).ok();
+        let alike = |a: &Expr, b: &Expr| Some(comparable(&type_of(a)?, a, &type_of(b)?, b));
+        match expr {
+            Expr::Column(column) => {
+                let field = scope.schema.field_from_column(column).ok()?;
+                (!is_opaque(field)).then_some(())?;
+                scope.columns.get(scope.schema.index_of_column(column).ok()?).cloned()
+            }
+            Expr::Literal(value, _) => print_literal(value),
+            Expr::Alias(alias) => self.expr(&alias.expr, scope),
+            Expr::Not(e) => Some(format!("(NOT {})", self.expr(e, scope)?)),
+            Expr::IsNull(e) => Some(format!("({} IS NULL)", self.expr(e, scope)?)),
+            Expr::IsNotNull(e) => Some(format!("({} IS NOT NULL)", self.expr(e, scope)?)),
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+                let allowed = match op {
+                    Operator::And | Operator::Or => true,
+                    Operator::Eq | Operator::NotEq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq => {
+                        alike(left, right)?
+                    }
+                    Operator::Plus | Operator::Minus | Operator::Multiply => match (type_of(left)?, type_of(right)?) {
+                        (DataType::Float64, DataType::Float64) => true,
+                        (l, r) => is_integer(&l) && is_integer(&r) && (l == DataType::Int64 || r == DataType::Int64),
+                    },
+                    _ => false,
+                };
+                allowed.then_some(())?;
+                Some(format!("({} {op} {})", self.expr(left, scope)?, self.expr(right, scope)?))
+            }
+            Expr::Between(Between { expr, negated, low, high }) => {
+                (alike(expr, low)? && alike(expr, high)?).then_some(())?;
+                let not = if *negated { "NOT " } else { "" };
+                let (e, low, high) = (self.expr(expr, scope)?, self.expr(low, scope)?, self.expr(high, scope)?);
+                Some(format!("({e} {not}BETWEEN {low} AND {high})"))
+            }
+            Expr::InList(InList { expr, list, negated }) => {
+                for item in list {
+                    alike(expr, item)?.then_some(())?;
+                }
+                let not = if *negated { "NOT " } else { "" };
+                Some(format!("({} {not}IN ({}))", self.expr(expr, scope)?, self.list(list, scope)?))
+            }
+            Expr::Like(Like { negated, expr, pattern, escape_char: None, case_insensitive: false }) => {
+                let plain = matches!(&**pattern, Expr::Literal(ScalarValue::Utf8(Some(p)), _) if !p.contains('\\'));
+                (plain && type_of(expr)? == DataType::Utf8).then_some(())?;
+                let not = if *negated { "NOT " } else { "" };
+                Some(format!("({} {not}LIKE {})", self.expr(expr, scope)?, self.expr(pattern, scope)?))
+            }
+            Expr::Case(case) => {
+                let results = case.when_then_expr.iter().map(|(_, then)| then).chain(&case.else_expr);
+                let types = results.map(|e| type_of(e)).collect::<Option<Vec<_>>>()?;
+                types.windows(2).all(|w| w[0] == w[1]).then_some(())?;
+                let mut text = "CASE".to_owned();
+                if let Some(matched) = &case.expr {
+                    for (when, _) in &case.when_then_expr {
+                        alike(matched, when)?.then_some(())?;
+                    }
+                    text += &format!(" {}", self.expr(matched, scope)?);
+                }
+                for (when, then) in &case.when_then_expr {
+                    text += &format!(" WHEN {} THEN {}", self.expr(when, scope)?, self.expr(then, scope)?);
+                }
+                if let Some(otherwise) = &case.else_expr {
+                    text += &format!(" ELSE {}", self.expr(otherwise, scope)?);
+                }
+                Some(format!("({text} END)"))
+            }
+            Expr::Cast(cast) => self.cast(cast, scope),
+            Expr::ScalarFunction(f) => {
+                let types = f.args.iter().map(&type_of).collect::<Option<Vec<_>>>()?;
+                let allowed = match f.name() {
+                    "coalesce" => types.windows(2).all(|w| w[0] == w[1]),
+                    "abs" => matches!(types.as_slice(), [DataType::Int64 | DataType::Float64]),
+                    _ => false,
+                };
+                allowed.then_some(())?;
+                Some(format!("{}({})", f.name(), self.list(&f.args, scope)?))
+            }
+            Expr::InSubquery(inner) => {
+                let column = inner.subquery.subquery.schema().fields().first().map(|f| f.data_type().clone());
+                (type_of(&inner.expr) == column).then_some(())?;
+                let not = if inner.negated { "NOT " } else { "" };
+                Some(format!("({} {not}IN {})", self.expr(&inner.expr, scope)?, self.subquery(&inner.subquery)?))
+            }
+            Expr::ScalarSubquery(subquery) => self.subquery(subquery),
+            _ => None,
+        }
+    }
+
+    fn cast(&mut self, cast: &Cast, scope: &Scope<'_>) -> Option<String> {
+        match (&*cast.expr, cast.field.data_type()) {
+            (Expr::Literal(ScalarValue::Utf8(Some(text)), _), DataType::Date32) => {
+                chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
+                Some(format!("CAST({} AS DATE)", literal(text)))
+            }
+            (inner, DataType::Int64) => {
+                is_integer(&inner.get_type(scope.schema).ok()?).then_some(())?;
+                Some(format!("CAST({} AS BIGINT)", self.expr(inner, scope)?))
+            }
+            _ => None,
+        }
+    }
+
+    fn aggregate(&mut self, expr: &Expr, scope: &Scope<'_>) -> Option<String> {
+        let AggregateFunction { func, params } = match expr {
+            Expr::AggregateFunction(f) => f,
+            Expr::Alias(alias) => return self.aggregate(&alias.expr, scope),
+            _ => return None,
+        };
+        let AggregateFunctionParams { args, distinct, filter, order_by, null_treatment } = params;
+        (filter.is_none() && order_by.is_empty() && null_treatment.is_none()).then_some(())?;
+        let types = args.iter().map(|e| e.get_type(scope.schema).ok()).collect::<Option<Vec<_>>>()?;
+        let allowed = match (func.name(), types.as_slice()) {
+            ("count", [t]) => !matches!(t, DataType::Binary),
+            ("sum", [t]) => !distinct && (is_integer(t) || matches!(t, DataType::Float64 | DataType::Decimal128(..))),
+            ("avg", [t]) => !distinct && (is_integer(t) || matches!(t, DataType::Float64)),
+            ("min" | "max", [t]) => !matches!(t, DataType::Boolean | DataType::Binary | DataType::Float32),
+            _ => false,
+        };
+        allowed.then_some(())?;
+        let distinct = if *distinct { "DISTINCT " } else { "" };
+        Some(format!("{}({distinct}{})", func.name(), self.list(args, scope)?))
+    }
+}
+
+fn has_column(expr: &Expr) -> bool {
+    !expr.column_refs().is_empty()
+}
+
+fn is_integer(t: &DataType) -> bool {
+    matches!(t, DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64)
+}
+
+/// Whether both sides mean the same when the cluster compares them.
+fn comparable(l: &DataType, left: &Expr, r: &DataType, right: &Expr) -> bool {
+    let is_number = |t: &DataType| is_integer(t) || matches!(t, DataType::Decimal128(..));
+    let reads_as = |t: &DataType, e: &Expr| {
+        let Expr::Literal(ScalarValue::Utf8(Some(text)), _) = e else { return false };
+        let is_day = chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").is_ok();
+        match t {
+            DataType::Date32 => is_day,
+            DataType::Timestamp(TimeUnit::Microsecond, None) => is_day || parse_time(text, 0).is_some(),
+            _ => false,
+        }
+    };
+    if matches!(l, DataType::Binary) || matches!(r, DataType::Binary) {
+        return false;
+    }
+    l == r
+        || (is_number(l) && is_number(r))
+        || *l == DataType::Null
+        || *r == DataType::Null
+        || reads_as(l, right)
+        || reads_as(r, left)
+}
+
+fn print_literal(value: &ScalarValue) -> Option<String> {
+    if value.is_null() {
+        return matches!(value, ScalarValue::Null | ScalarValue::Utf8(_)).then(|| "NULL".into());
+    }
+    Some(match value {
+        ScalarValue::Utf8(Some(text)) => literal(text),
+        ScalarValue::Boolean(Some(b)) => b.to_string(),
+        ScalarValue::Int8(Some(n)) => format!("({n})"),
+        ScalarValue::Int16(Some(n)) => format!("({n})"),
+        ScalarValue::Int32(Some(n)) => format!("({n})"),
+        ScalarValue::Int64(Some(n)) => format!("({n})"),
+        ScalarValue::Decimal128(Some(n), _, scale) if *scale >= 0 => {
+            let scale = usize::try_from(*scale).ok()?;
+            let digits = format!("{:0>width$}", n.unsigned_abs(), width = scale + 1);
+            let (whole, fraction) = digits.split_at(digits.len() - scale);
+            let point = if fraction.is_empty() { "" } else { "." };
+            format!("({}{whole}{point}{fraction})", if *n < 0 { "-" } else { "" })
+        }
+        ScalarValue::Date32(Some(days)) => {
+            let day =
+                chrono::NaiveDate::from_ymd_opt(1970, 1, 1)?.checked_add_signed(chrono::TimeDelta::try_days((*days).into())?)?;
+            format!("CAST('{day}' AS DATE)")
+        }
+        ScalarValue::TimestampMicrosecond(Some(micros), None) => {
+            let at = chrono::DateTime::from_timestamp_micros(*micros)?;
+            format!("CAST('{}' AS DATETIME)", at.format("%Y-%m-%d %H:%M:%S%.6f"))
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literals_are_printed_as_they_are() {
+        for (value, text) in [
+            (ScalarValue::Utf8(Some("it's \\ x".into())), "'it''s \\\\ x'"),
+            (ScalarValue::Int64(Some(-5)), "(-5)"),
+            (ScalarValue::Decimal128(Some(-5), 10, 2), "(-0.05)"),
+            (ScalarValue::Decimal128(Some(1250), 10, 2), "(12.50)"),
+            (ScalarValue::Decimal128(Some(7), 10, 0), "(7)"),
+            (ScalarValue::Date32(Some(20_454)), "CAST('2026-01-01' AS DATE)"),
+            (ScalarValue::TimestampMicrosecond(Some(1_500_000), None), "CAST('1970-01-01 00:00:01.500000' AS DATETIME)"),
+            (ScalarValue::Null, "NULL"),
+        ] {
+            assert_eq!(print_literal(&value).as_deref(), Some(text));
+        }
+        assert_eq!(print_literal(&ScalarValue::Float64(Some(0.1))), None);
+    }
+}

@@ -1,0 +1,94 @@
+//! A statement of SQL as a plan: which statements may be one at all, what parameters it takes and what columns it answers.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
+use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::sqlparser::ast as sql;
+
+use crate::error::{Error, ErrorKind, from_datafusion};
+
+/// What DataFusion may be given: queries and INSERT, DELETE. Everything else it knows would reach files or catalogs past us.
+pub(super) fn refuse_unknown_sql(ast: &sql::Statement) -> Result<(), Error> {
+    match ast {
+        sql::Statement::Query(_) => Ok(()),
+        sql::Statement::Insert(insert) => {
+            let more = insert.overwrite || insert.partitioned.is_some() || insert.on.is_some() || insert.returning.is_some();
+            if more || insert.or.is_some() || insert.ignore || insert.replace_into {
+                return Err(Error::unsupported("INSERT with OVERWRITE, PARTITION, ON CONFLICT, RETURNING and the like"));
+            }
+            Ok(())
+        }
+        sql::Statement::Delete(delete) => {
+            let more = delete.using.is_some() || delete.returning.is_some() || delete.limit.is_some() || !delete.tables.is_empty();
+            if more || !delete.order_by.is_empty() {
+                return Err(Error::unsupported("DELETE with USING, RETURNING, ORDER BY or LIMIT")
+                    .hint("Use DELETE FROM t WHERE …, perhaps with a subquery."));
+            }
+            Ok(())
+        }
+        sql::Statement::Explain { statement, .. } => match &**statement {
+            sql::Statement::Query(_) => Ok(()),
+            _ => Err(Error::unsupported("EXPLAIN of anything but a query")),
+        },
+        sql::Statement::Update(_) => {
+            Err(Error::unsupported("UPDATE")
+                .hint("INSERT the new rows into a PRIMARY KEY or UNIQUE KEY table, or DELETE and INSERT."))
+        }
+        other => {
+            let text = other.to_string();
+            let words: Vec<&str> = text.split_whitespace().take(2).collect();
+            Err(Error::unsupported(words.join(" ").to_ascii_uppercase()))
+        }
+    }
+}
+
+/// The plan of a statement, not yet optimized.
+pub(super) async fn plan_sql(state: &SessionState, ast: &sql::Statement) -> Result<LogicalPlan, Error> {
+    let statement = datafusion::sql::parser::Statement::Statement(Box::new(ast.clone()));
+    state.statement_to_plan(statement).await.map_err(from_datafusion)
+}
+
+/// Whether rows of one schema are what the other promised: names and types, whatever their nullability.
+pub(super) fn same_shape(a: &SchemaRef, b: &SchemaRef) -> bool {
+    let alike = |(a, b): (&Arc<Field>, &Arc<Field>)| a.name() == b.name() && a.data_type() == b.data_type();
+    a.fields().len() == b.fields().len() && a.fields().iter().zip(b.fields()).all(alike)
+}
+
+/// The types of `$1`, `$2`, … in order: what the client said, else what the plan needs, else text.
+pub(super) fn parameter_types(plan: &LogicalPlan, declared: &[Option<DataType>]) -> Result<Vec<DataType>, Error> {
+    let inferred = plan.get_parameter_types().map_err(from_datafusion)?;
+    let mut types: Vec<DataType> = declared.iter().map(|t| t.clone().unwrap_or(DataType::Utf8)).collect();
+    for (name, data_type) in inferred {
+        let number: usize = name
+            .trim_start_matches('$')
+            .parse()
+            .ok()
+            .filter(|n| (1..=65_535).contains(n))
+            .ok_or_else(|| Error::new(ErrorKind::UndefinedParameter, format!("there is no parameter {name}")))?;
+        if types.len() < number {
+            types.resize(number, DataType::Utf8);
+        }
+        // NUMERIC comes without precision and scale, so what the statement needs says more.
+        let is_open = |t: &Option<DataType>| matches!(t, None | Some(DataType::Decimal128(..)));
+        if declared.get(number - 1).is_none_or(is_open)
+            && let Some(data_type) = data_type
+        {
+            types[number - 1] = data_type;
+        }
+    }
+    Ok(types)
+}
+
+/// The columns of a plan whose parameters are typed but not given.
+pub(super) fn described(plan: &LogicalPlan, parameters: &[DataType]) -> Result<SchemaRef, Error> {
+    if parameters.is_empty() {
+        return Ok(plan.schema().inner().clone());
+    }
+    let nulls: Vec<ScalarValue> =
+        parameters.iter().map(|t| ScalarValue::try_from(t).map_err(from_datafusion)).collect::<Result<_, _>>()?;
+    let typed = plan.clone().with_param_values(ParamValues::from(nulls)).map_err(from_datafusion)?;
+    Ok(typed.schema().inner().clone())
+}
