@@ -649,6 +649,8 @@ async fn what_is_stored_is_read_without_a_cluster() {
         let why = w.value("SELECT error FROM system.repositories").await;
         assert!(why.starts_with("failed to open directory"), "{why}");
         assert_eq!(rows(&w.client, "SHOW SNAPSHOT ON r").await.len(), 0);
+        let why = w.value("SELECT status FROM system.snapshot_files").await;
+        assert!(why.starts_with("ERROR: failed to open directory"), "{why}");
         std::fs::rename(&elsewhere, w.bucket()).expect("moved back");
 
         // The cluster is gone; what it wrote is there under another name.

@@ -33,6 +33,8 @@ pub struct StarRocksRepository {
     name: RepositoryName,
     store: Arc<dyn ObjectStore>,
     prefix: Path,
+    /// Its directory, once it has been found.
+    root: tokio::sync::OnceCell<Path>,
 }
 
 /// What stands directly under one label.
@@ -299,11 +301,15 @@ impl StarRocksRepository {
     /// The repository of this name at this location. Nothing is touched.
     pub fn new(name: RepositoryName, location: &Location) -> Result<Self, Error> {
         let (store, prefix, _) = location.connect()?;
-        Ok(Self { name, store, prefix })
+        Ok(Self { name, store, prefix, root: tokio::sync::OnceCell::new() })
     }
 
     /// Its directory: the name of StarRocks' ancestor is taken where that one wrote it.
     async fn root(&self) -> Result<Path, Error> {
+        self.root.get_or_try_init(|| self.find_root()).await.cloned()
+    }
+
+    async fn find_root(&self) -> Result<Path, Error> {
         let old = self.prefix.clone().join(format!("__palo_repository_{}", self.name));
         match self.store.head(&old.clone().join("__repo_info")).await {
             Ok(_) => Ok(old),

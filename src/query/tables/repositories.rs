@@ -16,7 +16,7 @@ use crate::repository::{Location, Manifest, Repository};
 use crate::store::RepositoryRecord;
 
 /// How many manifests are read at a time.
-const READS: usize = 8;
+pub(super) const READS: usize = 8;
 /// How long a repository may take to answer a ping.
 const PING: Duration = Duration::from_secs(3);
 
@@ -111,8 +111,13 @@ fn open(sources: &Sources, record: &RepositoryRecord) -> Result<Arc<Repository>,
 
 async fn ping(sources: &Sources, record: &RepositoryRecord) -> Result<(), Error> {
     let repository = open(sources, record)?;
+    in_time(sources, repository.ping()).await
+}
+
+/// What storage answers, if it does so in time.
+pub(super) async fn in_time<T>(sources: &Sources, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     tokio::select! {
-        result = repository.ping() => result,
+        answer = answer => answer,
         () = sources.env.clock.sleep(PING) => {
             Err(Error::new(ErrorKind::Storage, format!("no answer within {} seconds", PING.as_secs())))
         }
@@ -285,8 +290,31 @@ pub(super) async fn snapshots(sources: &Sources, wanted: &Wanted) -> Result<Rows
 pub(super) async fn snapshot_files(sources: &Sources, wanted: &Wanted) -> Result<Rows, Error> {
     let mut out = Rows::new();
     for (record, read) in wanted_repositories(sources, wanted).await? {
-        for (label, timestamp, manifest) in read.unwrap_or_default().backups {
-            let Ok(manifest) = manifest else { continue };
+        // A sum over files must not be less without a word.
+        let unread = |label: Option<String>, timestamp: Option<String>, error: &Error| {
+            let mut row = vec![Cell::Null; SNAPSHOT_FILES.columns.len()];
+            row[0] = record.name.to_string().into();
+            row[1] = label.into();
+            row[2] = timestamp.into();
+            row[11] = format!("ERROR: {}", error.message).into();
+            row[14] = record.cluster.to_string().into();
+            row
+        };
+        let backups = match read {
+            Ok(content) => content.backups,
+            Err(e) => {
+                out.push(unread(None, None, &e));
+                continue;
+            }
+        };
+        for (label, timestamp, manifest) in backups {
+            let manifest = match manifest {
+                Ok(manifest) => manifest,
+                Err(e) => {
+                    out.push(unread(Some(label.to_string()), Some(timestamp.to_string()), &e));
+                    continue;
+                }
+            };
             for table in &manifest.tables {
                 for partition in &table.partitions {
                     for tablet in &partition.tablets {

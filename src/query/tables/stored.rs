@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use futures::TryStreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::super::system::{Cell, Definition, Rows, Sources, Wanted};
-use super::repositories::{REPOSITORIES, SNAPSHOT_FILES, SNAPSHOTS};
+use super::repositories::{READS, REPOSITORIES, SNAPSHOT_FILES, SNAPSHOTS, in_time};
 use crate::cluster::{Cluster, Labour, Remote, RemoteRepository};
 use crate::error::{Error, ErrorKind};
 use crate::names::RepositoryName;
@@ -32,6 +33,15 @@ impl Known {
         }
         let open = |name| sources.open.open_starrocks(&name, &Location { url, properties });
         Some(RepositoryName::new(self.name.as_str()).and_then(open))
+    }
+
+    /// Why it cannot be read from here.
+    async fn trouble(&self, sources: &Sources) -> Option<String> {
+        match self.stored(sources) {
+            Some(Ok(stored)) => in_time(sources, stored.ping()).await.err().map(|e| e.to_string()),
+            Some(Err(e)) => Some(e.to_string()),
+            None => Some("its storage properties are not known here; ALTER REPOSITORY … SET PROPERTIES (…) gives them".into()),
+        }
     }
 }
 
@@ -80,12 +90,9 @@ pub(super) async fn repositories(sources: &Sources, wanted: &Wanted) -> Result<R
     let mut out = Rows::new();
     for cluster in clusters(sources, wanted) {
         let (known, unreachable) = known(sources, &*cluster).await?;
-        for one in known {
-            let stored = match one.stored(sources) {
-                Some(Ok(stored)) => stored.ping().await.err().map(|e| e.to_string()),
-                Some(Err(e)) => Some(e.to_string()),
-                None => Some("its storage properties are not known here; ALTER REPOSITORY … SET PROPERTIES (…) gives them".into()),
-            };
+        let pings: Vec<BoxFuture<'_, _>> = known.iter().map(|one| one.trouble(sources).boxed()).collect();
+        let found: Vec<_> = futures::stream::iter(pings).buffered(READS).collect().await;
+        for (one, stored) in known.iter().zip(found) {
             let told = one.there.as_ref().and_then(|t| t.error.clone());
             let error = told.or_else(|| unreachable.as_ref().map(ToString::to_string)).or(stored);
             let record = one.record.as_ref();
@@ -133,32 +140,41 @@ impl Ask<'_> {
     }
 
     /// From the storage: with everything that StarRocks itself does not tell.
-    async fn stored(&self, stored: &StarRocksRepository, counted: bool, out: &mut Rows) -> Result<(), Error> {
-        stored.ping().await?;
-        for label in self.labels(stored).await? {
-            let found = stored.label(&label).await?;
-            let volume = if counted { Some(volume(stored, &label).await?) } else { None };
-            let mut sizes = vec![];
-            if let Some((files, bytes)) = volume {
-                // Nothing is shared between labels.
-                sizes = vec![("files", Cell::from(files)), ("bytes_total", bytes.into()), ("bytes_unique", bytes.into())];
-            }
-            if found.infos.is_empty() {
-                let mut cells = self.cells(&label, found.status());
-                cells.extend(sizes.clone());
-                out.push(row(&SNAPSHOTS, cells));
-            }
-            for stray in found.strays.iter().filter(|s| s.starts_with("__info_") && !s.ends_with(".part")) {
-                out.push(row(&SNAPSHOTS, self.cells(&label, format!("Invalid: {stray}"))));
-            }
-            for info in &found.infos {
-                let read = stored.info(info).await;
-                let mut cells = self.of_info(&label, &found, info, read);
-                cells.extend(sizes.clone());
-                out.push(row(&SNAPSHOTS, cells));
-            }
+    async fn stored(&self, sources: &Sources, stored: &StarRocksRepository, counted: bool) -> Result<Rows, Error> {
+        in_time(sources, stored.ping()).await?;
+        let labels = in_time(sources, self.labels(stored)).await?;
+        let read = |label: String| async move {
+            let read = self.stored_label(stored, &label, counted).await;
+            read.unwrap_or_else(|e| vec![row(&SNAPSHOTS, self.cells(&label, format!("ERROR: {}", e.message)))])
+        };
+        let reads: Vec<BoxFuture<'_, Rows>> = labels.into_iter().map(|label| read(label).boxed()).collect();
+        Ok(futures::stream::iter(reads).buffered(READS).concat().await)
+    }
+
+    async fn stored_label(&self, stored: &StarRocksRepository, label: &str, counted: bool) -> Result<Rows, Error> {
+        let found = stored.label(label).await?;
+        let mut out = Rows::new();
+        let mut sizes = vec![];
+        if counted {
+            let (files, bytes) = volume(stored, label).await?;
+            // Nothing is shared between labels.
+            sizes = vec![("files", Cell::from(files)), ("bytes_total", bytes.into()), ("bytes_unique", bytes.into())];
         }
-        Ok(())
+        if found.infos.is_empty() {
+            let mut cells = self.cells(label, found.status());
+            cells.extend(sizes.clone());
+            out.push(row(&SNAPSHOTS, cells));
+        }
+        for stray in found.strays.iter().filter(|s| s.starts_with("__info_") && !s.ends_with(".part")) {
+            out.push(row(&SNAPSHOTS, self.cells(label, format!("Invalid: {stray}"))));
+        }
+        for info in &found.infos {
+            let read = stored.info(info).await;
+            let mut cells = self.of_info(label, &found, info, read);
+            cells.extend(sizes.clone());
+            out.push(row(&SNAPSHOTS, cells));
+        }
+        Ok(out)
     }
 
     fn of_info(
@@ -197,7 +213,8 @@ impl Ask<'_> {
     }
 
     /// From the cluster, when the storage cannot be read from here.
-    async fn told(&self, remote: &dyn Remote, out: &mut Rows) -> Result<(), Error> {
+    async fn told(&self, remote: &dyn Remote) -> Result<Rows, Error> {
+        let mut out = Rows::new();
         for found in remote.snapshots(self.repository, self.label.as_deref()).await? {
             let more = |timestamp: Option<&String>| {
                 let status = match timestamp {
@@ -219,7 +236,7 @@ impl Ask<'_> {
             }
             out.extend(found.timestamps.iter().map(|t| more(Some(t))));
         }
-        Ok(())
+        Ok(out)
     }
 }
 
@@ -252,22 +269,17 @@ pub(super) async fn snapshots(sources: &Sources, wanted: &Wanted) -> Result<Rows
         }
         for one in known {
             let ask = Ask { cluster: &*cluster, repository: &one.name, label: wanted.text("snapshot") };
-            let mut rows = Rows::new();
             let stored = match one.stored(sources) {
-                Some(Ok(stored)) => ask.stored(&stored, counted, &mut rows).await,
+                Some(Ok(stored)) => ask.stored(sources, &stored, counted).await,
                 Some(Err(e)) => Err(e),
                 None => Err(Error::new(ErrorKind::Storage, "its storage properties are not known here")),
             };
             let read = match (stored, cluster.labour()) {
-                (Ok(()), _) => Ok(()),
-                (Err(_), Labour::Theirs(remote)) => {
-                    rows.clear();
-                    ask.told(remote, &mut rows).await
-                }
-                (Err(e), _) => Err(e),
+                (Err(_), Labour::Theirs(remote)) => ask.told(remote).await,
+                (stored, _) => stored,
             };
             match read {
-                Ok(()) => out.extend(rows),
+                Ok(rows) => out.extend(rows),
                 Err(e) if is_meant => return Err(e),
                 Err(e) => out.push(row(
                     &SNAPSHOTS,
@@ -287,34 +299,59 @@ pub(super) async fn snapshot_files(sources: &Sources, wanted: &Wanted) -> Result
     let mut out = Rows::new();
     for cluster in clusters(sources, wanted) {
         let (known, _) = asked(sources, &*cluster, wanted).await?;
+        let is_meant = wanted.text("repository").is_some() && wanted.text("cluster").is_some();
         for one in known {
-            let Some(Ok(stored)) = one.stored(sources) else { continue };
             let ask = Ask { cluster: &*cluster, repository: &one.name, label: wanted.text("snapshot") };
-            // What cannot be reached is told by system.repositories.
-            if let Err(e) = files_of(&ask, &stored, &mut out).await {
-                tracing::debug!(repository = one.name, error = %e, "a repository's files cannot be listed");
+            let listed = match one.stored(sources) {
+                Some(Ok(stored)) => ask.files(sources, &stored).await,
+                Some(Err(e)) => Err(e),
+                None => Err(Error::new(ErrorKind::Storage, "its storage properties are not known here")),
+            };
+            match listed {
+                Ok(rows) => out.extend(rows),
+                Err(e) if is_meant => return Err(e),
+                // A sum over files must not be less without a word.
+                Err(e) => {
+                    let cells = vec![
+                        ("repository", Cell::from(one.name.clone())),
+                        ("status", format!("ERROR: {}", e.message).into()),
+                        ("cluster", cluster.name().to_string().into()),
+                    ];
+                    out.push(row(&SNAPSHOT_FILES, cells));
+                }
             }
         }
     }
     Ok(out)
 }
 
-async fn files_of(ask: &Ask<'_>, stored: &StarRocksRepository, out: &mut Rows) -> Result<(), Error> {
-    stored.ping().await?;
-    for label in ask.labels(stored).await? {
-        let found = stored.label(&label).await?;
+impl Ask<'_> {
+    async fn files(&self, sources: &Sources, stored: &StarRocksRepository) -> Result<Rows, Error> {
+        in_time(sources, stored.ping()).await?;
+        let labels = in_time(sources, self.labels(stored)).await?;
+        let read = |label: String| async move {
+            let read = self.files_of(stored, &label).await;
+            read.unwrap_or_else(|e| vec![row(&SNAPSHOT_FILES, self.cells(&label, format!("ERROR: {}", e.message)))])
+        };
+        let reads: Vec<BoxFuture<'_, Rows>> = labels.into_iter().map(|label| read(label).boxed()).collect();
+        Ok(futures::stream::iter(reads).buffered(READS).concat().await)
+    }
+
+    async fn files_of(&self, stored: &StarRocksRepository, label: &str) -> Result<Rows, Error> {
+        let mut out = Rows::new();
+        let found = stored.label(label).await?;
         let info = match found.infos.last() {
             Some(last) => stored.info(last).await.ok(),
             None => None,
         };
         let names = info.as_ref().map(Info::names).unwrap_or_default();
         let timestamp = found.infos.last().map(|i| i.timestamp.clone());
-        let mut files = stored.files(Some(&label)).await?;
+        let mut files = stored.files(Some(label)).await?;
         while let Some(file) = files.try_next().await? {
             let name_of = |id: Option<i64>, names: &std::collections::HashMap<i64, &str>| {
                 id.and_then(|id| names.get(&id)).map(|name| (*name).to_owned())
             };
-            let mut cells = ask.cells(&label, file.status.name().to_owned());
+            let mut cells = self.cells(label, file.status.name().to_owned());
             cells.extend([
                 ("backup_timestamp", Cell::from(timestamp.clone())),
                 ("db_name", info.as_ref().map(|i| i.database.clone()).into()),
@@ -329,6 +366,6 @@ async fn files_of(ask: &Ask<'_>, stored: &StarRocksRepository, out: &mut Rows) -
             ]);
             out.push(row(&SNAPSHOT_FILES, cells));
         }
+        Ok(out)
     }
-    Ok(())
 }
