@@ -137,6 +137,16 @@ impl FakeFe {
         self.shared.faults.lock().push((prefix.to_owned(), fault));
     }
 
+    /// Waits until a statement that begins with this is held.
+    pub async fn holds(&self, prefix: &str) {
+        let held = async {
+            while !self.shared.in_flight.lock().values().any(|s| s.starts_with(prefix)) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), held).await.unwrap_or_else(|_| panic!("{prefix} does not come"));
+    }
+
     /// Ends what is held.
     pub fn go_on(&self) {
         self.shared.go_on.notify_one();

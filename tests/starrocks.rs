@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use crate::fake_fe::{FakeFe, Fault, Pace, Reply};
-use crate::support::{TestServer, connect, fails, rows, run, value};
+use crate::support::{TestServer, connect, fails, rows, run, until, value};
 
 const FAST: Pace = Pace::Every(Duration::from_millis(5));
 
@@ -41,14 +41,7 @@ impl World {
 
     /// Waits until a query answers this.
     async fn until(&self, query: &str, answer: &str) {
-        let waited = tokio::time::timeout(Duration::from_secs(20), async {
-            while self.value(query).await != answer {
-                tokio::task::yield_now().await;
-            }
-        });
-        if waited.await.is_err() {
-            panic!("{query}: {} where {answer} should be", self.value(query).await);
-        }
+        until(&self.client, query, answer).await;
     }
 
     async fn ends(&self) -> String {
@@ -238,11 +231,10 @@ async fn jobs_of_others_are_in_the_history() {
     for _ in 0..6 {
         w.fe.step();
     }
-    while value(&client, "SELECT status FROM system.jobs WHERE snapshot = 'ours'").await != "succeeded" {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(value(&client, "SELECT count(*) FROM system.jobs").await, "2");
-    server.stop().await;
+    let w = World { server, fe: w.fe, client };
+    w.until("SELECT status FROM system.jobs WHERE snapshot = 'ours'", "succeeded").await;
+    assert_eq!(w.value("SELECT count(*) FROM system.jobs").await, "2");
+    w.server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -755,9 +747,7 @@ async fn clusters_are_created_changed_and_dropped() {
     run(&prod, "BACKUP SNAPSHOT shop.s TO r ON (customers)").await;
     assert_eq!(fails(&root, "DROP CLUSTER prod").await.0, "55006");
     run(&prod, "CANCEL BACKUP FROM shop").await;
-    while value(&root, "SELECT status FROM system.jobs").await != "cancelled" {
-        tokio::task::yield_now().await;
-    }
+    until(&root, "SELECT status FROM system.jobs", "cancelled").await;
     // Only an administrator does any of this.
     run(&root, "CREATE USER ana; GRANT REPOSITORY ON SYSTEM TO ana").await;
     let ana = connect(server.server.addr(), "ana", "dbname=prod").await.expect("connects");
@@ -770,9 +760,7 @@ async fn clusters_are_created_changed_and_dropped() {
     assert_eq!(fails(&ana, "BACKUP SNAPSHOT shop.u TO r").await.0, "42501");
     assert_eq!(value(&ana, "SELECT count(*) FROM shop.customers").await, "3");
     run(&ana, "CANCEL BACKUP FROM shop").await;
-    while value(&root, "SELECT count(*) FROM system.jobs WHERE status = 'cancelled'").await != "2" {
-        tokio::task::yield_now().await;
-    }
+    until(&root, "SELECT count(*) FROM system.jobs WHERE status = 'cancelled'", "2").await;
     run(&root, "DROP CLUSTER prod").await;
     assert_eq!(value(&root, "SELECT count(*) FROM system.jobs WHERE cluster = 'prod' AND status = 'cancelled'").await, "2");
     assert!(connect(server.server.addr(), "root", "dbname=prod").await.is_err());
@@ -911,4 +899,67 @@ async fn nothing_waits_for_a_silent_frontend() {
     fe.go_on();
     assert_eq!(rows(&client, "SELECT id FROM shop.customers ORDER BY id").await.len(), 3);
     server.stop().await;
+}
+
+/// Somebody else takes the slot between a lost statement and its second try: that one is refused, and told so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_try_that_comes_too_late_is_refused() {
+    let w = world("3.3.16", Pace::Manual).await;
+    w.fe.fail("BACKUP", Fault::DropBefore);
+    w.fe.fail("SHOW FULL PROCESSLIST", Fault::Hold);
+    let theirs = async {
+        w.fe.holds("SHOW FULL PROCESSLIST").await;
+        w.fe.say(Some("shop"), "BACKUP SNAPSHOT shop.theirs TO r ON (orders)");
+        w.fe.go_on();
+    };
+    let (ours, ()) = tokio::join!(fails(&w.client, "BACKUP SNAPSHOT shop.ours TO r ON (orders)"), theirs);
+    assert_eq!(ours.0, "55006", "{ours:?}");
+    w.until("SELECT status FROM system.jobs WHERE snapshot = 'ours'", "refused").await;
+    w.until("SELECT status FROM system.jobs WHERE external", "running").await;
+    assert_eq!(w.fe.effects("BACKUP").len(), 1);
+    w.server.stop().await;
+}
+
+/// Two jobs under one label within one second of the cluster's clock, which counts no less, are two.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_label_twice_in_one_second_is_two_jobs() {
+    let w = world("3.3.16", Pace::Manual).await;
+    run(&w.client, "BACKUP SNAPSHOT shop.s TO r ON (customers)").await;
+    (0..6).for_each(|_| w.fe.step());
+    assert_eq!(w.ends().await, "succeeded");
+    w.fe.model(|m| m.stop_clock());
+    for job in 2..=3 {
+        run(&w.client, "RESTORE SNAPSHOT shop.s FROM r ON (customers AS again) PROPERTIES (\"backup_timestamp\" = \"latest\")")
+            .await;
+        w.until(&format!("SELECT native_state FROM system.jobs WHERE job_id = {job}"), "PENDING").await;
+        (0..6).for_each(|_| w.fe.step());
+        w.until(&format!("SELECT status FROM system.jobs WHERE job_id = {job}"), "succeeded").await;
+    }
+    assert_eq!(w.value("SELECT count(DISTINCT native_created_at) FROM system.jobs WHERE kind = 'restore'").await, "1");
+    assert_eq!(w.value("SELECT count(*) FROM system.jobs").await, "3");
+    w.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_goes_on_when_its_cluster_is_changed_and_is_given_up_with_it() {
+    let w = world("3.3.16", Pace::Manual).await;
+    run(&w.client, "BACKUP SNAPSHOT shop.one TO r ON (orders)").await;
+    for label in ["two", "three"] {
+        run(&w.client, &format!("BACKUP SNAPSHOT shop.{label} TO r ON (orders) PROPERTIES (\"queue\" = \"true\")")).await;
+    }
+    run(&w.client, "ALTER CLUSTER prod SET (\"connect_timeout_seconds\" = \"4\")").await;
+    (0..6).for_each(|_| w.fe.step());
+    w.until("SELECT native_state FROM system.jobs WHERE snapshot = 'two'", "PENDING").await;
+    // The cluster is gone for good.
+    w.fe.set_up(0, false);
+    let root = w.server.client().await;
+    assert_eq!(fails(&root, "DROP CLUSTER prod").await.0, "55006");
+    run(&root, "DROP CLUSTER prod FORCE").await;
+    assert_eq!(
+        value(&root, "SELECT string_agg(snapshot || ' ' || status, ', ' ORDER BY job_id) FROM system.jobs").await,
+        "one succeeded, two lost, three cancelled"
+    );
+    assert_eq!(value(&root, "SELECT count(*) FROM system.clusters WHERE cluster = 'prod'").await, "0");
+    assert_eq!(fails(&w.client, "SHOW BACKUP").await, ("3D000".into(), "cluster \"prod\" has been dropped".into()));
+    w.server.stop().await;
 }

@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 
 use crate::fake_fe::{FakeFe, Fault, Pace};
 use crate::process::Process;
-use crate::support::{connect, run, value};
+use crate::support::{connect, run, until, value};
 
 /// When the process dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,28 +37,16 @@ const STEPS: [Step; 10] = [
     Step::Phase(6),
 ];
 
-async fn until(client: &Client, query: &str, answer: &str) {
-    let waited = tokio::time::timeout(Duration::from_secs(20), async {
-        while value(client, query).await != answer {
-            tokio::task::yield_now().await;
-        }
-    });
-    if waited.await.is_err() {
-        panic!("{query}: {} where {answer} should be", value(client, query).await);
-    }
-}
-
-async fn holds(fe: &FakeFe, verb: &str) {
-    while !fe.shared.in_flight.lock().values().any(|s| s.starts_with(verb)) {
-        tokio::task::yield_now().await;
-    }
-}
-
 async fn client(process: &Process) -> Client {
     connect(process.addr, "root", "dbname=prod").await.expect("connects")
 }
 
 async fn crash(kind: &str, statement: &str, step: Step, dir: &Path) {
+    let done = tokio::time::timeout(Duration::from_secs(60), crash_at(kind, statement, step, dir)).await;
+    assert!(done.is_ok(), "{kind} {step:?} does not come to an end");
+}
+
+async fn crash_at(kind: &str, statement: &str, step: Step, dir: &Path) {
     let fe = FakeFe::start("3.3.16", 1, Pace::Manual).await;
     let data = dir.join("data");
     let process = Process::start(&data);
@@ -81,7 +69,7 @@ async fn crash(kind: &str, statement: &str, step: Step, dir: &Path) {
     let text = statement.to_owned();
     let said = tokio::spawn(async move { session.batch_execute(&text).await });
     match step {
-        Step::Look => holds(&fe, "SHOW BACKUP FROM").await,
+        Step::Look => fe.holds("SHOW BACKUP FROM").await,
         Step::Lost => {
             while !fe.model(|m| {
                 m.statements.iter().any(|s| s.starts_with(statement.split(' ').next().unwrap_or_default()) && s.contains("second"))
@@ -89,7 +77,7 @@ async fn crash(kind: &str, statement: &str, step: Step, dir: &Path) {
                 tokio::task::yield_now().await;
             }
         }
-        Step::Arrived | Step::Late => holds(&fe, kind).await,
+        Step::Arrived | Step::Late => fe.holds(kind).await,
         Step::Phase(phase) => {
             said.await.expect("joined").expect("submitted");
             (0..phase).for_each(|_| fe.step());

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use starkeep::env::Env;
 use starkeep::server::Server;
@@ -72,6 +73,18 @@ pub async fn rows(client: &Client, query: &str) -> Vec<Vec<Option<String>>> {
         _ => None,
     };
     messages.into_iter().filter_map(row).collect()
+}
+
+/// Waits until a query answers this.
+pub async fn until(client: &Client, query: &str, answer: &str) {
+    let waited = tokio::time::timeout(Duration::from_secs(20), async {
+        while value(client, query).await != answer {
+            tokio::task::yield_now().await;
+        }
+    });
+    if waited.await.is_err() {
+        panic!("{query}: {} where {answer} should be", value(client, query).await);
+    }
 }
 
 /// The only value of a query.
