@@ -963,3 +963,28 @@ async fn what_waits_goes_on_when_its_cluster_is_changed_and_is_given_up_with_it(
     assert_eq!(fails(&w.client, "SHOW BACKUP").await, ("3D000".into(), "cluster \"prod\" has been dropped".into()));
     w.server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_looks_on_costs_the_cluster_nothing() {
+    let w = world("3.3.16", Pace::Manual).await;
+    run(&w.client, "BACKUP SNAPSHOT shop.s TO r ON (customers)").await;
+    w.until("SELECT native_state FROM system.jobs", "PENDING").await;
+    run(
+        &w.client,
+        "ALTER CLUSTER prod SET (\"poll_fast_ms\" = \"3600000\", \"poll_slow_ms\" = \"3600000\", \"poll_idle_ms\" = \"3600000\")",
+    )
+    .await;
+    let looks = |w: &World| w.fe.model(|m| m.statements.iter().filter(|s| s.starts_with("SHOW ")).count());
+    // The change itself is followed by one last look.
+    w.until("SELECT count(*) FROM system.jobs WHERE status = 'running'", "1").await;
+    let before = looks(&w);
+    for _ in 0..4 {
+        let other = connect(w.server.server.addr(), "root", "dbname=prod").await.expect("connects");
+        for _ in 0..5 {
+            assert_eq!(rows(&other, "SHOW BACKUP").await[0][3].as_deref(), Some("PENDING"));
+            rows(&other, "SELECT * FROM system.jobs").await;
+        }
+    }
+    assert!(looks(&w) <= before + 2, "{} looks for 40 statements", looks(&w) - before);
+    w.server.stop().await;
+}
