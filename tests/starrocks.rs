@@ -471,12 +471,24 @@ async fn queries_give_the_same_here_and_there() {
         ("SELECT k, count(*) FROM (SELECT 100 AS k, id FROM orders) t GROUP BY k ORDER BY k", whole),
         ("SELECT 1 AS one FROM (SELECT count(*) FROM orders) t ORDER BY one", whole),
         ("SELECT max(id), customer, min(id), customer AS again FROM orders GROUP BY customer ORDER BY customer", whole),
+        (
+            "SELECT count(*) AS n, customer FROM orders GROUP BY customer HAVING count(*) > 1 ORDER BY customer NULLS LAST LIMIT 3",
+            whole,
+        ),
+        ("SELECT id FROM orders WHERE '2026-01-03' BETWEEN day AND day OR day IN ('2026-01-05') ORDER BY id", whole),
+        (
+            "SELECT id, CASE day WHEN '2026-01-03' THEN 1 ELSE 0 END AS k FROM orders WHERE '2026-01-01 11:00:00' < at ORDER BY id",
+            whole,
+        ),
+        ("SELECT id FROM customers WHERE id IN (SELECT customer FROM orders WHERE id = 3)", whole),
         ("SELECT count(*) FROM (SELECT customer, count(*) FROM orders GROUP BY customer) t", whole),
         ("SELECT count(*) FROM (SELECT id FROM orders ORDER BY id LIMIT 7) t", whole),
         ("SELECT customers.id, b.name FROM customers JOIN old.customers b ON customers.id = b.id ORDER BY 1", whole),
         ("SELECT shop.customers.id, old.customers.name FROM shop.customers, old.customers ORDER BY 1, 2", whole),
         // What means something else there is computed here.
         ("SELECT * FROM orders WHERE id = 3", parts),
+        ("SELECT id FROM orders ORDER BY customer = (SELECT max(id) FROM customers) NULLS LAST, id", parts),
+        ("SELECT count(*) FROM orders WHERE amount < 10.125", parts),
         ("SELECT customer, count(*) / 2 AS half, min(id) FROM orders GROUP BY customer ORDER BY customer", parts),
         ("SELECT o.id FROM orders o JOIN customers c ON o.customer = c.id WHERE length(o.note) > 1 ORDER BY o.id", parts),
         ("SELECT id FROM (SELECT id FROM orders ORDER BY id DESC LIMIT 9) t WHERE id > 3 LIMIT 4", parts),
@@ -497,6 +509,9 @@ async fn queries_give_the_same_here_and_there() {
         let computes = |words: &[&str]| words.iter().any(|word| plan.contains(word));
         if handed_over {
             assert_eq!(asked.len(), 1, "{query}: {asked:#?}");
+            // ORDER BY in StarRocks finds the names of the SELECT list first, so no two columns have one.
+            let names: Vec<_> = asked[0].split(" AS o").skip(1).filter_map(|rest| rest.split([',', ' ']).next()).collect();
+            assert!(names.iter().all(|name| names.iter().filter(|other| other == &name).count() == 1), "{query}: {asked:#?}");
             assert!(!computes(&["AggregateExec", "HashJoinExec", "SortExec", "FilterExec"]), "{query}:\n{plan}");
         } else {
             let foreign = ["/", "length", "||", "upper", "row_number", "EXISTS", "date_trunc", "FILTER", "100"];
@@ -508,7 +523,7 @@ async fn queries_give_the_same_here_and_there() {
     run(&w.client, "BACKUP SNAPSHOT s TO r ON (orders)").await;
     let joined = "SELECT j.snapshot, t.n FROM system.jobs j, (SELECT count(*) AS n FROM orders WHERE id <= 7) t";
     assert_eq!(rows(&w.client, joined).await, [[Some("s".to_owned()), Some("7".to_owned())]]);
-    assert_eq!(last_select(&w.fe), "SELECT count((1)) AS c0 FROM `shop`.`orders` AS t1 WHERE (t1.`id` <= (7))");
+    assert_eq!(last_select(&w.fe), "SELECT count((1)) AS o1_0 FROM `shop`.`orders` AS t1 WHERE (t1.`id` <= (7))");
     // A filter and a limit go along even where only a scan does.
     rows(&w.client, "SELECT id, length(note) FROM orders WHERE id > 18 AND length(note) > 1").await;
     assert_eq!(last_select(&w.fe), "SELECT `id`, `note` FROM `shop`.`orders` WHERE (`id` > (18))");
@@ -521,7 +536,7 @@ async fn queries_give_the_same_here_and_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_that_is_given_up_ends_on_the_cluster_too() {
     let w = world("3.3.16", Pace::Manual).await;
-    w.fe.fail("SELECT t1.`id` AS c0", Fault::Hold);
+    w.fe.fail("SELECT t1.`id` AS o1_0", Fault::Hold);
     run(&w.client, "SET statement_timeout = '200ms'").await;
     assert_eq!(fails(&w.client, "SELECT * FROM shop.orders ORDER BY id").await.0, "57014");
     let killed = tokio::time::timeout(Duration::from_secs(10), async {
@@ -893,7 +908,7 @@ async fn nothing_waits_for_a_silent_frontend() {
     let (code, message) = fails(&client, "SELECT * FROM system.backends").await;
     assert!(code == "08006" && message.starts_with("no answer from cluster \"slow\""), "{message}");
     fe.go_on();
-    fe.fail("SELECT t1.`id` AS c0", Fault::Hold);
+    fe.fail("SELECT t1.`id` AS o1_0", Fault::Hold);
     let (code, message) = fails(&client, "SELECT id FROM shop.customers ORDER BY id").await;
     assert!(code == "08006" && message.starts_with("no answer from 127.0.0.1:"), "{message}");
     fe.go_on();

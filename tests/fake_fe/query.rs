@@ -98,7 +98,9 @@ pub fn context(model: &Model, session: &FeSession) -> SessionContext {
 
 /// Runs a query; values are printed as StarRocks prints them.
 pub async fn run(context: SessionContext, sql: &str) -> Reply {
-    let batches = match context.sql(sql).await {
+    // DataFusion knows the type under its other name only.
+    let sql = sql.replace(" AS DATETIME)", " AS TIMESTAMP)");
+    let batches = match context.sql(&sql).await {
         Ok(frame) => frame.collect().await,
         Err(e) => Err(e),
     };

@@ -13,7 +13,7 @@ use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan};
 
 use super::client::Client;
-use super::print::{Printed, print_plan};
+use super::print::{Printed, has_subquery, print_plan};
 use super::scan::{RemoteQuery, StarRocksTable, numbered};
 
 /// The database and name of the cluster's table that a scan reads, if it reads one and as a whole.
@@ -29,7 +29,8 @@ pub(super) fn table_of(scan: &TableScan) -> Option<(String, String)> {
 fn is_one_scan(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::TableScan(_) => true,
-        LogicalPlan::SubqueryAlias(_) | LogicalPlan::Filter(_) => plan.inputs().into_iter().all(is_one_scan),
+        LogicalPlan::SubqueryAlias(alias) => is_one_scan(&alias.input),
+        LogicalPlan::Filter(filter) => !has_subquery(&filter.predicate) && is_one_scan(&filter.input),
         LogicalPlan::Projection(p) => p.expr.iter().all(|e| matches!(e, Expr::Column(_))) && is_one_scan(&p.input),
         _ => false,
     }
@@ -57,7 +58,8 @@ pub(super) fn hand_over(client: &Arc<Client>, plan: LogicalPlan) -> DfResult<Log
 fn as_table(client: &Arc<Client>, plan: &LogicalPlan, printed: Printed, number: usize) -> DfResult<LogicalPlan> {
     let schema = numbered(plan.schema().as_arrow());
     let name = format!("__starrocks_{number}");
-    let provider = Arc::new(RemoteQuery { client: client.clone(), sql: printed.sql, is_ordered: printed.is_ordered, schema });
+    let Printed { sql, columns, is_ordered } = printed;
+    let provider = Arc::new(RemoteQuery { client: client.clone(), sql, columns, is_ordered, schema });
     let columns = plan.schema().iter().enumerate().map(|(i, (relation, field))| {
         let column = Column::new(Some(TableReference::bare(name.clone())), format!("c{i}"));
         Expr::Column(column).alias_qualified(relation.cloned(), field.name())

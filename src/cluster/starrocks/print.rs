@@ -1,11 +1,14 @@
 //! Plans and expressions as StarRocks' SQL, where it computes the same; nothing where it is not known to.
 //!
 //! One SELECT takes in as much of a plan as it can without changing the meaning, and everything else becomes a derived table whose
-//! columns are `c0`, `c1`, … Columns are addressed by their place, and every expression stands in parentheses. (DataFusion's own
-//! unparser, as of 55.2, puts an aggregate's columns in another order, gives a branch's LIMIT to the whole UNION, flattens joins on
-//! the right and leaves out parentheses: all of it silently.)
+//! columns are numbered. Columns are addressed by their place, and every expression stands in parentheses. No two columns of a query
+//! have one name, because ORDER BY in StarRocks finds the names of the SELECT list first.
+//!
+//! DataFusion's own unparser, as of 55.2, puts an aggregate's columns in another order, gives a branch's LIMIT to the whole UNION,
+//! flattens joins on the right and leaves out parentheses: all of it silently.
 
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, ExprSchema, NullEquality, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, InList};
 use datafusion::logical_expr::{
@@ -14,21 +17,25 @@ use datafusion::logical_expr::{
 
 use super::dialect::{identifier, literal};
 use super::hand_over::table_of;
-use super::table::parse_time;
 use super::types::is_opaque;
 
 /// A whole query.
 pub(super) struct Printed {
     /// Its text; the columns are the plan's, in its order.
     pub sql: String,
+    /// What the columns are called in it.
+    pub columns: Vec<String>,
     /// Whether the order of its rows means something.
     pub is_ordered: bool,
 }
 
 /// A plan as one query; `None` if the cluster is not known to compute it to the same result.
 pub(super) fn print_plan(plan: &LogicalPlan) -> Option<Printed> {
-    let block = Printer::default().plan(plan)?;
-    Some(Printed { is_ordered: !block.order_by.is_empty(), sql: block.sql() })
+    let mut printer = Printer::default();
+    let block = printer.plan(plan)?;
+    let is_ordered = !block.order_by.is_empty();
+    let (sql, columns) = printer.select(block);
+    Some(Printed { sql, columns, is_ordered })
 }
 
 /// An expression over columns that have these names in the query.
@@ -63,28 +70,6 @@ impl Block {
             && self.order_by.is_empty()
             && self.limit.is_none()
     }
-
-    fn sql(&self) -> String {
-        let mut columns: Vec<String> = self.columns.iter().enumerate().map(|(i, c)| format!("{c} AS c{i}")).collect();
-        if columns.is_empty() {
-            columns.push("1 AS c0".into());
-        }
-        let distinct = if self.distinct { "DISTINCT " } else { "" };
-        let mut sql = format!("SELECT {distinct}{} FROM {}", columns.join(", "), self.from);
-        if !self.filters.is_empty() {
-            sql += &format!(" WHERE {}", self.filters.join(" AND "));
-        }
-        if let Some(keys) = self.group_by.as_ref().filter(|keys| !keys.is_empty()) {
-            sql += &format!(" GROUP BY {}", keys.join(", "));
-        }
-        if !self.order_by.is_empty() {
-            sql += &format!(" ORDER BY {}", self.order_by.join(", "));
-        }
-        if let Some(limit) = &self.limit {
-            sql += &format!(" LIMIT {limit}");
-        }
-        sql
-    }
 }
 
 /// What columns mean where an expression stands.
@@ -93,10 +78,17 @@ struct Scope<'a> {
     columns: &'a [String],
 }
 
-/// Numbers the tables of one query.
+/// Numbers the tables and the SELECTs of one query.
 #[derive(Default)]
 struct Printer {
     tables: usize,
+    selects: usize,
+}
+
+/// Whether a table's column could be taken for one that is numbered here.
+fn is_numbered(name: &str) -> bool {
+    let mut chars = name.chars();
+    matches!(chars.next(), Some('o' | 'O')) && chars.all(|c| c == '_' || c.is_ascii_digit())
 }
 
 impl Printer {
@@ -105,11 +97,43 @@ impl Printer {
         format!("t{}", self.tables)
     }
 
+    /// The block as text, and the names of its columns there.
+    fn select(&mut self, mut block: Block) -> (String, Vec<String>) {
+        if block.columns.is_empty() {
+            block.columns.push("1".into());
+        }
+        self.selects += 1;
+        let names: Vec<String> = (0..block.columns.len()).map(|i| format!("o{}_{i}", self.selects)).collect();
+        let columns: Vec<String> = block.columns.iter().zip(&names).map(|(column, name)| format!("{column} AS {name}")).collect();
+        let distinct = if block.distinct { "DISTINCT " } else { "" };
+        let mut sql = format!("SELECT {distinct}{} FROM {}", columns.join(", "), block.from);
+        if !block.filters.is_empty() {
+            sql += &format!(" WHERE {}", block.filters.join(" AND "));
+        }
+        if let Some(keys) = block.group_by.as_ref().filter(|keys| !keys.is_empty()) {
+            sql += &format!(" GROUP BY {}", keys.join(", "));
+        }
+        if !block.order_by.is_empty() {
+            sql += &format!(" ORDER BY {}", block.order_by.join(", "));
+        }
+        if let Some(limit) = &block.limit {
+            sql += &format!(" LIMIT {limit}");
+        }
+        (sql, names)
+    }
+
     /// The block as a table for another one around it.
     fn derived(&mut self, block: Block) -> Block {
+        let count = block.columns.len();
+        let (sql, names) = self.select(block);
+        self.table(&sql, &names[..count])
+    }
+
+    /// A query as a table.
+    fn table(&mut self, sql: &str, columns: &[String]) -> Block {
         let name = self.name();
-        let columns = (0..block.columns.len()).map(|i| format!("{name}.c{i}")).collect();
-        Block { columns, from: format!("({}) AS {name}", block.sql()), is_one: true, ..Block::default() }
+        let columns = columns.iter().map(|column| format!("{name}.{column}")).collect();
+        Block { columns, from: format!("({sql}) AS {name}"), is_one: true, ..Block::default() }
     }
 
     /// The same where the order of its rows must last: a query around it would be free to lose that.
@@ -121,6 +145,9 @@ impl Printer {
         match plan {
             LogicalPlan::TableScan(scan) => {
                 let (database, table) = table_of(scan)?;
+                if scan.projected_schema.fields().iter().any(|f| is_numbered(f.name())) {
+                    return None;
+                }
                 let name = self.name();
                 let columns = scan.projected_schema.fields().iter().map(|f| Some(format!("{name}.{}", identifier(f.name()).ok()?)));
                 let from = format!("{}.{} AS {name}", identifier(&database).ok()?, identifier(&table).ok()?);
@@ -135,6 +162,10 @@ impl Printer {
                     block = self.derived_as_ordered(block)?;
                 }
                 block.is_computed |= p.expr.iter().any(|e| !matches!(e.clone().unalias_nested().data, Expr::Column(_)));
+                // StarRocks has IN (SELECT …) in conditions only.
+                if p.expr.iter().any(|e| has(e, |e| matches!(e, Expr::InSubquery(_)))) {
+                    return None;
+                }
                 let schema = p.input.schema();
                 let columns = p.expr.iter().map(|e| self.output(e, &Scope { schema, columns: &block.columns }));
                 block.columns = columns.collect::<Option<_>>()?;
@@ -159,7 +190,10 @@ impl Printer {
                 block.order_by.clear();
                 let scope = Scope { schema: aggregate.input.schema(), columns: &block.columns };
                 // A number in GROUP BY is a place.
-                if aggregate.group_expr.iter().any(|e| !has_column(e)) {
+                if aggregate.group_expr.iter().any(|e| !has_column(e) || !is_key(e, scope.schema)) {
+                    return None;
+                }
+                if aggregate.aggr_expr.iter().any(has_subquery) {
                     return None;
                 }
                 let keys = aggregate.group_expr.iter().map(|e| self.expr(e, &scope)).collect::<Option<Vec<_>>>()?;
@@ -208,17 +242,23 @@ impl Printer {
             LogicalPlan::Union(union) => {
                 let types = |p: &LogicalPlan| p.schema().fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
                 let first = types(union.inputs.first()?);
-                let mut branches = Vec::new();
+                // What comes as text and means something else has a type of its own there.
+                if union.inputs.iter().any(|input| input.schema().fields().iter().any(|f| is_opaque(f))) {
+                    return None;
+                }
+                let (mut branches, mut names) = (Vec::new(), Vec::new());
                 for input in &union.inputs {
                     if types(input) != first {
                         return None;
                     }
-                    branches.push(format!("({})", self.plan(input)?.sql()));
+                    let block = self.plan(input)?;
+                    let (sql, columns) = self.select(block);
+                    branches.push(format!("({sql})"));
+                    if names.is_empty() {
+                        names = columns;
+                    }
                 }
-                let name = self.name();
-                let columns = (0..first.len()).map(|i| format!("{name}.c{i}")).collect();
-                let from = format!("({}) AS {name}", branches.join(" UNION ALL "));
-                Some(Block { columns, from, is_one: true, ..Block::default() })
+                Some(self.table(&branches.join(" UNION ALL "), &names[..first.len()]))
             }
             LogicalPlan::Join(join) => self.join(join),
             _ => None,
@@ -233,7 +273,7 @@ impl Printer {
             JoinType::Full => "FULL JOIN",
             _ => return None,
         };
-        if join.null_equality != NullEquality::NullEqualsNothing {
+        if join.null_equality != NullEquality::NullEqualsNothing || join.filter.as_ref().is_some_and(has_subquery) {
             return None;
         }
         let (mut left, mut right) = (self.plan(&join.left)?, self.plan(&join.right)?);
@@ -252,8 +292,10 @@ impl Printer {
         );
         let mut conditions = Vec::new();
         for (l, r) in &join.on {
-            let alike = comparable(&l.get_type(here.schema).ok()?, l, &r.get_type(there.schema).ok()?, r);
-            if !alike {
+            if has_subquery(l)
+                || has_subquery(r)
+                || !agree(&[(l, l.get_type(here.schema).ok()?), (r, r.get_type(there.schema).ok()?)])
+            {
                 return None;
             }
             conditions.push(format!("({} = {})", self.expr(l, &here)?, self.expr(r, &there)?));
@@ -280,7 +322,7 @@ impl Printer {
 
     fn sort(&mut self, sort: &SortExpr, scope: &Scope<'_>) -> Option<String> {
         // A number in ORDER BY is a place.
-        if !has_column(&sort.expr) {
+        if !has_column(&sort.expr) || !is_key(&sort.expr, scope.schema) {
             return None;
         }
         let direction = if sort.asc { "ASC" } else { "DESC" };
@@ -296,12 +338,12 @@ impl Printer {
     fn subquery(&mut self, subquery: &Subquery) -> Option<String> {
         let is_plain = subquery.subquery.schema().fields().iter().all(|f| !is_opaque(f));
         (is_plain && subquery.outer_ref_columns.is_empty()).then_some(())?;
-        Some(format!("({})", self.plan(&subquery.subquery)?.sql()))
+        let block = self.plan(&subquery.subquery)?;
+        Some(format!("({})", self.select(block).0))
     }
 
     fn expr(&mut self, expr: &Expr, scope: &Scope<'_>) -> Option<String> {
         let type_of = |e: &Expr| e.get_type(scope.schema).ok();
-        let alike = |a: &Expr, b: &Expr| Some(comparable(&type_of(a)?, a, &type_of(b)?, b));
         match expr {
             Expr::Column(column) => {
                 let field = scope.schema.field_from_column(column).ok()?;
@@ -314,32 +356,33 @@ impl Printer {
             Expr::IsNull(e) => Some(format!("({} IS NULL)", self.expr(e, scope)?)),
             Expr::IsNotNull(e) => Some(format!("({} IS NOT NULL)", self.expr(e, scope)?)),
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-                let allowed = match op {
-                    Operator::And | Operator::Or => true,
+                let operands = match op {
+                    Operator::And | Operator::Or => vec![self.expr(left, scope)?, self.expr(right, scope)?],
                     Operator::Eq | Operator::NotEq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq => {
-                        alike(left, right)?
+                        self.compared(&[left, right], scope)?
                     }
-                    Operator::Plus | Operator::Minus | Operator::Multiply => match (type_of(left)?, type_of(right)?) {
-                        (DataType::Float64, DataType::Float64) => true,
-                        (l, r) => is_integer(&l) && is_integer(&r) && (l == DataType::Int64 || r == DataType::Int64),
-                    },
-                    _ => false,
+                    Operator::Plus | Operator::Minus | Operator::Multiply => {
+                        let allowed = match (type_of(left)?, type_of(right)?) {
+                            (DataType::Float64, DataType::Float64) => true,
+                            (l, r) => is_integer(&l) && is_integer(&r) && (l == DataType::Int64 || r == DataType::Int64),
+                        };
+                        allowed.then_some(())?;
+                        vec![self.expr(left, scope)?, self.expr(right, scope)?]
+                    }
+                    _ => return None,
                 };
-                allowed.then_some(())?;
-                Some(format!("({} {op} {})", self.expr(left, scope)?, self.expr(right, scope)?))
+                Some(format!("({} {op} {})", operands[0], operands[1]))
             }
             Expr::Between(Between { expr, negated, low, high }) => {
-                (alike(expr, low)? && alike(expr, high)?).then_some(())?;
                 let not = if *negated { "NOT " } else { "" };
-                let (e, low, high) = (self.expr(expr, scope)?, self.expr(low, scope)?, self.expr(high, scope)?);
-                Some(format!("({e} {not}BETWEEN {low} AND {high})"))
+                let operands = self.compared(&[expr, low, high], scope)?;
+                Some(format!("({} {not}BETWEEN {} AND {})", operands[0], operands[1], operands[2]))
             }
             Expr::InList(InList { expr, list, negated }) => {
-                for item in list {
-                    alike(expr, item)?.then_some(())?;
-                }
                 let not = if *negated { "NOT " } else { "" };
-                Some(format!("({} {not}IN ({}))", self.expr(expr, scope)?, self.list(list, scope)?))
+                let all: Vec<&Expr> = std::iter::once(&**expr).chain(list).collect();
+                let operands = self.compared(&all, scope)?;
+                Some(format!("({} {not}IN ({}))", operands[0], operands[1..].join(", ")))
             }
             Expr::Like(Like { negated, expr, pattern, escape_char: None, case_insensitive: false }) => {
                 let plain = matches!(&**pattern, Expr::Literal(ScalarValue::Utf8(Some(p)), _) if !p.contains('\\'));
@@ -352,14 +395,16 @@ impl Printer {
                 let types = results.map(|e| type_of(e)).collect::<Option<Vec<_>>>()?;
                 types.windows(2).all(|w| w[0] == w[1]).then_some(())?;
                 let mut text = "CASE".to_owned();
-                if let Some(matched) = &case.expr {
-                    for (when, _) in &case.when_then_expr {
-                        alike(matched, when)?.then_some(())?;
-                    }
-                    text += &format!(" {}", self.expr(matched, scope)?);
+                let whens = case.when_then_expr.iter().map(|(when, _)| &**when);
+                let mut conditions = match &case.expr {
+                    Some(matched) => self.compared(&std::iter::once(&**matched).chain(whens).collect::<Vec<_>>(), scope)?,
+                    None => whens.map(|when| self.expr(when, scope)).collect::<Option<_>>()?,
+                };
+                if case.expr.is_some() {
+                    text += &format!(" {}", conditions.remove(0));
                 }
-                for (when, then) in &case.when_then_expr {
-                    text += &format!(" WHEN {} THEN {}", self.expr(when, scope)?, self.expr(then, scope)?);
+                for (when, (_, then)) in conditions.iter().zip(&case.when_then_expr) {
+                    text += &format!(" WHEN {when} THEN {}", self.expr(then, scope)?);
                 }
                 if let Some(otherwise) = &case.else_expr {
                     text += &format!(" ELSE {}", self.expr(otherwise, scope)?);
@@ -371,7 +416,7 @@ impl Printer {
                 let types = f.args.iter().map(&type_of).collect::<Option<Vec<_>>>()?;
                 let allowed = match f.name() {
                     "coalesce" => types.windows(2).all(|w| w[0] == w[1]),
-                    "abs" => matches!(types.as_slice(), [DataType::Int64 | DataType::Float64]),
+                    "abs" => matches!(types.as_slice(), [DataType::Float64]),
                     _ => false,
                 };
                 allowed.then_some(())?;
@@ -388,12 +433,27 @@ impl Printer {
         }
     }
 
+    /// Operands that are compared with each other, if that means the same there. A text beside times is a time: StarRocks compares
+    /// some of them as texts otherwise.
+    fn compared(&mut self, operands: &[&Expr], scope: &Scope<'_>) -> Option<Vec<String>> {
+        let types = operands.iter().map(|e| Some((*e, e.get_type(scope.schema).ok()?))).collect::<Option<Vec<_>>>()?;
+        let time =
+            types.iter().map(|(_, t)| t).find(|t| matches!(t, DataType::Date32 | DataType::Timestamp(TimeUnit::Microsecond, None)));
+        let Some(time) = time.cloned() else {
+            agree(&types).then_some(())?;
+            return operands.iter().map(|e| self.expr(e, scope)).collect();
+        };
+        let print = |(e, t): &(&Expr, DataType)| match e {
+            Expr::Literal(ScalarValue::Utf8(Some(text)), _) => time_literal(text, &time),
+            e if *t == time || *t == DataType::Null => self.expr(e, scope),
+            _ => None,
+        };
+        types.iter().map(print).collect()
+    }
+
     fn cast(&mut self, cast: &Cast, scope: &Scope<'_>) -> Option<String> {
         match (&*cast.expr, cast.field.data_type()) {
-            (Expr::Literal(ScalarValue::Utf8(Some(text)), _), DataType::Date32) => {
-                chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
-                Some(format!("CAST({} AS DATE)", literal(text)))
-            }
+            (Expr::Literal(ScalarValue::Utf8(Some(text)), _), DataType::Date32) => time_literal(text, &DataType::Date32),
             (inner, DataType::Int64) => {
                 is_integer(&inner.get_type(scope.schema).ok()?).then_some(())?;
                 Some(format!("CAST({} AS BIGINT)", self.expr(inner, scope)?))
@@ -432,27 +492,60 @@ fn is_integer(t: &DataType) -> bool {
     matches!(t, DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64)
 }
 
-/// Whether both sides mean the same when the cluster compares them.
-fn comparable(l: &DataType, left: &Expr, r: &DataType, right: &Expr) -> bool {
-    let is_number = |t: &DataType| is_integer(t) || matches!(t, DataType::Decimal128(..));
-    let reads_as = |t: &DataType, e: &Expr| {
-        let Expr::Literal(ScalarValue::Utf8(Some(text)), _) = e else { return false };
-        let is_day = chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").is_ok();
-        match t {
-            DataType::Date32 => is_day,
-            DataType::Timestamp(TimeUnit::Microsecond, None) => is_day || parse_time(text, 0).is_some(),
-            _ => false,
-        }
-    };
-    if matches!(l, DataType::Binary) || matches!(r, DataType::Binary) {
+fn has(expr: &Expr, what: impl Fn(&Expr) -> bool) -> bool {
+    expr.exists(|e| Ok(what(e))).unwrap_or(true)
+}
+
+pub(super) fn has_subquery(expr: &Expr) -> bool {
+    has(expr, |e| matches!(e, Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::Exists(_)))
+}
+
+/// Whether StarRocks sorts and groups by this.
+fn is_key(expr: &Expr, schema: &DFSchema) -> bool {
+    !has_subquery(expr) && expr.get_type(schema).is_ok_and(|t| t != DataType::Binary)
+}
+
+/// Whether these mean the same when the cluster compares them: values of one type, or numbers that it compares exactly. A sum there
+/// has 38 digits, so a scale beyond its own would leave no place for them, and make it a DOUBLE.
+fn agree(operands: &[(&Expr, DataType)]) -> bool {
+    let known: Vec<_> = operands.iter().filter(|(_, t)| *t != DataType::Null).collect();
+    if known.iter().any(|(_, t)| *t == DataType::Binary) {
         return false;
     }
-    l == r
-        || (is_number(l) && is_number(r))
-        || *l == DataType::Null
-        || *r == DataType::Null
-        || reads_as(l, right)
-        || reads_as(r, left)
+    if known.windows(2).all(|w| w[0].1 == w[1].1) {
+        return true;
+    }
+    let scale = |t: &DataType| match t {
+        DataType::Decimal128(_, scale) => Some(*scale),
+        t => is_integer(t).then_some(0),
+    };
+    let is_decimal = |t: &DataType| matches!(t, DataType::Decimal128(..));
+    let (literals, others): (Vec<_>, Vec<_>) = known.into_iter().partition(|(e, _)| matches!(e, Expr::Literal(..)));
+    let own = others.iter().filter(|(_, t)| is_decimal(t)).map(|(_, t)| scale(t)).collect::<Vec<_>>();
+    let most = match own.first() {
+        Some(first) if own.iter().all(|s| s == first) => *first,
+        Some(_) => None,
+        // Integers have 19 digits.
+        None => Some(19),
+    };
+    let Some(most) = most else { return false };
+    others.iter().chain(&literals).all(|(_, t)| scale(t).is_some_and(|s| s <= most))
+}
+
+/// A text as the date or time that it says, if it plainly does.
+fn time_literal(text: &str, data_type: &DataType) -> Option<String> {
+    use chrono::{Datelike, NaiveDate, NaiveDateTime, Timelike};
+    let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok();
+    let value = match data_type {
+        DataType::Date32 => ScalarValue::Date32(Some(day?.signed_duration_since(NaiveDate::default()).num_days().try_into().ok()?)),
+        _ => {
+            let at = day.and_then(|d| d.and_hms_opt(0, 0, 0));
+            let at = at.or_else(|| NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").ok())?;
+            (at.nanosecond().is_multiple_of(1000) && (0..=9999).contains(&at.year())).then_some(())?;
+            ScalarValue::TimestampMicrosecond(Some(at.and_utc().timestamp_micros()), None)
+        }
+    };
+    print_literal(&value)
 }
 
 fn print_literal(value: &ScalarValue) -> Option<String> {
@@ -489,6 +582,42 @@ fn print_literal(value: &ScalarValue) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_agree_where_they_are_compared_exactly() {
+        use DataType::{Decimal128, Int32, Int64, Utf8};
+        let column = Expr::Column("c".into());
+        let literal = Expr::Literal(ScalarValue::Null, None);
+        for (left, right, right_type, expected) in [
+            (Int32, &column, Int64, true),
+            (Int64, &literal, Decimal128(2, 1), true),
+            (Decimal128(20, 2), &literal, Int64, true),
+            (Decimal128(20, 2), &literal, Decimal128(3, 1), true),
+            (Decimal128(20, 2), &literal, Decimal128(4, 3), false),
+            (Decimal128(20, 2), &column, Decimal128(38, 0), false),
+            (Decimal128(38, 0), &column, Int64, true),
+            (Int64, &literal, Utf8, false),
+            (DataType::Binary, &column, DataType::Binary, false),
+        ] {
+            let found = agree(&[(&column, left.clone()), (right, right_type.clone())]);
+            assert_eq!(found, expected, "{left} and {right_type}");
+        }
+    }
+
+    #[test]
+    fn texts_beside_times_are_times() {
+        let (day, time) = (DataType::Date32, DataType::Timestamp(TimeUnit::Microsecond, None));
+        for (text, data_type, printed) in [
+            ("2026-1-5", &day, Some("CAST('2026-01-05' AS DATE)")),
+            ("2026-01-05", &time, Some("CAST('2026-01-05 00:00:00.000000' AS DATETIME)")),
+            ("2026-01-05 10:00:00.5", &time, Some("CAST('2026-01-05 10:00:00.500000' AS DATETIME)")),
+            ("2026-01-05 10:00:00", &day, None),
+            ("yesterday", &time, None),
+            ("2026-01-05 10:00:00.1234567", &time, None),
+        ] {
+            assert_eq!(time_literal(text, data_type).as_deref(), printed, "{text}");
+        }
+    }
 
     #[test]
     fn literals_are_printed_as_they_are() {

@@ -113,6 +113,8 @@ fn print_filter(filter: &Expr, schema: &DFSchema) -> Option<String> {
 pub(super) struct RemoteQuery {
     pub client: Arc<Client>,
     pub sql: String,
+    /// What its columns are called in it.
+    pub columns: Vec<String>,
     /// Whether the order of its rows means something.
     pub is_ordered: bool,
     pub schema: SchemaRef,
@@ -142,7 +144,7 @@ impl TableProvider for RemoteQuery {
                 if self.is_ordered || columns.is_empty() {
                     return project(whole(self.sql.clone(), self.schema.clone()), columns);
                 }
-                let names: Vec<_> = columns.iter().map(|i| format!("p.c{i}")).collect();
+                let names: Vec<_> = columns.iter().map(|i| format!("p.{}", self.columns[*i])).collect();
                 let sql = format!("SELECT {} FROM ({}) AS p", names.join(", "), self.sql);
                 Ok(whole(sql, Arc::new(self.schema.project(columns)?)))
             }
