@@ -469,6 +469,8 @@ async fn queries_give_the_same_here_and_there() {
         ("SELECT next FROM (SELECT id + 1 AS next FROM orders) WHERE next > 5 ORDER BY next", whole),
         ("SELECT * FROM (SELECT id + 1 FROM orders) t ORDER BY 1", whole),
         ("SELECT k, count(*) FROM (SELECT 100 AS k, id FROM orders) t GROUP BY k ORDER BY k", whole),
+        ("SELECT k FROM (SELECT 1 AS k, count(*) AS n FROM orders) t ORDER BY k", whole),
+        ("SELECT k + 1 AS k FROM (SELECT 1 AS k, count(*) AS n FROM orders) t LIMIT 5", whole),
         ("SELECT 1 AS one FROM (SELECT count(*) FROM orders) t ORDER BY one", whole),
         ("SELECT max(id), customer, min(id), customer AS again FROM orders GROUP BY customer ORDER BY customer", whole),
         (

@@ -157,7 +157,8 @@ impl Printer {
             LogicalPlan::Projection(p) => {
                 let mut block = self.plan(&p.input)?;
                 // Without one of its aggregates on the list it would be no aggregate any more.
-                let is_lost = block.group_by.as_ref().is_some_and(Vec::is_empty) && !p.expr.iter().any(has_column);
+                let is_lost =
+                    block.group_by.as_ref().is_some_and(Vec::is_empty) && (block.is_computed || !p.expr.iter().any(has_column));
                 if block.distinct || is_lost {
                     block = self.derived_as_ordered(block)?;
                 }
