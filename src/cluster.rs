@@ -131,6 +131,11 @@ pub trait Cluster: Debug + Send + Sync {
     /// names in a plan, which mean different things inside views.
     fn table_of(&self, provider: &dyn TableProvider) -> Option<Qualified<TableName>>;
 
+    /// The limit of a VARCHAR or CHAR column of one of its tables; `None` for other columns, and for texts without a limit.
+    fn column_length(&self, _: &dyn TableProvider, _: &str) -> Option<u32> {
+        None
+    }
+
     /// The same plan, with the parts that the cluster computes itself with the same result as one table each.
     fn hand_over(&self, plan: LogicalPlan) -> Result<LogicalPlan, Error> {
         Ok(plan)

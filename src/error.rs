@@ -77,6 +77,20 @@ error_kinds! {
     OutOfRange => "22003",
     /// Text longer than its column.
     TooLong => "22001",
+    /// A pattern that is no regular expression.
+    InvalidRegex => "2201B",
+    /// A substring of negative length.
+    InvalidSubstring => "22011",
+    /// LIMIT or OFFSET below zero.
+    InvalidRowCount => "2201W",
+    /// More than one row where one is expected.
+    Cardinality => "21000",
+    /// An aggregate where none may stand.
+    Grouping => "42803",
+    /// A window function without a window.
+    Windowing => "42P20",
+    /// ORDER BY of a place that is not there.
+    InvalidColumnReference => "42P10",
     /// Division by zero.
     DivisionByZero => "22012",
     /// A date or time that is none.
@@ -107,6 +121,10 @@ error_kinds! {
     NoActiveTransaction => "25P01",
     /// Not possible inside a transaction block.
     ActiveTransaction => "25001",
+    /// A change in a block that only reads.
+    ReadOnlyTransaction => "25006",
+    /// A cursor of that name exists.
+    DuplicateCursor => "42P03",
     /// No such savepoint.
     InvalidSavepoint => "3B001",
     /// No such prepared statement.
@@ -139,6 +157,10 @@ error_kinds! {
     Corrupted => "XX001",
     /// Stopped by the user or by a timeout.
     Cancelled => "57014",
+    /// The client said nothing inside a block for too long.
+    IdleInTransaction => "25P03",
+    /// The client said nothing for too long.
+    IdleSession => "57P05",
     /// The server is going down.
     Shutdown => "57P01",
     /// The server is not up yet.

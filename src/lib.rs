@@ -10,6 +10,7 @@
 //! The life of a statement: [`wire`] takes it off the socket, [`session`] prepares it (what does it need, what will it answer)
 //! and executes it, and `wire` writes what came of it. `docs/architecture.md` has the invariants and the map.
 
+pub mod catalog;
 pub mod cluster;
 pub mod demo;
 pub mod env;

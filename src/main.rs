@@ -56,6 +56,18 @@ struct ServeArguments {
     /// A file with root's password
     #[arg(long)]
     root_password_file: Option<String>,
+    /// The server's certificates, PEM: clients may encrypt
+    #[arg(long)]
+    tls_cert: Option<String>,
+    /// Their key, PEM
+    #[arg(long)]
+    tls_key: Option<String>,
+    /// Who signs the certificates of clients, PEM: every client must show one
+    #[arg(long)]
+    tls_client_ca: Option<String>,
+    /// Turn away clients that do not encrypt
+    #[arg(long)]
+    tls_required: bool,
     /// Listen beyond loopback although root has no password
     #[arg(long)]
     insecure: bool,
@@ -84,13 +96,18 @@ impl ServeArguments {
             ("http", &self.http),
             ("backends", &self.backends),
             ("root_password_file", &self.root_password_file),
+            ("tls_cert", &self.tls_cert),
+            ("tls_key", &self.tls_key),
+            ("tls_client_ca", &self.tls_client_ca),
         ] {
             if let Some(value) = value {
                 given.insert(name.to_owned(), value.clone());
             }
         }
-        if self.insecure {
-            given.insert("insecure".into(), "true".into());
+        for (name, on) in [("insecure", self.insecure), ("tls_required", self.tls_required)] {
+            if on {
+                given.insert(name.into(), "true".into());
+            }
         }
         if let Some(format) = self.log_format {
             given.insert("log_format".into(), if format == LogFormat::Json { "json" } else { "text" }.into());
@@ -109,17 +126,36 @@ fn log_to_stderr(format: LogFormat, default: &str) {
     }
 }
 
-/// SIGTERM and Ctrl-C. Made before anyone is told that the server is up: until then a signal would kill the process.
+/// SIGTERM, Ctrl-C and SIGHUP. Made before anyone is told that the server is up: until then a signal would kill the process.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
 }
 
 impl Signals {
     fn catch() -> Result<Self, Error> {
         let failed = |e| Error::internal(format!("signals cannot be waited for: {e}"));
-        let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-        Ok(Self { terminate: terminate.map_err(failed)?, interrupt: interrupt.map_err(failed)? })
+        let caught = |kind| signal(kind).map_err(failed);
+        Ok(Self {
+            terminate: caught(SignalKind::terminate())?,
+            interrupt: caught(SignalKind::interrupt())?,
+            hang_up: caught(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the end; SIGHUP until then reads the certificates again.
+    async fn wait_reloading(&mut self, server: &Server) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hang_up.recv() => match server.reload_certificates() {
+                    Ok(()) => tracing::info!("certificates read again"),
+                    Err(error) => tracing::error!(%error, "certificates do not read; those in force stay so"),
+                },
+            }
+        }
     }
 
     async fn wait(&mut self) {
@@ -140,7 +176,7 @@ async fn serve(arguments: ServeArguments) -> Result<(), Error> {
         () = signals.wait() => return Ok(()),
     };
     println!("starkeep is ready: postgresql://root@{}/ http://{}/metrics", server.addr(), server.http_addr());
-    signals.wait().await;
+    signals.wait_reloading(&server).await;
     tracing::info!("stopping");
     server.stop().await;
     Ok(())

@@ -3,6 +3,8 @@
 //! A statement is planned against a [`View`]: one instant of the cluster's catalog with schema `system` beside it. SHOW is no
 //! exception: each is a file in `sql/show/`, a query over `system.*`.
 
+mod any_array;
+mod catalogs;
 mod functions;
 mod show;
 mod stop;
@@ -28,11 +30,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+pub use self::any_array::ANY_ARRAY;
+use self::catalogs::CatalogSchema;
 pub use self::functions::Zone;
-pub use self::functions::{SERVER_VERSION, SessionFacts, time_zone_name};
+pub use self::functions::{SERVER_VERSION, SessionFacts, server_version_text, time_zone_name};
 pub use self::show::{show_parameters, show_query};
 pub use self::system::{SessionRow, Sources};
 use self::views::{Nesting, PlannedSchema, ViewPlanner};
+use crate::catalog::Catalogs;
 use crate::cluster::Cluster;
 use crate::error::{Error, from_datafusion};
 
@@ -69,6 +74,16 @@ pub struct QuerySettings {
 pub struct View {
     catalog: Arc<ViewCatalog>,
     name: String,
+    /// PostgreSQL's catalogs, for the statements that name them beside other tables.
+    catalogs: Option<Catalogs>,
+}
+
+impl View {
+    /// The same with PostgreSQL's catalogs as tables.
+    pub fn with_catalogs(mut self, catalogs: Catalogs) -> Self {
+        self.catalogs = Some(catalogs);
+        self
+    }
 }
 
 impl QueryEngine {
@@ -77,10 +92,8 @@ impl QueryEngine {
         let pool = TrackConsumersPool::new(FairSpillPool::new(settings.memory_bytes_max), std::num::NonZeroUsize::MIN);
         let runtime: Arc<RuntimeEnv> =
             RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build_arc().map_err(from_datafusion)?;
-        let mut config = SessionConfig::new()
-            .with_target_partitions(settings.parallelism)
-            .with_information_schema(true)
-            .with_create_default_catalog_and_schema(false);
+        let mut config =
+            SessionConfig::new().with_target_partitions(settings.parallelism).with_create_default_catalog_and_schema(false);
         let options = config.options_mut();
         options.sql_parser.dialect = Dialect::PostgreSQL;
         options.sql_parser.parse_float_as_decimal = true;
@@ -158,7 +171,7 @@ impl QueryEngine {
     pub fn view(&self, cluster: &Arc<dyn Cluster>, user: &str) -> View {
         let system = system::SystemSchema::new(self.sources.clone(), cluster.clone(), user);
         let catalog = ViewCatalog { user: cluster.catalog(), system: Arc::new(system) };
-        View { catalog: Arc::new(catalog), name: cluster.name().to_string() }
+        View { catalog: Arc::new(catalog), name: cluster.name().to_string(), catalogs: None }
     }
 
     /// The state to plan and run statements of a session in, against a view.
@@ -235,6 +248,9 @@ impl CatalogProvider for PlannedView {
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         if name == SYSTEM_SCHEMA {
             return Some(self.view.catalog.system.clone());
+        }
+        if let ("pg_catalog" | "information_schema", Some(catalogs)) = (name, &self.view.catalogs) {
+            return Some(Arc::new(CatalogSchema { catalogs: catalogs.clone(), name: name.to_owned() }));
         }
         let inner = self.view.catalog.user.schema(name)?;
         Some(Arc::new(PlannedSchema { inner, view: self.view.clone(), planner: self.planner.clone() }))

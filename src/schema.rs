@@ -161,6 +161,14 @@ impl ColumnType {
         }
     }
 
+    /// The limit that VARCHAR or CHAR says. STRING has one, too, that nobody thinks of.
+    pub fn length(&self) -> Option<u32> {
+        match self {
+            Self::Char(n) | Self::VarChar(n) => Some(*n),
+            _ => None,
+        }
+    }
+
     /// The longest text in bytes that fits, for the types that have a limit; of an array, in each item.
     pub fn max_bytes(&self) -> Option<u32> {
         match self {

@@ -11,6 +11,7 @@ use parking_lot::RwLock;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::catalog::Statics;
 use crate::cluster::embedded::EmbeddedCluster;
 use crate::cluster::{Cluster, Clusters};
 use crate::env::Env;
@@ -24,7 +25,7 @@ use crate::runner::{Runner, RunnerSettings};
 use crate::session::{Gateway, ROOT, open_cluster, password_verifier};
 use crate::settings::Settings;
 use crate::store::{Registry, SecretKey, SqliteStore, Store, UserRecord};
-use crate::wire::{Listener, WireSettings};
+use crate::wire::{Listener, Tls, TlsFiles, WireSettings};
 
 /// The name of the cluster in this process.
 const EMBEDDED: &str = "embedded";
@@ -35,6 +36,7 @@ pub struct Server {
     addr: SocketAddr,
     http_addr: SocketAddr,
     gateway: Arc<Gateway>,
+    tls: Option<Arc<Tls>>,
     stop: CancellationToken,
     kill: CancellationToken,
     wire: JoinHandle<()>,
@@ -172,6 +174,7 @@ impl Server {
             n => n,
         };
         let engine = QueryEngine::new(sources, QuerySettings { memory_bytes_max: settings.query_memory_bytes_max, parallelism })?;
+        let started_at = env.now();
         let gateway = Arc::new(Gateway {
             engine,
             runner: runner.clone(),
@@ -181,21 +184,35 @@ impl Server {
             open,
             env,
             metrics: metrics.clone(),
+            statics: Arc::new(Statics::load()?),
+            connections: Arc::default(),
+            started_at,
             job_timeout_seconds: settings.job_timeout_seconds,
         });
 
         let wire_settings = WireSettings {
             connections_max: settings.connections_max,
+            connections_per_address_max: settings.connections_per_address_max,
+            logins_max: settings.logins_max,
+            logins_per_address_max: settings.logins_per_address_max,
+            tls_required: settings.tls_required,
             message_bytes_max: settings.message_bytes_max,
             authentication_timeout: Duration::from_secs(settings.authentication_timeout_seconds),
             drain_timeout: Duration::from_secs(settings.drain_timeout_seconds),
         };
-        let listener = Listener::bind(settings.listen, gateway.clone(), wire_settings).await?;
+        let tls = match (&settings.tls_cert, &settings.tls_key) {
+            (Some(cert), Some(key)) => {
+                let files = TlsFiles { cert: cert.clone(), key: key.clone(), client_ca: settings.tls_client_ca.clone() };
+                Some(Arc::new(Tls::open(files)?))
+            }
+            _ => None,
+        };
+        let stop = CancellationToken::new();
+        let listener = Listener::bind(settings.listen, gateway.clone(), wire_settings, tls.clone(), stop.clone()).await?;
         let http_listener = http::bind(settings.http).await?;
         let addr = listener.local_addr()?;
         let http_addr = http_listener.local_addr().map_err(|e| Error::new(ErrorKind::Configuration, format!("http: {e}")))?;
 
-        let stop = CancellationToken::new();
         let ready = Arc::new(AtomicBool::new(false));
         let http_state = HttpState { metrics, ready: ready.clone() };
         let http = tokio::spawn(http::serve(http_listener, http_state, stop.clone()));
@@ -208,9 +225,9 @@ impl Server {
         }
         runner.expire_every(Duration::from_secs(settings.snapshot_expiry_seconds));
         let kill = CancellationToken::new();
-        let wire = tokio::spawn(listener.serve(stop.clone(), kill.clone()));
+        let wire = tokio::spawn(listener.serve(kill.clone()));
         ready.store(true, Ordering::Release);
-        Ok(Self { addr, http_addr, gateway, stop, kill, wire, http, drain: wire_settings.drain_timeout, _lock: lock })
+        Ok(Self { addr, http_addr, gateway, tls, stop, kill, wire, http, drain: wire_settings.drain_timeout, _lock: lock })
     }
 
     /// Where the PostgreSQL protocol is.
@@ -221,6 +238,11 @@ impl Server {
     /// Where metrics and health checks are.
     pub fn http_addr(&self) -> SocketAddr {
         self.http_addr
+    }
+
+    /// Reads the certificates again; those in force stay so if they do not read.
+    pub fn reload_certificates(&self) -> Result<(), Error> {
+        self.tls.as_ref().map_or(Ok(()), |tls| tls.reload())
     }
 
     /// What sessions share, for tests that look inside.

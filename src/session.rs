@@ -4,16 +4,24 @@
 //! ([`Session::execute`]). Both protocols, and everything else that ever runs a statement, come through here, so privileges are
 //! checked in one place.
 
+mod about;
 mod admin;
 mod clusters;
+mod connections;
 mod copy;
+mod cursors;
 mod data;
+mod describe;
+mod dialect;
 mod jobs;
 mod plan;
+mod prepared;
 mod privileges;
 mod remote;
 mod show;
+mod transaction;
 mod variables;
+mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,11 +34,15 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast as sql;
 use tracing::Instrument;
 
+use self::about::{blame, verb};
 pub use self::admin::{ROOT, password_verifier};
 pub use self::clusters::open_cluster;
-pub use self::copy::CopyIn;
+pub use self::connections::Connections;
+pub use self::copy::{CopyIn, CopyOut};
+use self::cursors::Cursor;
 use self::plan::{described, parameter_types, plan_sql, refuse_unknown_sql, same_shape};
 use self::variables::Variables;
+use crate::catalog::{Catalogs, Statics};
 use crate::cluster::{Cluster, Clusters};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, from_datafusion};
@@ -40,7 +52,7 @@ pub use crate::query::Zone;
 use crate::query::{QueryEngine, SessionFacts, SessionRow, View};
 use crate::repository::OpenRepository;
 use crate::runner::Runner;
-use crate::statement::{ClusterCommand, SessionCommand, Statement};
+use crate::statement::{SessionCommand, Statement, TransactionModes};
 use crate::store::Store;
 
 /// What all sessions share.
@@ -62,6 +74,12 @@ pub struct Gateway {
     pub env: Env,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What every PostgreSQL's catalogs hold.
+    pub statics: Arc<Statics>,
+    /// The open connections.
+    pub connections: Arc<Connections>,
+    /// When the gateway came up.
+    pub started_at: Timestamp,
     /// What a job gets when its statement says no timeout, seconds.
     pub job_timeout_seconds: u64,
 }
@@ -112,6 +130,8 @@ pub struct Prepared {
     pub parameters: Vec<DataType>,
     /// The columns it answers; `None` if it answers none.
     pub schema: Option<SchemaRef>,
+    /// Whether it is about PostgreSQL's catalogs alone.
+    asks_catalogs: bool,
 }
 
 /// What came of a statement.
@@ -124,6 +144,8 @@ pub enum Outcome {
     Done(String),
     /// Rows are expected.
     CopyIn(CopyIn),
+    /// Rows go out as data of COPY.
+    CopyOut(CopyOut),
 }
 
 /// Rows on their way. The view that they come from is held until they are all taken.
@@ -134,6 +156,8 @@ pub struct Rows {
     pub stream: SendableRecordBatchStream,
     /// The word of the command tag: `SELECT`, `SHOW`.
     pub verb: &'static str,
+    /// They come from a BINARY cursor: in binary format where the client does not say otherwise.
+    pub binary: bool,
     _view: View,
 }
 
@@ -144,7 +168,13 @@ struct Block {
     view: Option<View>,
     /// Statements that took effect at once and that ROLLBACK will not undo.
     applied: usize,
-    savepoints: Vec<String>,
+    /// Each with what the block had changed of the settings before.
+    savepoints: Vec<(String, usize)>,
+    modes: TransactionModes,
+    /// PostgreSQL's catalogs at the block's instant.
+    catalogs: Option<Catalogs>,
+    /// The cursors that were there before the block.
+    cursors_before: Vec<String>,
     /// The current database when the block began, put back by ROLLBACK, and by COMMIT if it was changed by SET LOCAL.
     database_before: Option<DatabaseName>,
     database_is_local: bool,
@@ -152,7 +182,17 @@ struct Block {
 
 impl Block {
     fn new(state: TransactionState, database: Option<DatabaseName>) -> Self {
-        Self { state, view: None, applied: 0, savepoints: Vec::new(), database_before: database, database_is_local: false }
+        Self {
+            state,
+            view: None,
+            applied: 0,
+            savepoints: Vec::new(),
+            modes: TransactionModes::default(),
+            catalogs: None,
+            cursors_before: Vec::new(),
+            database_before: database,
+            database_is_local: false,
+        }
     }
 }
 
@@ -165,6 +205,8 @@ pub struct Session {
     database: Option<DatabaseName>,
     variables: Variables,
     block: Block,
+    prepared: BTreeMap<String, Arc<Prepared>>,
+    cursors: BTreeMap<String, Cursor>,
     notices: Vec<Notice>,
 }
 
@@ -204,6 +246,8 @@ impl Session {
             application_name: startup.get("application_name").cloned(),
             started_at: gateway.env.now(),
             active: false,
+            in_block: false,
+            query_started_at: None,
             statement: None,
         };
         let mut session = Self {
@@ -213,6 +257,8 @@ impl Session {
             database,
             variables: Variables::default(),
             block: Block::new(TransactionState::Idle, None),
+            prepared: BTreeMap::new(),
+            cursors: BTreeMap::new(),
             notices: Vec::new(),
         };
         if startup.keys().any(|name| name.eq_ignore_ascii_case("search_path")) {
@@ -262,7 +308,16 @@ impl Session {
 
     /// How long a statement may take.
     pub fn statement_timeout(&self) -> Option<Duration> {
-        self.variables.statement_timeout()
+        self.variables.timeout("statement_timeout")
+    }
+
+    /// How long the client may say nothing, as the session stands now, and the setting that says so.
+    pub fn idle_timeout(&self) -> Option<(Duration, &'static str)> {
+        let name = match self.block.state {
+            TransactionState::Idle => "idle_session_timeout",
+            _ => "idle_in_transaction_session_timeout",
+        };
+        self.variables.timeout(name).map(|t| (t, name))
     }
 
     /// The zone that times are shown in.
@@ -281,6 +336,10 @@ impl Session {
         let mut sessions = self.gateway.engine.sources().sessions.write();
         if let Some(row) = sessions.get_mut(&self.client.pid) {
             row.active = statement.is_some();
+            row.in_block = self.block.state != TransactionState::Idle;
+            if statement.is_some() {
+                row.query_started_at = Some(self.gateway.env.now());
+            }
             row.application_name = self.variables.get("application_name").filter(|n| !n.is_empty());
             row.statement = statement.or(row.statement.take());
         }
@@ -317,16 +376,26 @@ impl Session {
     pub async fn prepare(&mut self, statement: Statement, text: &str, declared: &[Option<DataType>]) -> Result<Prepared, Error> {
         self.follow_cluster()?;
         let (mut parameters, mut schema) = (declared.iter().map(|t| t.clone().unwrap_or(DataType::Utf8)).collect(), None);
+        let mut asks_catalogs = false;
         match &statement {
+            Statement::Sql(ast) if self.block.state != TransactionState::Failed && self.asks_the_catalogs(ast) => {
+                let sql::Statement::Query(query) = &**ast else { return Err(Error::internal("a query is none")) };
+                let (types, columns) = self.catalogs().await?.describe(query, declared)?;
+                (parameters, schema, asks_catalogs) = (types, Some(columns), true);
+            }
+            Statement::Sql(ast) if let sql::Statement::Execute { name: Some(name), .. } = &**ast => {
+                schema = self.executed(name)?.schema.clone();
+            }
+            Statement::Sql(ast) if matches!(&**ast, sql::Statement::Prepare { .. }) => {}
             Statement::Sql(ast) if self.block.state != TransactionState::Failed && !self.goes_as_it_is(ast) => {
                 refuse_unknown_sql(ast)?;
                 let stale = self.refresh_for(ast).await;
-                let view = self.view();
+                let view = self.view_for(ast).await?;
                 let state = self.gateway.engine.state(&view, &self.facts())?;
                 let plan = plan_sql(&state, ast).await.map_err(|e| blame(e, stale))?;
-                parameters = parameter_types(&plan, declared)?;
+                parameters = parameter_types(&plan, ast, declared)?;
                 if !matches!(plan, LogicalPlan::Dml(_)) {
-                    schema = Some(described(&plan, &parameters)?);
+                    schema = Some(self.described_as(&described(&plan, &parameters)?, ast, &plan));
                 }
             }
             Statement::Show(show) if self.block.state != TransactionState::Failed => {
@@ -335,14 +404,21 @@ impl Session {
                 let state = self.gateway.engine.state(&view, &self.facts())?;
                 schema = Some(self.plan_show(&state, show).await?.schema().inner().clone());
             }
+            Statement::Session(SessionCommand::Fetch { name, moves: false, .. }) => schema = Some(self.fetched_schema(name)?),
+            Statement::Session(SessionCommand::Declare(declared_cursor)) if self.block.state != TransactionState::Failed => {
+                parameters = self.prepare_declared(declared_cursor, declared).await?.parameters;
+            }
             Statement::Session(command) => schema = variables::answer_schema(command),
+            Statement::CopyTo(copy) if self.block.state != TransactionState::Failed => {
+                parameters = Box::pin(self.prepare(Statement::Sql(copy.query.clone()), text, declared)).await?.parameters;
+            }
             // PostgreSQL refuses these when the statement is parsed, and drivers count on it.
             Statement::Copy(copy) if self.block.state != TransactionState::Failed && self.cluster.remote().is_none() => {
                 self.check_copy(copy).await?;
             }
             _ => {}
         }
-        Ok(Prepared { statement: Arc::new(statement), text: text.into(), parameters, schema })
+        Ok(Prepared { statement: Arc::new(statement), text: text.into(), parameters, schema, asks_catalogs })
     }
 
     /// Carries out a prepared statement, in a span of its own.
@@ -356,7 +432,7 @@ impl Session {
         if self.block.state == TransactionState::Failed
             && !matches!(
                 &*prepared.statement,
-                Statement::Session(SessionCommand::Rollback | SessionCommand::Commit | SessionCommand::RollbackTo(_))
+                Statement::Session(SessionCommand::Rollback { .. } | SessionCommand::Commit { .. } | SessionCommand::RollbackTo(_))
                     | Statement::Empty
             )
         {
@@ -367,6 +443,8 @@ impl Session {
         }
         match &*prepared.statement {
             Statement::Empty => Ok(Outcome::Empty),
+            Statement::Session(SessionCommand::Declare(declared)) => self.declare(declared, prepared, values).await,
+            Statement::CopyTo(copy) => self.copy_to(copy, prepared, values).await,
             Statement::Session(command) => {
                 let chooses = matches!(command, SessionCommand::Use(_))
                     || matches!(command, SessionCommand::Set { name, .. } if name == "search_path");
@@ -378,6 +456,11 @@ impl Session {
             Statement::Show(show) => self.show(show).await,
             Statement::Sql(ast) => self.sql(ast, prepared, values).await,
             statement => {
+                self.check_may_write(verb(statement))?;
+                if self.block.state == TransactionState::Active && matches!(statement, Statement::Backup(_) | Statement::Restore(_))
+                {
+                    self.notice(format!("{} takes effect at once; ROLLBACK will not undo it", verb(statement)));
+                }
                 self.applied_at_once();
                 if self.cluster.remote().is_some()
                     && let Some(outcome) = self.remote_statement(prepared).await?
@@ -399,7 +482,7 @@ impl Session {
                     Statement::Define(definition) => self.define(definition).await,
                     Statement::User(command) => self.user_command(command).await,
                     Statement::Copy(copy) => self.copy_from(copy).await,
-                    Statement::Empty | Statement::Session(_) | Statement::Show(_) | Statement::Sql(_) => {
+                    Statement::Empty | Statement::Session(_) | Statement::Show(_) | Statement::Sql(_) | Statement::CopyTo(_) => {
                         Err(Error::internal("a statement was dispatched twice"))
                     }
                 }
@@ -412,23 +495,36 @@ impl Session {
         if self.block.state == TransactionState::Active {
             self.block.applied += 1;
             self.block.view = None;
+            self.block.catalogs = None;
         }
     }
 
     async fn sql(&mut self, ast: &sql::Statement, prepared: &Prepared, values: Vec<ScalarValue>) -> Result<Outcome, Error> {
+        if let (true, sql::Statement::Query(query)) = (prepared.asks_catalogs, ast) {
+            return self.ask_catalogs(query, prepared, values).await;
+        }
+        match ast {
+            sql::Statement::Prepare { name, data_types, statement } => {
+                return self.prepare_by_name(name, data_types, statement).await;
+            }
+            sql::Statement::Execute { name: Some(name), parameters, .. } => return self.execute_by_name(name, parameters).await,
+            _ => {}
+        }
         if self.goes_as_it_is(ast) {
+            self.check_may_write("a statement that is passed through")?;
             self.applied_at_once();
             return self.pass_through(prepared).await;
         }
         refuse_unknown_sql(ast)?;
         let stale = self.refresh_for(ast).await;
-        let view = self.view();
+        let view = self.view_for(ast).await?;
         let state = self.gateway.engine.state(&view, &self.facts())?;
         let mut plan = plan_sql(&state, ast).await.map_err(|e| blame(e, stale))?;
         if !prepared.parameters.is_empty() || !values.is_empty() {
             plan = plan.with_param_values(ParamValues::from(values)).map_err(from_datafusion)?;
         }
         if let LogicalPlan::Dml(dml) = plan {
+            self.check_may_write(if matches!(ast, sql::Statement::Insert(_)) { "INSERT" } else { "DELETE" })?;
             self.check_writable(&dml).await?;
             self.applied_at_once();
             if self.cluster.remote().is_some() {
@@ -439,7 +535,7 @@ impl Session {
             return self.write(&state, dml, has_predicate).await;
         }
         self.check_readable(&plan).await?;
-        let schema = plan.schema().inner().clone();
+        let schema = self.described_as(plan.schema().inner(), ast, &plan);
         if prepared.schema.as_ref().is_some_and(|described| !same_shape(described, &schema)) {
             return Err(Error::new(ErrorKind::Unsupported, "cached plan must not change result type")
                 .hint("A table has changed since the statement was prepared; prepare it again."));
@@ -447,96 +543,18 @@ impl Session {
         let plan = self.cluster.hand_over(plan)?;
         let stream = self.gateway.engine.run(&state, &plan).await?;
         let verb = if matches!(ast, sql::Statement::Query(_)) { "SELECT" } else { "EXPLAIN" };
-        Ok(Outcome::Rows(Rows { schema, stream, verb, _view: view }))
-    }
-}
-
-impl Session {
-    /// ALTER CLUSTER puts another one in the place of the session's; DROP CLUSTER leaves nothing to stand on.
-    fn follow_cluster(&mut self) -> Result<(), Error> {
-        let Some(now) = self.gateway.clusters.get(self.cluster.name()) else {
-            let message = format!("cluster \"{}\" has been dropped", self.cluster.name());
-            return Err(Error::new(ErrorKind::UndefinedDatabase, message).hint("Connect to another one."));
-        };
-        if !Arc::ptr_eq(&now, &self.cluster) {
-            self.cluster = now;
-            self.block.view = None;
-        }
-        Ok(())
+        Ok(Outcome::Rows(Rows { schema, stream, verb, binary: false, _view: view }))
     }
 
-    /// A statement as logs and tables may show it. What goes to a cluster as it is may hold anything.
-    fn shown(&self, statement: &Statement) -> String {
-        match statement {
-            Statement::Sql(ast) if self.goes_as_it_is(ast) => "PASSED THROUGH".into(),
-            statement => shown(statement),
-        }
-    }
-
-    /// Whether a statement goes to the cluster as it was written: what is no question, where the session asks for that.
-    fn goes_as_it_is(&self, ast: &sql::Statement) -> bool {
-        self.passes_through() && !matches!(ast, sql::Statement::Query(_) | sql::Statement::Explain { .. })
-    }
-
-    /// Brings the cluster's names up to date if the statement may name any; answers why they may be old.
-    async fn refresh_for(&self, ast: &sql::Statement) -> Option<Error> {
-        let has_current = self.database.as_ref().is_some_and(|d| d.as_str() != crate::query::SYSTEM_SCHEMA);
-        let may_be_the_clusters = sql::visit_relations(ast, |name| {
-            let parts: Vec<_> = name.0.iter().filter_map(|p| p.as_ident()).map(|i| i.value.to_ascii_lowercase()).collect();
-            let is_ours = match parts.as_slice() {
-                [_] => !has_current,
-                [schema, _] | [_, schema, _] => schema == crate::query::SYSTEM_SCHEMA,
-                _ => false,
-            };
-            if is_ours { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break(()) }
-        });
-        if may_be_the_clusters.is_continue() {
-            return None;
-        }
-        self.cluster.refresh().await.err()
-    }
-}
-
-/// A name that is not found on a cluster that did not answer is the cluster's fault.
-fn blame(error: Error, stale: Option<Error>) -> Error {
-    match stale {
-        Some(stale)
-            if matches!(error.kind, ErrorKind::UndefinedTable | ErrorKind::UndefinedSchema | ErrorKind::UndefinedColumn) =>
-        {
-            stale
-        }
-        _ => error,
+    /// The view that a statement reads, with PostgreSQL's catalogs if it names them.
+    async fn view_for(&mut self, ast: &sql::Statement) -> Result<View, Error> {
+        let view = self.view();
+        Ok(if self.names_a_catalog(ast) { view.with_catalogs(self.catalogs().await?) } else { view })
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
         self.gateway.engine.sources().sessions.write().remove(&self.client.pid);
-    }
-}
-
-/// A statement as logs and tables may show it.
-pub(crate) fn shown(statement: &Statement) -> String {
-    match statement {
-        Statement::Empty => String::new(),
-        Statement::Backup(s) => s.to_string(),
-        Statement::Restore(s) => s.to_string(),
-        Statement::Cancel(s) => s.to_string(),
-        Statement::CreateRepository(s) => s.redacted().to_string(),
-        Statement::DropRepository(name) => format!("DROP REPOSITORY {name}"),
-        Statement::DropSnapshot(s) => s.to_string(),
-        Statement::CancelJob(id) => format!("CANCEL JOB {id}"),
-        Statement::AlterRepository(s) => format!("ALTER REPOSITORY {} SET PROPERTIES (…)", s.name),
-        Statement::Cluster(ClusterCommand::Create { name, .. }) => format!("CREATE CLUSTER {name} PROPERTIES (…)"),
-        Statement::Cluster(ClusterCommand::Alter { name, .. }) => format!("ALTER CLUSTER {name} SET (…)"),
-        Statement::Cluster(ClusterCommand::Drop { name, .. }) => format!("DROP CLUSTER {name}"),
-        Statement::Raw(_) => "PASSED THROUGH".into(),
-        Statement::Recover(s) => s.to_string(),
-        Statement::Define(_) => "DDL".into(),
-        Statement::User(_) => "USER COMMAND".into(),
-        Statement::Show(show) => show.to_string(),
-        Statement::Session(_) => "SESSION COMMAND".into(),
-        Statement::Copy(copy) => format!("COPY {} FROM …", copy.table.name),
-        Statement::Sql(ast) => ast.to_string(),
     }
 }

@@ -25,6 +25,14 @@ pub struct Settings {
     pub backends: Backends,
     /// A file with root's password.
     pub root_password_file: Option<PathBuf>,
+    /// The server's certificates, PEM. With them clients may encrypt.
+    pub tls_cert: Option<PathBuf>,
+    /// The key of the first of them, PEM.
+    pub tls_key: Option<PathBuf>,
+    /// Who signs the certificates of clients, PEM. With it every client must show one, made out to its user.
+    pub tls_client_ca: Option<PathBuf>,
+    /// Whether clients that do not encrypt are turned away.
+    pub tls_required: bool,
     /// Whether to listen beyond loopback although root has no password.
     pub insecure: bool,
     /// The key of stored secrets, 64 hex digits; without it a key file in the data directory is used.
@@ -34,6 +42,12 @@ pub struct Settings {
 
     /// Connections at a time: each holds a task and buffers, and the operating system's file descriptors are finite.
     pub connections_max: usize,
+    /// Connections of one address at a time: one client that runs wild must leave room for others.
+    pub connections_per_address_max: usize,
+    /// Clients that have not logged in yet, at a time; they do not take the places of those that have.
+    pub logins_max: usize,
+    /// The same of one address.
+    pub logins_per_address_max: usize,
     /// The longest message of a client, bytes: it is held in memory as a whole.
     pub message_bytes_max: usize,
     /// From connecting to the first prompt, seconds: a client that never logs in must not hold a place.
@@ -68,10 +82,17 @@ impl Default for Settings {
             http: SocketAddr::from(([127, 0, 0, 1], 9480)),
             backends: Backends::Count(3),
             root_password_file: None,
+            tls_cert: None,
+            tls_key: None,
+            tls_client_ca: None,
+            tls_required: false,
             insecure: false,
             secret_key: None,
             log_format: LogFormat::Text,
             connections_max: 256,
+            connections_per_address_max: 256,
+            logins_max: 128,
+            logins_per_address_max: 64,
             message_bytes_max: 64 << 20,
             authentication_timeout_seconds: 30,
             drain_timeout_seconds: 10,
@@ -208,6 +229,9 @@ impl Settings {
         }
         let known = toml::Table::try_from(Self {
             root_password_file: Some("".into()),
+            tls_cert: Some("".into()),
+            tls_key: Some("".into()),
+            tls_client_ca: Some("".into()),
             secret_key: Some(Secret(String::new())),
             ..Self::default()
         })
@@ -257,6 +281,9 @@ impl Settings {
     fn validated(self) -> Result<Self, Error> {
         for (name, value, least) in [
             ("connections_max", self.connections_max as u64, 1),
+            ("connections_per_address_max", self.connections_per_address_max as u64, 1),
+            ("logins_max", self.logins_max as u64, 1),
+            ("logins_per_address_max", self.logins_per_address_max as u64, 1),
             ("message_bytes_max", self.message_bytes_max as u64, 1024),
             ("authentication_timeout_seconds", self.authentication_timeout_seconds, 1),
             ("jobs_running_max", self.jobs_running_max as u64, 1),
@@ -271,22 +298,32 @@ impl Settings {
             }
         }
         self.backends.directories(&self.data_dir)?;
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(_), None) => return Err(invalid("tls_key", "it is missing beside tls_cert")),
+            (None, Some(_)) => return Err(invalid("tls_cert", "it is missing beside tls_key")),
+            (None, None) if self.tls_required => return Err(invalid("tls_required", "there is no tls_cert to encrypt with")),
+            (None, None) if self.tls_client_ca.is_some() => {
+                return Err(invalid("tls_client_ca", "clients show certificates under TLS only: give tls_cert and tls_key"));
+            }
+            _ => {}
+        }
         Ok(self)
     }
 
     /// Name, value and meaning of each setting, for `system.settings`. Secrets show as `***`.
     pub fn rows(&self) -> Vec<(String, String, String)> {
         let row = |name: &str, value: String, meaning: &str| (name.to_owned(), value, meaning.to_owned());
+        let shown = |path: &Option<PathBuf>| path.as_ref().map_or(String::new(), |p| p.display().to_string());
         vec![
             row("data_dir", self.data_dir.display().to_string(), "where everything is kept"),
             row("listen", self.listen.to_string(), "address of the PostgreSQL protocol"),
             row("http", self.http.to_string(), "address of metrics and health checks"),
             row("backends", format!("{:?}", self.backends), "how many backends, or their directories"),
-            row(
-                "root_password_file",
-                self.root_password_file.as_ref().map_or(String::new(), |p| p.display().to_string()),
-                "file with root's password",
-            ),
+            row("root_password_file", shown(&self.root_password_file), "file with root's password"),
+            row("tls_cert", shown(&self.tls_cert), "the server's certificates"),
+            row("tls_key", shown(&self.tls_key), "file with their key"),
+            row("tls_client_ca", shown(&self.tls_client_ca), "who signs the certificates of clients"),
+            row("tls_required", self.tls_required.to_string(), "turn away clients that do not encrypt"),
             row("default_cluster", self.default_cluster.clone(), "cluster of a connection that names none"),
             row(
                 "cluster",
@@ -297,6 +334,9 @@ impl Settings {
             row("secret_key", if self.secret_key.is_some() { "***" } else { "" }.into(), "key of stored secrets"),
             row("insecure", self.insecure.to_string(), "listen beyond loopback without a root password"),
             row("connections_max", self.connections_max.to_string(), "connections at a time"),
+            row("connections_per_address_max", self.connections_per_address_max.to_string(), "connections of one address"),
+            row("logins_max", self.logins_max.to_string(), "clients that are logging in"),
+            row("logins_per_address_max", self.logins_per_address_max.to_string(), "the same of one address"),
             row("message_bytes_max", self.message_bytes_max.to_string(), "longest message of a client"),
             row("authentication_timeout_seconds", self.authentication_timeout_seconds.to_string(), "time to log in"),
             row("drain_timeout_seconds", self.drain_timeout_seconds.to_string(), "time for statements when stopping"),
@@ -353,6 +393,9 @@ mod tests {
             ("", &[("STARKEEP_LISTEN", "here")], &[], "listen"),
             ("", &[], &[("jobs_running_max", "many")], "jobs_running_max"),
             ("upload_concurrency = 0", &[], &[], "upload_concurrency"),
+            ("tls_cert = \"c\"", &[], &[], "tls_key"),
+            ("tls_required = true", &[], &[], "tls_required"),
+            ("tls_client_ca = \"c\"", &[], &[], "tls_client_ca"),
             ("backends = 0", &[], &[], "backends"),
             ("backends = \"/a,/a\"", &[], &[], "backends"),
         ] {

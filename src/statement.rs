@@ -5,13 +5,16 @@
 //! session commands are read by the parser in this module; the rest is DataFusion's and handed over as sqlparser's AST, never
 //! printed and parsed again. `parse(print(s)) == s` holds for every statement that this module prints.
 
+mod array;
 mod ast;
 mod backup;
 mod cluster;
+mod cursor;
 mod define;
 mod filter;
 mod grant;
 mod lexer;
+mod naming;
 mod parser;
 mod print;
 mod properties;
@@ -20,8 +23,10 @@ mod show;
 mod split;
 mod view;
 
+pub use self::array::array_items;
 pub use self::ast::*;
 pub use self::filter::{Operand, resolve_names};
+pub use self::naming::{column_name, type_name};
 pub use self::parser::{Unread, parse_all, parse_all_or, parse_one, parse_one_or};
 pub use self::properties::{BackupKind, BackupOptions, Properties, RestoreOptions, WhichBackup};
 pub use self::view::qualify_tables;

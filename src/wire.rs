@@ -4,13 +4,18 @@
 //! rows are streamed in both protocols and can be cancelled between any two batches; what is written is flushed when the
 //! client waits for it, not after every message.
 
+mod addresses;
 mod connection;
 mod copy;
+mod copy_out;
 mod encode;
 mod listen;
 mod params;
 mod query;
 mod startup;
-mod types;
+mod stream;
+mod text;
+mod tls;
 
-pub use self::listen::{Cancels, Listener, WireSettings};
+pub use self::listen::{Listener, WireSettings};
+pub use self::tls::{Tls, TlsFiles};

@@ -51,7 +51,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("store", &["names", "error", "env", "job", "sqlite", "privilege"]),
     ("cluster", &["names", "error", "env", "repository", "job", "schema", "statement", "sqlite"]),
     ("runner", &["names", "error", "job", "store", "cluster", "repository", "metrics", "env", "statement"]),
-    ("query", &["names", "error", "env", "statement", "store", "repository", "cluster", "job", "schema", "privilege"]),
+    ("catalog", &["error", "statement"]),
+    ("query", &["names", "error", "env", "statement", "store", "repository", "cluster", "job", "schema", "privilege", "catalog"]),
     (
         "session",
         &[
@@ -68,9 +69,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "metrics",
             "privilege",
             "schema",
+            "catalog",
         ],
     ),
-    ("wire", &["names", "error", "session", "statement", "store"]),
+    ("wire", &["names", "error", "session", "statement", "store", "catalog"]),
     ("http", &["error", "metrics"]),
 ];
 
@@ -101,7 +103,7 @@ fn each_library_has_one_door() {
         ("axum::", &["http"]),
         ("rusqlite::", &["sqlite", "store", "cluster"]),
         ("mysql_async::", &["cluster"]),
-        ("sqlparser::", &["statement", "session"]),
+        ("sqlparser::", &["statement", "session", "catalog"]),
         ("tokio_postgres::", &["demo"]),
     ] {
         for (path, text) in sources() {

@@ -299,6 +299,11 @@ impl Cluster for EmbeddedCluster {
         let table = scan::table_of(provider)?;
         Some(Qualified { database: Some(table.database.clone()), name: table.name.clone() })
     }
+
+    fn column_length(&self, provider: &dyn TableProvider, column: &str) -> Option<u32> {
+        let (_, column) = scan::table_of(provider)?.schema.column(column)?;
+        column.column_type.length()
+    }
 }
 
 #[async_trait]

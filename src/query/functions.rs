@@ -29,8 +29,13 @@ pub struct SessionFacts {
 /// The version that clients choose their catalog queries by (docs/compat.md says why 14).
 pub const SERVER_VERSION: &str = concat!("14.13 (Starkeep ", env!("CARGO_PKG_VERSION"), ")");
 
+/// `version()`: clients read the version of PostgreSQL from its beginning.
+pub fn server_version_text() -> String {
+    format!("PostgreSQL {SERVER_VERSION}, DataFusion {}", datafusion::DATAFUSION_VERSION)
+}
+
 pub(super) fn functions(facts: &SessionFacts) -> Vec<ScalarUDF> {
-    let version = format!("PostgreSQL {SERVER_VERSION}, DataFusion {}", datafusion::DATAFUSION_VERSION);
+    let version = server_version_text();
     let text = |s: &str| ScalarValue::Utf8(Some(s.to_owned()));
     vec![
         constant("version", text(&version)),
@@ -46,6 +51,8 @@ pub(super) fn functions(facts: &SessionFacts) -> Vec<ScalarUDF> {
         ScalarUDF::from(XxHash::new()),
         ScalarUDF::from(StarrocksTime::new(&facts.time_zone)),
         starrocks_size(),
+        ScalarUDF::from(super::any_array::AnyArray::new()),
+        pg_size_pretty(),
     ]
 }
 
@@ -63,6 +70,17 @@ fn starrocks_size() -> ScalarUDF {
         Ok(ColumnarValue::Array(Arc::new(shown)))
     };
     create_udf("starrocks_size", vec![DataType::Int64], DataType::Utf8, Volatility::Immutable, Arc::new(show))
+}
+
+/// PostgreSQL's `pg_size_pretty(bytes)`.
+fn pg_size_pretty() -> ScalarUDF {
+    let show = |args: &[ColumnarValue]| {
+        let arrays = ColumnarValue::values_to_arrays(args)?;
+        let sizes = arrays[0].as_primitive::<Int64Type>();
+        let shown: StringArray = sizes.iter().map(|bytes| bytes.map(crate::catalog::size_pretty)).collect();
+        Ok(ColumnarValue::Array(Arc::new(shown)))
+    };
+    create_udf("pg_size_pretty", vec![DataType::Int64], DataType::Utf8, Volatility::Immutable, Arc::new(show))
 }
 
 /// The largest unit of which there is at least one, with one digit behind the point unless it is 0.

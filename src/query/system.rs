@@ -56,6 +56,10 @@ pub struct SessionRow {
     pub started_at: Timestamp,
     /// What it does: `idle` or `active`.
     pub active: bool,
+    /// Whether it is inside a transaction block.
+    pub in_block: bool,
+    /// When the last statement began.
+    pub query_started_at: Option<Timestamp>,
     /// The last statement, without secrets.
     pub statement: Option<String>,
 }
@@ -309,7 +313,7 @@ impl TableProvider for SystemTable {
     }
 
     fn table_type(&self) -> TableType {
-        TableType::View
+        TableType::Base
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::streaming::StreamingTable;
-use datafusion::common::DataFusionError;
+use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
@@ -16,13 +16,13 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{Outcome, Session};
+use super::{Outcome, Prepared, Rows, Session};
 use crate::cluster::Write;
 use crate::error::{Error, ErrorKind, from_datafusion};
 use crate::names::TableName;
 use crate::privilege::Privilege;
 use crate::repository::Location;
-use crate::statement::{CopyFormat, CopyFrom, Qualified};
+use crate::statement::{CopyFormat, CopyFrom, CopyTo, ForceQuote, Qualified, Statement};
 
 /// Batches between the wire and the writer.
 const CHANNEL_BATCHES: usize = 4;
@@ -57,6 +57,16 @@ impl CopyIn {
         self.writer.abort();
         let _ = self.writer.await;
     }
+}
+
+/// Rows on their way out as data of COPY.
+pub struct CopyOut {
+    /// They.
+    pub rows: Rows,
+    /// How they are written.
+    pub format: CopyFormat,
+    /// The places of the columns that CSV puts into quotes.
+    pub quoted: Vec<bool>,
 }
 
 /// The channel's end as a table that can be read once.
@@ -118,6 +128,22 @@ impl Session {
                 Ok(Outcome::Done(format!("COPY {rows}")))
             }
         }
+    }
+
+    /// `COPY … TO STDOUT`: the rows of a query, written as data.
+    pub(super) async fn copy_to(&mut self, copy: &CopyTo, prepared: &Prepared, values: Vec<ScalarValue>) -> Result<Outcome, Error> {
+        let types: Vec<_> = prepared.parameters.iter().map(|t| Some(t.clone())).collect();
+        let inner = Box::pin(self.prepare(Statement::Sql(copy.query.clone()), &prepared.text, &types)).await?;
+        let Outcome::Rows(rows) = Box::pin(self.carry_out(&inner, values)).await? else {
+            return Err(Error::new(ErrorKind::Syntax, "COPY is for queries"));
+        };
+        let quoted = rows.schema.fields().iter().map(|field| match &copy.force_quote {
+            ForceQuote::None => false,
+            ForceQuote::All => true,
+            ForceQuote::Columns(names) => names.contains(field.name()),
+        });
+        let quoted = quoted.collect();
+        Ok(Outcome::CopyOut(CopyOut { rows, format: copy.format.clone(), quoted }))
     }
 
     async fn target(&self, table: &Qualified<TableName>) -> Result<SchemaRef, Error> {

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::sql::sqlparser::ast as sql;
 
+use super::dialect::readable;
 use crate::error::{Error, ErrorKind, from_datafusion};
 
 /// What DataFusion may be given: queries and INSERT, DELETE. Everything else it knows would reach files or catalogs past us.
@@ -47,7 +49,7 @@ pub(super) fn refuse_unknown_sql(ast: &sql::Statement) -> Result<(), Error> {
 
 /// The plan of a statement, not yet optimized.
 pub(super) async fn plan_sql(state: &SessionState, ast: &sql::Statement) -> Result<LogicalPlan, Error> {
-    let statement = datafusion::sql::parser::Statement::Statement(Box::new(ast.clone()));
+    let statement = datafusion::sql::parser::Statement::Statement(Box::new(readable(ast)?));
     state.statement_to_plan(statement).await.map_err(from_datafusion)
 }
 
@@ -58,8 +60,18 @@ pub(super) fn same_shape(a: &SchemaRef, b: &SchemaRef) -> bool {
 }
 
 /// The types of `$1`, `$2`, … in order: what the client said, else what the plan needs, else text.
-pub(super) fn parameter_types(plan: &LogicalPlan, declared: &[Option<DataType>]) -> Result<Vec<DataType>, Error> {
-    let inferred = plan.get_parameter_types().map_err(from_datafusion)?;
+pub(super) fn parameter_types(
+    plan: &LogicalPlan,
+    ast: &sql::Statement,
+    declared: &[Option<DataType>],
+) -> Result<Vec<DataType>, Error> {
+    let mut inferred = plan.get_parameter_types().map_err(from_datafusion)?;
+    for (name, array) in compared_arrays(plan)? {
+        inferred.entry(name).or_default().get_or_insert(array);
+    }
+    for name in row_counts(ast) {
+        inferred.entry(name).or_default().get_or_insert(DataType::Int64);
+    }
     let mut types: Vec<DataType> = declared.iter().map(|t| t.clone().unwrap_or(DataType::Utf8)).collect();
     for (name, data_type) in inferred {
         let number: usize = name
@@ -91,4 +103,62 @@ pub(super) fn described(plan: &LogicalPlan, parameters: &[DataType]) -> Result<S
         parameters.iter().map(|t| ScalarValue::try_from(t).map_err(from_datafusion)).collect::<Result<_, _>>()?;
     let typed = plan.clone().with_param_values(ParamValues::from(nulls)).map_err(from_datafusion)?;
     Ok(typed.schema().inner().clone())
+}
+
+/// The parameters of `value = ANY ($n)`, each an array of what it is compared with.
+fn compared_arrays(plan: &LogicalPlan) -> Result<Vec<(String, DataType)>, Error> {
+    let mut found = Vec::new();
+    let mut look = |node: &LogicalPlan| {
+        let mut below = datafusion::common::DFSchema::empty();
+        for input in node.inputs() {
+            below.merge(input.schema());
+        }
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::ScalarFunction(call) = expr
+                    && call.name() == crate::query::ANY_ARRAY
+                    && let [Expr::Placeholder(parameter), value] = call.args.as_slice()
+                    && let Ok(value) = value.get_type(&below)
+                {
+                    found.push((parameter.id.clone(), DataType::List(Field::new_list_field(value, true).into())));
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    };
+    plan.apply_with_subqueries(|node| {
+        look(node)?;
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .map_err(from_datafusion)?;
+    Ok(found)
+}
+
+/// The parameters that stand behind LIMIT, OFFSET and FETCH, whose type no expression says.
+fn row_counts(ast: &sql::Statement) -> Vec<String> {
+    struct Counts(Vec<String>);
+    impl sql::Visitor for Counts {
+        type Break = ();
+        fn pre_visit_query(&mut self, query: &sql::Query) -> std::ops::ControlFlow<()> {
+            let exprs: Vec<Option<&sql::Expr>> = match &query.limit_clause {
+                Some(sql::LimitClause::LimitOffset { limit, offset, .. }) => {
+                    vec![limit.as_ref(), offset.as_ref().map(|o| &o.value)]
+                }
+                Some(sql::LimitClause::OffsetCommaLimit { offset, limit }) => vec![Some(offset), Some(limit)],
+                None => Vec::new(),
+            };
+            let fetch = query.fetch.as_ref().and_then(|f| f.quantity.as_ref());
+            for expr in exprs.into_iter().chain([fetch]).flatten() {
+                if let sql::Expr::Value(value) = expr
+                    && let sql::Value::Placeholder(name) = &value.value
+                {
+                    self.0.push(name.clone());
+                }
+            }
+            std::ops::ControlFlow::Continue(())
+        }
+    }
+    let mut counts = Counts(Vec::new());
+    let _ = sql::Visit::visit(ast, &mut counts);
+    counts.0
 }

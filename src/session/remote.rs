@@ -130,7 +130,7 @@ impl Session {
             .map_err(|e| Error::internal(e.to_string()))?;
         let stream = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), futures::stream::iter([Ok(batch)])));
         let view = self.view();
-        Ok(Outcome::Rows(Rows { schema, stream, verb: "SELECT", _view: view }))
+        Ok(Outcome::Rows(Rows { schema, stream, verb: "SELECT", binary: false, _view: view }))
     }
 
     fn remote_spec(

@@ -23,7 +23,7 @@ impl Session {
         let plan = self.plan_show(&state, statement).await?;
         let schema = plan.schema().inner().clone();
         let stream = self.gateway.engine.run(&state, &plan).await?;
-        Ok(Outcome::Rows(Rows { schema, stream, verb: "SHOW", _view: view }))
+        Ok(Outcome::Rows(Rows { schema, stream, verb: "SHOW", binary: false, _view: view }))
     }
 
     pub(super) async fn plan_show(&mut self, state: &SessionState, statement: &ShowStatement) -> Result<LogicalPlan, Error> {

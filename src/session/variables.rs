@@ -8,7 +8,8 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
-use super::{Block, Outcome, Rows, Session, TransactionState};
+use super::{Outcome, Rows, Session, TransactionState};
+use crate::catalog::{Setting, settings_name};
 use crate::error::{Error, ErrorKind};
 use crate::names::DatabaseName;
 use crate::query::SERVER_VERSION;
@@ -17,40 +18,72 @@ use crate::statement::SessionCommand;
 /// Name, default, and whether clients are told of changes.
 const KNOWN: &[(&str, &str, bool)] = &[
     ("application_name", "", true),
+    ("array_nulls", "on", false),
+    ("block_size", "8192", false),
     ("bytea_output", "hex", false),
     ("client_encoding", "UTF8", true),
+    ("client_connection_check_interval", "0", false),
     ("client_min_messages", "notice", false),
     ("datestyle", "ISO, MDY", true),
-    ("default_transaction_isolation", "repeatable read", false),
+    ("constraint_exclusion", "partition", false),
+    ("default_table_access_method", "heap", false),
+    ("default_tablespace", "", false),
+    ("default_transaction_deferrable", "off", false),
+    ("default_transaction_isolation", "read committed", false),
     ("default_transaction_read_only", "off", true),
+    ("enable_hashjoin", "on", false),
+    ("enable_indexscan", "on", false),
+    ("enable_mergejoin", "on", false),
+    ("enable_nestloop", "on", false),
+    ("enable_seqscan", "on", false),
     ("escape_string_warning", "on", false),
     ("extra_float_digits", "1", false),
+    ("geqo", "on", false),
     ("idle_in_transaction_session_timeout", "0", false),
+    ("idle_session_timeout", "0", false),
     ("in_hot_standby", "off", true),
     ("integer_datetimes", "on", true),
     ("intervalstyle", "postgres", true),
     ("is_superuser", "off", true),
     ("jit", "off", false),
+    ("lc_messages", "C", false),
+    ("lc_monetary", "C", false),
+    ("lc_numeric", "C", false),
+    ("lc_time", "C", false),
     ("lock_timeout", "0", false),
+    ("log_statement", "none", false),
+    ("maintenance_work_mem", "64MB", false),
     ("max_identifier_length", "1024", false),
     ("max_index_keys", "32", false),
+    ("password_encryption", "scram-sha-256", false),
+    ("plan_cache_mode", "auto", false),
+    ("quote_all_identifiers", "off", false),
+    ("role", "none", false),
     ("row_security", "on", false),
     ("scram_iterations", "4096", true),
-    ("search_path", "", false),
+    ("search_path", "system", false),
     ("server_encoding", "UTF8", true),
     ("server_version", SERVER_VERSION, true),
     ("server_version_num", "140013", false),
+    ("ssl", "off", false),
     ("standard_conforming_strings", "on", true),
     ("statement_timeout", "0", false),
     ("synchronous_commit", "on", false),
+    ("tcp_keepalives_idle", "0", false),
+    ("temp_buffers", "8MB", false),
     ("timezone", "UTC", true),
-    ("transaction_isolation", "repeatable read", false),
+    ("transaction_deferrable", "off", false),
+    ("transaction_isolation", "read committed", false),
     ("transaction_read_only", "off", false),
+    ("transform_null_equals", "off", false),
     ("work_mem", "4MB", false),
+    ("xmlbinary", "base64", false),
+    ("xmloption", "content", false),
 ];
 
 /// Settings that say what the server is; a client may not change them.
 const FIXED: &[&str] = &[
+    "block_size",
     "in_hot_standby",
     "integer_datetimes",
     "is_superuser",
@@ -59,17 +92,8 @@ const FIXED: &[&str] = &[
     "server_encoding",
     "server_version",
     "server_version_num",
+    "ssl",
 ];
-
-/// The spelling in which clients look for a setting.
-fn reported_name(name: &str) -> &str {
-    match name {
-        "datestyle" => "DateStyle",
-        "intervalstyle" => "IntervalStyle",
-        "timezone" => "TimeZone",
-        other => other,
-    }
-}
 
 /// The settings of one session.
 #[derive(Debug, Default)]
@@ -104,6 +128,17 @@ fn duration(name: &str, text: &str) -> Result<Option<Duration>, Error> {
     }
 }
 
+/// A duration as PostgreSQL shows it: in the largest unit that it is a whole number of.
+fn shown_duration(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s")];
+    match units.iter().find(|(unit, _)| ms > 0 && ms.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{}{name}", ms / unit),
+        None if ms == 0 => "0".into(),
+        None => format!("{ms}ms"),
+    }
+}
+
 impl Variables {
     pub fn get(&self, name: &str) -> Option<String> {
         let default = || KNOWN.iter().find(|(known, ..)| *known == name).map(|(_, value, _)| (*value).to_owned());
@@ -114,14 +149,15 @@ impl Variables {
         self.set.get("timezone").map_or("UTC", String::as_str)
     }
 
-    pub fn statement_timeout(&self) -> Option<Duration> {
-        duration("statement_timeout", self.set.get("statement_timeout")?).ok().flatten()
+    /// A setting that is a time; 0 is none.
+    pub fn timeout(&self, name: &str) -> Option<Duration> {
+        duration(name, self.set.get(name)?).ok().flatten()
     }
 
     /// Every setting that clients are told of, in their spelling.
     pub fn reported(&self) -> Vec<(String, String)> {
         let told = KNOWN.iter().filter(|(.., told)| *told);
-        told.map(|(name, ..)| (reported_name(name).to_owned(), self.get(name).unwrap_or_default())).collect()
+        told.map(|(name, ..)| (settings_name(name).to_owned(), self.get(name).unwrap_or_default())).collect()
     }
 
     pub fn take_reports(&mut self) -> Vec<(String, String)> {
@@ -129,7 +165,7 @@ impl Variables {
         names.sort();
         names.dedup();
         let told = |name: &String| KNOWN.iter().any(|(known, _, told)| *told && known == name);
-        names.into_iter().filter(told).map(|n| (reported_name(&n).to_owned(), self.get(&n).unwrap_or_default())).collect()
+        names.into_iter().filter(told).map(|n| (settings_name(&n).to_owned(), self.get(&n).unwrap_or_default())).collect()
     }
 
     /// A value in its normal form, or why it cannot be.
@@ -156,15 +192,61 @@ impl Variables {
                 "on" | "true" | "1" | "yes" => Ok("on".into()),
                 _ => Err(invalid().detail("only on is offered")),
             },
-            "statement_timeout" | "lock_timeout" | "idle_in_transaction_session_timeout" => {
-                duration(name, value).map(|_| value.trim().to_owned())
+            "statement_timeout"
+            | "lock_timeout"
+            | "idle_in_transaction_session_timeout"
+            | "idle_session_timeout"
+            | "client_connection_check_interval" => duration(name, value).map(|d| shown_duration(d.unwrap_or_default())),
+            "default_transaction_read_only" | "transaction_read_only" | "default_transaction_deferrable" => {
+                match value.to_ascii_lowercase().as_str() {
+                    "on" | "true" | "1" | "yes" => Ok("on".into()),
+                    "off" | "false" | "0" | "no" => Ok("off".into()),
+                    _ => Err(invalid().hint("The values are on and off.")),
+                }
+            }
+            "default_transaction_isolation" | "transaction_isolation" => {
+                let level = value.to_ascii_lowercase();
+                let levels = ["serializable", "repeatable read", "read committed", "read uncommitted"];
+                if levels.contains(&level.as_str()) { Ok(level) } else { Err(invalid()) }
             }
             _ if name.contains('.') || KNOWN.iter().any(|(known, ..)| *known == name) => Ok(value.to_owned()),
             _ => Err(unknown(name)),
         }
     }
 
-    fn put(&mut self, name: &str, value: Option<String>, in_block: bool, local: bool) {
+    /// Every setting with its value and its default.
+    pub fn all(&self) -> Vec<Setting> {
+        let own = self.set.keys().filter(|name| !KNOWN.iter().any(|(known, ..)| known == name));
+        let known = KNOWN.iter().map(|(name, default, _)| (*name, *default));
+        known
+            .chain(own.map(|name| (name.as_str(), "")))
+            .map(|(name, default)| Setting {
+                name: name.to_owned(),
+                value: self.get(name).unwrap_or_default(),
+                default: default.to_owned(),
+                is_fixed: FIXED.contains(&name),
+            })
+            .collect()
+    }
+
+    /// How much a block has changed so far, to come back to.
+    pub fn mark(&self) -> usize {
+        self.undo.len()
+    }
+
+    /// Undoes what was changed since a mark.
+    pub fn undo_to(&mut self, mark: usize) {
+        while self.undo.len() > mark {
+            let Some((name, before, _)) = self.undo.pop() else { return };
+            match before {
+                Some(value) => drop(self.set.insert(name.clone(), value)),
+                None => drop(self.set.remove(&name)),
+            }
+            self.changed.push(name);
+        }
+    }
+
+    pub fn put(&mut self, name: &str, value: Option<String>, in_block: bool, local: bool) {
         let before = match value {
             Some(value) => self.set.insert(name.to_owned(), value),
             None => self.set.remove(name),
@@ -176,7 +258,7 @@ impl Variables {
     }
 
     /// The end of a block: LOCAL values go, and after ROLLBACK all of its changes.
-    fn end_block(&mut self, committed: bool) {
+    pub fn end_block(&mut self, committed: bool) {
         for (name, before, local) in std::mem::take(&mut self.undo).into_iter().rev() {
             if local || !committed {
                 match before {
@@ -193,7 +275,7 @@ impl Variables {
 pub(super) fn answer_schema(command: &SessionCommand) -> Option<SchemaRef> {
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
     match command {
-        SessionCommand::ShowSetting(name) => Some(Schema::new(vec![text(reported_name(name))]).into()),
+        SessionCommand::ShowSetting(name) => Some(Schema::new(vec![text(settings_name(name))]).into()),
         SessionCommand::ShowAllSettings => Some(Schema::new(vec![text("name"), text("setting"), text("description")]).into()),
         _ => None,
     }
@@ -237,11 +319,14 @@ impl Session {
         let batch = RecordBatch::try_new(schema.clone(), arrays).map_err(|e| Error::internal(e.to_string()))?;
         let stream = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), futures::stream::iter([Ok(batch)])));
         let view = self.gateway.engine.view(&self.cluster, self.client.user.as_str());
-        Ok(Outcome::Rows(Rows { schema, stream, verb: "SHOW", _view: view }))
+        Ok(Outcome::Rows(Rows { schema, stream, verb: "SHOW", binary: false, _view: view }))
     }
 
     pub(super) async fn session_command(&mut self, command: &SessionCommand) -> Result<Outcome, Error> {
         let done = |tag: &str| Ok(Outcome::Done(tag.to_owned()));
+        if let Some(ended) = self.transaction_command(command) {
+            return ended;
+        }
         match command {
             SessionCommand::Use(name) => {
                 if self.cluster.catalog().schema(name.as_str()).is_none() && name.as_str() != crate::query::SYSTEM_SCHEMA {
@@ -278,6 +363,8 @@ impl Session {
                 let value = match name.as_str() {
                     "session_authorization" => Some(self.client.user.to_string()),
                     "search_path" if self.database.is_some() => self.database.as_ref().map(ToString::to_string),
+                    "transaction_isolation" => Some(self.isolation()),
+                    "transaction_read_only" => Some(if self.reads_only() { "on" } else { "off" }.to_owned()),
                     name => self.variables.get(name),
                 };
                 let value = value.ok_or_else(|| unknown(name))?;
@@ -289,65 +376,21 @@ impl Session {
                 let descriptions = vec![String::new(); names.len()];
                 self.rows(command, vec![names, values, descriptions])
             }
-            SessionCommand::Begin => {
-                match self.block.state {
-                    TransactionState::Idle => self.block = Block::new(TransactionState::Active, self.database.clone()),
-                    _ => self.warning("25001", "there is already a transaction in progress"),
-                }
-                done("BEGIN")
-            }
-            SessionCommand::Commit => {
-                let state = self.block.state;
-                self.end_block(state == TransactionState::Active);
-                match state {
-                    TransactionState::Idle => {
-                        self.warning("25P01", "there is no transaction in progress");
-                        done("COMMIT")
-                    }
-                    TransactionState::Active => done("COMMIT"),
-                    TransactionState::Failed => done("ROLLBACK"),
-                }
-            }
-            SessionCommand::Rollback => {
-                match (self.block.state, self.block.applied) {
-                    (TransactionState::Idle, _) => self.warning("25P01", "there is no transaction in progress"),
-                    (_, 0) => {}
-                    (_, n) => {
-                        self.warning("01000", format!("{n} statement(s) of this block took effect at once and are not rolled back"))
-                    }
-                }
-                self.end_block(false);
-                done("ROLLBACK")
-            }
-            SessionCommand::Savepoint(name) => {
-                if self.block.state == TransactionState::Idle {
-                    return Err(Error::new(ErrorKind::NoActiveTransaction, "SAVEPOINT can only be used in transaction blocks"));
-                }
-                self.block.savepoints.push(name.clone());
-                done("SAVEPOINT")
-            }
-            SessionCommand::Release(name) => {
-                let at = self.savepoint(name)?;
-                self.block.savepoints.truncate(at);
-                done("RELEASE")
-            }
-            SessionCommand::RollbackTo(name) => {
-                let at = self.savepoint(name)?;
-                self.block.savepoints.truncate(at + 1);
-                self.block.state = TransactionState::Active;
-                done("ROLLBACK")
-            }
             SessionCommand::DiscardAll => {
                 if self.block.state != TransactionState::Idle {
                     return Err(Error::new(ErrorKind::ActiveTransaction, "DISCARD ALL cannot run inside a transaction block"));
                 }
                 self.reset_all();
+                self.prepared.clear();
+                self.cursors.clear();
                 done("DISCARD ALL")
             }
-            // The wire forgets the statements; here is nothing to do.
-            SessionCommand::Deallocate(_) => done("DEALLOCATE"),
-            SessionCommand::DeallocateAll => done("DEALLOCATE ALL"),
+            SessionCommand::Deallocate(name) => self.deallocate(Some(name)),
+            SessionCommand::DeallocateAll => self.deallocate(None),
+            SessionCommand::Fetch { name, direction, moves } => self.fetch(name, *direction, *moves).await,
+            SessionCommand::CloseCursor(name) => self.close_cursor(name.as_deref()),
             SessionCommand::Accepted(tag) => done(tag),
+            _ => Err(Error::internal("a session command was left over")),
         }
     }
 
@@ -358,21 +401,5 @@ impl Session {
             self.variables.put(&name, None, in_block, false);
         }
         self.database = None;
-    }
-
-    fn savepoint(&self, name: &str) -> Result<usize, Error> {
-        if self.block.state == TransactionState::Idle {
-            return Err(Error::new(ErrorKind::NoActiveTransaction, "savepoints can only be used in transaction blocks"));
-        }
-        let found = self.block.savepoints.iter().rposition(|s| s == name);
-        found.ok_or_else(|| Error::new(ErrorKind::InvalidSavepoint, format!("savepoint \"{name}\" does not exist")))
-    }
-
-    fn end_block(&mut self, committed: bool) {
-        self.variables.end_block(committed);
-        let was = std::mem::replace(&mut self.block, Block::new(TransactionState::Idle, None));
-        if was.state != TransactionState::Idle && (!committed || was.database_is_local) {
-            self.database = was.database_before;
-        }
     }
 }

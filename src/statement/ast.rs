@@ -1,11 +1,13 @@
 //! The statements, as values.
 
+mod session;
 mod show;
 
 use std::fmt;
 
 use datafusion::sql::sqlparser::ast as sql;
 
+pub use self::session::*;
 pub use self::show::{Filter, OrderBy, Show, ShowStatement};
 use super::properties::Properties;
 use crate::names::{
@@ -51,6 +53,8 @@ pub enum Statement {
     Session(SessionCommand),
     /// `COPY … FROM`
     Copy(CopyFrom),
+    /// `COPY … TO STDOUT`
+    CopyTo(CopyTo),
     /// Everything else: DataFusion's.
     Sql(Box<sql::Statement>),
 }
@@ -482,90 +486,4 @@ impl fmt::Debug for UserCommand {
             Self::Revoke(grants, grantee) => f.debug_tuple("Revoke").field(grants).field(grantee).finish(),
         }
     }
-}
-
-/// A change of the session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SessionCommand {
-    /// `USE db`
-    Use(DatabaseName),
-    /// `SET [SESSION | LOCAL] name = value`; no value means DEFAULT.
-    Set {
-        /// The setting, folded to lower case.
-        name: String,
-        /// Its values as text; lists have several.
-        value: Option<Vec<String>>,
-        /// `LOCAL`: until the end of the block.
-        local: bool,
-    },
-    /// `SHOW name`
-    ShowSetting(String),
-    /// `SHOW ALL`
-    ShowAllSettings,
-    /// `RESET name`
-    Reset(String),
-    /// `RESET ALL`
-    ResetAll,
-    /// `BEGIN`, `START TRANSACTION`
-    Begin,
-    /// `COMMIT`, `END`
-    Commit,
-    /// `ROLLBACK`, `ABORT`
-    Rollback,
-    /// `SAVEPOINT name`
-    Savepoint(String),
-    /// `RELEASE [SAVEPOINT] name`
-    Release(String),
-    /// `ROLLBACK TO [SAVEPOINT] name`
-    RollbackTo(String),
-    /// `DISCARD ALL`
-    DiscardAll,
-    /// `DEALLOCATE name`
-    Deallocate(String),
-    /// `DEALLOCATE ALL`
-    DeallocateAll,
-    /// Accepted because clients send it, without effect: SET TRANSACTION, CLOSE ALL, UNLISTEN, DISCARD PLANS. Holds the command tag.
-    Accepted(&'static str),
-}
-
-/// `COPY table [(columns)] FROM STDIN | 'url' [options]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CopyFrom {
-    /// The table.
-    pub table: Qualified<TableName>,
-    /// The columns the data has; empty means all, in order.
-    pub columns: Vec<String>,
-    /// `None` is STDIN.
-    pub location: Option<String>,
-    /// How the data is written.
-    pub format: CopyFormat,
-}
-
-/// How COPY data is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CopyFormat {
-    /// PostgreSQL's text format.
-    Text {
-        /// Between columns.
-        delimiter: u8,
-        /// What stands for NULL.
-        null: String,
-    },
-    /// CSV.
-    Csv {
-        /// Between columns.
-        delimiter: u8,
-        /// Around values.
-        quote: u8,
-        /// Before a quote inside a quoted value.
-        escape: u8,
-        /// What stands for NULL, unquoted.
-        null: String,
-        /// Whether the first line is names.
-        header: bool,
-    },
-    /// PostgreSQL's binary format.
-    Binary,
-    /// Apache Parquet (from a URL only).
-    Parquet,
 }

@@ -137,8 +137,12 @@ fn parse_piece(piece: Piece<'_>) -> Result<Statement, Error> {
 
 pub(super) fn parse_sql(text: &str) -> Result<Statement, Error> {
     // COPY … FROM STDIN: sqlparser wants the semicolon, behind which the data would begin in a dump.
-    let is_copy = text.get(..4).is_some_and(|w| w.eq_ignore_ascii_case("COPY"));
-    let with_end = if is_copy { format!("{text};") } else { String::new() };
+    let begins = |word: &str| text.get(..word.len()).is_some_and(|w| w.eq_ignore_ascii_case(word));
+    if begins("DECLARE") {
+        return super::cursor::declare(text);
+    }
+    let is_copy = begins("COPY");
+    let with_end = if is_copy { format!("{};", super::session::readable_copy(text)) } else { String::new() };
     let source = if is_copy { &with_end } else { text };
     refuse_long_chains(text, Language::Postgres)?;
     let mut statements = SqlParser::new(&PostgreSqlDialect {})
@@ -147,7 +151,7 @@ pub(super) fn parse_sql(text: &str) -> Result<Statement, Error> {
         .and_then(|mut parser| parser.parse_statements())
         .map_err(|e| sql_error(e, text))?;
     match (statements.pop(), statements.is_empty()) {
-        (Some(statement @ sql::Statement::Copy { .. }), true) => super::session::copy_from(statement),
+        (Some(statement @ sql::Statement::Copy { .. }), true) => super::session::copy(statement),
         (Some(sql::Statement::CreateView(create)), true) => super::view::create_view(create),
         (Some(sql::Statement::Drop { object_type: sql::ObjectType::View, if_exists, names, .. }), true) => {
             super::view::drop_view(if_exists, &names)

@@ -2,9 +2,9 @@
 
 use datafusion::sql::sqlparser::ast as sql;
 
-use super::ast::{CopyFormat, CopyFrom, Qualified, SessionCommand, Statement};
+use super::ast::{CopyFormat, CopyFrom, CopyTo, ForceQuote, Qualified, SessionCommand, Statement};
 use super::lexer::{Quote, Token};
-use super::parser::Parser;
+use super::parser::{Parser, parse_sql};
 use crate::error::{Error, ErrorKind};
 use crate::names::{DatabaseName, TableName};
 
@@ -26,21 +26,32 @@ impl Parser<'_> {
         if self.eat("RESET") {
             return if self.eat("ALL") { Ok(SessionCommand::ResetAll) } else { self.setting_name().map(SessionCommand::Reset) };
         }
-        if self.eat("BEGIN") || self.eat("START TRANSACTION") {
-            self.skip_rest();
-            return Ok(SessionCommand::Begin);
+        for (words, tag) in [("START TRANSACTION", "START TRANSACTION"), ("BEGIN", "BEGIN")] {
+            if self.eat(words) {
+                self.eat_any(&["WORK", "TRANSACTION"]);
+                return Ok(SessionCommand::Begin { modes: self.transaction_modes()?, tag });
+            }
         }
         if self.eat_any(&["COMMIT", "END"]) {
             self.eat_any(&["WORK", "TRANSACTION"]);
-            return Ok(SessionCommand::Commit);
+            return Ok(SessionCommand::Commit { chain: self.chain()? });
         }
         if self.eat_any(&["ROLLBACK", "ABORT"]) {
             self.eat_any(&["WORK", "TRANSACTION"]);
             if !self.eat("TO") {
-                return Ok(SessionCommand::Rollback);
+                return Ok(SessionCommand::Rollback { chain: self.chain()? });
             }
             self.eat("SAVEPOINT");
             return Ok(SessionCommand::RollbackTo(self.folded("a savepoint name")?));
+        }
+        for (word, moves) in [("FETCH", false), ("MOVE", true)] {
+            if self.eat(word) {
+                return self.fetch(moves);
+            }
+        }
+        if self.eat("LOCK") {
+            self.skip_rest();
+            return Ok(SessionCommand::Lock);
         }
         if self.eat("SAVEPOINT") {
             return Ok(SessionCommand::Savepoint(self.folded("a savepoint name")?));
@@ -66,21 +77,27 @@ impl Parser<'_> {
                 Ok(SessionCommand::Deallocate(self.folded("a statement name")?))
             };
         }
-        for (word, tag) in [("LISTEN", "LISTEN"), ("UNLISTEN", "UNLISTEN")] {
+        for (word, tag) in [("LISTEN", "LISTEN"), ("UNLISTEN", "UNLISTEN"), ("NOTIFY", "NOTIFY")] {
             if self.eat(word) {
                 self.skip_rest();
                 return Ok(SessionCommand::Accepted(tag));
             }
         }
-        if self.eat("CLOSE ALL") {
-            return Ok(SessionCommand::Accepted("CLOSE CURSOR ALL"));
+        if self.eat("CLOSE") {
+            let name = if self.eat("ALL") { None } else { Some(self.folded("the name of a cursor")?) };
+            return Ok(SessionCommand::CloseCursor(name));
         }
         Err(self.unexpected("a session command"))
     }
 
     fn set(&mut self) -> Result<SessionCommand, Error> {
-        if self.eat("TRANSACTION") || self.eat("SESSION CHARACTERISTICS AS TRANSACTION") {
-            self.skip_rest();
+        for (words, session) in [("TRANSACTION", false), ("SESSION CHARACTERISTICS AS TRANSACTION", true)] {
+            if self.eat(words) {
+                return Ok(SessionCommand::SetTransaction { modes: self.transaction_modes()?, session });
+            }
+        }
+        // Whoever logged in stays that; saying so again is what pools do.
+        if self.eat("SESSION AUTHORIZATION DEFAULT") || self.eat("ROLE NONE") || self.eat("ROLE DEFAULT") {
             return Ok(SessionCommand::Accepted("SET"));
         }
         let local = self.eat("LOCAL");
@@ -119,6 +136,9 @@ impl Parser<'_> {
         if self.eat("SESSION AUTHORIZATION") {
             return Ok("session_authorization".into());
         }
+        if self.eat("ROLE") {
+            return Ok("role".into());
+        }
         let mut name = self.folded("the name of a setting")?;
         while self.eat_symbol('.') {
             name = format!("{name}.{}", self.folded("the name of a setting")?);
@@ -136,8 +156,18 @@ impl Parser<'_> {
         }
     }
 
+    /// `[AND [NO] CHAIN]`
+    fn chain(&mut self) -> Result<bool, Error> {
+        if !self.eat("AND") {
+            return Ok(false);
+        }
+        let no = self.eat("NO");
+        self.expect("CHAIN")?;
+        Ok(!no)
+    }
+
     /// A name folded to lower case unless quoted, as PostgreSQL does.
-    fn folded(&mut self, what: &str) -> Result<String, Error> {
+    pub(super) fn folded(&mut self, what: &str) -> Result<String, Error> {
         match self.peek() {
             Some(Token::Word(w, Quote::None)) => {
                 let name = w.to_lowercase();
@@ -171,25 +201,32 @@ fn byte(c: char, what: &str) -> Result<u8, Error> {
         .ok_or_else(|| Error::new(ErrorKind::InvalidParameter, format!("COPY {what} must be a single one-byte character")))
 }
 
-/// COPY from sqlparser's tree; COPY … TO, PROGRAM and options without meaning here are refused by name.
-pub(super) fn copy_from(statement: sql::Statement) -> Result<Statement, Error> {
+/// COPY from sqlparser's tree; COPY to files and programs, and options without meaning here, are refused by name.
+pub(super) fn copy(statement: sql::Statement) -> Result<Statement, Error> {
     let sql::Statement::Copy { source, to, target, options, legacy_options, .. } = statement else {
-        return Err(Error::internal("copy_from was given another statement"));
+        return Err(Error::internal("copy was given another statement"));
     };
-    let sql::CopySource::Table { table_name: name, columns } = source else {
-        return Err(Error::unsupported("COPY (query) TO"));
-    };
-    if to {
-        return Err(Error::unsupported("COPY TO"));
-    }
-    let location = match target {
-        sql::CopyTarget::Stdin => None,
-        sql::CopyTarget::File { filename } => Some(filename),
-        sql::CopyTarget::Program { .. } => return Err(Error::unsupported("COPY FROM PROGRAM")),
-        sql::CopyTarget::Stdout => return Err(Error::new(ErrorKind::Syntax, "COPY FROM STDOUT is not possible")),
+    let location = match (target, to) {
+        (sql::CopyTarget::Stdin, false) | (sql::CopyTarget::Stdout, true) => None,
+        // PostgreSQL takes either word for either way.
+        (sql::CopyTarget::Stdin, true) | (sql::CopyTarget::Stdout, false) => None,
+        (sql::CopyTarget::File { filename }, false) => Some(filename),
+        (sql::CopyTarget::File { .. }, true) => {
+            return Err(Error::new(ErrorKind::InsufficientPrivilege, "COPY to a file is not offered")
+                .hint("COPY … TO STDOUT sends the rows to the client; psql's \\copy writes them to its files."));
+        }
+        (sql::CopyTarget::Program { .. }, _) => {
+            return Err(Error::new(ErrorKind::InsufficientPrivilege, "COPY to or from an external program is not offered"));
+        }
     };
     let mut format = None;
     let (mut delimiter, mut quote, mut escape, mut null, mut header) = (None, None, None, None, false);
+    let mut force_quote = ForceQuote::None;
+    let columns_of = |names: Vec<sql::Ident>| -> Vec<String> { names.iter().map(folded).collect() };
+    let forced = |names: Vec<sql::Ident>| match columns_of(names) {
+        all if all == [ALL_COLUMNS] => ForceQuote::All,
+        names => ForceQuote::Columns(names),
+    };
     for option in options {
         match option {
             sql::CopyOption::Format(name) => format = Some(name.value.to_ascii_lowercase()),
@@ -199,6 +236,7 @@ pub(super) fn copy_from(statement: sql::Statement) -> Result<Statement, Error> {
             sql::CopyOption::Null(text) => null = Some(text),
             sql::CopyOption::Header(on) => header = on,
             sql::CopyOption::Freeze(_) => {}
+            sql::CopyOption::ForceQuote(names) => force_quote = forced(names),
             sql::CopyOption::Encoding(name) if name.to_ascii_lowercase().replace('-', "") == "utf8" => {}
             other => return Err(Error::unsupported(format_args!("COPY option {other}"))),
         }
@@ -217,6 +255,7 @@ pub(super) fn copy_from(statement: sql::Statement) -> Result<Statement, Error> {
                         sql::CopyLegacyCsvOption::Header => header = true,
                         sql::CopyLegacyCsvOption::Quote(c) => quote = Some(byte(c, "quote")?),
                         sql::CopyLegacyCsvOption::Escape(c) => escape = Some(byte(c, "escape")?),
+                        sql::CopyLegacyCsvOption::ForceQuote(names) => force_quote = forced(names),
                         other => return Err(Error::unsupported(format_args!("COPY option {other}"))),
                     }
                 }
@@ -246,12 +285,48 @@ pub(super) fn copy_from(statement: sql::Statement) -> Result<Statement, Error> {
         }
     };
     match (&location, &format) {
-        (None, CopyFormat::Parquet) => return Err(Error::unsupported("COPY FROM STDIN of Parquet")),
+        (None, CopyFormat::Parquet) => return Err(Error::unsupported("COPY of Parquet to or from the client")),
         (Some(_), CopyFormat::Text { .. } | CopyFormat::Binary) => {
             return Err(Error::unsupported("COPY FROM a URL in text or binary format").hint("Use CSV or Parquet."));
         }
         _ => {}
     }
-    let columns = columns.into_iter().map(|c| if c.quote_style.is_some() { c.value } else { c.value.to_lowercase() }).collect();
-    Ok(Statement::Copy(CopyFrom { table: table_name(&name)?, columns, location, format }))
+    match (source, to) {
+        (sql::CopySource::Table { table_name: name, columns }, false) => {
+            let columns = columns_of(columns);
+            Ok(Statement::Copy(CopyFrom { table: table_name(&name)?, columns, location, format }))
+        }
+        (sql::CopySource::Table { table_name, columns }, true) => {
+            let columns: Vec<_> = columns.iter().map(ToString::to_string).collect();
+            let list = if columns.is_empty() { "*".to_owned() } else { columns.join(", ") };
+            match parse_sql(&format!("SELECT {list} FROM {table_name}"))? {
+                Statement::Sql(query) => Ok(Statement::CopyTo(CopyTo { query, format, force_quote })),
+                _ => Err(Error::internal("a table was no query")),
+            }
+        }
+        (sql::CopySource::Query(query), true) => {
+            let query = Box::new(sql::Statement::Query(query));
+            Ok(Statement::CopyTo(CopyTo { query, format, force_quote }))
+        }
+        (sql::CopySource::Query(_), false) => Err(Error::new(ErrorKind::Syntax, "COPY (query) is only possible TO")),
+    }
+}
+
+/// What stands for `*` behind FORCE_QUOTE, which sqlparser does not read.
+const ALL_COLUMNS: &str = "\u{1}all columns";
+
+/// The text with `FORCE_QUOTE *` as a list that sqlparser reads.
+pub(super) fn readable_copy(text: &str) -> String {
+    let lower = text.to_ascii_lowercase();
+    let found = ["force_quote", "force quote"].iter().find_map(|word| Some((lower.rfind(word)?, word.len())));
+    let Some((at, length)) = found else { return text.to_owned() };
+    let behind = &text[at + length..];
+    match behind.trim_start().strip_prefix('*') {
+        Some(rest) => format!("{}force_quote (\"{ALL_COLUMNS}\"){rest}", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+fn folded(ident: &sql::Ident) -> String {
+    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
 }

@@ -82,7 +82,7 @@ fn language(text: &str) -> Language {
         ] => Language::StarRocks,
         [
             "SET" | "SHOW" | "RESET" | "BEGIN" | "START" | "COMMIT" | "END" | "ROLLBACK" | "ABORT" | "SAVEPOINT" | "RELEASE"
-            | "DISCARD" | "DEALLOCATE" | "LISTEN" | "UNLISTEN" | "CLOSE",
+            | "DISCARD" | "DEALLOCATE" | "LISTEN" | "UNLISTEN" | "NOTIFY" | "CLOSE" | "FETCH" | "MOVE" | "LOCK",
             ..,
         ] => Language::Session,
         _ => Language::Postgres,
@@ -135,6 +135,8 @@ pub(super) fn operator_depth(text: &str, language: Language) -> usize {
     let bytes = text.as_bytes();
     // Of each open bracket: the operators since its last comma, and the most between two commas.
     let mut open = vec![(0usize, 0usize)];
+    // How many brackets are open inside each CASE, itself included.
+    let mut cases: Vec<usize> = Vec::new();
     let mut at = 0;
     while at < bytes.len() {
         let next = after_opaque(text, at, language);
@@ -143,6 +145,7 @@ pub(super) fn operator_depth(text: &str, language: Language) -> usize {
             continue;
         }
         let is_inner = open.len() > 1;
+        let in_case = cases.last() == Some(&open.len());
         let (count, most) = open.last_mut().expect("one is always open");
         match bytes[at] {
             b'(' | b'[' | b'{' => open.push((0, 0)),
@@ -157,7 +160,21 @@ pub(super) fn operator_depth(text: &str, language: Language) -> usize {
             }
             b if b.is_ascii_alphabetic() => {
                 let end = text[at..].find(|c: char| !(c.is_alphanumeric() || c == '_')).map_or(text.len(), |n| at + n);
-                *count += usize::from(WORDS.iter().any(|w| w.eq_ignore_ascii_case(&text[at..end])));
+                let word = &text[at..end];
+                *count += usize::from(WORDS.iter().any(|w| w.eq_ignore_ascii_case(word)));
+                // CASE is a bracket, too, whose parts stand side by side.
+                if word.eq_ignore_ascii_case("CASE") {
+                    open.push((0, 0));
+                    cases.push(open.len());
+                } else if in_case {
+                    if ["WHEN", "THEN", "ELSE"].iter().any(|w| w.eq_ignore_ascii_case(word)) {
+                        (*count, *most) = (0, (*count).max(*most));
+                    } else if word.eq_ignore_ascii_case("END") {
+                        cases.pop();
+                        let inner = open.pop().map_or(0, |(count, most)| count.max(most));
+                        open.last_mut().expect("one is always open").0 += inner + 1;
+                    }
+                }
                 at = end;
                 continue;
             }

@@ -5,16 +5,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures::{SinkExt, StreamExt};
+use pgwire::api::{ClientInfo, DefaultClient, PgWireConnectionState};
 use pgwire::error::PgWireError;
 use pgwire::messages::response::{ErrorResponse, NoticeResponse, ReadyForQuery, TransactionStatus};
 use pgwire::messages::startup::ParameterStatus;
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
+use pgwire::tokio::server::PgWireMessageServerCodec;
 use tokio::net::TcpStream;
-use tokio_util::codec::Framed;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::codec::{Framed, FramedParts};
 use tokio_util::sync::CancellationToken;
 
-use super::listen::{Cancels, Codec, WireSettings};
-use super::query::{Portal, StoredStatement};
+use super::addresses::AddressPlace;
+use super::listen::{Codec, Doors, too_many};
+use super::query::{Guard, Portal};
+use super::stream::{Stream, negotiate};
+use super::tls::Loaded;
 use crate::error::{Error, ErrorKind};
 use crate::session::{Gateway, Notice, Session, TransactionState};
 
@@ -37,14 +43,15 @@ impl From<std::io::Error> for End {
 }
 
 pub(super) struct Connection {
-    pub framed: Framed<TcpStream, Codec>,
+    pub framed: Framed<Stream, Codec>,
     pub addr: SocketAddr,
     pub gateway: Arc<Gateway>,
-    pub cancels: Arc<Cancels>,
-    pub settings: WireSettings,
-    pub stop: CancellationToken,
+    pub doors: Doors,
+    /// The certificates in force when the client came.
+    pub tls: Option<Arc<Loaded>>,
     pub pid: i32,
-    pub statements: HashMap<String, StoredStatement>,
+    /// Cancelled when an administrator ends the connection.
+    pub terminated: CancellationToken,
     pub portals: HashMap<String, Portal>,
     /// After an error in the extended protocol everything is skipped up to Sync.
     pub skipping: bool,
@@ -79,25 +86,33 @@ fn limited(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
+fn idle_error(setting: &str) -> Error {
+    match setting {
+        "idle_session_timeout" => Error::new(ErrorKind::IdleSession, "terminating connection due to idle-session timeout"),
+        _ => Error::new(ErrorKind::IdleInTransaction, "terminating connection due to idle-in-transaction timeout"),
+    }
+}
+
 impl Connection {
-    pub fn new(
-        framed: Framed<TcpStream, Codec>,
-        addr: SocketAddr,
-        gateway: Arc<Gateway>,
-        cancels: Arc<Cancels>,
-        settings: WireSettings,
-        stop: CancellationToken,
-    ) -> Self {
-        let pid = cancels.next_pid();
+    /// A connection whose client has said whether it encrypts; `head` is what has been read of its start-up packet.
+    fn new(stream: Stream, head: Vec<u8>, addr: SocketAddr, doors: Doors, tls: Option<Arc<Loaded>>) -> Self {
+        let mut codec = Codec {
+            inner: PgWireMessageServerCodec::new(DefaultClient::new(addr, stream.is_encrypted())),
+            bytes_max: doors.settings.message_bytes_max,
+        };
+        codec.inner.client_info.set_state(PgWireConnectionState::AwaitingStartup);
+        let mut parts = FramedParts::new::<PgWireBackendMessage>(stream, codec);
+        parts.read_buf.extend_from_slice(&head);
+        let gateway = doors.gateway.clone();
+        let pid = gateway.connections.next_pid();
         Self {
-            framed,
+            framed: Framed::from_parts(parts),
             addr,
             gateway,
-            cancels,
-            settings,
-            stop,
+            doors,
+            tls,
             pid,
-            statements: HashMap::new(),
+            terminated: CancellationToken::new(),
             portals: HashMap::new(),
             skipping: false,
         }
@@ -111,6 +126,17 @@ impl Connection {
     pub async fn flush(&mut self) -> Result<(), End> {
         <Framed<_, _> as SinkExt<PgWireBackendMessage>>::flush(&mut self.framed).await?;
         Ok(())
+    }
+
+    /// Flushes a full buffer; a client that does not read must not keep the statement's time from running.
+    pub async fn flush_under(&mut self, guard: &Guard) -> Result<Option<Error>, End> {
+        if self.framed.write_buffer().len() < FLUSH_BYTES {
+            return Ok(None);
+        }
+        tokio::select! {
+            flushed = self.flush() => flushed.map(|()| None),
+            error = guard.stopped() => Ok(Some(error)),
+        }
     }
 
     pub async fn flush_if_full(&mut self) -> Result<(), End> {
@@ -131,18 +157,50 @@ impl Connection {
         }
     }
 
-    /// Runs the connection to its end.
-    pub async fn run(mut self) {
-        let ended = match self.log_in().await {
-            Ok(session) => {
-                let pid = self.pid;
-                let mut session = session;
-                let ended = self.serve(&mut session).await;
-                self.cancels.forget(pid);
-                ended
+    /// Serves a client from its first byte to its last.
+    pub async fn run(socket: TcpStream, addr: SocketAddr, doors: Doors, mut place: AddressPlace, login: OwnedSemaphorePermit) {
+        let gateway = doors.gateway.clone();
+        let places = doors.places.clone();
+        let tls = doors.tls.as_ref().map(|tls| tls.current());
+        // One time for everything up to the first prompt: whoever sends a byte a second does not hold a place longer.
+        let limit = gateway.env.clock.sleep(doors.settings.authentication_timeout);
+        tokio::pin!(limit);
+        let negotiated = tokio::select! {
+            negotiated = negotiate(socket, tls.as_ref().map(|t| t.config.clone())) => negotiated,
+            () = &mut limit => return,
+        };
+        let (stream, head) = match negotiated {
+            Ok(Some(negotiated)) => negotiated,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::debug!(client = %addr, %error, "no TLS with a client");
+                return;
             }
+        };
+        let mut connection = Self::new(stream, head, addr, doors, tls);
+        let session = tokio::select! {
+            session = connection.log_in() => session,
+            () = limit => {
+                Err(End::Fatal(Error::new(ErrorKind::InvalidAuthorization, "canceling authentication due to timeout")))
+            }
+        };
+        let ended = match session {
+            // Who has logged in takes a place of those who have; who has not could only take each other's.
+            Ok(mut session) => match places.try_acquire_owned() {
+                Ok(_connected) => {
+                    place.logged_in();
+                    drop(login);
+                    connection.serve(&mut session).await
+                }
+                Err(_) => Err(End::Fatal(too_many())),
+            },
             Err(end) => Err(end),
         };
+        gateway.connections.forget(connection.pid);
+        connection.close(ended).await;
+    }
+
+    async fn close(mut self, ended: Result<(), End>) {
         if let Err(End::Fatal(error)) = ended {
             self.gateway.metrics.statement(error.kind.sqlstate());
             tracing::info!(client = %self.addr, error = %error, "connection ended");
@@ -157,15 +215,30 @@ impl Connection {
         self.ready(session)?;
         self.flush().await?;
         loop {
-            let stop = self.stop.clone();
+            let (stop, terminated) = (self.doors.stop.clone(), self.terminated.clone());
+            let clock = self.gateway.env.clock.clone();
+            let idle = session.idle_timeout();
+            let silent = async {
+                match idle {
+                    Some((time, name)) => {
+                        clock.sleep(time).await;
+                        name
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            let ended = || Error::new(ErrorKind::Shutdown, "terminating connection due to administrator command");
             let message = tokio::select! {
                 biased;
                 message = self.next() => message?,
-                () = stop.cancelled() => {
-                    return Err(End::Fatal(Error::new(ErrorKind::Shutdown, "terminating connection due to administrator command")));
-                }
+                () = stop.cancelled() => return Err(End::Fatal(ended())),
+                () = terminated.cancelled() => return Err(End::Fatal(ended())),
+                name = silent => return Err(End::Fatal(idle_error(name))),
             };
-            self.handle(session, message).await?;
+            tokio::select! {
+                handled = self.handle(session, message) => handled?,
+                () = terminated.cancelled() => return Err(End::Fatal(ended())),
+            }
         }
     }
 
@@ -199,7 +272,7 @@ impl Connection {
                 let text = self.portals.get(&name).map(|p| p.prepared.text.to_string()).unwrap_or_default();
                 (self.execute(session, execute).await?, text)
             }
-            M::Close(close) => (self.close(close), String::new()),
+            M::Close(close) => (self.forget(session, close), String::new()),
             // Left over from a COPY that has failed.
             M::CopyData(_) | M::CopyDone(_) | M::CopyFail(_) => return Ok(()),
             other => {

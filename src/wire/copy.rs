@@ -19,7 +19,7 @@ const BATCH_ROWS: usize = 8192;
 const BATCH_BYTES: usize = 4 << 20;
 /// The longest record: one that never ends would be held in memory as a whole.
 const RECORD_BYTES_MAX: usize = 16 << 20;
-const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
+pub(super) const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 
 impl Connection {
     /// Takes the rows of a COPY. The inner error is the statement's, the outer one the connection's.

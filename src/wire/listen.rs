@@ -1,25 +1,23 @@
 //! Accepting connections, counting them, cancelling their statements and ending them.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use parking_lot::Mutex;
-use pgwire::api::DefaultClient;
 use pgwire::error::PgWireError;
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 use pgwire::tokio::server::PgWireMessageServerCodec;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_util::codec::{Decoder, Framed};
+use tokio_util::codec::Decoder;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::addresses::Addresses;
 use super::connection::{Connection, error_response};
+use super::tls::Tls;
 use crate::error::{Error, ErrorKind};
 use crate::session::Gateway;
 
@@ -28,6 +26,14 @@ use crate::session::Gateway;
 pub struct WireSettings {
     /// Connections at a time.
     pub connections_max: usize,
+    /// Connections of one address at a time.
+    pub connections_per_address_max: usize,
+    /// Clients that have not logged in yet.
+    pub logins_max: usize,
+    /// The same of one address.
+    pub logins_per_address_max: usize,
+    /// Whether clients that do not encrypt are turned away.
+    pub tls_required: bool,
     /// The longest message of a client, bytes.
     pub message_bytes_max: usize,
     /// From connecting to the first ReadyForQuery.
@@ -36,53 +42,10 @@ pub struct WireSettings {
     pub drain_timeout: Duration,
 }
 
-/// Which connection a CancelRequest means.
-#[derive(Debug, Default)]
-pub struct Cancels {
-    last_pid: AtomicI32,
-    running: Mutex<HashMap<i32, (Vec<u8>, CancellationToken)>>,
-}
-
-impl Cancels {
-    /// A number for a new connection.
-    pub(super) fn next_pid(&self) -> i32 {
-        self.last_pid.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1)
-    }
-
-    /// Makes a connection known; its token is replaced before every statement.
-    pub(super) fn register(&self, pid: i32, secret: Vec<u8>) {
-        self.running.lock().insert(pid, (secret, CancellationToken::new()));
-    }
-
-    /// A fresh token for the next statement: a late cancel hits nothing.
-    pub(super) fn arm(&self, pid: i32) -> CancellationToken {
-        let token = CancellationToken::new();
-        if let Some((_, armed)) = self.running.lock().get_mut(&pid) {
-            *armed = token.clone();
-        }
-        token
-    }
-
-    pub(super) fn forget(&self, pid: i32) {
-        self.running.lock().remove(&pid);
-    }
-
-    /// Cancels the running statement of a connection, if the secret is right. Nothing is answered either way.
-    pub(super) fn cancel(&self, pid: i32, secret: &[u8]) {
-        if let Some((known, token)) = self.running.lock().get(&pid) {
-            // The comparison takes the same time wherever the first difference is.
-            let same = known.len() == secret.len() && known.iter().zip(secret).fold(0, |d, (a, b)| d | (a ^ b)) == 0;
-            if same {
-                token.cancel();
-            }
-        }
-    }
-}
-
 /// pgwire's codec with a limit that is checked before a message is buffered.
 pub(super) struct Codec {
     pub inner: PgWireMessageServerCodec<()>,
-    bytes_max: usize,
+    pub bytes_max: usize,
 }
 
 impl Decoder for Codec {
@@ -119,18 +82,37 @@ impl tokio_util::codec::Encoder<PgWireBackendMessage> for Codec {
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
-    gateway: Arc<Gateway>,
-    settings: WireSettings,
-    cancels: Arc<Cancels>,
+    doors: Doors,
+}
+
+/// What every connection is let in by.
+#[derive(Clone, Debug)]
+pub(super) struct Doors {
+    pub gateway: Arc<Gateway>,
+    pub settings: WireSettings,
+    pub tls: Option<Arc<Tls>>,
+    pub addresses: Arc<Addresses>,
+    /// Places of connections that have logged in.
+    pub places: Arc<Semaphore>,
+    /// Cancelled when the server stops.
+    pub stop: CancellationToken,
 }
 
 impl Listener {
-    /// Opens a port; the error names the setting.
-    pub async fn bind(addr: SocketAddr, gateway: Arc<Gateway>, settings: WireSettings) -> Result<Self, Error> {
+    /// Opens a port; the error names the setting. It stops when `stop` is cancelled.
+    pub async fn bind(
+        addr: SocketAddr,
+        gateway: Arc<Gateway>,
+        settings: WireSettings,
+        tls: Option<Arc<Tls>>,
+        stop: CancellationToken,
+    ) -> Result<Self, Error> {
         let socket = TcpListener::bind(addr)
             .await
             .map_err(|e| Error::new(ErrorKind::Configuration, format!("listen: could not listen on {addr}: {e}")).source(e))?;
-        Ok(Self { socket, gateway, settings, cancels: Arc::default() })
+        let addresses = Arc::new(Addresses::new(settings.connections_per_address_max, settings.logins_per_address_max));
+        let places = Arc::new(Semaphore::new(settings.connections_max));
+        Ok(Self { socket, doors: Doors { gateway, settings, tls, addresses, places, stop } })
     }
 
     /// Where it listens: the port is known even where 0 was asked for.
@@ -139,12 +121,12 @@ impl Listener {
     }
 
     /// Serves until told to stop; then waits for the connections to end. `kill` ends those that do not.
-    pub async fn serve(self, stop: CancellationToken, kill: CancellationToken) {
+    pub async fn serve(self, kill: CancellationToken) {
         let connections = TaskTracker::new();
-        let places = Arc::new(Semaphore::new(self.settings.connections_max));
+        let logins = Arc::new(Semaphore::new(self.doors.settings.logins_max));
         loop {
             let accepted = tokio::select! {
-                () = stop.cancelled() => break,
+                () = self.doors.stop.cancelled() => break,
                 accepted = self.socket.accept() => accepted,
             };
             let (socket, addr) = match accepted {
@@ -152,29 +134,30 @@ impl Listener {
                 Err(e) => {
                     // Out of file descriptors, usually: the next accept would fail at once, so let some connections end.
                     tracing::warn!(error = %e, "could not accept a connection");
-                    self.gateway.env.clock.sleep(Duration::from_millis(50)).await;
+                    self.doors.gateway.env.clock.sleep(Duration::from_millis(50)).await;
                     continue;
                 }
             };
-            let Ok(place) = places.clone().try_acquire_owned() else {
-                connections.spawn(refuse(socket));
+            let Ok(login) = logins.clone().try_acquire_owned() else {
+                connections.spawn(refuse(socket, too_many()));
                 continue;
             };
-            let (gateway, settings, cancels, stop) = (self.gateway.clone(), self.settings, self.cancels.clone(), stop.clone());
-            let kill = kill.clone();
+            let place = match self.doors.addresses.enter(addr.ip()) {
+                Ok(place) => place,
+                Err(error) => {
+                    connections.spawn(refuse(socket, error));
+                    continue;
+                }
+            };
+            let (doors, kill) = (self.doors.clone(), kill.clone());
             connections.spawn(async move {
-                let gauge = gateway.metrics.connection();
+                let gauge = doors.gateway.metrics.connection();
                 let _ = socket.set_nodelay(true);
-                let codec = Codec {
-                    inner: PgWireMessageServerCodec::new(DefaultClient::new(addr, false)),
-                    bytes_max: settings.message_bytes_max,
-                };
-                let connection = Connection::new(Framed::new(socket, codec), addr, gateway, cancels, settings, stop);
                 tokio::select! {
-                    () = connection.run() => {}
+                    () = Connection::run(socket, addr, doors, place, login) => {}
                     () = kill.cancelled() => {}
                 }
-                drop((gauge, place));
+                drop(gauge);
             });
         }
         drop(self.socket);
@@ -183,12 +166,21 @@ impl Listener {
     }
 }
 
+pub(super) fn too_many() -> Error {
+    Error::new(ErrorKind::TooManyConnections, "sorry, too many clients already").hint("Raise connections_max or logins_max.")
+}
+
+/// How long a client that is turned away may take to read why.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+
 /// Tells a client that there is no place, where PostgreSQL would tell it.
-async fn refuse(mut socket: TcpStream) {
-    let error = Error::new(ErrorKind::TooManyConnections, "sorry, too many clients already").hint("Raise connections_max.");
+async fn refuse(mut socket: TcpStream, error: Error) {
     let mut buffer = BytesMut::new();
     if PgWireBackendMessage::ErrorResponse(error_response("FATAL", &error, "")).encode(&mut buffer).is_ok() {
-        let _ = socket.write_all(&buffer).await;
-        let _ = socket.shutdown().await;
+        let _ = tokio::time::timeout(REFUSAL_TIME, async {
+            let _ = socket.write_all(&buffer).await;
+            let _ = socket.shutdown().await;
+        })
+        .await;
     }
 }

@@ -7,6 +7,7 @@ use datafusion::common::ScalarValue;
 
 use super::encode::{EPOCH_DAYS, EPOCH_MICROS};
 use crate::error::{Error, ErrorKind, from_datafusion};
+use crate::statement::array_items;
 
 fn invalid(data_type: &DataType) -> Error {
     Error::new(ErrorKind::InvalidText, format!("incorrect binary data format for a value of type {data_type}"))
@@ -63,49 +64,7 @@ pub(super) fn decode_text(text: &str, data_type: &DataType) -> Result<ScalarValu
 
 /// NUMERIC that no column or cast gave a scale.
 fn is_open_numeric(data_type: &DataType) -> bool {
-    *data_type == super::types::NUMERIC
-}
-
-/// The items of a one-dimensional array literal.
-fn array_items(text: &str) -> Option<Vec<Option<String>>> {
-    let inner = text.trim().strip_prefix('{')?.strip_suffix('}')?;
-    let mut items = Vec::new();
-    if inner.trim().is_empty() {
-        return Some(items);
-    }
-    let mut chars = inner.chars();
-    let (mut item, mut quoted) = (String::new(), false);
-    while let Some(c) = chars.next() {
-        match c {
-            '"' => {
-                quoted = true;
-                loop {
-                    match chars.next()? {
-                        '"' => break,
-                        '\\' => item.push(chars.next()?),
-                        c => item.push(c),
-                    }
-                }
-            }
-            ',' => {
-                items.push(finished(std::mem::take(&mut item), quoted));
-                quoted = false;
-            }
-            '{' | '}' => return None,
-            '\\' => item.push(chars.next()?),
-            c => item.push(c),
-        }
-    }
-    items.push(finished(item, quoted));
-    Some(items)
-}
-
-fn finished(item: String, quoted: bool) -> Option<String> {
-    if quoted {
-        return Some(item);
-    }
-    let item = item.trim();
-    (!item.eq_ignore_ascii_case("null")).then(|| item.to_owned())
+    *data_type == crate::catalog::NUMERIC
 }
 
 fn fixed<const N: usize>(bytes: &[u8], data_type: &DataType) -> Result<[u8; N], Error> {
@@ -119,6 +78,7 @@ pub(super) fn decode_binary(bytes: &[u8], data_type: &DataType) -> Result<Scalar
         DataType::Int8 => ScalarValue::Int16(Some(i16::from_be_bytes(fixed(bytes, data_type)?))),
         DataType::Int16 => ScalarValue::Int16(Some(i16::from_be_bytes(fixed(bytes, data_type)?))),
         DataType::Int32 => ScalarValue::Int32(Some(i32::from_be_bytes(fixed(bytes, data_type)?))),
+        DataType::UInt32 => ScalarValue::UInt32(Some(u32::from_be_bytes(fixed(bytes, data_type)?))),
         DataType::Int64 if bytes.len() == 4 => ScalarValue::Int64(Some(i32::from_be_bytes(fixed(bytes, data_type)?).into())),
         DataType::Int64 => ScalarValue::Int64(Some(i64::from_be_bytes(fixed(bytes, data_type)?))),
         DataType::Float32 => ScalarValue::Float32(Some(f32::from_be_bytes(fixed(bytes, data_type)?))),
@@ -226,13 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arrays_and_numerics_read_back() {
-        assert_eq!(
-            array_items("{a,\"b \\\"c\",NULL,\"NULL\", d }"),
-            Some(vec![Some("a".into()), Some("b \"c".into()), None, Some("NULL".into()), Some("d".into())])
-        );
-        assert_eq!(array_items("{}"), Some(vec![]));
-        assert_eq!(array_items("{\"a"), None);
+    fn numerics_read_back() {
         for (bytes, text) in [
             (&[0, 2, 0, 0, 0, 0, 0, 2, 0, 123, 17, 148][..], "123.45"),
             (&[0, 1, 255, 254, 64, 0, 0, 5, 3, 232], "-0.00001"),

@@ -19,17 +19,13 @@ use tokio_util::sync::CancellationToken;
 use super::connection::{Connection, End};
 use super::encode::{Format, RowEncoder};
 use super::params::decode_parameter;
-use super::types::{arrow_type, pg_type, type_modifier, type_size};
+use crate::catalog::{ORIGIN_KEY, arrow_type, field_modifier, field_type, pg_type, type_size};
 use crate::error::{Error, ErrorKind, from_datafusion};
 use crate::session::{Outcome, Prepared, Rows, Session};
 use crate::statement::{SessionCommand, Statement, parse_all_or, parse_one_or};
 
-/// Named statements and portals that one connection may hold.
-const STORED_MAX: usize = 4096;
-
-/// A prepared statement.
-#[derive(Clone)]
-pub(super) struct StoredStatement(Arc<Prepared>);
+/// Portals that one connection may hold: each may hold a query half-way through its rows.
+const PORTALS_MAX: usize = 256;
 
 /// A prepared statement with its parameters, perhaps half-way through its rows.
 pub(super) struct Portal {
@@ -84,7 +80,7 @@ impl Guard {
     }
 
     /// Runs a future unless the statement is cancelled, its time is over, or the client is gone.
-    async fn run<T>(&self, socket: &TcpStream, work: impl Future<Output = T>) -> Result<T, Stop> {
+    pub async fn run<T>(&self, socket: &TcpStream, work: impl Future<Output = T>) -> Result<T, Stop> {
         tokio::select! {
             biased;
             error = self.stopped() => Err(Stop::Cancelled(error)),
@@ -94,7 +90,7 @@ impl Guard {
     }
 }
 
-enum Stop {
+pub(super) enum Stop {
     Cancelled(Error),
     Gone,
 }
@@ -110,7 +106,7 @@ async fn gone(socket: &TcpStream) {
 impl Connection {
     fn guard(&self, session: &Session) -> Guard {
         let deadline = session.statement_timeout().map(|t| tokio::time::Instant::now() + t);
-        Guard { token: self.cancels.arm(self.pid), deadline }
+        Guard { token: self.gateway.connections.arm(self.pid), deadline }
     }
 
     /// A simple query: its statements one after the other, up to the first error.
@@ -152,7 +148,7 @@ impl Connection {
                 let outcome = session.execute(&prepared, Vec::new()).await?;
                 Ok((prepared, outcome))
             };
-            guard.run(self.framed.get_ref(), work).await
+            guard.run(self.framed.get_ref().socket(), work).await
         };
         let (prepared, outcome) = match ran {
             Ok(Ok(done)) => done,
@@ -160,7 +156,7 @@ impl Connection {
             Err(Stop::Gone) => return Err(End::Closed),
         };
         self.notices(session)?;
-        self.forget_deallocated(&prepared.statement);
+        self.forget_discarded(&prepared.statement);
         match outcome {
             Outcome::Empty => self.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))?,
             Outcome::Done(tag) => self.complete(session, tag)?,
@@ -173,11 +169,21 @@ impl Connection {
                     Err(error) => Ok(Err(error)),
                 };
             }
+            Outcome::CopyOut(copy) => {
+                return match self.copy_out(session, copy, guard).await? {
+                    Ok(rows) => {
+                        self.complete(session, format!("COPY {rows}"))?;
+                        Ok(Ok(()))
+                    }
+                    Err(error) => Ok(Err(error)),
+                };
+            }
             Outcome::Rows(rows) => {
-                let description = row_description(&rows.schema, &[]);
+                let formats: &[i16] = if rows.binary { &[1] } else { &[] };
+                let description = row_description(&rows.schema, formats);
                 self.put(PgWireBackendMessage::RowDescription(description))?;
                 let verb = rows.verb;
-                let mut open = match OpenRows::new(rows, &[], session) {
+                let mut open = match OpenRows::new(rows, formats, session) {
                     Ok(open) => open,
                     Err(error) => return Ok(Err(error)),
                 };
@@ -203,7 +209,7 @@ impl Connection {
             let batch = match open.batch.take() {
                 Some(batch) => batch,
                 None => {
-                    let pulled = guard.run(self.framed.get_ref(), open.rows.stream.next()).await;
+                    let pulled = guard.run(self.framed.get_ref().socket(), open.rows.stream.next()).await;
                     match pulled {
                         Ok(Some(Ok(batch))) => {
                             open.next = 0;
@@ -230,15 +236,8 @@ impl Connection {
                 }
                 open.next += 1;
                 count += 1;
-                if self.framed.write_buffer().len() >= super::connection::FLUSH_BYTES {
-                    // A client that does not read must not keep the statement's time from running.
-                    let stop = tokio::select! {
-                        flushed = self.flush() => { flushed?; None }
-                        error = guard.stopped() => Some(error),
-                    };
-                    if let Some(error) = stop {
-                        return Ok(Err(error));
-                    }
+                if let Some(error) = self.flush_under(guard).await? {
+                    return Ok(Err(error));
                 }
             }
         }
@@ -246,21 +245,16 @@ impl Connection {
 
     pub async fn parse(&mut self, session: &mut Session, parse: Parse) -> Result<(), Error> {
         let name = parse.name.unwrap_or_default();
-        if !name.is_empty() && self.statements.contains_key(&name) {
-            return Err(Error::new(ErrorKind::DuplicateStatementName, format!("prepared statement \"{name}\" already exists")));
-        }
-        if self.statements.len() >= STORED_MAX {
-            return Err(Error::new(ErrorKind::LimitExceeded, format!("more than {STORED_MAX} prepared statements")));
-        }
+        session.check_statement_name(&name)?;
         let statement = parse_one_or(&parse.query, session.unread())?;
         let declared: Vec<_> = parse.type_oids.iter().map(|oid| if *oid == 0 { None } else { arrow_type(*oid) }).collect();
         let guard = self.guard(session);
-        let prepared = match guard.run(self.framed.get_ref(), session.prepare(statement, &parse.query, &declared)).await {
+        let prepared = match guard.run(self.framed.get_ref().socket(), session.prepare(statement, &parse.query, &declared)).await {
             Ok(prepared) => prepared?,
             Err(Stop::Cancelled(error)) => return Err(error),
             Err(Stop::Gone) => return Err(cancelled(true)),
         };
-        self.statements.insert(name, StoredStatement(Arc::new(prepared)));
+        session.keep_statement(name, prepared);
         self.reply(PgWireBackendMessage::ParseComplete(ParseComplete::new()))
     }
 
@@ -268,9 +262,9 @@ impl Connection {
         self.put(message).map_err(|_| Error::internal("a message could not be written"))
     }
 
-    pub fn bind(&mut self, _session: &mut Session, bind: Bind) -> Result<(), Error> {
+    pub fn bind(&mut self, session: &mut Session, bind: Bind) -> Result<(), Error> {
         let name = bind.statement_name.unwrap_or_default();
-        let StoredStatement(prepared) = self.statements.get(&name).cloned().ok_or_else(|| unknown_statement(&name))?;
+        let prepared = session.statement(&name)?;
         if bind.parameters.len() != prepared.parameters.len() {
             return Err(Error::new(
                 ErrorKind::Protocol,
@@ -292,19 +286,19 @@ impl Connection {
         if !portal.is_empty() && self.portals.contains_key(&portal) {
             return Err(Error::new(ErrorKind::InvalidCursorName, format!("portal \"{portal}\" already exists")));
         }
-        if self.portals.len() >= STORED_MAX {
-            return Err(Error::new(ErrorKind::LimitExceeded, format!("more than {STORED_MAX} portals")));
+        if self.portals.len() >= PORTALS_MAX {
+            return Err(Error::new(ErrorKind::LimitExceeded, format!("more than {PORTALS_MAX} portals")).hint("Close some."));
         }
         let formats = bind.result_column_format_codes;
         self.portals.insert(portal, Portal { prepared, values, formats, open: None, finished: None });
         self.reply(PgWireBackendMessage::BindComplete(BindComplete::new()))
     }
 
-    pub fn describe(&mut self, _session: &mut Session, describe: Describe) -> Result<(), Error> {
+    pub fn describe(&mut self, session: &mut Session, describe: Describe) -> Result<(), Error> {
         let name = describe.name.unwrap_or_default();
         let (schema, formats) = match describe.target_type {
             TARGET_TYPE_BYTE_STATEMENT => {
-                let StoredStatement(prepared) = self.statements.get(&name).cloned().ok_or_else(|| unknown_statement(&name))?;
+                let prepared = session.statement(&name)?;
                 let oids = prepared.parameters.iter().map(|t| pg_type(t).oid()).collect();
                 self.reply(PgWireBackendMessage::ParameterDescription(ParameterDescription::new(oids)))?;
                 (prepared.schema.clone(), Vec::new())
@@ -321,10 +315,10 @@ impl Connection {
         })
     }
 
-    pub fn close(&mut self, close: Close) -> Result<(), Error> {
+    pub fn forget(&mut self, session: &mut Session, close: Close) -> Result<(), Error> {
         let name = close.name.unwrap_or_default();
         match close.target_type {
-            TARGET_TYPE_BYTE_STATEMENT => drop(self.statements.remove(&name)),
+            TARGET_TYPE_BYTE_STATEMENT => session.forget_statement(&name),
             TARGET_TYPE_BYTE_PORTAL => drop(self.portals.remove(&name)),
             other => return Err(Error::new(ErrorKind::Protocol, format!("invalid CLOSE target {other}"))),
         }
@@ -360,13 +354,13 @@ impl Connection {
         if portal.open.is_none() {
             session.note_activity(Some(&portal.prepared.statement));
             let work = session.execute(&portal.prepared, portal.values.clone());
-            let outcome = match guard.run(self.framed.get_ref(), work).await {
+            let outcome = match guard.run(self.framed.get_ref().socket(), work).await {
                 Ok(Ok(outcome)) => outcome,
                 Ok(Err(error)) | Err(Stop::Cancelled(error)) => return Ok(Err(error)),
                 Err(Stop::Gone) => return Err(End::Closed),
             };
             self.notices(session)?;
-            self.forget_deallocated(&portal.prepared.statement);
+            self.forget_discarded(&portal.prepared.statement);
             match outcome {
                 Outcome::Empty => {
                     self.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))?;
@@ -379,6 +373,15 @@ impl Connection {
                 }
                 Outcome::CopyIn(copy) => {
                     return match self.copy_in(copy, &guard).await? {
+                        Ok(rows) => {
+                            self.complete(session, format!("COPY {rows}"))?;
+                            Ok(Ok(()))
+                        }
+                        Err(error) => Ok(Err(error)),
+                    };
+                }
+                Outcome::CopyOut(copy) => {
+                    return match self.copy_out(session, copy, &guard).await? {
                         Ok(rows) => {
                             self.complete(session, format!("COPY {rows}"))?;
                             Ok(Ok(()))
@@ -417,16 +420,10 @@ impl Connection {
         Ok(Ok(()))
     }
 
-    /// DEALLOCATE and DISCARD ALL are about what the connection holds.
-    fn forget_deallocated(&mut self, statement: &Statement) {
-        match statement {
-            Statement::Session(SessionCommand::Deallocate(name)) => drop(self.statements.remove(name)),
-            Statement::Session(SessionCommand::DeallocateAll) => self.statements.clear(),
-            Statement::Session(SessionCommand::DiscardAll) => {
-                self.statements.clear();
-                self.portals.clear();
-            }
-            _ => {}
+    /// DISCARD ALL closes portals, too.
+    fn forget_discarded(&mut self, statement: &Statement) {
+        if matches!(statement, Statement::Session(SessionCommand::DiscardAll)) {
+            self.portals.clear();
         }
     }
 }
@@ -436,10 +433,6 @@ impl OpenRows {
         let encoder = RowEncoder::new(&rows.schema, &result_formats(formats, rows.schema.fields().len())?, session.time_zone());
         Ok(Self { rows, encoder, batch: None, next: 0 })
     }
-}
-
-fn unknown_statement(name: &str) -> Error {
-    Error::new(ErrorKind::InvalidStatementName, format!("prepared statement \"{name}\" does not exist"))
 }
 
 fn unknown_portal(name: &str) -> Error {
@@ -465,28 +458,18 @@ fn result_formats(codes: &[i16], columns: usize) -> Result<Vec<Format>, Error> {
 fn row_description(schema: &SchemaRef, formats: &[i16]) -> RowDescription {
     let formats = result_formats(formats, schema.fields().len()).unwrap_or_else(|_| vec![Format::Text; schema.fields().len()]);
     let fields = schema.fields().iter().zip(formats).map(|(field, format)| {
-        let pg = pg_type(field.data_type());
+        let pg = field_type(field);
+        let origin = field.metadata().get(ORIGIN_KEY).and_then(|o| o.split_once('.'));
+        let (table, place) = origin.and_then(|(t, p)| Some((t.parse().ok()?, p.parse().ok()?))).unwrap_or((0, 0));
         FieldDescription::new(
-            column_name(field.name()),
-            0,
-            0,
+            field.name().clone(),
+            table,
+            place,
             pg.oid(),
             type_size(&pg),
-            type_modifier(field.data_type()),
+            field_modifier(field),
             if format == Format::Binary { 1 } else { 0 },
         )
     });
     RowDescription::new(fields.collect())
-}
-
-/// DataFusion names a column without an alias by its whole expression; PostgreSQL by its function, or `?column?`.
-fn column_name(name: &str) -> String {
-    let head = name.split('(').next().unwrap_or_default();
-    let is_call = head.len() < name.len() && name.ends_with(')') && !head.is_empty();
-    let plain = |s: &str| s.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if is_call && plain(head) {
-        const LITERALS: [&str; 6] = ["Int64", "Utf8", "Float64", "Boolean", "Decimal128", "NULL"];
-        return if LITERALS.contains(&head) { "?column?".into() } else { head.to_ascii_lowercase() };
-    }
-    name.to_owned()
 }

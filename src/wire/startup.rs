@@ -5,19 +5,20 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use pgwire::api::auth::sasl::scram::{ScramSecret, ScramServerAuth};
 use pgwire::api::{ClientInfo, PgWireConnectionState};
-use pgwire::messages::response::{GssEncResponse, SslResponse};
 use pgwire::messages::startup::{
     Authentication, BackendKeyData, NegotiateProtocolVersion, ParameterStatus, PasswordMessageFamily, SecretKey, Startup,
 };
-use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage, ProtocolVersion, SslNegotiationMetaMessage};
+use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage, ProtocolVersion};
 
 use super::connection::{Connection, End};
+use super::tls::common_name;
 use crate::error::{Error, ErrorKind};
 use crate::names::UserName;
 use crate::session::{Client, Session, password_verifier};
 use crate::store::{PasswordVerifier, UserRecord};
 
 const SCRAM: &str = "SCRAM-SHA-256";
+const SCRAM_PLUS: &str = "SCRAM-SHA-256-PLUS";
 
 fn fatal(kind: ErrorKind, message: impl Into<String>) -> End {
     End::Fatal(Error::new(kind, message))
@@ -35,22 +36,20 @@ fn secret_bytes(key: &SecretKey) -> Vec<u8> {
 }
 
 impl Connection {
-    /// Logs a client in, within the time that is given for it.
+    /// Logs a client in. Whatever goes wrong ends the connection.
     pub async fn log_in(&mut self) -> Result<Session, End> {
-        let limit = self.gateway.env.clock.sleep(self.settings.authentication_timeout);
-        tokio::select! {
-            session = self.handshake() => session,
-            () = limit => Err(fatal(ErrorKind::InvalidAuthorization, "canceling authentication due to timeout")),
-        }
-    }
-
-    async fn handshake(&mut self) -> Result<Session, End> {
         let startup = self.startup_packet().await?;
         let parameters = start_parameters(&startup)?;
         let user = parameters.get("user").cloned().unwrap_or_default();
         let user = UserName::new(user)
             .map_err(|_| fatal(ErrorKind::InvalidAuthorization, "no PostgreSQL user name specified in startup packet"))?;
-        let version = self.negotiate(&startup)?;
+        let version = self.settle_version(&startup)?;
+        if self.doors.settings.tls_required && !self.framed.get_ref().is_encrypted() {
+            return Err(End::Fatal(
+                Error::new(ErrorKind::InvalidAuthorization, "this server takes encrypted connections only")
+                    .hint("Connect with sslmode=require, or better verify-full."),
+            ));
+        }
         self.authenticate(&user).await?;
         self.put(PgWireBackendMessage::Authentication(Authentication::Ok))?;
         let client =
@@ -61,7 +60,7 @@ impl Connection {
         }
         let mut secret = vec![0; if version == ProtocolVersion::PROTOCOL3_2 { 32 } else { 4 }];
         self.gateway.env.ids.fill(&mut secret);
-        self.cancels.register(self.pid, secret.clone());
+        self.terminated = self.gateway.connections.register(self.pid, secret.clone());
         let key = match <[u8; 4]>::try_from(secret.as_slice()) {
             Ok(four) => SecretKey::I32(i32::from_be_bytes(four)),
             Err(_) => SecretKey::Bytes(Bytes::from(secret)),
@@ -70,37 +69,23 @@ impl Connection {
         Ok(session)
     }
 
-    /// The start-up packet. Encryption is declined, and a CancelRequest is carried out and not answered.
+    /// The start-up packet. A CancelRequest is carried out and not answered.
     async fn startup_packet(&mut self) -> Result<Startup, End> {
-        let mut declined = 0;
-        loop {
-            match self.next().await? {
-                PgWireFrontendMessage::SslNegotiation(SslNegotiationMetaMessage::None) => {
-                    self.framed.codec_mut().inner.client_info.set_state(PgWireConnectionState::AwaitingStartup);
-                }
-                PgWireFrontendMessage::SslNegotiation(request) if declined < 2 => {
-                    declined += 1;
-                    self.put(match request {
-                        SslNegotiationMetaMessage::PostgresGss(_) => PgWireBackendMessage::GssEncResponse(GssEncResponse::Refuse),
-                        _ => PgWireBackendMessage::SslResponse(SslResponse::Refuse),
-                    })?;
-                    self.flush().await?;
-                }
-                PgWireFrontendMessage::CancelRequest(cancel) => {
-                    self.cancels.cancel(cancel.pid, &secret_bytes(&cancel.secret_key));
-                    return Err(End::Closed);
-                }
-                PgWireFrontendMessage::Startup(startup) => {
-                    self.framed.codec_mut().inner.client_info.set_state(PgWireConnectionState::AuthenticationInProgress);
-                    return Ok(startup);
-                }
-                _ => return Err(fatal(ErrorKind::Protocol, "invalid startup packet")),
+        match self.next().await? {
+            PgWireFrontendMessage::CancelRequest(cancel) => {
+                self.gateway.connections.cancel(cancel.pid, &secret_bytes(&cancel.secret_key));
+                Err(End::Closed)
             }
+            PgWireFrontendMessage::Startup(startup) => {
+                self.framed.codec_mut().inner.client_info.set_state(PgWireConnectionState::AuthenticationInProgress);
+                Ok(startup)
+            }
+            _ => Err(fatal(ErrorKind::Protocol, "invalid startup packet")),
         }
     }
 
     /// Settles on a protocol version: 3.0 and 3.2 are spoken, newer 3.x clients are told so.
-    fn negotiate(&mut self, startup: &Startup) -> Result<ProtocolVersion, End> {
+    fn settle_version(&mut self, startup: &Startup) -> Result<ProtocolVersion, End> {
         let (major, minor) = (startup.protocol_number_major, startup.protocol_number_minor);
         let unknown: Vec<String> = startup.parameters.keys().filter(|k| k.starts_with("_pq_.")).cloned().collect();
         if major != 3 {
@@ -122,7 +107,10 @@ impl Connection {
     /// all the same, so that nobody learns who does.
     async fn authenticate(&mut self, user: &UserName) -> Result<(), End> {
         let known: Option<UserRecord> = self.gateway.store.user(user).await.map_err(End::Fatal)?;
+        let certified = self.certified(user)?;
         match &known {
+            // The certificate is the proof.
+            Some(UserRecord { verifier: None, .. }) if certified => return Ok(()),
             Some(UserRecord { verifier: None, .. }) if self.addr.ip().is_loopback() => return Ok(()),
             Some(UserRecord { verifier: None, .. }) => {
                 return Err(End::Fatal(
@@ -141,7 +129,26 @@ impl Connection {
             None => password_verifier(&self.gateway.env.uuid(), &self.gateway.env),
         };
         let proved = self.scram(user.as_str(), verifier).await?;
-        if exists && proved { Ok(()) } else { Err(wrong_password(user.as_str())) }
+        if exists && proved {
+            return Ok(());
+        }
+        let now = self.gateway.env.now();
+        if let Some(delay) = self.doors.addresses.failed(self.addr.ip(), now) {
+            self.gateway.env.clock.sleep(delay).await;
+        }
+        Err(wrong_password(user.as_str()))
+    }
+
+    /// Whether the client has shown a certificate for this user. Where certificates are asked for, there is no way around it.
+    fn certified(&self, user: &UserName) -> Result<bool, End> {
+        if !self.doors.tls.as_ref().is_some_and(|tls| tls.wants_client_certificates()) {
+            return Ok(false);
+        }
+        let shown = self.framed.get_ref().client_certificate().and_then(|der| common_name(&der));
+        match shown {
+            Some(name) if name == user.as_str() => Ok(true),
+            _ => Err(fatal(ErrorKind::InvalidAuthorization, format!("certificate authentication failed for user \"{user}\""))),
+        }
     }
 
     async fn password_message(&mut self) -> Result<PasswordMessageFamily, End> {
@@ -154,14 +161,29 @@ impl Connection {
     /// RFC 5802; `false` if the proof is wrong.
     async fn scram(&mut self, user: &str, verifier: PasswordVerifier) -> Result<bool, End> {
         let broken = |_| fatal(ErrorKind::Protocol, "malformed SCRAM message");
-        self.put(PgWireBackendMessage::Authentication(Authentication::SASL(vec![SCRAM.into()])))?;
+        let mut server = ScramServerAuth::new();
+        // Only what runs under TLS can be bound to it.
+        let chain = self.tls.as_ref().filter(|_| self.framed.get_ref().is_encrypted()).map(|tls| tls.chain.clone());
+        let binds = match chain {
+            Some(chain) => match server.configure_certificate(&chain) {
+                Ok(()) => true,
+                // A signature algorithm without a hash to bind to, such as Ed25519: PostgreSQL cannot bind to it either.
+                Err(error) => {
+                    tracing::debug!(%error, "no channel binding with this certificate");
+                    false
+                }
+            },
+            None => false,
+        };
+        let offered: Vec<String> = if binds { vec![SCRAM_PLUS.into(), SCRAM.into()] } else { vec![SCRAM.into()] };
+        self.put(PgWireBackendMessage::Authentication(Authentication::SASL(offered.clone())))?;
         self.flush().await?;
         let first = self.password_message().await?;
         if matches!(&first, PasswordMessageFamily::Raw(body) if !is_sasl_initial_response(body)) {
             return Err(fatal(ErrorKind::Protocol, "malformed SASL response"));
         }
         let first = first.into_sasl_initial_response().map_err(broken)?;
-        if first.auth_method != SCRAM {
+        if !offered.contains(&first.auth_method) {
             return Err(fatal(ErrorKind::Protocol, format!("client selected an invalid SASL mechanism \"{}\"", first.auth_method)));
         }
         let secret = ScramSecret::Verifier {
@@ -171,8 +193,11 @@ impl Connection {
             server_key: verifier.server_key,
         };
         let client_first = first.data.unwrap_or_default();
-        let (server_first, waiting) =
-            ScramServerAuth::new().on_client_first_message_with_secret(&client_first, secret).map_err(broken)?;
+        // The mechanism and the binding that the message speaks of must be the same.
+        if client_first.starts_with(b"p=") != (first.auth_method == SCRAM_PLUS) {
+            return Err(fatal(ErrorKind::Protocol, "malformed SCRAM message"));
+        }
+        let (server_first, waiting) = server.on_client_first_message_with_secret(&client_first, secret).map_err(broken)?;
         self.put(PgWireBackendMessage::Authentication(Authentication::SASLContinue(Bytes::from(server_first))))?;
         self.flush().await?;
         let last = self.password_message().await?.into_sasl_response().map_err(broken)?;

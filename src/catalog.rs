@@ -1,0 +1,48 @@
+//! PostgreSQL's catalogs: `pg_catalog` and `information_schema`, and the queries that clients ask of them.
+//!
+//! Clients ask in a language that DataFusion does not speak: subqueries that name the row around them, arrays that begin at 0,
+//! functions that answer rows inside a SELECT list, `regclass`. The catalogs are small, so such queries are answered here by a
+//! plain evaluator: compiled to closures, joined by indexes, with PostgreSQL's types and rules. It reads nothing but
+//! a [`Snapshot`], and is never given a statement that names any other table; those are DataFusion's, which sees the same
+//! catalogs as tables ([`Snapshot::batch`]).
+//!
+//! What is the same in every PostgreSQL (types, functions, operators) comes from `datafusion-pg-catalog`.
+
+mod aggregate;
+mod answer;
+mod calls;
+mod casts;
+mod compile;
+mod context;
+mod from;
+mod functions;
+mod idents;
+mod information_schema;
+mod join;
+mod operators;
+mod people;
+mod procedures;
+mod relations;
+mod select;
+mod snapshot;
+mod tables;
+mod text_functions;
+mod types;
+mod value;
+
+pub use self::answer::{Answer, Catalogs, asks_the_catalogs, names_a_catalog};
+pub use self::context::Effect;
+pub use self::relations::Statics;
+pub use self::snapshot::{Activity, Column, Role, Schema, Setting, Snapshot, Table, World, relation_oid};
+pub use self::text_functions::size_pretty;
+pub use self::types::*;
+
+/// The spelling in which clients look for a setting.
+pub fn settings_name(name: &str) -> &str {
+    match name {
+        "datestyle" => "DateStyle",
+        "intervalstyle" => "IntervalStyle",
+        "timezone" => "TimeZone",
+        other => other,
+    }
+}

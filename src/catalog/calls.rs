@@ -1,0 +1,341 @@
+//! Calls of functions in catalog queries: plain ones, aggregates, windows, and those that answer sets.
+
+use datafusion::sql::sqlparser::ast as sql;
+use postgres_types::Type;
+
+use super::aggregate::{Aggregate, Kind, SortKey, Window, WindowKind};
+use super::compile::{Compiler, Eval, Expr, Scope, parts, unsupported};
+use super::context::Context;
+use super::functions;
+use super::relations::Row;
+use super::value::{Ty, Value, type_name};
+use crate::error::{Error, ErrorKind};
+
+/// The rows for some arguments.
+type RowsOf = fn(&[Value], &Context) -> Result<Vec<Row>, Error>;
+
+/// A function that answers rows: what each row has, and the rows for some arguments.
+pub(super) struct SetFunction {
+    pub columns: Vec<(String, Ty)>,
+    pub rows: RowsOf,
+}
+
+/// The most rows that one call answers.
+const SET_MAX: i64 = 1_000_000;
+
+/// Finds a function that answers sets.
+pub(super) fn set_function(name: &str, args: &[Ty]) -> Option<SetFunction> {
+    let one = |ty: Ty| vec![(name.to_owned(), ty)];
+    let item = || args.first().and_then(Ty::item).unwrap_or(Ty::TEXT);
+    let each = |values: &[Value], _: &Context| Ok(values[0].items().iter().map(|i| vec![i.clone()]).collect());
+    Some(match (name, args.len()) {
+        ("generate_series", 2 | 3) => SetFunction {
+            columns: one(if args.iter().any(|a| a.pg == Type::INT8) { Ty::INT8 } else { Ty::INT4 }),
+            rows: |values, _| {
+                let step = values.get(2).map_or(Some(1), Value::as_int);
+                let (Some(from), Some(to), Some(step)) = (values[0].as_int(), values[1].as_int(), step) else {
+                    return Ok(Vec::new());
+                };
+                if step == 0 {
+                    return Err(Error::new(ErrorKind::InvalidParameter, "step size cannot equal zero"));
+                }
+                if (to.saturating_sub(from) / step) > SET_MAX {
+                    return Err(Error::new(ErrorKind::LimitExceeded, format!("generate_series of more than {SET_MAX} rows")));
+                }
+                let mut rows = Vec::new();
+                let mut at = from;
+                while if step > 0 { at <= to } else { at >= to } {
+                    rows.push(vec![Value::Int(at)]);
+                    let Some(next) = at.checked_add(step) else { break };
+                    at = next;
+                }
+                Ok(rows)
+            },
+        },
+        ("unnest", 1) => SetFunction { columns: one(item()), rows: each },
+        ("string_to_table" | "regexp_split_to_table", 2) => SetFunction {
+            columns: one(Ty::TEXT),
+            rows: |values, _| Ok(values[0].as_text().split(values[1].as_text()).map(|t| vec![Value::text(t)]).collect()),
+        },
+        ("generate_subscripts", 2) => SetFunction {
+            columns: one(Ty::INT4),
+            rows: |values, _| match &values[0] {
+                Value::Array(lower, items) => Ok((0..items.len()).map(|i| vec![Value::Int(lower + i as i64)]).collect()),
+                _ => Ok(Vec::new()),
+            },
+        },
+        // The standard's keys have places; this tells them.
+        ("_pg_expandarray", 1) => SetFunction {
+            columns: vec![("x".into(), item()), ("n".into(), Ty::INT4)],
+            rows: |values, _| {
+                let numbered = values[0].items().iter().enumerate();
+                Ok(numbered.map(|(i, x)| vec![x.clone(), Value::Int(i as i64 + 1)]).collect())
+            },
+        },
+        // Nothing is partitioned or inherited, for PostgreSQL's idea of it.
+        ("pg_partition_ancestors", 1) => {
+            SetFunction { columns: vec![("relid".into(), Ty::of(Type::REGCLASS))], rows: |_, _| Ok(Vec::new()) }
+        }
+        ("pg_partition_tree", 1) => SetFunction {
+            columns: vec![
+                ("relid".into(), Ty::of(Type::REGCLASS)),
+                ("parentrelid".into(), Ty::of(Type::REGCLASS)),
+                ("isleaf".into(), Ty::BOOL),
+                ("level".into(), Ty::INT4),
+            ],
+            rows: |_, _| Ok(Vec::new()),
+        },
+        ("pg_options_to_table", 1) => SetFunction {
+            columns: vec![("option_name".into(), Ty::TEXT), ("option_value".into(), Ty::TEXT)],
+            rows: |_, _| Ok(Vec::new()),
+        },
+        ("aclexplode", 1) => SetFunction {
+            columns: vec![
+                ("grantor".into(), Ty::OID),
+                ("grantee".into(), Ty::OID),
+                ("privilege_type".into(), Ty::TEXT),
+                ("is_grantable".into(), Ty::BOOL),
+            ],
+            rows: |values, context| Ok(values[0].items().iter().flat_map(|acl| explode(acl.as_text(), context)).collect()),
+        },
+        ("pg_get_keywords", 0) => SetFunction {
+            columns: ["word", "catcode", "barelabel", "catdesc", "baredesc"]
+                .map(|n| {
+                    (
+                        n.to_owned(),
+                        match n {
+                            "catcode" => Ty::of(Type::CHAR),
+                            "barelabel" => Ty::BOOL,
+                            _ => Ty::TEXT,
+                        },
+                    )
+                })
+                .into(),
+            rows: |_, context| context.snapshot.statics.keywords(),
+        },
+        ("json_array_elements_text" | "jsonb_array_elements_text", 1) => SetFunction {
+            columns: vec![("value".into(), Ty::TEXT)],
+            rows: |values, _| {
+                let parsed: serde_json::Value = serde_json::from_str(values[0].as_text()).unwrap_or_default();
+                let shown = |v: &serde_json::Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+                Ok(parsed.as_array().into_iter().flatten().map(|v| vec![Value::text(shown(v))]).collect())
+            },
+        },
+        _ => return None,
+    })
+}
+
+/// `grantee=UC/grantor` as rows.
+fn explode(acl: &str, context: &Context) -> Vec<Vec<Value>> {
+    let Some((grantee, rest)) = acl.split_once('=') else { return Vec::new() };
+    let (letters, grantor) = rest.split_once('/').unwrap_or((rest, ""));
+    let oid =
+        |name: &str| Value::oid(if name.is_empty() { 0 } else { context.snapshot.reg_oid(&Type::REGROLE, name).unwrap_or(0) });
+    let word = |letter: char| match letter {
+        'r' => "SELECT",
+        'a' => "INSERT",
+        'd' => "DELETE",
+        'U' => "USAGE",
+        'C' => "CREATE",
+        'X' => "EXECUTE",
+        _ => "CONNECT",
+    };
+    letters
+        .chars()
+        .filter(char::is_ascii_alphabetic)
+        .map(|l| vec![oid(grantor), oid(grantee), Value::text(word(l)), Value::Bool(false)])
+        .collect()
+}
+
+impl Compiler<'_> {
+    fn arguments(&self, list: &sql::FunctionArguments, scope: &Scope<'_>) -> Result<Vec<Expr>, Error> {
+        let sql::FunctionArguments::List(list) = list else { return Ok(Vec::new()) };
+        let mut args = Vec::new();
+        for arg in &list.args {
+            match arg {
+                sql::FunctionArg::Unnamed(sql::FunctionArgExpr::Expr(expr)) => args.push(self.expr(expr, scope)?),
+                sql::FunctionArg::Unnamed(sql::FunctionArgExpr::Wildcard) => {}
+                other => return Err(unsupported(format_args!("the argument {other}"))),
+            }
+        }
+        Ok(args)
+    }
+
+    pub(super) fn function(&self, function: &sql::Function, scope: &Scope<'_>) -> Result<Expr, Error> {
+        let name = parts(&function.name).pop().unwrap_or_default();
+        if let sql::FunctionArguments::Subquery(query) = &function.args {
+            if name != "array" {
+                return Err(unsupported(format_args!("{name}(SELECT …)")));
+            }
+            let plan = self.query(query, Some(scope))?;
+            let [(_, ty)] = plan.columns.as_slice() else {
+                return Err(Error::new(ErrorKind::Syntax, "subquery must return only one column"));
+            };
+            return Ok(Expr::new(ty.array(), move |env| {
+                Ok(Value::array((plan.run)(env)?.into_iter().filter_map(|r| r.into_iter().next())))
+            }));
+        }
+        let gathers = scope.gathers.get();
+        let is_window_only = matches!(name.as_str(), "row_number" | "rank" | "dense_rank");
+        let is_aggregate = Kind::of(&name, &[]).is_some();
+        if (is_aggregate || is_window_only) && !gathers {
+            let message = format!("aggregate functions are not allowed here: {name}");
+            return Err(Error::new(ErrorKind::Grouping, message));
+        }
+        if is_aggregate || is_window_only {
+            // Inside their arguments stand plain expressions of a row.
+            scope.gathers.set(false);
+            let compiled = self.aggregate_or_window(&name, function, scope);
+            scope.gathers.set(gathers);
+            return compiled;
+        }
+        let args = self.arguments(&function.args, scope)?;
+        let types: Vec<Ty> = args.iter().map(|a| a.ty.clone()).collect();
+        if let Some(set) = set_function(&name, &types) {
+            if !gathers {
+                let message = "set-returning functions are not allowed here";
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            }
+            return Ok(gather_set(set, args, scope));
+        }
+        self.call(&name, args)
+    }
+
+    fn aggregate_or_window(&self, name: &str, function: &sql::Function, scope: &Scope<'_>) -> Result<Expr, Error> {
+        let args = self.arguments(&function.args, scope)?;
+        let mut settled = Vec::new();
+        for arg in args {
+            settled.push(if arg.ty.pg == Type::UNKNOWN { self.cast(arg, Ty::TEXT)? } else { arg });
+        }
+        let types: Vec<Ty> = settled.iter().map(|a| a.ty.clone()).collect();
+        let args: Vec<Eval> = settled.into_iter().map(|a| a.eval).collect();
+        let list = match &function.args {
+            sql::FunctionArguments::List(list) => Some(list),
+            _ => None,
+        };
+        let mut order = Vec::new();
+        for clause in list.map_or(&[][..], |l| &l.clauses) {
+            match clause {
+                sql::FunctionArgumentClause::OrderBy(keys) => order.extend(self.sort_keys(keys, scope)?),
+                other => return Err(unsupported(other)),
+            }
+        }
+        let filter = function.filter.as_ref().map(|f| self.expr(f, scope)).transpose()?.map(|f| f.eval);
+        let distinct = list.is_some_and(|l| l.duplicate_treatment == Some(sql::DuplicateTreatment::Distinct));
+        let aggregate = Kind::of(name, &types).map(|(kind, ty)| {
+            let aggregate = Aggregate { kind, args, types, distinct, order, filter };
+            (aggregate, ty)
+        });
+        let Some(over) = &function.over else {
+            let (aggregate, ty) = aggregate
+                .ok_or_else(|| Error::new(ErrorKind::Windowing, format!("window function {name} requires an OVER clause")))?;
+            let mut gathered = scope.gathered.borrow_mut();
+            gathered.aggregates.push(aggregate);
+            let at = gathered.aggregates.len() - 1;
+            return Ok(Expr::new(ty, move |env| Ok(env.aggregates.get(at).cloned().unwrap_or(Value::Null))));
+        };
+        let sql::WindowType::WindowSpec(spec) = over else { return Err(unsupported("a named window")) };
+        let partition = spec.partition_by.iter().map(|p| self.expr(p, scope).map(|e| e.eval)).collect::<Result<_, _>>()?;
+        let order = self.sort_keys(&spec.order_by, scope)?;
+        let (kind, ty) = match (name, aggregate) {
+            ("row_number", _) => (WindowKind::RowNumber, Ty::INT8),
+            ("rank", _) => (WindowKind::Rank, Ty::INT8),
+            ("dense_rank", _) => (WindowKind::DenseRank, Ty::INT8),
+            (_, Some((aggregate, ty))) if order.is_empty() => (WindowKind::Aggregate(aggregate), ty),
+            _ => return Err(unsupported(format_args!("{name} over an ordered window"))),
+        };
+        let mut gathered = scope.gathered.borrow_mut();
+        gathered.windows.push(Window { kind, partition, order });
+        let at = gathered.windows.len() - 1;
+        Ok(Expr::new(ty, move |env| Ok(env.windows.get(at).cloned().unwrap_or(Value::Null))))
+    }
+
+    pub(super) fn sort_keys(&self, keys: &[sql::OrderByExpr], scope: &Scope<'_>) -> Result<Vec<SortKey>, Error> {
+        let key = |k: &sql::OrderByExpr| {
+            let descending = k.options.asc == Some(false);
+            let eval = self.expr(&k.expr, scope)?.eval;
+            Ok(SortKey { eval, descending, nulls_first: k.options.nulls_first.unwrap_or(descending) })
+        };
+        keys.iter().map(key).collect()
+    }
+
+    /// A plain function of some arguments.
+    pub(super) fn call(&self, name: &str, args: Vec<Expr>) -> Result<Expr, Error> {
+        match name {
+            "coalesce" | "greatest" | "least" => {
+                let (ty, evals) = self.unify(args)?;
+                let name = name.to_owned();
+                return Ok(Expr::new(ty, move |env| {
+                    let mut best = Value::Null;
+                    for eval in &evals {
+                        let value = eval(env)?;
+                        let better = match name.as_str() {
+                            _ if value.is_null() => false,
+                            _ if best.is_null() => true,
+                            "greatest" => value.compare(&best).is_gt(),
+                            _ => value.compare(&best).is_lt(),
+                        };
+                        if better {
+                            best = value;
+                            if name == "coalesce" {
+                                break;
+                            }
+                        }
+                    }
+                    Ok(best)
+                }));
+            }
+            "nullif" if args.len() == 2 => {
+                let mut args = args.into_iter();
+                let (Some(a), Some(b)) = (args.next(), args.next()) else { return Err(Error::internal("two arguments")) };
+                let (a, b) = self.alike(a, b)?;
+                let (ty, a, b) = (if a.ty.pg == Type::UNKNOWN { Ty::TEXT } else { a.ty.clone() }, a.eval, b.eval);
+                return Ok(Expr::new(ty, move |env| {
+                    let value = a(env)?;
+                    Ok(if value == b(env)? { Value::Null } else { value })
+                }));
+            }
+            _ => {}
+        }
+        let types: Vec<Ty> = args.iter().map(|a| a.ty.clone()).collect();
+        let function = functions::lookup(name, &types).ok_or_else(|| {
+            let shown: Vec<_> = types.iter().map(|t| type_name(&t.pg)).collect();
+            Error::new(ErrorKind::UndefinedFunction, format!("function {name}({}) does not exist", shown.join(", ")))
+                .hint("No function matches the given name and argument types. You might need to add explicit type casts.")
+        })?;
+        let mut evals = Vec::new();
+        for arg in args {
+            // A parameter that nothing else says more about is a text.
+            evals.push(if arg.parameter.is_some() { self.cast(arg, Ty::TEXT)?.eval } else { arg.eval });
+        }
+        Ok(Expr::new(function.returns, move |env| {
+            let args = evals.iter().map(|e| e(env)).collect::<Result<Vec<_>, _>>()?;
+            if function.strict && args.iter().any(Value::is_null) {
+                return Ok(Value::Null);
+            }
+            (function.call)(&args, env.context)
+        }))
+    }
+}
+
+/// A set function in a SELECT list: its values come one a row.
+fn gather_set(set: SetFunction, args: Vec<Expr>, scope: &Scope<'_>) -> Expr {
+    let ty = match set.columns.as_slice() {
+        [(_, ty)] => ty.clone(),
+        columns => Ty::record(columns.to_vec()),
+    };
+    let evals: Vec<Eval> = args.into_iter().map(|a| a.eval).collect();
+    let is_record = set.columns.len() > 1;
+    let rows = set.rows;
+    let all: Eval = Box::new(move |env| {
+        let args = evals.iter().map(|e| e(env)).collect::<Result<Vec<_>, _>>()?;
+        let rows = rows(&args, env.context)?;
+        let value =
+            |row: Vec<Value>| if is_record { Value::Record(row.into()) } else { row.into_iter().next().unwrap_or(Value::Null) };
+        Ok(Value::array(rows.into_iter().map(value)))
+    });
+    let mut gathered = scope.gathered.borrow_mut();
+    gathered.sets.push(all);
+    let at = gathered.sets.len() - 1;
+    Expr::new(ty, move |env| Ok(env.sets.get(at).cloned().unwrap_or(Value::Null)))
+}

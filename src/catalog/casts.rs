@@ -1,0 +1,190 @@
+//! Types of catalog queries: which ones meet in which, and how values of one become values of another.
+
+use datafusion::sql::sqlparser::ast as sql;
+use postgres_types::Type;
+
+use super::compile::{Compiler, Eval, Expr, parts};
+use super::context::Context;
+use super::value::{Ty, Value, read, show, type_name};
+use crate::error::{Error, ErrorKind};
+
+impl Compiler<'_> {
+    /// The type that a cast names.
+    pub fn type_of(&self, data_type: &sql::DataType) -> Result<Ty, Error> {
+        use sql::DataType as D;
+        let pg = match data_type {
+            D::Array(sql::ArrayElemTypeDef::SquareBracket(item, _)) => return Ok(self.type_of(item)?.array()),
+            D::Boolean | D::Bool => Type::BOOL,
+            D::SmallInt(_) | D::Int2(_) => Type::INT2,
+            D::Int(_) | D::Integer(_) | D::Int4(_) => Type::INT4,
+            D::BigInt(_) | D::Int8(_) => Type::INT8,
+            D::Text => Type::TEXT,
+            D::Varchar(_) | D::CharacterVarying(_) => Type::VARCHAR,
+            D::Regclass => Type::REGCLASS,
+            D::Double(_) | D::DoublePrecision | D::Float8 => Type::FLOAT8,
+            D::Real | D::Float4 => Type::FLOAT4,
+            D::Numeric(_) | D::Decimal(_) | D::Dec(_) => Type::NUMERIC,
+            D::JSON => Type::JSON,
+            D::Custom(name, _) => {
+                let name = parts(name).pop().unwrap_or_default();
+                let oid = self.snapshot.type_oid(&name);
+                return oid
+                    .and_then(Type::from_oid)
+                    .map(Ty::of)
+                    .ok_or_else(|| Error::new(ErrorKind::UndefinedObject, format!("type \"{name}\" does not exist")));
+            }
+            other => {
+                let quoted = matches!(other, D::Char(_) | D::Character(_)) && other.to_string().starts_with('"');
+                let name = if quoted { "char".to_owned() } else { other.to_string().to_lowercase() };
+                let oid = self.snapshot.type_oid(&name);
+                return oid
+                    .and_then(Type::from_oid)
+                    .map(Ty::of)
+                    .ok_or_else(|| Error::new(ErrorKind::UndefinedObject, format!("type \"{name}\" does not exist")));
+            }
+        };
+        Ok(Ty::of(pg))
+    }
+
+    /// Brings an expression to a type.
+    pub fn cast(&self, inner: Expr, ty: Ty) -> Result<Expr, Error> {
+        if let Some(at) = inner.parameter {
+            let mut known = self.parameters.borrow_mut();
+            let settled = known[at].get_or_insert_with(|| ty.clone()).clone();
+            drop(known);
+            let settled = Expr { ty: settled, parameter: None, ..inner };
+            return if settled.ty == ty { Ok(settled) } else { self.cast(settled, ty) };
+        }
+        if let Some(text) = &inner.literal {
+            // What a function looks at the names of may change until it runs; so may regclass, but its users do not expect it to.
+            return Ok(Expr::constant(ty.clone(), read(text, &ty, self.snapshot)?));
+        }
+        if inner.ty == ty || inner.ty.pg == Type::UNKNOWN {
+            return Ok(Expr { ty, ..inner });
+        }
+        let (from, to) = (inner.ty.clone(), ty.clone());
+        let column = inner.column.filter(|_| from.is_text() == to.is_text() && from.is_integer() == to.is_integer());
+        let eval = inner.eval;
+        let converted = Expr::new(ty, move |env| convert(eval(env)?, &from, &to, env.context));
+        Ok(Expr { column, ..converted })
+    }
+
+    pub fn text(&self, inner: Expr) -> Result<Expr, Error> {
+        if inner.ty.is_text() && inner.ty.pg != Type::UNKNOWN { Ok(inner) } else { self.cast(inner, Ty::TEXT) }
+    }
+
+    pub fn boolean(&self, inner: Expr) -> Result<Expr, Error> {
+        match inner.ty.pg {
+            Type::BOOL => Ok(inner),
+            Type::UNKNOWN => self.cast(inner, Ty::BOOL),
+            ref other => Err(Error::new(
+                ErrorKind::DatatypeMismatch,
+                format!("argument of WHERE must be type boolean, not type {}", type_name(other)),
+            )),
+        }
+    }
+
+    /// Two expressions of types that can be compared.
+    pub fn alike(&self, a: Expr, b: Expr) -> Result<(Expr, Expr), Error> {
+        let ty = common(&a.ty, &b.ty).ok_or_else(|| {
+            let message = format!("operator does not exist: {} = {}", type_name(&a.ty.pg), type_name(&b.ty.pg));
+            Error::new(ErrorKind::UndefinedFunction, message).hint("You might need to add explicit type casts.")
+        })?;
+        let settle = |e: Expr| if e.ty.pg == Type::UNKNOWN { self.cast(e, ty.clone()) } else { Ok(e) };
+        Ok((settle(a)?, settle(b)?))
+    }
+
+    /// Expressions brought to one type: of CASE, ARRAY, COALESCE, VALUES and UNION.
+    pub fn unify(&self, items: Vec<Expr>) -> Result<(Ty, Vec<Eval>), Error> {
+        let mut ty = Ty::UNKNOWN;
+        for item in &items {
+            ty = common(&ty, &item.ty).ok_or_else(|| {
+                let message = format!("types {} and {} cannot be matched", type_name(&ty.pg), type_name(&item.ty.pg));
+                Error::new(ErrorKind::DatatypeMismatch, message)
+            })?;
+        }
+        if ty.pg == Type::UNKNOWN {
+            ty = Ty::TEXT;
+        }
+        let evals = items.into_iter().map(|i| self.cast(i, ty.clone()).map(|e| e.eval));
+        Ok((ty.clone(), evals.collect::<Result<_, _>>()?))
+    }
+}
+
+/// The type that two expressions meet in.
+pub(super) fn common(a: &Ty, b: &Ty) -> Option<Ty> {
+    if a == b || b.pg == Type::UNKNOWN {
+        return Some(a.clone());
+    }
+    if a.pg == Type::UNKNOWN {
+        return Some(b.clone());
+    }
+    let rank = |ty: &Ty| match ty.pg {
+        Type::INT2 => 1,
+        Type::INT4 => 2,
+        Type::INT8 => 3,
+        Type::NUMERIC => 4,
+        Type::FLOAT4 => 5,
+        Type::FLOAT8 => 6,
+        _ => 0,
+    };
+    if a.is_number() && b.is_number() {
+        return Some(if rank(a) >= rank(b) { a.clone() } else { b.clone() });
+    }
+    if a.is_integer() && b.is_integer() {
+        return Some(if a.is_number() { b.clone() } else { a.clone() });
+    }
+    if a.is_text() && b.is_text() {
+        // Each becomes the other without a word, so the first one stays; but a "char" only becomes a text.
+        return Some(if a.pg == Type::CHAR { b.clone() } else { a.clone() });
+    }
+    let is_time = |ty: &Ty| matches!(ty.pg, Type::TIMESTAMP | Type::TIMESTAMPTZ | Type::DATE);
+    if is_time(a) && is_time(b) {
+        return Some(Ty::of(Type::TIMESTAMPTZ));
+    }
+    match (a.item(), b.item()) {
+        (Some(a), Some(b)) => common(&a, &b).map(|item| item.array()),
+        // Records are compared field by field.
+        _ if a.pg == Type::RECORD && b.pg == Type::RECORD => Some(a.clone()),
+        _ => None,
+    }
+}
+
+/// A value of one type as one of another.
+pub(super) fn convert(value: Value, from: &Ty, to: &Ty, context: &Context) -> Result<Value, Error> {
+    let out_of_range = || Error::new(ErrorKind::OutOfRange, format!("{} out of range", type_name(&to.pg)));
+    Ok(match value {
+        Value::Null => Value::Null,
+        Value::Text(text) if to.is_text() => match to.pg {
+            Type::CHAR | Type::NAME => read(&text, to, &context.snapshot)?,
+            _ => Value::Text(text),
+        },
+        Value::Text(text) => read(&text, to, &context.snapshot)?,
+        Value::Bool(b) if to.is_text() => Value::text(if b { "true" } else { "false" }),
+        Value::Bool(b) if to.is_integer() => Value::Int(b.into()),
+        Value::Int(n) if to.pg == Type::BOOL => Value::Bool(n != 0),
+        other if to.is_text() => Value::text(show(&other, from, &context.snapshot)),
+        Value::Int(n) if matches!(to.pg, Type::FLOAT4 | Type::FLOAT8 | Type::NUMERIC) => Value::Float(n as f64),
+        Value::Float(f) if to.is_integer() => Value::Int(f.round() as i64),
+        Value::Int(n) => match to.pg {
+            Type::INT2 => Value::Int(i16::try_from(n).map_err(|_| out_of_range())?.into()),
+            Type::INT4 => Value::Int(i32::try_from(n).map_err(|_| out_of_range())?.into()),
+            Type::OID => {
+                Value::Int(u32::try_from(n).or_else(|_| i32::try_from(n).map(|n| n as u32)).map_err(|_| out_of_range())?.into())
+            }
+            _ => Value::Int(n),
+        },
+        Value::Array(lower, items) => match (from.item(), to.item()) {
+            (Some(a), Some(b)) if a != b => {
+                let items = items.iter().map(|i| convert(i.clone(), &a, &b, context));
+                Value::Array(lower, items.collect::<Result<_, _>>()?)
+            }
+            (_, Some(_)) => Value::Array(lower, items),
+            _ => {
+                let message = format!("cannot cast type {} to {}", type_name(&from.pg), type_name(&to.pg));
+                return Err(Error::new(ErrorKind::DatatypeMismatch, message));
+            }
+        },
+        other => other,
+    })
+}

@@ -1,0 +1,518 @@
+//! Expressions of catalog queries, compiled once: names are resolved and types settled before a row is looked at.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion::sql::sqlparser::ast as sql;
+use postgres_types::Type;
+
+use super::aggregate::{Aggregate, Window};
+use super::context::Context;
+use super::snapshot::Snapshot;
+use super::value::{Ty, Value, read, type_name};
+use crate::error::{Error, ErrorKind};
+
+/// What an expression looks at while it runs.
+#[derive(Clone, Copy)]
+pub(super) struct Env<'a> {
+    pub row: &'a [Value],
+    pub aggregates: &'a [Value],
+    pub windows: &'a [Value],
+    /// The current values of functions that answer sets.
+    pub sets: &'a [Value],
+    pub outer: Option<&'a Env<'a>>,
+    pub context: &'a Context,
+}
+
+impl<'a> Env<'a> {
+    pub fn top(context: &'a Context) -> Self {
+        Self { row: &[], aggregates: &[], windows: &[], sets: &[], outer: None, context }
+    }
+
+    pub fn row(&self, row: &'a [Value]) -> Self {
+        Self { row, ..*self }
+    }
+
+    /// One query further inside.
+    pub fn within(&'a self) -> Self {
+        Self { outer: Some(self), ..Self::top(self.context) }
+    }
+}
+
+pub(super) type Eval = Box<dyn Fn(&Env<'_>) -> Result<Value, Error>>;
+
+/// A compiled expression.
+pub(super) struct Expr {
+    pub ty: Ty,
+    pub eval: Eval,
+    /// A literal whose type its place decides.
+    pub literal: Option<Arc<str>>,
+    /// A parameter whose type its place decides.
+    pub parameter: Option<usize>,
+    /// A bare column of the innermost query.
+    pub column: Option<usize>,
+}
+
+impl Expr {
+    pub fn new(ty: Ty, eval: impl Fn(&Env<'_>) -> Result<Value, Error> + 'static) -> Self {
+        Self { ty, eval: Box::new(eval), literal: None, parameter: None, column: None }
+    }
+
+    pub fn constant(ty: Ty, value: Value) -> Self {
+        Self::new(ty, move |_| Ok(value.clone()))
+    }
+}
+
+/// A column that a name may mean.
+#[derive(Clone)]
+pub(super) struct ScopeColumn {
+    pub table: String,
+    pub name: String,
+    pub ty: Ty,
+    /// The other half of a USING column: found only by its table.
+    pub hidden: bool,
+    /// The number of the relation that it is a column of; 0 for what is none.
+    pub relation: u32,
+}
+
+/// Functions that need more than a row, gathered while the expressions around them are compiled.
+#[derive(Default)]
+pub(super) struct Gathered {
+    pub aggregates: Vec<Aggregate>,
+    pub windows: Vec<Window>,
+    pub sets: Vec<Eval>,
+}
+
+/// What names mean inside one query.
+pub(super) struct Scope<'a> {
+    pub columns: Vec<ScopeColumn>,
+    pub outer: Option<&'a Scope<'a>>,
+    /// The columns that were named since this was last emptied.
+    pub used: RefCell<BTreeSet<usize>>,
+    pub gathered: RefCell<Gathered>,
+    /// Whether aggregates and windows may stand here.
+    pub gathers: Cell<bool>,
+}
+
+impl<'a> Scope<'a> {
+    pub fn new(outer: Option<&'a Scope<'a>>) -> Self {
+        Self { columns: Vec::new(), outer, used: RefCell::default(), gathered: RefCell::default(), gathers: Cell::new(false) }
+    }
+
+    /// What a compilation does, and the columns that it named.
+    pub fn uses<T>(&self, work: impl FnOnce() -> T) -> (T, BTreeSet<usize>) {
+        let before = self.used.take();
+        let done = work();
+        let used = self.used.replace(before);
+        self.used.borrow_mut().extend(used.iter());
+        (done, used)
+    }
+}
+
+/// A WITH query in scope.
+#[derive(Clone)]
+pub(super) struct Cte {
+    pub name: String,
+    pub columns: Vec<(String, Ty)>,
+    pub slot: usize,
+}
+
+pub(super) struct Compiler<'s> {
+    pub snapshot: &'s Arc<Snapshot>,
+    /// The types of `$1`, … as far as they are known.
+    pub parameters: RefCell<Vec<Option<Ty>>>,
+    pub ctes: RefCell<Vec<Cte>>,
+    pub slots: Cell<usize>,
+}
+
+pub(super) fn unsupported(what: impl std::fmt::Display) -> Error {
+    Error::unsupported(format_args!("{what} in a query of the catalogs"))
+}
+
+/// A bare name folded to lower case, a quoted one as it is.
+pub(super) fn folded(ident: &sql::Ident) -> String {
+    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
+}
+
+/// The parts of a dotted name.
+pub(super) fn parts(name: &sql::ObjectName) -> Vec<String> {
+    name.0.iter().filter_map(|p| p.as_ident()).map(folded).collect()
+}
+
+impl<'s> Compiler<'s> {
+    pub fn expr(&self, ast: &sql::Expr, scope: &Scope<'_>) -> Result<Expr, Error> {
+        use sql::Expr as E;
+        match ast {
+            E::Identifier(ident) => self.name(&[folded(ident)], scope),
+            E::CompoundIdentifier(idents) => self.name(&idents.iter().map(folded).collect::<Vec<_>>(), scope),
+            E::Nested(inner) | E::Collate { expr: inner, .. } => self.expr(inner, scope),
+            E::Value(value) => self.value(&value.value),
+            E::TypedString(typed) => {
+                let ty = self.type_of(&typed.data_type)?;
+                let text = typed.value.value.clone().into_string().unwrap_or_default();
+                Ok(Expr::constant(ty.clone(), read(&text, &ty, self.snapshot)?))
+            }
+            E::Cast { expr, data_type, .. } => {
+                let (inner, ty) = (self.expr(expr, scope)?, self.type_of(data_type)?);
+                self.cast(inner, ty)
+            }
+            E::UnaryOp { op, expr } => self.unary(*op, self.expr(expr, scope)?),
+            E::BinaryOp { left, op, right } => self.binary(left, op, right, scope),
+            E::IsNull(inner) => self.test(inner, scope, |v| v.is_null()),
+            E::IsNotNull(inner) => self.test(inner, scope, |v| !v.is_null()),
+            E::IsTrue(inner) => self.test(inner, scope, |v| matches!(v, Value::Bool(true))),
+            E::IsNotTrue(inner) => self.test(inner, scope, |v| !matches!(v, Value::Bool(true))),
+            E::IsFalse(inner) => self.test(inner, scope, |v| matches!(v, Value::Bool(false))),
+            E::IsNotFalse(inner) => self.test(inner, scope, |v| !matches!(v, Value::Bool(false))),
+            E::IsDistinctFrom(a, b) | E::IsNotDistinctFrom(a, b) => {
+                let (a, b) = self.alike(self.expr(a, scope)?, self.expr(b, scope)?)?;
+                let same = matches!(ast, E::IsNotDistinctFrom(..));
+                Ok(Expr::new(Ty::BOOL, move |env| Ok(Value::Bool(((a.eval)(env)? == (b.eval)(env)?) == same))))
+            }
+            E::Between { expr, negated, low, high } => {
+                let part = |op, bound: &sql::Expr| self.binary(expr, &op, bound, scope);
+                let low = part(sql::BinaryOperator::GtEq, low)?;
+                let high = part(sql::BinaryOperator::LtEq, high)?;
+                Ok(negate(all_of(low.eval, high.eval), *negated))
+            }
+            E::InList { expr, list, negated } => {
+                let mut items = Vec::new();
+                for item in list {
+                    let (left, right) = self.alike(self.expr(expr, scope)?, self.expr(item, scope)?)?;
+                    items.push((left.eval, right.eval));
+                }
+                let any = Expr::new(Ty::BOOL, move |env| {
+                    let mut unknown = false;
+                    for (left, right) in &items {
+                        match (left(env)?, right(env)?) {
+                            (Value::Null, _) | (_, Value::Null) => unknown = true,
+                            (a, b) if a.compare(&b).is_eq() => return Ok(Value::Bool(true)),
+                            _ => {}
+                        }
+                    }
+                    Ok(if unknown { Value::Null } else { Value::Bool(false) })
+                });
+                Ok(negate(any.eval, *negated))
+            }
+            E::InSubquery { expr, subquery, negated } => {
+                let plan = self.query(subquery, Some(scope))?;
+                let found = self.any_of_rows(self.expr(expr, scope)?, &sql::BinaryOperator::Eq, plan, false)?;
+                Ok(negate(found.eval, *negated))
+            }
+            E::AnyOp { left, compare_op, right, .. } => self.quantified(left, compare_op, right, false, scope),
+            E::AllOp { left, compare_op, right } => self.quantified(left, compare_op, right, true, scope),
+            E::Exists { subquery, negated } => {
+                let (plan, negated) = (self.query(subquery, Some(scope))?, *negated);
+                Ok(Expr::new(Ty::BOOL, move |env| Ok(Value::Bool((plan.run)(env)?.is_empty() == negated))))
+            }
+            E::Subquery(query) => self.scalar(query, scope),
+            E::Like { negated, expr, pattern, escape_char, any: false } => {
+                self.like(expr, pattern, escape_char.as_ref(), false, *negated, scope)
+            }
+            E::ILike { negated, expr, pattern, escape_char, any: false } => {
+                self.like(expr, pattern, escape_char.as_ref(), true, *negated, scope)
+            }
+            E::Case { operand, conditions, else_result, .. } => {
+                self.case(operand.as_deref(), conditions, else_result.as_deref(), scope)
+            }
+            E::Array(array) => self.array(&array.elem, scope),
+            E::CompoundFieldAccess { root, access_chain } => {
+                access_chain.iter().try_fold(self.expr(root, scope)?, |inner, access| self.access(inner, access, scope))
+            }
+            E::Tuple(items) => {
+                let items = items.iter().map(|i| self.expr(i, scope)).collect::<Result<Vec<_>, _>>()?;
+                let fields = items.iter().enumerate().map(|(i, e)| (format!("f{}", i + 1), e.ty.clone())).collect();
+                let evals: Vec<Eval> = items.into_iter().map(|i| i.eval).collect();
+                Ok(Expr::new(Ty::record(fields), move |env| {
+                    Ok(Value::Record(evals.iter().map(|e| e(env)).collect::<Result<_, _>>()?))
+                }))
+            }
+            E::Function(function) => self.function(function, scope),
+            E::Substring { expr, substring_from, substring_for, .. } => {
+                let mut args = vec![self.expr(expr, scope)?];
+                match substring_from {
+                    Some(from) => args.push(self.expr(from, scope)?),
+                    None => args.push(Expr::constant(Ty::INT4, Value::Int(1))),
+                }
+                args.extend(substring_for.as_ref().map(|f| self.expr(f, scope)).transpose()?);
+                self.call("substring", args)
+            }
+            E::Trim { expr, trim_where, trim_what, trim_characters } => {
+                let name = match trim_where {
+                    Some(sql::TrimWhereField::Leading) => "ltrim",
+                    Some(sql::TrimWhereField::Trailing) => "rtrim",
+                    _ => "btrim",
+                };
+                let mut args = vec![self.expr(expr, scope)?];
+                let what = trim_what.as_deref().or(trim_characters.as_ref().and_then(|c| c.first()));
+                args.extend(what.map(|w| self.expr(w, scope)).transpose()?);
+                self.call(name, args)
+            }
+            E::Position { expr, r#in } => self.call("position", vec![self.expr(r#in, scope)?, self.expr(expr, scope)?]),
+            E::Ceil { expr, .. } => self.call("ceil", vec![self.expr(expr, scope)?]),
+            E::Floor { expr, .. } => self.call("floor", vec![self.expr(expr, scope)?]),
+            E::AtTimeZone { timestamp, .. } => {
+                let inner = self.expr(timestamp, scope)?;
+                let ty = if inner.ty.pg == Type::TIMESTAMPTZ { Type::TIMESTAMP } else { Type::TIMESTAMPTZ };
+                Ok(Expr { ty: Ty::of(ty), ..inner })
+            }
+            E::Extract { field: sql::DateTimeField::Epoch, expr, .. } => {
+                let inner = self.expr(expr, scope)?.eval;
+                Ok(Expr::new(Ty::of(Type::FLOAT8), move |env| {
+                    Ok(match inner(env)? {
+                        Value::Time(t) | Value::Span(t) => Value::Float(t as f64 / 1e6),
+                        _ => Value::Null,
+                    })
+                }))
+            }
+            other => {
+                let text = other.to_string();
+                Err(unsupported(text.split_whitespace().next().unwrap_or_default()))
+            }
+        }
+    }
+
+    fn value(&self, value: &sql::Value) -> Result<Expr, Error> {
+        Ok(match value {
+            sql::Value::Number(text, _) => match text.parse::<i64>() {
+                Ok(n) if i32::try_from(n).is_ok() => Expr::constant(Ty::INT4, Value::Int(n)),
+                Ok(n) => Expr::constant(Ty::INT8, Value::Int(n)),
+                Err(_) => {
+                    let ty = Ty::of(Type::NUMERIC);
+                    Expr::constant(ty.clone(), read(text, &ty, self.snapshot)?)
+                }
+            },
+            sql::Value::Boolean(b) => Expr::constant(Ty::BOOL, Value::Bool(*b)),
+            sql::Value::Null => Expr::constant(Ty::UNKNOWN, Value::Null),
+            sql::Value::Placeholder(name) => {
+                let number = name.trim_start_matches('$').parse::<usize>().ok().filter(|n| (1..=65_535).contains(n));
+                let at =
+                    number.ok_or_else(|| Error::new(ErrorKind::UndefinedParameter, format!("there is no parameter {name}")))? - 1;
+                let mut known = self.parameters.borrow_mut();
+                if known.len() <= at {
+                    known.resize(at + 1, None);
+                }
+                let ty = known[at].clone();
+                Expr {
+                    parameter: ty.is_none().then_some(at),
+                    ..Expr::new(ty.unwrap_or(Ty::UNKNOWN), move |env| {
+                        Ok(env.context.parameters.get(at).cloned().unwrap_or(Value::Null))
+                    })
+                }
+            }
+            other => {
+                let text: Arc<str> = other.clone().into_string().ok_or_else(|| unsupported(other))?.into();
+                Expr { literal: Some(text.clone()), ..Expr::constant(Ty::UNKNOWN, Value::Text(text)) }
+            }
+        })
+    }
+
+    /// A column, a field of one, or a whole row by its table's name.
+    fn name(&self, parts: &[String], scope: &Scope<'_>) -> Result<Expr, Error> {
+        let (table, name) = match parts {
+            [name] => (None, name),
+            [table, name] | [_, table, name] => (Some(table), name),
+            _ => return Err(Error::new(ErrorKind::UndefinedColumn, format!("column {} does not exist", parts.join(".")))),
+        };
+        let mut at = Some(scope);
+        let mut depth = 0;
+        while let Some(here) = at {
+            let fits = |c: &&ScopeColumn| c.name == *name && table.map_or(!c.hidden, |t| c.table == *t);
+            let mut found = here.columns.iter().enumerate().filter(|(_, c)| fits(c));
+            if let Some((i, column)) = found.next() {
+                if found.next().is_some() {
+                    return Err(Error::new(ErrorKind::AmbiguousColumn, format!("column reference \"{name}\" is ambiguous")));
+                }
+                here.used.borrow_mut().insert(i);
+                let ty = column.ty.clone();
+                let column = (depth == 0).then_some(i);
+                return Ok(Expr { column, ..Expr::new(ty, move |env| Ok(outward(env, depth).row[i].clone())) });
+            }
+            if name == "tableoid"
+                && let Some(column) = here.columns.iter().find(|c| c.relation != 0 && table.is_none_or(|t| c.table == *t))
+            {
+                return Ok(Expr::constant(Ty::OID, Value::oid(column.relation)));
+            }
+            if table.is_none() && here.columns.iter().any(|c| c.table == *name) {
+                return Ok(whole_row(here, name, depth));
+            }
+            at = here.outer;
+            depth += 1;
+        }
+        // SQL's functions without brackets.
+        if let [word] = parts
+            && matches!(word.as_str(), "current_user" | "session_user" | "user" | "current_role" | "current_catalog")
+        {
+            return self.call(word, Vec::new());
+        }
+        let message = match table {
+            Some(table) => format!("column {table}.{name} does not exist"),
+            None => format!("column \"{name}\" does not exist"),
+        };
+        Err(Error::new(ErrorKind::UndefinedColumn, message))
+    }
+
+    fn test(&self, inner: &sql::Expr, scope: &Scope<'_>, of: fn(&Value) -> bool) -> Result<Expr, Error> {
+        let inner = self.expr(inner, scope)?.eval;
+        Ok(Expr::new(Ty::BOOL, move |env| Ok(Value::Bool(of(&inner(env)?)))))
+    }
+
+    fn scalar(&self, query: &sql::Query, scope: &Scope<'_>) -> Result<Expr, Error> {
+        let plan = self.query(query, Some(scope))?;
+        let [(_, ty)] = plan.columns.as_slice() else {
+            return Err(Error::new(ErrorKind::Syntax, "subquery must return only one column"));
+        };
+        Ok(Expr::new(ty.clone(), move |env| {
+            let mut rows = (plan.run)(env)?.into_iter();
+            let first = rows.next();
+            if rows.next().is_some() {
+                return Err(Error::new(ErrorKind::Cardinality, "more than one row returned by a subquery used as an expression"));
+            }
+            Ok(first.and_then(|r| r.into_iter().next()).unwrap_or(Value::Null))
+        }))
+    }
+
+    fn like(
+        &self,
+        expr: &sql::Expr,
+        pattern: &sql::Expr,
+        escape: Option<&sql::ValueWithSpan>,
+        ignore_case: bool,
+        negated: bool,
+        scope: &Scope<'_>,
+    ) -> Result<Expr, Error> {
+        let text = self.text(self.expr(expr, scope)?)?.eval;
+        let pattern = self.text(self.expr(pattern, scope)?)?.eval;
+        let escape = match escape {
+            Some(e) => e.value.clone().into_string().unwrap_or_default().chars().next(),
+            None => Some('\\'),
+        };
+        let found = Expr::new(Ty::BOOL, move |env| {
+            Ok(match (text(env)?, pattern(env)?) {
+                (Value::Text(t), Value::Text(p)) => Value::Bool(env.context.like(&t, &p, escape, ignore_case)?),
+                _ => Value::Null,
+            })
+        });
+        Ok(negate(found.eval, negated))
+    }
+
+    fn case(
+        &self,
+        operand: Option<&sql::Expr>,
+        conditions: &[sql::CaseWhen],
+        otherwise: Option<&sql::Expr>,
+        scope: &Scope<'_>,
+    ) -> Result<Expr, Error> {
+        let mut tests = Vec::new();
+        let mut results = Vec::new();
+        for when in conditions {
+            let test = match operand {
+                Some(operand) => self.binary(operand, &sql::BinaryOperator::Eq, &when.condition, scope)?,
+                None => self.boolean(self.expr(&when.condition, scope)?)?,
+            };
+            tests.push(test.eval);
+            results.push(self.expr(&when.result, scope)?);
+        }
+        // ELSE comes first where the type is chosen.
+        let last = match otherwise {
+            Some(otherwise) => self.expr(otherwise, scope)?,
+            None => Expr::constant(Ty::UNKNOWN, Value::Null),
+        };
+        results.insert(0, last);
+        let (ty, mut results) = self.unify(results)?;
+        let last = results.remove(0);
+        Ok(Expr::new(ty, move |env| {
+            for (test, result) in tests.iter().zip(&results) {
+                if test(env)?.is_true() {
+                    return result(env);
+                }
+            }
+            last(env)
+        }))
+    }
+
+    pub fn array(&self, items: &[sql::Expr], scope: &Scope<'_>) -> Result<Expr, Error> {
+        let items = items.iter().map(|i| self.expr(i, scope)).collect::<Result<Vec<_>, _>>()?;
+        let (ty, items) = self.unify(items)?;
+        Ok(Expr::new(ty.array(), move |env| Ok(Value::array(items.iter().map(|i| i(env)).collect::<Result<Vec<_>, _>>()?))))
+    }
+
+    fn access(&self, inner: Expr, access: &sql::AccessExpr, scope: &Scope<'_>) -> Result<Expr, Error> {
+        match access {
+            sql::AccessExpr::Dot(sql::Expr::Identifier(field)) => {
+                let name = folded(field);
+                let fields = inner.ty.fields.clone().unwrap_or_default();
+                let Some(at) = fields.iter().position(|(n, _)| *n == name) else {
+                    let message = format!("column \"{name}\" not found in data type {}", type_name(&inner.ty.pg));
+                    return Err(Error::new(ErrorKind::UndefinedColumn, message));
+                };
+                let record = inner.eval;
+                Ok(Expr::new(fields[at].1.clone(), move |env| Ok(record(env)?.items().get(at).cloned().unwrap_or(Value::Null))))
+            }
+            sql::AccessExpr::Subscript(sql::Subscript::Index { index }) => {
+                let index = self.expr(index, scope)?.eval;
+                let item = inner.ty.item().ok_or_else(|| {
+                    let message =
+                        format!("cannot subscript type {} because it does not support subscripting", type_name(&inner.ty.pg));
+                    Error::new(ErrorKind::DatatypeMismatch, message)
+                })?;
+                let array = inner.eval;
+                Ok(Expr::new(item, move |env| {
+                    let (array, index) = (array(env)?, index(env)?);
+                    let (Value::Array(lower, items), Some(index)) = (&array, index.as_int()) else { return Ok(Value::Null) };
+                    let at = index.checked_sub(*lower).and_then(|at| usize::try_from(at).ok());
+                    Ok(at.and_then(|at| items.get(at)).cloned().unwrap_or(Value::Null))
+                }))
+            }
+            other => Err(unsupported(format_args!("the access {other}"))),
+        }
+    }
+}
+
+fn outward<'e>(env: &'e Env<'e>, depth: usize) -> &'e Env<'e> {
+    let mut env = env;
+    for _ in 0..depth {
+        env = env.outer.unwrap_or(env);
+    }
+    env
+}
+
+fn whole_row(scope: &Scope<'_>, table: &str, depth: usize) -> Expr {
+    let columns: Vec<(usize, &ScopeColumn)> = scope.columns.iter().enumerate().filter(|(_, c)| c.table == table).collect();
+    let places: Vec<usize> = columns.iter().map(|(i, _)| *i).collect();
+    scope.used.borrow_mut().extend(&places);
+    // A function's only column is its value, not a row around it.
+    if let ([(place, column)], true) = (columns.as_slice(), columns.iter().all(|(_, c)| c.name == table)) {
+        let place = *place;
+        return Expr::new(column.ty.clone(), move |env| Ok(outward(env, depth).row[place].clone()));
+    }
+    let fields = columns.iter().map(|(_, c)| (c.name.clone(), c.ty.clone())).collect();
+    Expr::new(Ty::record(fields), move |env| {
+        let row = outward(env, depth).row;
+        Ok(Value::Record(places.iter().map(|i| row[*i].clone()).collect()))
+    })
+}
+
+pub(super) fn negate(inner: Eval, negated: bool) -> Expr {
+    Expr::new(Ty::BOOL, move |env| {
+        Ok(match inner(env)? {
+            Value::Bool(b) => Value::Bool(b != negated),
+            _ => Value::Null,
+        })
+    })
+}
+
+/// AND over three values.
+pub(super) fn all_of(a: Eval, b: Eval) -> Eval {
+    Box::new(move |env| {
+        Ok(match a(env)? {
+            Value::Bool(false) => Value::Bool(false),
+            first => match (first, b(env)?) {
+                (_, Value::Bool(false)) => Value::Bool(false),
+                (Value::Bool(true), Value::Bool(true)) => Value::Bool(true),
+                _ => Value::Null,
+            },
+        })
+    })
+}

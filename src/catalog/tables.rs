@@ -1,0 +1,406 @@
+//! The rows of `pg_catalog`'s relations: PostgreSQL's own, and those about the cluster.
+
+use std::collections::HashMap;
+
+use postgres_types::{Kind, Type};
+
+use super::idents::quote_ident;
+use super::relations::{Definition, Row};
+use super::snapshot::{Column, INFORMATION_SCHEMA, OWNER, Object, PG_CATALOG, Schema, Snapshot, Table};
+use super::value::{Ty, Value};
+use crate::error::Error;
+
+/// The catalogs that a number belongs to.
+pub(super) const PG_CLASS: u32 = 1259;
+const PG_NAMESPACE: u32 = 2615;
+const PG_CONSTRAINT: u32 = 2606;
+const PG_ATTRDEF: u32 = 2604;
+
+fn text(text: impl AsRef<str>) -> Value {
+    Value::text(text)
+}
+
+fn texts<'a>(items: impl IntoIterator<Item = &'a str>) -> Value {
+    Value::array(items.into_iter().map(Value::text))
+}
+
+fn optional(value: Option<&str>) -> Value {
+    value.map_or(Value::Null, Value::text)
+}
+
+/// What `pg_attribute` repeats of a type.
+struct Storage {
+    len: Value,
+    by_value: Value,
+    align: Value,
+    storage: Value,
+    collation: Value,
+}
+
+/// The rows of one relation.
+pub(super) fn rows(snapshot: &Snapshot, definition: &Definition) -> Result<Vec<Row>, Error> {
+    let world = &snapshot.world;
+    let mut rows = snapshot.statics.rows(definition)?;
+    let d = definition;
+    let keyed = || snapshot.tables().filter(|(_, t)| !t.key.is_empty());
+    match definition.name {
+        "pg_class" => {
+            rows.extend(snapshot.statics.definitions.iter().map(|own| {
+                let natts = own.columns.len();
+                class(d, own.oid, own.name, namespace_of(own), own.kind, natts, false)
+            }));
+            for (schema, table) in snapshot.tables() {
+                let kind = if table.definition.is_some() { 'v' } else { 'r' };
+                let namespace = snapshot.oid(&Object::Schema(schema.name.clone()));
+                let oid = snapshot.relation_oid(&schema.name, &table.name);
+                rows.push(class(d, oid, &table.name, namespace, kind, table.columns.len(), !table.key.is_empty()));
+                if !table.key.is_empty() {
+                    rows.push(class(d, key_oid(snapshot, schema, table), &key_name(table), namespace, 'i', table.key.len(), false));
+                }
+            }
+        }
+        "pg_attribute" => {
+            let storages = storages(snapshot)?;
+            for own in &snapshot.statics.definitions {
+                for (i, (name, pg)) in own.columns.iter().enumerate() {
+                    let column = Column {
+                        name: (*name).to_owned(),
+                        pg: pg.clone(),
+                        modifier: -1,
+                        not_null: *name == "oid",
+                        default: None,
+                        comment: None,
+                    };
+                    rows.push(attribute(d, own.oid, i, &column, &storages));
+                }
+            }
+            for (schema, table) in snapshot.tables() {
+                let oid = snapshot.relation_oid(&schema.name, &table.name);
+                rows.extend(table.columns.iter().enumerate().map(|(i, c)| attribute(d, oid, i, c, &storages)));
+                if !table.key.is_empty() {
+                    let key = key_oid(snapshot, schema, table);
+                    let columns = table.key.iter().filter_map(|i| table.columns.get(*i));
+                    let bare = columns.map(|c| Column { not_null: false, default: None, ..c.clone() });
+                    rows.extend(bare.enumerate().map(|(i, c)| attribute(d, key, i, &c, &storages)));
+                }
+            }
+        }
+        "pg_attrdef" => {
+            for (schema, table) in snapshot.tables() {
+                for (i, column) in table.columns.iter().enumerate() {
+                    let Some(default) = &column.default else { continue };
+                    let object = Object::Default(schema.name.clone(), table.name.clone(), column.name.clone());
+                    rows.push(d.row([
+                        ("oid", Value::oid(snapshot.oid(&object))),
+                        ("adrelid", Value::oid(snapshot.relation_oid(&schema.name, &table.name))),
+                        ("adnum", place(i)),
+                        ("adbin", text(default)),
+                    ]));
+                }
+            }
+        }
+        "pg_constraint" => rows.extend(keyed().map(|(schema, table)| {
+            d.row([
+                ("oid", Value::oid(snapshot.oid(&Object::Constraint(schema.name.clone(), table.name.clone())))),
+                ("conname", text(key_name(table))),
+                ("connamespace", Value::oid(snapshot.oid(&Object::Schema(schema.name.clone())))),
+                ("contype", text("p")),
+                ("convalidated", Value::Bool(true)),
+                ("conrelid", Value::oid(snapshot.relation_oid(&schema.name, &table.name))),
+                ("conindid", Value::oid(key_oid(snapshot, schema, table))),
+                ("confupdtype", text(" ")),
+                ("confdeltype", text(" ")),
+                ("confmatchtype", text(" ")),
+                ("conislocal", Value::Bool(true)),
+                ("connoinherit", Value::Bool(true)),
+                ("conkey", Value::array(table.key.iter().map(|i| place(*i)))),
+            ])
+        })),
+        "pg_index" => {
+            let classes = operator_classes(snapshot)?;
+            rows.extend(keyed().map(|(schema, table)| {
+                let vector = |of: &dyn Fn(&usize) -> Value| Value::Array(0, table.key.iter().map(of).collect());
+                let class = |i: &usize| {
+                    let pg = table.columns.get(*i).map_or(Type::TEXT, |c| c.pg.clone());
+                    Value::oid(classes.get(&if pg == Type::VARCHAR { Type::TEXT.oid() } else { pg.oid() }).copied().unwrap_or(0))
+                };
+                let collation = |i: &usize| table.columns.get(*i).map_or(Value::Int(0), |c| collation(&c.pg));
+                d.row([
+                    ("indexrelid", Value::oid(key_oid(snapshot, schema, table))),
+                    ("indrelid", Value::oid(snapshot.relation_oid(&schema.name, &table.name))),
+                    ("indnatts", Value::Int(table.key.len() as i64)),
+                    ("indnkeyatts", Value::Int(table.key.len() as i64)),
+                    ("indisunique", Value::Bool(true)),
+                    ("indisprimary", Value::Bool(true)),
+                    ("indimmediate", Value::Bool(true)),
+                    ("indisvalid", Value::Bool(true)),
+                    ("indisready", Value::Bool(true)),
+                    ("indislive", Value::Bool(true)),
+                    ("indkey", vector(&|i| place(*i))),
+                    ("indcollation", vector(&collation)),
+                    ("indclass", vector(&class)),
+                    ("indoption", vector(&|_| Value::Int(0))),
+                ])
+            }));
+        }
+        "pg_description" => {
+            for (schema, table) in snapshot.tables() {
+                let oid = Value::oid(snapshot.relation_oid(&schema.name, &table.name));
+                let whole = table.comment.iter().map(|c| (0, c));
+                let columns = table.columns.iter().enumerate().filter_map(|(i, c)| Some((i as i64 + 1, c.comment.as_ref()?)));
+                rows.extend(whole.chain(columns).map(|(number, comment)| {
+                    d.row([
+                        ("objoid", oid.clone()),
+                        ("classoid", Value::oid(PG_CLASS)),
+                        ("objsubid", Value::Int(number)),
+                        ("description", text(comment)),
+                    ])
+                }));
+            }
+        }
+        "pg_depend" => {
+            for (schema, table) in snapshot.tables() {
+                let oid = snapshot.relation_oid(&schema.name, &table.name);
+                let mut depends = |class: u32, of: u32, on_class: u32, on: u32, column: i64, kind: &str| {
+                    rows.push(d.row([
+                        ("classid", Value::oid(class)),
+                        ("objid", Value::oid(of)),
+                        ("refclassid", Value::oid(on_class)),
+                        ("refobjid", Value::oid(on)),
+                        ("refobjsubid", Value::Int(column)),
+                        ("deptype", text(kind)),
+                    ]));
+                };
+                depends(PG_CLASS, oid, PG_NAMESPACE, snapshot.oid(&Object::Schema(schema.name.clone())), 0, "n");
+                if !table.key.is_empty() {
+                    let constraint = snapshot.oid(&Object::Constraint(schema.name.clone(), table.name.clone()));
+                    depends(PG_CLASS, key_oid(snapshot, schema, table), PG_CONSTRAINT, constraint, 0, "i");
+                    for i in &table.key {
+                        depends(PG_CONSTRAINT, constraint, PG_CLASS, oid, *i as i64 + 1, "a");
+                    }
+                }
+                for (i, column) in table.columns.iter().enumerate().filter(|(_, c)| c.default.is_some()) {
+                    let default = Object::Default(schema.name.clone(), table.name.clone(), column.name.clone());
+                    depends(PG_ATTRDEF, snapshot.oid(&default), PG_CLASS, oid, i as i64 + 1, "a");
+                }
+            }
+        }
+        "pg_namespace" => {
+            let own = [("pg_catalog", PG_CATALOG), ("information_schema", INFORMATION_SCHEMA)];
+            let of_cluster = world.schemas.iter().map(|s| (s.name.as_str(), snapshot.oid(&Object::Schema(s.name.clone()))));
+            rows.extend(own.into_iter().chain(of_cluster).map(|(name, oid)| {
+                let open = matches!(name, "pg_catalog" | "information_schema");
+                let acl = if open { texts(["root=UC/root", "=U/root"]) } else { Value::Null };
+                d.row([("oid", Value::oid(oid)), ("nspname", text(name)), ("nspowner", Value::oid(OWNER)), ("nspacl", acl)])
+            }));
+        }
+        "pg_database" => rows.extend(world.databases.iter().map(|name| {
+            d.row([
+                ("oid", Value::oid(snapshot.oid(&Object::Database(name.clone())))),
+                ("datname", text(name)),
+                ("datdba", Value::oid(OWNER)),
+                ("encoding", Value::Int(6)),
+                ("datlocprovider", text("c")),
+                ("datallowconn", Value::Bool(true)),
+                ("datconnlimit", Value::Int(-1)),
+                ("dattablespace", Value::Int(1663)),
+                ("datcollate", text("C")),
+                ("datctype", text("C")),
+            ])
+        })),
+        "pg_authid" | "pg_roles" | "pg_user" | "pg_shadow" | "pg_group" => super::people::roles(snapshot, d, &mut rows),
+        "pg_auth_members" => super::people::members(snapshot, d, &mut rows),
+        "pg_settings" => super::people::settings(snapshot, d, &mut rows),
+        "pg_stat_activity" | "pg_stat_ssl" | "pg_stat_gssapi" => super::people::activity(snapshot, d, &mut rows),
+        "pg_cursors" => rows.extend(world.cursors.iter().map(|(name, statement, holds, scrolls)| {
+            d.row([
+                ("name", text(name)),
+                ("statement", text(statement)),
+                ("is_holdable", Value::Bool(*holds)),
+                ("is_binary", Value::Bool(false)),
+                ("is_scrollable", Value::Bool(*scrolls)),
+                ("creation_time", Value::Time(world.now)),
+            ])
+        })),
+        "pg_prepared_statements" => rows.extend(world.prepared.iter().map(|(name, statement)| {
+            d.row([("name", text(name)), ("statement", text(statement)), ("prepare_time", Value::Time(world.now))])
+        })),
+        "pg_tables" => rows.extend(snapshot.tables().filter(|(_, t)| t.definition.is_none()).map(|(schema, table)| {
+            d.row([
+                ("schemaname", text(&schema.name)),
+                ("tablename", text(&table.name)),
+                ("tableowner", text("root")),
+                ("hasindexes", Value::Bool(!table.key.is_empty())),
+                ("hasrules", Value::Bool(false)),
+                ("hastriggers", Value::Bool(false)),
+                ("rowsecurity", Value::Bool(false)),
+            ])
+        })),
+        "pg_views" => rows.extend(snapshot.tables().filter(|(_, t)| t.definition.is_some()).map(|(schema, table)| {
+            d.row([
+                ("schemaname", text(&schema.name)),
+                ("viewname", text(&table.name)),
+                ("viewowner", text("root")),
+                ("definition", optional(table.definition.as_deref())),
+            ])
+        })),
+        "pg_indexes" => rows.extend(keyed().map(|(schema, table)| {
+            d.row([
+                ("schemaname", text(&schema.name)),
+                ("tablename", text(&table.name)),
+                ("indexname", text(key_name(table))),
+                ("indexdef", text(index_definition(schema, table))),
+            ])
+        })),
+        "pg_stat_user_tables" | "pg_stat_all_tables" | "pg_statio_user_tables" | "pg_statio_all_tables" => {
+            let tables = snapshot.tables().filter(|(_, t)| t.definition.is_none());
+            rows.extend(tables.map(|(schema, table)| {
+                let mut row = d.row([
+                    ("relid", Value::oid(snapshot.relation_oid(&schema.name, &table.name))),
+                    ("schemaname", text(&schema.name)),
+                    ("relname", text(&table.name)),
+                ]);
+                // Nothing is counted per table.
+                for (value, (_, ty)) in row.iter_mut().zip(&d.columns) {
+                    if value.is_null() && *ty == Type::INT8 {
+                        *value = Value::Int(0);
+                    }
+                }
+                row
+            }));
+        }
+        "pg_stat_database" => rows.extend(world.databases.iter().map(|name| {
+            let here = world.activity.iter().filter(|a| a.database == *name).count();
+            d.row([
+                ("datid", Value::oid(snapshot.oid(&Object::Database(name.clone())))),
+                ("datname", text(name)),
+                ("numbackends", Value::Int(here as i64)),
+            ])
+        })),
+        "pg_timezone_names" => rows.extend(chrono_tz::TZ_VARIANTS.iter().map(|zone| d.row([("name", text(zone.name()))]))),
+        _ => {}
+    }
+    Ok(rows)
+}
+
+fn namespace_of(own: &Definition) -> u32 {
+    if own.schema == "pg_catalog" { PG_CATALOG } else { INFORMATION_SCHEMA }
+}
+
+fn place(i: usize) -> Value {
+    Value::Int(i as i64 + 1)
+}
+
+fn key_oid(snapshot: &Snapshot, schema: &Schema, table: &Table) -> u32 {
+    snapshot.oid(&Object::Key(schema.name.clone(), table.name.clone()))
+}
+
+/// The name of a table's key, of the constraint and of the index.
+pub(super) fn key_name(table: &Table) -> String {
+    format!("{}_pkey", table.name)
+}
+
+fn key_columns(table: &Table) -> String {
+    let names = table.key.iter().filter_map(|i| table.columns.get(*i)).map(|c| quote_ident(&c.name));
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// `PRIMARY KEY (…)`
+pub(super) fn constraint_definition(table: &Table) -> String {
+    format!("PRIMARY KEY ({})", key_columns(table))
+}
+
+/// `CREATE UNIQUE INDEX …`
+pub(super) fn index_definition(schema: &Schema, table: &Table) -> String {
+    format!(
+        "CREATE UNIQUE INDEX {} ON {}.{} USING btree ({})",
+        quote_ident(&key_name(table)),
+        quote_ident(&schema.name),
+        quote_ident(&table.name),
+        key_columns(table)
+    )
+}
+
+fn class(d: &Definition, oid: u32, name: &str, namespace: u32, kind: char, columns: usize, has_index: bool) -> Row {
+    d.row([
+        ("oid", Value::oid(oid)),
+        ("relname", text(name)),
+        ("relnamespace", Value::oid(namespace)),
+        ("relowner", Value::oid(OWNER)),
+        (
+            "relam",
+            Value::Int(match kind {
+                'r' => 2,
+                'i' => 403,
+                _ => 0,
+            }),
+        ),
+        ("relfilenode", Value::oid(if kind == 'v' { 0 } else { oid })),
+        // Never more than 0 pages: DuckDB reads tables by ctid where there are some.
+        ("reltuples", Value::Float(if kind == 'r' { -1.0 } else { 0.0 })),
+        ("relhasindex", Value::Bool(has_index)),
+        ("relpersistence", text("p")),
+        ("relkind", text(kind.to_string())),
+        ("relnatts", Value::Int(columns as i64)),
+        ("relhasrules", Value::Bool(kind == 'v')),
+        ("relispopulated", Value::Bool(true)),
+        ("relreplident", text(if kind == 'r' { "d" } else { "n" })),
+    ])
+}
+
+fn attribute(d: &Definition, relation: u32, i: usize, column: &Column, storages: &HashMap<u32, Storage>) -> Row {
+    let mut row = d.row([
+        ("attrelid", Value::oid(relation)),
+        ("attname", text(&column.name)),
+        ("atttypid", Value::oid(column.pg.oid())),
+        ("attstattarget", Value::Int(-1)),
+        ("attnum", place(i)),
+        ("attndims", Value::Int(matches!(column.pg.kind(), Kind::Array(_)).into())),
+        ("attcacheoff", Value::Int(-1)),
+        ("atttypmod", Value::Int(column.modifier.into())),
+        ("attnotnull", Value::Bool(column.not_null)),
+        ("atthasdef", Value::Bool(column.default.is_some())),
+        ("attislocal", Value::Bool(true)),
+    ]);
+    if let Some(storage) = storages.get(&column.pg.oid()) {
+        for (name, value) in [
+            ("attlen", &storage.len),
+            ("attbyval", &storage.by_value),
+            ("attalign", &storage.align),
+            ("attstorage", &storage.storage),
+            ("attcollation", &storage.collation),
+        ] {
+            if let Some(at) = d.column(name) {
+                row[at] = value.clone();
+            }
+        }
+    }
+    row
+}
+
+fn storages(snapshot: &Snapshot) -> Result<HashMap<u32, Storage>, Error> {
+    let Some(types) = snapshot.relation("pg_catalog", "pg_type")? else { return Ok(HashMap::new()) };
+    let at = |name: &str| types.columns.iter().position(|(n, _)| n == name).unwrap_or(0);
+    let (oid, len, by_value, align, storage, collation) =
+        (at("oid"), at("typlen"), at("typbyval"), at("typalign"), at("typstorage"), at("typcollation"));
+    let rows = types.rows.iter().map(|row| {
+        let of = |i: usize| row[i].clone();
+        let storage =
+            Storage { len: of(len), by_value: of(by_value), align: of(align), storage: of(storage), collation: of(collation) };
+        (row[oid].as_oid(), storage)
+    });
+    Ok(rows.collect())
+}
+
+fn collation(pg: &Type) -> Value {
+    Value::Int(if Ty::of(pg.clone()).is_text() { 100 } else { 0 })
+}
+
+/// The default btree operator class of each type.
+fn operator_classes(snapshot: &Snapshot) -> Result<HashMap<u32, u32>, Error> {
+    let Some(classes) = snapshot.relation("pg_catalog", "pg_opclass")? else { return Ok(HashMap::new()) };
+    let at = |name: &str| classes.columns.iter().position(|(n, _)| n == name).unwrap_or(0);
+    let (oid, method, input, default) = (at("oid"), at("opcmethod"), at("opcintype"), at("opcdefault"));
+    let of_btree = classes.rows.iter().filter(|r| r[method].as_oid() == 403 && r[default].is_true());
+    Ok(of_btree.map(|r| (r[input].as_oid(), r[oid].as_oid())).collect())
+}

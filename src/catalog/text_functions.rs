@@ -1,0 +1,413 @@
+//! Functions on texts, arrays and numbers that catalog queries use.
+
+use postgres_types::Type;
+
+use super::functions::{Function, fallible, int, lax, strict};
+use super::idents::quote_ident;
+use super::value::{Ty, Value, show};
+use crate::error::{Error, ErrorKind};
+
+/// The longest text that a function makes: more is a mistake or an attack.
+const TEXT_MAX: usize = 16 << 20;
+
+fn too_long() -> Error {
+    Error::new(ErrorKind::LimitExceeded, format!("requested length too large; the limit is {TEXT_MAX} bytes"))
+}
+
+/// `'…'`, as SQL takes it.
+fn quote_literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    if text.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
+}
+
+/// From the first to the last character, counted from 1; what lies outside is left out.
+fn substring(text: &str, from: i64, count: Option<i64>) -> Result<Value, Error> {
+    let end = match count {
+        Some(n) if n < 0 => return Err(Error::new(ErrorKind::InvalidSubstring, "negative substring length not allowed")),
+        Some(n) => from.saturating_add(n),
+        None => i64::MAX,
+    };
+    let skip = usize::try_from(from - 1).unwrap_or(0);
+    let take = usize::try_from(end - from.max(1)).unwrap_or(0);
+    Ok(Value::text(text.chars().skip(skip).take(take).collect::<String>()))
+}
+
+fn trim(args: &[Value], left: bool, right: bool) -> Value {
+    let set: Vec<char> = args.get(1).map_or(" ", Value::as_text).chars().collect();
+    let mut text = args[0].as_text();
+    if left {
+        text = text.trim_start_matches(set.as_slice());
+    }
+    if right {
+        text = text.trim_end_matches(set.as_slice());
+    }
+    Value::text(text)
+}
+
+fn number(returns: Type, of: fn(&Value) -> Option<i64>) -> Option<Function> {
+    strict(returns, move |a, _| of(&a[0]).map_or(Value::Null, Value::Int))
+}
+
+/// Upper bound of an array's one dimension; NULL for an empty one.
+fn upper(value: &Value) -> Option<i64> {
+    match value {
+        Value::Array(lower, items) if !items.is_empty() => Some(lower + items.len() as i64 - 1),
+        _ => None,
+    }
+}
+
+/// PostgreSQL's flags of regular expressions, for ours.
+fn with_flags(pattern: &str, flags: &str) -> String {
+    let ours: String = flags.chars().filter(|c| matches!(c, 'i' | 's' | 'x')).collect();
+    if ours.is_empty() { pattern.to_owned() } else { format!("(?{ours}){pattern}") }
+}
+
+/// `1465 kB`: bytes in the unit in which PostgreSQL shows them.
+pub fn size_pretty(bytes: i64) -> String {
+    // PostgreSQL's rule: the next unit from ten of it on, halves rounded up.
+    let mut size = bytes;
+    for (i, unit) in ["bytes", "kB", "MB", "GB", "TB", "PB"].into_iter().enumerate() {
+        if size.unsigned_abs() < 10 * 1024 || unit == "PB" {
+            return format!("{} {unit}", if i == 0 { bytes } else { size });
+        }
+        size = if i == 0 { (size + 512 * size.signum()) >> 10 } else { (size + 512 * size.signum()) / 1024 };
+    }
+    bytes.to_string()
+}
+
+/// Finds a function by name and argument types.
+pub(super) fn lookup(name: &str, args: &[Ty]) -> Option<Function> {
+    let types = args.to_vec();
+    let first = args.first().cloned().unwrap_or(Ty::UNKNOWN);
+    match (name, args.len()) {
+        ("quote_ident", 1) => strict(Type::TEXT, |a, _| Value::text(quote_ident(a[0].as_text()))),
+        ("quote_literal", 1) => strict(Type::TEXT, move |a, c| Value::text(quote_literal(&show(&a[0], &first, &c.snapshot)))),
+        ("quote_nullable", 1) => lax(Ty::TEXT, move |a, c| match &a[0] {
+            Value::Null => Value::text("NULL"),
+            value => Value::text(quote_literal(&show(value, &first, &c.snapshot))),
+        }),
+        ("lower", 1) => strict(Type::TEXT, |a, _| Value::text(a[0].as_text().to_lowercase())),
+        ("upper", 1) => strict(Type::TEXT, |a, _| Value::text(a[0].as_text().to_uppercase())),
+        ("length" | "char_length" | "character_length", 1) => number(Type::INT4, |v| Some(v.as_text().chars().count() as i64)),
+        ("octet_length", 1) => number(Type::INT4, |v| Some(v.as_text().len() as i64)),
+        ("ascii", 1) => number(Type::INT4, |v| Some(v.as_text().chars().next().map_or(0, |c| c as i64))),
+        ("reverse", 1) => strict(Type::TEXT, |a, _| Value::text(a[0].as_text().chars().rev().collect::<String>())),
+        ("substring" | "substr", 2 | 3) if args[1].is_text() && args[1].pg != Type::UNKNOWN => fallible(Type::TEXT, |a, c| {
+            let pattern = c.pattern(a[1].as_text())?;
+            let found = pattern.captures(a[0].as_text());
+            let part = found.as_ref().and_then(|f| f.get(1).or(f.get(0)));
+            Ok(part.map_or(Value::Null, |m| Value::text(m.as_str())))
+        }),
+        ("substring" | "substr", 2 | 3) => fallible(Type::TEXT, |a, _| substring(a[0].as_text(), int(&a[1]), a.get(2).map(int))),
+        ("left", 2) => strict(Type::TEXT, |a, _| {
+            let (text, n) = (a[0].as_text(), int(&a[1]));
+            let length = text.chars().count() as i64;
+            let keep = if n < 0 { (length + n).max(0) } else { n };
+            Value::text(text.chars().take(keep as usize).collect::<String>())
+        }),
+        ("right", 2) => strict(Type::TEXT, |a, _| {
+            let (text, n) = (a[0].as_text(), int(&a[1]));
+            let length = text.chars().count() as i64;
+            let skip = if n < 0 { -n } else { (length - n).max(0) };
+            Value::text(text.chars().skip(skip as usize).collect::<String>())
+        }),
+        ("btrim" | "trim", 1 | 2) => strict(Type::TEXT, |a, _| trim(a, true, true)),
+        ("ltrim", 1 | 2) => strict(Type::TEXT, |a, _| trim(a, true, false)),
+        ("rtrim", 1 | 2) => strict(Type::TEXT, |a, _| trim(a, false, true)),
+        ("replace", 3) => strict(Type::TEXT, |a, _| {
+            if a[1].as_text().is_empty() {
+                a[0].clone()
+            } else {
+                Value::text(a[0].as_text().replace(a[1].as_text(), a[2].as_text()))
+            }
+        }),
+        ("repeat", 2) => fallible(Type::TEXT, |a, _| {
+            let count = usize::try_from(int(&a[1])).unwrap_or(0);
+            if a[0].as_text().len().saturating_mul(count) > TEXT_MAX {
+                return Err(too_long());
+            }
+            Ok(Value::text(a[0].as_text().repeat(count)))
+        }),
+        ("lpad" | "rpad", 2 | 3) => {
+            let on_the_left = name == "lpad";
+            fallible(Type::TEXT, move |a, _| {
+                let width = usize::try_from(int(&a[1])).unwrap_or(0);
+                if width > TEXT_MAX {
+                    return Err(too_long());
+                }
+                let (text, fill) = (a[0].as_text(), a.get(2).map_or(" ", Value::as_text));
+                let length = text.chars().count();
+                if length >= width || fill.is_empty() {
+                    return Ok(Value::text(text.chars().take(width).collect::<String>()));
+                }
+                let fill: String = fill.chars().cycle().take(width - length).collect();
+                Ok(Value::text(if on_the_left { format!("{fill}{text}") } else { format!("{text}{fill}") }))
+            })
+        }
+        ("position" | "strpos", 2) => strict(Type::INT4, |a, _| {
+            let (text, part) = (a[0].as_text(), a[1].as_text());
+            Value::Int(text.find(part).map_or(0, |at| text[..at].chars().count() as i64 + 1))
+        }),
+        ("starts_with", 2) => strict(Type::BOOL, |a, _| Value::Bool(a[0].as_text().starts_with(a[1].as_text()))),
+        ("split_part", 3) => strict(Type::TEXT, |a, _| {
+            let n = usize::try_from(int(&a[2]) - 1).unwrap_or(usize::MAX);
+            Value::text(a[0].as_text().split(a[1].as_text()).nth(n).unwrap_or_default())
+        }),
+        ("translate", 3) => strict(Type::TEXT, |a, _| {
+            let (from, to): (Vec<char>, Vec<char>) = (a[1].as_text().chars().collect(), a[2].as_text().chars().collect());
+            let change = |c: char| match from.iter().position(|f| *f == c) {
+                Some(i) => to.get(i).copied(),
+                None => Some(c),
+            };
+            Value::text(a[0].as_text().chars().filter_map(change).collect::<String>())
+        }),
+        ("regexp_replace", 3 | 4) => fallible(Type::TEXT, |a, c| {
+            let flags = a.get(3).map_or("", Value::as_text);
+            let pattern = c.pattern(&with_flags(a[1].as_text(), flags))?;
+            // PostgreSQL names a group by a back-slash, our library by a dollar.
+            let replacement =
+                regex::Regex::new(r"\\(\d)").map(|r| r.replace_all(&a[2].as_text().replace('$', "$$"), "$${$1}").into_owned());
+            let replacement = replacement.map_err(|e| Error::internal(e.to_string()))?;
+            let limit = usize::from(!flags.contains('g'));
+            Ok(Value::text(pattern.replacen(a[0].as_text(), limit, replacement.as_str())))
+        }),
+        ("regexp_match", 2 | 3) => fallible(Type::TEXT_ARRAY, |a, c| {
+            let pattern = c.pattern(&with_flags(a[1].as_text(), a.get(2).map_or("", Value::as_text)))?;
+            let Some(found) = pattern.captures(a[0].as_text()) else { return Ok(Value::Null) };
+            let groups = found.iter().skip(usize::from(found.len() > 1));
+            Ok(Value::array(groups.map(|g| g.map_or(Value::Null, |m| Value::text(m.as_str())))))
+        }),
+        ("concat", _) => lax(Ty::TEXT, move |a, c| {
+            let shown = a.iter().zip(&types).map(|(v, ty)| show(v, ty, &c.snapshot));
+            Value::text(shown.collect::<String>())
+        }),
+        ("concat_ws", 1..) => lax(Ty::TEXT, move |a, c| {
+            let given = a.iter().zip(&types).skip(1).filter(|(v, _)| !v.is_null());
+            let shown: Vec<_> = given.map(|(v, ty)| show(v, ty, &c.snapshot)).collect();
+            if a[0].is_null() { Value::Null } else { Value::text(shown.join(a[0].as_text())) }
+        }),
+        ("format", 1..) => Some(Function {
+            returns: Ty::TEXT,
+            strict: false,
+            call: Box::new(move |a, c| {
+                if a[0].is_null() {
+                    return Ok(Value::Null);
+                }
+                let shown: Vec<_> = a.iter().zip(&types).map(|(v, ty)| (v.is_null(), show(v, ty, &c.snapshot))).collect();
+                format(a[0].as_text(), &shown[1..]).map(Value::text)
+            }),
+        }),
+        ("to_char", 2) if matches!(first.pg, Type::TIMESTAMPTZ | Type::TIMESTAMP) => strict(Type::TEXT, |a, _| match &a[0] {
+            Value::Time(micros) => to_char(*micros, a[1].as_text()).map_or(Value::Null, Value::text),
+            _ => Value::Null,
+        }),
+        ("array_fill", 2) => fallible(Ty::array(&first).pg, |a, _| match a[1].items() {
+            [count] => {
+                let count = usize::try_from(int(count)).unwrap_or(0);
+                if count > TEXT_MAX / 64 {
+                    return Err(too_long());
+                }
+                Ok(Value::array(std::iter::repeat_n(a[0].clone(), count)))
+            }
+            _ => Err(Error::unsupported("array_fill in several dimensions")),
+        }),
+        ("pg_size_pretty", 1) => strict(Type::TEXT, |a, _| Value::text(size_pretty(int(&a[0])))),
+        ("abs", 1) => strict(first.pg.clone(), |a, _| match &a[0] {
+            Value::Float(f) => Value::Float(f.abs()),
+            other => Value::Int(int(other).wrapping_abs()),
+        }),
+        ("mod", 2) => fallible(first.pg.clone(), |a, _| match int(&a[1]) {
+            0 => Err(Error::new(ErrorKind::DivisionByZero, "division by zero")),
+            by => Ok(Value::Int(int(&a[0]).wrapping_rem(by))),
+        }),
+        ("round", 2) => strict(Type::NUMERIC, |a, _| match &a[0] {
+            Value::Float(f) => {
+                let factor = 10f64.powi(int(&a[1]) as i32);
+                Value::Float((f * factor).round() / factor)
+            }
+            other => other.clone(),
+        }),
+        ("round" | "floor" | "ceil" | "ceiling" | "trunc", 1) => {
+            let of: fn(f64) -> f64 = match name {
+                "round" => f64::round,
+                "floor" => f64::floor,
+                "trunc" => f64::trunc,
+                _ => f64::ceil,
+            };
+            strict(first.pg.clone(), move |a, _| match &a[0] {
+                Value::Float(f) => Value::Float(of(*f)),
+                other => other.clone(),
+            })
+        }
+        ("array_upper", 2) => number(Type::INT4, upper),
+        ("array_lower", 2) => number(Type::INT4, |v| match v {
+            Value::Array(lower, items) if !items.is_empty() => Some(*lower),
+            _ => None,
+        }),
+        ("array_length", 2) => number(Type::INT4, |v| (!v.items().is_empty()).then_some(v.items().len() as i64)),
+        ("array_ndims", 1) => number(Type::INT4, |v| (!v.items().is_empty()).then_some(1)),
+        ("cardinality", 1) => number(Type::INT4, |v| Some(v.items().len() as i64)),
+        ("array_position", 2) => lax(Ty::INT4, |a, _| {
+            let lower = if let Value::Array(lower, _) = &a[0] { *lower } else { 1 };
+            a[0].items().iter().position(|i| *i == a[1]).map_or(Value::Null, |n| Value::Int(n as i64 + lower))
+        }),
+        ("array_append", 2) => lax(first, |a, _| Value::array(a[0].items().iter().cloned().chain([a[1].clone()]))),
+        ("array_prepend", 2) => {
+            let returns = args[1].clone();
+            lax(returns, |a, _| Value::array([a[0].clone()].into_iter().chain(a[1].items().iter().cloned())))
+        }
+        ("array_cat", 2) => lax(first, |a, _| match (&a[0], &a[1]) {
+            (Value::Null, other) | (other, Value::Null) => other.clone(),
+            (a, b) => Value::array(a.items().iter().chain(b.items()).cloned()),
+        }),
+        ("array_remove", 2) => lax(first, |a, _| match &a[0] {
+            Value::Null => Value::Null,
+            all => Value::array(all.items().iter().filter(|i| **i != a[1]).cloned()),
+        }),
+        ("array_to_string", 2 | 3) => strict(Type::TEXT, move |a, c| {
+            let item = first.item().unwrap_or(Ty::TEXT);
+            let instead = a.get(2).map(|n| n.as_text().to_owned());
+            let shown = a[0].items().iter().filter_map(|i| match i {
+                Value::Null => instead.clone(),
+                i => Some(show(i, &item, &c.snapshot)),
+            });
+            Value::text(shown.collect::<Vec<_>>().join(a[1].as_text()))
+        }),
+        ("string_to_array", 2 | 3) => strict(Type::TEXT_ARRAY, |a, _| {
+            let (text, null) = (a[0].as_text(), a.get(2).map(Value::as_text));
+            if text.is_empty() {
+                return Value::array([]);
+            }
+            let item = |t: &str| if null == Some(t) { Value::Null } else { Value::text(t) };
+            Value::array(text.split(a[1].as_text()).map(item).collect::<Vec<_>>())
+        }),
+        ("parse_ident", 1 | 2) => {
+            strict(Type::TEXT_ARRAY, |a, _| Value::array(super::idents::identifiers(a[0].as_text()).into_iter().map(Value::text)))
+        }
+        ("json_build_object" | "jsonb_build_object", _) if args.len().is_multiple_of(2) => lax(Ty::of(Type::JSON), move |a, c| {
+            let pairs = a.chunks(2).zip(types.chunks(2)).map(|(v, ty)| {
+                let key = serde_json::Value::from(show(&v[0], &ty[0], &c.snapshot));
+                format!("{key} : {}", json(&v[1], &ty[1], c))
+            });
+            Value::text(format!("{{{}}}", pairs.collect::<Vec<_>>().join(", ")))
+        }),
+        ("to_json" | "to_jsonb" | "row_to_json", 1) => {
+            strict(Type::JSON, move |a, c| Value::text(json(&a[0], &first, c).to_string()))
+        }
+        _ => None,
+    }
+}
+
+/// A value as JSON.
+pub(super) fn json(value: &Value, ty: &Ty, context: &super::context::Context) -> serde_json::Value {
+    match value {
+        Value::Null => serde_json::Value::Null,
+        Value::Bool(b) => (*b).into(),
+        Value::Int(n) if !ty.is_reg() => (*n).into(),
+        Value::Float(f) => (*f).into(),
+        Value::Array(_, items) => {
+            let item = ty.item().unwrap_or(Ty::TEXT);
+            items.iter().map(|i| json(i, &item, context)).collect::<Vec<_>>().into()
+        }
+        Value::Record(values) => {
+            let fields = ty.fields.clone().unwrap_or_default();
+            let pairs = values.iter().zip(fields.iter()).map(|(v, (name, ty))| (name.clone(), json(v, ty, context)));
+            serde_json::Value::Object(pairs.collect())
+        }
+        other => show(other, ty, &context.snapshot).into(),
+    }
+}
+
+/// A time in a pattern of PostgreSQL's: the parts that dashboards ask for.
+fn to_char(micros: i64, pattern: &str) -> Option<String> {
+    let time = chrono::DateTime::from_timestamp_micros(micros)?;
+    let parts = [
+        ("YYYY", "%Y"),
+        ("HH24", "%H"),
+        ("HH12", "%I"),
+        ("MONTH", "%B"),
+        ("MON", "%b"),
+        ("DDD", "%j"),
+        ("DAY", "%A"),
+        ("MM", "%m"),
+        ("DD", "%d"),
+        ("MI", "%M"),
+        ("SS", "%S"),
+        ("MS", "%3f"),
+        ("US", "%6f"),
+        ("TZ", "UTC"),
+        ("HH", "%I"),
+        ("YY", "%y"),
+    ];
+    let mut out = String::new();
+    let mut rest = pattern;
+    while let Some(c) = rest.chars().next() {
+        match parts.iter().find(|(name, _)| rest.get(..name.len()).is_some_and(|r| r.eq_ignore_ascii_case(name))) {
+            Some((name, format)) => {
+                out.push_str(&time.format(format).to_string());
+                rest = &rest[name.len()..];
+            }
+            None => {
+                out.push(c);
+                rest = &rest[c.len_utf8()..];
+            }
+        }
+    }
+    Some(out)
+}
+
+/// `format('%I.%L %s', …)`; whether an argument is NULL, and how it is shown.
+fn format(pattern: &str, args: &[(bool, String)]) -> Result<String, Error> {
+    let bad = |message: &str| Error::new(ErrorKind::InvalidParameter, message.to_owned());
+    let mut out = String::new();
+    let mut next = 0;
+    let mut chars = pattern.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c != '%' {
+            out.push(c);
+            continue;
+        }
+        let mut digits = String::new();
+        while let Some(d) = chars.next_if(char::is_ascii_digit) {
+            digits.push(d);
+        }
+        if !digits.is_empty() && chars.next_if_eq(&'$').is_some() {
+            next = digits.parse::<usize>().ok().and_then(|n| n.checked_sub(1)).ok_or_else(|| bad("format specifies argument 0"))?;
+        }
+        let kind = chars.next().ok_or_else(|| bad("unterminated format() type specifier"))?;
+        if kind == '%' {
+            out.push('%');
+            continue;
+        }
+        let (is_null, text) = args.get(next).ok_or_else(|| bad("too few arguments for format()"))?;
+        next += 1;
+        match kind {
+            's' => out.push_str(text),
+            'I' if *is_null => return Err(bad("null values cannot be formatted as an SQL identifier")),
+            'I' => out.push_str(&quote_ident(text)),
+            'L' if *is_null => out.push_str("NULL"),
+            'L' => out.push_str(&quote_literal(text)),
+            other => return Err(bad(&format!("unrecognized format() type specifier \"{other}\""))),
+        }
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_made_as_postgresql_makes_them() {
+        for (bytes, text) in
+            [(0, "0 bytes"), (10_239, "10239 bytes"), (10_240, "10 kB"), (1_500_000, "1465 kB"), (1 << 40, "1024 GB")]
+        {
+            assert_eq!(size_pretty(bytes), text);
+        }
+        let args = [(false, "My table".to_owned()), (true, String::new())];
+        assert_eq!(format("%I %L 100%% %1$s", &args).expect("a text"), "\"My table\" NULL 100% My table");
+        assert!(format("%I %I", &args).is_err() && format("%s %s %s", &args).is_err() && format("%", &[]).is_err());
+        assert_eq!(quote_literal("it's \\"), "E'it''s \\\\'");
+        assert_eq!(substring("abcdef", 0, Some(3)).expect("a text"), Value::text("ab"));
+    }
+}

@@ -1,0 +1,33 @@
+//! PostgreSQL's catalogs as DataFusion's tables, for statements that name them beside other tables.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::{MemTable, SchemaProvider, TableProvider};
+use datafusion::common::{DataFusionError, Result as DfResult};
+
+use crate::catalog::Catalogs;
+
+/// `pg_catalog` or `information_schema`.
+#[derive(Debug)]
+pub(super) struct CatalogSchema {
+    pub catalogs: Catalogs,
+    pub name: String,
+}
+
+#[async_trait]
+impl SchemaProvider for CatalogSchema {
+    fn table_names(&self) -> Vec<String> {
+        self.catalogs.0.relation_names(&self.name)
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.table_names().iter().any(|n| n == name)
+    }
+
+    async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
+        let batch = self.catalogs.0.batch(&self.name, name).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let Some(batch) = batch else { return Ok(None) };
+        Ok(Some(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?)))
+    }
+}

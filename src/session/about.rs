@@ -1,0 +1,108 @@
+//! What is to be known about a statement before it runs: how logs may show it, whose names it may need, what it is called.
+
+use std::sync::Arc;
+
+use datafusion::sql::sqlparser::ast as sql;
+
+use super::Session;
+use crate::error::{Error, ErrorKind};
+use crate::statement::{ClusterCommand, Statement};
+
+impl Session {
+    /// ALTER CLUSTER puts another one in the place of the session's; DROP CLUSTER leaves nothing to stand on.
+    pub(super) fn follow_cluster(&mut self) -> Result<(), Error> {
+        let Some(now) = self.gateway.clusters.get(self.cluster.name()) else {
+            let message = format!("cluster \"{}\" has been dropped", self.cluster.name());
+            return Err(Error::new(ErrorKind::UndefinedDatabase, message).hint("Connect to another one."));
+        };
+        if !Arc::ptr_eq(&now, &self.cluster) {
+            self.cluster = now;
+            self.block.view = None;
+        }
+        Ok(())
+    }
+
+    /// A statement as logs and tables may show it. What goes to a cluster as it is may hold anything.
+    pub(super) fn shown(&self, statement: &Statement) -> String {
+        match statement {
+            Statement::Sql(ast) if self.goes_as_it_is(ast) => "PASSED THROUGH".into(),
+            statement => shown(statement),
+        }
+    }
+
+    /// Whether a statement goes to the cluster as it was written: what is no question, where the session asks for that.
+    pub(super) fn goes_as_it_is(&self, ast: &sql::Statement) -> bool {
+        self.passes_through() && !matches!(ast, sql::Statement::Query(_) | sql::Statement::Explain { .. })
+    }
+
+    /// Brings the cluster's names up to date if the statement may name any; answers why they may be old.
+    pub(super) async fn refresh_for(&self, ast: &sql::Statement) -> Option<Error> {
+        let has_current = self.database.as_ref().is_some_and(|d| d.as_str() != crate::query::SYSTEM_SCHEMA);
+        let may_be_the_clusters = sql::visit_relations(ast, |name| {
+            let parts: Vec<_> = name.0.iter().filter_map(|p| p.as_ident()).map(|i| i.value.to_ascii_lowercase()).collect();
+            let is_ours = match parts.as_slice() {
+                [_] => !has_current,
+                [schema, _] | [_, schema, _] => schema == crate::query::SYSTEM_SCHEMA,
+                _ => false,
+            };
+            if is_ours { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break(()) }
+        });
+        if may_be_the_clusters.is_continue() {
+            return None;
+        }
+        self.cluster.refresh().await.err()
+    }
+}
+
+/// A name that is not found on a cluster that did not answer is the cluster's fault.
+pub(super) fn blame(error: Error, stale: Option<Error>) -> Error {
+    match stale {
+        Some(stale)
+            if matches!(error.kind, ErrorKind::UndefinedTable | ErrorKind::UndefinedSchema | ErrorKind::UndefinedColumn) =>
+        {
+            stale
+        }
+        _ => error,
+    }
+}
+
+/// A statement as logs and tables may show it.
+pub(crate) fn shown(statement: &Statement) -> String {
+    match statement {
+        Statement::Empty => String::new(),
+        Statement::Backup(s) => s.to_string(),
+        Statement::Restore(s) => s.to_string(),
+        Statement::Cancel(s) => s.to_string(),
+        Statement::CreateRepository(s) => s.redacted().to_string(),
+        Statement::DropRepository(name) => format!("DROP REPOSITORY {name}"),
+        Statement::DropSnapshot(s) => s.to_string(),
+        Statement::CancelJob(id) => format!("CANCEL JOB {id}"),
+        Statement::AlterRepository(s) => format!("ALTER REPOSITORY {} SET PROPERTIES (…)", s.name),
+        Statement::Cluster(ClusterCommand::Create { name, .. }) => format!("CREATE CLUSTER {name} PROPERTIES (…)"),
+        Statement::Cluster(ClusterCommand::Alter { name, .. }) => format!("ALTER CLUSTER {name} SET (…)"),
+        Statement::Cluster(ClusterCommand::Drop { name, .. }) => format!("DROP CLUSTER {name}"),
+        Statement::Raw(_) => "PASSED THROUGH".into(),
+        Statement::Recover(s) => s.to_string(),
+        Statement::Define(_) => "DDL".into(),
+        Statement::User(_) => "USER COMMAND".into(),
+        Statement::Show(show) => show.to_string(),
+        Statement::Session(_) => "SESSION COMMAND".into(),
+        Statement::Copy(copy) => format!("COPY {} FROM …", copy.table.name),
+        Statement::CopyTo(copy) => format!("COPY ({}) TO STDOUT", copy.query),
+        Statement::Sql(ast) => ast.to_string(),
+    }
+}
+
+/// What a statement that changes something is called.
+pub(super) fn verb(statement: &Statement) -> &'static str {
+    match statement {
+        Statement::Backup(_) => "BACKUP",
+        Statement::Restore(_) => "RESTORE",
+        Statement::Cancel(_) | Statement::CancelJob(_) => "CANCEL",
+        Statement::CreateRepository(_) | Statement::DropRepository(_) | Statement::AlterRepository(_) => "REPOSITORY DDL",
+        Statement::DropSnapshot(_) => "DROP SNAPSHOT",
+        Statement::Copy(_) => "COPY FROM",
+        Statement::User(_) => "GRANT",
+        _ => "DDL",
+    }
+}

@@ -1,0 +1,219 @@
+//! PostgreSQL's ways of saying things that DataFusion reads in another way or not at all, said in its own. Each change means
+//! exactly what it replaces, and what it replaces would be an error.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast as sql;
+
+use crate::error::{Error, ErrorKind};
+use crate::query::ANY_ARRAY;
+use crate::statement::array_items;
+
+/// Patterns of `to_char` and `to_timestamp`, longest first, and what they are in chrono's.
+const PATTERNS: &[(&str, &str)] = &[
+    ("YYYY", "%Y"),
+    ("HH24", "%H"),
+    ("HH12", "%I"),
+    ("MONTH", "%B"),
+    ("MON", "%b"),
+    ("DDD", "%j"),
+    ("DAY", "%A"),
+    ("DY", "%a"),
+    ("MM", "%m"),
+    ("DD", "%d"),
+    ("MI", "%M"),
+    ("SS", "%S"),
+    ("MS", "%3f"),
+    ("US", "%6f"),
+    ("HH", "%I"),
+    ("IW", "%V"),
+    ("YY", "%y"),
+    ("AM", "%p"),
+    ("PM", "%p"),
+];
+
+/// A statement in words that DataFusion reads.
+pub(super) fn readable(statement: &sql::Statement) -> Result<sql::Statement, Error> {
+    let mut statement = statement.clone();
+    let changed = sql::visit_expressions_mut(&mut statement, |expr| match rewritten(expr) {
+        Ok(Some(new)) => {
+            *expr = new;
+            ControlFlow::Continue(())
+        }
+        Ok(None) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(error),
+    });
+    if let ControlFlow::Break(error) = changed {
+        return Err(error);
+    }
+    if let sql::Statement::Query(query) = &mut statement {
+        tell_apart(query);
+    }
+    Ok(statement)
+}
+
+fn literal(expr: &sql::Expr) -> Option<&str> {
+    match expr {
+        sql::Expr::Value(value) => match &value.value {
+            sql::Value::SingleQuotedString(text) | sql::Value::EscapedStringLiteral(text) => Some(text),
+            _ => None,
+        },
+        sql::Expr::Nested(inner) => literal(inner),
+        _ => None,
+    }
+}
+
+fn rewritten(expr: &sql::Expr) -> Result<Option<sql::Expr>, Error> {
+    match expr {
+        // '{1,2}'::int[] is ARRAY['1'::int, '2'::int].
+        sql::Expr::Cast { kind, expr: inner, data_type, array, format } => {
+            let (Some(text), sql::DataType::Array(sql::ArrayElemTypeDef::SquareBracket(item, _))) = (literal(inner), data_type)
+            else {
+                return Ok(None);
+            };
+            let items = array_items(text)
+                .ok_or_else(|| Error::new(ErrorKind::InvalidText, format!("malformed array literal: \"{text}\"")))?;
+            let value = |text: Option<String>| match text {
+                Some(text) => sql::Value::SingleQuotedString(text),
+                None => sql::Value::Null,
+            };
+            let cast = |text: Option<String>| sql::Expr::Cast {
+                kind: kind.clone(),
+                expr: Box::new(sql::Expr::value(value(text))),
+                data_type: (**item).clone(),
+                array: *array,
+                format: format.clone(),
+            };
+            // An empty one keeps its type by an item that is taken away again.
+            if items.is_empty() {
+                let one = sql::Expr::Array(sql::Array { elem: vec![cast(None)], named: true });
+                return Ok(Some(call("array_resize", vec![one, sql::Expr::value(sql::Value::Number("0".into(), false))])));
+            }
+            let elem = items.into_iter().map(cast).collect();
+            Ok(Some(sql::Expr::Array(sql::Array { elem, named: true })))
+        }
+        sql::Expr::AnyOp { left, compare_op: sql::BinaryOperator::Eq, right, .. } if takes_its_type(right) => {
+            let array = call(ANY_ARRAY, vec![(**right).clone(), (**left).clone()]);
+            Ok(Some(call("array_has", vec![array, (**left).clone()])))
+        }
+        sql::Expr::Function(function) => Ok(with_pattern(function)),
+        _ => Ok(None),
+    }
+}
+
+/// A parameter or a literal: an array whose type only the other side says.
+fn takes_its_type(expr: &sql::Expr) -> bool {
+    match expr {
+        sql::Expr::Nested(inner) => takes_its_type(inner),
+        sql::Expr::Value(value) => {
+            matches!(value.value, sql::Value::Placeholder(_) | sql::Value::SingleQuotedString(_))
+        }
+        _ => false,
+    }
+}
+
+fn call(name: &str, args: Vec<sql::Expr>) -> sql::Expr {
+    let args = args.into_iter().map(|a| sql::FunctionArg::Unnamed(sql::FunctionArgExpr::Expr(a))).collect();
+    sql::Expr::Function(sql::Function {
+        name: sql::ObjectName::from(vec![sql::Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: sql::FunctionArguments::None,
+        args: sql::FunctionArguments::List(sql::FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
+}
+
+/// `to_char(t, 'YYYY-MM-DD')` and `to_timestamp('…', 'YYYY…')` with chrono's pattern.
+fn with_pattern(function: &sql::Function) -> Option<sql::Expr> {
+    let name = function.name.0.last()?.as_ident()?.value.to_lowercase();
+    if name != "to_char" && name != "to_timestamp" {
+        return None;
+    }
+    let sql::FunctionArguments::List(list) = &function.args else { return None };
+    let [value, sql::FunctionArg::Unnamed(sql::FunctionArgExpr::Expr(pattern))] = list.args.as_slice() else { return None };
+    let translated = chrono_pattern(literal(pattern)?)?;
+    let pattern =
+        sql::FunctionArg::Unnamed(sql::FunctionArgExpr::Expr(sql::Expr::value(sql::Value::SingleQuotedString(translated))));
+    let list = sql::FunctionArgumentList { args: vec![value.clone(), pattern], ..list.clone() };
+    Some(sql::Expr::Function(sql::Function { args: sql::FunctionArguments::List(list), ..function.clone() }))
+}
+
+/// A pattern in chrono's words; nothing if it is in those already, or has words that are not known here.
+fn chrono_pattern(pattern: &str) -> Option<String> {
+    if pattern.contains('%') {
+        return None;
+    }
+    let mut out = String::new();
+    let mut rest = pattern;
+    while let Some(c) = rest.chars().next() {
+        if let Some(quoted) = rest.strip_prefix('"') {
+            let end = quoted.find('"')?;
+            out.push_str(&quoted[..end]);
+            rest = &quoted[end + 1..];
+            continue;
+        }
+        let known = PATTERNS.iter().find(|(name, _)| rest.get(..name.len()).is_some_and(|r| r.eq_ignore_ascii_case(name)));
+        match known {
+            Some((name, chrono)) => {
+                out.push_str(chrono);
+                rest = &rest[name.len()..];
+            }
+            None if c.is_ascii_alphabetic() => return None,
+            None => {
+                out.push(c);
+                rest = &rest[c.len_utf8()..];
+            }
+        }
+    }
+    Some(out)
+}
+
+/// Gives items of the SELECT list that say the same a name of their own: DataFusion refuses two columns of one name. Clients are
+/// told PostgreSQL's names.
+fn tell_apart(query: &mut sql::Query) {
+    let sql::SetExpr::Select(select) = &mut *query.body else { return };
+    let has_star =
+        select.projection.iter().any(|i| matches!(i, sql::SelectItem::Wildcard(_) | sql::SelectItem::QualifiedWildcard(..)));
+    let mut seen = HashSet::new();
+    for (i, item) in select.projection.iter_mut().enumerate() {
+        let sql::SelectItem::UnnamedExpr(expr) = item else { continue };
+        let is_column = matches!(expr, sql::Expr::Identifier(_) | sql::Expr::CompoundIdentifier(_));
+        let said_before = !seen.insert(expr.to_string().to_lowercase());
+        if said_before || has_star && is_column {
+            let alias = sql::Ident::with_quote('"', format!("{}\u{1}{}", crate::statement::column_name(expr), i + 1));
+            *item = sql::SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statement::{Statement, parse_one};
+
+    fn reads(text: &str) -> String {
+        let Ok(Statement::Sql(ast)) = parse_one(text) else { panic!("{text}") };
+        readable(&ast).map_or_else(|e| e.kind.sqlstate().to_owned(), |s| s.to_string())
+    }
+
+    #[test]
+    fn what_datafusion_does_not_read_is_said_in_its_words() {
+        for (said, read) in [
+            ("SELECT '{1,NULL}'::INT[]", "SELECT ARRAY['1'::INT, NULL::INT]"),
+            ("SELECT '{1'::INT[]", "22P02"),
+            ("SELECT to_char(t, 'YYYY-MM-DD\"T\"HH24:MI:SS.MS') FROM x", "SELECT to_char(t, '%Y-%m-%dT%H:%M:%S.%3f') FROM x"),
+            ("SELECT to_char(t, '%Y') FROM x", "SELECT to_char(t, '%Y') FROM x"),
+            ("SELECT to_char(t, 'J') FROM x", "SELECT to_char(t, 'J') FROM x"),
+            ("SELECT a FROM x WHERE a = ANY($1)", "SELECT a FROM x WHERE array_has(any_array($1, a), a)"),
+            ("SELECT a FROM x WHERE a = ANY(ARRAY[1])", "SELECT a FROM x WHERE a = ANY(ARRAY[1])"),
+            ("SELECT NULL, NULL", "SELECT NULL, NULL AS \"?column?\u{1}2\""),
+            ("SELECT a, b, A FROM x", "SELECT a, b, A AS \"a\u{1}3\" FROM x"),
+        ] {
+            assert_eq!(reads(said), read, "{said}");
+        }
+    }
+}
