@@ -6,6 +6,8 @@
 mod any_array;
 mod catalogs;
 mod functions;
+mod lookup;
+mod planner;
 mod show;
 mod stop;
 mod system;
@@ -31,9 +33,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::any_array::ANY_ARRAY;
-use self::catalogs::CatalogSchema;
+use self::catalogs::{CatalogSchema, WithCatalogs};
 pub use self::functions::Zone;
 pub use self::functions::{SERVER_VERSION, SessionFacts, server_version_text, time_zone_name};
+pub use self::lookup::{Lookup, Operand};
 pub use self::show::{show_parameters, show_query};
 pub use self::system::{SessionRow, Sources};
 use self::views::{Nesting, PlannedSchema, ViewPlanner};
@@ -99,7 +102,8 @@ impl QueryEngine {
         options.sql_parser.parse_float_as_decimal = true;
         options.sql_parser.map_string_types_to_utf8view = false;
         options.execution.time_zone = Some("UTC".into());
-        let base = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
+        let mut base = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
+        base.register_expr_planner(Arc::new(planner::UntypedLiterals)).map_err(from_datafusion)?;
         let workers = tokio::runtime::Builder::new_multi_thread()
             // Some more than there are parts of a query, so that one that never pauses leaves room for others.
             .worker_threads(settings.parallelism.max(1) * 2 + 2)
@@ -247,12 +251,24 @@ impl CatalogProvider for PlannedView {
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         if name == SYSTEM_SCHEMA {
-            return Some(self.view.catalog.system.clone());
+            return Some(self.with_catalogs(self.view.catalog.system.clone()));
         }
         if let ("pg_catalog" | "information_schema", Some(catalogs)) = (name, &self.view.catalogs) {
             return Some(Arc::new(CatalogSchema { catalogs: catalogs.clone(), name: name.to_owned() }));
         }
         let inner = self.view.catalog.user.schema(name)?;
-        Some(Arc::new(PlannedSchema { inner, view: self.view.clone(), planner: self.planner.clone() }))
+        Some(self.with_catalogs(Arc::new(PlannedSchema { inner, view: self.view.clone(), planner: self.planner.clone() })))
+    }
+}
+
+impl PlannedView {
+    /// A schema in which bare names of PostgreSQL's catalogs are found, too, if the statement names any.
+    fn with_catalogs(&self, schema: Arc<dyn SchemaProvider>) -> Arc<dyn SchemaProvider> {
+        match &self.view.catalogs {
+            Some(catalogs) => {
+                Arc::new(WithCatalogs { schema, catalogs: CatalogSchema { catalogs: catalogs.clone(), name: "pg_catalog".into() } })
+            }
+            None => schema,
+        }
     }
 }

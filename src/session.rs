@@ -14,6 +14,7 @@ mod data;
 mod describe;
 mod dialect;
 mod jobs;
+mod lookup;
 mod plan;
 mod prepared;
 mod privileges;
@@ -34,7 +35,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast as sql;
 use tracing::Instrument;
 
-use self::about::{blame, verb};
+use self::about::{blame, located, verb};
 pub use self::admin::{ROOT, password_verifier};
 pub use self::clusters::open_cluster;
 pub use self::connections::Connections;
@@ -49,7 +50,7 @@ use crate::error::{Error, ErrorKind, from_datafusion};
 use crate::metrics::Metrics;
 use crate::names::*;
 pub use crate::query::Zone;
-use crate::query::{QueryEngine, SessionFacts, SessionRow, View};
+use crate::query::{Lookup, QueryEngine, SessionFacts, SessionRow, View};
 use crate::repository::OpenRepository;
 use crate::runner::Runner;
 use crate::statement::{SessionCommand, Statement, TransactionModes};
@@ -128,10 +129,18 @@ pub struct Prepared {
     pub text: Arc<str>,
     /// The types of `$1`, `$2`, …
     pub parameters: Vec<DataType>,
+    /// The numbers of the types that the client declared for them; 0 where it did not.
+    pub declared: Vec<u32>,
     /// The columns it answers; `None` if it answers none.
     pub schema: Option<SchemaRef>,
     /// Whether it is about PostgreSQL's catalogs alone.
     asks_catalogs: bool,
+    /// If it is no more than that.
+    lookup: Option<Arc<Lookup>>,
+    /// The plan, if it is good for later runs: of system tables, which are there as long as the gateway.
+    plan: Option<Arc<LogicalPlan>>,
+    /// The current database and time zone that these two were made for.
+    made_for: (Option<DatabaseName>, String),
 }
 
 /// What came of a statement.
@@ -270,6 +279,9 @@ impl Session {
                 session.set(name, std::slice::from_ref(value), false)?;
             }
         }
+        if session.gateway.store.user(&session.client.user).await?.is_some_and(|u| u.admin) {
+            session.variables.put("is_superuser", Some("on".to_owned()), false, false);
+        }
         session.variables.take_reports();
         let sessions = &session.gateway.engine.sources().sessions;
         sessions.write().insert(session.client.pid, row);
@@ -331,8 +343,8 @@ impl Session {
     }
 
     /// Notes for `system.sessions` what the session does; `None` is nothing.
-    pub fn note_activity(&self, statement: Option<&Statement>) {
-        let statement = statement.map(|s| self.shown(s));
+    pub fn note_activity(&self, statement: Option<(&Statement, &str)>) {
+        let statement = statement.map(|(s, text)| self.shown_as(s, text));
         let mut sessions = self.gateway.engine.sources().sessions.write();
         if let Some(row) = sessions.get_mut(&self.client.pid) {
             row.active = statement.is_some();
@@ -341,7 +353,7 @@ impl Session {
                 row.query_started_at = Some(self.gateway.env.now());
             }
             row.application_name = self.variables.get("application_name").filter(|n| !n.is_empty());
-            row.statement = statement.or(row.statement.take());
+            row.statement = statement.map(std::borrow::Cow::into_owned).or(row.statement.take());
         }
     }
 
@@ -375,72 +387,89 @@ impl Session {
     /// Works out what a statement needs and answers. `declared` are the parameter types that the client gave.
     pub async fn prepare(&mut self, statement: Statement, text: &str, declared: &[Option<DataType>]) -> Result<Prepared, Error> {
         self.follow_cluster()?;
-        let (mut parameters, mut schema) = (declared.iter().map(|t| t.clone().unwrap_or(DataType::Utf8)).collect(), None);
+        self.check_block(&statement)?;
+        let (mut parameters, mut schema): (Vec<DataType>, _) =
+            (declared.iter().map(|t| t.clone().unwrap_or(DataType::Utf8)).collect(), None);
         let mut asks_catalogs = false;
+        let (mut lookup, mut kept) = (None, None);
         match &statement {
-            Statement::Sql(ast) if self.block.state != TransactionState::Failed && self.asks_the_catalogs(ast) => {
+            Statement::Sql(ast) if let Some(found) = self.lookup(ast) => {
+                schema = Some(self.looked_up_schema(&found));
+                let known = found.parameters();
+                parameters.resize(known.len().max(parameters.len()), DataType::Utf8);
+                for (i, ty) in known.into_iter().enumerate() {
+                    if declared.get(i).is_none_or(Option::is_none) {
+                        parameters[i] = ty;
+                    }
+                }
+                lookup = Some(found);
+            }
+            Statement::Sql(ast) if self.asks_the_catalogs(ast) => {
                 let sql::Statement::Query(query) = &**ast else { return Err(Error::internal("a query is none")) };
-                let (types, columns) = self.catalogs().await?.describe(query, declared)?;
+                let (types, columns) =
+                    self.catalogs_for(query).await?.describe(query, declared).map_err(|e| located(e, ast, text))?;
                 (parameters, schema, asks_catalogs) = (types, Some(columns), true);
             }
             Statement::Sql(ast) if let sql::Statement::Execute { name: Some(name), .. } = &**ast => {
                 schema = self.executed(name)?.schema.clone();
             }
             Statement::Sql(ast) if matches!(&**ast, sql::Statement::Prepare { .. }) => {}
-            Statement::Sql(ast) if self.block.state != TransactionState::Failed && !self.goes_as_it_is(ast) => {
+            Statement::Sql(ast) if !self.goes_as_it_is(ast) => {
                 refuse_unknown_sql(ast)?;
                 let stale = self.refresh_for(ast).await;
                 let view = self.view_for(ast).await?;
                 let state = self.gateway.engine.state(&view, &self.facts())?;
-                let plan = plan_sql(&state, ast).await.map_err(|e| blame(e, stale))?;
+                let plan = plan_sql(&state, ast).await.map_err(|e| located(blame(e, stale), ast, text))?;
                 parameters = parameter_types(&plan, ast, declared)?;
                 if !matches!(plan, LogicalPlan::Dml(_)) {
                     schema = Some(self.described_as(&described(&plan, &parameters)?, ast, &plan));
                 }
+                if matches!(**ast, sql::Statement::Query(_)) && self.reads_system_tables_alone(&plan, ast)? {
+                    kept = Some(Arc::new(plan));
+                }
             }
-            Statement::Show(show) if self.block.state != TransactionState::Failed => {
+            Statement::Show(show) => {
                 self.check_show(&show.show).await?;
                 let view = self.view();
                 let state = self.gateway.engine.state(&view, &self.facts())?;
                 schema = Some(self.plan_show(&state, show).await?.schema().inner().clone());
             }
             Statement::Session(SessionCommand::Fetch { name, moves: false, .. }) => schema = Some(self.fetched_schema(name)?),
-            Statement::Session(SessionCommand::Declare(declared_cursor)) if self.block.state != TransactionState::Failed => {
+            Statement::Session(SessionCommand::Declare(declared_cursor)) => {
                 parameters = self.prepare_declared(declared_cursor, declared).await?.parameters;
             }
             Statement::Session(command) => schema = variables::answer_schema(command),
-            Statement::CopyTo(copy) if self.block.state != TransactionState::Failed => {
+            Statement::CopyTo(copy) => {
                 parameters = Box::pin(self.prepare(Statement::Sql(copy.query.clone()), text, declared)).await?.parameters;
             }
             // PostgreSQL refuses these when the statement is parsed, and drivers count on it.
-            Statement::Copy(copy) if self.block.state != TransactionState::Failed && self.cluster.remote().is_none() => {
+            Statement::Copy(copy) if self.cluster.remote().is_none() => {
                 self.check_copy(copy).await?;
             }
             _ => {}
         }
-        Ok(Prepared { statement: Arc::new(statement), text: text.into(), parameters, schema, asks_catalogs })
+        Ok(Prepared {
+            statement: Arc::new(statement),
+            text: text.into(),
+            parameters,
+            declared: Vec::new(),
+            schema,
+            asks_catalogs,
+            lookup,
+            plan: kept,
+            made_for: self.surroundings(),
+        })
     }
 
     /// Carries out a prepared statement, in a span of its own.
     pub async fn execute(&mut self, prepared: &Prepared, values: Vec<ScalarValue>) -> Result<Outcome, Error> {
-        let span = tracing::info_span!("statement", pid = self.client.pid, user = %self.client.user, statement = %self.shown(&prepared.statement));
+        let span = tracing::info_span!("statement", pid = self.client.pid, user = %self.client.user, statement = %self.shown_as(&prepared.statement, &prepared.text));
         self.carry_out(prepared, values).instrument(span).await
     }
 
     async fn carry_out(&mut self, prepared: &Prepared, values: Vec<ScalarValue>) -> Result<Outcome, Error> {
         self.follow_cluster()?;
-        if self.block.state == TransactionState::Failed
-            && !matches!(
-                &*prepared.statement,
-                Statement::Session(SessionCommand::Rollback { .. } | SessionCommand::Commit { .. } | SessionCommand::RollbackTo(_))
-                    | Statement::Empty
-            )
-        {
-            return Err(Error::new(
-                ErrorKind::InFailedTransaction,
-                "current transaction is aborted, commands ignored until end of transaction block",
-            ));
-        }
+        self.check_block(&prepared.statement)?;
         match &*prepared.statement {
             Statement::Empty => Ok(Outcome::Empty),
             Statement::Session(SessionCommand::Declare(declared)) => self.declare(declared, prepared, values).await,
@@ -500,6 +529,11 @@ impl Session {
     }
 
     async fn sql(&mut self, ast: &sql::Statement, prepared: &Prepared, values: Vec<ScalarValue>) -> Result<Outcome, Error> {
+        // What a bare name or a time means may have changed since the statement was prepared.
+        let is_fresh = prepared.made_for == self.surroundings();
+        if let (Some(lookup), Some(schema), true) = (&prepared.lookup, &prepared.schema, is_fresh) {
+            return self.look_up(lookup, schema.clone(), &values).await;
+        }
         if let (true, sql::Statement::Query(query)) = (prepared.asks_catalogs, ast) {
             return self.ask_catalogs(query, prepared, values).await;
         }
@@ -519,7 +553,10 @@ impl Session {
         let stale = self.refresh_for(ast).await;
         let view = self.view_for(ast).await?;
         let state = self.gateway.engine.state(&view, &self.facts())?;
-        let mut plan = plan_sql(&state, ast).await.map_err(|e| blame(e, stale))?;
+        let mut plan = match prepared.plan.as_ref().filter(|_| is_fresh) {
+            Some(plan) => LogicalPlan::clone(plan),
+            None => plan_sql(&state, ast).await.map_err(|e| blame(e, stale))?,
+        };
         if !prepared.parameters.is_empty() || !values.is_empty() {
             plan = plan.with_param_values(ParamValues::from(values)).map_err(from_datafusion)?;
         }
@@ -544,12 +581,6 @@ impl Session {
         let stream = self.gateway.engine.run(&state, &plan).await?;
         let verb = if matches!(ast, sql::Statement::Query(_)) { "SELECT" } else { "EXPLAIN" };
         Ok(Outcome::Rows(Rows { schema, stream, verb, binary: false, _view: view }))
-    }
-
-    /// The view that a statement reads, with PostgreSQL's catalogs if it names them.
-    async fn view_for(&mut self, ast: &sql::Statement) -> Result<View, Error> {
-        let view = self.view();
-        Ok(if self.names_a_catalog(ast) { view.with_catalogs(self.catalogs().await?) } else { view })
     }
 }
 

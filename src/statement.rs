@@ -13,6 +13,7 @@ mod cursor;
 mod define;
 mod filter;
 mod grant;
+mod interval;
 mod lexer;
 mod naming;
 mod parser;
@@ -26,8 +27,9 @@ mod view;
 pub use self::array::array_items;
 pub use self::ast::*;
 pub use self::filter::{Operand, resolve_names};
+pub use self::interval::interval_text;
 pub use self::naming::{column_name, type_name};
-pub use self::parser::{Unread, parse_all, parse_all_or, parse_one, parse_one_or};
+pub use self::parser::{Unread, beginning_of, offset_of, parse_all, parse_all_or, parse_one, parse_one_or};
 pub use self::properties::{BackupKind, BackupOptions, Properties, RestoreOptions, WhichBackup};
 pub use self::view::qualify_tables;
 

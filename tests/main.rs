@@ -3,6 +3,7 @@
 mod cut;
 mod expire;
 mod fake_fe;
+mod front_door;
 mod grammar;
 mod injection;
 mod process;

@@ -103,7 +103,7 @@ fn each_library_has_one_door() {
         ("axum::", &["http"]),
         ("rusqlite::", &["sqlite", "store", "cluster"]),
         ("mysql_async::", &["cluster"]),
-        ("sqlparser::", &["statement", "session", "catalog"]),
+        ("sqlparser::", &["statement", "session", "catalog", "query"]),
         ("tokio_postgres::", &["demo"]),
     ] {
         for (path, text) in sources() {

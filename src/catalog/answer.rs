@@ -66,6 +66,66 @@ pub fn asks_the_catalogs(statics: &Statics, query: &sql::Query) -> bool {
     }
 }
 
+/// What a query of the catalogs needs to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing: it has only constants.
+    Nothing,
+    /// Who asks, and the settings of the session.
+    Session,
+    /// Every object there is.
+    Objects,
+}
+
+/// What a query that asks the catalogs needs.
+pub fn need_of(query: &sql::Query) -> Need {
+    const OF_SESSION: &[&str] = &[
+        "version",
+        "current_database",
+        "current_catalog",
+        "current_schema",
+        "current_schemas",
+        "current_user",
+        "session_user",
+        "user",
+        "current_role",
+        "pg_backend_pid",
+        "current_setting",
+        "set_config",
+        "pg_is_in_recovery",
+        "pg_postmaster_start_time",
+        "now",
+        "pg_advisory_unlock_all",
+        "pg_sleep",
+        "txid_current",
+        "inet_server_addr",
+        "inet_server_port",
+        "inet_client_addr",
+        "inet_client_port",
+        "coalesce",
+        "lower",
+        "upper",
+    ];
+    if is_constant(query) {
+        return Need::Nothing;
+    }
+    let (named, functions) = relations(query);
+    let mut all = named.is_empty() && functions.is_empty();
+    let _ = sql::visit_expressions(query, |expr| {
+        match expr {
+            sql::Expr::Function(function) => {
+                all &= parts(&function.name).pop().is_some_and(|name| OF_SESSION.contains(&name.as_str()));
+            }
+            sql::Expr::Cast { data_type, .. } => {
+                all &= !data_type.to_string().to_lowercase().trim_start_matches("pg_catalog.").starts_with("reg");
+            }
+            _ => {}
+        }
+        if all { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    if all { Need::Session } else { Need::Objects }
+}
+
 /// `SELECT 1` and the like: nothing but literals that mean the same everywhere.
 fn is_constant(query: &sql::Query) -> bool {
     let sql::SetExpr::Select(select) = &*query.body else { return false };
@@ -88,6 +148,11 @@ fn is_constant(query: &sql::Query) -> bool {
         && select.distinct.is_none()
         && !select.projection.is_empty()
         && select.projection.iter().all(item)
+}
+
+/// Whether a part of a query names a relation by this bare name.
+pub(super) fn names(body: &sql::SetExpr, name: &str) -> bool {
+    relations(body).0.iter().any(|parts| matches!(parts.as_slice(), [bare] if bare == name))
 }
 
 /// The relations that a query names, and the functions behind its FROMs.
@@ -164,7 +229,9 @@ impl Catalogs {
     /// The types of a query's parameters, and its columns.
     pub fn describe(&self, query: &sql::Query, declared: &[Option<DataType>]) -> Result<(Vec<DataType>, SchemaRef), Error> {
         let (plan, parameters) = self.plan(query, declared)?;
-        Ok((parameters.iter().map(|ty| field("", ty).data_type().clone()).collect(), schema(&plan.columns)))
+        // What has a number and a name is sent as its name.
+        let carried = |ty: &Ty| if ty.is_reg() { DataType::Utf8 } else { field("", ty).data_type().clone() };
+        Ok((parameters.iter().map(carried).collect(), schema(&plan.columns)))
     }
 
     /// Answers a query. It is work for a thread that may be busy for a while; `stop` ends it early.
@@ -226,9 +293,9 @@ fn field(name: &str, ty: &Ty) -> Field {
         _ if ty.item().is_some() => list(DataType::Utf8),
         _ => DataType::Utf8,
     };
-    // Records have no type of their own that a client would know, and a number without a scale is carried as its text.
+    // Records have no type of their own that a client would know.
     let shown_as = match ty.pg {
-        Type::RECORD | Type::RECORD_ARRAY | Type::UNKNOWN | Type::NUMERIC => Type::TEXT,
+        Type::RECORD | Type::RECORD_ARRAY | Type::UNKNOWN => Type::TEXT,
         _ => ty.pg.clone(),
     };
     let metadata = HashMap::from([(TYPE_KEY.to_owned(), shown_as.oid().to_string())]);

@@ -298,7 +298,16 @@ impl Compiler<'_> {
             _ => {}
         }
         let types: Vec<Ty> = args.iter().map(|a| a.ty.clone()).collect();
-        let function = functions::lookup(name, &types).ok_or_else(|| {
+        let found = functions::lookup(name, &types);
+        // A type's name is a function that casts to it.
+        if let (None, [_], Some(ty)) = (&found, types.as_slice(), self.snapshot.type_oid(name).and_then(Type::from_oid)) {
+            let mut args = args;
+            return match args.pop() {
+                Some(arg) => self.cast(arg, Ty::of(ty)),
+                None => Err(Error::internal("one argument")),
+            };
+        }
+        let function = found.ok_or_else(|| {
             let shown: Vec<_> = types.iter().map(|t| type_name(&t.pg)).collect();
             Error::new(ErrorKind::UndefinedFunction, format!("function {name}({}) does not exist", shown.join(", ")))
                 .hint("No function matches the given name and argument types. You might need to add explicit type casts.")

@@ -257,11 +257,15 @@ impl<'s> Compiler<'s> {
                 let ty = if inner.ty.pg == Type::TIMESTAMPTZ { Type::TIMESTAMP } else { Type::TIMESTAMPTZ };
                 Ok(Expr { ty: Ty::of(ty), ..inner })
             }
-            E::Extract { field: sql::DateTimeField::Epoch, expr, .. } => {
+            E::Extract { field, expr, .. } => {
+                let part = part_of_time(field).ok_or_else(|| unsupported(format_args!("EXTRACT({field} …)")))?;
+                let is_epoch = *field == sql::DateTimeField::Epoch;
                 let inner = self.expr(expr, scope)?.eval;
                 Ok(Expr::new(Ty::of(Type::FLOAT8), move |env| {
                     Ok(match inner(env)? {
-                        Value::Time(t) | Value::Span(t) => Value::Float(t as f64 / 1e6),
+                        Value::Time(t) => part(t).map_or(Value::Null, Value::Float),
+                        Value::Span(t) if is_epoch => part(t).map_or(Value::Null, Value::Float),
+                        Value::Span(_) => return Err(unsupported("EXTRACT of a part of an interval")),
                         _ => Value::Null,
                     })
                 }))
@@ -468,6 +472,22 @@ impl<'s> Compiler<'s> {
             other => Err(unsupported(format_args!("the access {other}"))),
         }
     }
+}
+
+/// How a part of a time in microseconds is told.
+fn part_of_time(field: &sql::DateTimeField) -> Option<fn(i64) -> Option<f64>> {
+    use chrono::{DateTime, Datelike, Timelike};
+    use sql::DateTimeField as F;
+    Some(match field {
+        F::Epoch => |t| Some(t as f64 / 1e6),
+        F::Year | F::Years => |t| DateTime::from_timestamp_micros(t).map(|t| t.year().into()),
+        F::Month | F::Months => |t| DateTime::from_timestamp_micros(t).map(|t| t.month().into()),
+        F::Day | F::Days => |t| DateTime::from_timestamp_micros(t).map(|t| t.day().into()),
+        F::Hour | F::Hours => |t| DateTime::from_timestamp_micros(t).map(|t| t.hour().into()),
+        F::Minute | F::Minutes => |t| DateTime::from_timestamp_micros(t).map(|t| t.minute().into()),
+        F::Second | F::Seconds => |t| DateTime::from_timestamp_micros(t).map(|_| (t.rem_euclid(60_000_000)) as f64 / 1e6),
+        _ => return None,
+    })
 }
 
 fn outward<'e>(env: &'e Env<'e>, depth: usize) -> &'e Env<'e> {

@@ -251,7 +251,6 @@ pub(super) fn lookup(name: &str, args: &[Ty]) -> Option<Function> {
         ("age", 1) if args[0].pg == Type::XID => strict(Type::INT4, |_, _| Value::Int(0)),
         ("inet_client_addr" | "inet_server_addr", 0) => constant(Type::INET, Value::Null),
         ("inet_client_port" | "inet_server_port", 0) => constant(Type::INT4, Value::Null),
-        ("pg_export_snapshot", 0) => lax(Ty::TEXT, |_, c| Value::text(format!("{:08X}-{:08X}-1", c.snapshot.world.pid, 1))),
         ("pg_cancel_backend", 1) => strict(Type::BOOL, |a, c| signal(c, Effect::Cancel(int(&a[0]) as i32))),
         ("pg_terminate_backend", 1 | 2) => strict(Type::BOOL, |a, c| signal(c, Effect::Terminate(int(&a[0]) as i32))),
         ("pg_sleep", 1) => strict(Type::VOID, |a, c| {

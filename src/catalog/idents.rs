@@ -178,6 +178,7 @@ pub(super) fn identifiers(text: &str) -> Vec<String> {
             '"' => quoted = !quoted,
             '.' if !quoted => parts.push(String::new()),
             c if quoted => part.push(c),
+            c if c.is_whitespace() => {}
             c => part.extend(c.to_lowercase()),
         }
     }
@@ -194,5 +195,6 @@ mod tests {
         assert_eq!(quote_ident("Or\"ders"), "\"Or\"\"ders\"");
         assert_eq!(quote_ident("select"), "\"select\"");
         assert_eq!(identifiers("\"A.b\".C"), ["A.b", "c"]);
+        assert_eq!(identifiers("\"a b\" . c"), ["a b", "c"]);
     }
 }

@@ -125,6 +125,8 @@ impl Compiler<'_> {
             let columns = renamed(base.columns);
             self.ctes.borrow_mut().push(Cte { name: name.clone(), columns: columns.clone(), slot });
             let step = self.body(right, outer)?;
+            // RECURSIVE allows to name oneself; it does not ask for it.
+            let is_recursive = super::answer::names(right, &name);
             if step.columns.len() != columns.len() {
                 return Err(uneven());
             }
@@ -136,6 +138,14 @@ impl Compiler<'_> {
                 loop {
                     if !all {
                         fresh.retain(|row| seen.insert(row.clone()));
+                    }
+                    if !is_recursive {
+                        let mut more = (step.run)(env)?;
+                        if !all {
+                            more.retain(|row| seen.insert(row.clone()));
+                        }
+                        fresh.extend(more);
+                        return Ok(fresh);
                     }
                     if fresh.is_empty() {
                         return Ok(rows);
@@ -319,7 +329,17 @@ impl Compiler<'_> {
             let compiled = match self.expr(group, &scope) {
                 Ok(compiled) if !matches!(group, sql::Expr::Value(_)) => compiled,
                 result => match item {
-                    Some(item) => self.expr(item, &scope)?,
+                    // Grouping by what a set-returning item answers: the set comes first, then the groups.
+                    Some(item) => {
+                        let before = scope.gathered.borrow().aggregates.len();
+                        scope.gathers.set(true);
+                        let compiled = self.expr(item, &scope);
+                        scope.gathers.set(false);
+                        if scope.gathered.borrow().aggregates.len() > before {
+                            return Err(Error::new(ErrorKind::Grouping, "aggregate functions are not allowed in GROUP BY"));
+                        }
+                        compiled?
+                    }
                     None => result?,
                 },
             };
@@ -392,6 +412,9 @@ fn star(table: Option<String>, scope: &Scope<'_>, columns: &mut Vec<(String, Ty)
     }
 }
 
+/// A row that stands for its group, what was aggregated over that, and the current values of its sets.
+type Group = (Row, Vec<Value>, Vec<Value>);
+
 /// A SELECT's stages, in the order in which SQL has them.
 struct Stages {
     from: super::join::From,
@@ -412,34 +435,34 @@ impl Stages {
         let base = outer.within();
         let rows = self.from.rows(&base)?;
         // Each row with what was aggregated over its group; a group is stood for by its first row.
-        let mut groups: Vec<(Row, Vec<Value>)> = Vec::new();
+        let mut groups: Vec<Group> = Vec::new();
         if self.grouped {
             groups = self.group(&rows, &base)?;
         } else {
-            groups.extend(rows.into_iter().map(|row| (row, Vec::new())));
+            groups.extend(rows.into_iter().map(|row| (row, Vec::new(), Vec::new())));
         }
         if let Some(having) = &self.having {
             let mut kept = Vec::new();
-            for (row, aggregates) in groups {
-                if having(&Env { aggregates: &aggregates, ..base.row(&row) })?.is_true() {
-                    kept.push((row, aggregates));
+            for (row, aggregates, sets) in groups {
+                if having(&Env { aggregates: &aggregates, sets: &sets, ..base.row(&row) })?.is_true() {
+                    kept.push((row, aggregates, sets));
                 }
             }
             groups = kept;
         }
         let mut windows = Vec::new();
         if !self.gathered.windows.is_empty() {
-            let rows: Vec<Row> = groups.iter().map(|(row, _)| row.clone()).collect();
+            let rows: Vec<Row> = groups.iter().map(|(row, ..)| row.clone()).collect();
             for window in &self.gathered.windows {
                 windows.push(window.of(&rows, &base)?);
             }
         }
         let mut answer: Vec<(Vec<Value>, Row)> = Vec::new();
         let mut seen = HashSet::new();
-        for (i, (row, aggregates)) in groups.iter().enumerate() {
+        for (i, (row, aggregates, sets)) in groups.iter().enumerate() {
             let of_row: Vec<Value> = windows.iter().map(|w| w[i].clone()).collect();
-            let env = Env { aggregates, windows: &of_row, ..base.row(row) };
-            if self.is_plain {
+            let env = Env { aggregates, windows: &of_row, sets, ..base.row(row) };
+            if self.is_plain || self.grouped {
                 self.emit(&env, &mut answer, &mut seen)?;
                 continue;
             }
@@ -488,26 +511,33 @@ impl Stages {
         Ok(())
     }
 
-    fn group(&self, rows: &[Row], base: &Env<'_>) -> Result<Vec<(Row, Vec<Value>)>, Error> {
+    fn group(&self, rows: &[Row], base: &Env<'_>) -> Result<Vec<Group>, Error> {
         let mut places: HashMap<Vec<Value>, usize> = HashMap::new();
-        let mut groups: Vec<Vec<&Row>> = Vec::new();
+        let mut groups: Vec<(Vec<&Row>, Vec<Value>)> = Vec::new();
         for row in rows {
             let env = base.row(row);
-            let key = self.group_keys.iter().map(|k| k(&env)).collect::<Result<Vec<_>, _>>()?;
-            let at = *places.entry(key).or_insert_with(|| {
-                groups.push(Vec::new());
-                groups.len() - 1
-            });
-            groups[at].push(row);
+            let sets = self.gathered.sets.iter().map(|s| s(&env)).collect::<Result<Vec<_>, _>>()?;
+            // A row counts once for each row of its sets; without any, once.
+            let times = if sets.is_empty() { 1 } else { sets.iter().map(|s| s.items().len()).max().unwrap_or(0) };
+            for n in 0..times {
+                let current: Vec<Value> = sets.iter().map(|s| s.items().get(n).cloned().unwrap_or(Value::Null)).collect();
+                let env = Env { sets: &current, ..env };
+                let key = self.group_keys.iter().map(|k| k(&env)).collect::<Result<Vec<_>, _>>()?;
+                let at = *places.entry(key).or_insert_with(|| {
+                    groups.push((Vec::new(), current.clone()));
+                    groups.len() - 1
+                });
+                groups[at].0.push(row);
+            }
         }
         // Without GROUP BY there is one group, even of no rows.
         if self.group_keys.is_empty() && groups.is_empty() {
-            groups.push(Vec::new());
+            groups.push((Vec::new(), Vec::new()));
         }
-        let group = |members: Vec<&Row>| {
+        let group = |(members, sets): (Vec<&Row>, Vec<Value>)| {
             let aggregates = self.gathered.aggregates.iter().map(|a| a.of(&members, base)).collect::<Result<Vec<_>, _>>()?;
             let row = members.first().map_or_else(|| vec![Value::Null; self.width], |r| (*r).clone());
-            Ok((row, aggregates))
+            Ok((row, aggregates, sets))
         };
         groups.into_iter().map(group).collect()
     }

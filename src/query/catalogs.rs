@@ -31,3 +31,28 @@ impl SchemaProvider for CatalogSchema {
         Ok(Some(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?)))
     }
 }
+
+/// A schema, and behind it `pg_catalog`, as on PostgreSQL's search path.
+#[derive(Debug)]
+pub(super) struct WithCatalogs {
+    pub schema: Arc<dyn SchemaProvider>,
+    pub catalogs: CatalogSchema,
+}
+
+#[async_trait]
+impl SchemaProvider for WithCatalogs {
+    fn table_names(&self) -> Vec<String> {
+        self.schema.table_names()
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.schema.table_exist(name)
+    }
+
+    async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
+        match self.schema.table(name).await? {
+            Some(table) => Ok(Some(table)),
+            None => self.catalogs.table(name).await,
+        }
+    }
+}

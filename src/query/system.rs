@@ -172,7 +172,7 @@ pub(super) struct Definition {
 }
 
 impl Definition {
-    fn schema(&self) -> SchemaRef {
+    pub fn schema(&self) -> SchemaRef {
         let field = |(name, ty): &(&str, Type)| {
             let data_type = match ty {
                 Type::Int => DataType::Int64,
@@ -185,6 +185,11 @@ impl Definition {
             Field::new(*name, data_type, true)
         };
         Schema::new(self.columns.iter().map(field).collect::<Vec<_>>()).into()
+    }
+
+    /// One column of some rows.
+    pub fn array(&self, rows: &Rows, column_at: usize) -> ArrayRef {
+        column(rows, column_at, self.columns[column_at].1)
     }
 
     fn batch(&self, rows: &Rows) -> DfResult<RecordBatch> {
@@ -240,6 +245,11 @@ impl Wanted {
             }
         }
         wanted
+    }
+
+    /// These equalities and columns.
+    pub fn exactly(equal: BTreeMap<String, ScalarValue>, columns: BTreeSet<String>) -> Self {
+        Self { equal, columns }
     }
 
     /// Whether the query reads this column.

@@ -4,11 +4,39 @@ use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast as sql;
 
-use super::Session;
+use super::{Session, TransactionState};
 use crate::error::{Error, ErrorKind};
-use crate::statement::{ClusterCommand, Statement};
+use crate::names::DatabaseName;
+use crate::query::View;
+use crate::statement::{ClusterCommand, SessionCommand, Statement, offset_of};
 
 impl Session {
+    /// In a block that has failed nothing but its end is possible.
+    pub(super) fn check_block(&self, statement: &Statement) -> Result<(), Error> {
+        let ends = matches!(
+            statement,
+            Statement::Session(SessionCommand::Rollback { .. } | SessionCommand::Commit { .. } | SessionCommand::RollbackTo(_))
+                | Statement::Empty
+        );
+        if self.block.state != TransactionState::Failed || ends {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::InFailedTransaction,
+            "current transaction is aborted, commands ignored until end of transaction block",
+        ))
+    }
+
+    pub(super) fn surroundings(&self) -> (Option<DatabaseName>, String) {
+        (self.database.clone(), self.variables.time_zone().to_owned())
+    }
+
+    /// The view that a statement reads, with PostgreSQL's catalogs if it names them.
+    pub(super) async fn view_for(&mut self, ast: &sql::Statement) -> Result<View, Error> {
+        let view = self.view();
+        Ok(if self.names_a_catalog(ast) { view.with_catalogs(self.catalogs().await?) } else { view })
+    }
+
     /// ALTER CLUSTER puts another one in the place of the session's; DROP CLUSTER leaves nothing to stand on.
     pub(super) fn follow_cluster(&mut self) -> Result<(), Error> {
         let Some(now) = self.gateway.clusters.get(self.cluster.name()) else {
@@ -23,10 +51,12 @@ impl Session {
     }
 
     /// A statement as logs and tables may show it. What goes to a cluster as it is may hold anything.
-    pub(super) fn shown(&self, statement: &Statement) -> String {
+    pub(super) fn shown_as<'t>(&self, statement: &Statement, text: &'t str) -> std::borrow::Cow<'t, str> {
         match statement {
             Statement::Sql(ast) if self.goes_as_it_is(ast) => "PASSED THROUGH".into(),
-            statement => shown(statement),
+            // As it was written: no statement of this kind has a secret.
+            Statement::Sql(_) => text.into(),
+            statement => shown(statement).into(),
         }
     }
 
@@ -104,5 +134,48 @@ pub(super) fn verb(statement: &Statement) -> &'static str {
         Statement::Copy(_) => "COPY FROM",
         Statement::User(_) => "GRANT",
         _ => "DDL",
+    }
+}
+
+/// Where in its text a statement names what an error does not find.
+pub(super) fn located(error: Error, ast: &sql::Statement, text: &str) -> Error {
+    if error.position.is_some() {
+        return error;
+    }
+    let Some(name) = error.message.split('"').nth(1).and_then(|n| n.rsplit('.').next()).map(str::to_owned) else { return error };
+    let same = |ident: &sql::Ident| ident.value.eq_ignore_ascii_case(&name);
+    let found = match error.kind {
+        ErrorKind::UndefinedTable => {
+            let mut place = None;
+            let _ = sql::visit_relations(ast, |relation| {
+                let idents: Vec<_> = relation.0.iter().filter_map(|p| p.as_ident()).collect();
+                if let (Some(first), true) = (idents.first(), idents.last().is_some_and(|i| same(i))) {
+                    place = Some(first.span.start);
+                    return std::ops::ControlFlow::Break(());
+                }
+                std::ops::ControlFlow::Continue(())
+            });
+            place
+        }
+        ErrorKind::UndefinedColumn | ErrorKind::AmbiguousColumn => {
+            let mut place = None;
+            let _ = sql::visit_expressions(ast, |expr| {
+                let start = match expr {
+                    sql::Expr::Identifier(ident) if same(ident) => Some(ident.span.start),
+                    sql::Expr::CompoundIdentifier(idents) if idents.last().is_some_and(same) => {
+                        idents.first().map(|i| i.span.start)
+                    }
+                    _ => None,
+                };
+                place = start;
+                if place.is_some() { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
+            });
+            place
+        }
+        _ => None,
+    };
+    match found.and_then(|at| offset_of(text, at.line, at.column)) {
+        Some(offset) => error.at(offset),
+        None => error,
     }
 }

@@ -156,6 +156,11 @@ impl Session {
         self.cursors.get(name).map(|c| c.schema.clone()).ok_or_else(|| unknown(name))
     }
 
+    /// The columns of a cursor, and whether its values are in binary format.
+    pub fn cursor_shape(&self, name: &str) -> Option<(SchemaRef, bool)> {
+        self.cursors.get(name).map(|c| (c.schema.clone(), c.binary))
+    }
+
     /// Name, text, WITH HOLD and SCROLL of each.
     pub(super) fn cursor_facts(&self) -> Vec<(String, String, bool, bool)> {
         self.cursors.iter().map(|(name, c)| (name.clone(), c.text.clone(), c.hold, c.scroll)).collect()

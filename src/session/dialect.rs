@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::ast as sql;
 
 use crate::error::{Error, ErrorKind};
 use crate::query::ANY_ARRAY;
-use crate::statement::array_items;
+use crate::statement::{array_items, interval_text};
 
 /// Patterns of `to_char` and `to_timestamp`, longest first, and what they are in chrono's.
 const PATTERNS: &[(&str, &str)] = &[
@@ -68,6 +68,31 @@ fn rewritten(expr: &sql::Expr) -> Result<Option<sql::Expr>, Error> {
     match expr {
         // '{1,2}'::int[] is ARRAY['1'::int, '2'::int].
         sql::Expr::Cast { kind, expr: inner, data_type, array, format } => {
+            if let (Some(text), sql::DataType::Bytea) = (literal(inner), data_type) {
+                return Ok(Some(bytea(text)?));
+            }
+            if let (Some(text), sql::DataType::Date) = (literal(inner), data_type)
+                && let Some((date, zone)) = text.trim().split_once(' ')
+                && zone.starts_with(['+', '-', '0', '1', '2'])
+            {
+                // The time and zone behind a date are left out.
+                return Ok(Some(sql::Expr::Cast {
+                    kind: kind.clone(),
+                    expr: Box::new(sql::Expr::value(sql::Value::SingleQuotedString(date.to_owned()))),
+                    data_type: data_type.clone(),
+                    array: *array,
+                    format: format.clone(),
+                }));
+            }
+            if let (Some(text), sql::DataType::Interval { .. }) = (literal(inner), data_type) {
+                return Ok(interval_text(text).map(|text| sql::Expr::Cast {
+                    kind: kind.clone(),
+                    expr: Box::new(sql::Expr::value(sql::Value::SingleQuotedString(text))),
+                    data_type: data_type.clone(),
+                    array: *array,
+                    format: format.clone(),
+                }));
+            }
             let (Some(text), sql::DataType::Array(sql::ArrayElemTypeDef::SquareBracket(item, _))) = (literal(inner), data_type)
             else {
                 return Ok(None);
@@ -97,9 +122,24 @@ fn rewritten(expr: &sql::Expr) -> Result<Option<sql::Expr>, Error> {
             let array = call(ANY_ARRAY, vec![(**right).clone(), (**left).clone()]);
             Ok(Some(call("array_has", vec![array, (**left).clone()])))
         }
+        sql::Expr::Interval(interval) => {
+            let Some(text) = literal(&interval.value).and_then(interval_text) else { return Ok(None) };
+            let value = Box::new(sql::Expr::value(sql::Value::SingleQuotedString(text)));
+            Ok(Some(sql::Expr::Interval(sql::Interval { value, ..interval.clone() })))
+        }
         sql::Expr::Function(function) => Ok(with_pattern(function)),
         _ => Ok(None),
     }
+}
+
+/// `'\x00ff'::bytea` is X'00ff'; other texts are their own bytes.
+fn bytea(text: &str) -> Result<sql::Expr, Error> {
+    let digits = match text.strip_prefix("\\x") {
+        Some(digits) if hex::decode(digits).is_ok() => digits.to_owned(),
+        Some(_) => return Err(Error::new(ErrorKind::InvalidText, "invalid hexadecimal data for type bytea")),
+        None => hex::encode(text),
+    };
+    Ok(sql::Expr::value(sql::Value::HexStringLiteral(digits)))
 }
 
 /// A parameter or a literal: an array whose type only the other side says.
@@ -182,11 +222,19 @@ fn tell_apart(query: &mut sql::Query) {
     for (i, item) in select.projection.iter_mut().enumerate() {
         let sql::SelectItem::UnnamedExpr(expr) = item else { continue };
         let is_column = matches!(expr, sql::Expr::Identifier(_) | sql::Expr::CompoundIdentifier(_));
-        let said_before = !seen.insert(expr.to_string().to_lowercase());
+        let said_before = !seen.insert(without_casts(expr).to_string().to_lowercase());
         if said_before || has_star && is_column {
             let alias = sql::Ident::with_quote('"', format!("{}\u{1}{}", crate::statement::column_name(expr), i + 1));
             *item = sql::SelectItem::ExprWithAlias { expr: expr.clone(), alias };
         }
+    }
+}
+
+/// DataFusion names a cast by what is cast.
+fn without_casts(expr: &sql::Expr) -> &sql::Expr {
+    match expr {
+        sql::Expr::Cast { expr, .. } | sql::Expr::Nested(expr) => without_casts(expr),
+        other => other,
     }
 }
 
@@ -210,6 +258,9 @@ mod tests {
             ("SELECT to_char(t, 'J') FROM x", "SELECT to_char(t, 'J') FROM x"),
             ("SELECT a FROM x WHERE a = ANY($1)", "SELECT a FROM x WHERE array_has(any_array($1, a), a)"),
             ("SELECT a FROM x WHERE a = ANY(ARRAY[1])", "SELECT a FROM x WHERE a = ANY(ARRAY[1])"),
+            ("SELECT '\\x00ff'::bytea", "SELECT X'00ff'"),
+            ("SELECT '\\x0'::bytea", "22P02"),
+            ("SELECT '1 day 02:03:04.5'::interval", "SELECT '1 day 2 hours 3 minutes 4.5 seconds'::INTERVAL"),
             ("SELECT NULL, NULL", "SELECT NULL, NULL AS \"?column?\u{1}2\""),
             ("SELECT a, b, A FROM x", "SELECT a, b, A AS \"a\u{1}3\" FROM x"),
         ] {

@@ -66,8 +66,8 @@ pub(super) fn parameter_types(
     declared: &[Option<DataType>],
 ) -> Result<Vec<DataType>, Error> {
     let mut inferred = plan.get_parameter_types().map_err(from_datafusion)?;
-    for (name, array) in compared_arrays(plan)? {
-        inferred.entry(name).or_default().get_or_insert(array);
+    for (name, data_type) in surrounded(plan)? {
+        inferred.entry(name).or_default().get_or_insert(data_type);
     }
     for name in row_counts(ast) {
         inferred.entry(name).or_default().get_or_insert(DataType::Int64);
@@ -105,8 +105,9 @@ pub(super) fn described(plan: &LogicalPlan, parameters: &[DataType]) -> Result<S
     Ok(typed.schema().inner().clone())
 }
 
-/// The parameters of `value = ANY ($n)`, each an array of what it is compared with.
-fn compared_arrays(plan: &LogicalPlan) -> Result<Vec<(String, DataType)>, Error> {
+/// The parameters whose types their surroundings say: those under a cast, and those of `value = ANY ($n)`, each an array of what
+/// it is compared with.
+fn surrounded(plan: &LogicalPlan) -> Result<Vec<(String, DataType)>, Error> {
     let mut found = Vec::new();
     let mut look = |node: &LogicalPlan| {
         let mut below = datafusion::common::DFSchema::empty();
@@ -115,6 +116,12 @@ fn compared_arrays(plan: &LogicalPlan) -> Result<Vec<(String, DataType)>, Error>
         }
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
+                // A cast says what its parameter is, where nothing else does.
+                if let Expr::Cast(cast) = expr
+                    && let Expr::Placeholder(parameter) = &*cast.expr
+                {
+                    found.push((parameter.id.clone(), cast.field.data_type().clone()));
+                }
                 if let Expr::ScalarFunction(call) = expr
                     && call.name() == crate::query::ANY_ARRAY
                     && let [Expr::Placeholder(parameter), value] = call.args.as_slice()

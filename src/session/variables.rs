@@ -395,7 +395,7 @@ impl Session {
     }
 
     fn reset_all(&mut self) {
-        let names: Vec<String> = self.variables.set.keys().cloned().collect();
+        let names: Vec<String> = self.variables.set.keys().filter(|n| !FIXED.contains(&n.as_str())).cloned().collect();
         let in_block = self.block.state == TransactionState::Active;
         for name in names {
             self.variables.put(&name, None, in_block, false);

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Outcome, Prepared, Rows, Session, TransactionState};
 use crate::catalog::{
-    Activity, Catalogs, Column, Effect, Role, Schema, Setting, Snapshot, Table, World, asks_the_catalogs, field_modifier,
-    field_type, names_a_catalog,
+    Activity, Catalogs, Column, Effect, Need, Role, Schema, Setting, Snapshot, Table, World, asks_the_catalogs, field_modifier,
+    field_type, names_a_catalog, need_of,
 };
 use crate::cluster::{Labour, NativeTable, Scope};
 use crate::error::{Error, ErrorKind};
@@ -85,6 +85,26 @@ impl Session {
         Ok(catalogs)
     }
 
+    /// As much of the catalogs as a query needs.
+    pub(super) async fn catalogs_for(&mut self, query: &sql::Query) -> Result<Catalogs, Error> {
+        let world = match need_of(query) {
+            Need::Objects => return self.catalogs().await,
+            Need::Nothing => World::default(),
+            Need::Session => World {
+                now: self.gateway.env.now().micros(),
+                started_at: self.gateway.started_at.micros(),
+                user: self.client.user.to_string(),
+                pid: self.client.pid,
+                database: self.cluster.name().to_string(),
+                current_schema: self.database.as_ref().map(ToString::to_string),
+                settings: self.settings(),
+                version: server_version_text(),
+                ..World::default()
+            },
+        };
+        Ok(Catalogs(Arc::new(Snapshot::new(world, self.gateway.statics.clone()))))
+    }
+
     /// Answers a query of the catalogs, and does what its functions ask for.
     pub(super) async fn ask_catalogs(
         &mut self,
@@ -92,12 +112,17 @@ impl Session {
         prepared: &Prepared,
         values: Vec<ScalarValue>,
     ) -> Result<Outcome, Error> {
-        let catalogs = self.catalogs().await?;
+        let catalogs = self.catalogs_for(query).await?;
         let stop = CancellationToken::new();
         let _guard = stop.clone().drop_guard();
-        let (query, types) = (query.clone(), prepared.parameters.clone());
-        let work = async move { catalogs.answer(&query, &types, &values, stop) };
-        let answer = self.gateway.engine.offload(work).await??;
+        let answer = if need_of(query) == Need::Objects {
+            let (query, types) = (query.clone(), prepared.parameters.clone());
+            let work = async move { catalogs.answer(&query, &types, &values, stop) };
+            self.gateway.engine.offload(work).await??
+        } else {
+            // Over before another thread would have taken it.
+            catalogs.answer(query, &prepared.parameters, &values, stop)?
+        };
         for effect in answer.effects {
             self.take_effect(effect).await?;
         }

@@ -11,7 +11,12 @@ pub fn array_items(text: &str) -> Option<Vec<Option<String>>> {
     let (mut item, mut quoted) = (String::new(), false);
     while let Some(c) = chars.next() {
         match c {
+            // Blanks around quotes are no part of the item.
+            c if c.is_whitespace() && quoted => {}
             '"' => {
+                if item.trim().is_empty() {
+                    item.clear();
+                }
                 quoted = true;
                 loop {
                     match chars.next()? {
@@ -52,6 +57,7 @@ mod tests {
             array_items("{a,\"b \\\"c\",NULL,\"NULL\", d }"),
             Some(vec![Some("a".into()), Some("b \"c".into()), None, Some("NULL".into()), Some("d".into())])
         );
+        assert_eq!(array_items("{\"a\", \" b\" , c}"), Some(vec![Some("a".into()), Some(" b".into()), Some("c".into())]));
         assert_eq!(array_items("{}"), Some(vec![]));
         assert_eq!(array_items("{\"a"), None);
     }

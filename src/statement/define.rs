@@ -237,7 +237,20 @@ impl Parser<'_> {
             "INT" | "INTEGER" => ColumnType::Int,
             "BIGINT" => ColumnType::BigInt,
             "LARGEINT" => ColumnType::LargeInt,
-            "FLOAT" => ColumnType::Float,
+            // PostgreSQL's tools say how many bits they want.
+            "FLOAT" => match self.length()? {
+                Some(bits) if bits > 24 => return Ok(ColumnType::Double),
+                _ => return Ok(ColumnType::Float),
+            },
+            "REAL" => ColumnType::Float,
+            "TIMESTAMP" => {
+                self.length()?;
+                if self.eat("WITH TIME ZONE") {
+                    return Err(Error::unsupported("a column of timestamps with time zone").at(at).hint("DATETIME has none."));
+                }
+                self.eat("WITHOUT TIME ZONE");
+                ColumnType::DateTime
+            }
             "DOUBLE" => {
                 self.eat("PRECISION");
                 ColumnType::Double

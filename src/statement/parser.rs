@@ -156,10 +156,65 @@ pub(super) fn parse_sql(text: &str) -> Result<Statement, Error> {
         (Some(sql::Statement::Drop { object_type: sql::ObjectType::View, if_exists, names, .. }), true) => {
             super::view::drop_view(if_exists, &names)
         }
-        (Some(statement), true) => Ok(Statement::Sql(Box::new(statement))),
+        (Some(statement), true) => {
+            refuse_reserved(&statement, text)?;
+            Ok(Statement::Sql(Box::new(statement)))
+        }
         (None, _) => Ok(Statement::Empty),
         (Some(_), false) => Err(Error::new(ErrorKind::Syntax, "a semicolon is missing between two statements")),
     }
+}
+
+/// Words that stand for themselves only in quotes, and that sqlparser takes for columns where something is missing.
+const NEVER_COLUMNS: &[&str] = &[
+    "SELECT",
+    "FROM",
+    "WHERE",
+    "GROUP",
+    "ORDER",
+    "HAVING",
+    "LIMIT",
+    "OFFSET",
+    "FETCH",
+    "UNION",
+    "EXCEPT",
+    "INTERSECT",
+    "JOIN",
+    "ON",
+    "USING",
+    "AND",
+    "OR",
+    "WHEN",
+    "THEN",
+    "ELSE",
+    "END",
+    "AS",
+    "IN",
+    "INTO",
+    "WITH",
+    "CREATE",
+    "TO",
+    "FOR",
+    "DISTINCT",
+    "WINDOW",
+];
+
+/// `SELECT 1 WHERE WHERE` is a syntax error, not a column.
+fn refuse_reserved(statement: &sql::Statement, text: &str) -> Result<(), Error> {
+    let found = sql::visit_expressions(statement, |expr| match expr {
+        sql::Expr::Identifier(ident)
+            if ident.quote_style.is_none() && NEVER_COLUMNS.iter().any(|w| w.eq_ignore_ascii_case(&ident.value)) =>
+        {
+            std::ops::ControlFlow::Break(ident.clone())
+        }
+        _ => std::ops::ControlFlow::Continue(()),
+    });
+    let std::ops::ControlFlow::Break(ident) = found else { return Ok(()) };
+    let error = Error::new(ErrorKind::Syntax, format!("syntax error at or near \"{}\"", ident.value));
+    Err(match offset_of(text, ident.span.start.line, ident.span.start.column) {
+        Some(offset) => error.at(offset),
+        None => error,
+    })
 }
 
 /// How many operators one expression may chain.
@@ -172,6 +227,19 @@ pub(super) fn refuse_long_chains(text: &str, language: Language) -> Result<(), E
     }
     Err(Error::new(ErrorKind::LimitExceeded, "the statement chains too many operators")
         .hint(format!("One expression may have {OPERATORS_MAX}; use IN (…) or a table of values instead of long ORs.")))
+}
+
+/// The byte offset of a line and column, both counted from 1, columns in characters.
+pub fn offset_of(text: &str, line: u64, column: u64) -> Option<usize> {
+    let (line, column) = (usize::try_from(line).ok()?, usize::try_from(column).ok()?);
+    let start: usize = text.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum();
+    let within: usize = text.get(start..)?.chars().take(column.checked_sub(1)?).map(char::len_utf8).sum();
+    Some(start + within)
+}
+
+/// Where the one statement of a text begins.
+pub fn beginning_of(text: &str) -> usize {
+    split(text).first().map_or(0, |piece| piece.offset)
 }
 
 /// sqlparser says where only in words: "… at Line: 1, Column: 8".
@@ -189,9 +257,7 @@ pub(super) fn sql_error(error: ParserError, text: &str) -> Error {
     };
     let offset = place.split_once(", Column: ").and_then(|(line, column)| {
         let (line, column): (usize, usize) = (line.trim().parse().ok()?, column.trim().parse().ok()?);
-        let start: usize = text.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum();
-        let within: usize = text.get(start..)?.chars().take(column.checked_sub(1)?).map(char::len_utf8).sum();
-        Some(start + within)
+        offset_of(text, line as u64, column as u64)
     });
     let error = Error::new(ErrorKind::Syntax, format!("syntax error: {what}"));
     match offset {

@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
+use rusqlite::types::Value;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params, params_from_iter};
 
 use super::*;
 use crate::env::Env;
@@ -293,27 +294,17 @@ impl Journal for SqliteStore {
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRow>, Error> {
         let filter = filter.clone();
         self.call(move |t| {
-            let mut select = t
-                .prepare_cached(
-                    "SELECT row FROM jobs WHERE (?1 IS NULL OR job_id = ?1) AND (?2 IS NULL OR db_name = ?2)
-                     AND (?3 IS NULL OR kind = ?3) AND (?4 IS NULL OR status = ?4) AND (?5 IS NULL OR cluster = ?5)
-                     AND (?6 IS NULL OR snapshot = ?6)
-                     ORDER BY job_id",
-                )
-                .map_err(sql_error)?;
-            let rows = select
-                .query_map(
-                    params![
-                        filter.job_id.map(|j| j.0),
-                        filter.db_name,
-                        filter.kind,
-                        filter.status,
-                        filter.cluster,
-                        filter.snapshot
-                    ],
-                    |r| r.get::<_, String>(0),
-                )
-                .map_err(sql_error)?;
+            // Only what is asked for stands in the text: "?1 IS NULL OR …" would keep SQLite from its indexes.
+            let job = filter.job_id.map(|j| Value::from(j.0));
+            let texts = [filter.db_name, filter.kind, filter.status, filter.cluster, filter.snapshot];
+            let texts = texts.into_iter().map(|t| t.map(Value::from));
+            let columns = ["job_id", "db_name", "kind", "status", "cluster", "snapshot"];
+            let wanted = columns.into_iter().zip([job].into_iter().chain(texts)).filter_map(|(column, v)| Some((column, v?)));
+            let (columns, values): (Vec<_>, Vec<_>) = wanted.unzip();
+            let conditions: Vec<_> = columns.iter().map(|column| format!("{column} = ?")).collect();
+            let conditions = if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) };
+            let mut select = t.prepare_cached(&format!("SELECT row FROM jobs {conditions} ORDER BY job_id")).map_err(sql_error)?;
+            let rows = select.query_map(params_from_iter(values), |r| r.get::<_, String>(0)).map_err(sql_error)?;
             rows.map(|row| from_json(&row.map_err(sql_error)?)).collect()
         })
         .await

@@ -24,15 +24,12 @@ impl Connection {
         let formats = vec![if is_binary { Format::Binary } else { Format::Text }; width];
         let encoder = RowEncoder::new(&copy.rows.schema, &formats, session.time_zone());
         let mut value = BytesMut::new();
+        let mut head = BytesMut::new();
         if is_binary {
-            let out = self.framed.write_buffer_mut();
-            message(out, |out| {
-                out.put_slice(SIGNATURE);
-                out.put_i32(0);
-                out.put_i32(0);
-                Ok(())
-            })
-            .map_err(End::Fatal)?;
+            // In one message with the first row, as PostgreSQL has it and some clients want it.
+            head.put_slice(SIGNATURE);
+            head.put_i32(0);
+            head.put_i32(0);
         } else if let CopyFormat::Csv { delimiter, quote, escape, null, header: true } = &copy.format {
             let names: Vec<_> = copy.rows.schema.fields().iter().map(|f| f.name().clone()).collect();
             let csv = Csv { delimiter: *delimiter, quote: *quote, escape: *escape, null };
@@ -64,7 +61,10 @@ impl Connection {
             for row in 0..batch.num_rows() {
                 let out = self.framed.write_buffer_mut();
                 let written = match &copy.format {
-                    CopyFormat::Binary => message(out, |out| columns.values(row, out)),
+                    CopyFormat::Binary => message(out, |out| {
+                        out.extend_from_slice(&head.split());
+                        columns.values(row, out)
+                    }),
                     CopyFormat::Csv { delimiter, quote, escape, null, .. } => {
                         let csv = Csv { delimiter: *delimiter, quote: *quote, escape: *escape, null };
                         message(out, |out| csv.row(out, &columns, row, &copy.quoted, &mut value))
@@ -85,6 +85,7 @@ impl Connection {
         }
         if is_binary {
             message(self.framed.write_buffer_mut(), |out| {
+                out.extend_from_slice(&head);
                 out.put_i16(-1);
                 Ok(())
             })

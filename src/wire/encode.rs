@@ -15,7 +15,7 @@ use datafusion::arrow::datatypes::{
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use postgres_types::Type;
 
-use super::text::{array_item, date, display, float, interval, numeric_binary, numeric_text, time, timestamp};
+use super::text::{array_item, date, float, interval, numeric_binary, numeric_text, time, timestamp};
 use crate::catalog::{field_type, pg_type};
 use crate::error::{Error, ErrorKind, from_datafusion};
 use crate::session::Zone;
@@ -64,6 +64,8 @@ enum Column {
     Reg(PrimitiveArray<UInt32Type>, StringArray),
     /// An address, from its text.
     Inet(StringArray),
+    /// A number of any scale, from its text.
+    Digits(StringArray),
     /// Of a vector the items stand apart by blanks, and the first one is number 0.
     List {
         offsets: Vec<usize>,
@@ -118,6 +120,9 @@ impl RowEncoder {
                 Some(both) => Column::Reg(both.column(0).as_primitive().clone(), both.column(1).as_string().clone()),
                 None => Column::new(&bring_to(array, wanted)?)?,
             };
+            if let (&Type::NUMERIC, Column::Text(texts)) = (pg, &column) {
+                column = Column::Digits(texts.clone());
+            }
             if let (&Type::INET, Column::Text(texts)) = (pg, &column) {
                 column = Column::Inet(texts.clone());
             }
@@ -206,7 +211,7 @@ impl Column {
             Self::Float4(a) => a.is_null(row),
             Self::Float8(a) => a.is_null(row),
             Self::Numeric(a, _) => a.is_null(row),
-            Self::Text(a) | Self::Reg(_, a) | Self::Inet(a) => a.is_null(row),
+            Self::Text(a) | Self::Reg(_, a) | Self::Inet(a) | Self::Digits(a) => a.is_null(row),
             Self::Bytea(a) => a.is_null(row),
             Self::Date(a) => a.is_null(row),
             Self::Timestamp(a, _) => a.is_null(row),
@@ -219,14 +224,14 @@ impl Column {
     fn text(&self, row: usize, zone: &Zone, out: &mut BytesMut) {
         match self {
             Self::Bool(a) => out.put_slice(if a.value(row) { b"t" } else { b"f" }),
-            Self::Int2(a) => display(out, a.value(row)),
-            Self::Int4(a) => display(out, a.value(row)),
-            Self::Int8(a) => display(out, a.value(row)),
-            Self::Oid(a) => display(out, a.value(row)),
+            Self::Int2(a) => out.put_slice(itoa::Buffer::new().format(a.value(row)).as_bytes()),
+            Self::Int4(a) => out.put_slice(itoa::Buffer::new().format(a.value(row)).as_bytes()),
+            Self::Int8(a) => out.put_slice(itoa::Buffer::new().format(a.value(row)).as_bytes()),
+            Self::Oid(a) => out.put_slice(itoa::Buffer::new().format(a.value(row)).as_bytes()),
             Self::Float4(a) => float(out, &format!("{:e}", a.value(row)), a.value(row).into(), 6),
             Self::Float8(a) => float(out, &format!("{:e}", a.value(row)), a.value(row), 15),
             Self::Numeric(a, scale) => numeric_text(out, a.value(row), *scale),
-            Self::Text(a) | Self::Reg(_, a) | Self::Inet(a) => out.put_slice(a.value(row).as_bytes()),
+            Self::Text(a) | Self::Reg(_, a) | Self::Inet(a) | Self::Digits(a) => out.put_slice(a.value(row).as_bytes()),
             Self::Bytea(a) => {
                 out.put_slice(b"\\x");
                 out.put_slice(hex::encode(a.value(row)).as_bytes());
@@ -281,6 +286,7 @@ impl Column {
             Self::Text(a) => out.put_slice(a.value(row).as_bytes()),
             Self::Reg(a, _) => out.put_u32(a.value(row)),
             Self::Inet(a) => inet(out, a.value(row))?,
+            Self::Digits(a) => digits(out, a.value(row))?,
             Self::Bytea(a) => out.put_slice(a.value(row)),
             Self::Date(a) => out.put_i32(a.value(row).checked_sub(EPOCH_DAYS).ok_or_else(out_of_range)?),
             Self::Timestamp(a, _) => out.put_i64(a.value(row).checked_sub(EPOCH_MICROS).ok_or_else(out_of_range)?),
@@ -318,6 +324,14 @@ impl Column {
         }
         Ok(())
     }
+}
+
+/// PostgreSQL's binary form of a number in decimal digits.
+fn digits(out: &mut BytesMut, text: &str) -> Result<(), Error> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let value: i128 = format!("{whole}{fraction}").parse().map_err(|_| out_of_range())?;
+    numeric_binary(out, value, fraction.len());
+    Ok(())
 }
 
 /// PostgreSQL's binary form of an address: family, bits, not a network, length, bytes.

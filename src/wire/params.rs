@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, IntervalMonthDayNano};
 use datafusion::common::ScalarValue;
 
 use super::encode::{EPOCH_DAYS, EPOCH_MICROS};
 use crate::error::{Error, ErrorKind, from_datafusion};
-use crate::statement::array_items;
+use crate::statement::{array_items, interval_text};
 
 fn invalid(data_type: &DataType) -> Error {
     Error::new(ErrorKind::InvalidText, format!("incorrect binary data format for a value of type {data_type}"))
@@ -36,6 +36,15 @@ pub(super) fn decode_text(text: &str, data_type: &DataType) -> Result<ScalarValu
         });
         let values = values.collect::<Result<Vec<_>, _>>()?;
         return Ok(ScalarValue::List(ScalarValue::new_list(&values, item.data_type(), true)));
+    }
+    // Times that PostgreSQL writes with colons, and a zone behind a date, are not Arrow's.
+    if let (DataType::Interval(_), Some(words)) = (data_type, interval_text(text)) {
+        return decode_text(&words, data_type);
+    }
+    if let (DataType::Date32, Some((date, zone))) = (data_type, text.trim().split_once(' '))
+        && zone.starts_with(['+', '-', '0', '1', '2'])
+    {
+        return decode_text(date, data_type);
     }
     if let DataType::Binary = data_type {
         let bytes = match text.strip_prefix("\\x") {
@@ -89,11 +98,11 @@ pub(super) fn decode_binary(bytes: &[u8], data_type: &DataType) -> Result<Scalar
             let days = i32::from_be_bytes(fixed(bytes, data_type)?);
             ScalarValue::Date32(Some(days.checked_add(EPOCH_DAYS).ok_or_else(overflow)?))
         }
-        DataType::Timestamp(TimeUnit::Microsecond, zone) => {
+        DataType::Timestamp(_, zone) => {
             let micros = i64::from_be_bytes(fixed(bytes, data_type)?);
             ScalarValue::TimestampMicrosecond(Some(micros.checked_add(EPOCH_MICROS).ok_or_else(overflow)?), zone.clone())
         }
-        DataType::Time64(TimeUnit::Microsecond) => {
+        DataType::Time64(_) | DataType::Time32(_) => {
             ScalarValue::Time64Microsecond(Some(i64::from_be_bytes(fixed(bytes, data_type)?)))
         }
         DataType::Interval(_) => {

@@ -22,7 +22,7 @@ use super::params::decode_parameter;
 use crate::catalog::{ORIGIN_KEY, arrow_type, field_modifier, field_type, pg_type, type_size};
 use crate::error::{Error, ErrorKind, from_datafusion};
 use crate::session::{Outcome, Prepared, Rows, Session};
-use crate::statement::{SessionCommand, Statement, parse_all_or, parse_one_or};
+use crate::statement::{Direction, SessionCommand, Statement, beginning_of, parse_all_or, parse_one_or};
 
 /// Portals that one connection may hold: each may hold a query half-way through its rows.
 const PORTALS_MAX: usize = 256;
@@ -118,7 +118,10 @@ impl Connection {
         let guard = self.guard(session);
         for parsed in statements {
             let done = match parsed {
-                Ok((statement, piece)) => self.simple_one(session, &guard, statement, piece).await?,
+                Ok((statement, piece)) => {
+                    let offset = piece.as_ptr().addr().saturating_sub(text.as_ptr().addr());
+                    self.simple_one(session, &guard, statement, piece).await?.map_err(|e| e.shifted(offset))
+                }
                 Err(error) => Err(error),
             };
             if let Err(error) = done {
@@ -137,7 +140,13 @@ impl Connection {
         statement: Statement,
         text: &str,
     ) -> Result<Result<(), Error>, End> {
-        session.note_activity(Some(&statement));
+        session.note_activity(Some((&statement, text)));
+        if let Statement::Session(SessionCommand::Fetch { name, direction, moves: true }) = &statement
+            && self.portals.contains_key(name)
+        {
+            let name = name.clone();
+            return self.move_portal(session, guard, &name, *direction).await;
+        }
         let ran = {
             let work = async {
                 let prepared = session.prepare(statement, text, &[]).await?;
@@ -247,13 +256,16 @@ impl Connection {
         let name = parse.name.unwrap_or_default();
         session.check_statement_name(&name)?;
         let statement = parse_one_or(&parse.query, session.unread())?;
+        let begins = beginning_of(&parse.query);
         let declared: Vec<_> = parse.type_oids.iter().map(|oid| if *oid == 0 { None } else { arrow_type(*oid) }).collect();
         let guard = self.guard(session);
-        let prepared = match guard.run(self.framed.get_ref().socket(), session.prepare(statement, &parse.query, &declared)).await {
-            Ok(prepared) => prepared?,
-            Err(Stop::Cancelled(error)) => return Err(error),
-            Err(Stop::Gone) => return Err(cancelled(true)),
-        };
+        let mut prepared =
+            match guard.run(self.framed.get_ref().socket(), session.prepare(statement, &parse.query[begins..], &declared)).await {
+                Ok(prepared) => prepared.map_err(|e| e.shifted(begins))?,
+                Err(Stop::Cancelled(error)) => return Err(error),
+                Err(Stop::Gone) => return Err(cancelled(true)),
+            };
+        prepared.declared = parse.type_oids;
         session.keep_statement(name, prepared);
         self.reply(PgWireBackendMessage::ParseComplete(ParseComplete::new()))
     }
@@ -299,13 +311,20 @@ impl Connection {
         let (schema, formats) = match describe.target_type {
             TARGET_TYPE_BYTE_STATEMENT => {
                 let prepared = session.statement(&name)?;
-                let oids = prepared.parameters.iter().map(|t| pg_type(t).oid()).collect();
+                // What the client has declared stays what it is called.
+                let said = |i: usize| prepared.declared.get(i).copied().filter(|oid| arrow_type(*oid).is_some());
+                let types = prepared.parameters.iter().enumerate();
+                let oids = types.map(|(i, t)| said(i).unwrap_or_else(|| pg_type(t).oid())).collect();
                 self.reply(PgWireBackendMessage::ParameterDescription(ParameterDescription::new(oids)))?;
                 (prepared.schema.clone(), Vec::new())
             }
             TARGET_TYPE_BYTE_PORTAL => {
-                let portal = self.portals.get(&name).ok_or_else(|| unknown_portal(&name))?;
-                (portal.prepared.schema.clone(), portal.formats.clone())
+                match (self.portals.get(&name), session.cursor_shape(&name)) {
+                    (Some(portal), _) => (portal.prepared.schema.clone(), portal.formats.clone()),
+                    // A cursor is a portal, too.
+                    (None, Some((schema, binary))) => (Some(schema), vec![i16::from(binary)]),
+                    (None, None) => return Err(unknown_portal(&name)),
+                }
             }
             other => return Err(Error::new(ErrorKind::Protocol, format!("invalid DESCRIBE target {other}"))),
         };
@@ -352,7 +371,7 @@ impl Connection {
         }
         let guard = self.guard(session);
         if portal.open.is_none() {
-            session.note_activity(Some(&portal.prepared.statement));
+            session.note_activity(Some((&portal.prepared.statement, &portal.prepared.text)));
             let work = session.execute(&portal.prepared, portal.values.clone());
             let outcome = match guard.run(self.framed.get_ref().socket(), work).await {
                 Ok(Ok(outcome)) => outcome,
@@ -418,6 +437,57 @@ impl Connection {
             }
         }
         Ok(Ok(()))
+    }
+
+    /// `MOVE FORWARD n` of a portal of the extended protocol: a cursor like any other.
+    async fn move_portal(
+        &mut self,
+        session: &mut Session,
+        guard: &Guard,
+        name: &str,
+        direction: Direction,
+    ) -> Result<Result<(), Error>, End> {
+        let most = match direction {
+            Direction::Forward(n) if n >= 0 => n as u64,
+            Direction::ForwardAll => u64::MAX,
+            _ => return Ok(Err(Error::new(ErrorKind::WrongState, "cursor can only scan forward"))),
+        };
+        let Some(mut portal) = self.portals.remove(name) else { return Ok(Err(unknown_portal(name))) };
+        let work = async {
+            if portal.open.is_none() && portal.finished.is_none() {
+                let Outcome::Rows(rows) = session.execute(&portal.prepared, portal.values.clone()).await? else {
+                    return Err(Error::new(ErrorKind::WrongState, format!("portal \"{name}\" answers no rows")));
+                };
+                portal.open = Some(OpenRows::new(rows, &portal.formats, session)?);
+            }
+            let Some(open) = &mut portal.open else { return Ok(0) };
+            let mut moved = 0;
+            while moved < most {
+                if open.batch.is_none() {
+                    let Some(batch) = open.rows.stream.next().await.transpose().map_err(from_datafusion)? else { break };
+                    (open.batch, open.next) = (Some(batch), 0);
+                }
+                let here = open.batch.as_ref().map_or(0, |b| b.num_rows() - open.next);
+                let step = usize::try_from(most - moved).unwrap_or(usize::MAX).min(here);
+                open.next += step;
+                moved += step as u64;
+                if step == here {
+                    open.batch = None;
+                }
+            }
+            Ok(moved)
+        };
+        let moved = guard.run(self.framed.get_ref().socket(), work).await;
+        let answer = match moved {
+            Ok(Ok(moved)) => {
+                self.complete(session, format!("MOVE {moved}"))?;
+                Ok(())
+            }
+            Ok(Err(error)) | Err(Stop::Cancelled(error)) => Err(error),
+            Err(Stop::Gone) => return Err(End::Closed),
+        };
+        self.portals.insert(name.to_owned(), portal);
+        Ok(answer)
     }
 
     /// DISCARD ALL closes portals, too.

@@ -10,11 +10,15 @@ A file holds the statements of one client, each ended by a line `--;` and headed
 
     -- name: what the client was asked for
     -- compare: exact | market | names | types | shape | runs
+    -- differs: [refused SQLSTATE: ]reason
 
 exact: column names, column types and rows; market: the same, but only the rows that speak of the schema market; shape: column
 names and types; names: column names; types: column types; runs: only that it runs. In the text {{oid:market.orders}},
 {{namespace:market}}, {{constraint:market.orders_pkey}}, {{database}} and {{user}} are replaced by what
 they are on each server, and {{version}} by PostgreSQL's major version as the server reports it.
+
+differs says that Starkeep is known to answer otherwise, and why; with refused, that it fails with this SQLSTATE while PostgreSQL
+answers. Such a statement fails when it does not differ any more, or not in this way.
 """
 import argparse
 import collections
@@ -24,6 +28,7 @@ import re
 import select
 import sys
 import time
+import typing
 
 import psycopg
 from psycopg import pq
@@ -33,6 +38,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 COMMON_SCHEMA = "market"
 FIRST_USER_OID = 16384
 LEVELS = ("exact", "market", "names", "types", "shape", "runs")
+DIRECTIVE = re.compile(r"-- (name|compare|differs): (.*\S)\s*$")
+REFUSED = re.compile(r"refused ([0-9A-Z]{5}): (.+)")
 ABSENT = "0"
 
 OID, OIDVECTOR, OID_ARRAY = 26, 30, 1028
@@ -258,32 +265,37 @@ class Normaliser:
 
 
 class Statement:
-    def __init__(self, file, name, level, text):
-        self.file, self.name, self.level, self.text = file, name, level, text
+    def __init__(self, name, level, differs, text):
+        self.name, self.level, self.text = name, level, text
+        refused = REFUSED.fullmatch(differs or "")
+        # Why it is expected to differ, if it is, and the SQLSTATE with which it is to be refused, if that is how.
+        self.differs, self.refused = (refused[2], refused[1]) if refused else (differs, None)
 
 
 def read(path):
     statements = []
     for block in re.split(r"^--;[ \t]*$", path.read_text(), flags=re.M):
-        name, level, body, heading = None, "exact", [], True
+        said, body, heading = {}, [], True
         for line in block.strip("\n").splitlines():
-            directive = re.match(r"-- (name|compare): (.*\S)\s*$", line) if heading else None
-            if directive is None:
-                heading = heading and (not line.strip() or line.startswith("-- "))
-                # Remarks above the name belong to the file, not to the statement.
-                if name is not None:
-                    body.append(line)
-            elif directive[1] == "name":
-                name = directive[2]
-            else:
-                level = directive[2]
-        if name is None:
+            directive = DIRECTIVE.match(line) if heading else None
+            if directive is not None:
+                said[directive[1]] = directive[2]
+                continue
+            heading = heading and (not line.strip() or line.startswith("-- "))
+            # Remarks above the name belong to the file, not to the statement.
+            if "name" in said:
+                body.append(line)
+        if "name" not in said:
             if any(line.strip() and not line.startswith("--") for line in block.splitlines()):
                 sys.exit(f"{path.name}: a statement without a name: {block.strip()[:80]}")
             continue
-        if level not in LEVELS:
-            sys.exit(f"{path.name}: {name}: no comparison is called {level}")
-        statements.append(Statement(path.name, name, level, "\n".join(body).strip()))
+        statement = Statement(said["name"], said.get("compare", "exact"), said.get("differs"), "\n".join(body).strip())
+        if statement.level not in LEVELS:
+            sys.exit(f"{path.name}: {statement.name}: no comparison is called {statement.level}")
+        malformed = statement.differs and not statement.refused and (statement.differs.startswith("refused") or statement.level == "runs")
+        if malformed:
+            sys.exit(f"{path.name}: {statement.name}: it cannot differ thus: {statement.differs}")
+        statements.append(statement)
     twice = [name for name, times in collections.Counter(statement.name for statement in statements).items() if times > 1]
     if twice:
         sys.exit(f"{path.name}: names used twice: {', '.join(twice)}")
@@ -296,44 +308,68 @@ def short(row, length=400):
     return text if len(text) <= length else text[:length] + "…"
 
 
+class Difference(typing.NamedTuple):
+    """Why the answers are not alike, with the first differing row of each side if it is the rows."""
+    reason: str
+    rows: tuple | None = None
+    # The SQLSTATE, when Starkeep refuses what PostgreSQL answers.
+    refused: str | None = None
+    # Both answered, so that there was something to compare.
+    compared: bool = False
+
+    def expected_by(self, statement):
+        if statement.refused:
+            return self.refused == statement.refused
+        return statement.differs is not None and self.compared
+
+    def __str__(self):
+        if self.rows is None:
+            return self.reason
+        return f"{self.reason} | Starkeep {short(self.rows[0])} | PostgreSQL {short(self.rows[1])}"
+
+
 class Replay:
     def __init__(self, starkeep, postgres):
         self.starkeep, self.postgres = starkeep, postgres
         self.ours, self.theirs = Normaliser(starkeep, postgres), Normaliser(postgres, starkeep)
 
     def answer(self, server, statement, extended):
+        """The results, and the Difference that it is to have none."""
         try:
             text = server.substitute(statement.text)
         except KeyError as missing:
-            return None, f"there is no {missing.args[0]} on {server.title}"
+            return None, Difference(f"there is no {missing.args[0]} on {server.title}")
         try:
             results = server.run(text, extended)
         except Lost as lost:
             server.connect()
-            return None, f"{server.title}: {lost}"
+            return None, Difference(f"{server.title}: {lost}")
         error = next((result.error for result in results if result.error), None)
         if server.connection.pgconn.transaction_status == pq.TransactionStatus.INERROR:
             server.run("ROLLBACK")
-        return results, f"{server.title} fails: {error}" if error else None
+        if error is None:
+            return results, None
+        refused = error.split(" ", 1)[0] if server is self.starkeep else None
+        return results, Difference(f"{server.title} fails: {error}", refused=refused)
 
-    def differs(self, statement, extended):
-        """Why the answers differ, with the first differing row of each side; None when they agree."""
+    def difference(self, statement, extended):
+        """How the answers differ; None when they are alike."""
         theirs, failure = self.answer(self.postgres, statement, False)
         if failure:
-            return failure, None
+            return failure
         extended = extended and len(theirs) == 1 and theirs[0].status != "COPY_OUT"
         ours, failure = self.answer(self.starkeep, statement, extended)
         if failure:
-            return failure, None
+            return failure
         if statement.level == "runs":
             return None
         if len(ours) != len(theirs):
-            return f"{len(ours)} results, PostgreSQL gives {len(theirs)}", None
+            return Difference(f"{len(ours)} results, PostgreSQL gives {len(theirs)}", compared=True)
         for place, (our, their) in enumerate(zip(ours, theirs), 1):
             where = f"result {place}: " if len(theirs) > 1 else ""
-            difference = self.result_differs(statement.level, our, their)
-            if difference:
-                return where + difference[0], difference[1]
+            differs = self.result_differs(statement.level, our, their)
+            if differs:
+                return Difference(where + differs[0], differs[1], compared=True)
         return None
 
     def result_differs(self, level, our, their):
@@ -389,7 +425,7 @@ def main():
     parser.add_argument("--file", action="append", help="only this file (psql.sql); may be repeated")
     parser.add_argument("--name", help="only statements whose name has this part")
     parser.add_argument("--verbose", action="store_true",
-                        help="print the text of failing statements, the statements that pass, and what is left out")
+                        help="print the text of failing statements, the statements that pass or differ, and what is left out")
     parser.add_argument("--extended", action="store_true", help="send single statements to Starkeep in the extended protocol")
     options = parser.parse_args()
 
@@ -406,34 +442,52 @@ def main():
         paths = [path for path in paths if path.name in options.file or path.stem in options.file]
         if not paths:
             sys.exit(f"no such file: {', '.join(options.file)}")
-    summary, failed = [], 0
+    summary, counted = [], collections.Counter()
     for path in paths:
         # Statements of a file may build on each other (BEGIN, DECLARE, FETCH), those of two files may not.
         starkeep.connect()
         postgres.connect()
-        passed = ran = 0
+        here = collections.Counter()
         for statement in read(path):
             if options.name and options.name not in statement.name:
                 continue
-            ran += 1
-            difference = replay.differs(statement, options.extended)
-            if difference is None:
-                passed += 1
-                if options.verbose:
-                    print(f"{path.name}: {statement.name}: passed")
-                continue
-            reason, rows = difference
-            beside = f" | Starkeep {short(rows[0])} | PostgreSQL {short(rows[1])}" if rows else ""
-            print(f"{path.name}: {statement.name}: {reason}{beside}")
-            if options.verbose:
+            verdict, message = judge(statement, replay.difference(statement, options.extended))
+            here[verdict] += 1
+            if verdict == "failed" or options.verbose:
+                print(f"{path.name}: {statement.name}: {message}")
+            if verdict == "failed" and options.verbose:
                 print("    " + statement.text.replace("\n", "\n    "))
-        if ran:
-            summary.append(f"{path.stem} {passed}/{ran}")
-        failed += ran - passed
+        if here:
+            summary.append(f"{path.stem}: {told(here)}")
+        counted += here
         sys.stdout.flush()
+    if not counted:
+        sys.exit(f"no statement has a name with {options.name}")
     print("\n".join(summary))
-    print(f"{failed} failed" if failed else "all passed")
-    sys.exit(1 if failed else 0)
+    print(told(counted))
+    print(f"{counted.total() - counted['failed']} passed, {counted['failed']} failed")
+    sys.exit(1 if counted["failed"] else 0)
+
+
+def judge(statement, difference):
+    """alike, documented or failed, and what there is to say about it."""
+    if difference is None:
+        if statement.differs:
+            return "failed", f"does not differ any more, although it is said to: {statement.differs}"
+        return "alike", "alike"
+    if difference.expected_by(statement):
+        return "documented", f"differs as documented ({statement.differs}): {difference}"
+    if statement.differs:
+        how = f"is to be refused with {statement.refused}" if statement.refused else "is to answer otherwise"
+        return "failed", f"{difference}; it {how}: {statement.differs}"
+    return "failed", str(difference)
+
+
+def told(counted):
+    text = f"{counted.total()} compared, {counted['alike']} alike"
+    if counted["documented"]:
+        text += f", {counted['documented']} differ as documented"
+    return text + (f", {counted['failed']} failed" if counted["failed"] else "")
 
 
 if __name__ == "__main__":

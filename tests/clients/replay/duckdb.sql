@@ -3,10 +3,6 @@
 -- compare: exact
 SELECT version(), (SELECT COUNT(*) FROM pg_settings WHERE name LIKE 'rds%')
 --;
--- name: attach 2
--- compare: exact
-DISCARD ALL
---;
 -- name: attach 3
 -- compare: exact
 SELECT to_regclass('duckdb_secrets')
@@ -80,14 +76,6 @@ COMMIT
 -- compare: exact
 COPY (SELECT "id", "customer", "amount", "placed", "day", "paid", "weight", "note" FROM "market"."orders" ) TO STDOUT (FORMAT "binary")
 --;
--- name: scan columns
--- compare: exact
-COPY (SELECT "id", "amount" FROM "market"."orders" WHERE "id" > '1') TO STDOUT (FORMAT "binary")
---;
--- name: scan limit
--- compare: exact
-COPY (SELECT "customer" FROM "market"."orders"  LIMIT 1) TO STDOUT (FORMAT "binary")
---;
 -- name: scan view
 -- compare: exact
 COPY (SELECT "id", "customer", "amount" FROM "market"."paid_orders" ) TO STDOUT (FORMAT "binary")
@@ -123,10 +111,6 @@ JOIN pg_namespace ON relnamespace = pg_namespace.oid
 JOIN pg_constraint ON (pg_class.oid=pg_constraint.conrelid)
 WHERE relkind IN ('r', 'v', 'm', 'f', 'p') AND contype IN ('p', 'u') AND pg_namespace.nspname IN ('market')AND relname='lines'
 ORDER BY namespace_id, relname, attnum, constraint_id
---;
--- name: postgres_scan 2
--- compare: exact
-COPY (SELECT "order_id", "line", "what" FROM "market"."lines" ) TO STDOUT (FORMAT "binary")
 --;
 -- name: postgres_attach
 -- compare: exact

@@ -1,9 +1,5 @@
 -- Metabase over pgjdbc: sync of tables, fields, keys, indexes and privileges, and what its query processor writes. Restated from
 -- the constructs of metabase.driver.postgres, not captured.
--- name: connection test
--- compare: exact
-SELECT 1
---;
 -- name: connection: read uncommitted
 -- compare: runs
 SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ UNCOMMITTED
@@ -11,14 +7,6 @@ SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ UNCOMMITTED
 -- name: connection: isolation back
 -- compare: runs
 SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED
---;
--- name: timezone
--- compare: shape
-show timezone
---;
--- name: report timezone
--- compare: runs
-SET SESSION TIMEZONE TO 'UTC'
 --;
 -- name: enums
 -- compare: exact
@@ -48,6 +36,7 @@ ORDER BY "type" ASC, "schema" ASC, "name" ASC
 --;
 -- name: privileges
 -- compare: exact
+-- differs: tables have no UPDATE, and views are not updatable
 with table_privileges as (
  select
    NULL as role,
@@ -127,17 +116,9 @@ FROM (
   WHERE (pg_catalog.pg_get_expr(i.indpred, i.indrelid) IS NULL) AND n.nspname !~ '^information_schema|catalog_history|pg_'
 ) AS "tmp" WHERE "tmp"."pos" = 1
 --;
--- name: row estimate
--- compare: shape
-SELECT reltuples::bigint AS estimate FROM pg_class WHERE oid = '"market"."orders"'::regclass
---;
 -- name: roles for impersonation
 -- compare: exact
 SELECT rolname FROM pg_roles WHERE rolname = current_user AND pg_has_role(current_user, rolname, 'member')
---;
--- name: fingerprint of a table
--- compare: exact
-SELECT "source"."id" AS "id", SUBSTRING("source"."note", 1, 1234) AS "substring1" FROM (SELECT "market"."orders"."id" AS "id", "market"."orders"."note" AS "note" FROM "market"."orders" LIMIT 10000) AS "source"
 --;
 -- name: question by month
 -- compare: exact
@@ -150,10 +131,7 @@ FROM "market"."orders" WHERE ("market"."orders"."placed" >= timestamp '2024-01-0
 --;
 -- name: question by part of time
 -- compare: exact
+-- differs: integer literals are bigint
 SELECT CAST(EXTRACT(hour FROM "market"."orders"."placed") AS integer) AS "hour", CAST(EXTRACT(dow FROM "market"."orders"."day") AS integer) + 1 AS "day", COUNT(DISTINCT "market"."orders"."customer") AS "count"
 FROM "market"."orders" GROUP BY 1, 2 ORDER BY 1, 2
---;
--- name: distinct values of a field
--- compare: exact
-SELECT "market"."lines"."what" AS "what" FROM "market"."lines" GROUP BY "market"."lines"."what" ORDER BY "market"."lines"."what" ASC LIMIT 1001
 --;

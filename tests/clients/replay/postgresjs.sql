@@ -1,13 +1,4 @@
 -- postgres.js 3 and node-pg 8.
--- name: array types
--- compare: shape
-select b.oid, b.typarray
-from pg_catalog.pg_type a
-left join pg_catalog.pg_type b on b.oid = a.typelem
-where a.typcategory = 'A'
-group by b.oid, b.typarray
-order by b.oid
---;
 -- name: array types of the columns of market
 -- compare: exact
 select b.oid, b.typarray
@@ -49,11 +40,8 @@ commit
 -- compare: runs
 LISTEN "orders"; UNLISTEN "orders"
 --;
--- name: node-pg: types by name
--- compare: exact
-SELECT oid, typname, typarray FROM pg_type WHERE typname IN ('int8', 'text', 'varchar', 'numeric', 'timestamp', 'date', 'bool', 'float8', '_text') ORDER BY oid
---;
 -- name: node-pg: jsonb of rows
 -- compare: exact
+-- differs: refused 42883: there are no JSON functions of tables
 SELECT json_build_object('id', id, 'customer', customer) AS "order" FROM market.orders ORDER BY id
 --;

@@ -17,11 +17,6 @@ from INFORMATION_SCHEMA.columns
 where TABLE_SCHEMA = 'market' and TABLE_NAME = 'orders'
 order by TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION
 --;
--- name: navigator: columns of a view
--- compare: exact
-select COLUMN_NAME, ORDINAL_POSITION, IS_NULLABLE, DATA_TYPE from INFORMATION_SCHEMA.columns
-where TABLE_SCHEMA = 'market' and TABLE_NAME = 'paid_orders' order by ORDINAL_POSITION
---;
 -- name: relationships: keys that point elsewhere
 -- compare: exact
 select
@@ -46,23 +41,6 @@ where pkcol.TABLE_SCHEMA = 'market' and pkcol.TABLE_NAME = 'orders'
         and pkcol.ORDINAL_POSITION = fkcol.ORDINAL_POSITION
 order by FK_NAME, fkcol.ORDINAL_POSITION
 --;
--- name: relationships: keys from elsewhere
--- compare: exact
-select
-    pkcol.TABLE_SCHEMA AS PK_TABLE_SCHEMA,
-    pkcol.TABLE_NAME AS PK_TABLE_NAME,
-    pkcol.COLUMN_NAME as PK_COLUMN_NAME,
-    fkcol.COLUMN_NAME as FK_COLUMN_NAME,
-    fkcol.ORDINAL_POSITION as ORDINAL,
-    fkcon.CONSTRAINT_SCHEMA || '_' || 'lines' || '_' || fkcon.CONSTRAINT_NAME as FK_NAME
-from INFORMATION_SCHEMA.referential_constraints fkcon
-    inner join INFORMATION_SCHEMA.key_column_usage fkcol
-        on fkcon.CONSTRAINT_SCHEMA = fkcol.CONSTRAINT_SCHEMA and fkcon.CONSTRAINT_NAME = fkcol.CONSTRAINT_NAME
-    inner join INFORMATION_SCHEMA.key_column_usage pkcol
-        on fkcon.UNIQUE_CONSTRAINT_SCHEMA = pkcol.CONSTRAINT_SCHEMA and fkcon.UNIQUE_CONSTRAINT_NAME = pkcol.CONSTRAINT_NAME
-where fkcol.TABLE_SCHEMA = 'market' and fkcol.TABLE_NAME = 'lines' and pkcol.ORDINAL_POSITION = fkcol.ORDINAL_POSITION
-order by FK_NAME, fkcol.ORDINAL_POSITION
---;
 -- name: keys of a table
 -- compare: exact
 select i.CONSTRAINT_SCHEMA || '_' || i.CONSTRAINT_NAME as INDEX_NAME, ii.COLUMN_NAME, ii.ORDINAL_POSITION,
@@ -80,10 +58,6 @@ select "$Table"."id" as "id", "$Table"."customer" as "customer", "$Table"."amoun
     "$Table"."day" as "day", "$Table"."paid" as "paid", "$Table"."weight" as "weight", "$Table"."note" as "note"
 from "market"."orders" "$Table"
 limit 1000
---;
--- name: DirectQuery: columns
--- compare: exact
-select "_"."customer", "_"."amount" from "market"."orders" "_" limit 4096
 --;
 -- name: DirectQuery: aggregate
 -- compare: exact

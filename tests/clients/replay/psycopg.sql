@@ -8,15 +8,6 @@ FROM pg_type t
 WHERE t.oid = to_regtype('int8')
 ORDER BY t.oid
 --;
--- name: TypeInfo text
--- compare: exact
-SELECT
-    typname AS name, oid, typarray AS array_oid,
-    oid::regtype::text AS regtype, typdelim AS delimiter
-FROM pg_type t
-WHERE t.oid = to_regtype('text')
-ORDER BY t.oid
---;
 -- name: EnumInfo
 -- compare: exact
 SELECT name, oid, array_oid, regtype, array_agg(label) AS labels

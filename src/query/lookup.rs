@@ -1,0 +1,128 @@
+//! Rows of one system table by equalities: what dashboards ask most, answered without a plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::common::ScalarValue;
+
+use super::system::{Cell, Definition, Sources, Wanted};
+use super::tables;
+use crate::cluster::Cluster;
+use crate::error::{Error, from_datafusion};
+
+/// What a column is compared with.
+#[derive(Clone, Debug)]
+pub enum Operand {
+    /// A constant.
+    Value(ScalarValue),
+    /// `$n`, from 0.
+    Parameter(usize),
+}
+
+/// `SELECT columns FROM system.table WHERE column = … AND …`
+#[derive(Clone, Debug)]
+pub struct Lookup {
+    definition: Definition,
+    /// The places of the columns, and what they are called.
+    columns: Vec<(usize, String)>,
+    equal: Vec<(usize, Operand)>,
+}
+
+impl Lookup {
+    /// A lookup in a table, all of its columns for `None`; nothing if there is no such table or column, or if a column is of a type
+    /// whose comparisons need a planner.
+    pub fn new(table: &str, columns: Option<&[(String, String)]>, equal: &[(String, Operand)]) -> Option<Self> {
+        let definition = *tables::DEFINITIONS.iter().find(|d| d.name == table)?;
+        let place = |name: &str| definition.columns.iter().position(|(n, _)| *n == name);
+        let columns = match columns {
+            Some(named) => named.iter().map(|(column, name)| Some((place(column)?, name.clone()))).collect::<Option<_>>()?,
+            None => definition.columns.iter().enumerate().map(|(i, (n, _))| (i, (*n).to_owned())).collect(),
+        };
+        let full = definition.schema();
+        let comparable = |(column, operand): &(String, Operand)| {
+            let at = place(column)?;
+            let wanted = full.field(at).data_type();
+            let fits = match operand {
+                Operand::Value(value) => value.data_type() == *wanted,
+                Operand::Parameter(_) => true,
+            };
+            (fits && matches!(wanted, DataType::Int64 | DataType::Utf8)).then(|| (at, operand.clone()))
+        };
+        let equal = equal.iter().map(comparable).collect::<Option<_>>()?;
+        Some(Self { definition, columns, equal })
+    }
+
+    /// The columns of the answer.
+    pub fn schema(&self) -> SchemaRef {
+        let full = self.definition.schema();
+        let fields = self.columns.iter().map(|(i, name)| full.field(*i).clone().with_name(name));
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    }
+
+    /// The table, and the place in it of each column of the answer.
+    pub fn origins(&self) -> (&'static str, impl Iterator<Item = usize>) {
+        (self.definition.name, self.columns.iter().map(|(i, _)| *i))
+    }
+
+    /// The types of the parameters, by number.
+    pub fn parameters(&self) -> Vec<DataType> {
+        let full = self.definition.schema();
+        let mut types = Vec::new();
+        for (column, operand) in &self.equal {
+            if let Operand::Parameter(n) = operand {
+                if types.len() <= *n {
+                    types.resize(n + 1, DataType::Utf8);
+                }
+                types[*n] = full.field(*column).data_type().clone();
+            }
+        }
+        types
+    }
+
+    /// The rows, as this user sees them.
+    pub async fn rows(
+        &self,
+        sources: &Sources,
+        cluster: &Arc<dyn Cluster>,
+        viewer: &str,
+        values: &[ScalarValue],
+    ) -> Result<RecordBatch, Error> {
+        let full = self.definition.schema();
+        let mut equal = BTreeMap::new();
+        let mut cells = Vec::new();
+        let mut possible = true;
+        for (column, operand) in &self.equal {
+            let value = match operand {
+                Operand::Value(value) => Some(value.clone()),
+                Operand::Parameter(n) => values.get(*n).cloned(),
+            };
+            let value = value.ok_or_else(|| Error::internal("a parameter is missing"))?;
+            let value = value.cast_to(full.field(*column).data_type()).map_err(from_datafusion)?;
+            match &value {
+                ScalarValue::Int64(Some(n)) => cells.push((*column, Cell::Int(*n))),
+                ScalarValue::Utf8(Some(text)) => cells.push((*column, Cell::Text(text.clone()))),
+                // Nothing equals NULL.
+                _ => possible = false,
+            }
+            equal.insert(full.field(*column).name().clone(), value);
+        }
+        let named = self.columns.iter().map(|(i, _)| *i).chain(self.equal.iter().map(|(i, _)| *i));
+        let columns: BTreeSet<String> = named.map(|i| full.field(i).name().clone()).collect();
+        let mut rows = if possible {
+            tables::rows(self.definition.name, sources, cluster, viewer, &Wanted::exactly(equal, columns)).await?
+        } else {
+            Vec::new()
+        };
+        let same = |cell: &Cell, wanted: &Cell| match (cell, wanted) {
+            (Cell::Int(a), Cell::Int(b)) => a == b,
+            (Cell::Text(a), Cell::Text(b)) => a == b,
+            _ => false,
+        };
+        rows.retain(|row| cells.iter().all(|(i, wanted)| same(&row[*i], wanted)));
+        let arrays = self.columns.iter().map(|(i, _)| self.definition.array(&rows, *i)).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        RecordBatch::try_new_with_options(self.schema(), arrays, &options).map_err(|e| from_datafusion(e.into()))
+    }
+}

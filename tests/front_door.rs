@@ -1,0 +1,456 @@
+//! What clients do at the door: browse the catalogs, take rows by cursors, copy them out, encrypt, and come in great numbers.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use starkeep::env::Env;
+use starkeep::server::Server;
+use starkeep::settings::Settings;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_postgres::error::SqlState;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use crate::support::{TestServer, connect, describe, fails, rows, run, settings, until, value};
+
+/// The rows of a query, columns joined by bars.
+async fn lines(client: &tokio_postgres::Client, query: &str) -> Vec<String> {
+    let rows = rows(client, query).await;
+    rows.into_iter().map(|r| r.into_iter().map(|v| v.unwrap_or_else(|| "NULL".into())).collect::<Vec<_>>().join("|")).collect()
+}
+
+async fn with_tables() -> (TestServer, tokio_postgres::Client) {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    run(
+        &client,
+        "CREATE DATABASE market;
+         CREATE TABLE market.orders (id BIGINT NOT NULL, customer VARCHAR(20) NOT NULL COMMENT 'who', amount DECIMAL(18, 4) DEFAULT '0',
+             paid BOOLEAN) PRIMARY KEY (id) COMMENT 'what was ordered';
+         CREATE TABLE market.events (at DATETIME NOT NULL, n INT) DUPLICATE KEY (at);
+         CREATE VIEW market.names AS SELECT customer FROM market.orders;
+         INSERT INTO market.orders VALUES (1, 'ann', 10.5, true), (2, 'b,o\"b', NULL, false), (3, 'cy', 0.25, NULL)",
+    )
+    .await;
+    (server, client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_catalogs_say_what_there_is() {
+    let (server, client) = with_tables().await;
+    for (query, answer) in [
+        (
+            "SELECT c.relname, c.relkind, pg_catalog.pg_get_userbyid(c.relowner) FROM pg_catalog.pg_class c
+             LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname OPERATOR(pg_catalog.=) 'market' ORDER BY 1",
+            &["events|r|root", "names|v|root", "orders|r|root", "orders_pkey|i|root"][..],
+        ),
+        // A subquery that names the row around it, a default, a comment, a modifier.
+        (
+            "SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull,
+               (SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid, true) FROM pg_catalog.pg_attrdef d
+                WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.atthasdef), col_description(a.attrelid, a.attnum)
+             FROM pg_attribute a WHERE a.attrelid = 'market.orders'::regclass AND a.attnum > 0 ORDER BY a.attnum",
+            &[
+                "id|bigint|t|NULL|NULL",
+                "customer|character varying(20)|t|NULL|who",
+                "amount|numeric(18,4)|f|0|NULL",
+                "paid|boolean|f|NULL|NULL",
+            ],
+        ),
+        // Sets in a SELECT list, fields of records, arrays that begin at 0.
+        (
+            "SELECT (k.keys).n, (k.keys).x, a.attname FROM (SELECT i.indrelid, information_schema._pg_expandarray(i.indkey) AS keys
+               FROM pg_index i WHERE i.indisprimary) k JOIN pg_attribute a ON a.attrelid = k.indrelid AND a.attnum = (k.keys).x",
+            &["1|1|id"],
+        ),
+        ("SELECT indkey[0], indkey FROM pg_index", &["1|1"]),
+        ("SELECT conname, conkey, pg_get_constraintdef(oid) FROM pg_constraint", &["orders_pkey|{1}|PRIMARY KEY (id)"]),
+        (
+            "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 3)
+             SELECT array_agg(i ORDER BY i DESC), version() LIKE 'PostgreSQL 14%' FROM n",
+            &["{3,2,1}|t"],
+        ),
+        ("SELECT 'market.orders'::regclass::text, 'int4'::regtype, to_regclass('nothing')", &["market.orders|integer|NULL"]),
+        (
+            "SELECT table_type, is_insertable_into FROM information_schema.tables WHERE table_schema = 'market' ORDER BY table_name",
+            &["BASE TABLE|YES", "VIEW|NO", "BASE TABLE|YES"],
+        ),
+        (
+            "SELECT column_name, ordinal_position, data_type, character_maximum_length, numeric_precision, udt_name
+             FROM information_schema.columns WHERE table_name = 'orders' ORDER BY ordinal_position LIMIT 3",
+            &["id|1|bigint|NULL|64|int8", "customer|2|character varying|20|NULL|varchar", "amount|3|numeric|NULL|18|numeric"],
+        ),
+        // Beside a table that is not theirs the planner reads them.
+        (
+            "SELECT c.relname, s.table_name FROM pg_catalog.pg_class c JOIN system.tables s ON s.table_name = c.relname
+             WHERE s.table_name = 'orders'",
+            &["orders|orders"],
+        ),
+        ("SELECT count(*) FROM pg_catalog.pg_class WHERE relname = 'jobs' AND relpages = 0", &["1"]),
+        ("SELECT state, usename FROM pg_stat_activity WHERE pid = pg_backend_pid()", &["active|root"]),
+        ("SELECT has_table_privilege('market.orders', 'SELECT'), has_table_privilege('market.orders', 'UPDATE')", &["t|f"]),
+    ] {
+        assert_eq!(lines(&client, query).await, answer, "{query}");
+    }
+    // More than one row where one is expected is an error, never one of them.
+    let error = fails(&client, "SELECT (SELECT relname FROM pg_class)").await;
+    assert_eq!(error.0, "21000");
+    assert_eq!(fails(&client, "SELECT nope FROM pg_class").await.0, "42703");
+    assert_eq!(fails(&client, "SELECT 'nope'::regclass").await.0, "42P01");
+    // The same numbers after a restart, and in the descriptions of results.
+    let oid = value(&client, "SELECT 'market.orders'::regclass::oid").await;
+    let dir = server.stop().await;
+    let server = TestServer::start_in(dir, |_| {}).await;
+    let client = server.client().await;
+    assert_eq!(value(&client, "SELECT 'market.orders'::regclass::oid").await, oid);
+    let prepared = client.prepare("SELECT customer, id AS x FROM market.orders").await.expect("prepares");
+    let columns: Vec<_> = prepared.columns().iter().map(|c| (c.name(), c.table_oid(), c.column_id(), c.type_modifier())).collect();
+    let table = oid.parse().ok();
+    assert_eq!(columns, [("customer", table, Some(2), 24), ("x", table, Some(1), -1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_columns_and_equal_columns_are_postgresqls() {
+    let (server, client) = with_tables().await;
+    for (query, names) in [
+        ("SELECT 1, 'a', true, NULL, NULL", &["?column?", "?column?", "bool", "?column?", "?column?"][..]),
+        (
+            "SELECT id, id, count(*), max(amount) + 1, id::text FROM market.orders GROUP BY id",
+            &["id", "id", "count", "?column?", "id"],
+        ),
+        ("SELECT *, id FROM market.events, market.orders", &["at", "n", "id", "customer", "amount", "paid", "id"]),
+    ] {
+        let prepared = client.prepare(query).await.unwrap_or_else(|e| panic!("{query}: {}", describe(&e)));
+        assert_eq!(prepared.columns().iter().map(|c| c.name().to_owned()).collect::<Vec<_>>(), names, "{query}");
+    }
+    let (code, _) = fails(&client, "SELECT id FROM market.orders WHERE WHERE").await;
+    assert_eq!(code, "42601");
+    drop(server);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cursors_go_forward_and_where_told_so_back() {
+    let (server, client) = with_tables().await;
+    let error = fails(&client, "DECLARE c CURSOR FOR SELECT 1").await;
+    assert_eq!(error.0, "25P01");
+    run(&client, "BEGIN; DECLARE c SCROLL CURSOR FOR SELECT id FROM market.orders ORDER BY id").await;
+    for (fetch, ids) in [
+        ("FETCH c", &["1"][..]),
+        ("FETCH 5 FROM c", &["2", "3"]),
+        ("FETCH PRIOR FROM c", &["3"]),
+        ("FETCH BACKWARD ALL IN c", &["2", "1"]),
+        ("FETCH ABSOLUTE -1 FROM c", &["3"]),
+        ("FETCH RELATIVE -2 FROM c", &["1"]),
+        ("FETCH FIRST FROM c", &["1"]),
+        ("FETCH RELATIVE 0 FROM c", &["1"]),
+        ("FETCH ALL IN c", &["2", "3"]),
+        ("FETCH NEXT c", &[]),
+    ] {
+        assert_eq!(lines(&client, fetch).await, ids, "{fetch}");
+    }
+    assert_eq!(lines(&client, "SELECT name, is_scrollable, is_holdable FROM pg_cursors").await, ["c|t|f"]);
+    run(&client, "DECLARE f CURSOR FOR SELECT id FROM market.orders ORDER BY id; MOVE 1 IN f").await;
+    assert_eq!(lines(&client, "FETCH f").await, ["2"]);
+    let error = fails(&client, "FETCH BACKWARD 1 FROM f").await;
+    assert_eq!(error.0, "55000");
+    run(&client, "ROLLBACK").await;
+    assert_eq!(fails(&client, "FETCH c").await.0, "34000");
+    // WITH HOLD outlives its block, and one message may hold everything, as ODBC sends it.
+    run(&client, "BEGIN; DECLARE h CURSOR WITH HOLD FOR SELECT id FROM market.orders ORDER BY id; FETCH 1 IN h; COMMIT").await;
+    assert_eq!(lines(&client, "FETCH 2 IN h").await, ["2", "3"]);
+    assert_eq!(fails(&client, "DECLARE h CURSOR WITH HOLD FOR SELECT 1").await.0, "42P03");
+    run(&client, "CLOSE h").await;
+    assert_eq!(fails(&client, "CLOSE h").await.0, "34000");
+    // ROLLBACK TO closes what was declared behind the savepoint; the description of FETCH is that of the query.
+    run(&client, "BEGIN; DECLARE a CURSOR FOR SELECT customer FROM market.orders; SAVEPOINT s; DECLARE b CURSOR FOR SELECT 1")
+        .await;
+    run(&client, "ROLLBACK TO s").await;
+    let fetch = client.prepare("FETCH 1 FROM a").await.expect("prepares");
+    assert_eq!(fetch.columns()[0].name(), "customer");
+    assert_eq!(fails(&client, "FETCH b").await.0, "34000");
+    run(&client, "ROLLBACK").await;
+    drop(server);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copy_writes_text_csv_and_binary() {
+    let (server, client) = with_tables().await;
+    let data = async |statement: &str| -> Vec<u8> {
+        let stream = client.copy_out(statement).await.unwrap_or_else(|e| panic!("{statement}: {}", describe(&e)));
+        stream
+            .try_fold(Vec::new(), |mut all, piece| async move {
+                all.extend_from_slice(&piece);
+                Ok(all)
+            })
+            .await
+            .unwrap_or_else(|e| panic!("{statement}: {}", describe(&e)))
+    };
+    for (statement, text) in [
+        ("COPY market.orders (id, amount) TO STDOUT", "1\t10.5000\n2\t\\N\n3\t0.2500\n"),
+        (
+            "COPY (SELECT id, customer, paid FROM market.orders ORDER BY id) TO STDOUT WITH (FORMAT csv, HEADER)",
+            "id,customer,paid\n1,ann,t\n2,\"b,o\"\"b\",f\n3,cy,\n",
+        ),
+        ("COPY (SELECT id, customer FROM market.orders WHERE id = 1) TO STDOUT (FORMAT csv, FORCE_QUOTE *)", "\"1\",\"ann\"\n"),
+        ("COPY (SELECT E'a\\tb\\\\c\\n', '') TO STDOUT", "a\\tb\\\\c\\n\t\n"),
+        ("COPY (SELECT relname FROM pg_class WHERE relname = 'orders') TO STDOUT", "orders\n"),
+    ] {
+        let mut written: Vec<_> = String::from_utf8(data(statement).await).expect("text").lines().map(str::to_owned).collect();
+        if !statement.contains("ORDER BY") && !statement.contains("HEADER") {
+            written.sort();
+        }
+        assert_eq!(written, text.lines().collect::<Vec<_>>(), "{statement}");
+    }
+    let binary = data("COPY (SELECT 7::int, NULL, 'x') TO STDOUT (FORMAT binary)").await;
+    let (head, row) = binary.split_at(19);
+    assert_eq!(head, b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
+    assert_eq!(row, [&[0, 3, 0, 0, 0, 4, 0, 0, 0, 7, 255, 255, 255, 255, 0, 0, 0, 1][..], b"x", &[255, 255]].concat());
+    for (statement, code) in [
+        ("COPY market.orders TO '/tmp/nowhere'", "42501"),
+        ("COPY market.orders TO PROGRAM 'cat'", "42501"),
+        ("COPY market.nope TO STDOUT", "42P01"),
+    ] {
+        assert_eq!(fails(&client, statement).await.0, code, "{statement}");
+    }
+    drop(server);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_keep_their_modes_and_prepared_statements_their_names() {
+    let (server, client) = with_tables().await;
+    run(&client, "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY").await;
+    assert_eq!(value(&client, "SHOW TRANSACTION ISOLATION LEVEL").await, "serializable");
+    assert_eq!(fails(&client, "INSERT INTO market.events VALUES ('2024-01-01', 1)").await.0, "25006");
+    assert_eq!(fails(&client, "SELECT 1").await.0, "25P02");
+    run(&client, "ROLLBACK").await;
+    assert_eq!(value(&client, "SHOW transaction_isolation").await, "read committed");
+    // What a savepoint undoes are settings, too.
+    run(&client, "BEGIN; SAVEPOINT a; SET LOCAL statement_timeout = 9000").await;
+    assert_eq!(value(&client, "SHOW statement_timeout").await, "9s");
+    run(&client, "ROLLBACK TO a").await;
+    assert_eq!(value(&client, "SHOW statement_timeout").await, "0");
+    assert_eq!(fails(&client, "ROLLBACK TO b").await.0, "3B001");
+    run(&client, "COMMIT").await;
+
+    run(&client, "PREPARE p (bigint) AS SELECT customer FROM market.orders WHERE id = $1").await;
+    assert_eq!(value(&client, "EXECUTE p (1 + 2)").await, "cy");
+    assert_eq!(
+        value(&client, "SELECT statement FROM pg_prepared_statements").await,
+        "SELECT customer FROM market.orders WHERE id = $1"
+    );
+    assert_eq!(fails(&client, "EXECUTE p").await.0, "42601");
+    assert_eq!(fails(&client, "PREPARE p AS SELECT 1").await.0, "42P05");
+    run(&client, "DEALLOCATE p").await;
+    assert_eq!(fails(&client, "EXECUTE p (1)").await.0, "26000");
+    run(&client, "LISTEN x; NOTIFY x; UNLISTEN *; BEGIN; LOCK TABLE market.orders; COMMIT; DISCARD ALL").await;
+
+    // Types that only their surroundings say.
+    let ids: Vec<i64> = vec![1, 3];
+    let found = client.query("SELECT id FROM market.orders WHERE id = ANY($1) ORDER BY id LIMIT $2", &[&ids, &5i64]).await;
+    assert_eq!(found.expect("finds").iter().map(|r| r.get::<_, i64>(0)).collect::<Vec<_>>(), ids);
+    assert_eq!(value(&client, "SELECT count(*) FROM market.orders WHERE id = ANY('{1,2}') AND paid = '1'").await, "1");
+    assert_eq!(value(&client, "SELECT to_char(TIMESTAMP '2024-05-06 07:08:09', 'YYYY-MM-DD HH24:MI')").await, "2024-05-06 07:08");
+    drop(server);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_connection_can_be_cancelled_and_ended() {
+    let server = TestServer::start().await;
+    let root = server.client().await;
+    run(&root, "CREATE USER eve").await;
+    let other = server.client().await;
+    let pid: i32 = value(&other, "SELECT pg_backend_pid()").await.parse().expect("a number");
+    let sleeps = tokio::spawn(async move { (other.simple_query("SELECT pg_sleep(600)").await, other) });
+    until(&root, &format!("SELECT state FROM pg_stat_activity WHERE pid = {pid}"), "active").await;
+    let eve = connect(server.server.addr(), "eve", "").await.expect("logs in");
+    assert_eq!(fails(&eve, &format!("SELECT pg_cancel_backend({pid})")).await.0, "42501");
+    assert_eq!(value(&root, &format!("SELECT pg_cancel_backend({pid}), pg_cancel_backend(-7)")).await, "t");
+    let (answer, other) = sleeps.await.expect("ends");
+    assert_eq!(answer.expect_err("cancelled").code(), Some(&SqlState::QUERY_CANCELED));
+    run(&root, &format!("SELECT pg_terminate_backend({pid})")).await;
+    until(&root, &format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}"), "0").await;
+    assert!(other.simple_query("SELECT 1").await.is_err());
+    // A client that says nothing inside a block is sent away after the time it chose.
+    let idle = server.client().await;
+    run(&idle, "SET idle_in_transaction_session_timeout = '50ms'; BEGIN").await;
+    until(&root, "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'", "0").await;
+    assert!(idle.simple_query("SELECT 1").await.is_err());
+}
+
+/// An authority with the certificates that it signs, as files.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    dir: PathBuf,
+}
+
+impl Authority {
+    fn new(dir: &Path) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("signs itself");
+        std::fs::write(dir.join("ca.pem"), issuer.pem()).expect("written");
+        Self { issuer, dir: dir.to_owned() }
+    }
+
+    /// Writes `name.pem` and `name.key`.
+    fn sign(&self, name: &str, common_name: &str, usage: ExtendedKeyUsagePurpose) {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.extended_key_usages = vec![usage];
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("signs");
+        std::fs::write(self.dir.join(format!("{name}.pem")), certificate.pem()).expect("written");
+        std::fs::write(self.dir.join(format!("{name}.key")), key.serialize_pem()).expect("written");
+    }
+
+    fn client(&self, certificate: Option<&str>) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(self.dir.join("ca.pem")).expect("reads")).expect("a root");
+        let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
+        let builder = builder.with_root_certificates(roots);
+        Arc::new(match certificate {
+            None => builder.with_no_client_auth(),
+            Some(name) => {
+                let chain = vec![CertificateDer::from_pem_file(self.dir.join(format!("{name}.pem"))).expect("reads")];
+                let key = PrivateKeyDer::from_pem_file(self.dir.join(format!("{name}.key"))).expect("reads");
+                builder.with_client_auth_cert(chain, key).expect("a certificate")
+            }
+        })
+    }
+}
+
+/// Logs in under TLS; the first message behind the handshake is what comes back.
+async fn log_in_encrypted(server: &Server, config: Arc<ClientConfig>, user: &str) -> std::io::Result<Vec<u8>> {
+    let mut socket = TcpStream::connect(server.addr()).await?;
+    socket.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).await?;
+    assert_eq!(socket.read_u8().await?, b'S');
+    let mut stream = TlsConnector::from(config).connect(ServerName::try_from("localhost").expect("a name"), socket).await?;
+    let mut body = vec![0, 3, 0, 0];
+    body.extend(format!("user\0{user}\0\0").bytes());
+    let mut packet = (body.len() as u32 + 4).to_be_bytes().to_vec();
+    packet.extend(body);
+    stream.write_all(&packet).await?;
+    let kind = stream.read_u8().await?;
+    let length = stream.read_u32().await?;
+    let mut message = vec![kind];
+    message.resize(length as usize - 3, 0);
+    stream.read_exact(&mut message[1..]).await?;
+    Ok(message)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_encrypt_and_show_certificates() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let authority = Authority::new(dir.path());
+    authority.sign("server", "localhost", ExtendedKeyUsagePurpose::ServerAuth);
+    authority.sign("root", "root", ExtendedKeyUsagePurpose::ClientAuth);
+    let with_tls = |change: &dyn Fn(&mut Settings)| {
+        let mut settings = settings(dir.path());
+        settings.tls_cert = Some(dir.path().join("server.pem"));
+        settings.tls_key = Some(dir.path().join("server.key"));
+        change(&mut settings);
+        settings
+    };
+    let server = Server::start(&with_tls(&|_| {}), Env::system()).await.expect("starts");
+    // In clear, and encrypted: AuthenticationOk from loopback.
+    assert!(connect(server.addr(), "root", "").await.is_ok());
+    assert_eq!(log_in_encrypted(&server, authority.client(None), "root").await.expect("logs in"), [b'R', 0, 0, 0, 0]);
+    // With a password, channel binding is offered, and only under TLS.
+    let root = connect(server.addr(), "root", "").await.expect("logs in");
+    run(&root, "CREATE USER ana IDENTIFIED BY 'secret'").await;
+    let offer = log_in_encrypted(&server, authority.client(None), "ana").await.expect("is asked");
+    assert!(offer.windows(18).any(|w| w == b"SCRAM-SHA-256-PLUS"), "{offer:?}");
+    let error = connect(server.addr(), "ana", "password=secret channel_binding=require").await.expect_err("refused");
+    assert!(!error.to_string().is_empty());
+    assert!(connect(server.addr(), "ana", "password=secret").await.is_ok());
+    // What is sent in clear behind the request is no handshake.
+    let mut socket = TcpStream::connect(server.addr()).await.expect("connects");
+    socket.write_all(b"\0\0\0\x08\x04\xd2\x16\x2f\0\0\0\x13\0\x03\0\0user\0root\0\0").await.expect("sends");
+    let mut answer = Vec::new();
+    let _ = socket.read_to_end(&mut answer).await;
+    assert!(answer.first() == Some(&b'S') && !answer.windows(2).any(|w| w == b"R\0"), "{answer:?}");
+    // New certificates are taken; ones that do not read leave the old in force.
+    authority.sign("server", "localhost", ExtendedKeyUsagePurpose::ServerAuth);
+    server.reload_certificates().expect("reads");
+    std::fs::write(dir.path().join("server.key"), "no key").expect("written");
+    assert!(server.reload_certificates().expect_err("an error").message.contains("tls_key"));
+    assert!(log_in_encrypted(&server, authority.client(None), "root").await.is_ok());
+    server.stop().await;
+
+    // A key that does not read is no reason to go on in clear.
+    let error = Server::start(&with_tls(&|_| {}), Env::system()).await.expect_err("does not start");
+    assert!(error.message.contains("tls_key"), "{error}");
+    authority.sign("server", "localhost", ExtendedKeyUsagePurpose::ServerAuth);
+    let server = Server::start(&with_tls(&|s| s.tls_required = true), Env::system()).await.expect("starts");
+    let error = connect(server.addr(), "root", "").await.expect_err("turned away");
+    assert_eq!(error.code().map(SqlState::code), Some("28000"), "{error}");
+    assert!(log_in_encrypted(&server, authority.client(None), "root").await.is_ok());
+    server.stop().await;
+
+    // Certificates of clients: there must be one, and it must be made out to the user.
+    let ca = dir.path().join("ca.pem");
+    let server = Server::start(&with_tls(&|s| s.tls_client_ca = Some(ca.clone())), Env::system()).await.expect("starts");
+    assert!(log_in_encrypted(&server, authority.client(None), "root").await.is_err());
+    assert_eq!(log_in_encrypted(&server, authority.client(Some("root")), "root").await.expect("logs in"), [b'R', 0, 0, 0, 0]);
+    let refused = log_in_encrypted(&server, authority.client(Some("root")), "ana").await.expect("is told");
+    assert!(refused[0] == b'E' && refused.windows(5).any(|w| w == b"28000"), "{}", String::from_utf8_lossy(&refused));
+    assert!(connect(server.addr(), "root", "").await.is_err());
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_at_the_door_does_no_harm() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = TestServer::start_in(dir, |settings| {
+        settings.logins_max = 20;
+        settings.logins_per_address_max = 10;
+        settings.connections_max = 3;
+        settings.authentication_timeout_seconds = 1;
+    })
+    .await;
+    let addr = server.server.addr();
+    let root = server.client().await;
+    // Who sends a byte and no more holds one of the places for logins, for the time of one.
+    let mut slow = Vec::new();
+    for _ in 0..10 {
+        let mut socket = TcpStream::connect(addr).await.expect("connects");
+        socket.write_all(&[0]).await.expect("sends");
+        slow.push(socket);
+    }
+    // A client that is in is not held up by them, and another is told why it must wait.
+    assert_eq!(value(&root, "SELECT 1").await, "1");
+    let crowded = tokio::time::timeout(Duration::from_secs(20), async { while connect(addr, "root", "").await.is_ok() {} });
+    crowded.await.expect("somebody is turned away");
+    for mut socket in slow {
+        let mut rest = Vec::new();
+        let _ = socket.read_to_end(&mut rest).await;
+    }
+    let freed = tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            if let Ok(client) = connect(addr, "root", "").await {
+                return client;
+            }
+        }
+    });
+    let second = freed.await.expect("the places are free again");
+    // More than there are places: 53300, and the others go on.
+    let third = connect(addr, "root", "").await.expect("logs in");
+    let error = connect(addr, "root", "").await.expect_err("no place");
+    assert_eq!(error.code().map(SqlState::code), Some("53300"), "{error}");
+    drop((second, third));
+    // Ten thousand that come and go.
+    for _ in 0..100 {
+        let sockets = futures::future::join_all((0..100).map(|_| TcpStream::connect(addr))).await;
+        drop(sockets);
+    }
+    let freed = tokio::time::timeout(Duration::from_secs(20), async { while connect(addr, "root", "").await.is_err() {} });
+    freed.await.expect("there is room again");
+    assert_eq!(value(&root, "SELECT 1").await, "1");
+}
