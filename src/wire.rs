@@ -9,6 +9,7 @@ mod connection;
 mod copy;
 mod copy_out;
 mod encode;
+mod fuzz;
 mod listen;
 mod params;
 mod query;
@@ -17,5 +18,7 @@ mod stream;
 mod text;
 mod tls;
 
+#[doc(hidden)]
+pub use self::fuzz::check_bytes;
 pub use self::listen::{Listener, WireSettings};
 pub use self::tls::{Tls, TlsFiles};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, IntervalMonthDayNano};
+use datafusion::arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
 use datafusion::common::ScalarValue;
 
 use super::encode::{EPOCH_DAYS, EPOCH_MICROS};
@@ -99,11 +99,17 @@ pub(super) fn decode_binary(bytes: &[u8], data_type: &DataType) -> Result<Scalar
             ScalarValue::Date32(Some(days.checked_add(EPOCH_DAYS).ok_or_else(overflow)?))
         }
         DataType::Timestamp(_, zone) => {
-            let micros = i64::from_be_bytes(fixed(bytes, data_type)?);
-            ScalarValue::TimestampMicrosecond(Some(micros.checked_add(EPOCH_MICROS).ok_or_else(overflow)?), zone.clone())
+            let micros = i64::from_be_bytes(fixed(bytes, data_type)?).checked_add(EPOCH_MICROS).ok_or_else(overflow)?;
+            // Nanoseconds reach less far.
+            if matches!(data_type, DataType::Timestamp(TimeUnit::Nanosecond, _)) && micros.checked_mul(1000).is_none() {
+                return Err(overflow());
+            }
+            ScalarValue::TimestampMicrosecond(Some(micros), zone.clone())
         }
         DataType::Time64(_) | DataType::Time32(_) => {
-            ScalarValue::Time64Microsecond(Some(i64::from_be_bytes(fixed(bytes, data_type)?)))
+            const DAY: i64 = 86_400_000_000;
+            let micros = i64::from_be_bytes(fixed(bytes, data_type)?);
+            ScalarValue::Time64Microsecond(Some(Some(micros).filter(|m| (0..=DAY).contains(m)).ok_or_else(overflow)?))
         }
         DataType::Interval(_) => {
             let bytes: [u8; 16] = fixed(bytes, data_type)?;
