@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -33,6 +34,8 @@ pub(super) struct Poll {
 #[derive(Debug)]
 pub(super) struct Poller {
     news: watch::Sender<Poll>,
+    /// The number of the last look that has begun.
+    begun: AtomicU64,
     nudged: Notify,
     watched: Mutex<BTreeMap<DatabaseName, usize>>,
     /// Ends the task that looks.
@@ -61,12 +64,17 @@ impl Drop for Interest {
 impl Poller {
     fn new() -> Arc<Self> {
         let (news, nudged) = (watch::Sender::default(), Notify::new());
-        Arc::new(Self { news, nudged, watched: Mutex::default(), looking: Mutex::default() })
+        Arc::new(Self { news, begun: AtomicU64::new(0), nudged, watched: Mutex::default(), looking: Mutex::default() })
     }
 
     /// What the looks tell, from the last one on.
     pub fn polls(&self) -> watch::Receiver<Poll> {
         self.news.subscribe()
+    }
+
+    /// The last look that may have been before now: those with higher numbers begin later.
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::SeqCst)
     }
 
     /// Looks again at once.
@@ -163,6 +171,7 @@ async fn round(
     let watched = poller.watched();
     let before = poller.news.borrow().clone();
     let number = before.number + 1;
+    poller.begun.store(number, Ordering::SeqCst);
     *restless = restless.saturating_sub(1);
     let looked = remote.slots(&watched).await;
     inner.metrics.cluster(name.as_str(), looked.is_ok());
@@ -217,9 +226,12 @@ async fn adopt(
                     known.insert(key, mark);
                     continue;
                 };
-                // The look may be older than what the journal knows by now: it counts if it is still what there is.
-                if remote.slot(&spec.database).await?.is_none_or(|s| s.seen.mark(s.kind) != mark) {
-                    continue;
+                // The look may be older than what the journal knows by now: it counts if it is still what there is, and if that is
+                // not a job of ours that came meanwhile. The journal has each of those before the slot does.
+                let still = remote.slot(&spec.database).await?.filter(|s| s.seen.mark(s.kind) == mark);
+                match still {
+                    Some(_) if matches!(journalled(inner, cluster, sighted).await?, Journalled::Not) => {}
+                    _ => continue,
                 }
                 // On a task of the runner's own: a poller that is stopped leaves no job without a driver behind.
                 let id = Runner { inner: inner.clone() }.submit(spec).await?;

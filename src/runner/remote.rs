@@ -319,6 +319,8 @@ impl Step<'_> {
         let _interest = poller.interest(database);
         let mut polls = poller.polls();
         let (mut misses, mut missing_since) = (0, None);
+        // A look from before the submission tells of the job before this one, which may be called the same, of the same second.
+        let stale = poller.begun();
         poller.nudge();
         loop {
             self.check_cluster()?;
@@ -326,7 +328,7 @@ impl Step<'_> {
             let mut found = None;
             match &poll.error {
                 Some(error) => self.note(Some(error.to_string()), None),
-                None if poll.number == 0 => {}
+                None if poll.number <= stale => {}
                 None => {
                     found = self.ours(poll.slots.iter().find(|s| s.database == database.as_str())).await?;
                     if found.is_none() {
