@@ -30,7 +30,7 @@ mod text_functions;
 mod types;
 mod value;
 
-pub use self::answer::{Answer, Catalogs, Need, asks_the_catalogs, names_a_catalog, need_of};
+pub use self::answer::{Answer, Catalogs, Need, asks_the_catalogs, has_decimals, is_without_relations, names_a_catalog, need_of};
 pub use self::context::Effect;
 pub use self::relations::Statics;
 pub use self::snapshot::{Activity, Column, Role, Schema, Setting, Snapshot, Table, World, relation_oid};

@@ -139,8 +139,23 @@ pub struct Prepared {
     lookup: Option<Arc<Lookup>>,
     /// The plan, if it is good for later runs: of system tables, which are there as long as the gateway.
     plan: Option<Arc<LogicalPlan>>,
-    /// The current database and time zone that these two were made for.
-    made_for: (Option<DatabaseName>, String),
+    /// What these two were made for.
+    made_for: Surroundings,
+}
+
+/// What a plan depends on beside its text.
+#[derive(Clone, Debug)]
+struct Surroundings {
+    database: Option<DatabaseName>,
+    time_zone: String,
+    /// ALTER CLUSTER puts another one in its place.
+    cluster: Arc<dyn Cluster>,
+}
+
+impl PartialEq for Surroundings {
+    fn eq(&self, other: &Self) -> bool {
+        self.database == other.database && self.time_zone == other.time_zone && Arc::ptr_eq(&self.cluster, &other.cluster)
+    }
 }
 
 /// What came of a statement.
@@ -404,10 +419,7 @@ impl Session {
                 }
                 lookup = Some(found);
             }
-            Statement::Sql(ast) if self.asks_the_catalogs(ast) => {
-                let sql::Statement::Query(query) = &**ast else { return Err(Error::internal("a query is none")) };
-                let (types, columns) =
-                    self.catalogs_for(query).await?.describe(query, declared).map_err(|e| located(e, ast, text))?;
+            Statement::Sql(ast) if let Some((types, columns)) = self.describe_by_catalogs(ast, text, declared).await? => {
                 (parameters, schema, asks_catalogs) = (types, Some(columns), true);
             }
             Statement::Sql(ast) if let sql::Statement::Execute { name: Some(name), .. } = &**ast => {

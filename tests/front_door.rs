@@ -135,6 +135,24 @@ async fn names_of_columns_and_equal_columns_are_postgresqls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_tables_both_evaluators_do_what_they_can() {
+    let (server, client) = with_tables().await;
+    for (query, answer) in [
+        // One only the catalogs know beside decimals, one only the planner knows, decimals that must be exact.
+        ("SELECT pg_sleep(0.0) IS NULL, current_database()", "f|embedded"),
+        ("SELECT version() LIKE 'PostgreSQL%', sqrt(4)", "t|2"),
+        ("SELECT current_user, 0.1 + 0.2 = 0.3, 1.10", "root|t|1.10"),
+    ] {
+        assert_eq!(lines(&client, query).await, [answer], "{query}");
+    }
+    assert_eq!(fails(&client, "SELECT pg_backend_pid(), no_such(1)").await.0, "42883");
+    // What a query of the catalogs makes has an end.
+    let (code, message) = fails(&client, "SELECT t FROM (SELECT repeat('x', 1000000) AS t) AS a, pg_type").await;
+    assert_eq!((code.as_str(), message.as_str()), ("53200", "a query of the catalogs makes more than 536870912 bytes"));
+    drop(server);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn cursors_go_forward_and_where_told_so_back() {
     let (server, client) = with_tables().await;
     let error = fails(&client, "DECLARE c CURSOR FOR SELECT 1").await;

@@ -733,6 +733,8 @@ async fn clusters_are_created_changed_and_dropped() {
     assert_eq!(value(&root, "SELECT reachable FROM system.clusters WHERE cluster = 'prod'").await, "f");
     let prod = connect(server.server.addr(), "root", "dbname=prod").await.expect("connects");
     assert_eq!(fails(&prod, "USE shop").await.0, "08006");
+    let alive = prod.prepare("SELECT count(*) FROM system.backends WHERE alive").await.expect("prepares");
+    assert!(prod.query_one(&alive, &[]).await.is_err_and(|e| e.code().is_some_and(|c| c.code() == "08006")));
     run(&root, &format!("ALTER CLUSTER prod SET (\"fe\" = \"{}\")", fe.addresses())).await;
     let told = value(&root, "SELECT error FROM system.clusters WHERE cluster = 'prod'").await;
     assert!(told.contains("Access denied") && !told.contains("wrong"), "{told}");
@@ -741,6 +743,8 @@ async fn clusters_are_created_changed_and_dropped() {
         &format!("ALTER CLUSTER prod SET PROPERTIES (\"password\" = \"{}\", \"poll_idle_ms\" = \"20\")", crate::fake_fe::PASSWORD),
     )
     .await;
+    // What was prepared before asks the cluster as it is now.
+    assert!(prod.query_one(&alive, &[]).await.expect("answers").get::<_, i64>(0) > 0);
     let shown = rows(&root, "SHOW CLUSTERS").await;
     let shown: Vec<_> = shown[1].iter().map(|v| v.clone().unwrap_or_default()).collect();
     assert_eq!(shown, ["prod", "starrocks", &fe.addresses(), "3.3.16", &fe.addresses(), "true", "0", ""]);

@@ -66,6 +66,22 @@ pub fn asks_the_catalogs(statics: &Statics, query: &sql::Query) -> bool {
     }
 }
 
+/// Whether a query names no relation at all: then it may be the planner's as well as ours.
+pub fn is_without_relations(query: &sql::Query) -> bool {
+    relations(query).0.is_empty()
+}
+
+/// Whether a query has decimals, with which the planner reckons exactly; here they are floating.
+pub fn has_decimals(query: &sql::Query) -> bool {
+    let visited = sql::visit_expressions(query, |expr| match expr {
+        sql::Expr::Value(value) if matches!(&value.value, sql::Value::Number(digits, _) if digits.parse::<i64>().is_err()) => {
+            ControlFlow::Break(())
+        }
+        _ => ControlFlow::Continue(()),
+    });
+    visited.is_break()
+}
+
 /// What a query of the catalogs needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {

@@ -47,10 +47,13 @@ pub(super) struct Context {
     patterns: RefCell<HashMap<String, Rc<Regex>>>,
     stop: CancellationToken,
     steps: Cell<u64>,
+    bytes: Cell<usize>,
 }
 
 /// Rows that a query may look at: a bound on work that nothing waits for.
 const STEPS_MAX: u64 = 200_000_000;
+/// Bytes that the rows of a query and of its subqueries may have, together.
+const BYTES_MAX: usize = 512 << 20;
 /// Rows that may be held at once.
 pub(super) const ROWS_MAX: usize = 4_000_000;
 
@@ -65,7 +68,18 @@ impl Context {
             patterns: RefCell::default(),
             stop,
             steps: Cell::new(0),
+            bytes: Cell::new(0),
         }
+    }
+
+    /// Counts what a row of an answer holds; an error if a query makes more than the server can spare.
+    pub fn hold(&self, row: &[Value]) -> Result<(), Error> {
+        let held = self.bytes.get().saturating_add(row.iter().map(Value::size).sum());
+        self.bytes.set(held);
+        if held <= BYTES_MAX {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::OutOfMemory, format!("a query of the catalogs makes more than {BYTES_MAX} bytes")))
     }
 
     /// Counts a row; an error if the query should end.

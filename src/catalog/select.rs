@@ -491,6 +491,7 @@ impl Stages {
     fn emit(&self, env: &Env<'_>, answer: &mut Vec<(Vec<Value>, Row)>, seen: &mut HashSet<Row>) -> Result<(), Error> {
         env.context.step()?;
         let mut row = self.outputs.iter().map(|o| o(env)).collect::<Result<Row, _>>()?;
+        env.context.hold(&row)?;
         let key = |k: &OrderKey| match &k.by {
             Order::Output(at) => Ok(row[*at].clone()),
             Order::Input(eval) => eval(env),

@@ -122,6 +122,16 @@ impl Value {
         Self::Array(1, items.into_iter().collect())
     }
 
+    /// About how many bytes it holds.
+    pub fn size(&self) -> usize {
+        let inside = match self {
+            Self::Text(text) => text.len(),
+            Self::Array(_, items) | Self::Record(items) => items.iter().map(Self::size).sum(),
+            _ => 0,
+        };
+        inside + size_of::<Self>()
+    }
+
     pub fn is_null(&self) -> bool {
         matches!(self, Self::Null)
     }

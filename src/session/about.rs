@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast as sql;
 
-use super::{Session, TransactionState};
+use super::{Session, Surroundings, TransactionState};
 use crate::error::{Error, ErrorKind};
-use crate::names::DatabaseName;
 use crate::query::View;
 use crate::statement::{ClusterCommand, SessionCommand, Statement, offset_of};
 
@@ -27,8 +26,12 @@ impl Session {
         ))
     }
 
-    pub(super) fn surroundings(&self) -> (Option<DatabaseName>, String) {
-        (self.database.clone(), self.variables.time_zone().to_owned())
+    pub(super) fn surroundings(&self) -> Surroundings {
+        Surroundings {
+            database: self.database.clone(),
+            time_zone: self.variables.time_zone().to_owned(),
+            cluster: self.cluster.clone(),
+        }
     }
 
     /// The view that a statement reads, with PostgreSQL's catalogs if it names them.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::datasource::TableType;
 use datafusion::execution::SessionState;
@@ -13,10 +13,10 @@ use datafusion::sql::sqlparser::ast as sql;
 use postgres_types::Type;
 use tokio_util::sync::CancellationToken;
 
-use super::{Outcome, Prepared, Rows, Session, TransactionState};
+use super::{Outcome, Prepared, Rows, Session, TransactionState, located, plan_sql};
 use crate::catalog::{
     Activity, Catalogs, Column, Effect, Need, Role, Schema, Setting, Snapshot, Table, World, asks_the_catalogs, field_modifier,
-    field_type, names_a_catalog, need_of,
+    field_type, has_decimals, is_without_relations, names_a_catalog, need_of,
 };
 use crate::cluster::{Labour, NativeTable, Scope};
 use crate::error::{Error, ErrorKind};
@@ -59,9 +59,31 @@ fn default_text(text: &str, pg: &Type) -> String {
 }
 
 impl Session {
-    /// Whether a query is about PostgreSQL's catalogs alone.
-    pub(super) fn asks_the_catalogs(&self, ast: &sql::Statement) -> bool {
-        matches!(ast, sql::Statement::Query(query) if asks_the_catalogs(&self.gateway.statics, query))
+    /// The types of a query's parameters and its columns, if it is about PostgreSQL's catalogs alone.
+    pub(super) async fn describe_by_catalogs(
+        &mut self,
+        ast: &sql::Statement,
+        text: &str,
+        declared: &[Option<DataType>],
+    ) -> Result<Option<(Vec<DataType>, SchemaRef)>, Error> {
+        let sql::Statement::Query(query) = ast else { return Ok(None) };
+        if !asks_the_catalogs(&self.gateway.statics, query) {
+            return Ok(None);
+        }
+        let described = self.catalogs_for(query).await?.describe(query, declared);
+        let is_better_planned = is_without_relations(query)
+            && match &described {
+                Ok(_) => has_decimals(query),
+                Err(e) => matches!(e.kind, ErrorKind::Unsupported | ErrorKind::UndefinedFunction),
+            };
+        if is_better_planned {
+            let view = self.view();
+            let state = self.gateway.engine.state(&view, &self.facts())?;
+            if plan_sql(&state, ast).await.is_ok() {
+                return Ok(None);
+            }
+        }
+        described.map(Some).map_err(|e| located(e, ast, text))
     }
 
     /// Whether it names one of them beside other tables.
