@@ -1,12 +1,13 @@
 //! How both catalogs here use SQLite: write-ahead log, full sync, migrations by number, one transaction at a time.
 //!
-//! Transactions run on blocking threads, so a caller that is dropped half-way leaves a finished or an untouched transaction.
+//! Transactions run on blocking threads, so a caller that is dropped half-way leaves a finished or an untouched transaction. Readers
+//! have connections of their own, and wait for no writer.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::error::{Error, ErrorKind};
 
@@ -97,4 +98,56 @@ where
     F: FnOnce(&Transaction<'_>) -> Result<T, Error> + Send + 'static,
 {
     transact_then(connection, work, |out| out).await
+}
+
+/// Reading connections that are kept for the next reader.
+const READERS_IDLE_MAX: usize = 8;
+
+/// Connections that read a database that another connection writes. Each reading sees everything that was committed before it began,
+/// as the write-ahead log makes it.
+#[derive(Debug)]
+pub struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Readers {
+    /// Readers of this file, which is there already.
+    pub fn new(path: &Path) -> Arc<Self> {
+        Arc::new(Self { path: path.to_owned(), idle: Mutex::default() })
+    }
+
+    fn connect(&self) -> Result<Connection, Error> {
+        // Each is used by one thread at a time, so SQLite needs no lock of its own.
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags).map_err(sql_error)?;
+        connection.execute_batch("PRAGMA busy_timeout = 5000;").map_err(sql_error)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        Ok(connection)
+    }
+
+    /// Reads on this thread: for what is found by its key, which takes less time than another thread would take to begin.
+    pub fn read_here<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
+        let idle = self.idle.lock().pop();
+        let connection = idle.map_or_else(|| self.connect(), Ok)?;
+        let out = work(&connection);
+        let mut idle = self.idle.lock();
+        if idle.len() < READERS_IDLE_MAX {
+            idle.push(connection);
+        }
+        out
+    }
+
+    /// Reads on a blocking thread, at one instant.
+    pub async fn read<T, F>(self: &Arc<Self>, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        let readers = self.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            readers.read_here(|connection| work(&connection.unchecked_transaction().map_err(sql_error)?))
+        });
+        task.await.map_err(|e| Error::internal(format!("a metadata reading died: {e}")))?
+    }
 }

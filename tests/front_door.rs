@@ -18,6 +18,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName}
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::support::{TestServer, connect, describe, fails, rows, run, settings, until, value};
+use crate::wire;
 
 /// The rows of a query, columns joined by bars.
 async fn lines(client: &tokio_postgres::Client, query: &str) -> Vec<String> {
@@ -299,6 +300,23 @@ async fn another_connection_can_be_cancelled_and_ended() {
     run(&idle, "SET idle_in_transaction_session_timeout = '50ms'; BEGIN").await;
     until(&root, "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'", "0").await;
     assert!(idle.simple_query("SELECT 1").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_that_outlive_the_drain_time_are_told_why_they_end() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = TestServer::start_in(dir, |s| s.drain_timeout_seconds = 0).await;
+    let root = server.client().await;
+    let sleeper = server.client().await;
+    let sleeps = tokio::spawn(async move { sleeper.simple_query("SELECT pg_sleep(600)").await });
+    // One that takes none of its rows keeps nobody from stopping either.
+    let mut deaf = TcpStream::connect(server.server.addr()).await.expect("connects");
+    let rows = wire::query("SELECT * FROM generate_series(1, 100000000)");
+    deaf.write_all(&[wire::startup("root"), rows].concat()).await.expect("sent");
+    until(&root, "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'", "3").await;
+    server.stop().await;
+    assert_eq!(sleeps.await.expect("ends").expect_err("ended").code(), Some(&SqlState::ADMIN_SHUTDOWN));
+    drop(deaf);
 }
 
 /// An authority with the certificates that it signs, as files.

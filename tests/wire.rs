@@ -465,7 +465,7 @@ async fn raw(addr: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     answer
 }
 
-fn startup(user: &str) -> Vec<u8> {
+pub fn startup(user: &str) -> Vec<u8> {
     let mut body = 196_608i32.to_be_bytes().to_vec();
     for part in ["user", user] {
         body.extend(part.as_bytes());
@@ -475,7 +475,7 @@ fn startup(user: &str) -> Vec<u8> {
     [&((body.len() + 4) as i32).to_be_bytes()[..], &body].concat()
 }
 
-fn query(text: &str) -> Vec<u8> {
+pub fn query(text: &str) -> Vec<u8> {
     [&b"Q"[..], &((text.len() + 5) as i32).to_be_bytes(), text.as_bytes(), b"\0"].concat()
 }
 

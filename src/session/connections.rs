@@ -74,4 +74,9 @@ impl Connections {
             open.connection.cancel();
         }
     }
+
+    /// Ends every connection.
+    pub fn terminate_all(&self) {
+        self.open.lock().values().for_each(|open| open.connection.cancel());
+    }
 }

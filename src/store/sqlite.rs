@@ -17,7 +17,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params, pa
 use super::*;
 use crate::env::Env;
 use crate::job::JobStatus;
-use crate::sqlite::{from_json, open_database, sql_error, to_json, transact};
+use crate::sqlite::{Readers, from_json, open_database, sql_error, to_json, transact};
 
 const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/meta/001_initial.sql"),
@@ -32,6 +32,7 @@ const EMBEDDED: &str = "embedded";
 #[derive(Debug)]
 pub struct SqliteStore {
     connection: Arc<Mutex<Connection>>,
+    readers: Arc<Readers>,
     notes: Mutex<HashMap<JobId, Notes>>,
     /// Snapshots that are being dropped. Looked at inside the transactions that admit jobs, which come one after the other.
     dropping: Arc<Mutex<HashSet<(ClusterName, RepositoryName, SnapshotLabel)>>>,
@@ -50,7 +51,8 @@ impl SqliteStore {
     pub fn open(path: &Path, key: SecretKey, env: Env) -> Result<Self, Error> {
         let connection = open_database(path, MIGRATIONS)?;
         check_key(&connection, &key)?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), notes: Mutex::default(), dropping: Arc::default(), key, env })
+        let (connection, readers) = (Arc::new(Mutex::new(connection)), Readers::new(path));
+        Ok(Self { connection, readers, notes: Mutex::default(), dropping: Arc::default(), key, env })
     }
 
     async fn call<T, F>(&self, work: F) -> Result<T, Error>
@@ -131,6 +133,26 @@ fn set_row(transaction: &Transaction<'_>, row: &JobRow) -> Result<(), Error> {
         .execute("UPDATE jobs SET row = ?2, status = ?3 WHERE job_id = ?1", params![row.job_id.0, to_json(row)?, row.status.name()])
         .map_err(sql_error)?;
     Ok(())
+}
+
+fn read_jobs(connection: &Connection, filter: JobFilter) -> Result<Vec<JobRow>, Error> {
+    // Only what is asked for stands in the text: "?1 IS NULL OR …" would keep SQLite from its indexes.
+    let job = filter.job_id.map(|j| Value::from(j.0));
+    let texts = [filter.db_name, filter.kind, filter.status, filter.cluster, filter.snapshot];
+    let texts = texts.into_iter().map(|t| t.map(Value::from));
+    let columns = ["job_id", "db_name", "kind", "status", "cluster", "snapshot"];
+    let wanted = columns.into_iter().zip([job].into_iter().chain(texts)).filter_map(|(column, v)| Some((column, v?)));
+    let (columns, values): (Vec<_>, Vec<_>) = wanted.unzip();
+    let conditions: Vec<_> = columns.iter().map(|column| format!("{column} = ?")).collect();
+    let conditions = if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) };
+    let mut select = connection.prepare_cached(&format!("SELECT row FROM jobs {conditions} ORDER BY job_id")).map_err(sql_error)?;
+    let mut rows = select.query(params_from_iter(values)).map_err(sql_error)?;
+    let mut out = Vec::new();
+    while let Some(row) = rows.next().map_err(sql_error)? {
+        let text = row.get_ref(0).and_then(|r| Ok(r.as_str()?)).map_err(sql_error)?;
+        out.push(from_json(text)?);
+    }
+    Ok(out)
 }
 
 #[async_trait]
@@ -248,102 +270,98 @@ impl Journal for SqliteStore {
     }
 
     async fn load(&self, id: JobId) -> Result<Job, Error> {
-        self.call(move |t| {
-            let (spec, created_at): (String, i64) = t
-                .query_row("SELECT spec, created_at FROM jobs WHERE job_id = ?1", [id.0], |r| Ok((r.get(0)?, r.get(1)?)))
-                .optional()
-                .map_err(sql_error)?
-                .ok_or_else(|| no_job(id))?;
-            let mut job = Job::new(id, from_json(&spec)?, Timestamp(created_at));
-            let mut events =
-                t.prepare_cached("SELECT at, event FROM job_events WHERE job_id = ?1 ORDER BY seq").map_err(sql_error)?;
-            let mut rows = events.query([id.0]).map_err(sql_error)?;
-            while let Some(row) = rows.next().map_err(sql_error)? {
-                let at = Timestamp(row.get(0).map_err(sql_error)?);
-                let event: JobEvent = from_json(&row.get::<_, String>(1).map_err(sql_error)?)?;
-                job = job.apply(&event, at).map_err(|e| {
-                    Error::new(ErrorKind::Corrupted, format!("the journal of job {id} does not add up: {e}")).source(e)
-                })?;
-            }
-            Ok(job)
-        })
-        .await
+        self.readers
+            .read(move |t| {
+                let (spec, created_at): (String, i64) = t
+                    .query_row("SELECT spec, created_at FROM jobs WHERE job_id = ?1", [id.0], |r| Ok((r.get(0)?, r.get(1)?)))
+                    .optional()
+                    .map_err(sql_error)?
+                    .ok_or_else(|| no_job(id))?;
+                let mut job = Job::new(id, from_json(&spec)?, Timestamp(created_at));
+                let mut events =
+                    t.prepare_cached("SELECT at, event FROM job_events WHERE job_id = ?1 ORDER BY seq").map_err(sql_error)?;
+                let mut rows = events.query([id.0]).map_err(sql_error)?;
+                while let Some(row) = rows.next().map_err(sql_error)? {
+                    let at = Timestamp(row.get(0).map_err(sql_error)?);
+                    let event: JobEvent = from_json(&row.get::<_, String>(1).map_err(sql_error)?)?;
+                    job = job.apply(&event, at).map_err(|e| {
+                        Error::new(ErrorKind::Corrupted, format!("the journal of job {id} does not add up: {e}")).source(e)
+                    })?;
+                }
+                Ok(job)
+            })
+            .await
     }
 
     async fn unfinished(&self) -> Result<Vec<JobId>, Error> {
-        self.call(|t| {
-            let mut select = t.prepare("SELECT job_id FROM jobs WHERE open = 1 ORDER BY job_id").map_err(sql_error)?;
-            let ids = select.query_map([], |r| r.get(0).map(JobId)).map_err(sql_error)?;
-            ids.collect::<Result<_, _>>().map_err(sql_error)
-        })
-        .await
+        self.readers
+            .read(|t| {
+                let mut select = t.prepare("SELECT job_id FROM jobs WHERE open = 1 ORDER BY job_id").map_err(sql_error)?;
+                let ids = select.query_map([], |r| r.get(0).map(JobId)).map_err(sql_error)?;
+                ids.collect::<Result<_, _>>().map_err(sql_error)
+            })
+            .await
     }
 
     async fn unsettled(&self, cluster: &ClusterName, database: &DatabaseName) -> Result<Vec<JobId>, Error> {
         let (cluster, database) = (cluster.to_string(), database.to_string());
-        self.call(move |t| {
-            let mut select = t
-                .prepare_cached("SELECT job_id FROM jobs WHERE cluster = ?1 AND db_name = ?2 AND settled = 0 ORDER BY job_id")
-                .map_err(sql_error)?;
-            let ids = select.query_map([cluster, database], |r| r.get(0).map(JobId)).map_err(sql_error)?;
-            ids.collect::<Result<_, _>>().map_err(sql_error)
-        })
-        .await
+        self.readers
+            .read(move |t| {
+                let mut select = t
+                    .prepare_cached("SELECT job_id FROM jobs WHERE cluster = ?1 AND db_name = ?2 AND settled = 0 ORDER BY job_id")
+                    .map_err(sql_error)?;
+                let ids = select.query_map([cluster, database], |r| r.get(0).map(JobId)).map_err(sql_error)?;
+                ids.collect::<Result<_, _>>().map_err(sql_error)
+            })
+            .await
     }
 
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRow>, Error> {
-        let filter = filter.clone();
-        self.call(move |t| {
-            // Only what is asked for stands in the text: "?1 IS NULL OR …" would keep SQLite from its indexes.
-            let job = filter.job_id.map(|j| Value::from(j.0));
-            let texts = [filter.db_name, filter.kind, filter.status, filter.cluster, filter.snapshot];
-            let texts = texts.into_iter().map(|t| t.map(Value::from));
-            let columns = ["job_id", "db_name", "kind", "status", "cluster", "snapshot"];
-            let wanted = columns.into_iter().zip([job].into_iter().chain(texts)).filter_map(|(column, v)| Some((column, v?)));
-            let (columns, values): (Vec<_>, Vec<_>) = wanted.unzip();
-            let conditions: Vec<_> = columns.iter().map(|column| format!("{column} = ?")).collect();
-            let conditions = if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) };
-            let mut select = t.prepare_cached(&format!("SELECT row FROM jobs {conditions} ORDER BY job_id")).map_err(sql_error)?;
-            let rows = select.query_map(params_from_iter(values), |r| r.get::<_, String>(0)).map_err(sql_error)?;
-            rows.map(|row| from_json(&row.map_err(sql_error)?)).collect()
-        })
-        .await
+        match filter.job_id {
+            Some(_) => self.readers.read_here(|connection| read_jobs(connection, filter.clone())),
+            None => {
+                let filter = filter.clone();
+                self.readers.read(move |t| read_jobs(t, filter)).await
+            }
+        }
     }
 
     async fn tasks(&self, job: Option<JobId>) -> Result<Vec<TaskRow>, Error> {
-        self.call(move |t| {
-            let mut select = t
-                .prepare_cached("SELECT row FROM job_tasks WHERE ?1 IS NULL OR job_id = ?1 ORDER BY job_id, task_id")
-                .map_err(sql_error)?;
-            let rows = select.query_map([job.map(|j| j.0)], |r| r.get::<_, String>(0)).map_err(sql_error)?;
-            rows.map(|row| from_json(&row.map_err(sql_error)?)).collect()
-        })
-        .await
+        self.readers
+            .read(move |t| {
+                let mut select = t
+                    .prepare_cached("SELECT row FROM job_tasks WHERE ?1 IS NULL OR job_id = ?1 ORDER BY job_id, task_id")
+                    .map_err(sql_error)?;
+                let rows = select.query_map([job.map(|j| j.0)], |r| r.get::<_, String>(0)).map_err(sql_error)?;
+                rows.map(|row| from_json(&row.map_err(sql_error)?)).collect()
+            })
+            .await
     }
 
     async fn events(&self, job: Option<JobId>) -> Result<Vec<EventRow>, Error> {
-        self.call(move |t| {
-            let mut select = t
-                .prepare_cached(
-                    "SELECT job_id, seq, at, from_state, to_state, event FROM job_events
+        self.readers
+            .read(move |t| {
+                let mut select = t
+                    .prepare_cached(
+                        "SELECT job_id, seq, at, from_state, to_state, event FROM job_events
                      WHERE ?1 IS NULL OR job_id = ?1 ORDER BY job_id, seq",
-                )
-                .map_err(sql_error)?;
-            let rows = select
-                .query_map([job.map(|j| j.0)], |r| {
-                    Ok(EventRow {
-                        job_id: JobId(r.get(0)?),
-                        seq: r.get::<_, i64>(1)? as u64,
-                        at: Timestamp(r.get(2)?),
-                        from_state: r.get(3)?,
-                        to_state: r.get(4)?,
-                        detail: r.get(5)?,
+                    )
+                    .map_err(sql_error)?;
+                let rows = select
+                    .query_map([job.map(|j| j.0)], |r| {
+                        Ok(EventRow {
+                            job_id: JobId(r.get(0)?),
+                            seq: r.get::<_, i64>(1)? as u64,
+                            at: Timestamp(r.get(2)?),
+                            from_state: r.get(3)?,
+                            to_state: r.get(4)?,
+                            detail: r.get(5)?,
+                        })
                     })
-                })
-                .map_err(sql_error)?;
-            rows.collect::<Result<_, _>>().map_err(sql_error)
-        })
-        .await
+                    .map_err(sql_error)?;
+                rows.collect::<Result<_, _>>().map_err(sql_error)
+            })
+            .await
     }
 
     fn note(&self, job: JobId, task: Option<TaskId>, note: Note) {

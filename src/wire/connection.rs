@@ -17,7 +17,7 @@ use tokio_util::codec::{Framed, FramedParts};
 use tokio_util::sync::CancellationToken;
 
 use super::addresses::AddressPlace;
-use super::listen::{Codec, Doors, too_many};
+use super::listen::{Codec, Doors, FAREWELL_TIME, too_many};
 use super::query::{Guard, Portal};
 use super::stream::{Stream, negotiate};
 use super::tls::Loaded;
@@ -204,11 +204,11 @@ impl Connection {
         if let Err(End::Fatal(error)) = ended {
             self.gateway.metrics.statement(error.kind.sqlstate());
             tracing::info!(client = %self.addr, error = %error, "connection ended");
-            if self.put(PgWireBackendMessage::ErrorResponse(error_response("FATAL", &error, ""))).is_ok() {
-                let _ = self.flush().await;
-            }
+            let _ = self.put(PgWireBackendMessage::ErrorResponse(error_response("FATAL", &error, "")));
         }
-        let _ = <Framed<_, _> as SinkExt<PgWireBackendMessage>>::close(&mut self.framed).await;
+        // Closing writes what is left; a client that does not read keeps no connection open.
+        let closing = <Framed<_, _> as SinkExt<PgWireBackendMessage>>::close(&mut self.framed);
+        let _ = tokio::time::timeout(FAREWELL_TIME, closing).await;
     }
 
     async fn serve(&mut self, session: &mut Session) -> Result<(), End> {

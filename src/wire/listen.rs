@@ -120,7 +120,7 @@ impl Listener {
         self.socket.local_addr().map_err(|e| Error::new(ErrorKind::Configuration, format!("listen: {e}")))
     }
 
-    /// Serves until told to stop; then waits for the connections to end. `kill` ends those that do not.
+    /// Serves until told to stop; then waits for the connections to end. `kill` ends those that do not, and tells their clients.
     pub async fn serve(self, kill: CancellationToken) {
         let connections = TaskTracker::new();
         let logins = Arc::new(Semaphore::new(self.doors.settings.logins_max));
@@ -153,15 +153,24 @@ impl Listener {
             connections.spawn(async move {
                 let gauge = doors.gateway.metrics.connection();
                 let _ = socket.set_nodelay(true);
+                // Who is logged in is told; who is not, or does not take it, is cut off.
+                let cut = async {
+                    kill.cancelled().await;
+                    tokio::time::sleep(FAREWELL_TIME * 2).await;
+                };
                 tokio::select! {
                     () = Connection::run(socket, addr, doors, place, login) => {}
-                    () = kill.cancelled() => {}
+                    () = cut => {}
                 }
                 drop(gauge);
             });
         }
         drop(self.socket);
         connections.close();
+        tokio::select! {
+            () = connections.wait() => return,
+            () = kill.cancelled() => self.doors.gateway.connections.terminate_all(),
+        }
         connections.wait().await;
     }
 }
@@ -170,14 +179,14 @@ pub(super) fn too_many() -> Error {
     Error::new(ErrorKind::TooManyConnections, "sorry, too many clients already").hint("Raise connections_max or logins_max.")
 }
 
-/// How long a client that is turned away may take to read why.
-const REFUSAL_TIME: Duration = Duration::from_secs(1);
+/// How long a client whose connection ends may take to read why.
+pub(super) const FAREWELL_TIME: Duration = Duration::from_secs(1);
 
 /// Tells a client that there is no place, where PostgreSQL would tell it.
 async fn refuse(mut socket: TcpStream, error: Error) {
     let mut buffer = BytesMut::new();
     if PgWireBackendMessage::ErrorResponse(error_response("FATAL", &error, "")).encode(&mut buffer).is_ok() {
-        let _ = tokio::time::timeout(REFUSAL_TIME, async {
+        let _ = tokio::time::timeout(FAREWELL_TIME, async {
             let _ = socket.write_all(&buffer).await;
             let _ = socket.shutdown().await;
         })

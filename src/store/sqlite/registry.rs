@@ -85,53 +85,55 @@ impl Registry for SqliteStore {
 
     async fn repositories(&self) -> Result<Vec<RepositoryRecord>, Error> {
         let key = self.key.clone();
-        self.call(move |t| {
-            let mut select = t
-                .prepare_cached(
-                    "SELECT repository_id, cluster, name, location, broker, read_only, created_at, properties
+        self.readers
+            .read(move |t| {
+                let mut select = t
+                    .prepare_cached(
+                        "SELECT repository_id, cluster, name, location, broker, read_only, created_at, properties
                      FROM repositories ORDER BY cluster, name",
-                )
-                .map_err(sql_error)?;
-            let mut rows = select.query([]).map_err(sql_error)?;
-            let mut out = Vec::new();
-            while let Some(r) = rows.next().map_err(sql_error)? {
-                let (cluster, name): (String, String) = (r.get(1).map_err(sql_error)?, r.get(2).map_err(sql_error)?);
-                let sealed: Vec<u8> = r.get(7).map_err(sql_error)?;
-                out.push(RepositoryRecord {
-                    id: RepositoryId(r.get(0).map_err(sql_error)?),
-                    location: r.get(3).map_err(sql_error)?,
-                    broker: r.get(4).map_err(sql_error)?,
-                    read_only: r.get(5).map_err(sql_error)?,
-                    created_at: Timestamp(r.get(6).map_err(sql_error)?),
-                    properties: from_json(&key.open(&seal_context(&cluster, &name), &sealed)?)?,
-                    cluster: ClusterName::new(cluster)?,
-                    name: RepositoryName::new(name)?,
-                });
-            }
-            Ok(out)
-        })
-        .await
+                    )
+                    .map_err(sql_error)?;
+                let mut rows = select.query([]).map_err(sql_error)?;
+                let mut out = Vec::new();
+                while let Some(r) = rows.next().map_err(sql_error)? {
+                    let (cluster, name): (String, String) = (r.get(1).map_err(sql_error)?, r.get(2).map_err(sql_error)?);
+                    let sealed: Vec<u8> = r.get(7).map_err(sql_error)?;
+                    out.push(RepositoryRecord {
+                        id: RepositoryId(r.get(0).map_err(sql_error)?),
+                        location: r.get(3).map_err(sql_error)?,
+                        broker: r.get(4).map_err(sql_error)?,
+                        read_only: r.get(5).map_err(sql_error)?,
+                        created_at: Timestamp(r.get(6).map_err(sql_error)?),
+                        properties: from_json(&key.open(&seal_context(&cluster, &name), &sealed)?)?,
+                        cluster: ClusterName::new(cluster)?,
+                        name: RepositoryName::new(name)?,
+                    });
+                }
+                Ok(out)
+            })
+            .await
     }
 
     async fn clusters(&self) -> Result<Vec<ClusterRecord>, Error> {
         let key = self.key.clone();
-        self.call(move |t| {
-            let mut select =
-                t.prepare_cached("SELECT name, created_at, properties FROM clusters ORDER BY name").map_err(sql_error)?;
-            let mut rows = select.query([]).map_err(sql_error)?;
-            let mut out = Vec::new();
-            while let Some(r) = rows.next().map_err(sql_error)? {
-                let name: String = r.get(0).map_err(sql_error)?;
-                let sealed: Vec<u8> = r.get(2).map_err(sql_error)?;
-                out.push(ClusterRecord {
-                    created_at: Timestamp(r.get(1).map_err(sql_error)?),
-                    properties: from_json(&key.open(&cluster_context(&name), &sealed)?)?,
-                    name: ClusterName::new(name)?,
-                });
-            }
-            Ok(out)
-        })
-        .await
+        self.readers
+            .read(move |t| {
+                let mut select =
+                    t.prepare_cached("SELECT name, created_at, properties FROM clusters ORDER BY name").map_err(sql_error)?;
+                let mut rows = select.query([]).map_err(sql_error)?;
+                let mut out = Vec::new();
+                while let Some(r) = rows.next().map_err(sql_error)? {
+                    let name: String = r.get(0).map_err(sql_error)?;
+                    let sealed: Vec<u8> = r.get(2).map_err(sql_error)?;
+                    out.push(ClusterRecord {
+                        created_at: Timestamp(r.get(1).map_err(sql_error)?),
+                        properties: from_json(&key.open(&cluster_context(&name), &sealed)?)?,
+                        name: ClusterName::new(name)?,
+                    });
+                }
+                Ok(out)
+            })
+            .await
     }
 
     async fn add_cluster(&self, cluster: &ClusterRecord) -> Result<(), Error> {
@@ -219,7 +221,7 @@ impl Registry for SqliteStore {
     }
 
     async fn roles(&self) -> Result<Vec<RoleRecord>, Error> {
-        self.call(read_roles).await
+        self.readers.read(read_roles).await
     }
 
     async fn add_role(&self, role: &RoleRecord) -> Result<(), Error> {
@@ -249,7 +251,7 @@ impl Registry for SqliteStore {
     }
 
     async fn grants(&self) -> Result<Vec<GrantRecord>, Error> {
-        self.call(read_grants).await
+        self.readers.read(read_grants).await
     }
 
     async fn add_grants(&self, grants: &[GrantRecord]) -> Result<(), Error> {
@@ -295,33 +297,36 @@ impl Registry for SqliteStore {
     }
 
     async fn users(&self) -> Result<Vec<UserRecord>, Error> {
-        self.call(|t| {
-            let mut select = t
-                .prepare_cached("SELECT name, admin, created_at, salt, iterations, stored_key, server_key FROM users ORDER BY name")
-                .map_err(sql_error)?;
-            let mut rows = select.query([]).map_err(sql_error)?;
-            let mut out = Vec::new();
-            while let Some(r) = rows.next().map_err(sql_error)? {
-                let salt: Option<Vec<u8>> = r.get(3).map_err(sql_error)?;
-                let verifier = match salt {
-                    None => None,
-                    Some(salt) => Some(PasswordVerifier {
-                        salt,
-                        iterations: r.get(4).map_err(sql_error)?,
-                        stored_key: r.get(5).map_err(sql_error)?,
-                        server_key: r.get(6).map_err(sql_error)?,
-                    }),
-                };
-                out.push(UserRecord {
-                    name: UserName::new(r.get::<_, String>(0).map_err(sql_error)?)?,
-                    admin: r.get(1).map_err(sql_error)?,
-                    created_at: Timestamp(r.get(2).map_err(sql_error)?),
-                    verifier,
-                });
-            }
-            Ok(out)
-        })
-        .await
+        self.readers
+            .read(|t| {
+                let mut select = t
+                    .prepare_cached(
+                        "SELECT name, admin, created_at, salt, iterations, stored_key, server_key FROM users ORDER BY name",
+                    )
+                    .map_err(sql_error)?;
+                let mut rows = select.query([]).map_err(sql_error)?;
+                let mut out = Vec::new();
+                while let Some(r) = rows.next().map_err(sql_error)? {
+                    let salt: Option<Vec<u8>> = r.get(3).map_err(sql_error)?;
+                    let verifier = match salt {
+                        None => None,
+                        Some(salt) => Some(PasswordVerifier {
+                            salt,
+                            iterations: r.get(4).map_err(sql_error)?,
+                            stored_key: r.get(5).map_err(sql_error)?,
+                            server_key: r.get(6).map_err(sql_error)?,
+                        }),
+                    };
+                    out.push(UserRecord {
+                        name: UserName::new(r.get::<_, String>(0).map_err(sql_error)?)?,
+                        admin: r.get(1).map_err(sql_error)?,
+                        created_at: Timestamp(r.get(2).map_err(sql_error)?),
+                        verifier,
+                    });
+                }
+                Ok(out)
+            })
+            .await
     }
 }
 
