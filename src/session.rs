@@ -14,6 +14,7 @@ mod data;
 mod describe;
 mod dialect;
 mod jobs;
+mod kept;
 mod lookup;
 mod plan;
 mod prepared;
@@ -41,6 +42,7 @@ pub use self::clusters::open_cluster;
 pub use self::connections::Connections;
 pub use self::copy::{CopyIn, CopyOut};
 use self::cursors::Cursor;
+use self::kept::{KeptPlan, Surroundings};
 use self::plan::{described, parameter_types, plan_sql, refuse_unknown_sql, same_shape};
 use self::variables::Variables;
 use crate::catalog::{Catalogs, Statics};
@@ -137,25 +139,10 @@ pub struct Prepared {
     asks_catalogs: bool,
     /// If it is no more than that.
     lookup: Option<Arc<Lookup>>,
-    /// The plan, if it is good for later runs: of system tables, which are there as long as the gateway.
-    plan: Option<Arc<LogicalPlan>>,
+    /// The plan, if it is good for later runs.
+    plan: Option<Arc<KeptPlan>>,
     /// What these two were made for.
     made_for: Surroundings,
-}
-
-/// What a plan depends on beside its text.
-#[derive(Clone, Debug)]
-struct Surroundings {
-    database: Option<DatabaseName>,
-    time_zone: String,
-    /// ALTER CLUSTER puts another one in its place.
-    cluster: Arc<dyn Cluster>,
-}
-
-impl PartialEq for Surroundings {
-    fn eq(&self, other: &Self) -> bool {
-        self.database == other.database && self.time_zone == other.time_zone && Arc::ptr_eq(&self.cluster, &other.cluster)
-    }
 }
 
 /// What came of a statement.
@@ -436,8 +423,9 @@ impl Session {
                 if !matches!(plan, LogicalPlan::Dml(_)) {
                     schema = Some(self.described_as(&described(&plan, &parameters)?, ast, &plan));
                 }
-                if matches!(**ast, sql::Statement::Query(_)) && self.reads_system_tables_alone(&plan, ast)? {
-                    kept = Some(Arc::new(plan));
+                // PostgreSQL's catalogs are tables of one instant.
+                if matches!(**ast, sql::Statement::Query(_)) && !self.names_a_catalog(ast) {
+                    kept = KeptPlan::of(&plan, ast, &state).await?.map(Arc::new);
                 }
             }
             Statement::Show(show) => {
@@ -565,8 +553,12 @@ impl Session {
         let stale = self.refresh_for(ast).await;
         let view = self.view_for(ast).await?;
         let state = self.gateway.engine.state(&view, &self.facts())?;
-        let mut plan = match prepared.plan.as_ref().filter(|_| is_fresh) {
-            Some(plan) => LogicalPlan::clone(plan),
+        let kept = match prepared.plan.as_ref().filter(|_| is_fresh) {
+            Some(kept) => kept.against(&state).await?,
+            None => None,
+        };
+        let mut plan = match kept {
+            Some(plan) => plan,
             None => plan_sql(&state, ast).await.map_err(|e| blame(e, stale))?,
         };
         if !prepared.parameters.is_empty() || !values.is_empty() {

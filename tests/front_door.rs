@@ -278,6 +278,55 @@ async fn blocks_keep_their_modes_and_prepared_statements_their_names() {
     drop(server);
 }
 
+/// How many data files there are below a directory.
+fn data_files(dir: &Path) -> usize {
+    let entries = std::fs::read_dir(dir).map(|entries| entries.flatten().map(|e| e.path()).collect::<Vec<_>>());
+    let count = |path: PathBuf| {
+        if path.is_dir() { data_files(&path) } else { usize::from(path.extension().is_some_and(|e| e == "parquet")) }
+    };
+    entries.unwrap_or_default().into_iter().map(count).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kept_plans_follow_their_tables_and_hold_none_of_their_files() {
+    let (server, client) = with_tables().await;
+    let by_id = "SELECT o.customer, (SELECT count(*) FROM market.events) FROM market.orders AS o WHERE id = $1";
+    let kept = client.prepare(by_id).await.expect("prepares");
+    let view = client.prepare("SELECT count(*) FROM market.names").await.expect("prepares");
+    let ask = async || client.query_opt(&kept, &[&4i64]).await.map(|r| r.map(|r| (r.get::<_, String>(0), r.get::<_, i64>(1))));
+    assert_eq!(ask().await.expect("answers"), None);
+    let other = server.client().await;
+    run(&other, "INSERT INTO market.orders VALUES (4, 'di', 1, true); INSERT INTO market.events VALUES ('2024-01-01', 1)").await;
+    assert_eq!(ask().await.expect("answers"), Some(("di".into(), 1)));
+    // Inside a block it reads what the block reads.
+    run(&client, "BEGIN").await;
+    assert_eq!(ask().await.expect("answers"), Some(("di".into(), 1)));
+    run(&other, "DELETE FROM market.orders WHERE id = 4").await;
+    assert_eq!(ask().await.expect("answers"), Some(("di".into(), 1)));
+    run(&client, "COMMIT").await;
+    assert_eq!(ask().await.expect("answers"), None);
+    assert_eq!(client.query_one(&view, &[]).await.expect("answers").get::<_, i64>(0), 3);
+    // A table of the same name and columns is as good, one with others is not.
+    let orders =
+        "CREATE TABLE market.orders (id BIGINT NOT NULL, customer VARCHAR(20) NOT NULL, amount DECIMAL(18, 4), paid BOOLEAN)
+                  PRIMARY KEY (id); INSERT INTO market.orders VALUES (4, 'eli', NULL, NULL)";
+    run(&other, &format!("DROP TABLE market.orders FORCE; {orders}")).await;
+    assert_eq!(ask().await.expect("answers"), Some(("eli".into(), 1)));
+    let before = data_files(server.dir.path());
+    run(&other, "DROP TABLE market.orders FORCE").await;
+    let removed = async {
+        while data_files(server.dir.path()) >= before {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), removed).await.expect("nobody holds the files of the dropped table");
+    assert_eq!(ask().await.expect_err("gone").code(), Some(&SqlState::UNDEFINED_TABLE));
+    run(&other, "CREATE TABLE market.orders (id BIGINT NOT NULL, customer BIGINT) PRIMARY KEY (id)").await;
+    let changed = ask().await.expect_err("changed");
+    assert_eq!(describe(&changed), "0A000: cached plan must not change result type");
+    assert!(client.query_one(&view, &[]).await.is_ok_and(|r| r.get::<_, i64>(0) == 0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_connection_can_be_cancelled_and_ended() {
     let server = TestServer::start().await;

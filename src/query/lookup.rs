@@ -25,6 +25,8 @@ pub enum Operand {
 #[derive(Clone, Debug)]
 pub struct Lookup {
     definition: Definition,
+    /// All of the table's columns.
+    full: SchemaRef,
     /// The places of the columns, and what they are called.
     columns: Vec<(usize, String)>,
     equal: Vec<(usize, Operand)>,
@@ -51,13 +53,12 @@ impl Lookup {
             (fits && matches!(wanted, DataType::Int64 | DataType::Utf8)).then(|| (at, operand.clone()))
         };
         let equal = equal.iter().map(comparable).collect::<Option<_>>()?;
-        Some(Self { definition, columns, equal })
+        Some(Self { definition, full, columns, equal })
     }
 
     /// The columns of the answer.
     pub fn schema(&self) -> SchemaRef {
-        let full = self.definition.schema();
-        let fields = self.columns.iter().map(|(i, name)| full.field(*i).clone().with_name(name));
+        let fields = self.columns.iter().map(|(i, name)| self.full.field(*i).clone().with_name(name));
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
 
@@ -68,7 +69,7 @@ impl Lookup {
 
     /// The types of the parameters, by number.
     pub fn parameters(&self) -> Vec<DataType> {
-        let full = self.definition.schema();
+        let full = &self.full;
         let mut types = Vec::new();
         for (column, operand) in &self.equal {
             if let Operand::Parameter(n) = operand {
@@ -89,7 +90,7 @@ impl Lookup {
         viewer: &str,
         values: &[ScalarValue],
     ) -> Result<RecordBatch, Error> {
-        let full = self.definition.schema();
+        let full = &self.full;
         let mut equal = BTreeMap::new();
         let mut cells = Vec::new();
         let mut possible = true;

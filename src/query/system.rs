@@ -1,7 +1,7 @@
 //! Schema `system`: tables made from rows that a function gathers when they are scanned.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, LazyLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{
@@ -173,13 +173,6 @@ pub(super) struct Definition {
 
 impl Definition {
     pub fn schema(&self) -> SchemaRef {
-        /// Made once: every lookup needs one.
-        static SCHEMAS: LazyLock<HashMap<&'static str, SchemaRef>> =
-            LazyLock::new(|| tables::DEFINITIONS.iter().map(|d| (d.name, d.make_schema())).collect());
-        SCHEMAS.get(self.name).cloned().unwrap_or_else(|| self.make_schema())
-    }
-
-    fn make_schema(&self) -> SchemaRef {
         let field = |(name, ty): &(&str, Type)| {
             let data_type = match ty {
                 Type::Int => DataType::Int64,

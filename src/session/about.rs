@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast as sql;
 
-use super::{Session, Surroundings, TransactionState};
+use super::kept::Surroundings;
+use super::{Session, TransactionState};
 use crate::error::{Error, ErrorKind};
 use crate::query::View;
 use crate::statement::{ClusterCommand, SessionCommand, Statement, offset_of};

@@ -9,7 +9,6 @@ use datafusion::common::{Column, TableReference};
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, WriteOp};
-use datafusion::sql::sqlparser::ast as sql;
 
 use super::{Outcome, Session};
 use crate::cluster::{Cluster, Write};
@@ -70,11 +69,6 @@ fn subqueries_of(plan: &LogicalPlan) -> Result<Vec<LogicalPlan>, Error> {
 }
 
 impl Session {
-    /// Whether a plan reads system tables and nothing else that may change its shape.
-    pub(super) fn reads_system_tables_alone(&self, plan: &LogicalPlan, ast: &sql::Statement) -> Result<bool, Error> {
-        Ok(!self.names_a_catalog(ast) && tables_of(&*self.cluster, plan)?.is_empty())
-    }
-
     /// The current database, or the one that is named, as the cluster spells it: every layer below compares names exactly.
     pub(super) fn database_or_current(&self, named: Option<&DatabaseName>) -> Result<DatabaseName, Error> {
         named.or(self.database.as_ref()).map(|name| self.spelled(name)).ok_or_else(no_database)

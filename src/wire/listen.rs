@@ -153,14 +153,12 @@ impl Listener {
             connections.spawn(async move {
                 let gauge = doors.gateway.metrics.connection();
                 let _ = socket.set_nodelay(true);
-                // Who is logged in is told; who is not, or does not take it, is cut off.
-                let cut = async {
-                    kill.cancelled().await;
-                    tokio::time::sleep(FAREWELL_TIME * 2).await;
-                };
+                let served = Connection::run(socket, addr, doors, place, login);
+                tokio::pin!(served);
                 tokio::select! {
-                    () = Connection::run(socket, addr, doors, place, login) => {}
-                    () = cut => {}
+                    () = &mut served => {}
+                    // Who is logged in is told why; who is not, or does not listen, is cut off.
+                    () = kill.cancelled() => drop(tokio::time::timeout(FAREWELL_TIME * 2, served).await),
                 }
                 drop(gauge);
             });

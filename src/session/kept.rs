@@ -1,0 +1,119 @@
+//! The plans of prepared statements, kept from one run to the next without the tables that they were made against.
+//!
+//! A plan holds its tables as they were when it was made, and a table of the cluster keeps its files from being removed for as long as
+//! somebody holds it. So a kept plan has blanks in their places: each run fills them with the tables of its own instant, and where one
+//! of them is not what it was, the statement is planned anew.
+
+use std::any::Any;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::common::TableReference;
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::datasource::{TableType, provider_as_source};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{LogicalPlan, TableScan, TableSource};
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast as sql;
+
+use super::dialect::readable;
+use crate::cluster::Cluster;
+use crate::error::{Error, from_datafusion};
+use crate::names::DatabaseName;
+
+/// What a plan depends on beside its text.
+#[derive(Clone, Debug)]
+pub(super) struct Surroundings {
+    pub database: Option<DatabaseName>,
+    pub time_zone: String,
+    /// ALTER CLUSTER puts another one in its place.
+    pub cluster: Arc<dyn Cluster>,
+}
+
+impl PartialEq for Surroundings {
+    fn eq(&self, other: &Self) -> bool {
+        self.database == other.database && self.time_zone == other.time_zone && Arc::ptr_eq(&self.cluster, &other.cluster)
+    }
+}
+
+/// A plan with blanks where its tables were.
+#[derive(Clone, Debug)]
+pub(super) struct KeptPlan(LogicalPlan);
+
+/// What stands in a table's place.
+#[derive(Debug)]
+struct Blank(SchemaRef);
+
+impl TableSource for Blank {
+    fn schema(&self) -> SchemaRef {
+        self.0.clone()
+    }
+}
+
+/// A table by its name, unless it is a view: that is part of the plan, not a leaf of it.
+async fn table(state: &SessionState, name: &TableReference) -> Result<Option<Arc<dyn TableProvider>>, Error> {
+    let Ok(schema) = state.schema_for_ref(name.clone()) else { return Ok(None) };
+    let found = schema.table(name.table()).await.map_err(from_datafusion)?;
+    Ok(found.filter(|t| t.table_type() != TableType::View))
+}
+
+impl KeptPlan {
+    /// A plan of this statement to keep; nothing if it reads views.
+    pub async fn of(plan: &LogicalPlan, ast: &sql::Statement, state: &SessionState) -> Result<Option<Self>, Error> {
+        let statement = Statement::Statement(Box::new(readable(ast)?));
+        let names = state.resolve_table_references(&statement).map_err(from_datafusion)?;
+        let mut known = HashSet::new();
+        for name in names {
+            if table(state, &name).await?.is_none() {
+                return Ok(None);
+            }
+            known.insert(name);
+        }
+        // What is not named as a table is made by a function behind FROM, and stays.
+        let blanked = replaced(plan, |scan| {
+            known.contains(&scan.table_name).then(|| Arc::new(Blank(scan.source.schema())) as Arc<dyn TableSource>)
+        })?;
+        Ok(Some(Self(blanked)))
+    }
+
+    /// The plan against the tables of this state; nothing if one of them has changed its columns, or is gone.
+    pub async fn against(&self, state: &SessionState) -> Result<Option<LogicalPlan>, Error> {
+        let mut blanks = HashMap::new();
+        self.0
+            .apply_with_subqueries(|node| {
+                if let LogicalPlan::TableScan(scan) = node
+                    && is_blank(scan)
+                {
+                    blanks.insert(scan.table_name.clone(), scan.source.schema());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+            .map_err(from_datafusion)?;
+        let mut tables = HashMap::new();
+        for (name, schema) in blanks {
+            match table(state, &name).await? {
+                Some(table) if table.schema() == schema => tables.insert(name, provider_as_source(table)),
+                _ => return Ok(None),
+            };
+        }
+        replaced(&self.0, |scan| tables.get(&scan.table_name).filter(|_| is_blank(scan)).cloned()).map(Some)
+    }
+}
+
+fn is_blank(scan: &TableScan) -> bool {
+    (&*scan.source as &dyn Any).is::<Blank>()
+}
+
+/// A plan with other sources for its scans, where there are any.
+fn replaced(plan: &LogicalPlan, other: impl Fn(&TableScan) -> Option<Arc<dyn TableSource>>) -> Result<LogicalPlan, Error> {
+    let replaced = plan.clone().transform_up_with_subqueries(|node| match node {
+        LogicalPlan::TableScan(scan) => Ok(match other(&scan) {
+            Some(source) => Transformed::yes(LogicalPlan::TableScan(TableScan { source, ..scan })),
+            None => Transformed::no(LogicalPlan::TableScan(scan)),
+        }),
+        node => Ok(Transformed::no(node)),
+    });
+    Ok(replaced.map_err(from_datafusion)?.data)
+}
