@@ -13,6 +13,7 @@ mod cursors;
 mod data;
 mod describe;
 mod dialect;
+mod explain;
 mod jobs;
 mod kept;
 mod lookup;
@@ -42,6 +43,7 @@ pub use self::clusters::open_cluster;
 pub use self::connections::Connections;
 pub use self::copy::{CopyIn, CopyOut};
 use self::cursors::Cursor;
+use self::explain::Explain;
 use self::kept::{KeptPlan, Surroundings};
 use self::plan::{described, parameter_types, plan_sql, refuse_unknown_sql, same_shape};
 use self::variables::Variables;
@@ -413,6 +415,10 @@ impl Session {
                 schema = self.executed(name)?.schema.clone();
             }
             Statement::Sql(ast) if matches!(&**ast, sql::Statement::Prepare { .. }) => {}
+            Statement::Sql(ast) if let Some(explain) = Explain::read(ast)? => {
+                parameters = self.explained_parameters(&explain, text, declared).await?;
+                schema = Some(explain.schema());
+            }
             Statement::Sql(ast) if !self.goes_as_it_is(ast) => {
                 refuse_unknown_sql(ast)?;
                 let stale = self.refresh_for(ast).await;
@@ -519,15 +525,6 @@ impl Session {
         }
     }
 
-    /// A statement whose effect no ROLLBACK will undo: the block goes on reading from a fresh instant.
-    fn applied_at_once(&mut self) {
-        if self.block.state == TransactionState::Active {
-            self.block.applied += 1;
-            self.block.view = None;
-            self.block.catalogs = None;
-        }
-    }
-
     async fn sql(&mut self, ast: &sql::Statement, prepared: &Prepared, values: Vec<ScalarValue>) -> Result<Outcome, Error> {
         // What a bare name or a time means may have changed since the statement was prepared.
         let is_fresh = prepared.made_for == self.surroundings();
@@ -543,6 +540,9 @@ impl Session {
             }
             sql::Statement::Execute { name: Some(name), parameters, .. } => return self.execute_by_name(name, parameters).await,
             _ => {}
+        }
+        if let Some(explain) = Explain::read(ast)? {
+            return self.explain(&explain, values).await;
         }
         if self.goes_as_it_is(ast) {
             self.check_may_write("a statement that is passed through")?;
@@ -583,8 +583,7 @@ impl Session {
         }
         let plan = self.cluster.hand_over(plan)?;
         let stream = self.gateway.engine.run(&state, &plan).await?;
-        let verb = if matches!(ast, sql::Statement::Query(_)) { "SELECT" } else { "EXPLAIN" };
-        Ok(Outcome::Rows(Rows { schema, stream, verb, binary: false, _view: view }))
+        Ok(Outcome::Rows(Rows { schema, stream, verb: "SELECT", binary: false, _view: view }))
     }
 }
 

@@ -12,6 +12,7 @@ use starkeep::settings::Settings;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -147,6 +148,15 @@ async fn without_tables_both_evaluators_do_what_they_can() {
         assert_eq!(lines(&client, query).await, [answer], "{query}");
     }
     assert_eq!(fails(&client, "SELECT pg_backend_pid(), no_such(1)").await.0, "42883");
+    // Records are records: drivers take their fields apart.
+    let columns =
+        "SELECT array_agg(ROW(attnum, attname) ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'market.events'::regclass
+                   AND attnum > 0";
+    assert_eq!(lines(&client, columns).await, [r#"{"(1,at)","(2,n)"}"#]);
+    let query = r#"SELECT (current_user, NULL, 'a "b"', ''), (1::smallint, ARRAY[1, 2])"#;
+    assert_eq!(lines(&client, query).await, [r#"(root,,"a ""b""","")|(1,"{1,2}")"#]);
+    let prepared = client.prepare(columns).await.expect("prepares");
+    assert_eq!(prepared.columns()[0].type_(), &Type::RECORD_ARRAY);
     // What a query of the catalogs makes has an end.
     let (code, message) = fails(&client, "SELECT t FROM (SELECT repeat('x', 1000000) AS t) AS a, pg_type").await;
     assert_eq!((code.as_str(), message.as_str()), ("53200", "a query of the catalogs makes more than 536870912 bytes"));
@@ -275,6 +285,43 @@ async fn blocks_keep_their_modes_and_prepared_statements_their_names() {
     assert_eq!(found.expect("finds").iter().map(|r| r.get::<_, i64>(0)).collect::<Vec<_>>(), ids);
     assert_eq!(value(&client, "SELECT count(*) FROM market.orders WHERE id = ANY('{1,2}') AND paid = '1'").await, "1");
     assert_eq!(value(&client, "SELECT to_char(TIMESTAMP '2024-05-06 07:08:09', 'YYYY-MM-DD HH24:MI')").await, "2024-05-06 07:08");
+    drop(server);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plans_are_explained_as_clients_ask() {
+    let (server, client) = with_tables().await;
+    let plan = async |query: &str| lines(&client, query).await.join("\n");
+    let shown = plan("EXPLAIN SELECT customer FROM market.orders WHERE id = 1").await;
+    assert!(shown.contains("FilterExec: id@0 = 1") && !shown.contains("TableScan"), "{shown}");
+    let shown = plan("EXPLAIN (VERBOSE, COSTS off) SELECT customer FROM market.orders").await;
+    assert!(shown.starts_with("logical plan:\n  ") && shown.contains("\nphysical plan:\n  "), "{shown}");
+    let shown = plan("EXPLAIN (ANALYZE, TIMING) SELECT * FROM market.orders").await;
+    assert!(shown.contains("output_rows=3") && !shown.contains("logical"), "{shown}");
+    assert_eq!(plan("EXPLAIN SELECT * FROM pg_class").await, "Catalog Query");
+    // As sqlx asks: JSON, of a statement that was prepared before.
+    run(&client, "PREPARE p AS SELECT id, customer FROM market.orders WHERE id = $1").await;
+    for statement in ["EXECUTE p (NULL)", "EXECUTE p (2)", "SELECT * FROM pg_class", "SELECT relname FROM pg_class, market.orders"]
+    {
+        let shown = plan(&format!("EXPLAIN (FORMAT JSON) {statement}")).await;
+        let json: serde_json::Value = serde_json::from_str(&shown).unwrap_or_else(|e| panic!("{e}: {shown}"));
+        assert!(json[0]["Plan"]["Output"].is_array(), "{statement}: {shown}");
+    }
+    let prepared = client.prepare("EXPLAIN (FORMAT JSON) SELECT * FROM market.orders WHERE id = $1").await.expect("prepares");
+    assert_eq!((prepared.params(), prepared.columns()[0].type_()), (&[Type::INT8][..], &Type::JSON));
+    assert_eq!(prepared.columns()[0].name(), "QUERY PLAN");
+    for (statement, code) in [
+        ("EXPLAIN (SPEED) SELECT 1", "42601"),
+        ("EXPLAIN (FORMAT papyrus) SELECT 1", "42601"),
+        ("EXPLAIN (ANALYZE maybe) SELECT 1", "42601"),
+        ("EXPLAIN (FORMAT yaml) SELECT 1", "0A000"),
+        ("EXPLAIN DELETE FROM market.orders", "0A000"),
+        ("EXPLAIN EXECUTE p", "42601"),
+        ("EXPLAIN EXECUTE q", "26000"),
+        ("EXPLAIN SELECT nope FROM market.orders", "42703"),
+    ] {
+        assert_eq!(fails(&client, statement).await.0, code, "{statement}");
+    }
     drop(server);
 }
 

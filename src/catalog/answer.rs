@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{
     ArrayRef, BooleanBuilder, Float32Builder, Float64Builder, Int16Builder, Int32Builder, Int64Builder,
-    IntervalMonthDayNanoBuilder, ListBuilder, RecordBatch, RecordBatchOptions, StringBuilder, StructArray,
+    IntervalMonthDayNanoBuilder, ListArray, ListBuilder, RecordBatch, RecordBatchOptions, StringBuilder, StructArray,
     TimestampMicrosecondBuilder, UInt32Builder,
 };
-use datafusion::arrow::buffer::NullBuffer;
+use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, IntervalMonthDayNano, IntervalUnit, Schema, SchemaRef, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::sql::sqlparser::ast as sql;
@@ -305,13 +305,16 @@ fn field(name: &str, ty: &Ty) -> Field {
         Type::INT4_ARRAY => list(DataType::Int32),
         Type::INT8_ARRAY => list(DataType::Int64),
         Type::BOOL_ARRAY => list(DataType::Boolean),
+        Type::RECORD_ARRAY if let Some(fields) = &ty.fields => list(DataType::Struct(record_fields(fields))),
         _ if ty.is_reg() => DataType::Struct(reg_fields()),
+        _ if let Some(fields) = &ty.fields => DataType::Struct(record_fields(fields)),
         _ if ty.item().is_some() => list(DataType::Utf8),
         _ => DataType::Utf8,
     };
-    // Records have no type of their own that a client would know.
     let shown_as = match ty.pg {
-        Type::RECORD | Type::RECORD_ARRAY | Type::UNKNOWN => Type::TEXT,
+        // Of a record whose fields nobody knows there is only the text.
+        Type::RECORD | Type::RECORD_ARRAY if ty.fields.is_none() => Type::TEXT,
+        Type::UNKNOWN => Type::TEXT,
         _ => ty.pg.clone(),
     };
     let metadata = HashMap::from([(TYPE_KEY.to_owned(), shown_as.oid().to_string())]);
@@ -323,47 +326,53 @@ fn reg_fields() -> Fields {
     vec![Field::new("oid", DataType::UInt32, true), Field::new("name", DataType::Utf8, true)].into()
 }
 
+fn record_fields(fields: &[(String, Ty)]) -> Fields {
+    fields.iter().map(|(name, ty)| field(name, ty)).collect()
+}
+
 fn schema(columns: &[(String, Ty)]) -> SchemaRef {
     Schema::new(columns.iter().map(|(name, ty)| field(name, ty)).collect::<Vec<_>>()).into()
 }
 
 fn batch(columns: &[(String, Ty)], rows: &[Row], snapshot: &Snapshot) -> Result<RecordBatch, Error> {
-    let arrays = columns.iter().enumerate().map(|(i, (_, ty))| array(rows.iter().map(|r| &r[i]), ty, snapshot));
+    let arrays =
+        columns.iter().enumerate().map(|(i, (_, ty))| array(&rows.iter().map(|r| &r[i]).collect::<Vec<_>>(), ty, snapshot));
     let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
     RecordBatch::try_new_with_options(schema(columns), arrays.collect(), &options).map_err(|e| from_datafusion(e.into()))
 }
 
-fn array<'v>(values: impl Iterator<Item = &'v Value>, ty: &Ty, snapshot: &Snapshot) -> ArrayRef {
+fn array(values: &[&Value], ty: &Ty, snapshot: &Snapshot) -> ArrayRef {
     let int = |v: &Value| v.as_int();
+    let nulls = || values.iter().map(|v| !v.is_null()).collect::<NullBuffer>();
     match field("", ty).data_type() {
         DataType::Boolean => {
             let mut builder = BooleanBuilder::new();
-            values.for_each(|v| builder.append_option(if let Value::Bool(b) = v { Some(*b) } else { None }));
+            values.iter().for_each(|v| builder.append_option(if let Value::Bool(b) = v { Some(*b) } else { None }));
             Arc::new(builder.finish())
         }
         DataType::Int16 => {
             let mut builder = Int16Builder::new();
-            values.for_each(|v| builder.append_option(int(v).map(|n| n as i16)));
+            values.iter().for_each(|v| builder.append_option(int(v).map(|n| n as i16)));
             Arc::new(builder.finish())
         }
         DataType::Int32 => {
             let mut builder = Int32Builder::new();
-            values.for_each(|v| builder.append_option(int(v).map(|n| n as i32)));
+            values.iter().for_each(|v| builder.append_option(int(v).map(|n| n as i32)));
             Arc::new(builder.finish())
         }
         DataType::Int64 => {
             let mut builder = Int64Builder::new();
-            values.for_each(|v| builder.append_option(int(v)));
+            values.iter().for_each(|v| builder.append_option(int(v)));
             Arc::new(builder.finish())
         }
         DataType::UInt32 => {
             let mut builder = UInt32Builder::new();
-            values.for_each(|v| builder.append_option(int(v).map(|n| n as u32)));
+            values.iter().for_each(|v| builder.append_option(int(v).map(|n| n as u32)));
             Arc::new(builder.finish())
         }
         DataType::Float32 => {
             let mut builder = Float32Builder::new();
-            values.for_each(|v| {
+            values.iter().for_each(|v| {
                 builder.append_option(match v {
                     Value::Float(f) => Some(*f as f32),
                     other => other.as_int().map(|n| n as f32),
@@ -371,21 +380,24 @@ fn array<'v>(values: impl Iterator<Item = &'v Value>, ty: &Ty, snapshot: &Snapsh
             });
             Arc::new(builder.finish())
         }
+        DataType::Struct(fields) if let Some(types) = &ty.fields => {
+            let of = |i: usize| values.iter().map(|v| v.items().get(i).unwrap_or(&Value::Null)).collect::<Vec<_>>();
+            let columns = types.iter().enumerate().map(|(i, (_, ty))| array(&of(i), ty, snapshot)).collect();
+            Arc::new(StructArray::new(fields.clone(), columns, Some(nulls())))
+        }
         DataType::Struct(fields) => {
-            let values: Vec<&Value> = values.collect();
             let mut oids = UInt32Builder::new();
             let mut names = StringBuilder::new();
-            for value in &values {
+            for value in values {
                 oids.append_option(int(value).map(|n| n as u32));
                 names.append_option((!value.is_null()).then(|| show(value, ty, snapshot)));
             }
-            let nulls: NullBuffer = values.iter().map(|v| !v.is_null()).collect::<Vec<_>>().into();
             let columns: Vec<ArrayRef> = vec![Arc::new(oids.finish()), Arc::new(names.finish())];
-            Arc::new(StructArray::new(fields.clone(), columns, Some(nulls)))
+            Arc::new(StructArray::new(fields.clone(), columns, Some(nulls())))
         }
         DataType::Float64 => {
             let mut builder = Float64Builder::new();
-            values.for_each(|v| {
+            values.iter().for_each(|v| {
                 builder.append_option(match v {
                     Value::Float(f) => Some(*f),
                     other => other.as_int().map(|n| n as f64),
@@ -395,13 +407,13 @@ fn array<'v>(values: impl Iterator<Item = &'v Value>, ty: &Ty, snapshot: &Snapsh
         }
         DataType::Timestamp(_, zone) => {
             let mut builder = TimestampMicrosecondBuilder::new().with_timezone_opt(zone.clone());
-            values.for_each(|v| builder.append_option(if let Value::Time(t) = v { Some(*t) } else { None }));
+            values.iter().for_each(|v| builder.append_option(if let Value::Time(t) = v { Some(*t) } else { None }));
             Arc::new(builder.finish())
         }
         DataType::Interval(_) => {
             const DAY: i64 = 86_400_000_000;
             let mut builder = IntervalMonthDayNanoBuilder::new();
-            values.for_each(|v| {
+            values.iter().for_each(|v| {
                 builder.append_option(match v {
                     Value::Span(micros) => Some(IntervalMonthDayNano::new(0, (micros / DAY) as i32, micros % DAY * 1000)),
                     _ => None,
@@ -422,6 +434,12 @@ fn array<'v>(values: impl Iterator<Item = &'v Value>, ty: &Ty, snapshot: &Snapsh
                 }};
             }
             match of.data_type() {
+                DataType::Struct(_) => {
+                    let offsets = OffsetBuffer::from_lengths(values.iter().map(|v| v.items().len()));
+                    let items: Vec<&Value> = values.iter().flat_map(|v| v.items()).collect();
+                    let items = array(&items, &item, snapshot);
+                    Arc::new(ListArray::new(of.clone(), offsets, items, Some(nulls())))
+                }
                 DataType::Int16 => lists!(Int16Builder::new(), |v: &Value| int(v).map(|n| n as i16)),
                 DataType::Int32 => lists!(Int32Builder::new(), |v: &Value| int(v).map(|n| n as i32)),
                 DataType::Int64 => lists!(Int64Builder::new(), int),
@@ -434,7 +452,7 @@ fn array<'v>(values: impl Iterator<Item = &'v Value>, ty: &Ty, snapshot: &Snapsh
         }
         _ => {
             let mut builder = StringBuilder::new();
-            values.for_each(|v| builder.append_option((!v.is_null()).then(|| show(v, ty, snapshot))));
+            values.iter().for_each(|v| builder.append_option((!v.is_null()).then(|| show(v, ty, snapshot))));
             Arc::new(builder.finish())
         }
     }

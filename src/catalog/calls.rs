@@ -4,7 +4,7 @@ use datafusion::sql::sqlparser::ast as sql;
 use postgres_types::Type;
 
 use super::aggregate::{Aggregate, Kind, SortKey, Window, WindowKind};
-use super::compile::{Compiler, Eval, Expr, Scope, parts, unsupported};
+use super::compile::{Compiler, Eval, Expr, Scope, parts, row_of, unsupported};
 use super::context::Context;
 use super::functions;
 use super::relations::Row;
@@ -190,6 +190,9 @@ impl Compiler<'_> {
             return compiled;
         }
         let args = self.arguments(&function.args, scope)?;
+        if name == "row" {
+            return Ok(row_of(args));
+        }
         let types: Vec<Ty> = args.iter().map(|a| a.ty.clone()).collect();
         if let Some(set) = set_function(&name, &types) {
             if !gathers {

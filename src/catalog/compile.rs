@@ -126,6 +126,13 @@ pub(super) struct Compiler<'s> {
     pub slots: Cell<usize>,
 }
 
+/// `ROW(a, b)`, and `(a, b)`.
+pub(super) fn row_of(items: Vec<Expr>) -> Expr {
+    let fields = items.iter().enumerate().map(|(i, e)| (format!("f{}", i + 1), e.ty.clone())).collect();
+    let evals: Vec<Eval> = items.into_iter().map(|i| i.eval).collect();
+    Expr::new(Ty::record(fields), move |env| Ok(Value::Record(evals.iter().map(|e| e(env)).collect::<Result<_, _>>()?)))
+}
+
 pub(super) fn unsupported(what: impl std::fmt::Display) -> Error {
     Error::unsupported(format_args!("{what} in a query of the catalogs"))
 }
@@ -220,14 +227,7 @@ impl<'s> Compiler<'s> {
             E::CompoundFieldAccess { root, access_chain } => {
                 access_chain.iter().try_fold(self.expr(root, scope)?, |inner, access| self.access(inner, access, scope))
             }
-            E::Tuple(items) => {
-                let items = items.iter().map(|i| self.expr(i, scope)).collect::<Result<Vec<_>, _>>()?;
-                let fields = items.iter().enumerate().map(|(i, e)| (format!("f{}", i + 1), e.ty.clone())).collect();
-                let evals: Vec<Eval> = items.into_iter().map(|i| i.eval).collect();
-                Ok(Expr::new(Ty::record(fields), move |env| {
-                    Ok(Value::Record(evals.iter().map(|e| e(env)).collect::<Result<_, _>>()?))
-                }))
-            }
+            E::Tuple(items) => Ok(row_of(items.iter().map(|i| self.expr(i, scope)).collect::<Result<Vec<_>, _>>()?)),
             E::Function(function) => self.function(function, scope),
             E::Substring { expr, substring_from, substring_for, .. } => {
                 let mut args = vec![self.expr(expr, scope)?];

@@ -31,10 +31,6 @@ pub(super) fn refuse_unknown_sql(ast: &sql::Statement) -> Result<(), Error> {
             }
             Ok(())
         }
-        sql::Statement::Explain { statement, .. } => match &**statement {
-            sql::Statement::Query(_) => Ok(()),
-            _ => Err(Error::unsupported("EXPLAIN of anything but a query")),
-        },
         sql::Statement::Update(_) => {
             Err(Error::unsupported("UPDATE")
                 .hint("INSERT the new rows into a PRIMARY KEY or UNIQUE KEY table, or DELETE and INSERT."))

@@ -86,6 +86,16 @@ impl Session {
 
     /// `EXECUTE name [(values)]`
     pub(super) async fn execute_by_name(&mut self, name: &sql::ObjectName, values: &[sql::Expr]) -> Result<Outcome, Error> {
+        let (prepared, values) = self.bound(name, values).await?;
+        Box::pin(self.carry_out(&prepared, values)).await
+    }
+
+    /// The statement that an EXECUTE means, and the values of its parameters.
+    pub(super) async fn bound(
+        &mut self,
+        name: &sql::ObjectName,
+        values: &[sql::Expr],
+    ) -> Result<(Arc<Prepared>, Vec<ScalarValue>), Error> {
         let prepared = self.executed(name)?;
         let wanted = prepared.parameters.clone();
         if values.len() != wanted.len() {
@@ -97,7 +107,7 @@ impl Session {
             )));
         }
         let values = self.constants(values, &wanted).await?;
-        Box::pin(self.carry_out(&prepared, values)).await
+        Ok((prepared, values))
     }
 
     /// The statement that an EXECUTE means.

@@ -9,6 +9,15 @@ fn done(tag: &str) -> Result<Outcome, Error> {
 }
 
 impl Session {
+    /// A statement whose effect no ROLLBACK will undo: the block goes on reading from a fresh instant.
+    pub(super) fn applied_at_once(&mut self) {
+        if self.block.state == TransactionState::Active {
+            self.block.applied += 1;
+            self.block.view = None;
+            self.block.catalogs = None;
+        }
+    }
+
     /// The isolation level that a statement runs in. Every level reads one instant, as REPEATABLE READ does.
     pub(super) fn isolation(&self) -> String {
         let default = || self.variables.get("default_transaction_isolation").unwrap_or_default();

@@ -15,7 +15,7 @@ use datafusion::arrow::datatypes::{
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use postgres_types::Type;
 
-use super::text::{array_item, date, float, interval, numeric_binary, numeric_text, time, timestamp};
+use super::text::{array_item, date, float, interval, numeric_binary, numeric_text, record_item, time, timestamp};
 use crate::catalog::{field_type, pg_type};
 use crate::error::{Error, ErrorKind, from_datafusion};
 use crate::session::Zone;
@@ -66,6 +66,8 @@ enum Column {
     Inet(StringArray),
     /// A number of any scale, from its text.
     Digits(StringArray),
+    /// Its fields, each with the number of its type.
+    Record(Vec<(Column, u32)>, ArrayRef),
     /// Of a vector the items stand apart by blanks, and the first one is number 0.
     List {
         offsets: Vec<usize>,
@@ -115,25 +117,8 @@ impl RowEncoder {
 
     /// Brings the columns of a batch to the types they are written in.
     pub fn columns(&self, batch: &RecordBatch) -> Result<Columns, Error> {
-        let columns = batch.columns().iter().zip(&self.types).zip(&self.formats).map(|((array, (wanted, pg)), format)| {
-            let mut column = match array.as_struct_opt().filter(|s| s.num_columns() == 2 && is_reg(pg)) {
-                Some(both) => Column::Reg(both.column(0).as_primitive().clone(), both.column(1).as_string().clone()),
-                None => Column::new(&bring_to(array, wanted)?)?,
-            };
-            if let (&Type::NUMERIC, Column::Text(texts)) = (pg, &column) {
-                column = Column::Digits(texts.clone());
-            }
-            if let (&Type::INET, Column::Text(texts)) = (pg, &column) {
-                column = Column::Inet(texts.clone());
-            }
-            if let Column::List { oid, is_vector, .. } = &mut column {
-                *is_vector = matches!(*pg, Type::INT2_VECTOR | Type::OID_VECTOR);
-                if let postgres_types::Kind::Array(item) = pg.kind() {
-                    *oid = item.oid();
-                }
-            }
-            Ok((column, *format))
-        });
+        let columns = batch.columns().iter().zip(&self.types).zip(&self.formats);
+        let columns = columns.map(|((array, (wanted, pg)), format)| Ok((Column::of(array, wanted, pg)?, *format)));
         Ok(Columns { columns: columns.collect::<Result<_, Error>>()?, zone: self.zone })
     }
 }
@@ -169,6 +154,45 @@ fn bring_to(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, Error> {
 }
 
 impl Column {
+    /// A column of a PostgreSQL type, written as an Arrow type.
+    fn of(array: &ArrayRef, wanted: &DataType, pg: &Type) -> Result<Self, Error> {
+        if let Some(both) = array.as_struct_opt().filter(|s| s.num_columns() == 2 && is_reg(pg)) {
+            return Ok(Self::Reg(both.column(0).as_primitive().clone(), both.column(1).as_string().clone()));
+        }
+        if let (&Type::RECORD, Some(record)) = (pg, array.as_struct_opt()) {
+            let fields = record.columns().iter().zip(record.fields()).map(|(column, field)| {
+                let pg = field_type(field);
+                Ok((Self::of(column, &written_as(field.data_type()), &pg)?, pg.oid()))
+            });
+            return Ok(Self::Record(fields.collect::<Result<_, Error>>()?, array.clone()));
+        }
+        if let (&Type::RECORD_ARRAY, Some(list)) = (pg, array.as_list_opt::<i32>()) {
+            let items = Self::of(list.values(), &DataType::Utf8, &Type::RECORD)?;
+            return Ok(Self::list(array, items, Type::RECORD.oid(), false));
+        }
+        let column = Self::new(&bring_to(array, wanted)?)?;
+        Ok(match (pg, column) {
+            (&Type::NUMERIC, Self::Text(texts)) => Self::Digits(texts),
+            (&Type::INET, Self::Text(texts)) => Self::Inet(texts),
+            (pg, Self::List { items, nulls, oid, .. }) => {
+                let oid = if let postgres_types::Kind::Array(item) = pg.kind() { item.oid() } else { oid };
+                Self::list(&nulls, *items, oid, matches!(*pg, Type::INT2_VECTOR | Type::OID_VECTOR))
+            }
+            (_, column) => column,
+        })
+    }
+
+    fn list(array: &ArrayRef, items: Self, oid: u32, is_vector: bool) -> Self {
+        Self::List {
+            offsets: array.as_list::<i32>().value_offsets().iter().map(|o| *o as usize).collect(),
+            nulls: array.clone(),
+            is_text: matches!(items, Self::Text(_) | Self::Record(..)),
+            items: Box::new(items),
+            oid,
+            is_vector,
+        }
+    }
+
     fn new(array: &ArrayRef) -> Result<Self, Error> {
         Ok(match array.data_type() {
             DataType::Boolean => Self::Bool(array.as_boolean().clone()),
@@ -186,16 +210,8 @@ impl Column {
             DataType::Time64(TimeUnit::Microsecond) => Self::Time(array.as_primitive().clone()),
             DataType::Interval(IntervalUnit::MonthDayNano) => Self::Interval(array.as_primitive().clone()),
             DataType::List(item) => {
-                let list = array.as_list::<i32>();
-                let items = Column::new(list.values())?;
-                Self::List {
-                    offsets: list.value_offsets().iter().map(|o| *o as usize).collect(),
-                    nulls: array.clone(),
-                    is_text: matches!(items, Self::Text(_)),
-                    items: Box::new(items),
-                    oid: pg_type(item.data_type()).oid(),
-                    is_vector: false,
-                }
+                let items = Column::new(array.as_list::<i32>().values())?;
+                Self::list(array, items, pg_type(item.data_type()).oid(), false)
             }
             other => return Err(Error::internal(format!("a column of type {other} has no form on the wire"))),
         })
@@ -217,7 +233,7 @@ impl Column {
             Self::Timestamp(a, _) => a.is_null(row),
             Self::Time(a) => a.is_null(row),
             Self::Interval(a) => a.is_null(row),
-            Self::List { nulls, .. } => nulls.is_null(row),
+            Self::List { nulls, .. } | Self::Record(_, nulls) => nulls.is_null(row),
         }
     }
 
@@ -240,6 +256,20 @@ impl Column {
             Self::Timestamp(a, with_zone) => timestamp(out, a.value(row), with_zone.then_some(zone)),
             Self::Time(a) => time(out, a.value(row)),
             Self::Interval(a) => interval(out, a.value(row)),
+            Self::Record(fields, _) => {
+                out.put_u8(b'(');
+                for (i, (field, _)) in fields.iter().enumerate() {
+                    if i > 0 {
+                        out.put_u8(b',');
+                    }
+                    if !field.is_null(row) {
+                        let mut item = BytesMut::new();
+                        field.text(row, zone, &mut item);
+                        record_item(out, &item);
+                    }
+                }
+                out.put_u8(b')');
+            }
             Self::List { offsets, items, is_vector: true, .. } => {
                 for i in offsets[row]..offsets[row + 1] {
                     if i > offsets[row] {
@@ -296,6 +326,17 @@ impl Column {
                 out.put_i64(v.nanoseconds / 1000);
                 out.put_i32(v.days);
                 out.put_i32(v.months);
+            }
+            Self::Record(fields, _) => {
+                out.put_i32(i32::try_from(fields.len()).map_err(|_| out_of_range())?);
+                for (field, oid) in fields {
+                    out.put_u32(*oid);
+                    if field.is_null(row) {
+                        out.put_i32(-1);
+                    } else {
+                        with_length(out, |out| field.binary(row, out))?;
+                    }
+                }
             }
             Self::List { offsets, items, oid, is_vector, .. } => {
                 let range = offsets[row]..offsets[row + 1];

@@ -53,6 +53,11 @@ enum Taken {
     Limit,
 }
 
+/// The command tag of rows.
+fn tag_of(verb: &str, count: u64) -> String {
+    if verb == "EXPLAIN" { verb.to_owned() } else { format!("{verb} {count}") }
+}
+
 fn cancelled(by_user: bool) -> Error {
     let why = if by_user { "user request" } else { "statement timeout" };
     Error::new(ErrorKind::Cancelled, format!("canceling statement due to {why}"))
@@ -197,7 +202,7 @@ impl Connection {
                     Err(error) => return Ok(Err(error)),
                 };
                 match self.take(&mut open, guard, None).await? {
-                    Ok(Taken::All(count)) => self.complete(session, format!("{verb} {count}"))?,
+                    Ok(Taken::All(count)) => self.complete(session, tag_of(verb, count))?,
                     Ok(Taken::Limit) => return Ok(Err(Error::internal("rows without a limit hit one"))),
                     Err(error) => return Ok(Err(error)),
                 }
@@ -428,7 +433,7 @@ impl Connection {
                 let verb = open.rows.verb;
                 portal.open = None;
                 portal.finished = Some(format!("{verb} 0"));
-                self.complete(session, format!("{verb} {count}"))?;
+                self.complete(session, tag_of(verb, count))?;
             }
             Err(error) => {
                 portal.open = None;

@@ -150,6 +150,22 @@ pub(super) fn interval(out: &mut BytesMut, value: IntervalMonthDayNano) {
     out.put_slice(parts.join(" ").as_bytes());
 }
 
+/// A record's field, quoted where PostgreSQL quotes.
+pub(super) fn record_item(out: &mut BytesMut, item: &[u8]) {
+    let special = |b: &u8| matches!(b, b'(' | b')' | b',' | b'"' | b'\\') || b.is_ascii_whitespace();
+    if !item.is_empty() && !item.iter().any(special) {
+        return out.put_slice(item);
+    }
+    out.put_u8(b'"');
+    for byte in item {
+        if matches!(byte, b'"' | b'\\') {
+            out.put_u8(*byte);
+        }
+        out.put_u8(*byte);
+    }
+    out.put_u8(b'"');
+}
+
 /// An array's text item, quoted where PostgreSQL quotes.
 pub(super) fn array_item(out: &mut BytesMut, item: &[u8]) {
     let plain = !item.is_empty()

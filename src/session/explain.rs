@@ -1,0 +1,195 @@
+//! EXPLAIN, with the options and the one column of PostgreSQL's: how DataFusion runs a query, as lines or as JSON.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{AsArray, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::format::{ExplainFormat, ExplainStatementOptions};
+use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::sql::parser::{ExplainStatement, Statement as PlannerStatement};
+use datafusion::sql::sqlparser::ast as sql;
+use futures::TryStreamExt;
+use postgres_types::Type;
+
+use super::dialect::readable;
+use super::{Outcome, Rows, Session, blame, located, parameter_types};
+use crate::catalog::TYPE_KEY;
+use crate::error::{Error, ErrorKind, from_datafusion};
+use crate::statement::Statement;
+
+/// What EXPLAIN is asked.
+pub(super) struct Explain<'a> {
+    analyze: bool,
+    verbose: bool,
+    json: bool,
+    statement: &'a sql::Statement,
+}
+
+/// A query, and the values of its parameters.
+type Explained = (Box<sql::Query>, Vec<ScalarValue>);
+
+fn option_error(message: String) -> Error {
+    Error::new(ErrorKind::Syntax, message)
+}
+
+/// The value of an option that is on or off; none is on.
+fn switch(name: &str, value: Option<&sql::Expr>) -> Result<bool, Error> {
+    let Some(value) = value else { return Ok(true) };
+    match value.to_string().trim_matches('\'').to_lowercase().as_str() {
+        "true" | "on" | "1" => Ok(true),
+        "false" | "off" | "0" => Ok(false),
+        _ => Err(option_error(format!("{name} requires a Boolean value"))),
+    }
+}
+
+impl<'a> Explain<'a> {
+    /// The statement as an EXPLAIN, if it is one. Options that are about what only PostgreSQL counts change nothing.
+    pub fn read(ast: &'a sql::Statement) -> Result<Option<Self>, Error> {
+        let sql::Statement::Explain { describe_alias, analyze, verbose, statement, format, options, .. } = ast else {
+            return Ok(None);
+        };
+        if *describe_alias != sql::DescribeAlias::Explain {
+            return Err(Error::unsupported(describe_alias).hint("\\d in psql, or SHOW CREATE TABLE."));
+        }
+        let mut explain = Self { analyze: *analyze, verbose: *verbose, json: false, statement };
+        let mut format = format.as_ref().map(ToString::to_string);
+        for option in options.iter().flatten() {
+            let name = option.name.value.to_lowercase();
+            match name.as_str() {
+                "analyze" => explain.analyze = switch(&name, option.arg.as_ref())?,
+                "verbose" => explain.verbose = switch(&name, option.arg.as_ref())?,
+                "format" => format = option.arg.as_ref().map(ToString::to_string),
+                "costs" | "settings" | "generic_plan" | "buffers" | "wal" | "timing" | "summary" | "memory" => {
+                    switch(&name, option.arg.as_ref())?;
+                }
+                _ => return Err(option_error(format!("unrecognized EXPLAIN option \"{name}\""))),
+            }
+        }
+        match format.map(|f| f.trim_start_matches("FORMAT ").trim_matches('\'').to_lowercase()).as_deref() {
+            None | Some("text") => {}
+            Some("json") => explain.json = true,
+            Some("xml" | "yaml") => return Err(Error::unsupported("EXPLAIN in XML or YAML").hint("FORMAT JSON is there.")),
+            Some(other) => {
+                return Err(option_error(format!("unrecognized value for EXPLAIN option \"format\": \"{other}\"")));
+            }
+        }
+        if !matches!(statement.as_ref(), sql::Statement::Query(_) | sql::Statement::Execute { name: Some(_), .. }) {
+            return Err(Error::unsupported("EXPLAIN of anything but a query"));
+        }
+        Ok(Some(explain))
+    }
+
+    /// Its one column.
+    pub fn schema(&self) -> SchemaRef {
+        let pg = if self.json { Type::JSON } else { Type::TEXT };
+        let said = HashMap::from([(TYPE_KEY.to_owned(), pg.oid().to_string())]);
+        Schema::new(vec![Field::new("QUERY PLAN", DataType::Utf8, false).with_metadata(said)]).into()
+    }
+
+    async fn plan(&self, state: &SessionState, query: Box<sql::Query>) -> Result<LogicalPlan, Error> {
+        let statement = readable(&sql::Statement::Query(query))?;
+        let format = if self.json { ExplainFormat::PostgresJSON } else { ExplainFormat::Indent };
+        let options = ExplainStatementOptions { analyze: self.analyze, format: Some(format), ..Default::default() };
+        let statement = Box::new(PlannerStatement::Statement(Box::new(statement)));
+        let explain = PlannerStatement::Explain(ExplainStatement { options, statement });
+        state.statement_to_plan(explain).await.map_err(from_datafusion)
+    }
+
+    /// What is shown of the plans that DataFusion tells: the one that runs, with VERBOSE the one that it was made from, too.
+    fn shown(&self, batches: &[RecordBatch]) -> Vec<String> {
+        let column = |batch: &RecordBatch, i: usize| batch.column(i).as_string::<i32>().iter().map(own).collect::<Vec<_>>();
+        let told: Vec<_> = batches.iter().flat_map(|b| column(b, 0).into_iter().zip(column(b, 1))).collect();
+        if self.json {
+            return told.into_iter().map(|(_, plan)| plan).filter(|plan| plan.starts_with('[')).take(1).collect();
+        }
+        let mut lines = Vec::new();
+        for (kind, plan) in told {
+            let is_error = kind.ends_with("error");
+            if kind == "logical_plan" && !self.verbose {
+                continue;
+            }
+            let indent = if self.verbose || is_error { "  " } else { "" };
+            if !indent.is_empty() {
+                lines.push(format!("{}:", kind.replace('_', " ")));
+            }
+            lines.extend(plan.lines().map(|line| format!("{indent}{line}")));
+        }
+        lines
+    }
+}
+
+fn own(text: Option<&str>) -> String {
+    text.unwrap_or_default().to_owned()
+}
+
+impl Session {
+    /// The types of the parameters of an EXPLAIN.
+    pub(super) async fn explained_parameters(
+        &mut self,
+        explain: &Explain<'_>,
+        text: &str,
+        declared: &[Option<DataType>],
+    ) -> Result<Vec<DataType>, Error> {
+        let ast = explain.statement;
+        let sql::Statement::Query(query) = ast else { return Ok(Vec::new()) };
+        if let Some((types, _)) = self.describe_by_catalogs(ast, text, declared).await? {
+            return Ok(types);
+        }
+        let stale = self.refresh_for(ast).await;
+        let view = self.view_for(ast).await?;
+        let state = self.gateway.engine.state(&view, &self.facts())?;
+        let plan = explain.plan(&state, query.clone()).await.map_err(|e| located(blame(e, stale), ast, text))?;
+        parameter_types(&plan, ast, declared)
+    }
+
+    /// The query that is explained, with the values of its parameters.
+    async fn explained(&mut self, explain: &Explain<'_>, values: Vec<ScalarValue>) -> Result<Explained, Error> {
+        match explain.statement {
+            sql::Statement::Query(query) => Ok((query.clone(), values)),
+            sql::Statement::Execute { name: Some(name), parameters, .. } => {
+                let (prepared, values) = self.bound(name, parameters).await?;
+                match &*prepared.statement {
+                    Statement::Sql(ast) if let sql::Statement::Query(query) = &**ast => Ok((query.clone(), values)),
+                    _ => Err(Error::unsupported("EXPLAIN of anything but a query")),
+                }
+            }
+            _ => Err(Error::internal("an EXPLAIN of what is no query was let through")),
+        }
+    }
+
+    pub(super) async fn explain(&mut self, explain: &Explain<'_>, values: Vec<ScalarValue>) -> Result<Outcome, Error> {
+        let (query, values) = self.explained(explain, values).await?;
+        let ast = sql::Statement::Query(query.clone());
+        let types: Vec<_> = values.iter().map(|v| Some(v.data_type())).collect();
+        let view = self.view_for(&ast).await?;
+        let schema = explain.schema();
+        let lines = match self.describe_by_catalogs(&ast, "", &types).await? {
+            // No plan of DataFusion's answers it.
+            Some((_, columns)) => {
+                let output: Vec<_> = columns.fields().iter().map(|f| f.name()).collect();
+                let node = serde_json::json!([{ "Plan": { "Node Type": "Catalog Query", "Output": output } }]);
+                vec![if explain.json { format!("{node:#}") } else { "Catalog Query".to_owned() }]
+            }
+            None => {
+                let stale = self.refresh_for(&ast).await;
+                let state = self.gateway.engine.state(&view, &self.facts())?;
+                let mut plan = explain.plan(&state, query).await.map_err(|e| blame(e, stale))?;
+                if !values.is_empty() {
+                    plan = plan.with_param_values(ParamValues::from(values)).map_err(from_datafusion)?;
+                }
+                self.check_readable(&plan).await?;
+                let plan = self.cluster.hand_over(plan)?;
+                let told = self.gateway.engine.run(&state, &plan).await?;
+                explain.shown(&told.try_collect::<Vec<_>>().await.map_err(from_datafusion)?)
+            }
+        };
+        let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(StringArray::from(lines))]);
+        let batch = batch.map_err(|e| from_datafusion(e.into()))?;
+        let stream = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), futures::stream::iter([Ok(batch)])));
+        Ok(Outcome::Rows(Rows { schema, stream, verb: "EXPLAIN", binary: false, _view: view }))
+    }
+}
