@@ -127,7 +127,7 @@ impl QueryEngine {
     }
 
     /// Runs a plan; its rows come through a short channel, and dropping the stream ends the query.
-    pub async fn run(&self, state: &SessionState, plan: &LogicalPlan) -> Result<SendableRecordBatchStream, Error> {
+    pub async fn run(&self, state: &Arc<SessionState>, plan: &LogicalPlan) -> Result<SendableRecordBatchStream, Error> {
         let (state, plan) = (state.clone(), plan.clone());
         let (sender, receiver) = mpsc::channel(CHANNEL_BATCHES);
         let (opened, opening) = oneshot::channel();
@@ -179,8 +179,8 @@ impl QueryEngine {
     }
 
     /// The state to plan and run statements of a session in, against a view.
-    pub fn state(&self, view: &View, facts: &SessionFacts) -> Result<SessionState, Error> {
-        session_state(&self.base, view, facts, Nesting::default()).map_err(from_datafusion)
+    pub fn state(&self, view: &View, facts: &SessionFacts) -> Result<Arc<SessionState>, Error> {
+        session_state(&self.base, view, facts, Nesting::default()).map(Arc::new).map_err(from_datafusion)
     }
 }
 

@@ -424,7 +424,7 @@ impl Session {
                 let stale = self.refresh_for(ast).await;
                 let view = self.view_for(ast).await?;
                 let state = self.gateway.engine.state(&view, &self.facts())?;
-                let plan = plan_sql(&state, ast).await.map_err(|e| located(blame(e, stale), ast, text))?;
+                let plan = plan_sql(&self.gateway.engine, &state, ast).await.map_err(|e| located(blame(e, stale), ast, text))?;
                 parameters = parameter_types(&plan, ast, declared)?;
                 if !matches!(plan, LogicalPlan::Dml(_)) {
                     schema = Some(self.described_as(&described(&plan, &parameters)?, ast, &plan));
@@ -559,7 +559,7 @@ impl Session {
         };
         let mut plan = match kept {
             Some(plan) => plan,
-            None => plan_sql(&state, ast).await.map_err(|e| blame(e, stale))?,
+            None => plan_sql(&self.gateway.engine, &state, ast).await.map_err(|e| blame(e, stale))?,
         };
         if !prepared.parameters.is_empty() || !values.is_empty() {
             plan = plan.with_param_values(ParamValues::from(values)).map_err(from_datafusion)?;

@@ -169,7 +169,7 @@ impl Session {
         &mut self,
         copy: &CopyFrom,
         table: Qualified<TableName>,
-        state: SessionState,
+        state: Arc<SessionState>,
         target: &SchemaRef,
         columns: Vec<usize>,
     ) -> Result<Outcome, Error> {

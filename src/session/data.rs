@@ -253,7 +253,7 @@ impl Session {
         let facts = SessionFacts { current_schema: view.database.as_ref().map(ToString::to_string), ..self.facts() };
         let sql_view = self.view();
         let state = self.gateway.engine.state(&sql_view, &facts)?;
-        let plan = super::plan_sql(&state, &ast).await?;
+        let plan = super::plan_sql(&self.gateway.engine, &state, &ast).await?;
         let columns = &definition.columns;
         let given = plan.schema().fields().len();
         if !columns.is_empty() && columns.len() != given {

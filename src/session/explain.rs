@@ -16,9 +16,11 @@ use futures::TryStreamExt;
 use postgres_types::Type;
 
 use super::dialect::readable;
+use super::plan::plan_statement;
 use super::{Outcome, Rows, Session, blame, located, parameter_types};
 use crate::catalog::TYPE_KEY;
 use crate::error::{Error, ErrorKind, from_datafusion};
+use crate::query::QueryEngine;
 use crate::statement::Statement;
 
 /// What EXPLAIN is asked.
@@ -90,13 +92,13 @@ impl<'a> Explain<'a> {
         Schema::new(vec![Field::new("QUERY PLAN", DataType::Utf8, false).with_metadata(said)]).into()
     }
 
-    async fn plan(&self, state: &SessionState, query: Box<sql::Query>) -> Result<LogicalPlan, Error> {
+    async fn plan(&self, engine: &QueryEngine, state: &Arc<SessionState>, query: Box<sql::Query>) -> Result<LogicalPlan, Error> {
         let statement = readable(&sql::Statement::Query(query))?;
         let format = if self.json { ExplainFormat::PostgresJSON } else { ExplainFormat::Indent };
         let options = ExplainStatementOptions { analyze: self.analyze, format: Some(format), ..Default::default() };
         let statement = Box::new(PlannerStatement::Statement(Box::new(statement)));
         let explain = PlannerStatement::Explain(ExplainStatement { options, statement });
-        state.statement_to_plan(explain).await.map_err(from_datafusion)
+        plan_statement(engine, state, explain).await
     }
 
     /// What is shown of the plans that DataFusion tells: the one that runs, with VERBOSE the one that it was made from, too.
@@ -142,7 +144,8 @@ impl Session {
         let stale = self.refresh_for(ast).await;
         let view = self.view_for(ast).await?;
         let state = self.gateway.engine.state(&view, &self.facts())?;
-        let plan = explain.plan(&state, query.clone()).await.map_err(|e| located(blame(e, stale), ast, text))?;
+        let plan =
+            explain.plan(&self.gateway.engine, &state, query.clone()).await.map_err(|e| located(blame(e, stale), ast, text))?;
         parameter_types(&plan, ast, declared)
     }
 
@@ -177,7 +180,7 @@ impl Session {
             None => {
                 let stale = self.refresh_for(&ast).await;
                 let state = self.gateway.engine.state(&view, &self.facts())?;
-                let mut plan = explain.plan(&state, query).await.map_err(|e| blame(e, stale))?;
+                let mut plan = explain.plan(&self.gateway.engine, &state, query).await.map_err(|e| blame(e, stale))?;
                 if !values.is_empty() {
                     plan = plan.with_param_values(ParamValues::from(values)).map_err(from_datafusion)?;
                 }

@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::ast as sql;
 
 use super::dialect::readable;
 use crate::error::{Error, ErrorKind, from_datafusion};
+use crate::query::QueryEngine;
 
 /// What DataFusion may be given: queries and INSERT, DELETE. Everything else it knows would reach files or catalogs past us.
 pub(super) fn refuse_unknown_sql(ast: &sql::Statement) -> Result<(), Error> {
@@ -43,10 +44,21 @@ pub(super) fn refuse_unknown_sql(ast: &sql::Statement) -> Result<(), Error> {
     }
 }
 
-/// The plan of a statement, not yet optimized.
-pub(super) async fn plan_sql(state: &SessionState, ast: &sql::Statement) -> Result<LogicalPlan, Error> {
+/// The plan of a statement, not yet optimized. A long one takes a while and never pauses: it is made where queries run, so that
+/// nobody waits for it who has given up.
+pub(super) async fn plan_sql(engine: &QueryEngine, state: &Arc<SessionState>, ast: &sql::Statement) -> Result<LogicalPlan, Error> {
     let statement = datafusion::sql::parser::Statement::Statement(Box::new(readable(ast)?));
-    state.statement_to_plan(statement).await.map_err(from_datafusion)
+    plan_statement(engine, state, statement).await
+}
+
+/// The same of a statement as DataFusion has it.
+pub(super) async fn plan_statement(
+    engine: &QueryEngine,
+    state: &Arc<SessionState>,
+    statement: datafusion::sql::parser::Statement,
+) -> Result<LogicalPlan, Error> {
+    let state = state.clone();
+    engine.offload(async move { state.statement_to_plan(statement).await }).await?.map_err(from_datafusion)
 }
 
 /// Whether rows of one schema are what the other promised: names and types, whatever their nullability.

@@ -1,5 +1,7 @@
 //! SHOW: checked, planned from its file, filtered by what the statement says.
 
+use std::sync::Arc;
+
 use datafusion::common::ParamValues;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
@@ -26,12 +28,12 @@ impl Session {
         Ok(Outcome::Rows(Rows { schema, stream, verb: "SHOW", binary: false, _view: view }))
     }
 
-    pub(super) async fn plan_show(&mut self, state: &SessionState, statement: &ShowStatement) -> Result<LogicalPlan, Error> {
+    pub(super) async fn plan_show(&mut self, state: &Arc<SessionState>, statement: &ShowStatement) -> Result<LogicalPlan, Error> {
         let show = &self.spelled_show(&statement.show);
         let Statement::Sql(ast) = parse_one(show_query(show, self.shows_lists(show).await?))? else {
             return Err(Error::internal("a file of sql/show is not a query"));
         };
-        let mut plan = plan_sql(state, &ast).await?;
+        let mut plan = plan_sql(&self.gateway.engine, state, &ast).await?;
         let values = show_parameters(show, self.database.as_ref(), self.client.user.as_str());
         if !values.is_empty() {
             plan = plan.with_param_values(ParamValues::from(values)).map_err(from_datafusion)?;

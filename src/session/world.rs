@@ -79,7 +79,7 @@ impl Session {
         if is_better_planned {
             let view = self.view();
             let state = self.gateway.engine.state(&view, &self.facts())?;
-            if plan_sql(&state, ast).await.is_ok() {
+            if plan_sql(&self.gateway.engine, &state, ast).await.is_ok() {
                 return Ok(None);
             }
         }
