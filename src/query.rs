@@ -102,7 +102,8 @@ impl QueryEngine {
         options.sql_parser.parse_float_as_decimal = true;
         options.sql_parser.map_string_types_to_utf8view = false;
         options.execution.time_zone = Some("UTC".into());
-        let mut base = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
+        let base = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
+        let mut base = stop::asking(base);
         base.register_expr_planner(Arc::new(planner::UntypedLiterals)).map_err(from_datafusion)?;
         let workers = tokio::runtime::Builder::new_multi_thread()
             // Some more than there are parts of a query, so that one that never pauses leaves room for others.
@@ -120,6 +121,11 @@ impl QueryEngine {
         self.workers.as_ref().expect("there until the engine is dropped").spawn(work)
     }
 
+    /// How many pieces of work are under way there, or were given up and have not noticed yet.
+    pub fn running(&self) -> usize {
+        self.workers.as_ref().map_or(0, |workers| workers.metrics().num_alive_tasks())
+    }
+
     /// Runs work where queries run and waits for it; dropping the wait aborts the work at its next pause.
     pub async fn offload<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, Error> {
         let task = AbortOnDropHandle::new(self.spawn(work));
@@ -128,11 +134,12 @@ impl QueryEngine {
 
     /// Runs a plan; its rows come through a short channel, and dropping the stream ends the query.
     pub async fn run(&self, state: &Arc<SessionState>, plan: &LogicalPlan) -> Result<SendableRecordBatchStream, Error> {
-        let (state, plan) = (state.clone(), plan.clone());
+        let plan = plan.clone();
         let (sender, receiver) = mpsc::channel(CHANNEL_BATCHES);
         let (opened, opening) = oneshot::channel();
         // Cancelled when the rows are dropped, or when this wait for them is.
         let stop = CancellationToken::new();
+        let state = stop::until(&stop, state);
         let (stopped, stop) = (stop.clone(), stop.drop_guard());
         let task = AbortOnDropHandle::new(self.spawn(async move {
             let physical = state.create_physical_plan(&plan).await;

@@ -399,6 +399,34 @@ async fn another_connection_can_be_cancelled_and_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_cancelled_computes_no_more() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    let series = "generate_series(1, 1000000)";
+    let joins: String = (1..300).map(|i| format!(" JOIN generate_series(1, 2) AS g{i}(n) ON g{i}.n = g{}.n", i - 1)).collect();
+    run(&client, "SET statement_timeout = '100ms'").await;
+    for query in [
+        // Joins that find nothing, or whose rows are only counted: they ask for no row and give none for minutes.
+        format!("SELECT count(*) FROM {series} AS a(x), {series} AS b(y) WHERE x * y = 7"),
+        format!("SELECT count(*) FROM {series} AS a(x) JOIN {series} AS b(y) ON x % 2 = y % 2 AND x + y < 0"),
+        format!("SELECT count(*) FROM {series} AS a(x), {series} AS b(y)"),
+        format!("SELECT count(*) FROM generate_series(1, 2) AS g0(n){joins}"),
+        "SELECT md5(n::text) FROM generate_series(1, 100000000) AS g(n) ORDER BY 1".to_owned(),
+        "SELECT count(*) FROM pg_attribute AS a, pg_attribute AS b, pg_attribute AS c WHERE a.attnum + b.attnum = -c.attnum"
+            .to_owned(),
+    ] {
+        assert_eq!(fails(&client, &query).await.0, "57014", "{query}");
+        let over = async {
+            while server.server.gateway().engine.running() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let over = tokio::time::timeout(Duration::from_secs(20), over).await;
+        assert!(over.is_ok(), "{query}: {} pieces of work go on", server.server.gateway().engine.running());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn statements_that_outlive_the_drain_time_are_told_why_they_end() {
     let dir = tempfile::tempdir().expect("a directory");
     let server = TestServer::start_in(dir, |s| s.drain_timeout_seconds = 0).await;
