@@ -431,7 +431,7 @@ impl Session {
                 }
                 // PostgreSQL's catalogs are tables of one instant.
                 if matches!(**ast, sql::Statement::Query(_)) && !self.names_a_catalog(ast) {
-                    kept = KeptPlan::of(&plan, ast, &state).await?.map(Arc::new);
+                    kept = KeptPlan::of(&plan, ast, &state, &*self.cluster).await?.map(Arc::new);
                 }
             }
             Statement::Show(show) => {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use tokio::sync::Semaphore;
 
 use crate::error::{Error, ErrorKind};
 
@@ -100,6 +101,8 @@ where
     transact_then(connection, work, |out| out).await
 }
 
+/// Connections that read on blocking threads at a time.
+const READERS_MAX: usize = 16;
 /// Reading connections that are kept for the next reader.
 const READERS_IDLE_MAX: usize = 8;
 
@@ -109,12 +112,14 @@ const READERS_IDLE_MAX: usize = 8;
 pub struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
+    /// Readings on blocking threads at a time: each has files open.
+    places: Semaphore,
 }
 
 impl Readers {
     /// Readers of this file, which is there already.
     pub fn new(path: &Path) -> Arc<Self> {
-        Arc::new(Self { path: path.to_owned(), idle: Mutex::default() })
+        Arc::new(Self { path: path.to_owned(), idle: Mutex::default(), places: Semaphore::new(READERS_MAX) })
     }
 
     fn connect(&self) -> Result<Connection, Error> {
@@ -145,6 +150,7 @@ impl Readers {
         F: FnOnce(&Transaction<'_>) -> Result<T, Error> + Send + 'static,
     {
         let readers = self.clone();
+        let _place = self.places.acquire().await.map_err(|_| Error::internal("the readers' places are gone"))?;
         let task = tokio::task::spawn_blocking(move || {
             readers.read_here(|connection| work(&connection.unchecked_transaction().map_err(sql_error)?))
         });

@@ -155,6 +155,19 @@ async fn without_tables_both_evaluators_do_what_they_can() {
     assert_eq!(lines(&client, columns).await, [r#"{"(1,at)","(2,n)"}"#]);
     let query = r#"SELECT (current_user, NULL, 'a "b"', ''), (1::smallint, ARRAY[1, 2])"#;
     assert_eq!(lines(&client, query).await, [r#"(root,,"a ""b""","")|(1,"{1,2}")"#]);
+    for (query, rows) in [
+        // Of unlike records there is only the text.
+        (
+            "SELECT CASE WHEN attnum = 1 THEN ROW(attnum) ELSE ROW(attname) END FROM pg_attribute
+          WHERE attrelid = 'market.events'::regclass AND attnum > 0 ORDER BY attnum",
+            &["(1)", "(n)"][..],
+        ),
+        ("SELECT version() IS NULL, ROW()", &["f|()"]),
+        // Rows of subqueries that are gone do not count as held.
+        ("SELECT count(*) > 600 FROM pg_attribute WHERE EXISTS (SELECT repeat('y', 1000000) || attname)", &["t"]),
+    ] {
+        assert_eq!(lines(&client, query).await, rows, "{query}");
+    }
     let prepared = client.prepare(columns).await.expect("prepares");
     assert_eq!(prepared.columns()[0].type_(), &Type::RECORD_ARRAY);
     // What a query of the catalogs makes has an end.
@@ -319,6 +332,8 @@ async fn plans_are_explained_as_clients_ask() {
         ("EXPLAIN EXECUTE p", "42601"),
         ("EXPLAIN EXECUTE q", "26000"),
         ("EXPLAIN SELECT nope FROM market.orders", "42703"),
+        ("EXPLAIN SELECT CAST('abc' AS INT) FROM market.orders", "22P02"),
+        ("EXPLAIN (FORMAT JSON) SELECT CAST('abc' AS INT) FROM market.orders", "22P02"),
     ] {
         assert_eq!(fails(&client, statement).await.0, code, "{statement}");
     }
@@ -345,6 +360,22 @@ async fn kept_plans_follow_their_tables_and_hold_none_of_their_files() {
     let other = server.client().await;
     run(&other, "INSERT INTO market.orders VALUES (4, 'di', 1, true); INSERT INTO market.events VALUES ('2024-01-01', 1)").await;
     assert_eq!(ask().await.expect("answers"), Some(("di".into(), 1)));
+    // By bare names, too: of a table whose equal keys are merged, and of one without.
+    let near = server.client().await;
+    run(&near, "USE market").await;
+    for (table, row) in [("orders", "(5, 'eve', 0, NULL)"), ("events", "('2024-01-02', 2)"), ("EVENTS", "('2024-01-03', 3)")] {
+        let counted = near.prepare(&format!("SELECT count(*) FROM {table}")).await.expect("prepares");
+        let count = async || near.query_one(&counted, &[]).await.expect("answers").get::<_, i64>(0);
+        let before = count().await;
+        run(&other, &format!("INSERT INTO market.{} VALUES {row}", table.to_lowercase())).await;
+        assert_eq!(count().await, before + 1, "{table}");
+    }
+    run(&other, "DELETE FROM market.orders WHERE id = 5; DELETE FROM market.events WHERE n > 1").await;
+    // The table that a recursive query works on is no table of that name.
+    let recursive =
+        "SELECT count(*) FROM (WITH RECURSIVE events(n) AS (SELECT 1::bigint UNION ALL SELECT n + 1 FROM events WHERE n < 3)
+                     SELECT * FROM events) AS x, events";
+    assert_eq!(value(&near, recursive).await, "3");
     // Inside a block it reads what the block reads.
     run(&client, "BEGIN").await;
     assert_eq!(ask().await.expect("answers"), Some(("di".into(), 1)));
@@ -423,6 +454,29 @@ async fn what_is_cancelled_computes_no_more() {
         };
         let over = tokio::time::timeout(Duration::from_secs(20), over).await;
         assert!(over.is_ok(), "{query}: {} pieces of work go on", server.server.gateway().engine.running());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_gone_needs_no_answer() {
+    let server = TestServer::start().await;
+    let root = server.client().await;
+    let busy = wire::query(
+        "SELECT count(*) FROM generate_series(1, 1000000) AS a(x), generate_series(1, 1000000) AS b(y) WHERE x * y = 7",
+    );
+    // Hanging up is enough; so is hanging up behind a good-bye, or behind another statement.
+    for more in [Vec::new(), b"X\0\0\0\x04".to_vec(), wire::query("SELECT 1")] {
+        let mut client = TcpStream::connect(server.server.addr()).await.expect("connects");
+        client.write_all(&wire::startup("root")).await.expect("sent");
+        let mut greeting = Vec::new();
+        // With anything left unread it would hang up with a bang, which the server hears.
+        while !greeting.ends_with(b"Z\0\0\0\x05I") {
+            client.read_buf(&mut greeting).await.expect("read");
+        }
+        client.write_all(&[busy.clone(), more].concat()).await.expect("sent");
+        until(&root, "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'", "2").await;
+        drop(client);
+        until(&root, "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'", "1").await;
     }
 }
 

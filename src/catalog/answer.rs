@@ -383,6 +383,9 @@ fn array(values: &[&Value], ty: &Ty, snapshot: &Snapshot) -> ArrayRef {
         DataType::Struct(fields) if let Some(types) = &ty.fields => {
             let of = |i: usize| values.iter().map(|v| v.items().get(i).unwrap_or(&Value::Null)).collect::<Vec<_>>();
             let columns = types.iter().enumerate().map(|(i, (_, ty))| array(&of(i), ty, snapshot)).collect();
+            if types.is_empty() {
+                return Arc::new(StructArray::new_empty_fields(values.len(), Some(nulls())));
+            }
             Arc::new(StructArray::new(fields.clone(), columns, Some(nulls())))
         }
         DataType::Struct(fields) => {

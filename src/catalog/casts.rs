@@ -144,8 +144,10 @@ pub(super) fn common(a: &Ty, b: &Ty) -> Option<Ty> {
     }
     match (a.item(), b.item()) {
         (Some(a), Some(b)) => common(&a, &b).map(|item| item.array()),
-        // Records are compared field by field.
-        _ if a.pg == Type::RECORD && b.pg == Type::RECORD => Some(a.clone()),
+        // Records are compared field by field; of unlike ones only the text is shown.
+        _ if a.pg == Type::RECORD && b.pg == Type::RECORD => {
+            Some(if a.fields == b.fields { a.clone() } else { Ty::of(Type::RECORD) })
+        }
         _ => None,
     }
 }

@@ -211,7 +211,7 @@ impl<'s> Compiler<'s> {
             E::AllOp { left, compare_op, right } => self.quantified(left, compare_op, right, true, scope),
             E::Exists { subquery, negated } => {
                 let (plan, negated) = (self.query(subquery, Some(scope))?, *negated);
-                Ok(Expr::new(Ty::BOOL, move |env| Ok(Value::Bool((plan.run)(env)?.is_empty() == negated))))
+                Ok(Expr::new(Ty::BOOL, move |env| Ok(Value::Bool(plan.passing(env)?.is_empty() == negated))))
             }
             E::Subquery(query) => self.scalar(query, scope),
             E::Like { negated, expr, pattern, escape_char, any: false } => {
@@ -368,7 +368,7 @@ impl<'s> Compiler<'s> {
             return Err(Error::new(ErrorKind::Syntax, "subquery must return only one column"));
         };
         Ok(Expr::new(ty.clone(), move |env| {
-            let mut rows = (plan.run)(env)?.into_iter();
+            let mut rows = plan.passing(env)?.into_iter();
             let first = rows.next();
             if rows.next().is_some() {
                 return Err(Error::new(ErrorKind::Cardinality, "more than one row returned by a subquery used as an expression"));

@@ -82,6 +82,14 @@ impl Context {
         Err(Error::new(ErrorKind::OutOfMemory, format!("a query of the catalogs makes more than {BYTES_MAX} bytes")))
     }
 
+    /// Does work whose rows are gone when it is over: they count only meanwhile.
+    pub fn passing<T>(&self, work: impl FnOnce() -> T) -> T {
+        let before = self.bytes.get();
+        let done = work();
+        self.bytes.set(before);
+        done
+    }
+
     /// Counts a row; an error if the query should end.
     pub fn step(&self) -> Result<(), Error> {
         let steps = self.steps.get() + 1;

@@ -317,7 +317,7 @@ impl Compiler<'_> {
         let left = left.eval;
         Ok(Expr::new(Ty::BOOL, move |env| {
             let left = left(env)?;
-            let rows = (plan.run)(env)?;
+            let rows = plan.passing(env)?;
             let values: Vec<Value> = rows
                 .into_iter()
                 .filter_map(|row| if is_row { Some(Value::Record(row.into())) } else { row.into_iter().next() })

@@ -101,7 +101,8 @@ impl<'a> Explain<'a> {
         plan_statement(engine, state, explain).await
     }
 
-    /// What is shown of the plans that DataFusion tells: the one that runs, with VERBOSE the one that it was made from, too.
+    /// What is shown of the plans that DataFusion tells: the one that runs, with VERBOSE the one that it was made from, too. Nothing if
+    /// it tells of none that runs.
     fn shown(&self, batches: &[RecordBatch]) -> Vec<String> {
         let column = |batch: &RecordBatch, i: usize| batch.column(i).as_string::<i32>().iter().map(own).collect::<Vec<_>>();
         let told: Vec<_> = batches.iter().flat_map(|b| column(b, 0).into_iter().zip(column(b, 1))).collect();
@@ -109,13 +110,15 @@ impl<'a> Explain<'a> {
             return told.into_iter().map(|(_, plan)| plan).filter(|plan| plan.starts_with('[')).take(1).collect();
         }
         let mut lines = Vec::new();
+        if !told.iter().any(|(kind, _)| matches!(kind.as_str(), PHYSICAL | ANALYZED)) {
+            return lines;
+        }
         for (kind, plan) in told {
-            let is_error = kind.ends_with("error");
-            if kind == "logical_plan" && !self.verbose {
+            if !(self.verbose || matches!(kind.as_str(), PHYSICAL | ANALYZED)) {
                 continue;
             }
-            let indent = if self.verbose || is_error { "  " } else { "" };
-            if !indent.is_empty() {
+            let indent = if self.verbose { "  " } else { "" };
+            if self.verbose {
                 lines.push(format!("{}:", kind.replace('_', " ")));
             }
             lines.extend(plan.lines().map(|line| format!("{indent}{line}")));
@@ -123,6 +126,10 @@ impl<'a> Explain<'a> {
         lines
     }
 }
+
+/// How DataFusion calls the plan that runs, and the one that has run.
+const PHYSICAL: &str = "physical_plan";
+const ANALYZED: &str = "Plan with Metrics";
 
 fn own(text: Option<&str>) -> String {
     text.unwrap_or_default().to_owned()
@@ -164,21 +171,35 @@ impl Session {
         }
     }
 
+    /// DataFusion explains what does not plan, too, as far as it came; that is an error here, the one that the query would end in.
+    async fn why_it_does_not_run(&self, state: &Arc<SessionState>, plan: LogicalPlan) -> Error {
+        let (LogicalPlan::Explain(datafusion::logical_expr::Explain { plan: inner, .. })
+        | LogicalPlan::Analyze(datafusion::logical_expr::Analyze { input: inner, .. })) = plan
+        else {
+            return Error::internal("an EXPLAIN is none");
+        };
+        match self.gateway.engine.run(state, &inner).await {
+            Err(error) => error,
+            Ok(_) => Error::internal("a query runs that could not be explained"),
+        }
+    }
+
     pub(super) async fn explain(&mut self, explain: &Explain<'_>, values: Vec<ScalarValue>) -> Result<Outcome, Error> {
         let (query, values) = self.explained(explain, values).await?;
         let ast = sql::Statement::Query(query.clone());
         let types: Vec<_> = values.iter().map(|v| Some(v.data_type())).collect();
-        let view = self.view_for(&ast).await?;
         let schema = explain.schema();
-        let lines = match self.describe_by_catalogs(&ast, "", &types).await? {
+        let (view, lines) = match self.describe_by_catalogs(&ast, "", &types).await? {
             // No plan of DataFusion's answers it.
             Some((_, columns)) => {
                 let output: Vec<_> = columns.fields().iter().map(|f| f.name()).collect();
                 let node = serde_json::json!([{ "Plan": { "Node Type": "Catalog Query", "Output": output } }]);
-                vec![if explain.json { format!("{node:#}") } else { "Catalog Query".to_owned() }]
+                let line = if explain.json { format!("{node:#}") } else { "Catalog Query".to_owned() };
+                (self.gateway.engine.view(&self.cluster, self.client.user.as_str()), vec![line])
             }
             None => {
                 let stale = self.refresh_for(&ast).await;
+                let view = self.view_for(&ast).await?;
                 let state = self.gateway.engine.state(&view, &self.facts())?;
                 let mut plan = explain.plan(&self.gateway.engine, &state, query).await.map_err(|e| blame(e, stale))?;
                 if !values.is_empty() {
@@ -187,7 +208,11 @@ impl Session {
                 self.check_readable(&plan).await?;
                 let plan = self.cluster.hand_over(plan)?;
                 let told = self.gateway.engine.run(&state, &plan).await?;
-                explain.shown(&told.try_collect::<Vec<_>>().await.map_err(from_datafusion)?)
+                let lines = explain.shown(&told.try_collect::<Vec<_>>().await.map_err(from_datafusion)?);
+                if lines.is_empty() {
+                    return Err(self.why_it_does_not_run(&state, plan).await);
+                }
+                (view, lines)
             }
         };
         let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(StringArray::from(lines))]);

@@ -6,13 +6,14 @@
 
 use std::any::Any;
 use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
-use datafusion::datasource::{TableType, provider_as_source};
+use datafusion::datasource::{TableType, provider_as_source, source_as_provider};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{LogicalPlan, TableScan, TableSource};
 use datafusion::sql::parser::Statement;
@@ -52,16 +53,25 @@ impl TableSource for Blank {
     }
 }
 
-/// A table by its name, unless it is a view: that is part of the plan, not a leaf of it.
+/// A table by its name, unless it is a plan itself, as views are and tables whose equal keys are merged: its leaves have other names.
 async fn table(state: &SessionState, name: &TableReference) -> Result<Option<Arc<dyn TableProvider>>, Error> {
     let Ok(schema) = state.schema_for_ref(name.clone()) else { return Ok(None) };
     let found = schema.table(name.table()).await.map_err(from_datafusion)?;
-    Ok(found.filter(|t| t.table_type() != TableType::View))
+    Ok(found.filter(|t| t.table_type() != TableType::View && t.get_logical_plan().is_none()))
 }
 
 impl KeptPlan {
-    /// A plan of this statement to keep; nothing if it reads views.
-    pub async fn of(plan: &LogicalPlan, ast: &sql::Statement, state: &SessionState) -> Result<Option<Self>, Error> {
+    /// A plan of this statement to keep; nothing if it reads what is a plan itself, or itself.
+    pub async fn of(
+        plan: &LogicalPlan,
+        ast: &sql::Statement,
+        state: &SessionState,
+        cluster: &dyn Cluster,
+    ) -> Result<Option<Self>, Error> {
+        // The working table of a recursive query is a scan by a name that a table may have, too.
+        if is_recursive(ast) {
+            return Ok(None);
+        }
         let statement = Statement::Statement(Box::new(readable(ast)?));
         let names = state.resolve_table_references(&statement).map_err(from_datafusion)?;
         let mut known = HashSet::new();
@@ -75,7 +85,19 @@ impl KeptPlan {
         let blanked = replaced(plan, |scan| {
             known.contains(&scan.table_name).then(|| Arc::new(Blank(scan.source.schema())) as Arc<dyn TableSource>)
         })?;
-        Ok(Some(Self(blanked)))
+        // Whatever a name meant: no table of the cluster is kept.
+        let mut holds_a_table = false;
+        blanked
+            .apply_with_subqueries(|node| {
+                if let LogicalPlan::TableScan(scan) = node
+                    && !is_blank(scan)
+                {
+                    holds_a_table |= cluster.table_of(&*source_as_provider(&scan.source)?).is_some();
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+            .map_err(from_datafusion)?;
+        Ok((!holds_a_table).then_some(Self(blanked)))
     }
 
     /// The plan against the tables of this state; nothing if one of them has changed its columns, or is gone.
@@ -100,6 +122,18 @@ impl KeptPlan {
         }
         replaced(&self.0, |scan| tables.get(&scan.table_name).filter(|_| is_blank(scan)).cloned()).map(Some)
     }
+}
+
+fn is_recursive(ast: &sql::Statement) -> bool {
+    struct Recursive;
+    impl sql::Visitor for Recursive {
+        type Break = ();
+        fn pre_visit_query(&mut self, query: &sql::Query) -> ControlFlow<()> {
+            let is_recursive = query.with.as_ref().is_some_and(|with| with.recursive);
+            if is_recursive { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        }
+    }
+    sql::Visit::visit(ast, &mut Recursive).is_break()
 }
 
 fn is_blank(scan: &TableScan) -> bool {

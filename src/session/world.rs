@@ -77,7 +77,8 @@ impl Session {
                 Err(e) => matches!(e.kind, ErrorKind::Unsupported | ErrorKind::UndefinedFunction),
             };
         if is_better_planned {
-            let view = self.view();
+            // Not the block's: nothing of it is read.
+            let view = self.gateway.engine.view(&self.cluster, self.client.user.as_str());
             let state = self.gateway.engine.state(&view, &self.facts())?;
             if plan_sql(&self.gateway.engine, &state, ast).await.is_ok() {
                 return Ok(None);

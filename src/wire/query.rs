@@ -1,6 +1,7 @@
 //! Statements in both protocols: prepared, bound, run, and their rows streamed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -13,6 +14,7 @@ use pgwire::messages::extendedquery::{
     TARGET_TYPE_BYTE_STATEMENT,
 };
 use pgwire::messages::response::{CommandComplete, EmptyQueryResponse};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -100,11 +102,20 @@ pub(super) enum Stop {
     Gone,
 }
 
-/// Waits until the client hangs up. A client that has sent more meanwhile is there.
+/// How often a client that has sent more is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Waits until the client hangs up.
 async fn gone(socket: &TcpStream) {
     match socket.peek(&mut [0]).await {
         Ok(0) | Err(_) => {}
-        Ok(_) => std::future::pending().await,
+        // It has sent more: the next statements, or its good-bye. Nothing wakes whoever waits for the end behind that.
+        Ok(_) => {
+            let mut looks = tokio::time::interval(LOOK_INTERVAL);
+            while socket.ready(Interest::READABLE).await.is_ok_and(|ready| !ready.is_read_closed()) {
+                looks.tick().await;
+            }
+        }
     }
 }
 
@@ -432,7 +443,7 @@ impl Connection {
             Ok(Taken::All(count)) => {
                 let verb = open.rows.verb;
                 portal.open = None;
-                portal.finished = Some(format!("{verb} 0"));
+                portal.finished = Some(tag_of(verb, 0));
                 self.complete(session, tag_of(verb, count))?;
             }
             Err(error) => {
