@@ -497,6 +497,9 @@ impl Session {
                     self.notice(format!("{} takes effect at once; ROLLBACK will not undo it", verb(statement)));
                 }
                 self.applied_at_once();
+                if let Statement::CreateRepository(create) = statement {
+                    self.require_location(&jobs::location_of(create)).await?;
+                }
                 if self.cluster.remote().is_some()
                     && let Some(outcome) = self.remote_statement(prepared).await?
                 {

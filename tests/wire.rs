@@ -101,7 +101,16 @@ async fn privileges_allow_what_they_say_and_nothing_else() {
     }
     // What a role holds counts, through another role too, and at once.
     run(&root, "GRANT REPOSITORY ON SYSTEM TO ROLE inner_role").await;
-    run(&ana, &create).await;
+    // Where the server's own files are is for administrators to say.
+    let through_url = create.replace("LOCATION \"/", "LOCATION \"FILE:///");
+    let key = "CREATE REPOSITORY r WITH BROKER ON LOCATION \"gs://b/p\" PROPERTIES (\"gcp.gcs.service_account_key_path\" = \"/etc/passwd\")";
+    for statement in [create.as_str(), &through_url, key] {
+        lacks(statement, "ADMIN privilege(s)").await;
+    }
+    let (code, message) = fails(&ana, "CREATE REPOSITORY r WITH BROKER ON LOCATION \"ftp://x/y\"").await;
+    assert!(code == "0A000", "{message}");
+    run(&root, &create).await;
+    lacks("ALTER REPOSITORY r SET PROPERTIES (\"gcp.gcs.service_account_key_path\" = \"/etc/passwd\")", "ADMIN privilege(s)").await;
     run(&ana, "SHOW BACKUP; SHOW RESTORE FROM d; SHOW SNAPSHOT ON r").await;
 
     // BACKUP: EXPORT on every table.

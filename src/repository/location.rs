@@ -59,6 +59,8 @@ const ENDPOINT: &[&str] =
     &["aws.s3.endpoint", "fs.s3a.endpoint", "fs.oss.endpoint", "fs.cosn.bucket.endpoint_suffix", "fs.obs.endpoint"];
 const REGION: &[&str] = &["aws.s3.region", "fs.s3a.endpoint.region"];
 const SESSION_TOKEN: &[&str] = &["aws.s3.session_token", "fs.s3a.session.token"];
+/// A file with a key, on the machine that this runs on.
+const GCS_KEY_PATH: &str = "gcp.gcs.service_account_key_path";
 const PATH_STYLE: &[&str] = &["aws.s3.enable_path_style_access", "fs.s3a.path.style.access"];
 const ENABLE_SSL: &[&str] = &["aws.s3.enable_ssl", "fs.s3a.connection.ssl.enabled"];
 
@@ -80,6 +82,16 @@ pub type RemoteStore = (Url, Arc<dyn ObjectStore>);
 type Connected = (Arc<dyn ObjectStore>, Path, Option<PathBuf>);
 
 impl Location {
+    /// Whether it is a directory of the machine that this runs on.
+    pub fn is_local(&self) -> bool {
+        self.url.starts_with('/') || Url::parse(&self.url).is_ok_and(|url| url.scheme() == "file")
+    }
+
+    /// Whether its properties name a file of that machine.
+    pub fn names_a_file(&self) -> bool {
+        self.properties.contains_key(GCS_KEY_PATH)
+    }
+
     /// The store, the prefix in it, and the directory if it is local. Nothing is touched.
     pub(super) fn connect(&self) -> Result<Connected, Error> {
         check_location(&self.url)?;
@@ -121,7 +133,7 @@ impl Location {
 
     /// The store of a remote location, with the URL that it answers for; nothing for a local path.
     pub fn remote_store(&self) -> Result<Option<RemoteStore>, Error> {
-        if self.url.starts_with('/') || self.url.starts_with("file:") {
+        if self.is_local() {
             return Ok(None);
         }
         let (store, ..) = self.connect()?;
@@ -194,7 +206,7 @@ impl Location {
             .with_retry(retry());
         if let Some(key) = self.property(&["gcp.gcs.service_account_key"]) {
             builder = builder.with_service_account_key(key);
-        } else if let Some(path) = self.property(&["gcp.gcs.service_account_key_path"]) {
+        } else if let Some(path) = self.property(&[GCS_KEY_PATH]) {
             builder = builder.with_service_account_path(path);
         }
         built(builder.build())

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::jobs::location_of;
 use super::{Outcome, Session};
 use crate::cluster::starrocks::{Options, StarRocksCluster, kind_of};
 use crate::cluster::{Cluster, ClusterKind, Labour, RepositoryHolder};
@@ -149,6 +150,9 @@ impl Session {
         };
         record.properties.clone_from(&alter.properties.0);
         let location = Location { url: record.location.clone(), properties: record.properties.clone() };
+        if location.names_a_file() {
+            self.require_admin().await?;
+        }
         let reached = match self.cluster.labour() {
             Labour::Ours(_) => self.gateway.open.open(&record.name, &location)?.ping().await,
             Labour::Theirs(_) | Labour::Nobody => self.gateway.open.open_starrocks(&record.name, &location)?.ping().await.map(drop),
@@ -163,12 +167,11 @@ impl Session {
 
     /// CREATE REPOSITORY where there is no cluster: what is stored there already is taken in, and only read.
     pub(super) async fn hold_repository(&mut self, create: &CreateRepository) -> Result<Outcome, Error> {
-        self.require(Privilege::Repository, Securable::System).await?;
         if self.gateway.store.find_repository(self.cluster.name(), &create.name).await?.is_some() {
             let message = format!("Failed to create repository: repository with same name already exist: {}", create.name);
             return Err(Error::new(ErrorKind::DuplicateObject, message));
         }
-        let location = Location { url: create.location.clone(), properties: create.properties.0.clone() };
+        let location = location_of(create);
         let failed = |e: Error| e.prefixed("Failed to create repository");
         self.gateway.open.open_starrocks(&create.name, &location).map_err(failed)?.ping().await.map_err(failed)?;
         // Nothing here writes StarRocks' layout.

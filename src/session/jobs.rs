@@ -130,6 +130,11 @@ fn chosen(manifest: &Manifest, objects: Option<&[ObjectRef]>) -> Result<(Vec<Res
     Ok((tables, views))
 }
 
+/// The location that a statement gives.
+pub(super) fn location_of(create: &CreateRepository) -> Location {
+    Location { url: create.location.clone(), properties: create.properties.0.clone() }
+}
+
 impl Session {
     async fn open(&self, name: &RepositoryName) -> Result<(RepositoryRecord, Arc<Repository>), Error> {
         let record = self.gateway.store.repository(self.cluster.name(), name).await?;
@@ -468,14 +473,13 @@ impl Session {
                     .hint("See SHOW BROKER, or leave the name out: brokers are not needed here."));
             }
         }
-        self.require(Privilege::Repository, Securable::System).await?;
         let store = &self.gateway.store;
         if store.find_repository(self.cluster.name(), &create.name).await?.is_some() {
             let message = format!("Failed to create repository: repository with same name already exist: {}", create.name);
             return Err(Error::new(ErrorKind::DuplicateObject, message)
                 .hint("DROP REPOSITORY removes the name only; what is stored stays."));
         }
-        let location = Location { url: create.location.clone(), properties: create.properties.0.clone() };
+        let location = location_of(create);
         let failed = |e: Error| e.prefixed("Failed to create repository");
         if !create.read_only {
             location.create().map_err(failed)?;

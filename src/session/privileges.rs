@@ -4,6 +4,7 @@ use super::Session;
 use crate::error::{Error, ErrorKind};
 use crate::names::{ClusterName, RoleName};
 use crate::privilege::{Grant, Grantee, Privilege, Securable};
+use crate::repository::Location;
 
 /// Everything that a user holds. All roles are active.
 #[derive(Debug)]
@@ -41,6 +42,20 @@ impl Session {
     /// Demands one privilege; 42501 in StarRocks' words.
     pub(super) async fn require(&self, privilege: Privilege, on: Securable) -> Result<(), Error> {
         self.rights().await?.require(privilege, &on)
+    }
+
+    /// REPOSITORY, to choose where a repository is; a directory is read and written with the server's own rights, so it takes an
+    /// administrator.
+    pub(super) async fn require_location(&self, location: &Location) -> Result<(), Error> {
+        let rights = self.rights().await?;
+        rights.require(Privilege::Repository, &Securable::System)?;
+        if rights.admin || !(location.is_local() || location.names_a_file()) {
+            return Ok(());
+        }
+        Err(rights
+            .denied("ADMIN privilege(s)")
+            .detail("A directory or a file of the server's machine is named.")
+            .hint("An administrator can create the repository. Object storage takes REPOSITORY alone."))
     }
 
     pub(super) async fn require_admin(&self) -> Result<(), Error> {

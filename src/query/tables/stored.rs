@@ -28,10 +28,11 @@ impl Known {
     fn stored(&self, sources: &Sources) -> Option<Result<StarRocksRepository, Error>> {
         let url = self.there.as_ref().map(|t| t.location.clone()).or_else(|| self.record.as_ref().map(|r| r.location.clone()))?;
         let properties = self.record.as_ref().map(|r| r.properties.clone()).unwrap_or_default();
-        if properties.is_empty() && !url.starts_with('/') && !url.starts_with("file:") {
+        let location = Location { url, properties };
+        if location.properties.is_empty() && !location.is_local() {
             return None;
         }
-        let open = |name| sources.open.open_starrocks(&name, &Location { url, properties });
+        let open = |name| sources.open.open_starrocks(&name, &location);
         Some(RepositoryName::new(self.name.as_str()).and_then(open))
     }
 
