@@ -21,6 +21,7 @@ mod plan;
 mod prepared;
 mod privileges;
 mod remote;
+mod rows;
 mod show;
 mod transaction;
 mod variables;
@@ -32,7 +33,6 @@ use std::time::Duration;
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{ParamValues, ScalarValue};
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast as sql;
 use tracing::Instrument;
@@ -46,6 +46,7 @@ use self::cursors::Cursor;
 use self::explain::Explain;
 use self::kept::{KeptPlan, Surroundings};
 use self::plan::{described, parameter_types, plan_sql, refuse_unknown_sql, same_shape};
+pub use self::rows::Rows;
 use self::variables::Variables;
 use crate::catalog::{Catalogs, Statics};
 use crate::cluster::{Cluster, Clusters};
@@ -159,19 +160,6 @@ pub enum Outcome {
     CopyIn(CopyIn),
     /// Rows go out as data of COPY.
     CopyOut(CopyOut),
-}
-
-/// Rows on their way. The view that they come from is held until they are all taken.
-pub struct Rows {
-    /// Their columns.
-    pub schema: SchemaRef,
-    /// They.
-    pub stream: SendableRecordBatchStream,
-    /// The word of the command tag: `SELECT`, `SHOW`.
-    pub verb: &'static str,
-    /// They come from a BINARY cursor: in binary format where the client does not say otherwise.
-    pub binary: bool,
-    _view: View,
 }
 
 #[derive(Debug)]

@@ -12,6 +12,7 @@ use super::context::Context;
 use super::snapshot::Snapshot;
 use super::value::{Ty, Value, read, type_name};
 use crate::error::{Error, ErrorKind};
+pub(super) use crate::statement::folded;
 
 /// What an expression looks at while it runs.
 #[derive(Clone, Copy)]
@@ -135,11 +136,6 @@ pub(super) fn row_of(items: Vec<Expr>) -> Expr {
 
 pub(super) fn unsupported(what: impl std::fmt::Display) -> Error {
     Error::unsupported(format_args!("{what} in a query of the catalogs"))
-}
-
-/// A bare name folded to lower case, a quoted one as it is.
-pub(super) fn folded(ident: &sql::Ident) -> String {
-    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
 }
 
 /// The parts of a dotted name.

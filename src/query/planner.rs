@@ -7,6 +7,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, lit};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use crate::error::{Error, ErrorKind};
+use crate::statement::date_before_time;
 
 /// `paid = '1'`, which DataFusion does not compare, and `day = '2024-01-02 +00'`, whose zone it does not read.
 #[derive(Debug)]
@@ -32,9 +33,9 @@ fn boolean(text: &str) -> DfResult<Expr> {
 
 /// A literal as what it means beside a value of this type; nothing where DataFusion finds that itself.
 fn beside(literal: &str, other: &DataType) -> DfResult<Option<Expr>> {
-    match (other, literal.trim().split_once(' ')) {
+    match (other, date_before_time(literal)) {
         (DataType::Boolean, _) => boolean(literal).map(Some),
-        (DataType::Date32, Some((date, zone))) if zone.starts_with(['+', '-', '0', '1', '2']) => Ok(Some(lit(date))),
+        (DataType::Date32, Some(date)) => Ok(Some(lit(date))),
         _ => Ok(None),
     }
 }

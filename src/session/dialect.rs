@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::ast as sql;
 
 use crate::error::{Error, ErrorKind};
 use crate::query::ANY_ARRAY;
-use crate::statement::{array_items, interval_text};
+use crate::statement::{array_items, date_before_time, interval_text};
 
 /// Patterns of `to_char` and `to_timestamp`, longest first, and what they are in chrono's.
 const PATTERNS: &[(&str, &str)] = &[
@@ -71,21 +71,13 @@ fn rewritten(expr: &sql::Expr) -> Result<Option<sql::Expr>, Error> {
             if let (Some(text), sql::DataType::Bytea) = (literal(inner), data_type) {
                 return Ok(Some(bytea(text)?));
             }
-            if let (Some(text), sql::DataType::Date) = (literal(inner), data_type)
-                && let Some((date, zone)) = text.trim().split_once(' ')
-                && zone.starts_with(['+', '-', '0', '1', '2'])
-            {
-                // The time and zone behind a date are left out.
+            let said_so = match (literal(inner), data_type) {
+                (Some(text), sql::DataType::Date) => date_before_time(text).map(str::to_owned),
+                (Some(text), sql::DataType::Interval { .. }) => interval_text(text),
+                _ => None,
+            };
+            if let Some(text) = said_so {
                 return Ok(Some(sql::Expr::Cast {
-                    kind: kind.clone(),
-                    expr: Box::new(sql::Expr::value(sql::Value::SingleQuotedString(date.to_owned()))),
-                    data_type: data_type.clone(),
-                    array: *array,
-                    format: format.clone(),
-                }));
-            }
-            if let (Some(text), sql::DataType::Interval { .. }) = (literal(inner), data_type) {
-                return Ok(interval_text(text).map(|text| sql::Expr::Cast {
                     kind: kind.clone(),
                     expr: Box::new(sql::Expr::value(sql::Value::SingleQuotedString(text))),
                     data_type: data_type.clone(),
@@ -260,6 +252,8 @@ mod tests {
             ("SELECT a FROM x WHERE a = ANY(ARRAY[1])", "SELECT a FROM x WHERE a = ANY(ARRAY[1])"),
             ("SELECT '\\x00ff'::bytea", "SELECT X'00ff'"),
             ("SELECT '\\x0'::bytea", "22P02"),
+            ("SELECT '2024-01-02 03:04:05.6 +00'::date", "SELECT '2024-01-02'::DATE"),
+            ("SELECT '2024-01-02 2 apples'::date", "SELECT '2024-01-02 2 apples'::DATE"),
             ("SELECT '1 day 02:03:04.5'::interval", "SELECT '1 day 2 hours 3 minutes 4.5 seconds'::INTERVAL"),
             ("SELECT NULL, NULL", "SELECT NULL, NULL AS \"?column?\u{1}2\""),
             ("SELECT a, b, A FROM x", "SELECT a, b, A AS \"a\u{1}3\" FROM x"),

@@ -9,7 +9,6 @@ use datafusion::common::format::{ExplainFormat, ExplainStatementOptions};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::sql::parser::{ExplainStatement, Statement as PlannerStatement};
 use datafusion::sql::sqlparser::ast as sql;
 use futures::TryStreamExt;
@@ -188,7 +187,6 @@ impl Session {
         let (query, values) = self.explained(explain, values).await?;
         let ast = sql::Statement::Query(query.clone());
         let types: Vec<_> = values.iter().map(|v| Some(v.data_type())).collect();
-        let schema = explain.schema();
         let (view, lines) = match self.describe_by_catalogs(&ast, "", &types).await? {
             // No plan of DataFusion's answers it.
             Some((_, columns)) => {
@@ -215,9 +213,8 @@ impl Session {
                 (view, lines)
             }
         };
-        let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(StringArray::from(lines))]);
+        let batch = RecordBatch::try_new(explain.schema(), vec![Arc::new(StringArray::from(lines))]);
         let batch = batch.map_err(|e| from_datafusion(e.into()))?;
-        let stream = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), futures::stream::iter([Ok(batch)])));
-        Ok(Outcome::Rows(Rows { schema, stream, verb: "EXPLAIN", binary: false, _view: view }))
+        Ok(Outcome::Rows(Rows::of(batch, "EXPLAIN", view)))
     }
 }

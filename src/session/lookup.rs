@@ -6,17 +6,13 @@ use std::sync::Arc;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::sql::sqlparser::ast as sql;
 
 use super::{Outcome, Rows, Session};
 use crate::catalog::{ORIGIN_KEY, relation_oid};
 use crate::error::{Error, from_datafusion};
 use crate::query::{Lookup, Operand, SYSTEM_SCHEMA};
-
-fn folded(ident: &sql::Ident) -> String {
-    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
-}
+use crate::statement::folded;
 
 /// `column = constant AND …`; `None` for anything else.
 fn equalities(expr: &sql::Expr, found: &mut Vec<(String, Operand)>) -> Option<()> {
@@ -117,9 +113,8 @@ impl Session {
     pub(super) async fn look_up(&self, lookup: &Lookup, schema: SchemaRef, values: &[ScalarValue]) -> Result<Outcome, Error> {
         let sources = self.gateway.engine.sources();
         let batch = lookup.rows(sources, &self.cluster, self.client.user.as_str(), values).await?;
-        let batch = RecordBatch::try_new(schema.clone(), batch.columns().to_vec()).map_err(|e| from_datafusion(e.into()))?;
-        let stream = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), futures::stream::iter([Ok(batch)])));
+        let batch = RecordBatch::try_new(schema, batch.columns().to_vec()).map_err(|e| from_datafusion(e.into()))?;
         let view = self.gateway.engine.view(&self.cluster, self.client.user.as_str());
-        Ok(Outcome::Rows(Rows { schema, stream, verb: "SELECT", binary: false, _view: view }))
+        Ok(Outcome::Rows(Rows::of(batch, "SELECT", view)))
     }
 }

@@ -11,7 +11,7 @@ use futures::StreamExt;
 use super::{Outcome, Prepared, Session};
 use crate::catalog::declared_type;
 use crate::error::{Error, ErrorKind, from_datafusion};
-use crate::statement::Statement;
+use crate::statement::{Statement, folded};
 
 /// Prepared statements that one session may hold.
 const STATEMENTS_MAX: usize = 4096;
@@ -139,8 +139,4 @@ impl Session {
         };
         batch.columns().iter().zip(types).map(value).collect()
     }
-}
-
-fn folded(ident: &sql::Ident) -> String {
-    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
 use super::data::no_database;
 use super::{Outcome, Prepared, Rows, Session};
@@ -126,11 +125,10 @@ impl Session {
             Arc::new(values.collect::<StringArray>()) as ArrayRef
         };
         let options = RecordBatchOptions::new().with_row_count(Some(answer.rows.len()));
-        let batch = RecordBatch::try_new_with_options(schema.clone(), (0..answer.columns.len()).map(column).collect(), &options)
+        let batch = RecordBatch::try_new_with_options(schema, (0..answer.columns.len()).map(column).collect(), &options)
             .map_err(|e| Error::internal(e.to_string()))?;
-        let stream = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), futures::stream::iter([Ok(batch)])));
         let view = self.view();
-        Ok(Outcome::Rows(Rows { schema, stream, verb: "SELECT", binary: false, _view: view }))
+        Ok(Outcome::Rows(Rows::of(batch, "SELECT", view)))
     }
 
     fn remote_spec(

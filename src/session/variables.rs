@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
 use super::{Outcome, Rows, Session, TransactionState};
 use crate::catalog::{Setting, settings_name};
@@ -316,10 +315,9 @@ impl Session {
     fn rows(&mut self, command: &SessionCommand, columns: Vec<Vec<String>>) -> Result<Outcome, Error> {
         let schema = answer_schema(command).ok_or_else(|| Error::internal("the command answers no rows"))?;
         let arrays: Vec<ArrayRef> = columns.into_iter().map(|c| Arc::new(StringArray::from(c)) as ArrayRef).collect();
-        let batch = RecordBatch::try_new(schema.clone(), arrays).map_err(|e| Error::internal(e.to_string()))?;
-        let stream = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), futures::stream::iter([Ok(batch)])));
+        let batch = RecordBatch::try_new(schema, arrays).map_err(|e| Error::internal(e.to_string()))?;
         let view = self.gateway.engine.view(&self.cluster, self.client.user.as_str());
-        Ok(Outcome::Rows(Rows { schema, stream, verb: "SHOW", binary: false, _view: view }))
+        Ok(Outcome::Rows(Rows::of(batch, "SHOW", view)))
     }
 
     pub(super) async fn session_command(&mut self, command: &SessionCommand) -> Result<Outcome, Error> {

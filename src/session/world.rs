@@ -8,7 +8,6 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::datasource::TableType;
 use datafusion::execution::SessionState;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::sql::sqlparser::ast as sql;
 use postgres_types::Type;
 use tokio_util::sync::CancellationToken;
@@ -149,11 +148,8 @@ impl Session {
         for effect in answer.effects {
             self.take_effect(effect).await?;
         }
-        let schema: SchemaRef = answer.batch.schema();
-        let batches = futures::stream::iter([Ok(answer.batch)]);
-        let stream = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), batches));
         let view = self.gateway.engine.view(&self.cluster, self.client.user.as_str());
-        Ok(Outcome::Rows(Rows { schema, stream, verb: "SELECT", binary: false, _view: view }))
+        Ok(Outcome::Rows(Rows::of(answer.batch, "SELECT", view)))
     }
 
     async fn take_effect(&mut self, effect: Effect) -> Result<(), Error> {

@@ -1,4 +1,12 @@
-//! PostgreSQL's texts of intervals.
+//! PostgreSQL's texts of intervals and times.
+
+/// The date of a text that says a time or a zone behind it (`2024-01-02 03:04:05+00`), which a DATE leaves out; nothing for others.
+pub fn date_before_time(text: &str) -> Option<&str> {
+    let (date, rest) = text.trim().split_once(' ')?;
+    let is_time = rest.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-'))
+        && rest.chars().all(|c| c.is_ascii_digit() || matches!(c, ':' | '.' | '+' | '-' | ' '));
+    is_time.then_some(date)
+}
 
 /// A text with a time in it (`1 day 02:03:04.5`, `-00:10`) with that time in words, which every reader of intervals takes; nothing
 /// if there is no time in it.

@@ -7,7 +7,8 @@ pub fn column_name(expr: &sql::Expr) -> String {
     named(expr).map_or_else(|| "?column?".to_owned(), |(name, _)| name)
 }
 
-fn folded(ident: &sql::Ident) -> String {
+/// A bare name folded to lower case, a quoted one as it is.
+pub fn folded(ident: &sql::Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
 }
 

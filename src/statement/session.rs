@@ -4,6 +4,7 @@ use datafusion::sql::sqlparser::ast as sql;
 
 use super::ast::{CopyFormat, CopyFrom, CopyTo, ForceQuote, Qualified, SessionCommand, Statement};
 use super::lexer::{Quote, Token};
+use super::naming::folded;
 use super::parser::{Parser, parse_sql};
 use crate::error::{Error, ErrorKind};
 use crate::names::{DatabaseName, TableName};
@@ -325,8 +326,4 @@ pub(super) fn readable_copy(text: &str) -> String {
         Some(rest) => format!("{}force_quote (\"{ALL_COLUMNS}\"){rest}", &text[..at]),
         None => text.to_owned(),
     }
-}
-
-fn folded(ident: &sql::Ident) -> String {
-    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
 }

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{self as sql, Ident, ObjectName, ObjectNamePart};
 
 use super::ast::{Definition, Qualified, Statement};
+use super::naming::folded;
 use super::parser::parse_sql;
 use crate::error::{Error, ErrorKind};
 use crate::names::{DatabaseName, TableName};
@@ -42,10 +43,6 @@ pub(super) fn drop_view(if_exists: bool, names: &[ObjectName]) -> Result<Stateme
         [name] => Ok(Statement::Define(Definition::DropView { view: table_name(name)?, if_exists })),
         _ => Err(Error::unsupported("DROP VIEW of several views")),
     }
-}
-
-fn folded(name: &Ident) -> String {
-    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
 }
 
 /// A table's or view's name: bare words keep their case here, as in StarRocks' own statements.

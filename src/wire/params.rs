@@ -7,7 +7,7 @@ use datafusion::common::ScalarValue;
 
 use super::encode::{EPOCH_DAYS, EPOCH_MICROS};
 use crate::error::{Error, ErrorKind, from_datafusion};
-use crate::statement::{array_items, interval_text};
+use crate::statement::{array_items, date_before_time, interval_text};
 
 fn invalid(data_type: &DataType) -> Error {
     Error::new(ErrorKind::InvalidText, format!("incorrect binary data format for a value of type {data_type}"))
@@ -41,9 +41,7 @@ pub(super) fn decode_text(text: &str, data_type: &DataType) -> Result<ScalarValu
     if let (DataType::Interval(_), Some(words)) = (data_type, interval_text(text)) {
         return decode_text(&words, data_type);
     }
-    if let (DataType::Date32, Some((date, zone))) = (data_type, text.trim().split_once(' '))
-        && zone.starts_with(['+', '-', '0', '1', '2'])
-    {
+    if let (DataType::Date32, Some(date)) = (data_type, date_before_time(text)) {
         return decode_text(date, data_type);
     }
     if let DataType::Binary = data_type {
