@@ -135,7 +135,7 @@ fn source_files(dir: &Path) -> Vec<(PathBuf, DataFile)> {
         env.ids.fill(&mut bytes);
         std::fs::write(&path, bytes).expect("written");
         let (sha256, bytes) = hash_file(&path).expect("hashed");
-        (path, DataFile { sha256, bytes, rows: 1 })
+        (path, DataFile { sha256: Sha256::new(sha256).expect("a digest"), bytes, rows: 1 })
     };
     (0..FILES).map(make).collect()
 }
@@ -192,7 +192,7 @@ fn transfer(c: &mut Criterion) {
             |to| {
                 runtime.block_on(async {
                     let downloads =
-                        files.iter().map(|(_, file)| repository.download(file, vec![to.path().join(&file.sha256)], &budget));
+                        files.iter().map(|(_, file)| repository.download(file, vec![to.path().join(&*file.sha256)], &budget));
                     futures::future::try_join_all(downloads).await.expect("downloaded");
                 });
                 to

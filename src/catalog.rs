@@ -30,10 +30,12 @@ mod text_functions;
 mod types;
 mod value;
 
-pub use self::answer::{Answer, Catalogs, Need, asks_the_catalogs, has_decimals, is_without_relations, names_a_catalog, need_of};
-pub use self::context::Effect;
+pub use self::answer::{
+    Answer, Catalogs, Need, asks_the_catalogs, has_decimals, is_constant, is_without_relations, names_a_catalog, need_of,
+};
+pub use self::context::{Allowance, Effect};
 pub use self::relations::Statics;
-pub use self::snapshot::{Activity, Column, Role, Schema, Setting, Snapshot, Table, World, relation_oid};
+pub use self::snapshot::{Activity, Column, Objects, Role, Schema, Setting, Snapshot, Table, World, relation_oid};
 pub use self::text_functions::size_pretty;
 pub use self::types::*;
 

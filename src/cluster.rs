@@ -12,6 +12,7 @@ pub mod starrocks;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
@@ -27,7 +28,7 @@ pub use self::remote::*;
 use crate::error::{Error, ErrorKind};
 use crate::job::{BackupPlan, BackupRequest, Job, ManifestDigest, RestorePlan, Transfer, TransferTask, Volume};
 use crate::names::*;
-use crate::repository::Repository;
+use crate::repository::{Placed, Repository};
 use crate::schema::{Bounds, PartitionDef, TableSchema, ViewDefinition};
 use crate::statement::{Definition, ObjectRef, Qualified};
 
@@ -52,7 +53,12 @@ impl StepError {
 impl From<Error> for StepError {
     fn from(error: Error) -> Self {
         match error.kind {
-            ErrorKind::Storage | ErrorKind::DiskFull | ErrorKind::Connection => Self::Retry(error),
+            ErrorKind::Storage
+            | ErrorKind::DiskFull
+            | ErrorKind::Connection
+            | ErrorKind::OutOfFiles
+            | ErrorKind::InDoubt
+            | ErrorKind::OutOfMemory => Self::Retry(error),
             _ => Self::Fatal(error),
         }
     }
@@ -123,6 +129,11 @@ pub trait Cluster: Debug + Send + Sync {
 
     /// Asks for all names again when they are next needed: they may have changed.
     fn forget_names(&self) {}
+
+    /// A number that changes whenever the names that [`Self::catalog`] shows change, or their columns; nothing if that is not known.
+    fn names_version(&self) -> Option<u64> {
+        None
+    }
 
     /// Its databases, tables and views ([`ViewSource`]) at this instant. Files that it names stay readable while it is held.
     fn catalog(&self) -> Arc<dyn CatalogProvider>;
@@ -208,7 +219,13 @@ pub trait Worker: Debug + Send + Sync {
     async fn define(&self, definition: &Definition) -> Result<Vec<String>, Error>;
 
     /// Changes rows of a table, durably and atomically; answers how many.
-    async fn write(&self, table: &Qualified<TableName>, write: Write, state: &SessionState) -> Result<u64, Error>;
+    async fn write(
+        &self,
+        table: &Qualified<TableName>,
+        write: Write,
+        lock_timeout: Option<Duration>,
+        state: &SessionState,
+    ) -> Result<u64, Error>;
 
     /// Checks what a BACKUP asks for, and answers it completed, without a ttl: no objects means everything in the database, which
     /// may be nothing.
@@ -233,9 +250,20 @@ pub trait Worker: Debug + Send + Sync {
         progress: Progress,
     ) -> Result<Transfer, StepError>;
     /// SAVE_META: fixes the manifest's content.
-    async fn save_meta(&self, job: &Job, plan: &BackupPlan) -> Result<(ManifestDigest, Timestamp), StepError>;
-    /// UPLOAD_INFO: puts the manifest. This is the commit.
-    async fn publish(&self, job: &Job, plan: &BackupPlan, saved_at: Timestamp, repository: &Repository) -> Result<(), StepError>;
+    async fn save_meta(
+        &self,
+        job: &Job,
+        plan: &BackupPlan,
+        repository: &Repository,
+    ) -> Result<(ManifestDigest, Timestamp), StepError>;
+    /// UPLOAD_INFO: puts the manifest. This is the commit. What stands in its place proves that it will never be there.
+    async fn publish(
+        &self,
+        job: &Job,
+        plan: &BackupPlan,
+        saved_at: Timestamp,
+        repository: &Repository,
+    ) -> Result<Placed, StepError>;
 
     /// PENDING of a restore: reads the manifest, checks, reserves, and fixes what will be made.
     async fn plan_restore(&self, job: &Job, repository: &Repository) -> Result<RestorePlan, StepError>;
@@ -255,10 +283,22 @@ pub trait Worker: Debug + Send + Sync {
     /// COMMIT: checks that every file is in its place.
     async fn verify(&self, job: &Job, plan: &RestorePlan) -> Result<(), StepError>;
     /// COMMITTING: makes the restored data visible, in one transaction.
-    async fn swap(&self, job: &Job, plan: &RestorePlan) -> Result<(), StepError>;
+    async fn swap(&self, job: &Job, plan: &RestorePlan) -> Result<Swap, StepError>;
+
+    /// Lets writers have the tables of a job that has come to its end: what it still has in flight touches nothing of theirs.
+    async fn unlock(&self, job: &Job) -> Result<(), Error>;
 
     /// Lets go of everything the job held and did not make visible.
     async fn release(&self, job: &Job) -> Result<(), StepError>;
+}
+
+/// What became of the transaction that makes restored data visible.
+#[derive(Debug)]
+pub enum Swap {
+    /// It is visible.
+    Done,
+    /// The transaction was refused, so it never happened, and it never will.
+    Refused(Error),
 }
 
 /// A cluster as the system tables show it.

@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -19,6 +19,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Clock: Debug + Send + Sync {
     /// Now, in milliseconds since the epoch.
     fn now(&self) -> Timestamp;
+    /// What has passed since some moment in the past: it only ever grows, whatever the wall clock is set to.
+    fn ticks(&self) -> Duration;
     /// Waits at least this long.
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
 }
@@ -41,7 +43,7 @@ pub struct Env {
 impl Env {
     /// The real clock and the operating system's random numbers.
     pub fn system() -> Self {
-        Self { clock: Arc::new(SystemClock), ids: Arc::new(SystemIds(SystemRandom::new())) }
+        Self { clock: Arc::new(SystemClock::start()), ids: Arc::new(SystemIds(SystemRandom::new())) }
     }
 
     /// Now.
@@ -58,13 +60,26 @@ impl Env {
 }
 
 #[derive(Debug)]
-struct SystemClock;
+struct SystemClock {
+    origin: Instant,
+}
+
+impl SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+    fn start() -> Self {
+        Self { origin: Instant::now() }
+    }
+}
 
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
     fn now(&self) -> Timestamp {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    fn ticks(&self) -> Duration {
+        self.origin.elapsed()
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place that sleeps")]

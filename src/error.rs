@@ -81,6 +81,8 @@ error_kinds! {
     InvalidRegex => "2201B",
     /// A substring of negative length.
     InvalidSubstring => "22011",
+    /// A window frame of negative size.
+    InvalidFrame => "22013",
     /// LIMIT or OFFSET below zero.
     InvalidRowCount => "2201W",
     /// More than one row where one is expected.
@@ -169,6 +171,16 @@ error_kinds! {
     TooManyConnections => "53300",
     /// A named limit of the settings is reached.
     LimitExceeded => "54000",
+    /// More columns than one list may have.
+    TooManyColumns => "54011",
+    /// More arguments than one call may have.
+    TooManyArguments => "54023",
+    /// Too many open files.
+    OutOfFiles => "53000",
+    /// Whether a transaction was committed is not known.
+    InDoubt => "40003",
+    /// A lock that was not to be had in time.
+    LockNotAvailable => "55P03",
     /// Not enough memory for this query.
     OutOfMemory => "53200",
     /// A bad setting in the configuration file, environment or command line.
@@ -245,6 +257,12 @@ impl Error {
         self
     }
 
+    /// Keeps the position inside a text of this length.
+    pub fn at_most(mut self, length: usize) -> Self {
+        self.position = self.position.map(|p| p.min(length));
+        self
+    }
+
     /// Adds the cause.
     pub fn source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.source = Some(Arc::new(source));
@@ -256,6 +274,8 @@ impl Error {
         let kind = match error.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::DiskFull,
             std::io::ErrorKind::NotFound => ErrorKind::MissingFile,
+            // EMFILE and ENFILE: nothing is wrong with what was to be opened.
+            _ if matches!(error.raw_os_error(), Some(23 | 24)) => ErrorKind::OutOfFiles,
             _ => ErrorKind::Storage,
         };
         Self::new(kind, format!("could not {what} \"{}\": {error}", path.as_ref().display())).source(error)

@@ -10,6 +10,7 @@ mod data;
 mod remote;
 mod restore;
 mod row;
+mod validate;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -234,6 +235,35 @@ impl TaskKind {
     }
 }
 
+/// What is kept of the text of a statement, characters: it stands in the specification, in the row, and in each of its copies.
+const STATEMENT_KEPT: usize = 8192;
+/// What is kept of the objects that a refused attempt names.
+const OBJECTS_KEPT: usize = 1000;
+
+impl JobSpec {
+    /// A text as the history keeps it.
+    pub fn kept_text(text: &str) -> String {
+        match text.char_indices().nth(STATEMENT_KEPT) {
+            Some((end, _)) => format!("{}…", &text[..end]),
+            None => text.to_owned(),
+        }
+    }
+
+    /// As much of an attempt that was refused as the history keeps.
+    pub fn abridged(mut self) -> Self {
+        self.statement = Self::kept_text(&self.statement);
+        match &mut self.request {
+            Request::Backup(request) => request.objects.truncate(OBJECTS_KEPT),
+            Request::Restore(request) => request.objects.truncate(OBJECTS_KEPT),
+            Request::Remote(request) => {
+                request.objects.truncate(OBJECTS_KEPT);
+                request.statement.clear();
+            }
+        }
+        self
+    }
+}
+
 impl Job {
     /// A job as it is admitted.
     pub fn new(id: JobId, spec: JobSpec, created_at: Timestamp) -> Self {
@@ -388,7 +418,9 @@ impl Record {
                 }
             }
             BackupEvent::Uploaded { task, transfer } => self.finish_task(*task, *transfer),
-            BackupEvent::Cancelled { failure } => self.failure = Some(failure.clone()),
+            BackupEvent::Cancelled { failure } | BackupEvent::Displaced { failure } | BackupEvent::Lost { failure } => {
+                self.failure = Some(failure.clone());
+            }
             BackupEvent::MetaSaved { .. } | BackupEvent::Published | BackupEvent::Released => {}
         }
         if was == "SNAPSHOTING" && now.name() == "UPLOAD_SNAPSHOT" {
@@ -448,7 +480,7 @@ impl Record {
                 }
             }
             RestoreEvent::Downloaded { task, transfer } => self.finish_task(*task, *transfer),
-            RestoreEvent::Cancelled { failure } => self.failure = Some(failure.clone()),
+            RestoreEvent::Cancelled { failure } | RestoreEvent::SwapRefused { failure } => self.failure = Some(failure.clone()),
             RestoreEvent::Verified | RestoreEvent::Swapped | RestoreEvent::Released => {}
         }
         if was == "SNAPSHOTING" && now.name() == "DOWNLOAD" {

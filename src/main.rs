@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use starkeep::demo;
 use starkeep::env::Env;
 use starkeep::error::{Error, ErrorKind};
+use starkeep::metrics::Metrics;
 use starkeep::server::Server;
 use starkeep::settings::{LogFormat, Settings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -15,6 +18,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// What is still under way on blocking threads gets this long at the end.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Deep plans recurse; tokio's two MiB are not enough for them.
 const STACK_BYTES: usize = 8 << 20;
 
@@ -166,6 +171,15 @@ impl Signals {
     }
 }
 
+/// Counts each fault of the program, wherever it is caught: `starkeep_panics_total` should stay 0.
+fn count_panics(metrics: Arc<Metrics>) {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        metrics.panicked();
+        print(panic);
+    }));
+}
+
 async fn serve(arguments: ServeArguments) -> Result<(), Error> {
     let settings = arguments.settings()?;
     log_to_stderr(settings.log_format, "info");
@@ -175,6 +189,7 @@ async fn serve(arguments: ServeArguments) -> Result<(), Error> {
         // Everything that a start does is safe to leave at any moment.
         () = signals.wait() => return Ok(()),
     };
+    count_panics(server.gateway().metrics.clone());
     println!("starkeep is ready: postgresql://root@{}/ http://{}/metrics", server.addr(), server.http_addr());
     signals.wait_reloading(&server).await;
     tracing::info!("stopping");
@@ -224,6 +239,8 @@ fn main() -> ExitCode {
             None => serve(arguments.serve).await,
         }
     });
+    // A thread that waits for storage which does not answer must not keep the process.
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -48,6 +48,7 @@ pub struct Metrics {
     bytes_new: Family<KindLabels, Counter<u64, AtomicU64>>,
     statements: Family<StatementLabels, Counter>,
     connections: Gauge,
+    panics: Counter,
     snapshots_expired: Family<StatusLabels, Counter>,
     clusters_reachable: Family<ClusterLabels, Gauge>,
 }
@@ -65,6 +66,8 @@ impl Default for Metrics {
         registry.register_with_unit("job_data_moved", "Data that jobs had to move", Unit::Bytes, Clone::clone(&bytes_new));
         registry.register("statements", "Statements, by SQLSTATE (00000: success)", Clone::clone(&statements));
         registry.register("connections", "Open client connections", Clone::clone(&connections));
+        let panics = Counter::default();
+        registry.register("panics", "Faults of the program that were survived; each is in the log", Clone::clone(&panics));
         let snapshots_expired = Family::default();
         registry.register(
             "snapshots_expired",
@@ -88,11 +91,17 @@ impl Default for Metrics {
             bytes_new,
             statements,
             connections,
+            panics,
         }
     }
 }
 
 impl Metrics {
+    /// Counts a fault of the program, wherever it was caught.
+    pub fn panicked(&self) {
+        self.panics.inc();
+    }
+
     /// Counts an event that was appended; `before` and `after` are the job around it.
     pub fn observe(&self, before: &Job, event: &JobEvent, after: &Job) {
         let kind = KindLabels { kind: after.spec.kind().to_string() };

@@ -11,6 +11,59 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
 
+/// The SHA-256 of some bytes: 64 lower-case hex digits, and so a safe part of a path.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Sha256(String);
+
+impl Sha256 {
+    /// Reads a digest; the error is XX001, because it only ever comes from what was stored.
+    pub fn new(text: impl Into<String>) -> Result<Self, Error> {
+        let text = text.into();
+        if text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Ok(Self(text));
+        }
+        Err(Error::new(ErrorKind::Corrupted, format!("\"{}\" is no SHA-256", text.chars().take(80).collect::<String>())))
+    }
+
+    /// The digest of some bytes.
+    pub fn of_digest(digest: &[u8]) -> Result<Self, Error> {
+        Self::new(hex::encode(digest))
+    }
+}
+
+impl TryFrom<String> for Sha256 {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self, Error> {
+        Self::new(text)
+    }
+}
+
+impl From<Sha256> for String {
+    fn from(digest: Sha256) -> String {
+        digest.0
+    }
+}
+
+impl std::ops::Deref for Sha256 {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl PartialEq<String> for Sha256 {
+    fn eq(&self, other: &String) -> bool {
+        self.0 == *other
+    }
+}
+
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident, $what:literal, $valid:path) => {
         $(#[$doc])*

@@ -5,24 +5,31 @@
 
 mod any_array;
 mod catalogs;
+mod fence;
 mod functions;
+mod growth;
 mod lookup;
 mod planner;
+mod rewrite;
 mod show;
 mod stop;
 mod system;
 mod tables;
 mod views;
+mod width;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider};
 use datafusion::common::DataFusionError;
 use datafusion::common::config::Dialect;
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer, MemoryReservation, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::SessionConfig;
 use futures::StreamExt;
@@ -37,6 +44,7 @@ use self::catalogs::{CatalogSchema, WithCatalogs};
 pub use self::functions::Zone;
 pub use self::functions::{SERVER_VERSION, SessionFacts, server_version_text, time_zone_name};
 pub use self::lookup::{Lookup, Operand};
+pub use self::rewrite::readable;
 pub use self::show::{show_parameters, show_query};
 pub use self::system::{SessionRow, Sources};
 use self::views::{Nesting, PlannedSchema, ViewPlanner};
@@ -55,6 +63,7 @@ pub const SYSTEM_SCHEMA: &str = "system";
 pub struct QueryEngine {
     base: SessionState,
     sources: Arc<Sources>,
+    value_bytes_max: usize,
     workers: Option<Runtime>,
 }
 
@@ -64,13 +73,43 @@ const CHANNEL_BATCHES: usize = 2;
 const STACK_BYTES: usize = 8 << 20;
 
 /// Limits of queries.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct QuerySettings {
     /// Memory of all queries together, in bytes; sorts and groupings spill beyond it.
     pub memory_bytes_max: usize,
+    /// The longest value that an expression makes, bytes.
+    pub value_bytes_max: usize,
+    /// Where sorts and groupings spill to.
+    pub spill_dir: PathBuf,
+    /// What all of them may spill, bytes.
+    pub spill_bytes_max: u64,
     /// How many partitions a query is cut into.
     pub parallelism: usize,
 }
+
+/// What a client is told whose statement the engine panics at: it is the statement that this engine cannot carry out.
+fn died() -> Error {
+    Error::unsupported("the statement meets a fault of the query engine, and")
+        .hint("Say it in another way. The server's log has the fault; please report it with the statement.")
+}
+
+/// Where queries spill to. What a killed server left there is nobody's: two servers never share a data directory, and each has a
+/// directory of its own below this one.
+fn spill(settings: &QuerySettings) -> Result<DiskManagerBuilder, Error> {
+    let dir = &settings.spill_dir;
+    std::fs::create_dir_all(dir).map_err(|e| Error::io("create the directory for spilled rows", dir, e))?;
+    let left = std::fs::read_dir(dir).map_err(|e| Error::io("list", dir, e))?;
+    for entry in left.filter_map(Result::ok).filter(|e| e.file_name().to_string_lossy().starts_with(SPILL_PREFIX)) {
+        if let Err(error) = std::fs::remove_dir_all(entry.path()) {
+            tracing::warn!(%error, path = %entry.path().display(), "could not remove what a query has spilled");
+        }
+    }
+    let mode = DiskManagerMode::Directories(vec![dir.clone()]);
+    Ok(DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(settings.spill_bytes_max))
+}
+
+/// How DataFusion's directories of spilled rows begin.
+const SPILL_PREFIX: &str = "datafusion-";
 
 /// One instant of everything a statement can name. Data files of the cluster stay readable while it is held.
 #[derive(Clone, Debug)]
@@ -93,8 +132,11 @@ impl QueryEngine {
     /// An engine over these sources.
     pub fn new(sources: Arc<Sources>, settings: QuerySettings) -> Result<Self, Error> {
         let pool = TrackConsumersPool::new(FairSpillPool::new(settings.memory_bytes_max), std::num::NonZeroUsize::MIN);
-        let runtime: Arc<RuntimeEnv> =
-            RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build_arc().map_err(from_datafusion)?;
+        let runtime: Arc<RuntimeEnv> = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(pool))
+            .with_disk_manager_builder(spill(&settings)?)
+            .build_arc()
+            .map_err(from_datafusion)?;
         let mut config =
             SessionConfig::new().with_target_partitions(settings.parallelism).with_create_default_catalog_and_schema(false);
         let options = config.options_mut();
@@ -104,6 +146,7 @@ impl QueryEngine {
         options.execution.time_zone = Some("UTC".into());
         let base = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
         let mut base = stop::asking(base);
+        base.register_function_rewrite(Arc::new(growth::LimitGrowth::new())).map_err(from_datafusion)?;
         base.register_expr_planner(Arc::new(planner::UntypedLiterals)).map_err(from_datafusion)?;
         let workers = tokio::runtime::Builder::new_multi_thread()
             // Some more than there are parts of a query, so that one that never pauses leaves room for others.
@@ -113,7 +156,7 @@ impl QueryEngine {
             .enable_all()
             .build()
             .map_err(|e| Error::internal(format!("the query threads could not be started: {e}")))?;
-        Ok(Self { base, sources, workers: Some(workers) })
+        Ok(Self { base, sources, value_bytes_max: settings.value_bytes_max, workers: Some(workers) })
     }
 
     /// Runs work where queries run.
@@ -129,7 +172,7 @@ impl QueryEngine {
     /// Runs work where queries run and waits for it; dropping the wait aborts the work at its next pause.
     pub async fn offload<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, Error> {
         let task = AbortOnDropHandle::new(self.spawn(work));
-        task.await.map_err(|e| Error::internal(format!("a query died: {e}")))
+        task.await.map_err(|_| died())
     }
 
     /// Runs a plan; its rows come through a short channel, and dropping the stream ends the query.
@@ -141,8 +184,9 @@ impl QueryEngine {
         let stop = CancellationToken::new();
         let state = stop::until(&stop, state);
         let (stopped, stop) = (stop.clone(), stop.drop_guard());
+        let value_bytes_max = self.value_bytes_max;
         let task = AbortOnDropHandle::new(self.spawn(async move {
-            let physical = state.create_physical_plan(&plan).await;
+            let (state, physical) = planned(state, &plan, value_bytes_max).await;
             let stoppable = physical.and_then(|p| stop::stoppable(p, &stopped));
             let stream = stoppable.and_then(|p| datafusion::physical_plan::execute_stream(p, state.task_ctx()));
             match stream {
@@ -157,8 +201,7 @@ impl QueryEngine {
                 Err(e) => drop(opened.send(Err(e))),
             }
         }));
-        let died = |_| Error::internal("a query died");
-        let schema = opening.await.map_err(died)?.map_err(from_datafusion)?;
+        let schema = opening.await.map_err(|_| died())?.map_err(from_datafusion)?;
         let rows = futures::stream::unfold(Some((receiver, task, stop)), |state| async move {
             let (mut receiver, task, stop) = state?;
             match receiver.recv().await {
@@ -166,11 +209,18 @@ impl QueryEngine {
                 // The end of the channel is the end of the rows only if the query has ended as it should.
                 None => match task.await {
                     Ok(()) => None,
-                    Err(e) => Some((Err(DataFusionError::Internal(format!("a query died: {e}"))), None)),
+                    Err(_) => Some((Err(DataFusionError::External(Box::new(died()))), None)),
                 },
             }
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+    }
+
+    /// Takes some of the memory of all queries for as long as the reservation is held; 53200 if there is not enough left.
+    pub fn reserve(&self, what: &str, bytes: usize) -> Result<MemoryReservation, Error> {
+        let reservation = MemoryConsumer::new(what).register(&self.base.runtime_env().memory_pool);
+        reservation.try_grow(bytes).map_err(from_datafusion)?;
+        Ok(reservation)
     }
 
     /// The system tables' sources.
@@ -187,8 +237,38 @@ impl QueryEngine {
 
     /// The state to plan and run statements of a session in, against a view.
     pub fn state(&self, view: &View, facts: &SessionFacts) -> Result<Arc<SessionState>, Error> {
-        session_state(&self.base, view, facts, Nesting::default()).map(Arc::new).map_err(from_datafusion)
+        let mut state = session_state(&self.base, view, facts, Nesting::default()).map_err(from_datafusion)?;
+        let limits = growth::ValueLimits { value_bytes_max: self.value_bytes_max, memory: self.reserve("values", 0)? };
+        let limits = Arc::new(limits);
+        for function in growth::limited_functions(&state, &limits) {
+            state.register_udf(Arc::new(function)).map_err(from_datafusion)?;
+        }
+        state.config_mut().options_mut().extensions.insert(growth::Limits(limits));
+        Ok(Arc::new(state))
     }
+}
+
+/// The physical plan, and the state to run it in: queries with long values work in smaller batches.
+async fn planned(
+    mut state: SessionState,
+    plan: &LogicalPlan,
+    value_bytes_max: usize,
+) -> (SessionState, datafusion::common::Result<Arc<dyn ExecutionPlan>>) {
+    let optimized = state.optimize(plan).and_then(|plan| {
+        let rows = width::rows_of_batch(&plan, value_bytes_max)?;
+        Ok((plan, rows))
+    });
+    let (optimized, rows) = match optimized {
+        Ok(optimized) => optimized,
+        Err(error) => return (state, Err(error)),
+    };
+    if let Some(rows) = rows {
+        let config = state.config().clone();
+        let rows = config.batch_size().min(rows);
+        *state.config_mut() = config.with_batch_size(rows);
+    }
+    let physical = state.query_planner().create_physical_plan(&optimized, &state).await;
+    (state, physical)
 }
 
 /// The state to plan statements in; `nesting` is which views stand around the text that is planned.

@@ -3,6 +3,7 @@
 //! Objects are put once and never overwritten. Data files are named by their content, so an unchanged file is never uploaded
 //! twice. A backup exists when, and only when, its manifest object exists: the manifest's conditional put is the commit.
 
+mod check;
 mod layout;
 mod location;
 mod manifest;
@@ -20,9 +21,12 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use serde::{Deserialize, Serialize};
 
+pub use self::check::Placed;
+use self::check::Presence;
 pub use self::location::{Location, check_location};
 pub use self::manifest::Manifest;
 pub use self::starrocks_layout::*;
+use self::transfer::Over;
 pub use self::transfer::{ByteBudget, hash_file};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
@@ -159,6 +163,18 @@ impl Repository {
         deleted
     }
 
+    /// What time it is where the repository is: an object store says so of what is put there. A directory has our own clock.
+    pub async fn clock(&self, env: &Env) -> Result<Timestamp, Error> {
+        if self.local.is_some() {
+            return Ok(env.now());
+        }
+        let path = self.root.clone().join(format!("__probe_{}", env.uuid()));
+        self.put_once(&path, Bytes::from_static(b"what time is it")).await?;
+        let found = self.store.head(&path).await.map_err(|e| storage_error("look at", &path, e));
+        self.store.delete(&path).await.map_err(|e| storage_error("delete", &path, e))?;
+        Ok(Timestamp(found?.last_modified.timestamp_millis()))
+    }
+
     /// Checks that the repository can be reached and is there.
     pub async fn ping(&self) -> Result<(), Error> {
         match self.info().await? {
@@ -219,7 +235,13 @@ impl Repository {
     /// A backup's manifest, checked against its own hash. 58P01 if there is none, XX001 if it is damaged.
     pub async fn manifest(&self, label: &SnapshotLabel, timestamp: &BackupTimestamp) -> Result<(Manifest, ManifestDigest), Error> {
         let body = self.manifest_bytes(label, timestamp).await?;
-        Manifest::decode(&body).map_err(|e| e.detail(layout::manifest(&self.root, label, timestamp).to_string()))
+        let path = layout::manifest(&self.root, label, timestamp);
+        let (manifest, digest) = Manifest::decode(&body).map_err(|e| e.detail(path.to_string()))?;
+        if manifest.label != *label || manifest.timestamp != *timestamp {
+            let message = format!("the manifest is damaged: it is of {} at {}", manifest.label, manifest.timestamp);
+            return Err(Error::new(ErrorKind::Corrupted, message).detail(path.to_string()));
+        }
+        Ok((manifest, digest))
     }
 
     async fn manifest_bytes(&self, label: &SnapshotLabel, timestamp: &BackupTimestamp) -> Result<Bytes, Error> {
@@ -228,20 +250,16 @@ impl Repository {
         found.bytes().await.map_err(|e| storage_error("read", &path, e))
     }
 
-    /// Puts a manifest: the commit of a backup. Saying it twice is the same as once; another manifest in its place is 42710.
-    pub async fn publish(&self, manifest: &Manifest) -> Result<(), Error> {
+    /// Puts a manifest: the commit of a backup. Saying it twice is the same as once. What else stands in its place proves that this
+    /// one never will.
+    pub async fn publish(&self, manifest: &Manifest) -> Result<Placed, Error> {
         let (body, _) = manifest.encode()?;
         let path = layout::manifest(&self.root, &manifest.label, &manifest.timestamp);
         if self.put_once(&path, body).await? {
-            return Ok(());
+            return Ok(Placed::Ours);
         }
         // Ours, perhaps written by an older version of this program: the job is what counts.
-        let (found, _) = self.manifest(&manifest.label, &manifest.timestamp).await?;
-        if found.job_uid == manifest.job_uid {
-            return Ok(());
-        }
-        Err(Error::new(ErrorKind::DuplicateObject, format!("Snapshot with name '{}' already exist in repository", manifest.label))
-            .detail(format!("\"{path}\" is another backup's")))
+        self.occupant(&path, manifest.label.as_str(), &manifest.job_uid).await
     }
 
     /// Takes a backup's manifest away: after that the backup does not exist. One that is gone already is fine. Its data stays
@@ -258,23 +276,21 @@ impl Repository {
     }
 
     /// Brings a local file here, unless it is here already. `true`: its bytes were moved. The bytes are hashed on the way, and
-    /// a file that is not what its name says is XX001 and leaves nothing behind.
+    /// a file that is not what its name says is XX001 and leaves nothing behind. What stands in its place and is not what its name
+    /// says is replaced by the good bytes.
     pub async fn upload(&self, file: &DataFile, from: &std::path::Path, budget: &ByteBudget) -> Result<bool, Error> {
         let path = layout::data(&self.root, &file.sha256);
-        match self.store.head(&path).await {
-            Ok(meta) if meta.size == file.bytes => return Ok(false),
-            Ok(meta) => {
-                return Err(Error::new(
-                    ErrorKind::Corrupted,
-                    format!("\"{path}\" has {} bytes where {} belong", meta.size, file.bytes),
-                ));
+        let over = match self.presence(file, from).await? {
+            Presence::Whole => return Ok(false),
+            Presence::Missing => Over::Nothing,
+            Presence::Wrong => {
+                tracing::warn!(%path, "an object of the repository is damaged; it is put right");
+                Over::Damaged
             }
-            Err(object_store::Error::NotFound { .. }) => {}
-            Err(e) => return Err(storage_error("look at", &path, e)),
-        }
+        };
         match self.local_path(&path) {
-            Some(target) => transfer::copy_file(file.clone(), from.to_owned(), vec![target], budget).await,
-            None => transfer::upload_file(&*self.store, &path, file, from, budget).await,
+            Some(target) => transfer::copy_file(file.clone(), from.to_owned(), vec![target], over, budget).await,
+            None => transfer::upload_file(&*self.store, &path, file, from, over, budget).await,
         }
     }
 
@@ -287,7 +303,7 @@ impl Repository {
         }
         let path = layout::data(&self.root, &file.sha256);
         match self.local_path(&path) {
-            Some(from) => transfer::copy_file(file.clone(), from, missing, budget).await,
+            Some(from) => transfer::copy_file(file.clone(), from, missing, Over::Damaged, budget).await,
             None => transfer::download_file(&*self.store, &path, file, missing, budget).await,
         }
     }

@@ -8,6 +8,7 @@ mod expire;
 mod perform;
 mod poll;
 mod remote;
+mod witness;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -200,6 +201,9 @@ impl Runner {
                 Err(e) => {
                     // One damaged journal must not keep all other jobs and tables away.
                     tracing::error!(job_id = id.0, error = %e, "a job cannot be taken up again");
+                    if e.kind == ErrorKind::Corrupted {
+                        self.inner.store.bury(*id, &e, self.inner.env.now()).await?;
+                    }
                     continue;
                 }
             };
@@ -219,11 +223,17 @@ impl Runner {
         }
     }
 
-    /// Stops driving; what is in flight finishes its current file, and unfinished jobs stay in the journal.
-    pub async fn stop(&self) {
+    /// Stops driving; what is in flight finishes its current file, and unfinished jobs stay in the journal. What storage holds up for
+    /// longer than this is left behind: the next start does it again.
+    pub async fn stop(&self, patience: Duration) {
         self.inner.stop.cancel();
         self.inner.tasks.close();
-        self.inner.tasks.wait().await;
+        tokio::select! {
+            () = self.inner.tasks.wait() => {}
+            () = self.inner.env.clock.sleep(patience) => {
+                tracing::warn!(steps = self.inner.tasks.len(), "storage does not answer; what waits for it is left behind");
+            }
+        }
     }
 
     /// Drives a job; `is_fresh` if this process admitted it.

@@ -19,10 +19,11 @@ use crate::error::{Error, ErrorKind};
 use crate::http::{self, HttpState};
 use crate::metrics::Metrics;
 use crate::names::{ClusterName, UserName};
+use crate::privilege::{Grant, Securable};
 use crate::query::{QueryEngine, QuerySettings, Sources};
 use crate::repository::{ByteBudget, Locations, OpenRepository};
 use crate::runner::{Runner, RunnerSettings};
-use crate::session::{Gateway, ROOT, open_cluster, password_verifier};
+use crate::session::{AllowedHosts, Gateway, KeptObjects, Limits, MockSalts, ROOT, open_cluster, password_verifier};
 use crate::settings::Settings;
 use crate::store::{Registry, SecretKey, SqliteStore, Store, UserRecord};
 use crate::wire::{Listener, Tls, TlsFiles, WireSettings};
@@ -83,8 +84,9 @@ async fn ensure_root(store: &SqliteStore, settings: &Settings, env: &Env) -> Res
         if password.is_empty() {
             return Err(wrong("is empty".into()));
         }
-        root.verifier = Some(password_verifier(password, env));
-        store.change_user(&root).await?;
+        let verifier = password_verifier(password, env);
+        store.set_password(&root.name, &verifier).await?;
+        root.verifier = Some(verifier);
     }
     if root.verifier.is_none() && !settings.listen.ip().is_loopback() && !settings.insecure {
         return Err(Error::new(
@@ -115,6 +117,26 @@ async fn other_clusters(settings: &Settings, store: &dyn Store, clusters: &Clust
     Ok(names)
 }
 
+/// Takes back what was granted on objects of the embedded cluster that are not there: a crash may have come between the end of an
+/// object and that of its grants, and a new one of that name must begin with nothing.
+async fn forget_lost_objects(store: &dyn Store, cluster: &dyn Cluster) -> Result<(), Error> {
+    let catalog = cluster.catalog();
+    for record in store.grants().await? {
+        let Grant::Privilege(_, on) = &record.grant else { continue };
+        let (database, table) = match on {
+            Securable::Table(Some(database), table) => (database, Some(table)),
+            Securable::Database(Some(database)) | Securable::AllTablesIn(database) => (database, None),
+            _ => continue,
+        };
+        let schema = catalog.schema(database.as_str());
+        let is_there = schema.is_some_and(|schema| table.is_none_or(|table| schema.table_exist(table.as_str())));
+        if record.cluster.as_ref() == Some(cluster.name()) && !is_there {
+            store.forget_object(cluster.name(), database, table).await?;
+        }
+    }
+    Ok(())
+}
+
 impl Server {
     /// Starts a server. It answers connections when this returns.
     pub async fn start(settings: &Settings, env: Env) -> Result<Self, Error> {
@@ -128,6 +150,7 @@ impl Server {
             Some(secret) => SecretKey::parse(&secret.0)?,
             None => SecretKey::load_or_create(&data_dir.join("secret.key"), &env)?,
         };
+        let mock_salts = MockSalts::new(&key.derive("salts of users that do not exist"));
         let sqlite = SqliteStore::open(&data_dir.join("meta.db"), key, env.clone())?;
         ensure_root(&sqlite, settings, &env).await?;
         let store: Arc<dyn Store> = Arc::new(sqlite);
@@ -139,6 +162,7 @@ impl Server {
         let name = ClusterName::new(EMBEDDED)?;
         let budget = ByteBudget::new(settings.bytes_in_flight_max);
         let embedded = EmbeddedCluster::open(name.clone(), &data_dir, &backends, budget, env.clone()).await?;
+        forget_lost_objects(&*store, &embedded).await?;
         let clusters = Arc::new(Clusters::new([Arc::new(embedded) as Arc<dyn Cluster>]));
         let others = other_clusters(settings, &*store, &clusters, &env).await?;
         let default_cluster = ClusterName::new(settings.default_cluster.as_str())?;
@@ -173,7 +197,14 @@ impl Server {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
-        let engine = QueryEngine::new(sources, QuerySettings { memory_bytes_max: settings.query_memory_bytes_max, parallelism })?;
+        let query_settings = QuerySettings {
+            memory_bytes_max: settings.query_memory_bytes_max,
+            value_bytes_max: settings.value_bytes_max,
+            spill_dir: settings.spill_directory(),
+            spill_bytes_max: settings.spill_bytes_max,
+            parallelism,
+        };
+        let engine = QueryEngine::new(sources, query_settings)?;
         let started_at = env.now();
         let gateway = Arc::new(Gateway {
             engine,
@@ -188,10 +219,21 @@ impl Server {
             connections: Arc::default(),
             started_at,
             job_timeout_seconds: settings.job_timeout_seconds,
+            kept_objects: KeptObjects::default(),
+            grants_change: tokio::sync::Mutex::default(),
+            mock_salts,
+            repository_hosts: AllowedHosts::new(&settings.repository_hosts),
+            bounds: settings.bounds(),
+            limits: Limits {
+                value_bytes_max: settings.value_bytes_max,
+                row_bytes_max: settings.row_bytes_max,
+                cursor_bytes_max: settings.cursor_bytes_max,
+            },
         });
 
         let wire_settings = WireSettings {
             connections_max: settings.connections_max,
+            connections_reserved: settings.connections_reserved,
             connections_per_address_max: settings.connections_per_address_max,
             logins_max: settings.logins_max,
             logins_per_address_max: settings.logins_per_address_max,
@@ -262,7 +304,7 @@ impl Server {
                 let _ = wire.await;
             }
         }
-        self.gateway.runner.stop().await;
+        self.gateway.runner.stop(self.drain).await;
         let _ = self.http.await;
     }
 }

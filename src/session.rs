@@ -12,14 +12,16 @@ mod copy;
 mod cursors;
 mod data;
 mod describe;
-mod dialect;
 mod explain;
+mod gateway;
 mod jobs;
 mod kept;
 mod lookup;
+mod objects;
 mod plan;
 mod prepared;
 mod privileges;
+mod reading;
 mod remote;
 mod rows;
 mod show;
@@ -33,62 +35,32 @@ use std::time::Duration;
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast as sql;
 use tracing::Instrument;
 
 use self::about::{blame, located, verb};
-pub use self::admin::{ROOT, password_verifier};
+pub use self::admin::{MockSalts, ROOT, password_verifier};
 pub use self::clusters::open_cluster;
 pub use self::connections::Connections;
 pub use self::copy::{CopyIn, CopyOut};
 use self::cursors::Cursor;
 use self::explain::Explain;
+pub use self::gateway::{AllowedHosts, Gateway, Limits};
 use self::kept::{KeptPlan, Surroundings};
+pub use self::objects::KeptObjects;
 use self::plan::{described, parameter_types, plan_sql, refuse_unknown_sql, same_shape};
+pub use self::reading::Read;
 pub use self::rows::Rows;
 use self::variables::Variables;
-use crate::catalog::{Catalogs, Statics};
-use crate::cluster::{Cluster, Clusters};
-use crate::env::Env;
+use crate::catalog::Catalogs;
+use crate::cluster::Cluster;
 use crate::error::{Error, ErrorKind, from_datafusion};
-use crate::metrics::Metrics;
 use crate::names::*;
 pub use crate::query::Zone;
-use crate::query::{Lookup, QueryEngine, SessionFacts, SessionRow, View};
-use crate::repository::OpenRepository;
-use crate::runner::Runner;
+use crate::query::{Lookup, SessionFacts, SessionRow, View};
 use crate::statement::{SessionCommand, Statement, TransactionModes};
-use crate::store::Store;
-
-/// What all sessions share.
-#[derive(Debug)]
-pub struct Gateway {
-    /// Plans and runs queries.
-    pub engine: QueryEngine,
-    /// Runs jobs.
-    pub runner: Runner,
-    /// Jobs, repositories, users.
-    pub store: Arc<dyn Store>,
-    /// Every cluster.
-    pub clusters: Arc<Clusters>,
-    /// The cluster of a connection that names none.
-    pub default_cluster: ClusterName,
-    /// Opens repositories.
-    pub open: Arc<dyn OpenRepository>,
-    /// Time and randomness.
-    pub env: Env,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
-    /// What every PostgreSQL's catalogs hold.
-    pub statics: Arc<Statics>,
-    /// The open connections.
-    pub connections: Arc<Connections>,
-    /// When the gateway came up.
-    pub started_at: Timestamp,
-    /// What a job gets when its statement says no timeout, seconds.
-    pub job_timeout_seconds: u64,
-}
 
 /// Something the user should know beside the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,6 +118,8 @@ pub struct Prepared {
     plan: Option<Arc<KeptPlan>>,
     /// What these two were made for.
     made_for: Surroundings,
+    /// What the memory of all queries has for it.
+    memory: Option<Arc<MemoryReservation>>,
 }
 
 /// What came of a statement.
@@ -280,6 +254,11 @@ impl Session {
         Ok(session)
     }
 
+    /// Whether its user was an administrator when it began.
+    pub fn is_administrator(&self) -> bool {
+        self.variables.get("is_superuser").as_deref() == Some("on")
+    }
+
     /// Where the session stands between BEGIN and COMMIT.
     pub fn transaction(&self) -> TransactionState {
         self.block.state
@@ -327,6 +306,11 @@ impl Session {
     /// The zone that times are shown in.
     pub fn time_zone(&self) -> &str {
         self.variables.time_zone()
+    }
+
+    /// The longest row of an answer, bytes.
+    pub fn row_bytes_max(&self) -> usize {
+        self.gateway.limits.row_bytes_max
     }
 
     /// What all sessions share.
@@ -452,6 +436,7 @@ impl Session {
             lookup,
             plan: kept,
             made_for: self.surroundings(),
+            memory: None,
         })
     }
 
@@ -500,7 +485,7 @@ impl Session {
                     Statement::CreateRepository(create) => self.create_repository(create).await,
                     Statement::DropRepository(name) => self.drop_repository(name).await,
                     Statement::DropSnapshot(drop) => self.drop_snapshot(drop).await,
-                    Statement::CancelJob(id) => self.cancel_job(*id).await,
+                    Statement::CancelJob { id, force } => self.cancel_job(*id, *force).await,
                     Statement::AlterRepository(alter) => self.alter_repository(alter).await,
                     Statement::Cluster(command) => self.cluster_command(command).await,
                     Statement::Raw(_) => Err(Error::internal("a text was kept that nobody takes")),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
+use crate::statement::Bounds;
 
 /// The prefix of environment variables: `STARKEEP_DATA_DIR` is `data_dir`.
 const ENV_PREFIX: &str = "STARKEEP_";
@@ -50,6 +51,28 @@ pub struct Settings {
     pub logins_per_address_max: usize,
     /// The longest message of a client, bytes: it is held in memory as a whole.
     pub message_bytes_max: usize,
+    /// Of `connections_max`, places that only administrators take: whoever must end what went wrong has to come in.
+    pub connections_reserved: usize,
+    /// The longest text of one statement, bytes: it is copied while it is read.
+    pub statement_bytes_max: usize,
+    /// Words and signs of one statement: each takes about a KiB while the statement is planned. PostgreSQL's 65,535 parameters in one
+    /// INSERT are some 150,000 of them.
+    pub statement_tokens_max: usize,
+    /// Levels of brackets, CASEs, types and queries inside one another: each costs stack.
+    pub statement_nesting_max: usize,
+    /// Operators that one expression chains: its tree is as deep as the chain is long.
+    pub statement_operators_max: usize,
+    /// Items of one list: each is an expression that is planned.
+    pub statement_items_max: usize,
+    /// Tables that one statement reads, each as often as it is read: WITH queries that read each other multiply, and each join carries
+    /// the columns of all before it.
+    pub statement_relations_max: usize,
+    /// The longest text, list or other value that an expression makes, bytes. StarRocks' longest VARCHAR has 1 MiB, its JSON 16.
+    pub value_bytes_max: usize,
+    /// The longest row of an answer, bytes: it is written into memory as a whole.
+    pub row_bytes_max: usize,
+    /// Rows that one SCROLL cursor keeps, bytes.
+    pub cursor_bytes_max: usize,
     /// From connecting to the first prompt, seconds: a client that never logs in must not hold a place.
     pub authentication_timeout_seconds: u64,
     /// How long running statements may go on once the server stops, seconds.
@@ -62,12 +85,19 @@ pub struct Settings {
     pub bytes_in_flight_max: u64,
     /// Memory of all queries together, bytes; sorts and groupings spill to disk beyond it.
     pub query_memory_bytes_max: usize,
+    /// Where sorts and groupings spill to; `tmp` in the data directory if it is empty. What a killed server left there is removed at start.
+    pub spill_dir: PathBuf,
+    /// What all queries together may spill, bytes.
+    pub spill_bytes_max: u64,
     /// Parts that a query is cut into; 0 means as many as there are processors.
     pub query_parallelism: usize,
     /// How long a job may take when its statement does not say, seconds; StarRocks' own default is a day.
     pub job_timeout_seconds: u64,
     /// The cluster of a connection that names none.
     pub default_cluster: String,
+    /// Hosts that repositories of others than administrators may be on, as `host`, `*.domain` or `host:port`. Empty: any, if the
+    /// statement gives keys of its own.
+    pub repository_hosts: Vec<String>,
     /// StarRocks clusters, beside those that CREATE CLUSTER made.
     pub cluster: Vec<ClusterSettings>,
     /// How often expired snapshots are looked for, in seconds: each round lists every repository that is not read-only.
@@ -76,6 +106,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
+        let bounds = Bounds::default();
         Self {
             data_dir: "starkeep-data".into(),
             listen: SocketAddr::from(([127, 0, 0, 1], 9432)),
@@ -94,15 +125,28 @@ impl Default for Settings {
             logins_max: 128,
             logins_per_address_max: 64,
             message_bytes_max: 64 << 20,
+            connections_reserved: 3,
+            statement_bytes_max: bounds.bytes_max,
+            statement_tokens_max: bounds.tokens_max,
+            statement_nesting_max: bounds.nesting_max,
+            statement_operators_max: bounds.operators_max,
+            statement_items_max: bounds.items_max,
+            statement_relations_max: bounds.relations_max,
+            value_bytes_max: 16 << 20,
+            row_bytes_max: 256 << 20,
+            cursor_bytes_max: 256 << 20,
             authentication_timeout_seconds: 30,
             drain_timeout_seconds: 10,
             jobs_running_max: 16,
             upload_concurrency: 4,
             bytes_in_flight_max: 64 << 20,
             query_memory_bytes_max: 1 << 30,
+            spill_dir: PathBuf::new(),
+            spill_bytes_max: 100 << 30,
             query_parallelism: 0,
             job_timeout_seconds: 86_400,
             default_cluster: "embedded".into(),
+            repository_hosts: Vec::new(),
             cluster: Vec::new(),
             snapshot_expiry_seconds: 300,
         }
@@ -285,6 +329,16 @@ impl Settings {
             ("logins_max", self.logins_max as u64, 1),
             ("logins_per_address_max", self.logins_per_address_max as u64, 1),
             ("message_bytes_max", self.message_bytes_max as u64, 1024),
+            ("statement_bytes_max", self.statement_bytes_max as u64, 1024),
+            ("statement_tokens_max", self.statement_tokens_max as u64, 1000),
+            ("statement_nesting_max", self.statement_nesting_max as u64, 10),
+            ("statement_operators_max", self.statement_operators_max as u64, 10),
+            ("statement_items_max", self.statement_items_max as u64, 100),
+            ("statement_relations_max", self.statement_relations_max as u64, 10),
+            ("value_bytes_max", self.value_bytes_max as u64, 1 << 20),
+            ("row_bytes_max", self.row_bytes_max as u64, 1 << 20),
+            ("cursor_bytes_max", self.cursor_bytes_max as u64, 1 << 20),
+            ("spill_bytes_max", self.spill_bytes_max, 1 << 20),
             ("authentication_timeout_seconds", self.authentication_timeout_seconds, 1),
             ("jobs_running_max", self.jobs_running_max as u64, 1),
             ("upload_concurrency", self.upload_concurrency as u64, 1),
@@ -297,6 +351,18 @@ impl Settings {
                 return Err(invalid(name, format!("{value} is less than {least}")));
             }
         }
+        // Each level takes stack, of which a thread has 8 MiB.
+        for (name, value, most) in [
+            ("statement_nesting_max", self.statement_nesting_max, 100),
+            ("statement_operators_max", self.statement_operators_max, 1000),
+        ] {
+            if value > most {
+                return Err(invalid(name, format!("{value} is more than {most}")));
+            }
+        }
+        if self.connections_reserved >= self.connections_max {
+            return Err(invalid("connections_reserved", "it leaves no place of connections_max to others"));
+        }
         self.backends.directories(&self.data_dir)?;
         match (&self.tls_cert, &self.tls_key) {
             (Some(_), None) => return Err(invalid("tls_key", "it is missing beside tls_cert")),
@@ -308,6 +374,23 @@ impl Settings {
             _ => {}
         }
         Ok(self)
+    }
+
+    /// Where queries spill to.
+    pub fn spill_directory(&self) -> PathBuf {
+        if self.spill_dir.as_os_str().is_empty() { self.data_dir.join("tmp") } else { self.spill_dir.clone() }
+    }
+
+    /// How large a statement may be.
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            bytes_max: self.statement_bytes_max,
+            tokens_max: self.statement_tokens_max,
+            nesting_max: self.statement_nesting_max,
+            operators_max: self.statement_operators_max,
+            items_max: self.statement_items_max,
+            relations_max: self.statement_relations_max,
+        }
     }
 
     /// Name, value and meaning of each setting, for `system.settings`. Secrets show as `***`.
@@ -338,12 +421,29 @@ impl Settings {
             row("logins_max", self.logins_max.to_string(), "clients that are logging in"),
             row("logins_per_address_max", self.logins_per_address_max.to_string(), "the same of one address"),
             row("message_bytes_max", self.message_bytes_max.to_string(), "longest message of a client"),
+            row("connections_reserved", self.connections_reserved.to_string(), "places of connections_max for administrators"),
+            row("statement_bytes_max", self.statement_bytes_max.to_string(), "longest statement"),
+            row("statement_tokens_max", self.statement_tokens_max.to_string(), "words and signs of a statement"),
+            row("statement_nesting_max", self.statement_nesting_max.to_string(), "levels of a statement"),
+            row("statement_operators_max", self.statement_operators_max.to_string(), "operators that an expression chains"),
+            row("statement_items_max", self.statement_items_max.to_string(), "items of a list in a statement"),
+            row("statement_relations_max", self.statement_relations_max.to_string(), "tables that a statement reads"),
+            row("value_bytes_max", self.value_bytes_max.to_string(), "longest value that an expression makes"),
+            row("row_bytes_max", self.row_bytes_max.to_string(), "longest row of an answer"),
+            row("cursor_bytes_max", self.cursor_bytes_max.to_string(), "rows that a SCROLL cursor keeps"),
             row("authentication_timeout_seconds", self.authentication_timeout_seconds.to_string(), "time to log in"),
             row("drain_timeout_seconds", self.drain_timeout_seconds.to_string(), "time for statements when stopping"),
             row("jobs_running_max", self.jobs_running_max.to_string(), "jobs at a time"),
             row("upload_concurrency", self.upload_concurrency.to_string(), "tablets of one job moved at a time"),
             row("bytes_in_flight_max", self.bytes_in_flight_max.to_string(), "backup data in memory at a time"),
             row("query_memory_bytes_max", self.query_memory_bytes_max.to_string(), "memory of all queries together"),
+            row("spill_dir", self.spill_directory().display().to_string(), "where queries spill to"),
+            row("spill_bytes_max", self.spill_bytes_max.to_string(), "what all queries together may spill"),
+            row(
+                "repository_hosts",
+                self.repository_hosts.join(", "),
+                "hosts that others than administrators may name in repositories",
+            ),
             row("query_parallelism", self.query_parallelism.to_string(), "parts of a query (0: processors)"),
             row("job_timeout_seconds", self.job_timeout_seconds.to_string(), "a job's time when it does not say"),
             row("snapshot_expiry_seconds", self.snapshot_expiry_seconds.to_string(), "how often expired snapshots are looked for"),

@@ -19,9 +19,19 @@ pub fn sql_error(error: rusqlite::Error) -> Error {
         rusqlite::Error::SqliteFailure(e, _) if matches!(e.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             ErrorKind::Corrupted
         }
+        // What this breaks would break at each further try.
+        rusqlite::Error::SqliteFailure(e, _) if e.code == ErrorCode::ConstraintViolation => ErrorKind::Internal,
         _ => ErrorKind::Storage,
     };
     Error::new(kind, format!("metadata store: {error}")).source(error)
+}
+
+/// COMMIT that fails may have been carried out all the same: what was written to disk in its name must be kept.
+fn in_doubt(error: rusqlite::Error) -> Error {
+    sql_error(error)
+        .of_kind(ErrorKind::InDoubt)
+        .prefixed("whether the change was committed is not known")
+        .hint("Look whether it is there before you make it again; after a restart it is decided.")
 }
 
 fn json_error(error: serde_json::Error) -> Error {
@@ -83,12 +93,12 @@ where
         let mut connection = connection.lock();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql_error)?;
         let out = work(&transaction)?;
-        transaction.commit().map_err(sql_error)?;
+        transaction.commit().map_err(in_doubt)?;
         Ok(after(out))
     });
     match task.await {
         Ok(result) => result,
-        Err(e) => Err(Error::internal(format!("a metadata transaction died: {e}"))),
+        Err(e) => Err(Error::new(ErrorKind::InDoubt, format!("a metadata transaction died: {e}"))),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What was said: SQL text in, [`Statement`] values out. Pure: no I/O, no clock, no randomness.
 //!
-//! A message may hold several statements of two languages. [`parse_all`] first splits it (`split`), choosing for each piece
+//! A message may hold several statements of two languages. [`next_statement`] cuts off the next one (`split`), choosing for each piece
 //! whose lexical rules hold: StarRocks' for its own statements, PostgreSQL's for everything else. StarRocks statements and
 //! session commands are read by the parser in this module; the rest is DataFusion's and handed over as sqlparser's AST, never
 //! printed and parsed again. `parse(print(s)) == s` holds for every statement that this module prints.
@@ -8,9 +8,11 @@
 mod array;
 mod ast;
 mod backup;
+mod bounds;
 mod cluster;
 mod cursor;
 mod define;
+mod dialect;
 mod filter;
 mod grant;
 mod interval;
@@ -26,10 +28,13 @@ mod view;
 
 pub use self::array::array_items;
 pub use self::ast::*;
+pub use self::bounds::{Bounds, Measure, Reading, StopReading};
 pub use self::filter::{Operand, resolve_names};
 pub use self::interval::{date_before_time, interval_text};
 pub use self::naming::{column_name, folded, type_name};
-pub use self::parser::{Unread, beginning_of, offset_of, parse_all, parse_all_or, parse_one, parse_one_or};
+pub use self::parser::{
+    NextShort, Said, Unread, check_is_last, next_short_statement, next_statement, offset_of, parse_all, parse_one,
+};
 pub use self::properties::{BackupKind, BackupOptions, Properties, RestoreOptions, WhichBackup};
 pub use self::view::qualify_tables;
 
@@ -59,7 +64,7 @@ fn printed(statement: &Statement) -> Option<String> {
         Statement::CreateRepository(s) => s.to_string(),
         Statement::DropRepository(name) => print::drop_repository(name),
         Statement::DropSnapshot(s) => s.to_string(),
-        Statement::CancelJob(id) => format!("CANCEL JOB {id}"),
+        Statement::CancelJob { id, force } => print::cancel_job(*id, *force),
         Statement::AlterRepository(s) => s.to_string(),
         Statement::Cluster(s) => s.to_string(),
         Statement::Recover(s) => s.to_string(),

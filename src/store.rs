@@ -20,9 +20,9 @@ pub use self::sqlite::SqliteStore;
 use crate::error::{Error, ErrorKind};
 use crate::job::{Job, JobEvent, JobKind, JobRow, JobSpec, Sighting, TaskRow, Version, Volume};
 use crate::names::{
-    ClusterName, DatabaseName, JobId, RepositoryId, RepositoryName, RoleName, SnapshotLabel, TaskId, Timestamp, UserName,
+    ClusterName, DatabaseName, JobId, RepositoryId, RepositoryName, RoleName, SnapshotLabel, TableName, TaskId, Timestamp, UserName,
 };
-use crate::privilege::{Grant, Grantee};
+use crate::privilege::{Grant, Grantee, Securable};
 
 /// Jobs and their events.
 #[async_trait]
@@ -50,6 +50,13 @@ pub trait Journal: Debug + Send + Sync {
     async fn load(&self, id: JobId) -> Result<Job, Error>;
 
     /// Jobs with something left to do, clean-up included.
+    /// When the newest job was made, if there is any.
+    async fn newest_job(&self) -> Result<Option<Timestamp>, Error> {
+        Ok(self.jobs(&JobFilter::default()).await?.into_iter().map(|row| row.created_at).max())
+    }
+    /// Ends a job whose journal does not read: LOST, so that its database can have others.
+    async fn bury(&self, id: JobId, why: &Error, at: Timestamp) -> Result<(), Error>;
+    /// Every job with something left to do, in order.
     async fn unfinished(&self) -> Result<Vec<JobId>, Error>;
 
     /// The jobs of a database that are not FINISHED, CANCELLED or otherwise at their end, oldest first. Exclusive ones are alone.
@@ -161,16 +168,18 @@ pub trait Registry: Debug + Send + Sync {
     async fn clusters(&self) -> Result<Vec<ClusterRecord>, Error>;
     /// Adds a cluster; 42710 if the name is taken.
     async fn add_cluster(&self, cluster: &ClusterRecord) -> Result<(), Error>;
-    /// Replaces a cluster's properties; 42704 if there is none.
-    async fn change_cluster(&self, cluster: &ClusterRecord) -> Result<(), Error>;
+    /// Puts one record in the place of another; 42704 if there is no such cluster, 55000 if it is not as it was read.
+    async fn change_cluster(&self, before: &ClusterRecord, after: &ClusterRecord) -> Result<(), Error>;
     /// Removes a cluster, with the repositories and grants that were recorded for it; 42704 if there is none, 55006 if a job of
     /// its is unfinished. Its jobs stay in the history.
     async fn remove_cluster(&self, name: &ClusterName) -> Result<(), Error>;
 
     /// Adds a user; 42710 if the name is taken.
     async fn add_user(&self, user: &UserRecord) -> Result<(), Error>;
-    /// Replaces a user; 42704 if there is none.
-    async fn change_user(&self, user: &UserRecord) -> Result<(), Error>;
+    /// Changes what a user's password is checked against, and nothing else; 42704 if there is none.
+    async fn set_password(&self, name: &UserName, verifier: &PasswordVerifier) -> Result<(), Error>;
+    /// Changes whether a user is an administrator, and nothing else; 42704 if there is none.
+    async fn set_admin(&self, name: &UserName, admin: bool) -> Result<(), Error>;
     /// Removes a user; 42704 if there is none.
     async fn remove_user(&self, name: &UserName) -> Result<(), Error>;
     /// Every user, by name.
@@ -187,6 +196,8 @@ pub trait Registry: Debug + Send + Sync {
     async fn add_grants(&self, grants: &[GrantRecord]) -> Result<(), Error>;
     /// Takes grants back, all or none; 42704 if one is not there.
     async fn remove_grants(&self, grants: &[GrantRecord]) -> Result<(), Error>;
+    /// Takes back everything that is granted on an object which is gone: a database with all that is in it, or one table or view.
+    async fn forget_object(&self, cluster: &ClusterName, database: &DatabaseName, table: Option<&TableName>) -> Result<(), Error>;
 
     /// One user, if there is one.
     async fn user(&self, name: &UserName) -> Result<Option<UserRecord>, Error> {
@@ -275,6 +286,19 @@ pub struct GrantRecord {
     pub cluster: Option<ClusterName>,
 }
 
+impl GrantRecord {
+    /// Whether it is granted on this table or view, or, without one, on this database or something in it.
+    pub fn is_about(&self, cluster: &ClusterName, database: &DatabaseName, table: Option<&TableName>) -> bool {
+        let Grant::Privilege(_, on) = &self.grant else { return false };
+        let is_on_it = match (on, table) {
+            (Securable::Table(Some(d), t), Some(table)) => d == database && t == table,
+            (Securable::Table(Some(d), _) | Securable::Database(Some(d)) | Securable::AllTablesIn(d), None) => d == database,
+            _ => false,
+        };
+        self.cluster.as_ref() == Some(cluster) && is_on_it
+    }
+}
+
 /// A SCRAM-SHA-256 verifier: enough to check a password, not enough to know it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordVerifier {
@@ -325,6 +349,11 @@ fn no_such_repository() -> Error {
 
 fn no_cluster(name: &ClusterName) -> Error {
     Error::new(ErrorKind::UndefinedObject, format!("cluster \"{name}\" does not exist")).hint("See SHOW CLUSTERS.")
+}
+
+fn changed_meanwhile(what: &str) -> Error {
+    Error::new(ErrorKind::WrongState, format!("{what} was changed by somebody else at the same moment"))
+        .hint("Look at it, and try again.")
 }
 
 fn cluster_exists(name: &ClusterName) -> Error {

@@ -169,7 +169,7 @@ async fn damage_is_noticed_and_never_spreads() {
 }
 
 /// Every file below a directory.
-fn files(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+pub fn files(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
     let mut out = Vec::new();
     for entry in std::fs::read_dir(dir).expect("a folder") {
         let path = entry.expect("an entry").path();

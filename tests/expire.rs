@@ -21,6 +21,10 @@ impl Clock for Shifted {
         Timestamp(self.0.now().0 + self.1.load(Ordering::SeqCst))
     }
 
+    fn ticks(&self) -> Duration {
+        self.0.clock.ticks() + Duration::from_millis(self.1.load(Ordering::SeqCst) as u64)
+    }
+
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         self.0.clock.sleep(duration)
     }

@@ -171,8 +171,8 @@ async fn without_tables_both_evaluators_do_what_they_can() {
     let prepared = client.prepare(columns).await.expect("prepares");
     assert_eq!(prepared.columns()[0].type_(), &Type::RECORD_ARRAY);
     // What a query of the catalogs makes has an end.
-    let (code, message) = fails(&client, "SELECT t FROM (SELECT repeat('x', 1000000) AS t) AS a, pg_type").await;
-    assert_eq!((code.as_str(), message.as_str()), ("53200", "a query of the catalogs makes more than 536870912 bytes"));
+    let (code, message) = fails(&client, "SELECT t FROM (SELECT repeat('x', 1000000) AS t) AS a, pg_proc").await;
+    assert_eq!(code, "53200", "{message}");
     drop(server);
 }
 
@@ -431,7 +431,10 @@ async fn another_connection_can_be_cancelled_and_ended() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_cancelled_computes_no_more() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_in(tempfile::tempdir().expect("a directory"), |s| {
+        (s.statement_relations_max, s.statement_operators_max) = (400, 1000);
+    })
+    .await;
     let client = server.client().await;
     let series = "generate_series(1, 1000000)";
     let joins: String = (1..300).map(|i| format!(" JOIN generate_series(1, 2) AS g{i}(n) ON g{i}.n = g{}.n", i - 1)).collect();

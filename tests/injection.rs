@@ -17,13 +17,13 @@ use datafusion::prelude::SessionContext;
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use starkeep::cluster::embedded::EmbeddedCluster;
-use starkeep::cluster::{Cluster, ClusterKind, Clusters, Description, Labour, Progress, StepError, Worker, Write};
+use starkeep::cluster::{Cluster, ClusterKind, Clusters, Description, Labour, Progress, StepError, Swap, Worker, Write};
 use starkeep::env::Env;
 use starkeep::error::{Error, ErrorKind};
 use starkeep::job::*;
 use starkeep::metrics::Metrics;
 use starkeep::names::*;
-use starkeep::repository::{ByteBudget, Location, OpenRepository, Repository};
+use starkeep::repository::{ByteBudget, Location, OpenRepository, Placed, Repository};
 use starkeep::runner::{Runner, RunnerSettings};
 use starkeep::statement::{Definition, ObjectRef, Qualified, Statement, parse_one};
 use starkeep::store::*;
@@ -115,8 +115,14 @@ impl Worker for Sabotaged {
     async fn define(&self, definition: &Definition) -> Result<Vec<String>, Error> {
         self.0.define(definition).await
     }
-    async fn write(&self, table: &Qualified<TableName>, write: Write, state: &SessionState) -> Result<u64, Error> {
-        self.0.write(table, write, state).await
+    async fn write(
+        &self,
+        table: &Qualified<TableName>,
+        write: Write,
+        lock_timeout: Option<Duration>,
+        state: &SessionState,
+    ) -> Result<u64, Error> {
+        self.0.write(table, write, lock_timeout, state).await
     }
     async fn check_backup(&self, database: &DatabaseName, objects: Option<&[ObjectRef]>) -> Result<BackupRequest, Error> {
         self.0.check_backup(database, objects).await
@@ -143,10 +149,10 @@ impl Worker for Sabotaged {
     ) -> Result<Transfer, StepError> {
         self.1.step(self.0.upload(job, plan, task, r, p), job).await
     }
-    async fn save_meta(&self, job: &Job, plan: &BackupPlan) -> Result<(ManifestDigest, Timestamp), StepError> {
-        self.1.step(self.0.save_meta(job, plan), job).await
+    async fn save_meta(&self, job: &Job, plan: &BackupPlan, r: &Repository) -> Result<(ManifestDigest, Timestamp), StepError> {
+        self.1.step(self.0.save_meta(job, plan, r), job).await
     }
-    async fn publish(&self, job: &Job, plan: &BackupPlan, saved_at: Timestamp, r: &Repository) -> Result<(), StepError> {
+    async fn publish(&self, job: &Job, plan: &BackupPlan, saved_at: Timestamp, r: &Repository) -> Result<Placed, StepError> {
         self.1.step(self.0.publish(job, plan, saved_at, r), job).await
     }
     async fn plan_restore(&self, job: &Job, r: &Repository) -> Result<RestorePlan, StepError> {
@@ -171,8 +177,11 @@ impl Worker for Sabotaged {
     async fn verify(&self, job: &Job, plan: &RestorePlan) -> Result<(), StepError> {
         self.1.step(self.0.verify(job, plan), job).await
     }
-    async fn swap(&self, job: &Job, plan: &RestorePlan) -> Result<(), StepError> {
+    async fn swap(&self, job: &Job, plan: &RestorePlan) -> Result<Swap, StepError> {
         self.1.step(self.0.swap(job, plan), job).await
+    }
+    async fn unlock(&self, job: &Job) -> Result<(), Error> {
+        self.0.unlock(job).await
     }
     async fn release(&self, job: &Job) -> Result<(), StepError> {
         self.1.step(self.0.release(job), job).await
@@ -212,6 +221,9 @@ impl Journal for Mortal {
     }
     async fn load(&self, id: JobId) -> Result<Job, Error> {
         self.0.load(id).await
+    }
+    async fn bury(&self, id: JobId, why: &Error, at: Timestamp) -> Result<(), Error> {
+        self.0.bury(id, why, at).await
     }
     async fn unfinished(&self) -> Result<Vec<JobId>, Error> {
         self.0.unfinished().await
@@ -253,8 +265,8 @@ impl Registry for Mortal {
     async fn add_cluster(&self, cluster: &ClusterRecord) -> Result<(), Error> {
         self.0.add_cluster(cluster).await
     }
-    async fn change_cluster(&self, cluster: &ClusterRecord) -> Result<(), Error> {
-        self.0.change_cluster(cluster).await
+    async fn change_cluster(&self, before: &ClusterRecord, after: &ClusterRecord) -> Result<(), Error> {
+        self.0.change_cluster(before, after).await
     }
     async fn remove_cluster(&self, name: &ClusterName) -> Result<(), Error> {
         self.0.remove_cluster(name).await
@@ -265,8 +277,14 @@ impl Registry for Mortal {
     async fn add_user(&self, user: &UserRecord) -> Result<(), Error> {
         self.0.add_user(user).await
     }
-    async fn change_user(&self, user: &UserRecord) -> Result<(), Error> {
-        self.0.change_user(user).await
+    async fn set_password(&self, name: &UserName, verifier: &PasswordVerifier) -> Result<(), Error> {
+        self.0.set_password(name, verifier).await
+    }
+    async fn set_admin(&self, name: &UserName, admin: bool) -> Result<(), Error> {
+        self.0.set_admin(name, admin).await
+    }
+    async fn forget_object(&self, cluster: &ClusterName, database: &DatabaseName, table: Option<&TableName>) -> Result<(), Error> {
+        self.0.forget_object(cluster, database, table).await
     }
     async fn remove_user(&self, name: &UserName) -> Result<(), Error> {
         self.0.remove_user(name).await
@@ -382,7 +400,7 @@ impl World {
                         let path = format!("__starrocks_repository_r/data/{}/{}.parquet", &file.sha256[..2], file.sha256);
                         let bytes = self.objects.0.get(&path.as_str().into()).await.expect("there").bytes().await.expect("read");
                         let hash = ring::digest::digest(&ring::digest::SHA256, &bytes);
-                        assert_eq!(hash.as_ref(), hex::decode(&file.sha256).expect("hex"), "{context}: {path}");
+                        assert_eq!(hash.as_ref(), hex::decode(&*file.sha256).expect("hex"), "{context}: {path}");
                     }
                 }
             }
@@ -466,7 +484,7 @@ impl Life {
             let context = self.context();
             let plan = context.sql(query).await.expect(query).into_unoptimized_plan();
             let table = Qualified { database: Some(name("d")), name: name(table) };
-            self.cluster.worker().expect("ours").write(&table, Write::Insert(plan), &context.state()).await.expect(query);
+            self.cluster.worker().expect("ours").write(&table, Write::Insert(plan), None, &context.state()).await.expect(query);
         });
     }
 
@@ -476,7 +494,7 @@ impl Life {
             self.cluster
                 .worker()
                 .expect("ours")
-                .write(&table, Write::Delete(None), &self.context().state())
+                .write(&table, Write::Delete(None), None, &self.context().state())
                 .await
                 .expect("deleted");
         });

@@ -28,7 +28,32 @@ fn command(data_dir: &Path) -> Command {
 
 impl Process {
     pub fn start(data_dir: &Path) -> Self {
-        let mut child = command(data_dir).stderr(Stdio::inherit()).spawn().expect("starts");
+        Self::spawn(command(data_dir))
+    }
+
+    /// With settings from the environment.
+    pub fn start_with(data_dir: &Path, settings: &[(&str, &str)]) -> Self {
+        let mut command = command(data_dir);
+        command.envs(settings.iter().copied());
+        Self::spawn(command)
+    }
+
+    /// A server that may have so many KiB of addresses: what wants more memory than that ends it.
+    pub fn start_within(data_dir: &Path, kib: u64) -> Self {
+        Self::start_limited(data_dir, &format!("ulimit -v {kib}"))
+    }
+
+    /// A server under a limit that a shell sets.
+    pub fn start_limited(data_dir: &Path, limit: &str) -> Self {
+        let plain = command(data_dir);
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("{limit}; exec \"$0\" \"$@\"")).arg(plain.get_program()).args(plain.get_args());
+        command.stdout(Stdio::piped()).env("STARKEEP_LOG", "error");
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::inherit()).spawn().expect("starts");
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut line).expect("read");
         assert!(line.starts_with("starkeep is ready: "), "{line}");
@@ -36,8 +61,19 @@ impl Process {
         Self { addr: after("root@").expect("an address"), http: after("http://").expect("an address"), child }
     }
 
-    async fn client(&self) -> Client {
+    pub async fn client(&self) -> Client {
         connect(self.addr, "root", "").await.expect("connects")
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("sent");
+        assert!(status.success());
+    }
+
+    /// Waits for its end.
+    pub fn ended(&mut self) -> std::process::ExitStatus {
+        self.child.wait().expect("waited for")
     }
 
     pub fn kill(mut self) {
@@ -88,9 +124,8 @@ fn what_cannot_start_says_which_setting_is_wrong() {
 fn sigterm_drains_and_stops() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut process = Process::start(&dir.path().join("data"));
-    let status = Command::new("kill").args(["-TERM", &process.child.id().to_string()]).status().expect("sent");
-    assert!(status.success());
-    assert!(process.child.wait().expect("waited for").success());
+    process.terminate();
+    assert!(process.ended().success());
     let mut rest = String::new();
     process.child.stdout.take().expect("piped").read_to_string(&mut rest).expect("read");
 }
@@ -129,17 +164,17 @@ async fn health_and_metrics_are_served() {
 }
 
 /// Whether a request, by its first line, is held back.
-type Picks = fn(&str) -> bool;
+pub type Picks = fn(&str) -> bool;
 
 /// A proxy before the S3 server that holds back requests with a word in their first line until it is told to let go.
-struct Gate {
-    addr: SocketAddr,
-    held: watch::Receiver<bool>,
-    open: watch::Sender<bool>,
+pub struct Gate {
+    pub addr: SocketAddr,
+    pub held: watch::Receiver<bool>,
+    pub open: watch::Sender<bool>,
 }
 
 impl Gate {
-    async fn before(s3: SocketAddr, word: Picks) -> Self {
+    pub async fn before(s3: SocketAddr, word: Picks) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("an address");
         let (hold, held) = watch::channel(false);
@@ -176,13 +211,13 @@ impl Gate {
     }
 }
 
-struct Prepared {
-    dir: tempfile::TempDir,
-    s3: S3,
+pub struct Prepared {
+    pub dir: tempfile::TempDir,
+    pub s3: S3,
     sum: String,
 }
 
-async fn prepared() -> Prepared {
+pub async fn prepared() -> Prepared {
     let (dir, s3) = (tempfile::tempdir().expect("a directory"), S3::start().await);
     let process = Process::start(&dir.path().join("data"));
     let client = process.client().await;

@@ -40,7 +40,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("names", &["error"]),
     ("error", &[]),
     ("env", &["names"]),
-    ("settings", &["error"]),
+    ("settings", &["error", "statement"]),
     ("privilege", &["names"]),
     ("schema", &["names", "error"]),
     ("sqlite", &["error"]),

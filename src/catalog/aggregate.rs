@@ -99,6 +99,10 @@ pub(super) fn sort_by_keys<T>(items: &mut [(Vec<Value>, T)], keys: &[(bool, bool
 impl Aggregate {
     /// The aggregate of some rows.
     pub fn of(&self, rows: &[&Row], env: &Env<'_>) -> Result<Value, Error> {
+        env.context.passing(|| self.of_passing(rows, env))
+    }
+
+    fn of_passing(&self, rows: &[&Row], env: &Env<'_>) -> Result<Value, Error> {
         let mut values: Vec<(Vec<Value>, Vec<Value>)> = Vec::new();
         let mut seen = HashSet::new();
         for row in rows {
@@ -113,6 +117,7 @@ impl Aggregate {
                 continue;
             }
             let keys = self.order.iter().map(|k| (k.eval)(&env)).collect::<Result<Vec<_>, _>>()?;
+            env.context.hold(args.iter().chain(&keys).map(Value::size).sum())?;
             values.push((keys, args));
         }
         let keys: Vec<_> = self.order.iter().map(|k| (k.descending, k.nulls_first)).collect();
@@ -146,14 +151,16 @@ impl Aggregate {
             Kind::Min => given().min_by(|a, b| a.compare(b)).cloned().unwrap_or(Value::Null),
             Kind::Max => given().max_by(|a, b| a.compare(b)).cloned().unwrap_or(Value::Null),
             Kind::ArrayAgg if values.is_empty() => Value::Null,
-            Kind::ArrayAgg => Value::array(first().cloned()),
+            Kind::ArrayAgg => env.context.made(Value::array(first().cloned()))?,
             Kind::StringAgg => {
                 let ty = &self.types[0];
                 let mut text: Option<String> = None;
                 for (_, args) in values.iter().filter(|(_, args)| !args[0].is_null()) {
                     let shown = show(&args[0], ty, &env.context.snapshot);
+                    let between = args.get(1).map_or("", Value::as_text);
+                    env.context.check_length(text.as_ref().map_or(0, String::len) + between.len() + shown.len())?;
                     text = Some(match text {
-                        Some(text) => text + args.get(1).map_or("", Value::as_text) + &shown,
+                        Some(text) => text + between + &shown,
                         None => shown,
                     });
                 }
@@ -161,15 +168,26 @@ impl Aggregate {
             }
             Kind::JsonAgg if values.is_empty() => Value::Null,
             Kind::JsonAgg => {
-                let items: Vec<_> = first().map(|v| json(v, &self.types[0], env.context).to_string()).collect();
+                let mut bytes = 2;
+                let mut items = Vec::new();
+                for value in first() {
+                    let item = json(value, &self.types[0], env.context).to_string();
+                    bytes += item.len() + 2;
+                    env.context.check_length(bytes)?;
+                    items.push(item);
+                }
                 Value::text(format!("[{}]", items.join(", ")))
             }
             Kind::JsonObjectAgg => {
-                let pairs = values.iter().map(|(_, args)| {
+                let mut bytes = 4;
+                let mut pairs = Vec::new();
+                for (_, args) in &values {
                     let key = serde_json::Value::from(show(&args[0], &self.types[0], &env.context.snapshot));
-                    format!("{key} : {}", json(&args[1], &self.types[1], env.context))
-                });
-                let pairs: Vec<_> = pairs.collect();
+                    let pair = format!("{key} : {}", json(&args[1], &self.types[1], env.context));
+                    bytes += pair.len() + 2;
+                    env.context.check_length(bytes)?;
+                    pairs.push(pair);
+                }
                 if pairs.is_empty() { Value::Null } else { Value::text(format!("{{ {} }}", pairs.join(", "))) }
             }
             Kind::BoolAnd if given().next().is_none() => Value::Null,

@@ -5,6 +5,15 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::compile::{Compiler, Env, parts};
+use super::context::{Allowance, Context, Effect};
+use super::functions::is_ours;
+use super::relations::{Row, Statics};
+use super::select::Plan;
+use super::snapshot::Snapshot;
+use super::types::TYPE_KEY;
+use super::value::{Ty, Value, show};
+use crate::error::{Error, from_datafusion};
 use datafusion::arrow::array::{
     ArrayRef, BooleanBuilder, Float32Builder, Float64Builder, Int16Builder, Int32Builder, Int64Builder,
     IntervalMonthDayNanoBuilder, ListArray, ListBuilder, RecordBatch, RecordBatchOptions, StringBuilder, StructArray,
@@ -15,17 +24,6 @@ use datafusion::arrow::datatypes::{DataType, Field, Fields, IntervalMonthDayNano
 use datafusion::common::ScalarValue;
 use datafusion::sql::sqlparser::ast as sql;
 use postgres_types::Type;
-use tokio_util::sync::CancellationToken;
-
-use super::compile::{Compiler, Env, parts};
-use super::context::{Context, Effect};
-use super::functions::is_ours;
-use super::relations::{Row, Statics};
-use super::select::Plan;
-use super::snapshot::Snapshot;
-use super::types::TYPE_KEY;
-use super::value::{Ty, Value, show};
-use crate::error::{Error, from_datafusion};
 
 /// Whether a statement is about nothing but the catalogs: every relation that it names is one of theirs, or it names none and
 /// calls a function that only they know.
@@ -143,7 +141,7 @@ pub fn need_of(query: &sql::Query) -> Need {
 }
 
 /// `SELECT 1` and the like: nothing but literals that mean the same everywhere.
-fn is_constant(query: &sql::Query) -> bool {
+pub fn is_constant(query: &sql::Query) -> bool {
     let sql::SetExpr::Select(select) = &*query.body else { return false };
     let plain = |expr: &sql::Expr| {
         let sql::Expr::Value(value) = expr else { return false };
@@ -250,18 +248,18 @@ impl Catalogs {
         Ok((parameters.iter().map(carried).collect(), schema(&plan.columns)))
     }
 
-    /// Answers a query. It is work for a thread that may be busy for a while; `stop` ends it early.
+    /// Answers a query. It is work for a thread that may be busy for a while.
     pub fn answer(
         &self,
         query: &sql::Query,
         types: &[DataType],
         values: &[ScalarValue],
-        stop: CancellationToken,
+        allowance: Allowance,
     ) -> Result<Answer, Error> {
         let declared: Vec<_> = types.iter().map(|t| Some(t.clone())).collect();
         let (plan, parameters) = self.plan(query, &declared)?;
         let values = values.iter().zip(&parameters).map(|(value, ty)| value_of(value, ty, &self.0));
-        let context = Context::new(self.0.clone(), values.collect::<Result<_, _>>()?, stop);
+        let context = Context::new(self.0.clone(), values.collect::<Result<_, _>>()?, allowance);
         let rows = (plan.run)(&Env::top(&context))?;
         let batch = batch(&plan.columns, &rows, &self.0)?;
         Ok(Answer { batch, effects: context.effects.into_inner() })

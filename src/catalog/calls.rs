@@ -4,7 +4,7 @@ use datafusion::sql::sqlparser::ast as sql;
 use postgres_types::Type;
 
 use super::aggregate::{Aggregate, Kind, SortKey, Window, WindowKind};
-use super::compile::{Compiler, Eval, Expr, Scope, parts, row_of, unsupported};
+use super::compile::{Compiler, Env, Eval, Expr, Scope, parts, row_of, unsupported};
 use super::context::Context;
 use super::functions;
 use super::relations::Row;
@@ -39,7 +39,7 @@ pub(super) fn set_function(name: &str, args: &[Ty]) -> Option<SetFunction> {
                 if step == 0 {
                     return Err(Error::new(ErrorKind::InvalidParameter, "step size cannot equal zero"));
                 }
-                if (to.saturating_sub(from) / step) > SET_MAX {
+                if (i128::from(to) - i128::from(from)) / i128::from(step) > i128::from(SET_MAX) {
                     return Err(Error::new(ErrorKind::LimitExceeded, format!("generate_series of more than {SET_MAX} rows")));
                 }
                 let mut rows = Vec::new();
@@ -55,7 +55,14 @@ pub(super) fn set_function(name: &str, args: &[Ty]) -> Option<SetFunction> {
         ("unnest", 1) => SetFunction { columns: one(item()), rows: each },
         ("string_to_table" | "regexp_split_to_table", 2) => SetFunction {
             columns: one(Ty::TEXT),
-            rows: |values, _| Ok(values[0].as_text().split(values[1].as_text()).map(|t| vec![Value::text(t)]).collect()),
+            rows: |values, _| {
+                let rows = values[0].as_text().split(values[1].as_text()).map(|t| vec![Value::text(t)]);
+                let rows: Vec<Row> = rows.take(SET_MAX as usize + 1).collect();
+                if rows.len() > SET_MAX as usize {
+                    return Err(Error::new(ErrorKind::LimitExceeded, format!("a text of more than {SET_MAX} parts")));
+                }
+                Ok(rows)
+            },
         },
         ("generate_subscripts", 2) => SetFunction {
             columns: one(Ty::INT4),
@@ -143,6 +150,8 @@ fn explode(acl: &str, context: &Context) -> Vec<Vec<Value>> {
     letters
         .chars()
         .filter(char::is_ascii_alphabetic)
+        // No more privileges than there are letters.
+        .take(52)
         .map(|l| vec![oid(grantor), oid(grantee), Value::text(word(l)), Value::Bool(false)])
         .collect()
 }
@@ -172,7 +181,7 @@ impl Compiler<'_> {
                 return Err(Error::new(ErrorKind::Syntax, "subquery must return only one column"));
             };
             return Ok(Expr::new(ty.array(), move |env| {
-                Ok(Value::array((plan.run)(env)?.into_iter().filter_map(|r| r.into_iter().next())))
+                env.context.made(Value::array(plan.passing(env)?.into_iter().filter_map(|r| r.into_iter().next())))
             }));
         }
         let gathers = scope.gathers.get();
@@ -321,13 +330,27 @@ impl Compiler<'_> {
             evals.push(if arg.parameter.is_some() { self.cast(arg, Ty::TEXT)?.eval } else { arg.eval });
         }
         Ok(Expr::new(function.returns, move |env| {
-            let args = evals.iter().map(|e| e(env)).collect::<Result<Vec<_>, _>>()?;
+            let args = all_of_one_call(&evals, env)?;
             if function.strict && args.iter().any(Value::is_null) {
                 return Ok(Value::Null);
             }
-            (function.call)(&args, env.context)
+            env.context.made((function.call)(&args, env.context)?)
         }))
     }
+}
+
+/// The values of the arguments of one call; together they count as one value.
+fn all_of_one_call(evals: &[Eval], env: &Env<'_>) -> Result<Vec<Value>, Error> {
+    let mut args = Vec::with_capacity(evals.len());
+    let mut bytes = 0usize;
+    for eval in evals {
+        let value = eval(env)?;
+        bytes = bytes.saturating_add(value.size());
+        // A function of one long text and a few short ones is within the limit of its longest argument.
+        env.context.check_length(bytes / 2)?;
+        args.push(value);
+    }
+    Ok(args)
 }
 
 /// A set function in a SELECT list: its values come one a row.
@@ -344,7 +367,10 @@ fn gather_set(set: SetFunction, args: Vec<Expr>, scope: &Scope<'_>) -> Expr {
         let rows = rows(&args, env.context)?;
         let value =
             |row: Vec<Value>| if is_record { Value::Record(row.into()) } else { row.into_iter().next().unwrap_or(Value::Null) };
-        Ok(Value::array(rows.into_iter().map(value)))
+        let all = Value::array(rows.into_iter().map(value));
+        // Not one value, but the rows to come.
+        env.context.hold(all.size())?;
+        Ok(all)
     });
     let mut gathered = scope.gathered.borrow_mut();
     gathered.sets.push(all);

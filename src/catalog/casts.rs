@@ -161,7 +161,12 @@ pub(super) fn convert(value: Value, from: &Ty, to: &Ty, context: &Context) -> Re
             Type::CHAR | Type::NAME => read(&text, to, &context.snapshot)?,
             _ => Value::Text(text),
         },
-        Value::Text(text) => read(&text, to, &context.snapshot)?,
+        Value::Text(text) => {
+            if to.item().is_some() {
+                context.check_length(text.matches(',').count().saturating_mul(size_of::<Value>()))?;
+            }
+            read(&text, to, &context.snapshot)?
+        }
         Value::Bool(b) if to.is_text() => Value::text(if b { "true" } else { "false" }),
         Value::Bool(b) if to.is_integer() => Value::Int(b.into()),
         Value::Int(n) if to.pg == Type::BOOL => Value::Bool(n != 0),

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast as sql;
@@ -62,6 +63,38 @@ impl Expr {
 
     pub fn constant(ty: Ty, value: Value) -> Self {
         Self::new(ty, move |_| Ok(value.clone()))
+    }
+}
+
+/// An expression that is computed once and looked at several times: as often as its value is wanted, its work is done once.
+pub(super) struct Held {
+    eval: Eval,
+    value: Rc<RefCell<Value>>,
+    ty: Ty,
+    literal: Option<Arc<str>>,
+    parameter: Option<usize>,
+}
+
+impl Held {
+    pub fn new(expr: Expr) -> Self {
+        let Expr { ty, eval, literal, parameter, column: _ } = expr;
+        Self { eval, value: Rc::new(RefCell::new(Value::Null)), ty, literal, parameter }
+    }
+
+    /// An expression that reads the value.
+    pub fn read(&self) -> Expr {
+        let value = self.value.clone();
+        let read = Expr::new(self.ty.clone(), move |_| Ok(value.borrow().clone()));
+        Expr { literal: self.literal.clone(), parameter: self.parameter, ..read }
+    }
+
+    /// Computes the value for one row, before anything that reads it runs.
+    pub fn fill(self) -> impl Fn(&Env<'_>) -> Result<(), Error> {
+        move |env| {
+            let value = (self.eval)(env)?;
+            *self.value.borrow_mut() = value;
+            Ok(())
+        }
     }
 }
 
@@ -131,7 +164,9 @@ pub(super) struct Compiler<'s> {
 pub(super) fn row_of(items: Vec<Expr>) -> Expr {
     let fields = items.iter().enumerate().map(|(i, e)| (format!("f{}", i + 1), e.ty.clone())).collect();
     let evals: Vec<Eval> = items.into_iter().map(|i| i.eval).collect();
-    Expr::new(Ty::record(fields), move |env| Ok(Value::Record(evals.iter().map(|e| e(env)).collect::<Result<_, _>>()?)))
+    Expr::new(Ty::record(fields), move |env| {
+        env.context.made(Value::Record(evals.iter().map(|e| e(env)).collect::<Result<_, _>>()?))
+    })
 }
 
 pub(super) fn unsupported(what: impl std::fmt::Display) -> Error {
@@ -174,18 +209,24 @@ impl<'s> Compiler<'s> {
                 Ok(Expr::new(Ty::BOOL, move |env| Ok(Value::Bool(((a.eval)(env)? == (b.eval)(env)?) == same))))
             }
             E::Between { expr, negated, low, high } => {
-                let part = |op, bound: &sql::Expr| self.binary(expr, &op, bound, scope);
+                let held = Held::new(self.expr(expr, scope)?);
+                let part = |op, bound: &sql::Expr| self.operation(held.read(), &op, self.expr(bound, scope)?);
                 let low = part(sql::BinaryOperator::GtEq, low)?;
                 let high = part(sql::BinaryOperator::LtEq, high)?;
-                Ok(negate(all_of(low.eval, high.eval), *negated))
+                let (fill, both) = (held.fill(), all_of(low.eval, high.eval));
+                let between: Eval = Box::new(move |env| fill(env).and_then(|()| both(env)));
+                Ok(negate(between, *negated))
             }
             E::InList { expr, list, negated } => {
+                let held = Held::new(self.expr(expr, scope)?);
                 let mut items = Vec::new();
                 for item in list {
-                    let (left, right) = self.alike(self.expr(expr, scope)?, self.expr(item, scope)?)?;
+                    let (left, right) = self.alike(held.read(), self.expr(item, scope)?)?;
                     items.push((left.eval, right.eval));
                 }
+                let fill = held.fill();
                 let any = Expr::new(Ty::BOOL, move |env| {
+                    fill(env)?;
                     let mut unknown = false;
                     for (left, right) in &items {
                         match (left(env)?, right(env)?) {
@@ -406,9 +447,10 @@ impl<'s> Compiler<'s> {
     ) -> Result<Expr, Error> {
         let mut tests = Vec::new();
         let mut results = Vec::new();
+        let held = operand.map(|o| self.expr(o, scope)).transpose()?.map(Held::new);
         for when in conditions {
-            let test = match operand {
-                Some(operand) => self.binary(operand, &sql::BinaryOperator::Eq, &when.condition, scope)?,
+            let test = match &held {
+                Some(held) => self.operation(held.read(), &sql::BinaryOperator::Eq, self.expr(&when.condition, scope)?)?,
                 None => self.boolean(self.expr(&when.condition, scope)?)?,
             };
             tests.push(test.eval);
@@ -422,7 +464,11 @@ impl<'s> Compiler<'s> {
         results.insert(0, last);
         let (ty, mut results) = self.unify(results)?;
         let last = results.remove(0);
+        let fill = held.map(Held::fill);
         Ok(Expr::new(ty, move |env| {
+            if let Some(fill) = &fill {
+                fill(env)?;
+            }
             for (test, result) in tests.iter().zip(&results) {
                 if test(env)?.is_true() {
                     return result(env);
@@ -435,7 +481,9 @@ impl<'s> Compiler<'s> {
     pub fn array(&self, items: &[sql::Expr], scope: &Scope<'_>) -> Result<Expr, Error> {
         let items = items.iter().map(|i| self.expr(i, scope)).collect::<Result<Vec<_>, _>>()?;
         let (ty, items) = self.unify(items)?;
-        Ok(Expr::new(ty.array(), move |env| Ok(Value::array(items.iter().map(|i| i(env)).collect::<Result<Vec<_>, _>>()?))))
+        Ok(Expr::new(ty.array(), move |env| {
+            env.context.made(Value::array(items.iter().map(|i| i(env)).collect::<Result<Vec<_>, _>>()?))
+        }))
     }
 
     fn access(&self, inner: Expr, access: &sql::AccessExpr, scope: &Scope<'_>) -> Result<Expr, Error> {

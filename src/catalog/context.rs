@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use datafusion::execution::memory_pool::MemoryReservation;
 use regex::Regex;
 use tokio_util::sync::CancellationToken;
 
 use super::relations::Row;
 use super::snapshot::Snapshot;
 use super::value::Value;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, from_datafusion};
 
 /// What functions ask for beyond an answer. It is done once the query has ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +37,17 @@ pub enum Effect {
 /// One column of some rows, as an index: which rows have a value.
 pub(super) type Index = Rc<HashMap<Value, Vec<usize>>>;
 
+/// What a query of the catalogs may take: it ends when it should stop, when a value or when all of its rows are too large.
+#[derive(Debug)]
+pub struct Allowance {
+    /// Cancelled when nobody waits for the answer any more.
+    pub stop: CancellationToken,
+    /// The longest value, bytes.
+    pub value_bytes_max: usize,
+    /// Part of the memory of all queries; grows with the rows that the query holds.
+    pub memory: MemoryReservation,
+}
+
 pub(super) struct Context {
     pub snapshot: Arc<Snapshot>,
     pub parameters: Vec<Value>,
@@ -45,20 +57,26 @@ pub(super) struct Context {
     /// By where the rows are and the column.
     pub indexes: RefCell<HashMap<(usize, usize), Index>>,
     patterns: RefCell<HashMap<String, Rc<Regex>>>,
-    stop: CancellationToken,
+    allowance: Allowance,
     steps: Cell<u64>,
     bytes: Cell<usize>,
 }
 
 /// Rows that a query may look at: a bound on work that nothing waits for.
 const STEPS_MAX: u64 = 200_000_000;
-/// Bytes that the rows of a query and of its subqueries may have, together.
-const BYTES_MAX: usize = 512 << 20;
 /// Rows that may be held at once.
-pub(super) const ROWS_MAX: usize = 4_000_000;
+pub(super) const ROWS_MAX: usize = 1_000_000;
+/// How much more of the memory of all queries is asked for at a time.
+const MEMORY_STEP: usize = 1 << 20;
+/// Compiled patterns that are kept: patterns may come from rows, another one each.
+const PATTERNS_MAX: usize = 64;
+/// What a regular expression takes when it is compiled, bytes; a match looks at all of it for each letter.
+const PATTERN_BYTES_MAX: usize = 256 << 10;
+/// Letters times what the pattern takes, for one match: a match cannot be given up half-way.
+const MATCH_WORK_MAX: usize = 1 << 34;
 
 impl Context {
-    pub fn new(snapshot: Arc<Snapshot>, parameters: Vec<Value>, stop: CancellationToken) -> Self {
+    pub fn new(snapshot: Arc<Snapshot>, parameters: Vec<Value>, allowance: Allowance) -> Self {
         Self {
             snapshot,
             parameters,
@@ -66,20 +84,22 @@ impl Context {
             slots: RefCell::default(),
             indexes: RefCell::default(),
             patterns: RefCell::default(),
-            stop,
+            allowance,
             steps: Cell::new(0),
             bytes: Cell::new(0),
         }
     }
 
-    /// Counts what a row of an answer holds; an error if a query makes more than the server can spare.
-    pub fn hold(&self, row: &[Value]) -> Result<(), Error> {
-        let held = self.bytes.get().saturating_add(row.iter().map(Value::size).sum());
+    /// Counts bytes that the query holds from now on; an error if it takes more than the server can spare.
+    pub fn hold(&self, bytes: usize) -> Result<(), Error> {
+        let held = self.bytes.get().saturating_add(bytes);
         self.bytes.set(held);
-        if held <= BYTES_MAX {
-            return Ok(());
+        let reserved = self.allowance.memory.size();
+        if held > reserved {
+            let more = (held - reserved).next_multiple_of(MEMORY_STEP);
+            self.allowance.memory.try_grow(more).map_err(from_datafusion)?;
         }
-        Err(Error::new(ErrorKind::OutOfMemory, format!("a query of the catalogs makes more than {BYTES_MAX} bytes")))
+        Ok(())
     }
 
     /// Does work whose rows are gone when it is over: they count only meanwhile.
@@ -90,11 +110,37 @@ impl Context {
         done
     }
 
+    /// How many bytes are held now; [`Context::let_go`] goes back to that.
+    pub fn held(&self) -> usize {
+        self.bytes.get()
+    }
+
+    /// Counts what has been taken since as gone.
+    pub fn let_go(&self, held: usize) {
+        self.bytes.set(held);
+    }
+
+    /// A value that an expression has made, unless it is too long.
+    pub fn made(&self, value: Value) -> Result<Value, Error> {
+        self.check_length(value.size())?;
+        Ok(value)
+    }
+
+    /// Refuses what would be so many bytes long, before it is made.
+    pub fn check_length(&self, bytes: usize) -> Result<(), Error> {
+        let most = self.allowance.value_bytes_max;
+        if bytes <= most {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::LimitExceeded, format!("requested length too large: {bytes} bytes, {most} at most"))
+            .hint("The limit is the setting value_bytes_max."))
+    }
+
     /// Counts a row; an error if the query should end.
     pub fn step(&self) -> Result<(), Error> {
         let steps = self.steps.get() + 1;
         self.steps.set(steps);
-        if steps.is_multiple_of(256) && self.stop.is_cancelled() {
+        if steps.is_multiple_of(256) && self.allowance.stop.is_cancelled() {
             return Err(Error::new(ErrorKind::Cancelled, "canceling statement due to user request"));
         }
         if steps > STEPS_MAX {
@@ -110,12 +156,24 @@ impl Context {
             return Ok(known.clone());
         }
         let compiled = regex::RegexBuilder::new(pattern)
-            .size_limit(1 << 20)
+            .size_limit(PATTERN_BYTES_MAX)
             .build()
             .map_err(|e| Error::new(ErrorKind::InvalidRegex, format!("invalid regular expression: {e}")))?;
         let compiled = Rc::new(compiled);
-        self.patterns.borrow_mut().insert(pattern.to_owned(), compiled.clone());
+        let mut patterns = self.patterns.borrow_mut();
+        if patterns.len() >= PATTERNS_MAX {
+            patterns.clear();
+        }
+        patterns.insert(pattern.to_owned(), compiled.clone());
         Ok(compiled)
+    }
+
+    /// A regular expression for a text, which must not be so long that the match takes minutes.
+    pub fn pattern_for(&self, pattern: &str, text: &str) -> Result<Rc<Regex>, Error> {
+        if text.len().saturating_mul(pattern.len()) > MATCH_WORK_MAX {
+            return Err(Error::new(ErrorKind::LimitExceeded, "the text is too long for this pattern"));
+        }
+        self.pattern(pattern)
     }
 
     /// Whether a text is LIKE a pattern.
@@ -138,6 +196,6 @@ impl Context {
             regex.push_str(&regex::escape(literal.encode_utf8(&mut [0; 4])));
         }
         regex.push('$');
-        Ok(self.pattern(&regex)?.is_match(text))
+        Ok(self.pattern_for(&regex, text)?.is_match(text))
     }
 }

@@ -1,6 +1,7 @@
 //! FROM: which relations a query names, under which names, and what connects them.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use datafusion::sql::sqlparser::ast as sql;
 
@@ -22,6 +23,14 @@ fn conjuncts<'a>(expr: &'a sql::Expr, all: &mut Vec<&'a sql::Expr>) {
         sql::Expr::Nested(inner) => conjuncts(inner, all),
         other => all.push(other),
     }
+}
+
+/// One expression for two places; only one of them is asked for a row.
+fn twice(expr: Expr) -> (Expr, Expr) {
+    let eval = Rc::new(expr.eval);
+    let again = eval.clone();
+    let other = Expr { column: expr.column, ..Expr::new(expr.ty.clone(), move |env| again(env)) };
+    (Expr { eval: Box::new(move |env| eval(env)), ..expr }, other)
 }
 
 impl Compiler<'_> {
@@ -48,17 +57,19 @@ impl Compiler<'_> {
     }
 
     fn condition(&self, expr: &sql::Expr, scope: &Scope<'_>) -> Result<Condition, Error> {
-        let (compiled, used) = scope.uses(|| self.expr(expr, scope).and_then(|e| self.boolean(e)));
-        let sides = match expr {
-            sql::Expr::BinaryOp { left, op: sql::BinaryOperator::Eq, right } => {
-                let (left, used_left) = scope.uses(|| self.expr(left, scope));
-                let (right, used_right) = scope.uses(|| self.expr(right, scope));
-                let (left, right) = self.alike(left?, right?)?;
-                Some([(left, used_left), (right, used_right)])
-            }
-            _ => None,
+        let sql::Expr::BinaryOp { left, op: op @ sql::BinaryOperator::Eq, right } = expr else {
+            let (compiled, used) = scope.uses(|| self.expr(expr, scope).and_then(|e| self.boolean(e)));
+            return Ok(Condition { eval: compiled?.eval, used, sides: None });
         };
-        Ok(Condition { eval: compiled?.eval, used, sides })
+        // Each side is compiled once, for both uses: conditions inside conditions would double the work on each level.
+        let (left, used_left) = scope.uses(|| self.expr(left, scope));
+        let (right, used_right) = scope.uses(|| self.expr(right, scope));
+        let (left, right) = self.alike(left?, right?)?;
+        let (left, left_again) = twice(left);
+        let (right, right_again) = twice(right);
+        let used = used_left.union(&used_right).copied().collect();
+        let eval = self.operation(left_again, op, right_again)?.eval;
+        Ok(Condition { eval, used, sides: Some([(left, used_left), (right, used_right)]) })
     }
 
     /// Adds a relation and what is joined to it.

@@ -34,6 +34,11 @@ pub(super) fn lax(returns: Ty, call: impl Fn(&[Value], &Context) -> Value + 'sta
     Some(Function { returns, strict: false, call: Box::new(move |args, context| Ok(call(args, context))) })
 }
 
+/// A function that looks at NULLs and may fail.
+pub(super) fn fallible_lax(returns: Ty, call: impl Fn(&[Value], &Context) -> Result<Value, Error> + 'static) -> Option<Function> {
+    Some(Function { returns, strict: false, call: Box::new(call) })
+}
+
 fn constant(returns: Type, value: Value) -> Option<Function> {
     lax(Ty::of(returns), move |_, _| value.clone())
 }
@@ -77,7 +82,7 @@ fn table_of_constraint(snapshot: &Snapshot, oid: u32) -> Option<(&super::snapsho
 }
 
 fn find<'s>(snapshot: &'s Snapshot, schema: &str, name: &str) -> Option<(&'s super::snapshot::Schema, &'s Table)> {
-    let schema = snapshot.world.schemas.iter().find(|s| s.name == schema)?;
+    let schema = snapshot.world.objects.schemas.iter().find(|s| s.name == schema)?;
     Some((schema, schema.tables.iter().find(|t| t.name == name)?))
 }
 
@@ -218,7 +223,7 @@ pub(super) fn lookup(name: &str, args: &[Ty]) -> Option<Function> {
             2 | 3,
         ) => strict(Type::BOOL, |a, c| {
             let word = a[a.len() - 1].as_text().to_ascii_lowercase();
-            let is_admin = c.snapshot.world.roles.iter().any(|r| r.name == c.snapshot.world.user && r.is_admin);
+            let is_admin = c.snapshot.world.objects.roles.iter().any(|r| r.name == c.snapshot.world.user && r.is_admin);
             // Everybody may look; what is made needs a grant that only the statement itself can check.
             Value::Bool(is_admin || matches!(word.as_str(), "usage" | "connect" | "execute" | "select"))
         }),
@@ -343,11 +348,11 @@ fn role_of(value: &Value, context: &Context) -> Option<String> {
 
 /// Whether a user is a role or has it, perhaps by other roles. Administrators have all.
 fn has_role(snapshot: &Snapshot, user: &str, role: &str) -> bool {
-    let is_admin = snapshot.world.roles.iter().any(|r| r.name == user && r.is_admin);
+    let is_admin = snapshot.world.objects.roles.iter().any(|r| r.name == user && r.is_admin);
     let mut reached = vec![user.to_owned()];
     let mut next = 0;
     while let Some(member) = reached.get(next).cloned() {
-        for (role, of) in &snapshot.world.memberships {
+        for (role, of) in &snapshot.world.objects.memberships {
             if *of == member && !reached.contains(role) {
                 reached.push(role.clone());
             }

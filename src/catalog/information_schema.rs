@@ -29,7 +29,7 @@ pub(super) fn rows(snapshot: &Snapshot, d: &Definition) -> Result<Vec<Row>, Erro
             let own = ["information_schema", "pg_catalog"];
             rows.extend(
                 own.into_iter()
-                    .chain(world.schemas.iter().map(|s| s.name.as_str()))
+                    .chain(world.objects.schemas.iter().map(|s| s.name.as_str()))
                     .map(|name| d.row([("catalog_name", catalog()), ("schema_name", text(name)), ("schema_owner", text("root"))])),
             );
         }
@@ -121,8 +121,8 @@ pub(super) fn rows(snapshot: &Snapshot, d: &Definition) -> Result<Vec<Row>, Erro
             ("default_collate_schema", text("pg_catalog")),
             ("default_collate_name", text("C")),
         ])),
-        "enabled_roles" => rows.extend(world.roles.iter().map(|r| d.row([("role_name", text(&r.name))]))),
-        "applicable_roles" => rows.extend(world.memberships.iter().map(|(role, member)| {
+        "enabled_roles" => rows.extend(world.objects.roles.iter().map(|r| d.row([("role_name", text(&r.name))]))),
+        "applicable_roles" => rows.extend(world.objects.memberships.iter().map(|(role, member)| {
             d.row([("grantee", text(member)), ("role_name", text(role)), ("is_grantable", yes_or_no(false))])
         })),
         "table_privileges" | "role_table_grants" => {

@@ -270,6 +270,7 @@ impl Step {
                 if out.len() >= ROWS_MAX {
                     return Err(Error::new(ErrorKind::LimitExceeded, "a query of the catalogs holds too many rows"));
                 }
+                env.context.hold(size_of_val(row.as_slice()))?;
                 out.push(row);
             }
             Ok(())

@@ -1,6 +1,7 @@
 //! Operators of catalog queries.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 
 use datafusion::sql::sqlparser::ast as sql;
 use postgres_types::Type;
@@ -70,7 +71,7 @@ fn test(op: &sql::BinaryOperator) -> Option<Test> {
     let regex = |ignore_case: bool, wanted: bool| -> Option<Test> {
         Some(Box::new(move |a, b, c| {
             let pattern = if ignore_case { format!("(?i){}", b.as_text()) } else { b.as_text().to_owned() };
-            Ok(c.pattern(&pattern)?.is_match(a.as_text()) == wanted)
+            Ok(c.pattern_for(&pattern, a.as_text())?.is_match(a.as_text()) == wanted)
         }))
     };
     let like = |ignore_case: bool, wanted: bool| -> Option<Test> {
@@ -85,11 +86,20 @@ fn test(op: &sql::BinaryOperator) -> Option<Test> {
         B::PGILikeMatch => like(true, true),
         B::PGNotLikeMatch => like(false, false),
         B::PGNotILikeMatch => like(true, false),
-        B::PGOverlap => Some(Box::new(|a, b, _| Ok(a.items().iter().any(|i| b.items().contains(i))))),
-        B::AtArrow => Some(Box::new(|a, b, _| Ok(b.items().iter().all(|i| a.items().contains(i))))),
-        B::ArrowAt => Some(Box::new(|a, b, _| Ok(a.items().iter().all(|i| b.items().contains(i))))),
+        B::PGOverlap => Some(Box::new(|a, b, _| {
+            let those: HashSet<&Value> = b.items().iter().collect();
+            Ok(a.items().iter().any(|i| those.contains(i)))
+        })),
+        B::AtArrow => Some(Box::new(|a, b, _| Ok(contains(a, b)))),
+        B::ArrowAt => Some(Box::new(|a, b, _| Ok(contains(b, a)))),
         _ => None,
     }
+}
+
+/// Whether one array has every item of another.
+fn contains(all: &Value, some: &Value) -> bool {
+    let all: HashSet<&Value> = all.items().iter().collect();
+    some.items().iter().all(|i| all.contains(i))
 }
 
 fn tested(test: Test, a: Eval, b: Eval) -> Expr {
@@ -111,9 +121,11 @@ impl Compiler<'_> {
                 let eval = inner.eval;
                 Ok(Expr::new(ty, move |env| {
                     Ok(match eval(env)? {
-                        Value::Int(n) => Value::Int(n.wrapping_neg()),
+                        Value::Int(n) => {
+                            Value::Int(n.checked_neg().ok_or_else(|| Error::new(ErrorKind::OutOfRange, "bigint out of range"))?)
+                        }
                         Value::Float(f) => Value::Float(-f),
-                        Value::Span(s) => Value::Span(-s),
+                        Value::Span(s) => Value::Span(s.saturating_neg()),
                         _ => Value::Null,
                     })
                 }))
@@ -129,9 +141,13 @@ impl Compiler<'_> {
         right: &sql::Expr,
         scope: &Scope<'_>,
     ) -> Result<Expr, Error> {
+        self.operation(self.expr(left, scope)?, op, self.expr(right, scope)?)
+    }
+
+    /// An operator between two expressions.
+    pub(super) fn operation(&self, a: Expr, op: &sql::BinaryOperator, b: Expr) -> Result<Expr, Error> {
         use sql::BinaryOperator as B;
         let op = plain(op);
-        let (a, b) = (self.expr(left, scope)?, self.expr(right, scope)?);
         match op {
             B::And => return Ok(Expr::new(Ty::BOOL, all_of(self.boolean(a)?.eval, self.boolean(b)?.eval))),
             B::Or => {
@@ -178,7 +194,7 @@ impl Compiler<'_> {
                 let spread = |v: Value, is_array: bool| if is_array { v.items().to_vec() } else { vec![v] };
                 Ok(match (&a, &b) {
                     (Value::Null, other) | (other, Value::Null) if is_array_a && is_array_b => other.clone(),
-                    _ => Value::array(spread(a, is_array_a).into_iter().chain(spread(b, is_array_b))),
+                    _ => env.context.made(Value::array(spread(a, is_array_a).into_iter().chain(spread(b, is_array_b))))?,
                 })
             }));
         }
@@ -196,7 +212,7 @@ impl Compiler<'_> {
                         Value::Bool(b) => b.to_string(),
                         v => show(v, ty, snapshot),
                     };
-                    Value::text(shown(&a, &from_a) + &shown(&b, &from_b))
+                    env.context.made(Value::text(shown(&a, &from_a) + &shown(&b, &from_b)))?
                 }
             })
         }))

@@ -10,7 +10,7 @@ fn text(text: impl AsRef<str>) -> Value {
 
 /// `pg_authid`, `pg_roles`, `pg_user`, `pg_shadow`, `pg_group`: passwords are never shown.
 pub(super) fn roles(snapshot: &Snapshot, d: &Definition, rows: &mut Vec<Row>) {
-    for role in &snapshot.world.roles {
+    for role in &snapshot.world.objects.roles {
         let oid = Value::oid(snapshot.oid(&Object::Role(role.name.clone())));
         let admin = Value::Bool(role.is_admin);
         let no = || Value::Bool(false);
@@ -25,7 +25,7 @@ pub(super) fn roles(snapshot: &Snapshot, d: &Definition, rows: &mut Vec<Row>) {
                 ("passwd", text("********")),
             ])),
             "pg_group" if !role.can_login => {
-                let members = snapshot.world.memberships.iter().filter(|(group, _)| *group == role.name);
+                let members = snapshot.world.objects.memberships.iter().filter(|(group, _)| *group == role.name);
                 let members = members.map(|(_, member)| Value::oid(snapshot.oid(&Object::Role(member.clone()))));
                 rows.push(d.row([("groname", text(&role.name)), ("grosysid", oid), ("grolist", Value::array(members))]));
             }
@@ -54,7 +54,7 @@ pub(super) fn roles(snapshot: &Snapshot, d: &Definition, rows: &mut Vec<Row>) {
 
 pub(super) fn members(snapshot: &Snapshot, d: &Definition, rows: &mut Vec<Row>) {
     let oid = |name: &String| Value::oid(snapshot.oid(&Object::Role(name.clone())));
-    rows.extend(snapshot.world.memberships.iter().map(|(role, member)| {
+    rows.extend(snapshot.world.objects.memberships.iter().map(|(role, member)| {
         let set = Value::Bool(true);
         d.row([
             ("roleid", oid(role)),

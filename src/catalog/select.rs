@@ -28,6 +28,9 @@ impl Plan {
     }
 }
 
+/// What PostgreSQL allows in a SELECT list, stars as what they stand for.
+const COLUMNS_MAX: usize = 1664;
+
 /// What a row is sorted by: a column of the answer, or something else.
 enum Order {
     Output(usize),
@@ -161,6 +164,7 @@ impl Compiler<'_> {
                         return Err(Error::new(ErrorKind::LimitExceeded, "a recursive query of the catalogs does not end"));
                     }
                     env.context.step()?;
+                    env.context.hold(fresh.iter().map(|row| size_of_val(row.as_slice())).sum())?;
                     rows.extend(fresh.iter().cloned());
                     put_slot(env, slot, fresh);
                     fresh = (step.run)(env)?;
@@ -314,6 +318,10 @@ impl Compiler<'_> {
                 other => return Err(unsupported(other)),
             }
         }
+        if outputs.len() > COLUMNS_MAX {
+            let message = format!("target lists can have at most {COLUMNS_MAX} entries");
+            return Err(Error::new(ErrorKind::TooManyColumns, message));
+        }
         let having = select.having.as_ref().map(|h| self.expr(h, &scope)).transpose()?.map(|h| h.eval);
         let mut keys = Vec::new();
         for key in order {
@@ -440,7 +448,9 @@ struct Stages {
 impl Stages {
     fn run(&self, outer: &Env<'_>) -> Result<Vec<Row>, Error> {
         let base = outer.within();
+        let held = outer.context.held();
         let rows = self.from.rows(&base)?;
+        let joined = outer.context.held() - held;
         // Each row with what was aggregated over its group; a group is stood for by its first row.
         let mut groups: Vec<Group> = Vec::new();
         if self.grouped {
@@ -492,13 +502,19 @@ impl Stages {
             rows.retain(|row| first.insert(row[width..].to_vec()));
             rows.iter_mut().for_each(|row| row.truncate(width));
         }
+        // What the answer was made of is gone.
+        outer.context.let_go(outer.context.held().saturating_sub(joined));
         Ok(rows)
     }
 
     fn emit(&self, env: &Env<'_>, answer: &mut Vec<(Vec<Value>, Row)>, seen: &mut HashSet<Row>) -> Result<(), Error> {
         env.context.step()?;
-        let mut row = self.outputs.iter().map(|o| o(env)).collect::<Result<Row, _>>()?;
-        env.context.hold(&row)?;
+        let mut row = Row::with_capacity(self.outputs.len());
+        for output in &self.outputs {
+            let value = output(env)?;
+            env.context.hold(value.size())?;
+            row.push(value);
+        }
         let key = |k: &OrderKey| match &k.by {
             Order::Output(at) => Ok(row[*at].clone()),
             Order::Input(eval) => eval(env),

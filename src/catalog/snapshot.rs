@@ -27,14 +27,8 @@ pub struct World {
     pub database: String,
     /// The current StarRocks database: the first schema of the search path.
     pub current_schema: Option<String>,
-    /// Every cluster.
-    pub databases: Vec<String>,
-    /// The databases of the cluster: PostgreSQL's schemas.
-    pub schemas: Vec<Schema>,
-    /// Users and roles.
-    pub roles: Vec<Role>,
-    /// Who belongs to what: role and member.
-    pub memberships: Vec<(String, String)>,
+    /// What there is, and who.
+    pub objects: Arc<Objects>,
     /// Name, value, default, meaning.
     pub settings: Vec<Setting>,
     /// Open connections.
@@ -45,6 +39,22 @@ pub struct World {
     pub cursors: Vec<(String, String, bool, bool)>,
     /// `version()`
     pub version: String,
+}
+
+/// What there is in a cluster and who may use it, as one user sees it, with its numbers. It outlives the queries that ask for it, and
+/// so do the relations that were made of it.
+#[derive(Debug, Default)]
+pub struct Objects {
+    /// Every cluster.
+    pub databases: Vec<String>,
+    /// The databases of the cluster: PostgreSQL's schemas.
+    pub schemas: Vec<Schema>,
+    /// Users and roles.
+    pub roles: Vec<Role>,
+    /// Who belongs to what: role and member.
+    pub memberships: Vec<(String, String)>,
+    oids: Oids,
+    relations: Mutex<HashMap<(String, String), Arc<Relation>>>,
 }
 
 /// A database of the cluster.
@@ -144,12 +154,22 @@ pub(super) const INFORMATION_SCHEMA: u32 = 13_000;
 /// The first of PostgreSQL's roles, the owner of everything here.
 pub(super) const OWNER: u32 = 10;
 
-/// A [`World`] with numbers, and the relations that were made from it so far.
+/// Relations that say what happens in this moment or in this session.
+const MOMENTARY: &[&str] = &[
+    "pg_cursors",
+    "pg_prepared_statements",
+    "pg_settings",
+    "pg_stat_activity",
+    "pg_stat_ssl",
+    "pg_stat_gssapi",
+    "pg_stat_database",
+];
+
+/// A [`World`], and the relations that were made of its moment so far.
 #[derive(Debug)]
 pub struct Snapshot {
     pub(super) world: World,
     pub(super) statics: Arc<Statics>,
-    oids: Oids,
     relations: Mutex<HashMap<(String, String), Arc<Relation>>>,
 }
 
@@ -196,13 +216,19 @@ impl Oids {
     }
 }
 
-impl Snapshot {
-    /// Gives numbers to everything in a world.
-    pub fn new(world: World, statics: Arc<Statics>) -> Self {
+impl Objects {
+    /// Gives numbers to everything. `database` is the cluster.
+    pub fn new(
+        database: &str,
+        databases: Vec<String>,
+        schemas: Vec<Schema>,
+        roles: Vec<Role>,
+        memberships: Vec<(String, String)>,
+    ) -> Self {
         let mut objects = Vec::new();
-        objects.extend(world.databases.iter().map(|d| Object::Database(d.clone())));
-        objects.extend(world.roles.iter().map(|r| Object::Role(r.name.clone())));
-        for schema in &world.schemas {
+        objects.extend(databases.iter().map(|d| Object::Database(d.clone())));
+        objects.extend(roles.iter().map(|r| Object::Role(r.name.clone())));
+        for schema in &schemas {
             objects.push(Object::Schema(schema.name.clone()));
             for table in &schema.tables {
                 let names = || (schema.name.clone(), table.name.clone());
@@ -223,10 +249,17 @@ impl Snapshot {
         let mut oids = Oids::default();
         for object in objects {
             // Databases and roles are those of the gateway; the rest is the cluster's.
-            let scope = if matches!(object, Object::Database(_) | Object::Role(_)) { "" } else { &world.database };
+            let scope = if matches!(object, Object::Database(_) | Object::Role(_)) { "" } else { database };
             oids.add(object, scope);
         }
-        Self { world, statics, oids, relations: Mutex::default() }
+        Self { databases, schemas, roles, memberships, oids, relations: Mutex::default() }
+    }
+}
+
+impl Snapshot {
+    /// A world that can be asked.
+    pub fn new(world: World, statics: Arc<Statics>) -> Self {
+        Self { world, statics, relations: Mutex::default() }
     }
 
     pub(super) fn oid(&self, object: &Object) -> u32 {
@@ -234,7 +267,7 @@ impl Snapshot {
             Object::Role(name) if name == "root" => OWNER,
             Object::Schema(name) if name == "pg_catalog" => PG_CATALOG,
             Object::Schema(name) if name == "information_schema" => INFORMATION_SCHEMA,
-            object => self.oids.of.get(object).copied().unwrap_or(0),
+            object => self.world.objects.oids.of.get(object).copied().unwrap_or(0),
         }
     }
 
@@ -243,7 +276,7 @@ impl Snapshot {
     }
 
     pub(super) fn named(&self, oid: u32) -> Option<&Object> {
-        self.oids.named.get(&oid)
+        self.world.objects.oids.named.get(&oid)
     }
 
     pub(super) fn role_name(&self, oid: u32) -> Option<String> {
@@ -264,7 +297,8 @@ impl Snapshot {
     /// A relation, made when it is first asked for; `None` if there is no such one.
     pub(super) fn relation(&self, schema: &str, name: &str) -> Result<Option<Arc<Relation>>, Error> {
         let key = (schema.to_owned(), name.to_owned());
-        if let Some(known) = self.relations.lock().get(&key) {
+        let kept = if MOMENTARY.contains(&name) { &self.relations } else { &self.world.objects.relations };
+        if let Some(known) = kept.lock().get(&key) {
             return Ok(Some(known.clone()));
         }
         let Some(definition) = self.statics.definition(schema, name) else { return Ok(None) };
@@ -275,7 +309,7 @@ impl Snapshot {
         };
         let columns = definition.columns.iter().map(|(n, ty)| ((*n).to_owned(), Ty::of(ty.clone()))).collect();
         let relation = Arc::new(Relation { columns, rows });
-        self.relations.lock().insert(key, relation.clone());
+        kept.lock().insert(key, relation.clone());
         Ok(Some(relation))
     }
 
@@ -398,7 +432,7 @@ impl Snapshot {
 
     /// All tables with their schema, in order.
     pub(super) fn tables(&self) -> impl Iterator<Item = (&Schema, &Table)> {
-        self.world.schemas.iter().flat_map(|s| s.tables.iter().map(move |t| (s, t)))
+        self.world.objects.schemas.iter().flat_map(|s| s.tables.iter().map(move |t| (s, t)))
     }
 
     /// The value of a setting.
@@ -418,7 +452,13 @@ mod tests {
         let table = |name: &str| Table { name: name.into(), ..Table::default() };
         let world = |tables: Vec<Table>| World {
             database: "embedded".into(),
-            schemas: vec![Schema { name: "market".into(), tables }],
+            objects: Arc::new(Objects::new(
+                "embedded",
+                Vec::new(),
+                vec![Schema { name: "market".into(), tables }],
+                Vec::new(),
+                Vec::new(),
+            )),
             ..World::default()
         };
         let one = Snapshot::new(world(vec![table("a")]), statics.clone());

@@ -187,14 +187,14 @@ pub(super) fn rows(snapshot: &Snapshot, definition: &Definition) -> Result<Vec<R
         }
         "pg_namespace" => {
             let own = [("pg_catalog", PG_CATALOG), ("information_schema", INFORMATION_SCHEMA)];
-            let of_cluster = world.schemas.iter().map(|s| (s.name.as_str(), snapshot.oid(&Object::Schema(s.name.clone()))));
+            let of_cluster = world.objects.schemas.iter().map(|s| (s.name.as_str(), snapshot.oid(&Object::Schema(s.name.clone()))));
             rows.extend(own.into_iter().chain(of_cluster).map(|(name, oid)| {
                 let open = matches!(name, "pg_catalog" | "information_schema");
                 let acl = if open { texts(["root=UC/root", "=U/root"]) } else { Value::Null };
                 d.row([("oid", Value::oid(oid)), ("nspname", text(name)), ("nspowner", Value::oid(OWNER)), ("nspacl", acl)])
             }));
         }
-        "pg_database" => rows.extend(world.databases.iter().map(|name| {
+        "pg_database" => rows.extend(world.objects.databases.iter().map(|name| {
             d.row([
                 ("oid", Value::oid(snapshot.oid(&Object::Database(name.clone())))),
                 ("datname", text(name)),
@@ -269,7 +269,7 @@ pub(super) fn rows(snapshot: &Snapshot, definition: &Definition) -> Result<Vec<R
                 row
             }));
         }
-        "pg_stat_database" => rows.extend(world.databases.iter().map(|name| {
+        "pg_stat_database" => rows.extend(world.objects.databases.iter().map(|name| {
             let here = world.activity.iter().filter(|a| a.database == *name).count();
             d.row([
                 ("datid", Value::oid(snapshot.oid(&Object::Database(name.clone())))),

@@ -1,18 +1,14 @@
 //! Functions on texts, arrays and numbers that catalog queries use.
 
+use std::collections::{HashMap, HashSet};
+
 use postgres_types::Type;
 
-use super::functions::{Function, fallible, int, lax, strict};
+use super::context::Context;
+use super::functions::{Function, fallible, fallible_lax, int, lax, strict};
 use super::idents::quote_ident;
 use super::value::{Ty, Value, show};
 use crate::error::{Error, ErrorKind};
-
-/// The longest text that a function makes: more is a mistake or an attack.
-const TEXT_MAX: usize = 16 << 20;
-
-fn too_long() -> Error {
-    Error::new(ErrorKind::LimitExceeded, format!("requested length too large; the limit is {TEXT_MAX} bytes"))
-}
 
 /// `'…'`, as SQL takes it.
 fn quote_literal(text: &str) -> String {
@@ -27,19 +23,19 @@ fn substring(text: &str, from: i64, count: Option<i64>) -> Result<Value, Error> 
         Some(n) => from.saturating_add(n),
         None => i64::MAX,
     };
-    let skip = usize::try_from(from - 1).unwrap_or(0);
-    let take = usize::try_from(end - from.max(1)).unwrap_or(0);
+    let skip = usize::try_from(from.saturating_sub(1)).unwrap_or(0);
+    let take = usize::try_from(end.saturating_sub(from.max(1))).unwrap_or(0);
     Ok(Value::text(text.chars().skip(skip).take(take).collect::<String>()))
 }
 
 fn trim(args: &[Value], left: bool, right: bool) -> Value {
-    let set: Vec<char> = args.get(1).map_or(" ", Value::as_text).chars().collect();
+    let set: HashSet<char> = args.get(1).map_or(" ", Value::as_text).chars().collect();
     let mut text = args[0].as_text();
     if left {
-        text = text.trim_start_matches(set.as_slice());
+        text = text.trim_start_matches(|c| set.contains(&c));
     }
     if right {
-        text = text.trim_end_matches(set.as_slice());
+        text = text.trim_end_matches(|c| set.contains(&c));
     }
     Value::text(text)
 }
@@ -51,7 +47,7 @@ fn number(returns: Type, of: fn(&Value) -> Option<i64>) -> Option<Function> {
 /// Upper bound of an array's one dimension; NULL for an empty one.
 fn upper(value: &Value) -> Option<i64> {
     match value {
-        Value::Array(lower, items) if !items.is_empty() => Some(lower + items.len() as i64 - 1),
+        Value::Array(lower, items) if !items.is_empty() => Some(lower.saturating_add(items.len() as i64 - 1)),
         _ => None,
     }
 }
@@ -70,7 +66,8 @@ pub fn size_pretty(bytes: i64) -> String {
         if size.unsigned_abs() < 10 * 1024 || unit == "PB" {
             return format!("{} {unit}", if i == 0 { bytes } else { size });
         }
-        size = if i == 0 { (size + 512 * size.signum()) >> 10 } else { (size + 512 * size.signum()) / 1024 };
+        let rounded = size.saturating_add(512 * size.signum());
+        size = if i == 0 { rounded >> 10 } else { rounded / 1024 };
     }
     bytes.to_string()
 }
@@ -93,7 +90,7 @@ pub(super) fn lookup(name: &str, args: &[Ty]) -> Option<Function> {
         ("ascii", 1) => number(Type::INT4, |v| Some(v.as_text().chars().next().map_or(0, |c| c as i64))),
         ("reverse", 1) => strict(Type::TEXT, |a, _| Value::text(a[0].as_text().chars().rev().collect::<String>())),
         ("substring" | "substr", 2 | 3) if args[1].is_text() && args[1].pg != Type::UNKNOWN => fallible(Type::TEXT, |a, c| {
-            let pattern = c.pattern(a[1].as_text())?;
+            let pattern = c.pattern_for(a[1].as_text(), a[0].as_text())?;
             let found = pattern.captures(a[0].as_text());
             let part = found.as_ref().and_then(|f| f.get(1).or(f.get(0)));
             Ok(part.map_or(Value::Null, |m| Value::text(m.as_str())))
@@ -102,39 +99,37 @@ pub(super) fn lookup(name: &str, args: &[Ty]) -> Option<Function> {
         ("left", 2) => strict(Type::TEXT, |a, _| {
             let (text, n) = (a[0].as_text(), int(&a[1]));
             let length = text.chars().count() as i64;
-            let keep = if n < 0 { (length + n).max(0) } else { n };
+            let keep = if n < 0 { length.saturating_add(n).max(0) } else { n };
             Value::text(text.chars().take(keep as usize).collect::<String>())
         }),
         ("right", 2) => strict(Type::TEXT, |a, _| {
             let (text, n) = (a[0].as_text(), int(&a[1]));
             let length = text.chars().count() as i64;
-            let skip = if n < 0 { -n } else { (length - n).max(0) };
+            let skip = if n < 0 { n.saturating_neg() } else { length.saturating_sub(n).max(0) };
             Value::text(text.chars().skip(skip as usize).collect::<String>())
         }),
         ("btrim" | "trim", 1 | 2) => strict(Type::TEXT, |a, _| trim(a, true, true)),
         ("ltrim", 1 | 2) => strict(Type::TEXT, |a, _| trim(a, true, false)),
         ("rtrim", 1 | 2) => strict(Type::TEXT, |a, _| trim(a, false, true)),
-        ("replace", 3) => strict(Type::TEXT, |a, _| {
-            if a[1].as_text().is_empty() {
-                a[0].clone()
-            } else {
-                Value::text(a[0].as_text().replace(a[1].as_text(), a[2].as_text()))
+        ("replace", 3) => fallible(Type::TEXT, |a, c| {
+            let (text, from, to) = (a[0].as_text(), a[1].as_text(), a[2].as_text());
+            if from.is_empty() {
+                return Ok(a[0].clone());
             }
+            let found = text.matches(from).count();
+            c.check_length(text.len() - found * from.len() + found.saturating_mul(to.len()))?;
+            Ok(Value::text(text.replace(from, to)))
         }),
-        ("repeat", 2) => fallible(Type::TEXT, |a, _| {
+        ("repeat", 2) => fallible(Type::TEXT, |a, c| {
             let count = usize::try_from(int(&a[1])).unwrap_or(0);
-            if a[0].as_text().len().saturating_mul(count) > TEXT_MAX {
-                return Err(too_long());
-            }
+            c.check_length(a[0].as_text().len().saturating_mul(count))?;
             Ok(Value::text(a[0].as_text().repeat(count)))
         }),
         ("lpad" | "rpad", 2 | 3) => {
             let on_the_left = name == "lpad";
-            fallible(Type::TEXT, move |a, _| {
+            fallible(Type::TEXT, move |a, c| {
                 let width = usize::try_from(int(&a[1])).unwrap_or(0);
-                if width > TEXT_MAX {
-                    return Err(too_long());
-                }
+                c.check_length(width)?;
                 let (text, fill) = (a[0].as_text(), a.get(2).map_or(" ", Value::as_text));
                 let length = text.chars().count();
                 if length >= width || fill.is_empty() {
@@ -150,29 +145,41 @@ pub(super) fn lookup(name: &str, args: &[Ty]) -> Option<Function> {
         }),
         ("starts_with", 2) => strict(Type::BOOL, |a, _| Value::Bool(a[0].as_text().starts_with(a[1].as_text()))),
         ("split_part", 3) => strict(Type::TEXT, |a, _| {
-            let n = usize::try_from(int(&a[2]) - 1).unwrap_or(usize::MAX);
+            let n = usize::try_from(int(&a[2]).saturating_sub(1)).unwrap_or(usize::MAX);
             Value::text(a[0].as_text().split(a[1].as_text()).nth(n).unwrap_or_default())
         }),
         ("translate", 3) => strict(Type::TEXT, |a, _| {
-            let (from, to): (Vec<char>, Vec<char>) = (a[1].as_text().chars().collect(), a[2].as_text().chars().collect());
-            let change = |c: char| match from.iter().position(|f| *f == c) {
-                Some(i) => to.get(i).copied(),
-                None => Some(c),
-            };
+            let mut to = a[2].as_text().chars();
+            let mut changes: HashMap<char, Option<char>> = HashMap::new();
+            for from in a[1].as_text().chars() {
+                // The first of equal letters counts; each takes its place.
+                let new = to.next();
+                changes.entry(from).or_insert(new);
+            }
+            let change = |c: char| changes.get(&c).map_or(Some(c), |to| *to);
             Value::text(a[0].as_text().chars().filter_map(change).collect::<String>())
         }),
         ("regexp_replace", 3 | 4) => fallible(Type::TEXT, |a, c| {
             let flags = a.get(3).map_or("", Value::as_text);
-            let pattern = c.pattern(&with_flags(a[1].as_text(), flags))?;
+            let pattern = c.pattern_for(&with_flags(a[1].as_text(), flags), a[0].as_text())?;
             // PostgreSQL names a group by a back-slash, our library by a dollar.
             let replacement =
                 regex::Regex::new(r"\\(\d)").map(|r| r.replace_all(&a[2].as_text().replace('$', "$$"), "$${$1}").into_owned());
             let replacement = replacement.map_err(|e| Error::internal(e.to_string()))?;
-            let limit = usize::from(!flags.contains('g'));
-            Ok(Value::text(pattern.replacen(a[0].as_text(), limit, replacement.as_str())))
+            let limit = if flags.contains('g') { usize::MAX } else { 1 };
+            let (text, mut out, mut end) = (a[0].as_text(), String::new(), 0);
+            for found in pattern.captures_iter(text).take(limit) {
+                let whole = found.get_match();
+                out.push_str(&text[end..whole.start()]);
+                found.expand(&replacement, &mut out);
+                end = whole.end();
+                c.check_length(out.len() + text.len() - end)?;
+            }
+            out.push_str(&text[end..]);
+            Ok(Value::text(out))
         }),
         ("regexp_match", 2 | 3) => fallible(Type::TEXT_ARRAY, |a, c| {
-            let pattern = c.pattern(&with_flags(a[1].as_text(), a.get(2).map_or("", Value::as_text)))?;
+            let pattern = c.pattern_for(&with_flags(a[1].as_text(), a.get(2).map_or("", Value::as_text)), a[0].as_text())?;
             let Some(found) = pattern.captures(a[0].as_text()) else { return Ok(Value::Null) };
             let groups = found.iter().skip(usize::from(found.len() > 1));
             Ok(Value::array(groups.map(|g| g.map_or(Value::Null, |m| Value::text(m.as_str())))))
@@ -181,10 +188,10 @@ pub(super) fn lookup(name: &str, args: &[Ty]) -> Option<Function> {
             let shown = a.iter().zip(&types).map(|(v, ty)| show(v, ty, &c.snapshot));
             Value::text(shown.collect::<String>())
         }),
-        ("concat_ws", 1..) => lax(Ty::TEXT, move |a, c| {
+        ("concat_ws", 1..) => fallible_lax(Ty::TEXT, move |a, c| {
             let given = a.iter().zip(&types).skip(1).filter(|(v, _)| !v.is_null());
             let shown: Vec<_> = given.map(|(v, ty)| show(v, ty, &c.snapshot)).collect();
-            if a[0].is_null() { Value::Null } else { Value::text(shown.join(a[0].as_text())) }
+            if a[0].is_null() { Ok(Value::Null) } else { joined(&shown, a[0].as_text(), c) }
         }),
         ("format", 1..) => Some(Function {
             returns: Ty::TEXT,
@@ -194,19 +201,17 @@ pub(super) fn lookup(name: &str, args: &[Ty]) -> Option<Function> {
                     return Ok(Value::Null);
                 }
                 let shown: Vec<_> = a.iter().zip(&types).map(|(v, ty)| (v.is_null(), show(v, ty, &c.snapshot))).collect();
-                format(a[0].as_text(), &shown[1..]).map(Value::text)
+                format(a[0].as_text(), &shown[1..], |bytes| c.check_length(bytes)).map(Value::text)
             }),
         }),
         ("to_char", 2) if matches!(first.pg, Type::TIMESTAMPTZ | Type::TIMESTAMP) => strict(Type::TEXT, |a, _| match &a[0] {
             Value::Time(micros) => to_char(*micros, a[1].as_text()).map_or(Value::Null, Value::text),
             _ => Value::Null,
         }),
-        ("array_fill", 2) => fallible(Ty::array(&first).pg, |a, _| match a[1].items() {
+        ("array_fill", 2) => fallible(Ty::array(&first).pg, |a, c| match a[1].items() {
             [count] => {
                 let count = usize::try_from(int(count)).unwrap_or(0);
-                if count > TEXT_MAX / 64 {
-                    return Err(too_long());
-                }
+                c.check_length(count.saturating_mul(a[0].size()))?;
                 Ok(Value::array(std::iter::repeat_n(a[0].clone(), count)))
             }
             _ => Err(Error::unsupported("array_fill in several dimensions")),
@@ -214,7 +219,7 @@ pub(super) fn lookup(name: &str, args: &[Ty]) -> Option<Function> {
         ("pg_size_pretty", 1) => strict(Type::TEXT, |a, _| Value::text(size_pretty(int(&a[0])))),
         ("abs", 1) => strict(first.pg.clone(), |a, _| match &a[0] {
             Value::Float(f) => Value::Float(f.abs()),
-            other => Value::Int(int(other).wrapping_abs()),
+            other => Value::Int(int(other).saturating_abs()),
         }),
         ("mod", 2) => fallible(first.pg.clone(), |a, _| match int(&a[1]) {
             0 => Err(Error::new(ErrorKind::DivisionByZero, "division by zero")),
@@ -264,22 +269,23 @@ pub(super) fn lookup(name: &str, args: &[Ty]) -> Option<Function> {
             Value::Null => Value::Null,
             all => Value::array(all.items().iter().filter(|i| **i != a[1]).cloned()),
         }),
-        ("array_to_string", 2 | 3) => strict(Type::TEXT, move |a, c| {
+        ("array_to_string", 2 | 3) => fallible(Type::TEXT, move |a, c| {
             let item = first.item().unwrap_or(Ty::TEXT);
             let instead = a.get(2).map(|n| n.as_text().to_owned());
             let shown = a[0].items().iter().filter_map(|i| match i {
                 Value::Null => instead.clone(),
                 i => Some(show(i, &item, &c.snapshot)),
             });
-            Value::text(shown.collect::<Vec<_>>().join(a[1].as_text()))
+            joined(&shown.collect::<Vec<_>>(), a[1].as_text(), c)
         }),
-        ("string_to_array", 2 | 3) => strict(Type::TEXT_ARRAY, |a, _| {
+        ("string_to_array", 2 | 3) => fallible(Type::TEXT_ARRAY, |a, c| {
             let (text, null) = (a[0].as_text(), a.get(2).map(Value::as_text));
             if text.is_empty() {
-                return Value::array([]);
+                return Ok(Value::array([]));
             }
             let item = |t: &str| if null == Some(t) { Value::Null } else { Value::text(t) };
-            Value::array(text.split(a[1].as_text()).map(item).collect::<Vec<_>>())
+            c.check_length(text.matches(a[1].as_text()).count().saturating_mul(size_of::<Value>()))?;
+            Ok(Value::array(text.split(a[1].as_text()).map(item).collect::<Vec<_>>()))
         }),
         ("parse_ident", 1 | 2) => {
             strict(Type::TEXT_ARRAY, |a, _| Value::array(super::idents::identifiers(a[0].as_text()).into_iter().map(Value::text)))
@@ -356,8 +362,15 @@ fn to_char(micros: i64, pattern: &str) -> Option<String> {
     Some(out)
 }
 
-/// `format('%I.%L %s', …)`; whether an argument is NULL, and how it is shown.
-fn format(pattern: &str, args: &[(bool, String)]) -> Result<String, Error> {
+/// Texts with another between them.
+fn joined(texts: &[String], between: &str, context: &Context) -> Result<Value, Error> {
+    let betweens = between.len().saturating_mul(texts.len().saturating_sub(1));
+    context.check_length(texts.iter().fold(betweens, |sum, t| sum.saturating_add(t.len())))?;
+    Ok(Value::text(texts.join(between)))
+}
+
+/// `format('%I.%L %s', …)`; whether an argument is NULL, and how it is shown. The length is checked as the text grows.
+fn format(pattern: &str, args: &[(bool, String)], check: impl Fn(usize) -> Result<(), Error>) -> Result<String, Error> {
     let bad = |message: &str| Error::new(ErrorKind::InvalidParameter, message.to_owned());
     let mut out = String::new();
     let mut next = 0;
@@ -380,6 +393,7 @@ fn format(pattern: &str, args: &[(bool, String)]) -> Result<String, Error> {
             continue;
         }
         let (is_null, text) = args.get(next).ok_or_else(|| bad("too few arguments for format()"))?;
+        check(out.len() + text.len())?;
         next += 1;
         match kind {
             's' => out.push_str(text),
@@ -405,8 +419,10 @@ mod tests {
             assert_eq!(size_pretty(bytes), text);
         }
         let args = [(false, "My table".to_owned()), (true, String::new())];
-        assert_eq!(format("%I %L 100%% %1$s", &args).expect("a text"), "\"My table\" NULL 100% My table");
-        assert!(format("%I %I", &args).is_err() && format("%s %s %s", &args).is_err() && format("%", &[]).is_err());
+        assert_eq!(format("%I %L 100%% %1$s", &args, |_| Ok(())).expect("a text"), "\"My table\" NULL 100% My table");
+        for (pattern, args) in [("%I %I", &args[..]), ("%s %s %s", &args), ("%", &[])] {
+            assert!(format(pattern, args, |_| Ok(())).is_err(), "{pattern}");
+        }
         assert_eq!(quote_literal("it's \\"), "E'it''s \\\\'");
         assert_eq!(substring("abcdef", 0, Some(3)).expect("a text"), Value::text("ab"));
     }

@@ -13,6 +13,7 @@ mod fe;
 mod ingest;
 mod restore;
 mod scan;
+mod write;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -33,7 +34,7 @@ use parking_lot::Mutex;
 use self::be::Backends;
 use self::catalog::{CatalogView, Partition, Table, View};
 use self::fe::{Frontend, NewFile, TableChange};
-use self::ingest::{Sequence, Written};
+use self::ingest::{NewFiles, Sequence, Written};
 use super::*;
 use crate::env::Env;
 use crate::repository::ByteBudget;
@@ -109,7 +110,7 @@ impl EmbeddedCluster {
         blocking(move || {
             let mut files: HashMap<TabletId, Vec<String>> = HashMap::new();
             for tablet in catalog.tables().flat_map(|t| &t.partitions).flat_map(|p| &p.tablets) {
-                files.insert(tablet.id, tablet.files.iter().map(|f| f.sha256.clone()).collect());
+                files.insert(tablet.id, tablet.files.iter().map(|f| f.sha256.to_string()).collect());
             }
             let known_file = |tablet: TabletId, sha256: &str| {
                 held.contains(&tablet) || files.get(&tablet).is_some_and(|known| known.iter().any(|f| f == sha256))
@@ -157,110 +158,10 @@ impl EmbeddedCluster {
         catalog.table(database.as_str(), table.name.as_str()).cloned().ok_or_else(|| fe::unknown_table(database, &table.name))
     }
 
-    /// A plan's rows as one stream.
-    async fn rows(
-        &self,
-        state: &SessionState,
-        plan: &LogicalPlan,
-    ) -> Result<datafusion::execution::SendableRecordBatchStream, Error> {
-        let physical = state.create_physical_plan(plan).await.map_err(query_error)?;
-        debug_assert!(physical.output_partitioning().partition_count() > 0);
-        execute_stream(physical, state.task_ctx()).map_err(query_error)
-    }
-
-    async fn insert(&self, table: Arc<Table>, plan: &LogicalPlan, state: &SessionState) -> Result<u64, Error> {
-        // Where rows replace one another their order counts, so the plan must not be cut into parts that race.
-        let mut state = state.clone();
-        if table.schema.has_sequence() {
-            state.config_mut().options_mut().execution.target_partitions = 1;
-        }
-        let stream = self.rows(&state, plan).await?;
-        let Written { rows, files, partitions } =
-            ingest::write_rows(&table, &self.inner.backends, &self.inner.env, Sequence::Assign, stream).await?;
-        if rows > 0 {
-            self.commit(&table, TableChange { partitions, added: files, removed: Vec::new() }).await?;
-        }
-        Ok(rows)
-    }
-
-    async fn delete(&self, table: Arc<Table>, predicate: Option<Expr>, state: &SessionState) -> Result<u64, Error> {
-        let predicate = predicate.unwrap_or_else(|| lit(true));
-        // The table is looked up under the guard, so its files cannot go before they are read.
-        let (catalog, guard) = self.inner.frontend.read();
-        let guard = Arc::new(guard);
-        let now = catalog.table(table.database.as_str(), table.name.as_str()).filter(|t| t.id == table.id).cloned();
-        let table = now.ok_or_else(|| fe::unknown_table(&table.database, &table.name))?;
-        let (mut deleted, mut change) = (0, TableChange::default());
-        for partition in ingest::filled(&table) {
-            let rows = scan::rewrite_plan(&table, partition, &self.inner.backends, &guard).map_err(query_error)?;
-            let doomed = LogicalPlanBuilder::from(rows.clone())
-                .filter(predicate.clone())
-                .and_then(|b| b.aggregate(Vec::<Expr>::new(), vec![count(lit(1))]))
-                .and_then(LogicalPlanBuilder::build)
-                .map_err(query_error)?;
-            let counted: Vec<_> = self.rows(state, &doomed).await?.try_collect().await.map_err(query_error)?;
-            let doomed: i64 = counted.iter().map(|b| b.column(0).as_primitive::<Int64Type>().values().iter().sum::<i64>()).sum();
-            if doomed == 0 {
-                continue;
-            }
-            let kept = LogicalPlanBuilder::from(rows)
-                .filter(not(is_true(predicate.clone())))
-                .and_then(LogicalPlanBuilder::build)
-                .map_err(query_error)?;
-            let stream = self.rows(state, &kept).await?;
-            let written = ingest::write_rows(&table, &self.inner.backends, &self.inner.env, Sequence::Keep, stream).await;
-            match written {
-                Ok(written) => change.added.extend(written.files),
-                Err(e) => {
-                    ingest::discard(&self.inner.backends, &change.added);
-                    return Err(e);
-                }
-            }
-            deleted += doomed as u64;
-            change.partitions.push((partition.id, partition.version));
-            for tablet in &partition.tablets {
-                change.removed.extend(tablet.files.iter().map(|f| NewFile { tablet: tablet.id, file: f.clone() }));
-            }
-        }
-        if deleted > 0 {
-            self.commit(&table, change).await?;
-            drop(guard);
-            self.tidy_up().await;
-        }
-        Ok(deleted)
-    }
-
-    /// Makes a change visible, if the table is still the one it was made for.
-    async fn commit(&self, table: &Arc<Table>, change: TableChange) -> Result<(), Error> {
-        let (id, at, files) = (table.id, self.inner.env.now(), change.added.clone());
-        let (database, name) = (table.database.clone(), table.name.clone());
-        let committed = self
-            .inner
-            .frontend
-            .change(move |t, catalog| {
-                let now = catalog.table(database.as_str(), name.as_str()).filter(|t| t.id == id);
-                let now = now.ok_or_else(|| fe::unknown_table(&database, &name))?;
-                refuse_locked(now)?;
-                // Rows that replace others were made for the version that was seen; plain new rows fit any.
-                let needs_version = now.schema.has_sequence() || !change.removed.is_empty();
-                for (id, seen) in &change.partitions {
-                    let known = now.partitions.iter().find(|p| p.id == *id);
-                    if known.is_none_or(|p| needs_version && p.version != *seen) {
-                        return Err(Error::new(
-                            ErrorKind::WrongState,
-                            format!("a partition of table \"{name}\" was changed by another statement while rows were written"),
-                        )
-                        .hint("Run the statement again. Nothing was written."));
-                    }
-                }
-                fe::apply_change(t, &change, at)?;
-                Ok(((), vec![id]))
-            })
-            .await;
-        if committed.is_err() {
-            ingest::discard(&self.inner.backends, &files);
-        }
-        committed
+    /// The backends that answer. Storage that hangs holds up only those who ask.
+    async fn alive(&self) -> Result<Vec<BackendId>, Error> {
+        let backends = self.inner.backends.clone();
+        blocking(move || backends.alive()).await
     }
 }
 
@@ -295,6 +196,10 @@ impl Cluster for EmbeddedCluster {
         Arc::new(CatalogView { catalog, backends: self.inner.backends.clone(), guard: Arc::new(guard) })
     }
 
+    fn names_version(&self) -> Option<u64> {
+        Some(self.inner.frontend.catalog().names_version)
+    }
+
     fn table_of(&self, provider: &dyn TableProvider) -> Option<Qualified<TableName>> {
         let table = scan::table_of(provider)?;
         Some(Qualified { database: Some(table.database.clone()), name: table.name.clone() })
@@ -323,18 +228,17 @@ impl Worker for EmbeddedCluster {
                 entry.1 += Volume::of(&tablet.files).bytes;
             }
         }
-        let backends = self.inner.backends.iter().map(|(id, path)| {
-            let (tablets, bytes) = load.get(&id).copied().unwrap_or_default();
-            let state = self.inner.backends.check(id);
-            BackendInfo {
-                id,
-                path: path.display().to_string(),
-                alive: state.is_ok(),
-                error: state.err().map(|e| e.to_string()),
-                tablets,
-                bytes,
-            }
+        let known = self.inner.backends.clone();
+        let backends = blocking(move || {
+            let each = known.iter().map(|(id, path)| {
+                let (tablets, bytes) = load.get(&id).copied().unwrap_or_default();
+                let state = known.check(id);
+                let (alive, error) = (state.is_ok(), state.err().map(|e| e.to_string()));
+                BackendInfo { id, path: path.display().to_string(), alive, error, tablets, bytes }
+            });
+            Ok(each.collect())
         });
+        let backends = backends.await?;
         let table = |t: &Arc<Table>| TableInfo {
             id: t.id,
             name: t.name.clone(),
@@ -352,7 +256,7 @@ impl Worker for EmbeddedCluster {
                 version: env!("CARGO_PKG_VERSION").into(),
                 started_at: self.inner.started_at,
             }],
-            backends: backends.collect(),
+            backends,
             brokers,
             databases: catalog
                 .databases
@@ -374,17 +278,14 @@ impl Worker for EmbeddedCluster {
         Ok(notices)
     }
 
-    async fn write(&self, table: &Qualified<TableName>, write: Write, state: &SessionState) -> Result<u64, Error> {
-        let id = self.table(table)?.id;
-        let lock = self.inner.writers.lock().entry(id).or_default().clone();
-        let _one = lock.lock().await;
-        // Looked up again: the version must be the one that this writer alone will move.
-        let table = self.table(table)?;
-        refuse_locked(&table)?;
-        match write {
-            Write::Insert(plan) => self.insert(table, &plan, state).await,
-            Write::Delete(predicate) => self.delete(table, predicate, state).await,
-        }
+    async fn write(
+        &self,
+        table: &Qualified<TableName>,
+        write: Write,
+        lock_timeout: Option<Duration>,
+        state: &SessionState,
+    ) -> Result<u64, Error> {
+        self.change_rows(table, write, lock_timeout, state).await
     }
 
     async fn check_backup(&self, database: &DatabaseName, objects: Option<&[ObjectRef]>) -> Result<BackupRequest, Error> {
@@ -419,15 +320,28 @@ impl Worker for EmbeddedCluster {
         self.upload_tablet(job, plan, task, repository, progress).await
     }
 
-    async fn save_meta(&self, job: &Job, plan: &BackupPlan) -> Result<(ManifestDigest, Timestamp), StepError> {
+    async fn save_meta(
+        &self,
+        job: &Job,
+        plan: &BackupPlan,
+        repository: &Repository,
+    ) -> Result<(ManifestDigest, Timestamp), StepError> {
+        self.fill_gaps(job, plan, repository).await?;
         let saved_at = self.inner.env.now();
         let (_, digest) = crate::repository::Manifest::of(job, plan, self.id(), saved_at).encode()?;
         Ok((digest, saved_at))
     }
 
-    async fn publish(&self, job: &Job, plan: &BackupPlan, saved_at: Timestamp, repository: &Repository) -> Result<(), StepError> {
-        repository.publish(&crate::repository::Manifest::of(job, plan, self.id(), saved_at)).await?;
-        Ok(())
+    async fn publish(
+        &self,
+        job: &Job,
+        plan: &BackupPlan,
+        saved_at: Timestamp,
+        repository: &Repository,
+    ) -> Result<Placed, StepError> {
+        // What went since the manifest was fixed is brought again: a manifest must never say what is not there.
+        self.fill_gaps(job, plan, repository).await?;
+        Ok(repository.publish(&crate::repository::Manifest::of(job, plan, self.id(), saved_at)).await?)
     }
 
     async fn plan_restore(&self, job: &Job, repository: &Repository) -> Result<RestorePlan, StepError> {
@@ -458,16 +372,31 @@ impl Worker for EmbeddedCluster {
         Ok(self.verify_tablets(plan).await?)
     }
 
-    async fn swap(&self, job: &Job, plan: &RestorePlan) -> Result<(), StepError> {
+    async fn swap(&self, job: &Job, plan: &RestorePlan) -> Result<Swap, StepError> {
         let (spec, plan, at) = (job.spec.clone(), plan.clone(), self.inner.env.now());
-        self.inner
+        let swapped = self
+            .inner
             .frontend
             .change(move |t, catalog| {
                 let touched = fe::apply_swap(t, catalog, &spec.database, &spec.uid, &plan, at)?;
                 Ok(((), touched))
             })
-            .await?;
-        Ok(())
+            .await;
+        match swapped.map_err(StepError::from) {
+            Ok(()) => Ok(Swap::Done),
+            // The catalog itself refused, which rolls everything back; it would do so again.
+            Err(StepError::Fatal(error)) => Ok(Swap::Refused(error)),
+            Err(retry) => Err(retry),
+        }
+    }
+
+    async fn unlock(&self, job: &Job) -> Result<(), Error> {
+        let uid = job.spec.uid.clone();
+        let unlocked = self.inner.frontend.change(move |t, _| {
+            t.execute("DELETE FROM restore_locks WHERE uid = ?1", [&uid]).map_err(crate::sqlite::sql_error)?;
+            Ok(((), Vec::new()))
+        });
+        unlocked.await
     }
 
     async fn release(&self, job: &Job) -> Result<(), StepError> {

@@ -117,6 +117,11 @@ impl Cluster for StarRocksCluster {
         Arc::new(CatalogView { names: self.names.read().clone(), client: self.client.clone() })
     }
 
+    fn names_version(&self) -> Option<u64> {
+        // They are known anew with each time that they were asked for.
+        self.names.read().fetched_at.and_then(|at| u64::try_from(at.0).ok())
+    }
+
     fn table_of(&self, provider: &dyn TableProvider) -> Option<Qualified<TableName>> {
         let table = (provider as &dyn Any).downcast_ref::<StarRocksTable>()?;
         let database = DatabaseName::new(table.database.as_str()).ok();

@@ -56,6 +56,13 @@ pub enum BackupState {
         /// Whether pins are gone.
         released: bool,
     },
+    /// Whether the backup exists is not known: the job was given up past its commit.
+    Lost {
+        /// What is known.
+        failure: Failure,
+        /// Whether pins are gone.
+        released: bool,
+    },
     /// The backup does not and will not exist.
     Cancelled {
         /// Why.
@@ -121,6 +128,16 @@ pub enum BackupEvent {
     },
     /// The manifest is in the repository.
     Published,
+    /// Something else stands in the manifest's place, so that it will never be there.
+    Displaced {
+        /// What.
+        failure: Failure,
+    },
+    /// The job was given up while nobody could know whether its manifest is there.
+    Lost {
+        /// By whom.
+        failure: Failure,
+    },
     /// The job is not carried on.
     Cancelled {
         /// Why.
@@ -140,6 +157,8 @@ impl BackupEvent {
             Self::Uploaded { .. } => "uploaded",
             Self::MetaSaved { .. } => "meta_saved",
             Self::Published => "published",
+            Self::Displaced { .. } => "displaced",
+            Self::Lost { .. } => "lost",
             Self::Cancelled { .. } => "cancelled",
             Self::Released => "released",
         }
@@ -158,6 +177,7 @@ impl BackupState {
             Self::UploadInfo { .. } => "UPLOAD_INFO",
             Self::Finished { .. } => "FINISHED",
             Self::Cancelled { .. } => "CANCELLED",
+            Self::Lost { .. } => "LOST",
         }
     }
 
@@ -170,14 +190,19 @@ impl BackupState {
             Self::Uploading { left, .. } => left.iter().map(|t| BackupCommand::Upload(*t)).collect(),
             Self::SaveMeta { .. } => vec![BackupCommand::SaveMeta],
             Self::UploadInfo { .. } => vec![BackupCommand::Publish],
-            Self::Finished { released: false } | Self::Cancelled { released: false, .. } => vec![BackupCommand::Release],
-            Self::Finished { released: true } | Self::Cancelled { released: true, .. } => Vec::new(),
+            Self::Finished { released } | Self::Cancelled { released, .. } | Self::Lost { released, .. } => {
+                if *released {
+                    Vec::new()
+                } else {
+                    vec![BackupCommand::Release]
+                }
+            }
         }
     }
 
-    /// Whether FINISHED or CANCELLED is reached.
+    /// Whether FINISHED, CANCELLED or LOST is reached.
     pub fn is_settled(&self) -> bool {
-        matches!(self, Self::Finished { .. } | Self::Cancelled { .. })
+        matches!(self, Self::Finished { .. } | Self::Cancelled { .. } | Self::Lost { .. })
     }
 
     /// Whether the commit cannot have happened yet.
@@ -209,7 +234,10 @@ impl BackupState {
             (Self::SaveMeta { plan }, E::MetaSaved { manifest, saved_at }) => Self::UploadInfo { plan, manifest, saved_at },
             (Self::UploadInfo { .. }, E::Published) => Self::Finished { released: false },
             (Self::Finished { released: false }, E::Released) => Self::Finished { released: true },
+            (Self::UploadInfo { .. }, E::Displaced { failure }) => Self::Cancelled { failure, released: false },
+            (Self::UploadInfo { .. }, E::Lost { failure }) => Self::Lost { failure, released: false },
             (Self::Cancelled { failure, released: false }, E::Released) => Self::Cancelled { failure, released: true },
+            (Self::Lost { failure, released: false }, E::Released) => Self::Lost { failure, released: true },
             (state, E::Cancelled { failure }) if state.can_cancel() => Self::Cancelled { failure, released: false },
             _ => return Err(illegal),
         })

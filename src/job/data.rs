@@ -11,8 +11,8 @@ use crate::schema::{Bounds, TableSchema, ViewDefinition};
 /// One immutable data file, named by its content.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DataFile {
-    /// SHA-256 of its bytes, lower-case hex.
-    pub sha256: String,
+    /// Of its bytes.
+    pub sha256: Sha256,
     /// Its length.
     pub bytes: u64,
     /// How many rows it holds.
@@ -31,7 +31,7 @@ pub struct Volume {
 impl Volume {
     /// The volume of these files.
     pub fn of<'a>(files: impl IntoIterator<Item = &'a DataFile>) -> Self {
-        files.into_iter().fold(Self::default(), |v, f| Self { files: v.files + 1, bytes: v.bytes + f.bytes })
+        files.into_iter().fold(Self::default(), |v, f| Self { files: v.files + 1, bytes: v.bytes.saturating_add(f.bytes) })
     }
 }
 

@@ -111,6 +111,11 @@ pub enum RestoreEvent {
     Verified,
     /// The restored data is visible.
     Swapped,
+    /// The catalog has refused to make it visible, and would do so again.
+    SwapRefused {
+        /// Why.
+        failure: Failure,
+    },
     /// The job is not carried on.
     Cancelled {
         /// Why.
@@ -130,6 +135,7 @@ impl RestoreEvent {
             Self::Downloaded { .. } => "downloaded",
             Self::Verified => "verified",
             Self::Swapped => "swapped",
+            Self::SwapRefused { .. } => "swap_refused",
             Self::Cancelled { .. } => "cancelled",
             Self::Released => "released",
         }
@@ -198,6 +204,7 @@ impl RestoreState {
             }
             (Self::Commit { plan }, E::Verified) => Self::Committing { plan },
             (Self::Committing { .. }, E::Swapped) => Self::Finished { released: false },
+            (Self::Committing { .. }, E::SwapRefused { failure }) => Self::Cancelled { failure, released: false },
             (Self::Finished { released: false }, E::Released) => Self::Finished { released: true },
             (Self::Cancelled { failure, released: false }, E::Released) => Self::Cancelled { failure, released: true },
             (state, E::Cancelled { failure }) if state.can_cancel() => Self::Cancelled { failure, released: false },

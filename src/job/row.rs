@@ -193,6 +193,7 @@ impl JobRow {
             _ if matches!(job.remote_state(), Some(RemoteState::Queued)) => JobStatus::Queued,
             _ if matches!(job.remote_state(), Some(RemoteState::Refused { .. })) => JobStatus::Refused,
             _ if matches!(job.remote_state(), Some(RemoteState::Lost { .. })) => JobStatus::Lost,
+            _ if matches!(job.state, super::JobState::Backup(super::BackupState::Lost { .. })) => JobStatus::Lost,
             _ if job.spec.remote().is_some_and(|r| r.external.is_some()) && record.finished_at.is_none() => JobStatus::Running,
             (Some(failure), Some(_), _)
                 if failure.kind == ErrorKind::Cancelled && failure.message.starts_with("user cancelled") =>
@@ -233,6 +234,17 @@ impl JobRow {
             row.native_status = failure.status();
         }
         row
+    }
+
+    /// The row of a job whose journal does not read.
+    pub fn lost(mut self, why: String, at: Timestamp) -> Self {
+        self.status = JobStatus::Lost;
+        self.state = Some("LOST".into());
+        self.finished_at = Some(at);
+        self.error_code = Some(ErrorKind::Corrupted.sqlstate().to_owned());
+        self.native_status = format!("[COMMON_ERROR, msg: {why}]");
+        self.error_message = Some(why);
+        self
     }
 
     /// Takes over what was seen of a job that another cluster does.

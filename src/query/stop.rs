@@ -14,38 +14,61 @@ use datafusion::arrow::datatypes::{FieldRef, Schema};
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result as DfResult};
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::{ColumnarValue, LogicalPlan};
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{
     CrossJoinExec, HashJoinExec, HashJoinExecBuilder, NestedLoopJoinExec, NestedLoopJoinExecBuilder,
 };
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::unnest::UnnestExec;
+use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::{StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
 
+use super::width::{check_unnest, check_width};
 use crate::error::{Error, ErrorKind};
 
 /// The plan with its leaves and its joins wrapped: a join may find nothing for minutes, and asks its filter all the while.
 pub(super) fn stoppable(plan: Arc<dyn ExecutionPlan>, stop: &CancellationToken) -> DfResult<Arc<dyn ExecutionPlan>> {
-    let wrap = |node: Arc<dyn ExecutionPlan>| Arc::new(StopExec { input: node, stop: stop.clone() }) as Arc<dyn ExecutionPlan>;
+    let wrap_with = |node: Arc<dyn ExecutionPlan>, guard: Guard| {
+        Arc::new(StopExec { input: node, stop: stop.clone(), guard }) as Arc<dyn ExecutionPlan>
+    };
+    let wrap = |node: Arc<dyn ExecutionPlan>| wrap_with(node, Guard::Nothing);
+    let guarded = |node: Arc<dyn ExecutionPlan>, guard: Guard| {
+        let inputs = node.children().into_iter().map(|child| wrap_with(child.clone(), guard.clone())).collect();
+        replace_children_if_necessary(node, inputs)
+    };
     let wrapped = plan.transform_up(|node| {
         let any = &*node as &dyn Any;
         if let Some(join) = any.downcast_ref::<NestedLoopJoinExec>() {
             let filter = join.filter().map(|filter| asking_filter(filter, stop));
             let join = NestedLoopJoinExecBuilder::from(join).with_filter(filter).build()?;
-            return Ok(Transformed::yes(wrap(Arc::new(join))));
+            return Ok(Transformed::yes(wrap(guarded(Arc::new(join), Guard::Width)?)));
         }
         if let Some(join) = any.downcast_ref::<HashJoinExec>() {
             let filter = join.filter().map(|filter| asking_filter(filter, stop));
             let join = HashJoinExecBuilder::from(join).with_filter(filter).build()?;
-            return Ok(Transformed::yes(wrap(Arc::new(join))));
+            return Ok(Transformed::yes(wrap(guarded(Arc::new(join), Guard::Width)?)));
         }
-        if node.children().is_empty() || any.is::<CrossJoinExec>() {
+        if any.is::<CrossJoinExec>() {
+            return Ok(Transformed::yes(wrap(guarded(node, Guard::Width)?)));
+        }
+        // Windows keep rows without counting them.
+        if any.is::<WindowAggExec>() || any.is::<BoundedWindowAggExec>() {
+            return guarded(node, Guard::Kept).map(Transformed::yes);
+        }
+        if let Some(unnest) = any.downcast_ref::<UnnestExec>() {
+            let lists = unnest.list_column_indices().iter().map(|l| l.index_in_input_schema).collect();
+            return guarded(node, Guard::Unnest(lists)).map(Transformed::yes);
+        }
+        if node.children().is_empty() {
             return Ok(Transformed::yes(wrap(node)));
         }
         Ok(Transformed::no(node))
@@ -201,6 +224,19 @@ pub(super) fn until(stop: &CancellationToken, state: &SessionState) -> SessionSt
 struct StopExec {
     input: Arc<dyn ExecutionPlan>,
     stop: CancellationToken,
+    guard: Guard,
+}
+
+/// What an operator would make too much of.
+#[derive(Clone, Debug)]
+enum Guard {
+    Nothing,
+    /// Items of these columns become rows.
+    Unnest(Vec<usize>),
+    /// Each row may come beside many others.
+    Width,
+    /// Every row is kept until the last one has come.
+    Kept,
 }
 
 impl DisplayAs for StopExec {
@@ -230,18 +266,36 @@ impl ExecutionPlan for StopExec {
     }
 
     fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self { input: children.remove(0), stop: self.stop.clone() }))
+        Ok(Arc::new(Self { input: children.remove(0), stop: self.stop.clone(), guard: self.guard.clone() }))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
-        let stop = self.stop.clone();
+        let (stop, guard) = (self.stop.clone(), self.guard.clone());
+        let kept = MemoryConsumer::new("rows of a window").register(context.memory_pool());
+        let most = context.session_config().batch_size().max(1);
         let rows = self.input.execute(partition, context)?;
         let schema = rows.schema();
         let checked = rows.map(move |batch| {
             check(&stop)?;
-            batch
+            let batch = batch?;
+            match &guard {
+                Guard::Nothing => {}
+                Guard::Unnest(lists) => check_unnest(&batch, lists)?,
+                Guard::Width => check_width(&batch, most)?,
+                // Once as they come, and once more in what the window answers.
+                Guard::Kept => kept.try_grow(2 * batch.get_array_memory_size())?,
+            }
+            Ok::<RecordBatch, DataFusionError>(batch)
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, checked.into_stream())))
+        // Leaves have batches of their own making; whoever asks for small ones has long values to put beside each row.
+        let cut = checked.map_ok(move |batch: RecordBatch| {
+            let parts: Vec<DfResult<RecordBatch>> = match batch.num_rows() {
+                rows if rows <= most => vec![Ok(batch)],
+                rows => (0..rows).step_by(most).map(|at| Ok(batch.slice(at, most.min(rows - at)))).collect(),
+            };
+            futures::stream::iter(parts)
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, cut.try_flatten())))
     }
 }
 

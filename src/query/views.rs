@@ -17,7 +17,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::ident;
 
-use super::{SessionFacts, View, session_state};
+use super::{SessionFacts, View, readable, session_state};
 use crate::cluster::ViewSource;
 use crate::error::{Error, ErrorKind};
 use crate::statement::{Statement, parse_one};
@@ -104,7 +104,8 @@ impl PlannedSchema {
             Ok(_) => return Err(DataFusionError::Internal(format!("view \"{name}\" is no query"))),
             Err(e) => return Err(DataFusionError::External(Box::new(e))),
         };
-        let plan = state.statement_to_plan(datafusion::sql::parser::Statement::Statement(ast)).await?;
+        let ast = readable(&ast).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let plan = state.statement_to_plan(datafusion::sql::parser::Statement::Statement(Box::new(ast))).await?;
         let columns = &source.definition().columns;
         if columns.is_empty() {
             return Ok(plan);

@@ -2,7 +2,7 @@
 
 use object_store::path::Path;
 
-use crate::names::{BackupTimestamp, RepositoryName, SnapshotLabel};
+use crate::names::{BackupTimestamp, RepositoryName, Sha256, SnapshotLabel};
 
 /// The format that this code reads and writes.
 pub(super) const FORMAT: u32 = 1;
@@ -34,8 +34,13 @@ pub(super) fn manifest(root: &Path, label: &SnapshotLabel, timestamp: &BackupTim
 }
 
 /// Data files are spread over 256 directories by the first byte of their hash.
-pub(super) fn data(root: &Path, sha256: &str) -> Path {
-    root.clone().join("data").join(&sha256[..2]).join(format!("{sha256}.parquet"))
+pub(super) fn data(root: &Path, sha256: &Sha256) -> Path {
+    data_dir(root).join(&sha256[..2]).join(format!("{sha256}.parquet"))
+}
+
+/// Where all of them are.
+pub(super) fn data_dir(root: &Path) -> Path {
+    root.clone().join("data")
 }
 
 #[cfg(test)]

@@ -92,6 +92,24 @@ impl Location {
         self.properties.contains_key(GCS_KEY_PATH)
     }
 
+    /// Whether whoever reaches it does so with what the statement gives, and not as the machine that this runs on.
+    pub fn brings_keys(&self) -> bool {
+        const KEYS: &[&str] = &["gcp.gcs.service_account_key", "azure.blob.shared_key", "azure.adls2.shared_key"];
+        (self.property(ACCESS_KEY).is_some() && self.property(SECRET_KEY).is_some()) || self.property(KEYS).is_some()
+    }
+
+    /// The hosts that it is reached at, with their ports where they are said: the endpoint's, or else those that follow from the URL.
+    pub fn hosts(&self) -> Vec<String> {
+        let host_of = |text: &str| {
+            let text = text.split_once("://").map_or(text, |(_, rest)| rest);
+            text.split(['/', '?', '#']).next().unwrap_or_default().rsplit('@').next().unwrap_or_default().to_lowercase()
+        };
+        match self.property(ENDPOINT) {
+            Some(endpoint) => vec![host_of(endpoint)],
+            None => vec![host_of(&self.url)],
+        }
+    }
+
     /// The store, the prefix in it, and the directory if it is local. Nothing is touched.
     pub(super) fn connect(&self) -> Result<Connected, Error> {
         check_location(&self.url)?;
@@ -160,6 +178,9 @@ impl Location {
         let endpoint = self
             .property(ENDPOINT)
             .map(|e| if e.contains("://") { e.to_owned() } else { format!("{}://{e}", if ssl { "https" } else { "http" }) });
+        if let Some(endpoint) = &endpoint {
+            check_endpoint(endpoint, bucket, matches!(url.scheme(), "oss" | "cosn" | "obs"))?;
+        }
         let plain = endpoint.as_deref().is_some_and(|e| e.starts_with("http://"));
         // OSS, COS and OBS know only bucket names in the host; other endpoints of one's own usually only in the path.
         let virtual_host = matches!(url.scheme(), "oss" | "cosn" | "obs");
@@ -196,7 +217,7 @@ impl Location {
             };
             builder = builder.with_endpoint(endpoint);
         }
-        built(builder.build())
+        built(|| builder.build())
     }
 
     fn gcs(&self, url: &Url) -> Result<Arc<dyn ObjectStore>, Error> {
@@ -209,7 +230,7 @@ impl Location {
         } else if let Some(path) = self.property(&[GCS_KEY_PATH]) {
             builder = builder.with_service_account_path(path);
         }
-        built(builder.build())
+        built(|| builder.build())
     }
 
     /// `az://container/path`, or `abfss://container@account.dfs.core.windows.net/path`.
@@ -228,15 +249,45 @@ impl Location {
         if let Some(key) = self.property(&["azure.blob.shared_key", "azure.adls2.shared_key"]) {
             builder = builder.with_access_key(key);
         }
-        built(builder.build())
+        built(|| builder.build())
     }
 }
 
-fn built<S: ObjectStore>(store: Result<S, object_store::Error>) -> Result<Arc<dyn ObjectStore>, Error> {
-    match store {
-        Ok(store) => Ok(Arc::new(store)),
-        Err(e) => Err(invalid(format!("the storage properties do not fit the location: {e}"))),
+/// object_store's builder panics at an endpoint that is no URL, or whose host cannot have the bucket before it.
+fn check_endpoint(endpoint: &str, bucket: &str, in_host: bool) -> Result<(), Error> {
+    let wrong =
+        |why: &str| invalid(format!("the endpoint \"{endpoint}\" {why}")).hint("Give a host, host:port, or an http or https URL.");
+    let parsed = Url::parse(endpoint).map_err(|e| wrong(&format!("is no URL: {e}")))?;
+    if !matches!(parsed.scheme(), "http" | "https") {
+        return Err(wrong("is neither http nor https"));
     }
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        return Err(wrong("must not contain a user or password"));
+    }
+    if parsed.query().is_some() || parsed.fragment().is_some() {
+        return Err(wrong("must not contain a query"));
+    }
+    match parsed.host() {
+        None => Err(wrong("names no host")),
+        Some(url::Host::Domain(_)) if in_host => {
+            let whole = format!("{}://{bucket}.{}", parsed.scheme(), endpoint.split_once("://").map_or("", |(_, host)| host));
+            Url::parse(&whole).map(drop).map_err(|e| wrong(&format!("cannot have the bucket \"{bucket}\" before it: {e}")))
+        }
+        Some(_) if in_host => Err(wrong("is an address, and this kind of store has its buckets before a host's name")),
+        Some(_) => Ok(()),
+    }
+}
+
+/// A builder that panics must not take the statement's connection with it.
+fn guarded<S>(build: impl FnOnce() -> Result<S, object_store::Error>) -> Result<S, Error> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(build)) {
+        Ok(built) => built.map_err(|e| invalid(format!("the storage properties do not fit the location: {e}"))),
+        Err(_) => Err(invalid("the storage properties do not fit the location".into())),
+    }
+}
+
+fn built<S: ObjectStore>(build: impl FnOnce() -> Result<S, object_store::Error>) -> Result<Arc<dyn ObjectStore>, Error> {
+    guarded(build).map(|store| Arc::new(store) as Arc<dyn ObjectStore>)
 }
 
 fn local(path: &FilePath) -> Result<Connected, Error> {
@@ -253,7 +304,7 @@ fn local(path: &FilePath) -> Result<Connected, Error> {
 fn hdfs(url: &Url) -> Result<Connected, Error> {
     let store = hdfs_native_object_store::HdfsObjectStoreBuilder::new().with_url(url.as_str()).build();
     let prefix = Path::from_url_path(url.path()).map_err(|e| invalid(format!("\"{url}\" is not a location: {e}")))?;
-    Ok((built(store)?, prefix, None))
+    Ok((built(|| store)?, prefix, None))
 }
 
 #[cfg(not(feature = "hdfs"))]
@@ -301,6 +352,14 @@ mod tests {
             ("s3:///x", &[], ErrorKind::InvalidParameter),
             ("s3://u:p@bucket/x", &[], ErrorKind::InvalidParameter),
             ("s3://bucket/x", &[("aws.s3.access_key", "k")], ErrorKind::InvalidParameter),
+            ("oss://bucket/x", &[("fs.oss.endpoint", "10.0.0.1")], ErrorKind::InvalidParameter),
+            ("oss://bucket/x", &[("fs.oss.endpoint", "http://[::1]:80")], ErrorKind::InvalidParameter),
+            ("oss://bucket/x", &[("fs.oss.endpoint", "http://")], ErrorKind::InvalidParameter),
+            ("cosn://bucket/x", &[("fs.cosn.bucket.endpoint_suffix", "a b")], ErrorKind::InvalidParameter),
+            ("s3://bucket/x", &[("aws.s3.endpoint", "no url at all")], ErrorKind::InvalidParameter),
+            ("s3://bucket/x", &[("aws.s3.endpoint", "ftp://host")], ErrorKind::InvalidParameter),
+            ("s3://bucket/x", &[("aws.s3.endpoint", "http://u:p@host")], ErrorKind::InvalidParameter),
+            ("obs://bu cket/x", &[("fs.obs.endpoint", "host")], ErrorKind::InvalidParameter),
             ("/tmp/../etc", &[], ErrorKind::InvalidParameter),
         ] {
             if cfg!(feature = "hdfs") && url.starts_with("hdfs") {

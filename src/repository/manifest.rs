@@ -2,6 +2,8 @@
 //!
 //! Every manifest is complete, so a restore never walks a chain; and it carries its own hash, so a damaged one is known as such.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
@@ -54,6 +56,17 @@ struct Envelope<'a> {
     sha256: String,
     #[serde(borrow)]
     manifest: &'a RawValue,
+}
+
+/// The job that a manifest says it was made by, whatever else is wrong with it.
+pub(super) fn job_of(bytes: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct JobOf {
+        job_uid: String,
+    }
+    let envelope: Envelope<'_> = serde_json::from_slice(bytes).ok()?;
+    let JobOf { job_uid } = serde_json::from_str(envelope.manifest.get()).ok()?;
+    Some(job_uid)
 }
 
 impl Manifest {
@@ -109,7 +122,18 @@ impl Manifest {
                 .hint(format!("This Starkeep reads format {FORMAT}; use a newer one.")));
         }
         let manifest: Self = serde_json::from_str(text).map_err(|e| damaged(e.to_string()))?;
+        manifest.validate()?;
         Ok((manifest, ManifestDigest { sha256, bytes: bytes.len() as u64 }))
+    }
+
+    /// XX001 unless statements could have led to what it says.
+    fn validate(&self) -> Result<(), Error> {
+        let mut names = HashSet::new();
+        let tables = self.tables.iter().map(|t| t.name.as_str());
+        if let Some(twice) = tables.chain(self.views.iter().map(|v| v.name.as_str())).find(|name| !names.insert(*name)) {
+            return Err(Error::new(ErrorKind::Corrupted, format!("the manifest is damaged: {twice} is there twice")));
+        }
+        self.tables.iter().try_for_each(PlannedTable::validate)
     }
 
     /// What a restore names, or StarRocks' words for what is not there.

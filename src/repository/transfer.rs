@@ -22,11 +22,20 @@ use crate::error::{Error, ErrorKind};
 use crate::job::DataFile;
 
 /// One part of a multipart upload, and the most that one transfer holds in memory twice.
-const PART_BYTES: usize = 8 << 20;
+pub(super) const PART_BYTES: usize = 8 << 20;
 /// One step of a local copy.
 const COPY_BYTES: usize = 1 << 20;
 /// The prefix of files that are not finished; start-up deletes those it finds.
 pub(crate) const PARTIAL_PREFIX: &str = ".partial-";
+
+/// What a file is written over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// Nothing should be there; what is there by now is as good.
+    Nothing,
+    /// What is there has proved wrong.
+    Damaged,
+}
 
 /// How many bytes of data may be in memory at once, over all transfers.
 #[derive(Clone, Debug)]
@@ -56,7 +65,9 @@ fn corrupted(what: impl std::fmt::Display, file: &DataFile, found: &str, length:
 
 /// A source that cannot be read is as good as missing: another replica may have the bytes.
 fn unreadable(what: &str, path: &Path, error: std::io::Error) -> Error {
-    Error::io(what, path, error).of_kind(ErrorKind::MissingFile)
+    let error = Error::io(what, path, error);
+    // Too many open files say nothing about this one.
+    if error.kind == ErrorKind::OutOfFiles { error } else { error.of_kind(ErrorKind::MissingFile) }
 }
 
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {
@@ -65,18 +76,21 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {
 
 /// Makes a directory and its parents, and syncs what names them.
 pub(crate) fn make_dir(dir: &Path) -> Result<(), Error> {
-    if dir.is_dir() {
-        return Ok(());
-    }
     let parent = dir.parent().filter(|p| !p.as_os_str().is_empty());
+    if dir.is_dir() {
+        // Whoever has made it may not have come to this yet. One level is enough: the levels above were synced before it was made.
+        return parent.map_or(Ok(()), sync_dir);
+    }
     if let Some(parent) = parent {
         make_dir(parent)?;
     }
     match fs::create_dir(dir) {
-        Ok(()) => parent.map_or(Ok(()), sync_dir),
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(e) => Err(Error::io("create directory", dir, e)),
+        Ok(()) => {}
+        // Another thread has made it, and has perhaps not synced yet what names it.
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(e) => return Err(Error::io("create directory", dir, e)),
     }
+    parent.map_or(Ok(()), sync_dir)
 }
 
 pub(crate) fn partial_in(dir: &Path) -> Result<NamedTempFile, Error> {
@@ -86,8 +100,17 @@ pub(crate) fn partial_in(dir: &Path) -> Result<NamedTempFile, Error> {
 
 /// Gives a complete file its name: synced first, then linked, then the directory synced. `false`: the name was taken.
 pub(crate) fn finish(partial: NamedTempFile, target: &Path) -> Result<bool, Error> {
+    finish_over(partial, target, Over::Nothing)
+}
+
+/// The same, perhaps in the place of a damaged file.
+fn finish_over(partial: NamedTempFile, target: &Path, over: Over) -> Result<bool, Error> {
     partial.as_file().sync_all().map_err(|e| Error::io("sync", target, e))?;
-    let created = match partial.persist_noclobber(target) {
+    let named = match over {
+        Over::Nothing => partial.persist_noclobber(target),
+        Over::Damaged => partial.persist(target),
+    };
+    let created = match named {
         Ok(_) => true,
         Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => false,
         Err(e) => return Err(Error::io("create", target, e.error)),
@@ -149,13 +172,19 @@ pub fn hash_file(path: &Path) -> Result<(String, u64), Error> {
 }
 
 /// Copies a local file to each of the targets, hashing on the way; no target exists before the hash proved right.
-pub(super) async fn copy_file(file: DataFile, from: PathBuf, targets: Vec<PathBuf>, budget: &ByteBudget) -> Result<bool, Error> {
+pub(super) async fn copy_file(
+    file: DataFile,
+    from: PathBuf,
+    targets: Vec<PathBuf>,
+    over: Over,
+    budget: &ByteBudget,
+) -> Result<bool, Error> {
     let _permit = budget.take(COPY_BYTES).await;
-    blocking(move || copy_hashed(&file, &from, &targets)).await
+    blocking(move || copy_hashed(&file, &from, &targets, over)).await
 }
 
 /// The blocking part of a local copy; `true` if it made the last of the targets.
-pub(crate) fn copy_hashed(file: &DataFile, from: &Path, targets: &[PathBuf]) -> Result<bool, Error> {
+pub(crate) fn copy_hashed(file: &DataFile, from: &Path, targets: &[PathBuf], over: Over) -> Result<bool, Error> {
     let mut source = File::open(from).map_err(|e| unreadable("open", from, e))?;
     let mut partials =
         targets.iter().map(|t| partial_in(t.parent().expect("a file has a directory"))).collect::<Result<Vec<_>, _>>()?;
@@ -174,12 +203,12 @@ pub(crate) fn copy_hashed(file: &DataFile, from: &Path, targets: &[PathBuf]) -> 
         }
     }
     let found = hex::encode(context.finish());
-    if found != file.sha256 || length != file.bytes {
+    if file.sha256 != found || length != file.bytes {
         return Err(corrupted(format_args!("\"{}\"", from.display()), file, &found, length));
     }
     let mut created = false;
     for (partial, target) in partials.into_iter().zip(targets) {
-        created = finish(partial, target)?;
+        created = finish_over(partial, target, over)?;
     }
     Ok(created)
 }
@@ -190,6 +219,7 @@ pub(super) async fn upload_file(
     path: &ObjectPath,
     file: &DataFile,
     from: &Path,
+    over: Over,
     budget: &ByteBudget,
 ) -> Result<bool, Error> {
     let mut source = tokio::fs::File::open(from).await.map_err(|e| unreadable("open", from, e))?;
@@ -200,18 +230,23 @@ pub(super) async fn upload_file(
         // One byte more than expected is enough to see that a file has grown.
         source.take(file.bytes + 1).read_to_end(&mut body).await.map_err(|e| unreadable("read", from, e))?;
         let found = hex::encode(ring::digest::digest(&SHA256, &body));
-        if found != file.sha256 {
+        if file.sha256 != found {
             return Err(damaged(&found, body.len() as u64));
         }
-        return match store.put_opts(path, PutPayload::from(body), PutOptions::from(PutMode::Create)).await {
+        let mode = if over == Over::Damaged { PutMode::Overwrite } else { PutMode::Create };
+        return match store.put_opts(path, PutPayload::from(body), PutOptions::from(mode)).await {
             Ok(_) => Ok(true),
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+            // Every conflict is told in these words; only the right length makes it another one's upload of the same file.
+            Err(e @ object_store::Error::AlreadyExists { .. }) => match store.head(path).await {
+                Ok(found) if found.size == file.bytes => Ok(false),
+                _ => Err(storage_error("write", path, e)),
+            },
             Err(e) => Err(storage_error("write", path, e)),
         };
     }
     let mut upload = store.put_multipart(path).await.map_err(|e| storage_error("begin to write", path, e))?;
     let sent = send_parts(&mut *upload, path, &mut source, from, budget).await;
-    let checked = sent.and_then(|(found, length)| if found == file.sha256 { Ok(()) } else { Err(damaged(&found, length)) });
+    let checked = sent.and_then(|(found, length)| if file.sha256 == found { Ok(()) } else { Err(damaged(&found, length)) });
     let result = match checked {
         Ok(()) => upload.complete().await.map(|_| true).map_err(|e| storage_error("finish writing", path, e)),
         Err(e) => Err(e),
@@ -295,12 +330,12 @@ pub(super) async fn download_file(
         writer.flush().await.map_err(|e| Error::io("write", target, e))?;
     }
     let found = hex::encode(context.finish());
-    if found != file.sha256 || length != file.bytes {
+    if file.sha256 != found || length != file.bytes {
         return Err(corrupted(format_args!("\"{path}\""), file, &found, length));
     }
     blocking(move || {
         for (partial, target) in partials.into_iter().zip(&targets) {
-            finish(partial, target)?;
+            finish_over(partial, target, Over::Damaged)?;
         }
         Ok(true)
     })

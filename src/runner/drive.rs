@@ -17,7 +17,19 @@ use super::perform::perform;
 use super::{CancelRequest, Inner, cannot_cancel, overdue};
 use crate::cluster::StepError;
 use crate::error::{Error, ErrorKind};
-use crate::job::{Failure, Job, JobCommand, JobEvent, JobKind, JobState, RemoteEvent};
+use crate::job::{BackupCommand, BackupEvent, Failure, Job, JobCommand, JobEvent, JobKind, JobState, RemoteEvent, RestoreCommand};
+
+/// How long a transfer may go on once its job has ended: long enough for the file it is at, where storage answers at all.
+const ABANDON_GRACE: Duration = Duration::from_secs(5);
+
+/// Whether a step does nothing but move bytes to or from a repository, so that nothing of ours is half done when it is dropped.
+fn waits_for_storage(command: JobCommand) -> bool {
+    matches!(
+        command,
+        JobCommand::Backup(BackupCommand::Upload(_) | BackupCommand::SaveMeta | BackupCommand::Publish)
+            | JobCommand::Restore(RestoreCommand::Download(_))
+    )
+}
 
 /// Why the loop stopped before the job was over.
 struct Stopped;
@@ -140,9 +152,22 @@ impl Drive<'_> {
                 let stopped = Error::new(ErrorKind::Cancelled, "the job was cancelled");
                 return (command, Err(StepError::Retry(stopped)));
             }
-            let result = AssertUnwindSafe(perform(&inner, &job, command, attempts, is_fresh, &abandon)).catch_unwind().await;
-            let died = |_| Err(StepError::Retry(Error::internal("a step of the job died")));
-            (command, result.unwrap_or_else(died))
+            let work = AssertUnwindSafe(perform(&inner, &job, command, attempts, is_fresh, &abandon)).catch_unwind();
+            // Storage that hangs must hold up neither the end of the job nor that of the server.
+            let given_up = async {
+                if !waits_for_storage(command) {
+                    std::future::pending::<()>().await;
+                }
+                abandon.cancelled().await;
+                inner.env.clock.sleep(ABANDON_GRACE).await;
+            };
+            let result = tokio::select! {
+                result = work => {
+                    result.unwrap_or_else(|_| Err(StepError::Retry(Error::internal("a step of the job died"))))
+                }
+                () = given_up => Err(StepError::Retry(Error::new(ErrorKind::Cancelled, "storage did not answer before the job ended"))),
+            };
+            (command, result)
         }));
     }
 
@@ -187,13 +212,25 @@ impl Drive<'_> {
 
     async fn cancel(&mut self, request: CancelRequest) -> Result<(), Stopped> {
         if let (Some(failure), false) = (request.give_up, self.job.can_cancel()) {
-            let done = match self.job.remote_state() {
-                Some(_) if !self.job.is_settled() => {
-                    let lost = self.append(JobEvent::Remote(Box::new(RemoteEvent::Lost { failure }))).await;
+            let lost = match &self.job.state {
+                _ if self.job.is_settled() => None,
+                JobState::Remote(_) => Some(JobEvent::Remote(Box::new(RemoteEvent::Lost { failure }))),
+                JobState::Backup(_) => Some(JobEvent::Backup(BackupEvent::Lost { failure })),
+                // Our own catalog knows whether the data is visible, and will tell.
+                JobState::Restore(_) => {
+                    let hint = "The catalog decides it as soon as it can be written; see the log for what keeps it from that.";
+                    let error = cannot_cancel(self.job.spec.label.as_str(), self.job.state_name()).hint(hint);
+                    let _ = request.reply.send(Err(error));
+                    return Ok(());
+                }
+            };
+            let done = match lost {
+                Some(event) => {
+                    let lost = self.append(event).await;
                     self.abandon.cancel();
                     lost
                 }
-                _ => Ok(()),
+                None => Ok(()),
             };
             let _ = request.reply.send(Ok(()));
             return done;
@@ -272,7 +309,26 @@ impl Drive<'_> {
         self.states.send_replace(self.job.state.clone());
         if settles {
             self.inner.settled.send_modify(|count| *count += 1);
+            self.unlock();
         }
+    }
+}
+
+impl Drive<'_> {
+    /// Writers get their tables when the job has ended, not when the last transfer has noticed. Releasing does it once more, in case
+    /// something in flight has locked them since.
+    fn unlock(&self) {
+        if self.job.spec.kind() != JobKind::Restore || self.job.spec.remote().is_some() {
+            return;
+        }
+        let (inner, job) = (self.inner.clone(), self.job.clone());
+        self.inner.tasks.spawn(async move {
+            let Ok(cluster) = inner.cluster(&job.spec.cluster) else { return };
+            let Ok(worker) = cluster.worker() else { return };
+            if let Err(error) = worker.unlock(&job).await {
+                tracing::warn!(%error, "the tables of a restore stay locked until it is cleaned up");
+            }
+        });
     }
 }
 

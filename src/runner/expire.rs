@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::witness::Witness;
 use super::{Inner, Runner};
 use crate::error::{Error, ErrorKind};
 use crate::names::*;
@@ -77,9 +78,13 @@ impl Runner {
         let inner = self.inner.clone();
         self.inner.tasks.spawn(async move {
             let mut known = Known::new();
+            let newest = inner.store.newest_job().await.unwrap_or_default();
+            let mut witness = Witness::new(&inner.env, newest);
             loop {
                 let round = async {
-                    expire(&inner, &mut known).await;
+                    if witness.believes(&inner.env) {
+                        expire(&inner, &mut known).await;
+                    }
                     inner.env.clock.sleep(interval).await;
                 };
                 // Left wherever it is: a deletion has happened or has not, and storage that does not answer holds up no stop.
@@ -181,6 +186,8 @@ async fn expire(inner: &Inner, known: &mut Known) {
 async fn expire_in(inner: &Inner, record: &RepositoryRecord, ours: &BTreeSet<String>, known: &mut Known) -> Result<(), Error> {
     let repository = open(inner, record)?;
     let listings = repository.snapshots().await?;
+    // The repository's own clock is asked when the first of its snapshots seems to be over.
+    let mut theirs = None;
     let mut listed = Vec::new();
     for listing in listings {
         listed.extend(listing.timestamps.into_iter().map(|timestamp| (listing.label.clone(), timestamp)));
@@ -199,7 +206,16 @@ async fn expire_in(inner: &Inner, record: &RepositoryRecord, ours: &BTreeSet<Str
                 Err(_) => continue,
             },
         };
-        if memory.expire_at.is_some_and(|at| at <= inner.env.now()) && memory.failures < RETRIES_MAX {
+        let is_over = memory.expire_at.filter(|at| *at <= inner.env.now());
+        if let Some(expire_at) = is_over.filter(|_| memory.failures < RETRIES_MAX) {
+            if theirs.is_none() {
+                theirs = Some(repository.clock(&inner.env).await?);
+            }
+            if theirs.is_some_and(|now| now < expire_at) {
+                tracing::warn!(repository = %record.name, snapshot = %label, "over by our clock and not by the repository's: it stays");
+                seen.insert(key, memory);
+                continue;
+            }
             match expire_one(inner, record, &repository, label, timestamp, ours).await {
                 Ok(()) => {
                     tracing::info!(repository = %record.name, snapshot = %label, "snapshot expired");

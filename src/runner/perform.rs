@@ -6,11 +6,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::Inner;
 use super::remote::Step;
-use crate::cluster::{Progress, StepError};
+use crate::cluster::{Progress, StepError, Swap};
 use crate::error::{Error, ErrorKind};
 use crate::job::*;
 use crate::names::TaskId;
-use crate::repository::{Location, Repository};
+use crate::repository::{Location, Placed, Repository};
 use crate::store::Note;
 
 /// Carries out one command. A repository is opened for it: which one the name means is looked up each time, as its properties
@@ -49,13 +49,16 @@ pub(super) async fn perform(
                     BackupEvent::Uploaded { task, transfer: cluster.upload(job, plan, work, &repository, progress).await? }
                 }
                 (BackupCommand::SaveMeta, BackupState::SaveMeta { plan }) => {
-                    let (manifest, saved_at) = cluster.save_meta(job, plan).await?;
+                    let repository = open(inner, job).await?;
+                    let (manifest, saved_at) = cluster.save_meta(job, plan, &repository).await?;
                     BackupEvent::MetaSaved { manifest, saved_at }
                 }
                 (BackupCommand::Publish, BackupState::UploadInfo { plan, saved_at, .. }) => {
                     let repository = open(inner, job).await?;
-                    cluster.publish(job, plan, *saved_at, &repository).await?;
-                    BackupEvent::Published
+                    match cluster.publish(job, plan, *saved_at, &repository).await? {
+                        Placed::Ours => BackupEvent::Published,
+                        Placed::Taken(error) => BackupEvent::Displaced { failure: Failure::of(&error) },
+                    }
                 }
                 (BackupCommand::Release, _) => {
                     cluster.release(job).await?;
@@ -88,10 +91,10 @@ pub(super) async fn perform(
                     cluster.verify(job, plan).await?;
                     RestoreEvent::Verified
                 }
-                (RestoreCommand::Swap, RestoreState::Committing { plan }) => {
-                    cluster.swap(job, plan).await?;
-                    RestoreEvent::Swapped
-                }
+                (RestoreCommand::Swap, RestoreState::Committing { plan }) => match cluster.swap(job, plan).await? {
+                    Swap::Done => RestoreEvent::Swapped,
+                    Swap::Refused(error) => RestoreEvent::SwapRefused { failure: Failure::of(&error) },
+                },
                 (RestoreCommand::Release, _) => {
                     cluster.release(job).await?;
                     RestoreEvent::Released

@@ -260,7 +260,9 @@ impl Step<'_> {
         let is_as_before = match (&slot, before) {
             (Some(now), Some(before)) => before.is_of(now.kind, &now.seen),
             // An empty slot proves something only for a while: what had been in it is swept away some day.
-            (None, None) => self.job.record.looked_at.is_some_and(|at| self.inner.env.now().0 - at.0 < DOUBT_MS_MAX),
+            (None, None) => {
+                self.job.record.looked_at.is_some_and(|at| (0..DOUBT_MS_MAX).contains(&(self.inner.env.now().0 - at.0)))
+            }
             _ => false,
         };
         if !is_as_before {
@@ -512,6 +514,17 @@ impl Runner {
             }
         }
         Ok(())
+    }
+
+    /// CANCEL JOB … FORCE: a job that can be cancelled is; one that is past that is LOST, because nobody can know what became of it.
+    pub async fn force(&self, id: JobId, user: &str) -> Result<(), Error> {
+        let job = self.inner.store.load(id).await?;
+        if job.is_settled() {
+            return Err(super::cannot_cancel(job.spec.label.as_str(), job.state_name()));
+        }
+        let message = format!("given up by {user} in {}: what became of it is not known", job.state_name());
+        self.end_driven(id, Some(Failure { code: StatusCode::CommonError, kind: ErrorKind::WrongState, message, detail: None }))
+            .await
     }
 
     /// CANCEL of one job by its number, whoever does it.

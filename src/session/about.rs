@@ -110,7 +110,7 @@ pub(crate) fn shown(statement: &Statement) -> String {
         Statement::CreateRepository(s) => s.redacted().to_string(),
         Statement::DropRepository(name) => format!("DROP REPOSITORY {name}"),
         Statement::DropSnapshot(s) => s.to_string(),
-        Statement::CancelJob(id) => format!("CANCEL JOB {id}"),
+        Statement::CancelJob { id, force } => format!("CANCEL JOB {id}{}", if *force { " FORCE" } else { "" }),
         Statement::AlterRepository(s) => format!("ALTER REPOSITORY {} SET PROPERTIES (…)", s.name),
         Statement::Cluster(ClusterCommand::Create { name, .. }) => format!("CREATE CLUSTER {name} PROPERTIES (…)"),
         Statement::Cluster(ClusterCommand::Alter { name, .. }) => format!("ALTER CLUSTER {name} SET (…)"),
@@ -132,7 +132,7 @@ pub(super) fn verb(statement: &Statement) -> &'static str {
     match statement {
         Statement::Backup(_) => "BACKUP",
         Statement::Restore(_) => "RESTORE",
-        Statement::Cancel(_) | Statement::CancelJob(_) => "CANCEL",
+        Statement::Cancel(_) | Statement::CancelJob { .. } => "CANCEL",
         Statement::CreateRepository(_) | Statement::DropRepository(_) | Statement::AlterRepository(_) => "REPOSITORY DDL",
         Statement::DropSnapshot(_) => "DROP SNAPSHOT",
         Statement::Copy(_) => "COPY FROM",

@@ -39,6 +39,32 @@ pub fn password_verifier(password: &str, env: &Env) -> PasswordVerifier {
     }
 }
 
+/// What users that do not exist are asked by: the same salt for a name at each try, as a user who is there has it, and one that
+/// nobody can tell from a real one without the server's secret.
+#[derive(Debug)]
+pub struct MockSalts(hmac::Key);
+
+impl MockSalts {
+    /// Salts that follow from a secret, so that they outlive a restart.
+    pub fn new(secret: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    /// A verifier that no password satisfies.
+    pub fn verifier(&self, name: &str, env: &Env) -> PasswordVerifier {
+        let salt = hmac::sign(&self.0, name.as_bytes());
+        let mut keys = [0; 2 * KEY_BYTES];
+        env.ids.fill(&mut keys);
+        let (stored_key, server_key) = keys.split_at(KEY_BYTES);
+        PasswordVerifier {
+            salt: salt.as_ref()[..SALT_BYTES].to_vec(),
+            iterations: SCRAM_ITERATIONS,
+            stored_key: stored_key.to_vec(),
+            server_key: server_key.to_vec(),
+        }
+    }
+}
+
 fn refuse_empty(password: &str) -> Result<(), Error> {
     if password.is_empty() {
         return Err(Error::new(ErrorKind::InvalidParameter, "the password is empty"));
@@ -76,8 +102,7 @@ impl Session {
             }
             UserCommand::Alter { name, password } => {
                 refuse_empty(password)?;
-                let user = self.known_user(name).await?;
-                store.change_user(&UserRecord { verifier: Some(password_verifier(password, &env)), ..user }).await?;
+                store.set_password(name, &password_verifier(password, &env)).await?;
                 "ALTER USER"
             }
             UserCommand::Drop { name, if_exists } => {
@@ -86,12 +111,13 @@ impl Session {
                     self.notice(format!("user \"{name}\" does not exist, skipping"));
                 } else {
                     store.remove_user(name).await?;
+                    // Or the next user of that name would act through the old one's connections.
+                    self.gateway.end_sessions_of(name);
                 }
                 "DROP USER"
             }
             UserCommand::GrantAdmin(name) => {
-                let user = self.known_user(name).await?;
-                store.change_user(&UserRecord { admin: true, ..user }).await?;
+                store.set_admin(name, true).await?;
                 "GRANT"
             }
             UserCommand::CreateRole { names, if_not_exists } => {
@@ -118,6 +144,7 @@ impl Session {
             }
             UserCommand::Grant(grants, grantee) => {
                 self.cluster.refresh().await?;
+                let _held = self.gateway.grants_change.lock().await;
                 let records = self.granted_records(grants, grantee)?;
                 store.add_grants(&records).await?;
                 "GRANT"
@@ -134,8 +161,7 @@ impl Session {
             }
             UserCommand::RevokeAdmin(name) => {
                 refuse_root(name, "less than an administrator")?;
-                let user = self.known_user(name).await?;
-                store.change_user(&UserRecord { admin: false, ..user }).await?;
+                store.set_admin(name, false).await?;
                 "REVOKE"
             }
         };

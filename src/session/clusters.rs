@@ -43,7 +43,8 @@ impl Session {
                 "CREATE CLUSTER"
             }
             ClusterCommand::Alter { name, properties } => {
-                let mut record = self.known_cluster(name).await?;
+                let before = self.known_cluster(name).await?;
+                let mut record = before.clone();
                 for (key, value) in &properties.0 {
                     if value.is_empty() {
                         record.properties.remove(key);
@@ -52,11 +53,11 @@ impl Session {
                     }
                 }
                 let cluster = open_cluster(name, &record.properties, &self.gateway.env)?;
-                let before = self.gateway.clusters.get(name).map(|c| c.kind());
-                if before.is_some_and(|kind| kind != cluster.kind()) {
+                let kind = self.gateway.clusters.get(name).map(|c| c.kind());
+                if kind.is_some_and(|kind| kind != cluster.kind()) {
                     return Err(Error::unsupported("changing the type of a cluster").hint("DROP it and CREATE it anew."));
                 }
-                self.gateway.store.change_cluster(&record).await?;
+                self.gateway.store.change_cluster(&before, &record).await?;
                 self.join(cluster).await;
                 "ALTER CLUSTER"
             }

@@ -75,6 +75,11 @@ impl Connections {
         }
     }
 
+    /// Ends these connections.
+    pub fn terminate_those(&self, pids: impl IntoIterator<Item = i32>) {
+        pids.into_iter().for_each(|pid| self.terminate(pid));
+    }
+
     /// Ends every connection.
     pub fn terminate_all(&self) {
         self.open.lock().values().for_each(|open| open.connection.cancel());

@@ -191,7 +191,11 @@ impl Session {
             .map_err(from_datafusion)?;
         let plan = fill(scan, target, &columns, &|column| self.default_of(&table, column))?;
         let cluster = self.cluster.clone();
-        let writer = self.gateway.engine.spawn(async move { cluster.worker()?.write(&table, Write::Insert(plan), &state).await });
+        let lock_timeout = self.lock_timeout();
+        let writer = self
+            .gateway
+            .engine
+            .spawn(async move { cluster.worker()?.write(&table, Write::Insert(plan), lock_timeout, &state).await });
         Ok(Outcome::CopyIn(CopyIn { schema, format: copy.format.clone(), sender, writer }))
     }
 

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::array::{RecordBatch, UInt32Array};
+use datafusion::arrow::compute::{concat_batches, take_record_batch};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -18,8 +18,6 @@ use crate::statement::{DeclareCursor, Direction, Statement};
 
 /// Cursors that one session may hold.
 const CURSORS_MAX: usize = 256;
-/// What a SCROLL cursor may keep of the rows that it has passed.
-const KEPT_BYTES_MAX: usize = 256 << 20;
 
 /// A cursor.
 #[derive(Debug)]
@@ -40,6 +38,7 @@ struct Taken {
     /// Of SCROLL, all that has been pulled; else what was pulled and not yet taken.
     batches: Vec<RecordBatch>,
     bytes: usize,
+    bytes_max: usize,
     keeps: bool,
     /// Rows pulled so far, and whether that is all of them.
     pulled: u64,
@@ -69,13 +68,16 @@ impl Taken {
                     let batch = batch.map_err(from_datafusion)?;
                     self.pulled += batch.num_rows() as u64;
                     self.bytes += batch.get_array_memory_size();
-                    if self.keeps && self.bytes > KEPT_BYTES_MAX {
-                        let message = format!("a SCROLL cursor holds more than {KEPT_BYTES_MAX} bytes of rows");
-                        return Err(
-                            Error::new(ErrorKind::LimitExceeded, message).hint("Declare it with NO SCROLL, or ask for fewer rows.")
-                        );
+                    if self.keeps && self.bytes > self.bytes_max {
+                        let message = format!("a SCROLL cursor holds more than {} bytes of rows", self.bytes_max);
+                        return Err(Error::new(ErrorKind::LimitExceeded, message)
+                            .hint("Declare it with NO SCROLL, or ask for fewer rows. The limit is the setting cursor_bytes_max."));
                     }
                     self.batches.push(batch);
+                    // A cursor that only goes forward holds the batch it stands in, however far it goes at once.
+                    while !self.keeps && self.pulled < wanted && self.batches.len() > 1 {
+                        self.drop_first();
+                    }
                 }
                 None => {
                     self.ended = true;
@@ -109,10 +111,14 @@ impl Taken {
     /// Forgets what a cursor that only goes forward has passed.
     fn forget(&mut self) {
         while !self.keeps && self.batches.first().is_some_and(|b| self.dropped + b.num_rows() as u64 <= self.at) {
-            let passed = self.batches.remove(0);
-            self.dropped += passed.num_rows() as u64;
-            self.bytes = self.bytes.saturating_sub(passed.get_array_memory_size());
+            self.drop_first();
         }
+    }
+
+    fn drop_first(&mut self) {
+        let passed = self.batches.remove(0);
+        self.dropped += passed.num_rows() as u64;
+        self.bytes = self.bytes.saturating_sub(passed.get_array_memory_size());
     }
 
     /// The next rows, up to `most`; nothing at the end.
@@ -129,6 +135,25 @@ impl Taken {
                 Ok(None)
             }
         }
+    }
+
+    /// The rows before the one that the cursor stands on, the nearest first, up to `most`, out of one batch; nothing at the beginning.
+    fn previous(&mut self, most: u64) -> Result<Option<RecordBatch>, Error> {
+        let end = self.at.saturating_sub(1);
+        let mut first = self.dropped + 1;
+        for batch in &self.batches {
+            let behind = first + batch.num_rows() as u64;
+            if (first..behind).contains(&end) {
+                let start = first.max((end + 1).saturating_sub(most));
+                let places = ((start - first) as u32..=(end - first) as u32).rev();
+                let rows = take_record_batch(batch, &UInt32Array::from_iter_values(places));
+                self.at = start;
+                return rows.map(Some).map_err(|e| from_datafusion(e.into()));
+            }
+            first = behind;
+        }
+        self.at = 0;
+        Ok(None)
     }
 
     /// One row by its number; the cursor stands on it then, or before or behind all.
@@ -202,8 +227,17 @@ impl Session {
         };
         let schema = rows.schema.clone();
         let scroll = declared.scroll == Some(true);
-        let taken =
-            Taken { rows: Some(rows), batches: Vec::new(), bytes: 0, keeps: scroll, pulled: 0, ended: false, dropped: 0, at: 0 };
+        let taken = Taken {
+            rows: Some(rows),
+            batches: Vec::new(),
+            bytes: 0,
+            bytes_max: self.gateway.limits.cursor_bytes_max,
+            keeps: scroll,
+            pulled: 0,
+            ended: false,
+            dropped: 0,
+            at: 0,
+        };
         let cursor = Cursor {
             schema,
             text: declared.text.clone(),
@@ -255,24 +289,30 @@ impl Session {
                 binary,
             )));
         }
+        let back = match direction {
+            Direction::Backward(n) if n > 0 => Some(n as u64),
+            Direction::BackwardAll => Some(u64::MAX),
+            _ => None,
+        };
+        if let Some(most) = back {
+            return self.fetch_back(rows, schema, binary, scroll, most, moves).await;
+        }
         let mut taken = rows.lock().await;
         let at = taken.at as i64;
         // What is asked for, as row numbers in their order.
         let wanted: Vec<i64> = match direction {
             Direction::Forward(_) => vec![at],
-            Direction::Backward(n) => (0..n.min(at)).map(|i| at - 1 - i).collect(),
-            Direction::BackwardAll => (0..at).map(|i| at - 1 - i).collect(),
-            Direction::Relative(n) => vec![at + n],
+            Direction::Relative(n) => vec![at.saturating_add(n)],
             Direction::Absolute(n) if n >= 0 => vec![n],
             Direction::Absolute(n) => {
                 taken.pull_to(u64::MAX).await?;
                 vec![(taken.pulled as i64 + 1 + n).max(0)]
             }
-            Direction::ForwardAll => Vec::new(),
+            Direction::ForwardAll | Direction::Backward(_) | Direction::BackwardAll => Vec::new(),
         };
         let lowest = wanted.iter().copied().min().unwrap_or(at);
         // What has been passed is gone, unless the cursor was declared to keep it; where it stands, too.
-        if !scroll && (lowest < at || lowest == at && lowest > 0 && taken.slice_is_gone(lowest)) {
+        if !scroll && (lowest < at || lowest > 0 && taken.slice_is_gone(lowest)) {
             return Err(forward_only());
         }
         let mut found = Vec::new();
@@ -286,6 +326,45 @@ impl Session {
         let batch = concat_batches(&schema, &found).map_err(|e| from_datafusion(e.into()))?;
         let stream = RecordBatchStreamAdapter::new(schema.clone(), futures::stream::iter([Ok(batch)]));
         Ok(Outcome::Rows(self.fetched(schema, Box::pin(stream), binary)))
+    }
+
+    /// `FETCH BACKWARD`, and `MOVE BACKWARD`.
+    async fn fetch_back(
+        &self,
+        rows: Arc<Mutex<Taken>>,
+        schema: SchemaRef,
+        binary: bool,
+        scroll: bool,
+        most: u64,
+        moves: bool,
+    ) -> Result<Outcome, Error> {
+        let mut taken = rows.lock().await;
+        if !scroll && taken.at > 0 {
+            return Err(forward_only());
+        }
+        if moves {
+            let (mut left, mut moved) = (most, 0);
+            while left > 0
+                && let Some(batch) = taken.previous(left)?
+            {
+                left -= batch.num_rows() as u64;
+                moved += batch.num_rows();
+            }
+            return Ok(Outcome::Done(format!("MOVE {moved}")));
+        }
+        drop(taken);
+        let stream = futures::stream::try_unfold((rows, most), |(rows, most)| async move {
+            if most == 0 {
+                return Ok(None);
+            }
+            let previous = rows.lock().await.previous(most).map_err(|e| DataFusionError::External(Box::new(e)))?;
+            Ok(previous.map(|batch| {
+                let left = most - batch.num_rows() as u64;
+                (batch, (rows, left))
+            }))
+        });
+        let stream = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), stream));
+        Ok(Outcome::Rows(self.fetched(schema, stream, binary)))
     }
 
     fn fetched(&self, schema: SchemaRef, stream: datafusion::execution::SendableRecordBatchStream, binary: bool) -> Rows {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, TableReference};
@@ -170,6 +171,11 @@ impl Session {
         }
     }
 
+    /// How long a statement waits for a table that another one writes.
+    pub(super) fn lock_timeout(&self) -> Option<Duration> {
+        self.variables.timeout("lock_timeout")
+    }
+
     /// Runs a write where queries run, so that its work holds up no connection.
     pub(super) async fn offload_write(
         &self,
@@ -177,8 +183,8 @@ impl Session {
         write: Write,
         state: &SessionState,
     ) -> Result<u64, Error> {
-        let (cluster, state) = (self.cluster.clone(), state.clone());
-        self.gateway.engine.offload(async move { cluster.worker()?.write(&table, write, &state).await }).await?
+        let (cluster, state, lock_timeout) = (self.cluster.clone(), state.clone(), self.lock_timeout());
+        self.gateway.engine.offload(async move { cluster.worker()?.write(&table, write, lock_timeout, &state).await }).await?
     }
 
     /// Checks privileges, fills in the current database and hands the definition to the cluster.
@@ -229,7 +235,22 @@ impl Session {
                 "ALTER SYSTEM"
             }
         };
-        for notice in self.cluster.worker()?.define(&definition).await? {
+        // What was granted on an object goes with it, and a new one of its name begins with nothing, whatever happened in between.
+        let gateway = self.gateway.clone();
+        let held = gateway.grants_change.lock().await;
+        if let Some((database, table)) = made(&definition)
+            && !self.exists(database, table)
+        {
+            gateway.store.forget_object(self.cluster.name(), database, table).await?;
+        }
+        let notices = self.cluster.worker()?.define(&definition).await?;
+        if let Some((database, table)) = dropped(&definition)
+            && !self.exists(database, table)
+        {
+            gateway.store.forget_object(self.cluster.name(), database, table).await?;
+        }
+        drop(held);
+        for notice in notices {
             self.notice(notice);
         }
         if let Definition::DropDatabase { name, .. } = &definition
@@ -238,6 +259,12 @@ impl Session {
             self.database = None;
         }
         Ok(Outcome::Done(tag.into()))
+    }
+
+    /// Whether the cluster has a database, or a table or view in it.
+    fn exists(&self, database: &DatabaseName, table: Option<&TableName>) -> bool {
+        let schema = self.cluster.catalog().schema(database.as_str());
+        schema.is_some_and(|schema| table.is_none_or(|table| schema.table_exist(table.as_str())))
     }
 
     /// Plans a new view's query, which must read as it will later: in the view's own database.
@@ -270,6 +297,28 @@ impl Session {
     fn complete(&self, table: &mut Qualified<TableName>, tag: &'static str) -> Result<&'static str, Error> {
         table.database = Some(self.database_or_current(table.database.as_ref())?);
         Ok(tag)
+    }
+}
+
+/// The database, or the table or view in it, that a definition makes.
+fn made(definition: &Definition) -> Option<(&DatabaseName, Option<&TableName>)> {
+    match definition {
+        Definition::CreateDatabase { name, .. } => Some((name, None)),
+        Definition::CreateTable { table: name, .. } | Definition::CreateView { view: name, .. } => {
+            Some((name.database.as_ref()?, Some(&name.name)))
+        }
+        _ => None,
+    }
+}
+
+/// The same of what a definition drops.
+fn dropped(definition: &Definition) -> Option<(&DatabaseName, Option<&TableName>)> {
+    match definition {
+        Definition::DropDatabase { name, .. } => Some((name, None)),
+        Definition::DropTable { table: name, .. } | Definition::DropView { view: name, .. } => {
+            Some((name.database.as_ref()?, Some(&name.name)))
+        }
+        _ => None,
     }
 }
 

@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::ast as sql;
 
 use super::Session;
 use crate::catalog::{MODIFIER_KEY, ORIGIN_KEY, TYPE_KEY, relation_oid};
+use crate::cluster::Cluster;
 use crate::query::SYSTEM_SCHEMA;
 use crate::schema::SEQUENCE_COLUMN;
 use crate::statement::column_name;
@@ -121,43 +122,43 @@ impl Session {
                 metadata.insert(TYPE_KEY.to_owned(), said.clone());
             }
             if let Some(origin) = origin(plan, i) {
-                self.tell_origin(&origin, &mut metadata);
+                tell_origin(&*self.cluster, &origin, &mut metadata);
             }
             Field::new(name, field.data_type().clone(), field.is_nullable()).with_metadata(metadata)
         });
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
+}
 
-    /// The schema of a view whose columns say what they are in the tables below.
-    pub(super) fn view_schema(&self, provider: &dyn TableProvider) -> SchemaRef {
-        let schema = provider.schema();
-        let Some(plan) = provider.get_logical_plan() else { return schema };
-        let fields = schema.fields().iter().enumerate().map(|(i, field)| {
-            let mut metadata = HashMap::new();
-            if let Some(origin) = origin(&plan, i) {
-                self.tell_origin(&origin, &mut metadata);
-            }
-            field.as_ref().clone().with_metadata(metadata)
-        });
-        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
-    }
-
-    fn tell_origin(&self, origin: &Origin, metadata: &mut HashMap<String, String>) {
-        let named = match self.cluster.table_of(&*origin.table) {
-            Some(table) => table.database.map(|d| (d.to_string(), table.name.to_string())),
-            None => {
-                let schema = origin.named.schema().unwrap_or(SYSTEM_SCHEMA);
-                (schema == SYSTEM_SCHEMA).then(|| (schema.to_owned(), origin.named.table().to_owned()))
-            }
-        };
-        let Some((schema, table)) = named else { return };
-        let columns = origin.table.schema();
-        let Ok(place) = columns.index_of(&origin.column) else { return };
-        let oid = relation_oid(self.cluster.name().as_str(), &schema, &table);
-        metadata.insert(ORIGIN_KEY.to_owned(), format!("{oid}.{}", place + 1));
-        if let Some(length) = self.cluster.column_length(&*origin.table, &origin.column) {
-            metadata.insert(TYPE_KEY.to_owned(), postgres_types::Type::VARCHAR.oid().to_string());
-            metadata.insert(MODIFIER_KEY.to_owned(), (i64::from(length) + 4).to_string());
+/// The schema of a view whose columns say what they are in the tables below.
+pub(super) fn view_schema(cluster: &dyn Cluster, provider: &dyn TableProvider) -> SchemaRef {
+    let schema = provider.schema();
+    let Some(plan) = provider.get_logical_plan() else { return schema };
+    let fields = schema.fields().iter().enumerate().map(|(i, field)| {
+        let mut metadata = HashMap::new();
+        if let Some(origin) = origin(&plan, i) {
+            tell_origin(cluster, &origin, &mut metadata);
         }
+        field.as_ref().clone().with_metadata(metadata)
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+fn tell_origin(cluster: &dyn Cluster, origin: &Origin, metadata: &mut HashMap<String, String>) {
+    let named = match cluster.table_of(&*origin.table) {
+        Some(table) => table.database.map(|d| (d.to_string(), table.name.to_string())),
+        None => {
+            let schema = origin.named.schema().unwrap_or(SYSTEM_SCHEMA);
+            (schema == SYSTEM_SCHEMA).then(|| (schema.to_owned(), origin.named.table().to_owned()))
+        }
+    };
+    let Some((schema, table)) = named else { return };
+    let columns = origin.table.schema();
+    let Ok(place) = columns.index_of(&origin.column) else { return };
+    let oid = relation_oid(cluster.name().as_str(), &schema, &table);
+    metadata.insert(ORIGIN_KEY.to_owned(), format!("{oid}.{}", place + 1));
+    if let Some(length) = cluster.column_length(&*origin.table, &origin.column) {
+        metadata.insert(TYPE_KEY.to_owned(), postgres_types::Type::VARCHAR.oid().to_string());
+        metadata.insert(MODIFIER_KEY.to_owned(), (i64::from(length) + 4).to_string());
     }
 }

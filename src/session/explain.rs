@@ -14,12 +14,11 @@ use datafusion::sql::sqlparser::ast as sql;
 use futures::TryStreamExt;
 use postgres_types::Type;
 
-use super::dialect::readable;
 use super::plan::plan_statement;
 use super::{Outcome, Rows, Session, blame, located, parameter_types};
 use crate::catalog::TYPE_KEY;
 use crate::error::{Error, ErrorKind, from_datafusion};
-use crate::query::QueryEngine;
+use crate::query::{QueryEngine, readable};
 use crate::statement::Statement;
 
 /// What EXPLAIN is asked.

@@ -163,7 +163,7 @@ impl Session {
             requested_by: self.client.user.to_string(),
             client_addr: Some(self.client.addr.clone()),
             application_name: self.variables.get("application_name").filter(|n| !n.is_empty()),
-            statement,
+            statement: JobSpec::kept_text(&statement),
         }
     }
 
@@ -173,6 +173,17 @@ impl Session {
             Some(_) => Err(Error::new(ErrorKind::ObjectInUse, "Can only run one backup or restore job of a database at same time")
                 .hint("Wait until SHOW BACKUP and SHOW RESTORE show it FINISHED or CANCELLED, or CANCEL it.")),
             None => Ok(()),
+        }
+    }
+
+    /// Records an attempt that was refused, if it was made by somebody who may back up at all: what others say goes to the log alone,
+    /// or anybody could fill the history.
+    pub(super) async fn record_refusal(&self, spec: JobSpec, error: &Error) {
+        let rights = self.rights().await;
+        if rights.is_ok_and(|rights| rights.require(Privilege::Repository, &Securable::System).is_ok()) {
+            self.gateway.runner.record_refusal(&spec.abridged(), error).await;
+        } else {
+            tracing::info!(user = %self.client.user, kind = %spec.kind(), %error, "a job was refused");
         }
     }
 
@@ -187,7 +198,7 @@ impl Session {
         match checked {
             Ok(request) => spec.request = request,
             Err(error) => {
-                self.gateway.runner.record_refusal(&spec, &error).await;
+                self.record_refusal(spec, &error).await;
                 return Err(error);
             }
         }
@@ -448,7 +459,13 @@ impl Session {
     }
 
     /// CANCEL JOB, of any cluster's.
-    pub(super) async fn cancel_job(&mut self, id: JobId) -> Result<Outcome, Error> {
+    pub(super) async fn cancel_job(&mut self, id: JobId, force: bool) -> Result<Outcome, Error> {
+        if force {
+            self.require_admin().await?;
+            self.gateway.runner.force(id, self.client.user.as_str()).await?;
+            self.notice(format!("job {id} given up"));
+            return Ok(Outcome::Done("CANCEL".into()));
+        }
         let rights = self.rights().await?;
         rights.require(Privilege::Repository, &Securable::System)?;
         let spec = self.gateway.store.load(id).await?.spec;

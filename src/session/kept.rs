@@ -19,10 +19,10 @@ use datafusion::logical_expr::{LogicalPlan, TableScan, TableSource};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast as sql;
 
-use super::dialect::readable;
 use crate::cluster::Cluster;
 use crate::error::{Error, from_datafusion};
 use crate::names::DatabaseName;
+use crate::query::readable;
 
 /// What a plan depends on beside its text.
 #[derive(Clone, Debug)]

@@ -9,9 +9,8 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::sql::sqlparser::ast as sql;
 
-use super::dialect::readable;
 use crate::error::{Error, ErrorKind, from_datafusion};
-use crate::query::QueryEngine;
+use crate::query::{QueryEngine, readable};
 
 /// What DataFusion may be given: queries and INSERT, DELETE. Everything else it knows would reach files or catalogs past us.
 pub(super) fn refuse_unknown_sql(ast: &sql::Statement) -> Result<(), Error> {

@@ -79,7 +79,8 @@ impl Session {
                 .push(Some(known.ok_or_else(|| Error::new(ErrorKind::UndefinedObject, format!("type \"{ty}\" does not exist")))?));
         }
         let text = statement.to_string();
-        let prepared = Box::pin(self.prepare(Statement::Sql(Box::new(statement.clone())), &text, &declared)).await?;
+        let mut prepared = Box::pin(self.prepare(Statement::Sql(Box::new(statement.clone())), &text, &declared)).await?;
+        prepared.holds(self.memory_of_text(&text)?);
         self.keep_statement(name, prepared);
         Ok(Outcome::Done("PREPARE".into()))
     }

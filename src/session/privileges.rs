@@ -49,7 +49,26 @@ impl Session {
     pub(super) async fn require_location(&self, location: &Location) -> Result<(), Error> {
         let rights = self.rights().await?;
         rights.require(Privilege::Repository, &Securable::System)?;
-        if rights.admin || !(location.is_local() || location.names_a_file()) {
+        if rights.admin {
+            return Ok(());
+        }
+        if !location.is_local() && !location.names_a_file() {
+            // What is no location at all is told first. This touches nothing.
+            location.remote_store()?;
+            // Without keys of its own it would be reached as the server's machine, which others may trust.
+            if !location.brings_keys() {
+                return Err(rights
+                    .denied("ADMIN privilege(s)")
+                    .detail("No keys are given, so the identity of the server's machine would be used.")
+                    .hint("Give keys in PROPERTIES, or let an administrator create the repository."));
+            }
+            let allowed = &self.gateway.repository_hosts;
+            if let Some(host) = location.hosts().into_iter().find(|host| !allowed.allow(host)) {
+                return Err(rights
+                    .denied("ADMIN privilege(s)")
+                    .detail(format!("Repositories on \"{host}\" are for administrators to create."))
+                    .hint("The setting repository_hosts lists the hosts that others may name."));
+            }
             return Ok(());
         }
         Err(rights

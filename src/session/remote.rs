@@ -158,7 +158,7 @@ impl Session {
             Err(e) => Err(e),
         };
         if let Err(error) = checked {
-            self.gateway.runner.record_refusal(&spec, &error).await;
+            self.record_refusal(spec, &error).await;
             return Err(error);
         }
         let (database, kind) = (spec.database.clone(), spec.kind());

@@ -34,7 +34,12 @@ pub enum Statement {
     /// `DROP SNAPSHOT`
     DropSnapshot(DropSnapshot),
     /// `CANCEL JOB`
-    CancelJob(JobId),
+    CancelJob {
+        /// The job.
+        id: JobId,
+        /// Gives it up even where nobody can know its end.
+        force: bool,
+    },
     /// `ALTER REPOSITORY`
     AlterRepository(AlterRepository),
     /// `CREATE | ALTER | DROP CLUSTER`

@@ -3,13 +3,13 @@
 //! What some version's grammar reads is read here. What its next step refuses before any name is looked up (an alias in BACKUP,
 //! a database said twice) is refused here too, under another SQLSTATE than a syntax error.
 
-use datafusion::sql::sqlparser::dialect::MySqlDialect;
 use datafusion::sql::sqlparser::parser::Parser as SqlParser;
+use datafusion::sql::sqlparser::tokenizer::Token as SqlToken;
 
 use super::ast::*;
+use super::dialect::mysql;
 use super::lexer::{Quote, Token};
-use super::parser::{Parser, RECURSION_LIMIT, refuse_long_chains, sql_error};
-use super::split::Language;
+use super::parser::Parser;
 use crate::error::{Error, ErrorKind};
 use crate::names::{BrokerName, DatabaseName, PartitionName, RepositoryName, SnapshotLabel, TableName};
 
@@ -212,13 +212,12 @@ impl Parser<'_> {
         if text.is_empty() {
             return Err(fault);
         }
-        refuse_long_chains(text, Language::StarRocks)?;
-        let parsed = SqlParser::new(&MySqlDialect {}).with_recursion_limit(RECURSION_LIMIT).try_with_sql(text).and_then(|mut p| {
-            let expr = p.parse_expr()?;
-            p.expect_token(&datafusion::sql::sqlparser::tokenizer::Token::EOF)?;
+        let whole = |parser: &mut SqlParser<'_>| {
+            let expr = parser.parse_expr()?;
+            parser.expect_token(&SqlToken::EOF)?;
             Ok(expr)
-        });
-        let expr = parsed.map_err(|e| sql_error(e, text).shifted(at))?;
+        };
+        let (expr, _) = mysql(self.reading()).read(text, whole).map_err(|e| e.shifted(at))?;
         Ok((column, Box::new(super::filter::with_plain_strings(expr))))
     }
 

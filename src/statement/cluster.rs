@@ -36,7 +36,8 @@ impl Parser<'_> {
         if self.eat("CANCEL JOB") {
             let fault = self.unexpected("a job's number");
             let id = i64::try_from(self.number("a job's number")?).map_err(|_| fault)?;
-            return Ok(Some(Statement::CancelJob(JobId(id))));
+            let force = self.eat("FORCE");
+            return Ok(Some(Statement::CancelJob { id: JobId(id), force }));
         }
         Ok(None)
     }

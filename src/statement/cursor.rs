@@ -3,13 +3,14 @@
 use datafusion::sql::sqlparser::ast as sql;
 
 use super::ast::{DeclareCursor, Direction, SessionCommand, Statement, TransactionModes};
+use super::bounds::Reading;
 use super::lexer::{Token, skip_blank};
 use super::parser::{Parser, parse_sql};
 use crate::error::{Error, ErrorKind};
 
 /// `DECLARE name [BINARY] [INSENSITIVE | ASENSITIVE] [[NO] SCROLL] CURSOR [WITH | WITHOUT HOLD] FOR query`. What stands before the
 /// query is read here: the query follows PostgreSQL's lexical rules, which are not those of our own tokens.
-pub(super) fn declare(text: &str) -> Result<Statement, Error> {
+pub(super) fn declare(text: &str, reading: &Reading) -> Result<Statement, Error> {
     let mut at = 0;
     let mut words: Vec<(usize, String, bool)> = Vec::new();
     loop {
@@ -43,7 +44,7 @@ pub(super) fn declare(text: &str) -> Result<Statement, Error> {
     if !is_cursor {
         return Err(Error::new(ErrorKind::Syntax, "syntax error in DECLARE, expected CURSOR").at(at));
     }
-    match parse_sql(&text[at..]).map_err(|e| e.shifted(at))? {
+    match parse_sql(&text[at..], reading).map_err(|e| e.shifted(at))? {
         Statement::Sql(query) if matches!(*query, sql::Statement::Query(_)) => declared.query = Some(query),
         _ => return Err(Error::new(ErrorKind::Syntax, "DECLARE CURSOR is for queries").at(at)),
     }

@@ -264,7 +264,7 @@ impl Parser<'_> {
             "DECIMAL" | "DECIMALV2" | "DECIMAL32" | "DECIMAL64" | "DECIMAL128" | "NUMERIC" => return self.decimal(),
             "ARRAY" => {
                 self.expect_symbol('<')?;
-                let item = self.column_type()?;
+                let item = self.nested(Self::column_type)?;
                 self.expect_symbol('>')?;
                 return Ok(ColumnType::Array(Box::new(item)));
             }

@@ -3,15 +3,14 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{self as sql, BinaryOperator, Expr, Value, VisitorMut};
-use datafusion::sql::sqlparser::dialect::MySqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser as SqlParser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token as SqlToken;
 
 use super::ast::{Filter, OrderBy};
+use super::dialect::mysql;
 use super::lexer::{Spanned, Token};
-use super::parser::{Parser, RECURSION_LIMIT, refuse_long_chains, sql_error};
-use super::split::Language;
+use super::parser::Parser;
 use crate::error::{Error, ErrorKind};
 
 const SNAPSHOT_WHERE: &str =
@@ -24,6 +23,7 @@ impl Parser<'_> {
             return Ok(Filter::default());
         }
         let at = self.offset();
+        let reading = self.reading();
         let (text, tokens) = self.rest();
         let text = &without_comments(text, at, tokens);
         // What StarRocks' lexer does not know may mean something to MySQL's: # is a comment there.
@@ -31,11 +31,9 @@ impl Parser<'_> {
             let message = format!("syntax error at or near \"{}\"", &text[stray.start - at..stray.end - at]);
             return Err(Error::new(ErrorKind::Syntax, message).at(stray.start));
         }
-        refuse_long_chains(text, Language::StarRocks)?;
-        let filter = parse(text).map_err(|e| {
-            let error = sql_error(e, text);
-            if error.position.is_some() { error.shifted(at) } else { error.at(at) }
-        })?;
+        let (filter, _) = mysql(reading)
+            .read(text, read_filter)
+            .map_err(|error| if error.position.is_some() { error.shifted(at) } else { error.at(at) })?;
         let exprs = filter.predicate.iter().chain(filter.order_by.iter().map(|o| &o.expr));
         if exprs.into_iter().any(has_subquery) {
             return Err(Error::unsupported("a subquery in SHOW").at(at));
@@ -71,8 +69,7 @@ fn without_comments(text: &str, at: usize, tokens: &[Spanned]) -> String {
     plain
 }
 
-fn parse(text: &str) -> Result<Filter, ParserError> {
-    let mut parser = SqlParser::new(&MySqlDialect {}).with_recursion_limit(RECURSION_LIMIT).try_with_sql(text)?;
+fn read_filter(parser: &mut SqlParser<'_>) -> Result<Filter, ParserError> {
     let mut filter = Filter::default();
     if parser.parse_keyword(Keyword::WHERE) {
         filter.predicate = Some(with_plain_strings(parser.parse_expr()?));

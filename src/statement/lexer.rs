@@ -2,6 +2,7 @@
 //!
 //! One difference from StarRocks is deliberate: a quote or character that StarRocks' lexer skips silently is an error here.
 
+use super::bounds::Kind;
 use crate::error::{Error, ErrorKind};
 
 /// How a word or string was quoted.
@@ -23,6 +24,23 @@ pub(super) enum Token {
     Number(String),
     /// Any other character.
     Symbol(char),
+}
+
+impl Token {
+    /// What it is to the measure of a statement.
+    pub fn kind(&self) -> Kind<'_> {
+        match self {
+            Self::Word(word, Quote::None) => Kind::Word(word),
+            Self::Word(..) | Self::Str(..) | Self::Number(_) | Self::Symbol('.') => Kind::Other,
+            Self::Symbol('(' | '{') => Kind::Open,
+            Self::Symbol('[') => Kind::OpenSubscript,
+            Self::Symbol(')' | '}' | ']') => Kind::Close,
+            Self::Symbol(',') => Kind::Comma,
+            Self::Symbol('<') => Kind::Less,
+            Self::Symbol('>') => Kind::Greater,
+            Self::Symbol(_) => Kind::Operator,
+        }
+    }
 }
 
 /// A token and the byte offsets of its first byte and of the byte after it.

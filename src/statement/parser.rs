@@ -1,18 +1,18 @@
 //! Text to [`Statement`]: the token cursor that every grammar file shares, and the backup and restore statements.
 
+use std::ops::Range;
+
 use datafusion::sql::sqlparser::ast as sql;
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-use datafusion::sql::sqlparser::parser::{Parser as SqlParser, ParserError};
+use datafusion::sql::sqlparser::parser::ParserError;
 
 use super::ast::*;
+use super::bounds::{Bounds, Measure, Reading, check_parsed, check_text, check_tokens, nested_too_deeply};
+use super::dialect::postgres;
 use super::lexer::{Quote, Spanned, Token, tokens};
 use super::properties::Properties;
-use super::split::{Language, Piece, operator_depth, split};
+use super::split::{Language, Next, Piece, next};
 use crate::error::{Error, ErrorKind};
 use crate::names::DatabaseName;
-
-/// How deep expressions may nest before a statement is refused: each level costs stack.
-pub(super) const RECURSION_LIMIT: usize = 50;
 
 /// Words that are never a bare name in any version of StarRocks (`docs/sql.md`, "Names").
 const RESERVED: &[&str] = &[
@@ -76,21 +76,6 @@ const RESERVED: &[&str] = &[
     "WITH",
 ];
 
-/// Parses a message: each statement with its text and byte offset, in order. A statement that does not parse ends the list
-/// with its error, whose position counts from the start of the message, as PostgreSQL carries out what stands before it.
-pub fn parse_all(message: &str) -> Vec<Result<(Statement, &str), Error>> {
-    let mut out = Vec::new();
-    for piece in split(message) {
-        let parsed = parse_piece(piece).map_err(|e| e.shifted(piece.offset));
-        let failed = parsed.is_err();
-        out.push(parsed.map(|statement| (statement, piece.text)));
-        if failed {
-            break;
-        }
-    }
-    out
-}
-
 /// What to do with a statement that nothing here reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unread {
@@ -100,59 +85,127 @@ pub enum Unread {
     Keep,
 }
 
-/// As [`parse_all`]; what does not parse may be kept as it is.
-pub fn parse_all_or(message: &str, unread: Unread) -> Vec<Result<(Statement, &str), Error>> {
-    if unread == Unread::Refuse {
-        return parse_all(message);
+/// A statement of a message.
+#[derive(Debug)]
+pub struct Said {
+    /// The statement, or why it is none; positions count from the start of the message.
+    pub statement: Result<Statement, Error>,
+    /// Where it stands in the message, bytes.
+    pub place: Range<usize>,
+    /// How large it is.
+    pub measure: Measure,
+}
+
+/// What comes next in a message, if that is short.
+#[derive(Debug)]
+pub enum NextShort {
+    /// It.
+    Said(Box<Said>),
+    /// Nothing.
+    End,
+    /// Something whose reading takes so long that others should not wait for it.
+    Long,
+}
+
+/// Text that is read at once, bytes.
+const SHORT_BYTES: usize = 8 << 10;
+
+/// The next statement of a message from a byte on, unless it is long.
+pub fn next_short_statement(message: &str, at: usize, unread: Unread, reading: &Reading) -> NextShort {
+    match next(message, at, SHORT_BYTES) {
+        Next::Piece(piece) => NextShort::Said(Box::new(said(piece, unread, reading))),
+        Next::End => NextShort::End,
+        Next::Long => NextShort::Long,
     }
-    let read = |piece: Piece<'_>| match parse_piece(piece) {
-        Err(e) if matches!(e.kind, ErrorKind::Syntax | ErrorKind::Unsupported) => Ok(Statement::Raw(piece.text.to_owned())),
-        other => other.map_err(|e| e.shifted(piece.offset)),
-    };
-    split(message).into_iter().map(|piece| read(piece).map(|statement| (statement, piece.text))).collect()
 }
 
-/// Parses a message that must hold at most one statement, as the extended protocol demands.
-pub fn parse_one(message: &str) -> Result<Statement, Error> {
-    parse_one_or(message, Unread::Refuse)
+/// The next statement of a message from a byte on.
+pub fn next_statement(message: &str, at: usize, unread: Unread, reading: &Reading) -> Option<Said> {
+    match next(message, at, usize::MAX) {
+        Next::Piece(piece) => Some(said(piece, unread, reading)),
+        Next::End | Next::Long => None,
+    }
 }
 
-/// As [`parse_one`]; what does not parse may be kept as it is.
-pub fn parse_one_or(message: &str, unread: Unread) -> Result<Statement, Error> {
-    let mut all = parse_all_or(message, unread);
-    match all.len() {
-        0 => Ok(Statement::Empty),
-        1 => all.remove(0).map(|(statement, _)| statement),
+/// Refuses a message that goes on behind its first statement, as the extended protocol demands.
+pub fn check_is_last(message: &str, end: usize) -> Result<(), Error> {
+    match next(message, end, usize::MAX) {
+        Next::End => Ok(()),
         _ => Err(Error::new(ErrorKind::Syntax, "cannot insert multiple commands into a prepared statement")),
     }
 }
 
-fn parse_piece(piece: Piece<'_>) -> Result<Statement, Error> {
-    match piece.language {
-        Language::Postgres => parse_sql(piece.text),
-        Language::StarRocks => Parser::new(piece.text)?.whole(Parser::starrocks_statement),
-        Language::Session => Parser::new(piece.text)?.whole(Parser::session_statement),
+fn said(piece: Piece<'_>, unread: Unread, reading: &Reading) -> Said {
+    let mut measure = Measure::default();
+    let statement = check_text(piece.text, piece.language, &reading.bounds).and_then(|tokens| {
+        measure.tokens = tokens;
+        match parse_piece(piece, reading) {
+            Err(e) if unread == Unread::Keep && matches!(e.kind, ErrorKind::Syntax | ErrorKind::Unsupported) => {
+                Ok(Statement::Raw(piece.text.to_owned()))
+            }
+            other => other,
+        }
+    });
+    let place = piece.offset..piece.offset + piece.text.len();
+    Said { statement: statement.map_err(|e| e.shifted(piece.offset)), place, measure }
+}
+
+/// Parses a message within the default bounds: each statement with its text and byte offset, in order. A statement that does not
+/// parse ends the list with its error, whose position counts from the start of the message.
+pub fn parse_all(message: &str) -> Vec<Result<(Statement, &str), Error>> {
+    let reading = Reading::default();
+    let mut out = Vec::new();
+    let mut at = 0;
+    while let Some(said) = next_statement(message, at, Unread::Refuse, &reading) {
+        at = said.place.end;
+        let failed = said.statement.is_err();
+        out.push(said.statement.map(|statement| (statement, &message[said.place])));
+        if failed {
+            break;
+        }
+    }
+    out
+}
+
+/// Parses a message that must hold at most one statement, within the default bounds.
+pub fn parse_one(message: &str) -> Result<Statement, Error> {
+    match next_statement(message, 0, Unread::Refuse, &Reading::default()) {
+        None => Ok(Statement::Empty),
+        Some(said) => {
+            let statement = said.statement?;
+            check_is_last(message, said.place.end).map(|()| statement)
+        }
     }
 }
 
-pub(super) fn parse_sql(text: &str) -> Result<Statement, Error> {
-    // COPY … FROM STDIN: sqlparser wants the semicolon, behind which the data would begin in a dump.
-    let begins = |word: &str| text.get(..word.len()).is_some_and(|w| w.eq_ignore_ascii_case(word));
-    if begins("DECLARE") {
-        return super::cursor::declare(text);
+fn parse_piece(piece: Piece<'_>, reading: &Reading) -> Result<Statement, Error> {
+    match piece.language {
+        Language::Postgres if begins(piece.text, "DECLARE") => super::cursor::declare(piece.text, reading),
+        Language::Postgres => parse_sql(piece.text, reading),
+        Language::StarRocks => Parser::new(piece.text, reading)?.whole(Parser::starrocks_statement),
+        Language::Session => Parser::new(piece.text, reading)?.whole(Parser::session_statement),
     }
-    let is_copy = begins("COPY");
+}
+
+fn begins(text: &str, word: &str) -> bool {
+    text.get(..word.len()).is_some_and(|w| w.eq_ignore_ascii_case(word))
+}
+
+/// Reads a text as PostgreSQL's.
+pub(super) fn parse_sql(text: &str, reading: &Reading) -> Result<Statement, Error> {
+    // COPY … FROM STDIN: sqlparser wants the semicolon, behind which the data would begin in a dump.
+    let is_copy = begins(text, "COPY");
     let with_end = if is_copy { format!("{};", super::session::readable_copy(text)) } else { String::new() };
     let source = if is_copy { &with_end } else { text };
-    refuse_long_chains(text, Language::Postgres)?;
-    let mut statements = SqlParser::new(&PostgreSqlDialect {})
-        .with_recursion_limit(RECURSION_LIMIT)
-        .try_with_sql(source)
-        .and_then(|mut parser| parser.parse_statements())
-        .map_err(|e| sql_error(e, text))?;
+    let read = postgres(reading).read(source, |parser| parser.parse_statements());
+    // What was added to the text has no place in the statement.
+    let (mut statements, _) = read.map_err(|e| e.at_most(text.len()))?;
+    for statement in &statements {
+        check_parsed(statement, &reading.bounds)?;
+    }
     match (statements.pop(), statements.is_empty()) {
-        (Some(statement @ sql::Statement::Copy { .. }), true) => super::session::copy(statement),
-        (Some(sql::Statement::CreateView(create)), true) => super::view::create_view(create),
+        (Some(statement @ sql::Statement::Copy { .. }), true) => super::session::copy(statement, reading),
+        (Some(sql::Statement::CreateView(create)), true) => super::view::create_view(create, reading),
         (Some(sql::Statement::Drop { object_type: sql::ObjectType::View, if_exists, names, .. }), true) => {
             super::view::drop_view(if_exists, &names)
         }
@@ -217,18 +270,6 @@ fn refuse_reserved(statement: &sql::Statement, text: &str) -> Result<(), Error> 
     })
 }
 
-/// How many operators one expression may chain.
-const OPERATORS_MAX: usize = 500;
-
-/// Refuses what would become a tree too deep for the stack.
-pub(super) fn refuse_long_chains(text: &str, language: Language) -> Result<(), Error> {
-    if operator_depth(text, language) <= OPERATORS_MAX {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::LimitExceeded, "the statement chains too many operators")
-        .hint(format!("One expression may have {OPERATORS_MAX}; use IN (…) or a table of values instead of long ORs.")))
-}
-
 /// The byte offset of a line and column, both counted from 1, columns in characters.
 pub fn offset_of(text: &str, line: u64, column: u64) -> Option<usize> {
     let (line, column) = (usize::try_from(line).ok()?, usize::try_from(column).ok()?);
@@ -237,19 +278,11 @@ pub fn offset_of(text: &str, line: u64, column: u64) -> Option<usize> {
     Some(start + within)
 }
 
-/// Where the one statement of a text begins.
-pub fn beginning_of(text: &str) -> usize {
-    split(text).first().map_or(0, |piece| piece.offset)
-}
-
 /// sqlparser says where only in words: "… at Line: 1, Column: 8".
-pub(super) fn sql_error(error: ParserError, text: &str) -> Error {
+pub(super) fn sql_error(error: ParserError, text: &str, bounds: &Bounds) -> Error {
     let message = match error {
         ParserError::TokenizerError(m) | ParserError::ParserError(m) => m,
-        ParserError::RecursionLimitExceeded => {
-            return Error::new(ErrorKind::LimitExceeded, "the statement is nested too deeply")
-                .hint(format!("Expressions may nest {RECURSION_LIMIT} levels deep."));
-        }
+        ParserError::RecursionLimitExceeded => return nested_too_deeply(bounds),
     };
     let Some((what, place)) = message.rsplit_once(" at Line: ") else {
         let error = Error::new(ErrorKind::Syntax, format!("syntax error: {message}"));
@@ -269,15 +302,36 @@ pub(super) fn sql_error(error: ParserError, text: &str) -> Error {
 /// A cursor over the tokens of one statement.
 pub(super) struct Parser<'a> {
     text: &'a str,
+    reading: &'a Reading,
     tokens: Vec<Spanned>,
     at: usize,
+    /// Levels of what is being read inside something of its own kind.
+    depth: usize,
     /// What the grammar reads and the next step refuses: told when the whole text has proved to be grammatical.
     refusal: Option<Error>,
 }
 
 impl<'a> Parser<'a> {
-    pub(super) fn new(text: &'a str) -> Result<Self, Error> {
-        Ok(Self { text, tokens: tokens(text)?, at: 0, refusal: None })
+    pub(super) fn new(text: &'a str, reading: &'a Reading) -> Result<Self, Error> {
+        let tokens = tokens(text)?;
+        check_tokens(tokens.iter().map(|t| t.token.kind()), &reading.bounds)?;
+        Ok(Self { text, reading, tokens, at: 0, depth: 0, refusal: None })
+    }
+
+    /// Reads something inside another of its kind. Every rule that calls itself does it through here.
+    pub(super) fn nested<T>(&mut self, rule: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        if self.depth >= self.reading.bounds.nesting_max {
+            return Err(nested_too_deeply(&self.reading.bounds).at(self.offset()));
+        }
+        self.depth += 1;
+        let read = rule(self);
+        self.depth -= 1;
+        read
+    }
+
+    /// How the text is read.
+    pub(super) fn reading(&self) -> &'a Reading {
+        self.reading
     }
 
     /// Runs a grammar and demands that nothing is left over.

@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::ast as sql;
 
 use super::ast::*;
 use super::properties::Properties;
-use crate::names::{DatabaseName, RepositoryName};
+use crate::names::{DatabaseName, JobId, RepositoryName};
 use crate::privilege::Grantee;
 
 /// A name, quoted where it would not read back bare.
@@ -197,6 +197,10 @@ impl Display for RestoreSnapshot {
         on_clause(f, self.objects.as_ref())?;
         self.properties.fmt(f)
     }
+}
+
+pub(super) fn cancel_job(id: JobId, force: bool) -> String {
+    format!("CANCEL JOB {id}{}", if force { " FORCE" } else { "" })
 }
 
 impl Display for CancelJob {
@@ -512,7 +516,7 @@ mod tests {
             repository().prop_map(Statement::DropRepository),
             (named(name()), repository(), any::<bool>())
                 .prop_map(|(label, repository, force)| Statement::DropSnapshot(DropSnapshot { label, repository, force })),
-            (0..i64::MAX).prop_map(|id| Statement::CancelJob(JobId(id))),
+            (0..i64::MAX, proptest::bool::ANY).prop_map(|(id, force)| Statement::CancelJob { id: JobId(id), force }),
             (repository(), some_properties())
                 .prop_map(|(name, properties)| Statement::AlterRepository(AlterRepository { name, properties })),
             (named(name()), any::<bool>(), some_properties()).prop_map(|(name, if_not_exists, properties)| {

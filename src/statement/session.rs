@@ -3,6 +3,7 @@
 use datafusion::sql::sqlparser::ast as sql;
 
 use super::ast::{CopyFormat, CopyFrom, CopyTo, ForceQuote, Qualified, SessionCommand, Statement};
+use super::bounds::Reading;
 use super::lexer::{Quote, Token};
 use super::naming::folded;
 use super::parser::{Parser, parse_sql};
@@ -203,7 +204,7 @@ fn byte(c: char, what: &str) -> Result<u8, Error> {
 }
 
 /// COPY from sqlparser's tree; COPY to files and programs, and options without meaning here, are refused by name.
-pub(super) fn copy(statement: sql::Statement) -> Result<Statement, Error> {
+pub(super) fn copy(statement: sql::Statement, reading: &Reading) -> Result<Statement, Error> {
     let sql::Statement::Copy { source, to, target, options, legacy_options, .. } = statement else {
         return Err(Error::internal("copy was given another statement"));
     };
@@ -300,7 +301,7 @@ pub(super) fn copy(statement: sql::Statement) -> Result<Statement, Error> {
         (sql::CopySource::Table { table_name, columns }, true) => {
             let columns: Vec<_> = columns.iter().map(ToString::to_string).collect();
             let list = if columns.is_empty() { "*".to_owned() } else { columns.join(", ") };
-            match parse_sql(&format!("SELECT {list} FROM {table_name}"))? {
+            match parse_sql(&format!("SELECT {list} FROM {table_name}"), reading)? {
                 Statement::Sql(query) => Ok(Statement::CopyTo(CopyTo { query, format, force_quote })),
                 _ => Err(Error::internal("a table was no query")),
             }

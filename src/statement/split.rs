@@ -22,26 +22,55 @@ pub(super) struct Piece<'a> {
     pub offset: usize,
 }
 
-/// Splits at top-level semicolons; pieces of blanks and comments alone are left out.
-pub(super) fn split(message: &str) -> Vec<Piece<'_>> {
-    let mut pieces = Vec::new();
-    let mut at = 0;
+/// What comes next in a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next<'a> {
+    Piece(Piece<'a>),
+    /// Blanks and comments at most.
+    End,
+    /// More than so many bytes would have to be looked at.
+    Long,
+}
+
+/// The next statement from `at` on, looking at `most` bytes at the most. Semicolons without a statement are passed over.
+pub(super) fn next(message: &str, mut at: usize, most: usize) -> Next<'_> {
+    let begin = at;
     while at < message.len() {
+        if at - begin > most {
+            return Next::Long;
+        }
         let skipped = skip_blank(message, at);
         if skipped > at {
             at = skipped;
-            continue;
-        }
-        if message.as_bytes()[at] == b';' {
+        } else if message.as_bytes()[at] == b';' {
             at += 1;
-            continue;
+        } else {
+            let rest = &message[at..];
+            let language = language(rest);
+            let looked_at = &rest[..rest.floor_char_boundary(most)];
+            // What is cut off may hide a quote that ends behind it, but never moves a semicolon before it.
+            let length = end_of_statement(looked_at, language);
+            if length == looked_at.len() && length < rest.len() {
+                return Next::Long;
+            }
+            return Next::Piece(Piece { language, text: rest[..length].trim_end(), offset: at });
         }
-        let language = language(&message[at..]);
-        let end = at + end_of_statement(&message[at..], language);
-        pieces.push(Piece { language, text: message[at..end].trim_end(), offset: at });
-        at = end;
     }
-    pieces
+    Next::End
+}
+
+/// Splits at top-level semicolons; pieces of blanks and comments alone are left out.
+#[cfg(test)]
+fn split(message: &str) -> Vec<Piece<'_>> {
+    let mut at = 0;
+    std::iter::from_fn(|| match next(message, at, usize::MAX) {
+        Next::Piece(piece) => {
+            at = piece.offset + piece.text.len();
+            Some(piece)
+        }
+        _ => None,
+    })
+    .collect()
 }
 
 /// Up to four leading words, upper-cased, comments skipped.
@@ -103,90 +132,8 @@ fn end_of_statement(text: &str, language: Language) -> usize {
     text.len()
 }
 
-/// An upper bound of how deep the operators of a text may nest. sqlparser reads `a AND a AND …` in a loop and makes a tree as
-/// deep as that is long; dropping or printing it then needs as much stack, so long chains are refused before they are read.
-pub(super) fn operator_depth(text: &str, language: Language) -> usize {
-    const WORDS: &[&str] = &[
-        "AND",
-        "OR",
-        "XOR",
-        "UNION",
-        "EXCEPT",
-        "INTERSECT",
-        "MINUS",
-        "IS",
-        "IN",
-        "LIKE",
-        "ILIKE",
-        "RLIKE",
-        "REGEXP",
-        "BETWEEN",
-        "SIMILAR",
-        "COLLATE",
-        "AT",
-        "DIV",
-        "MOD",
-        "ISNULL",
-        "NOTNULL",
-        "OPERATOR",
-        "OVERLAPS",
-        "MEMBER",
-    ];
-    let bytes = text.as_bytes();
-    // Of each open bracket: the operators since its last comma, and the most between two commas.
-    let mut open = vec![(0usize, 0usize)];
-    // How many brackets are open inside each CASE, itself included.
-    let mut cases: Vec<usize> = Vec::new();
-    let mut at = 0;
-    while at < bytes.len() {
-        let next = after_opaque(text, at, language);
-        if next > at {
-            at = next;
-            continue;
-        }
-        let is_inner = open.len() > 1;
-        let in_case = cases.last() == Some(&open.len());
-        let (count, most) = open.last_mut().expect("one is always open");
-        match bytes[at] {
-            b'(' | b'[' | b'{' => open.push((0, 0)),
-            b')' | b']' | b'}' if is_inner => {
-                let inner = open.pop().map_or(0, |(count, most)| count.max(most));
-                open.last_mut().expect("one is always open").0 += inner;
-            }
-            b',' | b';' => (*count, *most) = (0, (*count).max(*most)),
-            b'+' | b'-' | b'*' | b'/' | b'%' | b'|' | b'&' | b'^' | b'=' | b'<' | b'>' | b'!' | b'~' | b'#' | b'@' | b'?'
-            | b':' => {
-                *count += 1;
-            }
-            b if b.is_ascii_alphabetic() => {
-                let end = text[at..].find(|c: char| !(c.is_alphanumeric() || c == '_')).map_or(text.len(), |n| at + n);
-                let word = &text[at..end];
-                *count += usize::from(WORDS.iter().any(|w| w.eq_ignore_ascii_case(word)));
-                // CASE is a bracket, too, whose parts stand side by side.
-                if word.eq_ignore_ascii_case("CASE") {
-                    open.push((0, 0));
-                    cases.push(open.len());
-                } else if in_case {
-                    if ["WHEN", "THEN", "ELSE"].iter().any(|w| w.eq_ignore_ascii_case(word)) {
-                        (*count, *most) = (0, (*count).max(*most));
-                    } else if word.eq_ignore_ascii_case("END") {
-                        cases.pop();
-                        let inner = open.pop().map_or(0, |(count, most)| count.max(most));
-                        open.last_mut().expect("one is always open").0 += inner + 1;
-                    }
-                }
-                at = end;
-                continue;
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    open.iter().rev().fold(0, |inner, (count, most)| (*count + inner).max(*most))
-}
-
 /// Where the comment or quoted text that begins at `at` ends; `at` if none does.
-fn after_opaque(text: &str, at: usize, language: Language) -> usize {
+pub(super) fn after_opaque(text: &str, at: usize, language: Language) -> usize {
     let bytes = text.as_bytes();
     match bytes[at] {
         b'-' if text[at..].starts_with("--") => skip_blank(text, at),

@@ -5,14 +5,16 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{self as sql, Ident, ObjectName, ObjectNamePart};
 
 use super::ast::{Definition, Qualified, Statement};
+use super::bounds::{Reading, check_text};
 use super::naming::folded;
 use super::parser::parse_sql;
+use super::split::Language;
 use crate::error::{Error, ErrorKind};
 use crate::names::{DatabaseName, TableName};
 use crate::schema::{ViewColumn, ViewDefinition};
 
 /// CREATE VIEW as sqlparser read it.
-pub(super) fn create_view(create: sql::CreateView) -> Result<Statement, Error> {
+pub(super) fn create_view(create: sql::CreateView, reading: &Reading) -> Result<Statement, Error> {
     let extras = [
         (create.materialized, "CREATE MATERIALIZED VIEW"),
         (create.temporary, "CREATE TEMPORARY VIEW"),
@@ -26,7 +28,7 @@ pub(super) fn create_view(create: sql::CreateView) -> Result<Statement, Error> {
         return Err(Error::unsupported(what));
     }
     let columns = create.columns.into_iter().map(|c| ViewColumn { name: folded(&c.name), comment: None }).collect();
-    let query = canonical(&create.query)?;
+    let query = canonical(&create.query, reading)?;
     let definition = Box::new(ViewDefinition { columns, query, comment: create.comment });
     let view = table_name(&create.name)?;
     Ok(Statement::Define(Definition::CreateView {
@@ -56,9 +58,9 @@ pub(super) fn table_name(name: &ObjectName) -> Result<Qualified<TableName>, Erro
 }
 
 /// The query's text, if that reads back as the same query.
-fn canonical(query: &sql::Query) -> Result<String, Error> {
+fn canonical(query: &sql::Query, reading: &Reading) -> Result<String, Error> {
     let text = query.to_string();
-    match parse_sql(&text) {
+    match parse_sql(&text, reading) {
         Ok(Statement::Sql(ast)) if matches!(&*ast, sql::Statement::Query(again) if **again == *query) => Ok(text),
         _ => Err(Error::unsupported("a view with this query").detail(text)),
     }
@@ -66,7 +68,9 @@ fn canonical(query: &sql::Query) -> Result<String, Error> {
 
 /// A view's query with its bare table names in this database; names of its own WITH clauses stay bare.
 pub fn qualify_tables(query: &str, database: &DatabaseName) -> Result<String, Error> {
-    let Statement::Sql(mut ast) = parse_sql(query)? else {
+    let reading = Reading::default();
+    check_text(query, Language::Postgres, &reading.bounds)?;
+    let Statement::Sql(mut ast) = parse_sql(query, &reading)? else {
         return Err(Error::internal("a view's query is no query"));
     };
     let mut own = Vec::new();

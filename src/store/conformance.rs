@@ -123,11 +123,17 @@ async fn repositories_and_users(store: Arc<dyn Store>) {
     let verifier = PasswordVerifier { salt: vec![1], iterations: 4096, stored_key: vec![2], server_key: vec![3] };
     let name = UserName::new("u").expect("valid");
     let user = UserRecord { name: name.clone(), verifier: None, admin: false, created_at: Timestamp(1) };
-    assert_eq!(store.change_user(&user).await.expect_err("none").kind, ErrorKind::UndefinedObject);
+    assert_eq!(store.set_admin(&name, true).await.expect_err("none").kind, ErrorKind::UndefinedObject);
+    assert_eq!(store.set_password(&name, &verifier).await.expect_err("none").kind, ErrorKind::UndefinedObject);
     store.add_user(&user).await.expect("added");
     assert_eq!(store.add_user(&user).await.expect_err("twice").kind, ErrorKind::DuplicateObject);
     let changed = UserRecord { verifier: Some(verifier), admin: true, ..user };
-    store.change_user(&changed).await.expect("changed");
+    store.set_admin(&name, true).await.expect("changed");
+    store.set_password(&name, changed.verifier.as_ref().expect("one")).await.expect("changed");
+    // A password that was worked out before a revocation does not undo it.
+    store.set_admin(&name, false).await.expect("changed");
+    store.set_password(&name, changed.verifier.as_ref().expect("one")).await.expect("changed");
+    let changed = UserRecord { admin: false, ..changed };
     assert_eq!(store.user(&name).await.expect("asked"), Some(changed));
     roles_and_grants(&store, &name).await;
     store.remove_user(&name).await.expect("removed");
@@ -160,11 +166,12 @@ fn remote(database: &str, label: &str, queue: bool) -> JobSpec {
 async fn clusters(store: Arc<dyn Store>) {
     let properties = |secret: &str| BTreeMap::from([("password".to_owned(), secret.to_owned())]);
     let cluster = ClusterRecord { name: prod(), created_at: Timestamp(1), properties: properties("hush") };
-    assert_eq!(store.change_cluster(&cluster).await.expect_err("none").kind, ErrorKind::UndefinedObject);
+    assert_eq!(store.change_cluster(&cluster, &cluster).await.expect_err("none").kind, ErrorKind::UndefinedObject);
     store.add_cluster(&cluster).await.expect("added");
     assert_eq!(store.add_cluster(&cluster).await.expect_err("twice").kind, ErrorKind::DuplicateObject);
-    let changed = ClusterRecord { properties: properties("still"), ..cluster };
-    store.change_cluster(&changed).await.expect("changed");
+    let changed = ClusterRecord { properties: properties("still"), ..cluster.clone() };
+    store.change_cluster(&cluster, &changed).await.expect("changed");
+    assert_eq!(store.change_cluster(&cluster, &cluster).await.expect_err("late").kind, ErrorKind::WrongState);
     assert_eq!(store.clusters().await.expect("listed"), [changed]);
     // A repository's name is its cluster's.
     store.add_repository(&repository("r")).await.expect("added");

@@ -132,6 +132,11 @@ impl Journal for MemoryStore {
         }
     }
 
+    async fn bury(&self, id: JobId, _: &Error, _: Timestamp) -> Result<(), Error> {
+        // What is in memory always reads.
+        Err(no_job(id))
+    }
+
     async fn unfinished(&self) -> Result<Vec<JobId>, Error> {
         Ok(self.0.lock().admitted().filter(|j| !j.commands().is_empty()).map(|j| j.id).collect())
     }
@@ -227,11 +232,13 @@ impl Registry for MemoryStore {
         Ok(())
     }
 
-    async fn change_cluster(&self, cluster: &ClusterRecord) -> Result<(), Error> {
-        match self.0.lock().clusters.get_mut(&cluster.name) {
-            Some(known) => known.properties.clone_from(&cluster.properties),
-            None => return Err(no_cluster(&cluster.name)),
+    async fn change_cluster(&self, before: &ClusterRecord, after: &ClusterRecord) -> Result<(), Error> {
+        let mut content = self.0.lock();
+        let known = content.clusters.get_mut(&before.name).ok_or_else(|| no_cluster(&before.name))?;
+        if known.properties != before.properties {
+            return Err(changed_meanwhile(&format!("cluster \"{}\"", before.name)));
         }
+        known.properties.clone_from(&after.properties);
         Ok(())
     }
 
@@ -259,11 +266,18 @@ impl Registry for MemoryStore {
         Ok(())
     }
 
-    async fn change_user(&self, user: &UserRecord) -> Result<(), Error> {
-        match self.0.lock().users.get_mut(&user.name) {
-            Some(known) => *known = user.clone(),
-            None => return Err(no_user(&user.name)),
-        }
+    async fn set_password(&self, name: &UserName, verifier: &PasswordVerifier) -> Result<(), Error> {
+        self.0.lock().users.get_mut(name).ok_or_else(|| no_user(name))?.verifier = Some(verifier.clone());
+        Ok(())
+    }
+
+    async fn set_admin(&self, name: &UserName, admin: bool) -> Result<(), Error> {
+        self.0.lock().users.get_mut(name).ok_or_else(|| no_user(name))?.admin = admin;
+        Ok(())
+    }
+
+    async fn forget_object(&self, cluster: &ClusterName, database: &DatabaseName, table: Option<&TableName>) -> Result<(), Error> {
+        self.0.lock().grants.retain(|grant| !grant.is_about(cluster, database, table));
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hmac;
 
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
@@ -62,6 +63,11 @@ impl SecretKey {
         file.persist_noclobber(path).map_err(|e| Error::io("create", path, e.error))?;
         fs::File::open(dir).and_then(|d| d.sync_all()).map_err(|e| Error::io("sync", dir, e))?;
         Ok(Self(key))
+    }
+
+    /// A secret for another purpose, which tells nothing of the key.
+    pub fn derive(&self, purpose: &str) -> Vec<u8> {
+        hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &self.0), purpose.as_bytes()).as_ref().to_vec()
     }
 
     /// A key for one test or one run in memory.

@@ -293,6 +293,33 @@ impl Journal for SqliteStore {
             .await
     }
 
+    async fn newest_job(&self) -> Result<Option<Timestamp>, Error> {
+        let newest = |t: &Transaction<'_>| {
+            t.query_row("SELECT created_at FROM jobs ORDER BY job_id DESC LIMIT 1", [], |r| r.get(0).map(Timestamp))
+                .optional()
+                .map_err(sql_error)
+        };
+        self.readers.read(newest).await
+    }
+
+    async fn bury(&self, id: JobId, why: &Error, at: Timestamp) -> Result<(), Error> {
+        let why = why.message.clone();
+        self.call(move |t| {
+            let row: String = t.query_row("SELECT row FROM jobs WHERE job_id = ?1", [id.0], |r| r.get(0)).map_err(sql_error)?;
+            // The row may be damaged as well; then it stays as it is.
+            if let Ok(row) = from_json::<JobRow>(&row) {
+                set_row(t, &row.lost(why, at))?;
+            }
+            t.execute(
+                "UPDATE jobs SET settled = 1, open = 0, status = ?2 WHERE job_id = ?1",
+                params![id.0, JobStatus::Lost.name()],
+            )
+            .map_err(sql_error)?;
+            Ok(())
+        })
+        .await
+    }
+
     async fn unfinished(&self) -> Result<Vec<JobId>, Error> {
         self.readers
             .read(|t| {

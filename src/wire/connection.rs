@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures::{SinkExt, StreamExt};
+use futures::{FutureExt, SinkExt, StreamExt};
 use pgwire::api::{ClientInfo, DefaultClient, PgWireConnectionState};
 use pgwire::error::PgWireError;
 use pgwire::messages::response::{ErrorResponse, NoticeResponse, ReadyForQuery, TransactionStatus};
@@ -160,7 +161,7 @@ impl Connection {
     /// Serves a client from its first byte to its last.
     pub async fn run(socket: TcpStream, addr: SocketAddr, doors: Doors, mut place: AddressPlace, login: OwnedSemaphorePermit) {
         let gateway = doors.gateway.clone();
-        let places = doors.places.clone();
+        let (places, common_places) = (doors.places.clone(), doors.common_places.clone());
         let tls = doors.tls.as_ref().map(|tls| tls.current());
         // One time for everything up to the first prompt: whoever sends a byte a second does not hold a place longer.
         let limit = gateway.env.clock.sleep(doors.settings.authentication_timeout);
@@ -186,17 +187,31 @@ impl Connection {
         };
         let ended = match session {
             // Who has logged in takes a place of those who have; who has not could only take each other's.
-            Ok(mut session) => match places.try_acquire_owned() {
-                Ok(_connected) => {
-                    place.logged_in();
-                    drop(login);
-                    connection.serve(&mut session).await
+            Ok(mut session) => {
+                let common = if session.is_administrator() { Ok(None) } else { common_places.try_acquire_owned().map(Some) };
+                match common.and_then(|common| Ok((common, places.try_acquire_owned()?))) {
+                    Ok(_connected) => {
+                        place.logged_in();
+                        drop(login);
+                        // Nothing that one connection meets may reach another; what its session was about is not trusted any more.
+                        let served = AssertUnwindSafe(connection.serve(&mut session)).catch_unwind().await;
+                        served.unwrap_or_else(|_| Err(End::Fatal(Error::internal("the connection met a fault of the server"))))
+                    }
+                    Err(_) => Err(End::Fatal(too_many())),
                 }
-                Err(_) => Err(End::Fatal(too_many())),
-            },
+            }
             Err(end) => Err(end),
         };
         gateway.connections.forget(connection.pid);
+        connection.close(ended).await;
+    }
+
+    /// Hears out a client for which there is no place, and tells it so.
+    pub async fn turn_away(socket: TcpStream, addr: SocketAddr, doors: Doors, error: Error) {
+        let tls = doors.tls.as_ref().map(|tls| tls.current());
+        let Ok(Some((stream, head))) = negotiate(socket, tls.as_ref().map(|t| t.config.clone())).await else { return };
+        let mut connection = Self::new(stream, head, addr, doors, tls);
+        let ended = connection.startup_packet().await.and(Err(End::Fatal(error)));
         connection.close(ended).await;
     }
 
@@ -238,6 +253,10 @@ impl Connection {
             tokio::select! {
                 handled = self.handle(session, message) => handled?,
                 () = terminated.cancelled() => return Err(End::Fatal(ended())),
+            }
+            // Of a client that has sent more than it has waited for, nobody else should have to wait for all of it.
+            if !self.framed.read_buffer().is_empty() {
+                tokio::task::yield_now().await;
             }
         }
     }

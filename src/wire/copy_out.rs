@@ -22,7 +22,7 @@ impl Connection {
         let response = CopyOutResponse::new(format as i8, width as i16, vec![format; width]);
         self.put(PgWireBackendMessage::CopyOutResponse(response))?;
         let formats = vec![if is_binary { Format::Binary } else { Format::Text }; width];
-        let encoder = RowEncoder::new(&copy.rows.schema, &formats, session.time_zone());
+        let encoder = RowEncoder::new(&copy.rows.schema, &formats, session.time_zone(), session.row_bytes_max());
         let mut value = BytesMut::new();
         let mut head = BytesMut::new();
         if is_binary {
@@ -118,12 +118,14 @@ fn text_row(
     null: &str,
     value: &mut BytesMut,
 ) -> Result<(), Error> {
+    let start = out.len();
     for column in 0..columns.width() {
+        columns.check(out.len() - start)?;
         if column > 0 {
             out.put_u8(delimiter);
         }
         value.clear();
-        if !columns.text(column, row, value) {
+        if !columns.text(column, row, value)? {
             out.put_slice(null.as_bytes());
             continue;
         }
@@ -158,12 +160,14 @@ struct Csv<'a> {
 
 impl Csv<'_> {
     fn row(&self, out: &mut BytesMut, columns: &Columns, row: usize, quoted: &[bool], value: &mut BytesMut) -> Result<(), Error> {
+        let start = out.len();
         for column in 0..columns.width() {
+            columns.check(out.len() - start)?;
             if column > 0 {
                 out.put_u8(self.delimiter);
             }
             value.clear();
-            if columns.text(column, row, value) {
+            if columns.text(column, row, value)? {
                 let forced = quoted.get(column).copied().unwrap_or(false);
                 self.value(out, value, forced, columns.width() == 1);
             } else {

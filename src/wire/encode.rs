@@ -36,13 +36,31 @@ pub(super) struct RowEncoder {
     formats: Vec<Format>,
     /// The types that columns are brought to before they are written, and what PostgreSQL calls them.
     types: Vec<(DataType, Type)>,
+    writing: Writing,
+}
+
+/// How values are written as text.
+#[derive(Clone, Copy, Debug)]
+struct Writing {
     zone: Zone,
+    /// The longest row, bytes. What is quoted inside records and arrays doubles with each level.
+    most: usize,
+}
+
+impl Writing {
+    fn check(&self, length: usize) -> Result<(), Error> {
+        if length <= self.most {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::LimitExceeded, format!("a row of the answer is longer than {} bytes", self.most))
+            .hint("Select fewer columns, or less of a value. The setting is row_bytes_max."))
+    }
 }
 
 /// A batch, ready to be written row by row.
 pub(super) struct Columns {
     columns: Vec<(Column, Format)>,
-    zone: Zone,
+    writing: Writing,
 }
 
 enum Column {
@@ -106,12 +124,13 @@ fn written_as(data_type: &DataType) -> DataType {
 }
 
 impl RowEncoder {
-    pub fn new(schema: &SchemaRef, formats: &[Format], zone: &str) -> Self {
+    /// Rows of a schema, each of so many bytes at most.
+    pub fn new(schema: &SchemaRef, formats: &[Format], zone: &str, row_bytes_max: usize) -> Self {
         let utc = Zone::Named(chrono_tz::UTC);
         Self {
             formats: formats.to_vec(),
             types: schema.fields().iter().map(|f| (written_as(f.data_type()), field_type(f))).collect(),
-            zone: Zone::parse(zone).unwrap_or(utc),
+            writing: Writing { zone: Zone::parse(zone).unwrap_or(utc), most: row_bytes_max },
         }
     }
 
@@ -119,7 +138,7 @@ impl RowEncoder {
     pub fn columns(&self, batch: &RecordBatch) -> Result<Columns, Error> {
         let columns = batch.columns().iter().zip(&self.types).zip(&self.formats);
         let columns = columns.map(|((array, (wanted, pg)), format)| Ok((Column::of(array, wanted, pg)?, *format)));
-        Ok(Columns { columns: columns.collect::<Result<_, Error>>()?, zone: self.zone })
+        Ok(Columns { columns: columns.collect::<Result<_, Error>>()?, writing: self.writing })
     }
 }
 
@@ -237,7 +256,8 @@ impl Column {
         }
     }
 
-    fn text(&self, row: usize, zone: &Zone, out: &mut BytesMut) {
+    fn text(&self, row: usize, writing: &Writing, out: &mut BytesMut) -> Result<(), Error> {
+        let start = out.len();
         match self {
             Self::Bool(a) => out.put_slice(if a.value(row) { b"t" } else { b"f" }),
             Self::Int2(a) => out.put_slice(itoa::Buffer::new().format(a.value(row)).as_bytes()),
@@ -253,7 +273,7 @@ impl Column {
                 out.put_slice(hex::encode(a.value(row)).as_bytes());
             }
             Self::Date(a) => date(out, a.value(row)),
-            Self::Timestamp(a, with_zone) => timestamp(out, a.value(row), with_zone.then_some(zone)),
+            Self::Timestamp(a, with_zone) => timestamp(out, a.value(row), with_zone.then_some(&writing.zone)),
             Self::Time(a) => time(out, a.value(row)),
             Self::Interval(a) => interval(out, a.value(row)),
             Self::Record(fields, _) => {
@@ -264,8 +284,9 @@ impl Column {
                     }
                     if !field.is_null(row) {
                         let mut item = BytesMut::new();
-                        field.text(row, zone, &mut item);
+                        field.text(row, writing, &mut item)?;
                         record_item(out, &item);
+                        writing.check(out.len() - start)?;
                     }
                 }
                 out.put_u8(b')');
@@ -275,7 +296,7 @@ impl Column {
                     if i > offsets[row] {
                         out.put_u8(b' ');
                     }
-                    items.text(i, zone, out);
+                    items.text(i, writing, out)?;
                 }
             }
             Self::List { offsets, items, is_text, .. } => {
@@ -288,19 +309,21 @@ impl Column {
                         out.put_slice(b"NULL");
                     } else if *is_text {
                         let mut item = BytesMut::new();
-                        items.text(i, zone, &mut item);
+                        items.text(i, writing, &mut item)?;
                         array_item(out, &item);
+                        writing.check(out.len() - start)?;
                     } else if matches!(**items, Self::Timestamp(..) | Self::Interval(_)) {
                         out.put_u8(b'"');
-                        items.text(i, zone, out);
+                        items.text(i, writing, out)?;
                         out.put_u8(b'"');
                     } else {
-                        items.text(i, zone, out);
+                        items.text(i, writing, out)?;
                     }
                 }
                 out.put_u8(b'}');
             }
         }
+        writing.check(out.len() - start)
     }
 
     fn binary(&self, row: usize, out: &mut BytesMut) -> Result<(), Error> {
@@ -434,31 +457,35 @@ impl Columns {
     }
 
     /// Writes one value as text; `false` if it is NULL.
-    pub fn text(&self, column: usize, row: usize, out: &mut BytesMut) -> bool {
+    pub fn text(&self, column: usize, row: usize, out: &mut BytesMut) -> Result<bool, Error> {
         let (column, _) = &self.columns[column];
         if column.is_null(row) {
-            return false;
+            return Ok(false);
         }
-        column.text(row, &self.zone, out);
-        true
+        column.text(row, &self.writing, out)?;
+        Ok(true)
+    }
+
+    /// Refuses a row that has become so long.
+    pub fn check(&self, length: usize) -> Result<(), Error> {
+        self.writing.check(length)
     }
 
     /// Writes the number of values, and each behind its length.
     pub fn values(&self, row: usize, out: &mut BytesMut) -> Result<(), Error> {
         let count = i16::try_from(self.columns.len()).map_err(|_| Error::new(ErrorKind::LimitExceeded, "too many columns"))?;
         out.put_i16(count);
+        let start = out.len();
         for (column, format) in &self.columns {
             if column.is_null(row) {
                 out.put_i32(-1);
                 continue;
             }
             with_length(out, |out| match format {
-                Format::Text => {
-                    column.text(row, &self.zone, out);
-                    Ok(())
-                }
+                Format::Text => column.text(row, &self.writing, out),
                 Format::Binary => column.binary(row, out),
             })?;
+            self.check(out.len() - start)?;
         }
         Ok(())
     }

@@ -8,7 +8,6 @@ use bytes::{Buf, BytesMut};
 use pgwire::error::PgWireError;
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 use pgwire::tokio::server::PgWireMessageServerCodec;
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::codec::Decoder;
@@ -16,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::addresses::Addresses;
-use super::connection::{Connection, error_response};
+use super::connection::Connection;
 use super::tls::Tls;
 use crate::error::{Error, ErrorKind};
 use crate::session::Gateway;
@@ -26,6 +25,8 @@ use crate::session::Gateway;
 pub struct WireSettings {
     /// Connections at a time.
     pub connections_max: usize,
+    /// Of these, for administrators alone.
+    pub connections_reserved: usize,
     /// Connections of one address at a time.
     pub connections_per_address_max: usize,
     /// Clients that have not logged in yet.
@@ -94,6 +95,10 @@ pub(super) struct Doors {
     pub addresses: Arc<Addresses>,
     /// Places of connections that have logged in.
     pub places: Arc<Semaphore>,
+    /// Those of them that not only administrators take.
+    pub common_places: Arc<Semaphore>,
+    /// Places of clients that are told that there is none.
+    refusals: Arc<Semaphore>,
     /// Cancelled when the server stops.
     pub stop: CancellationToken,
 }
@@ -112,7 +117,9 @@ impl Listener {
             .map_err(|e| Error::new(ErrorKind::Configuration, format!("listen: could not listen on {addr}: {e}")).source(e))?;
         let addresses = Arc::new(Addresses::new(settings.connections_per_address_max, settings.logins_per_address_max));
         let places = Arc::new(Semaphore::new(settings.connections_max));
-        Ok(Self { socket, doors: Doors { gateway, settings, tls, addresses, places, stop } })
+        let common_places = Arc::new(Semaphore::new(settings.connections_max - settings.connections_reserved));
+        let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
+        Ok(Self { socket, doors: Doors { gateway, settings, tls, addresses, places, common_places, refusals, stop } })
     }
 
     /// Where it listens: the port is known even where 0 was asked for.
@@ -139,13 +146,13 @@ impl Listener {
                 }
             };
             let Ok(login) = logins.clone().try_acquire_owned() else {
-                connections.spawn(refuse(socket, too_many()));
+                connections.spawn(refuse(socket, addr, self.doors.clone(), too_many()));
                 continue;
             };
             let place = match self.doors.addresses.enter(addr.ip()) {
                 Ok(place) => place,
                 Err(error) => {
-                    connections.spawn(refuse(socket, error));
+                    connections.spawn(refuse(socket, addr, self.doors.clone(), error));
                     continue;
                 }
             };
@@ -180,14 +187,12 @@ pub(super) fn too_many() -> Error {
 /// How long a client whose connection ends may take to read why.
 pub(super) const FAREWELL_TIME: Duration = Duration::from_secs(1);
 
-/// Tells a client that there is no place, where PostgreSQL would tell it.
-async fn refuse(mut socket: TcpStream, error: Error) {
-    let mut buffer = BytesMut::new();
-    if PgWireBackendMessage::ErrorResponse(error_response("FATAL", &error, "")).encode(&mut buffer).is_ok() {
-        let _ = tokio::time::timeout(FAREWELL_TIME, async {
-            let _ = socket.write_all(&buffer).await;
-            let _ = socket.shutdown().await;
-        })
-        .await;
-    }
+/// Clients at a time that are told that there is no place for them; more are cut off without a word.
+const REFUSALS_MAX: usize = 64;
+
+/// Tells a client that there is no place, once it has said who it is: before that it does not listen, and takes an error for a fault
+/// of the encryption. A CancelRequest needs no place.
+async fn refuse(socket: TcpStream, addr: SocketAddr, doors: Doors, error: Error) {
+    let Ok(_refusing) = doors.refusals.clone().try_acquire_owned() else { return };
+    let _ = tokio::time::timeout(FAREWELL_TIME, Connection::turn_away(socket, addr, doors.clone(), error)).await;
 }

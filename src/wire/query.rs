@@ -23,9 +23,11 @@ use super::encode::{Format, RowEncoder};
 use super::params::decode_parameter;
 use crate::catalog::{ORIGIN_KEY, arrow_type, field_modifier, field_type, pg_type, type_size};
 use crate::error::{Error, ErrorKind, from_datafusion};
-use crate::session::{Outcome, Prepared, Rows, Session};
-use crate::statement::{Direction, SessionCommand, Statement, beginning_of, parse_all_or, parse_one_or};
+use crate::session::{Outcome, Prepared, Read, Rows, Session};
+use crate::statement::{Direction, SessionCommand, Statement, check_is_last};
 
+/// Rows that are written before others on the thread have their turn.
+const ROWS_PER_PAUSE: u64 = 1024;
 /// Portals that one connection may hold: each may hold a query half-way through its rows.
 const PORTALS_MAX: usize = 256;
 
@@ -58,6 +60,11 @@ enum Taken {
 /// The command tag of rows.
 fn tag_of(verb: &str, count: u64) -> String {
     if verb == "EXPLAIN" { verb.to_owned() } else { format!("{verb} {count}") }
+}
+
+/// When a statement that begins now must have ended.
+fn deadline(session: &Session) -> Option<tokio::time::Instant> {
+    session.statement_timeout().map(|t| tokio::time::Instant::now() + t)
 }
 
 fn cancelled(by_user: bool) -> Error {
@@ -121,22 +128,34 @@ async fn gone(socket: &TcpStream) {
 
 impl Connection {
     fn guard(&self, session: &Session) -> Guard {
-        let deadline = session.statement_timeout().map(|t| tokio::time::Instant::now() + t);
-        Guard { token: self.gateway.connections.arm(self.pid), deadline }
+        Guard { token: self.gateway.connections.arm(self.pid), deadline: deadline(session) }
     }
 
     /// A simple query: its statements one after the other, up to the first error.
     pub async fn simple(&mut self, session: &mut Session, text: &str) -> Result<(), End> {
-        let statements = parse_all_or(text, session.unread());
-        if statements.is_empty() {
-            return self.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()));
-        }
-        let guard = self.guard(session);
-        for parsed in statements {
-            let done = match parsed {
-                Ok((statement, piece)) => {
-                    let offset = piece.as_ptr().addr().saturating_sub(text.as_ptr().addr());
-                    self.simple_one(session, &guard, statement, piece).await?.map_err(|e| e.shifted(offset))
+        let message: Arc<str> = text.into();
+        let mut guard = self.guard(session);
+        let mut at = 0;
+        loop {
+            if at > 0 {
+                // A message of a hundred thousand statements must not hold up those who share the thread.
+                tokio::task::yield_now().await;
+                guard.deadline = deadline(session);
+            }
+            let read = match guard.run(self.framed.get_ref().socket(), session.read(&message, at)).await {
+                Ok(read) => read,
+                Err(Stop::Cancelled(error)) => Err(error),
+                Err(Stop::Gone) => return Err(End::Closed),
+            };
+            let done = match read {
+                Ok(None) if at == 0 => {
+                    return self.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()));
+                }
+                Ok(None) => return Ok(()),
+                Ok(Some(Read { statement, place, memory: _held })) => {
+                    at = place.end;
+                    let ran = self.simple_one(session, &guard, statement, &message[place.clone()]).await?;
+                    ran.map_err(|e| e.shifted(place.start))
                 }
                 Err(error) => Err(error),
             };
@@ -146,7 +165,6 @@ impl Connection {
             self.gateway.metrics.statement("00000");
             self.flush_if_full().await?;
         }
-        Ok(())
     }
 
     async fn simple_one(
@@ -261,6 +279,9 @@ impl Connection {
                 }
                 open.next += 1;
                 count += 1;
+                if count.is_multiple_of(ROWS_PER_PAUSE) {
+                    tokio::task::yield_now().await;
+                }
                 if let Some(error) = self.flush_under(guard).await? {
                     return Ok(Err(error));
                 }
@@ -271,16 +292,24 @@ impl Connection {
     pub async fn parse(&mut self, session: &mut Session, parse: Parse) -> Result<(), Error> {
         let name = parse.name.unwrap_or_default();
         session.check_statement_name(&name)?;
-        let statement = parse_one_or(&parse.query, session.unread())?;
-        let begins = beginning_of(&parse.query);
         let declared: Vec<_> = parse.type_oids.iter().map(|oid| if *oid == 0 { None } else { arrow_type(*oid) }).collect();
         let guard = self.guard(session);
-        let mut prepared =
-            match guard.run(self.framed.get_ref().socket(), session.prepare(statement, &parse.query[begins..], &declared)).await {
-                Ok(prepared) => prepared.map_err(|e| e.shifted(begins))?,
-                Err(Stop::Cancelled(error)) => return Err(error),
-                Err(Stop::Gone) => return Err(cancelled(true)),
+        let message: Arc<str> = parse.query.into();
+        let work = async {
+            let Some(Read { statement, place, memory }) = session.read(&message, 0).await? else {
+                return session.prepare(Statement::Empty, "", &declared).await;
             };
+            check_is_last(&message, place.end)?;
+            let text = &message[place.clone()];
+            let mut prepared = session.prepare(statement, text, &declared).await.map_err(|e| e.shifted(place.start))?;
+            prepared.holds(memory);
+            Ok(prepared)
+        };
+        let mut prepared = match guard.run(self.framed.get_ref().socket(), work).await {
+            Ok(prepared) => prepared?,
+            Err(Stop::Cancelled(error)) => return Err(error),
+            Err(Stop::Gone) => return Err(cancelled(true)),
+        };
         prepared.declared = parse.type_oids;
         session.keep_statement(name, prepared);
         self.reply(PgWireBackendMessage::ParseComplete(ParseComplete::new()))
@@ -516,7 +545,8 @@ impl Connection {
 
 impl OpenRows {
     fn new(rows: Rows, formats: &[i16], session: &Session) -> Result<Self, Error> {
-        let encoder = RowEncoder::new(&rows.schema, &result_formats(formats, rows.schema.fields().len())?, session.time_zone());
+        let formats = result_formats(formats, rows.schema.fields().len())?;
+        let encoder = RowEncoder::new(&rows.schema, &formats, session.time_zone(), session.row_bytes_max());
         Ok(Self { rows, encoder, batch: None, next: 0 })
     }
 }

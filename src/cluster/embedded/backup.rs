@@ -1,5 +1,6 @@
 //! The steps of a backup: plan at one instant and pin, link, upload.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use rusqlite::params;
@@ -203,6 +204,38 @@ impl EmbeddedCluster {
         linked.chain(replicas).filter(|path| path.is_file()).collect()
     }
 
+    /// Brings one file of a tablet into the repository from wherever it is whole. `true`: its bytes were moved.
+    async fn bring(&self, job: &Job, tablet: &PlannedTablet, file: &DataFile, repository: &Repository) -> Result<bool, StepError> {
+        let mut damage = None;
+        for source in self.sources(&job.spec.uid, tablet, file) {
+            match repository.upload(file, &source, &self.inner.budget).await {
+                Ok(new) => return Ok(new),
+                // A damaged or vanished replica is no reason to fail while another is whole.
+                Err(e) if matches!(e.kind, ErrorKind::Corrupted | ErrorKind::MissingFile) => damage = Some(e),
+                Err(e) => return Err(e.into()),
+            }
+        }
+        let nowhere =
+            || Error::new(ErrorKind::MissingFile, format!("no replica of tablet {} has file {}", tablet.tablet_id, file.sha256));
+        Err(StepError::Fatal(damage.unwrap_or_else(nowhere)))
+    }
+
+    /// Looks at every file of a backup in the repository, and brings those again that are not there in their full length.
+    pub(super) async fn fill_gaps(&self, job: &Job, plan: &BackupPlan, repository: &Repository) -> Result<(), StepError> {
+        let lacking = repository.lacking(plan.tablets().flat_map(|t| &t.files)).await?;
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        tracing::warn!(files = lacking.len(), "files of the backup have gone from the repository; they are brought again");
+        let lacking: BTreeSet<&DataFile> = lacking.into_iter().collect();
+        for tablet in plan.tablets() {
+            for file in tablet.files.iter().filter(|f| lacking.contains(f)) {
+                self.bring(job, tablet, file, repository).await?;
+            }
+        }
+        Ok(())
+    }
+
     pub(super) async fn upload_tablet(
         &self,
         job: &Job,
@@ -216,28 +249,7 @@ impl EmbeddedCluster {
             .ok_or_else(|| Error::internal(format!("the plan of job {} has no tablet {}", job.id, task.assignment.tablet_id)))?;
         let mut transfer = Transfer::default();
         for file in &tablet.files {
-            let mut damage = None;
-            let mut moved = None;
-            for source in self.sources(&job.spec.uid, tablet, file) {
-                match repository.upload(file, &source, &self.inner.budget).await {
-                    Ok(new) => {
-                        moved = Some(new);
-                        break;
-                    }
-                    // A damaged or vanished replica is no reason to fail while another is whole.
-                    Err(e) if matches!(e.kind, ErrorKind::Corrupted | ErrorKind::MissingFile) => damage = Some(e),
-                    Err(e) => return Err(e.into()),
-                }
-            }
-            let Some(new) = moved else {
-                let nowhere = || {
-                    Error::new(
-                        ErrorKind::MissingFile,
-                        format!("no replica of tablet {} has file {}", tablet.tablet_id, file.sha256),
-                    )
-                };
-                return Err(StepError::Fatal(damage.unwrap_or_else(nowhere)));
-            };
+            let new = self.bring(job, tablet, file, repository).await?;
             let volume = Volume { files: 1, bytes: file.bytes };
             transfer.total.files += volume.files;
             transfer.total.bytes += volume.bytes;

@@ -104,8 +104,21 @@ impl Backends {
     }
 
     /// Those that answer.
-    pub fn alive(&self) -> Vec<BackendId> {
-        self.paths.keys().copied().filter(|id| self.check(*id).is_ok()).collect()
+    pub fn alive(&self) -> Result<Vec<BackendId>, Error> {
+        self.alive_of(self.paths.keys().copied())
+    }
+
+    /// Those of some that answer. Who cannot open a file any more cannot tell.
+    pub fn alive_of(&self, backends: impl IntoIterator<Item = BackendId>) -> Result<Vec<BackendId>, Error> {
+        let mut alive = Vec::new();
+        for id in backends {
+            match self.check(id) {
+                Ok(()) => alive.push(id),
+                Err(e) if e.kind == ErrorKind::OutOfFiles => return Err(e),
+                Err(_) => {}
+            }
+        }
+        Ok(alive)
     }
 
     pub fn tablet_dir(&self, backend: BackendId, tablet: TabletId) -> Option<PathBuf> {
@@ -196,8 +209,10 @@ impl Backends {
     pub fn remove(&self, tablet: TabletId, sha256: Option<&str>) -> Result<(), Error> {
         for backend in self.paths.keys() {
             // What is not ours, or away, is left alone; the sweep at a start finds what comes back.
-            if self.check(*backend).is_err() {
-                continue;
+            match self.check(*backend) {
+                Ok(()) => {}
+                Err(e) if e.kind == ErrorKind::OutOfFiles => return Err(e),
+                Err(_) => continue,
             }
             let dir = self.tablet_dir(*backend, tablet).expect("an id of ours");
             match sha256 {

@@ -21,6 +21,8 @@ pub(super) struct Catalog {
     pub databases: BTreeMap<String, Arc<Database>>,
     /// What becomes garbage later has a greater id.
     pub garbage_seen: i64,
+    /// Changes with the names of databases, tables and views, and with their columns.
+    pub names_version: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -89,6 +91,22 @@ fn find<'a, T>(map: &'a BTreeMap<String, Arc<T>>, name: &str) -> Option<&'a Arc<
 }
 
 impl Database {
+    fn has_names_of(&self, other: &Self) -> bool {
+        let same_tables = || {
+            self.tables.iter().zip(&other.tables).all(|((a, here), (b, there))| {
+                a == b && (Arc::ptr_eq(here, there) || here.id == there.id && here.schema == there.schema)
+            })
+        };
+        let same_views = || {
+            self.views
+                .iter()
+                .zip(&other.views)
+                .all(|((a, here), (b, there))| a == b && (Arc::ptr_eq(here, there) || here.definition == there.definition))
+        };
+        let same_count = self.tables.len() == other.tables.len() && self.views.len() == other.views.len();
+        self.id == other.id && same_count && same_tables() && same_views()
+    }
+
     /// A name is looked for among tables and views together: exactly, or else as the only one that differs in case.
     pub fn table(&self, name: &str) -> Option<&Arc<Table>> {
         self.tables.get(self.spelled(name)?)
@@ -113,6 +131,12 @@ impl Database {
 }
 
 impl Catalog {
+    /// Whether the names and columns are those of another one.
+    pub fn has_names_of(&self, other: &Self) -> bool {
+        self.databases.len() == other.databases.len()
+            && self.databases.iter().zip(&other.databases).all(|((a, here), (b, there))| a == b && here.has_names_of(there))
+    }
+
     pub fn database(&self, name: &str) -> Option<&Arc<Database>> {
         find(&self.databases, name)
     }

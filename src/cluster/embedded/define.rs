@@ -28,15 +28,19 @@ impl EmbeddedCluster {
     pub(super) async fn carry_out(&self, definition: &Definition) -> Result<Vec<String>, Error> {
         let at = self.inner.env.now();
         let definition = definition.clone();
-        let backends = self.inner.backends.clone();
+        let backends = self.inner.backends.len();
+        // Asked before the catalog is held: a directory on storage that hangs must hold up nobody else.
+        let alive = match &definition {
+            Definition::CreateTable { .. } | Definition::AddPartition { .. } => self.alive().await?,
+            _ => Vec::new(),
+        };
         self.inner
             .frontend
             .change(move |t, catalog| match definition {
                 Definition::CreateDatabase { name, if_not_exists } => create_database(t, catalog, &name, if_not_exists, at),
                 Definition::DropDatabase { name, if_exists } => drop_database(t, catalog, &name, if_exists),
                 Definition::CreateTable { table, schema, partitions, if_not_exists } => {
-                    let alive = backends.alive();
-                    let new = NewTable { table, schema: *schema, partitions, alive, backends: backends.len() };
+                    let new = NewTable { table, schema: *schema, partitions, alive, backends };
                     create_table(t, catalog, new, if_not_exists, at)
                 }
                 Definition::DropTable { table, if_exists } => match find(catalog, &table) {
@@ -58,7 +62,7 @@ impl EmbeddedCluster {
                 }
                 Definition::AddPartition { table, partitions, if_not_exists } => {
                     let table = find(catalog, &table)?;
-                    add_partitions(t, &table, &partitions, if_not_exists, &backends.alive(), at)
+                    add_partitions(t, &table, &partitions, if_not_exists, &alive, at)
                 }
                 Definition::DropPartition { table, partition, if_exists } => {
                     let table = find(catalog, &table)?;

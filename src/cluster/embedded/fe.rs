@@ -241,7 +241,7 @@ pub(super) fn insert_tablet(
 pub(super) fn insert_file(transaction: &Transaction<'_>, tablet: TabletId, file: &DataFile) -> Result<(), Error> {
     transaction
         .prepare_cached("INSERT INTO files (tablet_id, sha256, bytes, rows) VALUES (?1, ?2, ?3, ?4)")
-        .and_then(|mut insert| insert.execute(params![tablet.0, file.sha256, file.bytes as i64, file.rows as i64]))
+        .and_then(|mut insert| insert.execute(params![tablet.0, &*file.sha256, file.bytes as i64, file.rows as i64]))
         .map_err(sql_error)?;
     Ok(())
 }
@@ -266,10 +266,10 @@ pub(super) fn drop_table(transaction: &Transaction<'_>, table: &Table) -> Result
 pub(super) fn apply_change(transaction: &Transaction<'_>, change: &TableChange, at: Timestamp) -> Result<(), Error> {
     for new in &change.removed {
         transaction
-            .execute("DELETE FROM files WHERE tablet_id = ?1 AND sha256 = ?2", params![new.tablet.0, new.file.sha256])
+            .execute("DELETE FROM files WHERE tablet_id = ?1 AND sha256 = ?2", params![new.tablet.0, &*new.file.sha256])
             .map_err(sql_error)?;
         transaction
-            .execute("INSERT INTO garbage (tablet_id, sha256) VALUES (?1, ?2)", params![new.tablet.0, new.file.sha256])
+            .execute("INSERT INTO garbage (tablet_id, sha256) VALUES (?1, ?2)", params![new.tablet.0, &*new.file.sha256])
             .map_err(sql_error)?;
     }
     for new in &change.added {
@@ -427,6 +427,7 @@ fn refreshed(transaction: &Transaction<'_>, before: &Catalog, touched: &[TableId
             Arc::make_mut(database).tables.insert(table.name.to_string(), Arc::new(table));
         }
     }
+    catalog.names_version = before.names_version + u64::from(!catalog.has_names_of(before));
     Ok(catalog)
 }
 
@@ -521,11 +522,12 @@ fn load_tablets(transaction: &Transaction<'_>, partition: PartitionId) -> Result
         .map_err(sql_error)?;
     for tablet in &mut tablets {
         let files = select
-            .query_map([tablet.id.0], |r| {
-                Ok(DataFile { sha256: r.get(0)?, bytes: r.get::<_, i64>(1)? as u64, rows: r.get::<_, i64>(2)? as u64 })
-            })
+            .query_map([tablet.id.0], |r| Ok((r.get::<_, String>(0)?, r.get::<_, i64>(1)? as u64, r.get::<_, i64>(2)? as u64)))
             .map_err(sql_error)?;
-        tablet.files = files.collect::<Result<_, _>>().map_err(sql_error)?;
+        for file in files {
+            let (sha256, bytes, rows) = file.map_err(sql_error)?;
+            tablet.files.push(DataFile { sha256: Sha256::new(sha256)?, bytes, rows });
+        }
     }
     Ok(tablets)
 }

@@ -4,7 +4,7 @@
 //! end mark, and the writer removes what it wrote; nothing becomes visible before the catalog transaction.
 
 use std::collections::HashMap;
-use std::io::BufWriter;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use datafusion::parquet::file::metadata::KeyValue;
 use datafusion::parquet::file::properties::WriterProperties;
 use futures::StreamExt;
 use ring::digest::{Context, SHA256};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 use tokio::sync::mpsc;
 use twox_hash::XxHash64;
 
@@ -30,7 +30,7 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind};
 use crate::job::DataFile;
 use crate::names::*;
-use crate::repository::transfer::{blocking, copy_hashed, finish, partial_in};
+use crate::repository::transfer::{Over, blocking, copy_hashed, finish, partial_in};
 use crate::schema::{Bound, Bounds, ColumnType, RangeKey, TableSchema};
 
 /// Buffered rows of all open files together, before the largest are written out.
@@ -40,11 +40,44 @@ const ROW_GROUP_ROWS: usize = 128 * 1024;
 /// Batches between the query and the writer.
 const CHANNEL_BATCHES: usize = 2;
 
+/// Files that no version shows yet. Whoever lets go of them without having kept them has them removed: a statement that is cancelled,
+/// or whose client is gone, leaves none behind.
+#[derive(Debug)]
+pub(super) struct NewFiles {
+    files: Vec<NewFile>,
+    backends: Arc<Backends>,
+}
+
+impl NewFiles {
+    pub fn none(backends: &Arc<Backends>) -> Self {
+        Self { files: Vec::new(), backends: backends.clone() }
+    }
+
+    pub fn list(&self) -> &[NewFile] {
+        &self.files
+    }
+
+    pub fn take_over(&mut self, mut other: Self) {
+        self.files.append(&mut other.files);
+    }
+
+    /// The catalog has them now, or may have them.
+    pub fn keep(&mut self) {
+        self.files.clear();
+    }
+}
+
+impl Drop for NewFiles {
+    fn drop(&mut self) {
+        discard(&self.backends, &self.files);
+    }
+}
+
 /// What the rows of an INSERT turned into.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Written {
     pub rows: u64,
-    pub files: Vec<NewFile>,
+    pub files: NewFiles,
     /// The partitions that got rows, with the versions that were seen.
     pub partitions: Vec<(PartitionId, i64)>,
 }
@@ -218,7 +251,7 @@ impl TableWriter {
     }
 
     fn close(self) -> Result<Written, Error> {
-        let mut written = Written { rows: self.rows, ..Written::default() };
+        let mut written = Written { rows: self.rows, files: NewFiles::none(&self.backends), partitions: Vec::new() };
         let mut open: Vec<_> = self.open.into_iter().collect();
         open.sort_by_key(|(place, _)| *place);
         for ((partition, _), file) in open {
@@ -227,11 +260,8 @@ impl TableWriter {
                 written.partitions.push(seen);
             }
             match file.close() {
-                Ok(new) => written.files.push(new),
-                Err(e) => {
-                    discard(&self.backends, &written.files);
-                    return Err(e);
-                }
+                Ok(new) => written.files.files.push(new),
+                Err(e) => return Err(e),
             }
         }
         Ok(written)
@@ -239,7 +269,7 @@ impl TableWriter {
 }
 
 /// Removes files that no version will show. What cannot be removed now, the sweep at the next start removes.
-pub(super) fn discard(backends: &Backends, files: &[NewFile]) {
+fn discard(backends: &Backends, files: &[NewFile]) {
     for new in files {
         if let Err(e) = backends.remove(new.tablet, Some(&new.file.sha256)) {
             tracing::warn!(error = %e, "could not remove a file that is not needed");
@@ -284,22 +314,41 @@ struct TabletFile {
     dirs: Vec<PathBuf>,
 }
 
+/// A file that is open only while it is written to: an INSERT has one for each tablet until its end, and the operating system's
+/// descriptors are few.
 struct HashingWriter {
-    file: BufWriter<NamedTempFile>,
+    path: TempPath,
+    buffer: Vec<u8>,
     context: Context,
     length: u64,
 }
 
+/// What is written at a time.
+const WRITE_BYTES: usize = 256 << 10;
+
+impl HashingWriter {
+    fn opened(&self) -> std::io::Result<std::fs::File> {
+        std::fs::OpenOptions::new().append(true).open(&self.path)
+    }
+}
+
 impl std::io::Write for HashingWriter {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let n = self.file.write(bytes)?;
-        self.context.update(&bytes[..n]);
-        self.length += n as u64;
-        Ok(n)
+        self.context.update(bytes);
+        self.length += bytes.len() as u64;
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= WRITE_BYTES {
+            self.flush()?;
+        }
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        self.file.flush()
+        if !self.buffer.is_empty() {
+            self.opened()?.write_all(&self.buffer)?;
+            self.buffer.clear();
+        }
+        Ok(())
     }
 }
 
@@ -311,7 +360,7 @@ impl TabletFile {
         schema: &SchemaRef,
         properties: &WriterProperties,
     ) -> Result<Self, Error> {
-        let alive: Vec<BackendId> = replicas.iter().copied().filter(|b| backends.check(*b).is_ok()).collect();
+        let alive = backends.alive_of(replicas.iter().copied())?;
         // StarRocks' own rule: a majority of the replicas must take a write.
         if alive.len() * 2 <= replicas.len() {
             return Err(Error::new(
@@ -325,21 +374,23 @@ impl TabletFile {
             .hint("See SHOW BACKENDS."));
         }
         let dirs: Vec<PathBuf> = alive.iter().map(|b| backends.tablet_dir(*b, tablet).expect("a backend of ours")).collect();
-        let file = partial_in(&dirs[0])?;
-        let sink = HashingWriter { file: BufWriter::with_capacity(1 << 18, file), context: Context::new(&SHA256), length: 0 };
+        let path = partial_in(&dirs[0])?.into_temp_path();
+        let sink = HashingWriter { path, buffer: Vec::new(), context: Context::new(&SHA256), length: 0 };
         let writer = ArrowWriter::try_new(sink, schema.clone(), Some(properties.clone())).map_err(parquet_error)?;
         Ok(Self { tablet, writer, rows: 0, dirs })
     }
 
     fn close(self) -> Result<NewFile, Error> {
-        let sink = self.writer.into_inner().map_err(parquet_error)?;
-        let HashingWriter { file, context, length } = sink;
-        let sha256 = hex::encode(context.finish());
-        let partial = file.into_inner().map_err(|e| Error::io("write", &self.dirs[0], e.into_error()))?;
+        let mut sink = self.writer.into_inner().map_err(parquet_error)?;
+        sink.flush().map_err(|e| Error::io("write", &self.dirs[0], e))?;
+        let file = sink.opened().map_err(|e| Error::io("open", &self.dirs[0], e))?;
+        let HashingWriter { path, context, length, .. } = sink;
+        let sha256 = Sha256::of_digest(context.finish().as_ref())?;
+        let partial = NamedTempFile::from_parts(file, path);
         let file = DataFile { sha256: sha256.clone(), bytes: length, rows: self.rows };
         let paths: Vec<PathBuf> = self.dirs.iter().map(|d| d.join(format!("{sha256}.parquet"))).collect();
         finish(partial, &paths[0])?;
-        copy_hashed(&file, &paths[0], &paths[1..])?;
+        copy_hashed(&file, &paths[0], &paths[1..], Over::Nothing)?;
         Ok(NewFile { tablet: self.tablet, file })
     }
 }

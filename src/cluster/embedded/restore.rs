@@ -237,12 +237,12 @@ impl EmbeddedCluster {
             return Err(Error::internal("a restore was planned for another kind of job").into());
         };
         let (manifest, digest) = repository.manifest(&job.spec.label, &request.timestamp).await?;
-        let (spec, backends) = (job.spec.clone(), self.inner.backends.clone());
+        let (spec, alive) = (job.spec.clone(), self.alive().await?);
         let (plan, stale) = self
             .inner
             .frontend
             .change(move |t, catalog| {
-                let (plan, stale) = reserve(t, catalog, &spec, &request, &manifest, &digest, &backends.alive())?;
+                let (plan, stale) = reserve(t, catalog, &spec, &request, &manifest, &digest, &alive)?;
                 let touched = plan.tables.iter().filter(|t| t.exists).map(|t| t.table_id).collect();
                 Ok(((plan, stale), touched))
             })

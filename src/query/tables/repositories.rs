@@ -237,7 +237,7 @@ pub(super) async fn snapshots(sources: &Sources, wanted: &Wanted) -> Result<Rows
         // How many backups use each file; what only one uses is what dropping it would free.
         let mut users: HashMap<&str, u32> = HashMap::new();
         for manifest in read.iter().filter_map(|(.., m)| m.as_ref().ok()) {
-            let mut files: Vec<&str> = manifest.files().map(|f| f.sha256.as_str()).collect();
+            let mut files: Vec<&str> = manifest.files().map(|f| &*f.sha256).collect();
             files.sort_unstable();
             files.dedup();
             for file in files {
@@ -254,7 +254,7 @@ pub(super) async fn snapshots(sources: &Sources, wanted: &Wanted) -> Result<Rows
                 }
             };
             let volume = manifest.volume();
-            let unique: u64 = manifest.files().filter(|f| users[f.sha256.as_str()] == 1).map(|f| f.bytes).sum();
+            let unique: u64 = manifest.files().filter(|f| users[&*f.sha256] == 1).map(|f| f.bytes).sum();
             out.push(vec![
                 repository.into(),
                 label.into(),
@@ -330,7 +330,7 @@ pub(super) async fn snapshot_files(sources: &Sources, wanted: &Wanted) -> Result
                                 format!("data/{}/{}.parquet", &file.sha256[..2], file.sha256).into(),
                                 file.bytes.into(),
                                 file.rows.into(),
-                                file.sha256.clone().into(),
+                                file.sha256.to_string().into(),
                                 "OK".into(),
                                 table.table_id.0.into(),
                                 partition.partition_id.0.into(),

@@ -150,17 +150,20 @@ impl Registry for SqliteStore {
         .await
     }
 
-    async fn change_cluster(&self, cluster: &ClusterRecord) -> Result<(), Error> {
-        let cluster = cluster.clone();
-        let sealed = self.seal_cluster(&cluster)?;
+    async fn change_cluster(&self, before: &ClusterRecord, after: &ClusterRecord) -> Result<(), Error> {
+        let (before, sealed, key) = (before.clone(), self.seal_cluster(after)?, self.key.clone());
         self.call(move |t| {
-            match t
-                .execute("UPDATE clusters SET properties = ?2 WHERE name = ?1", params![cluster.name.as_str(), sealed])
-                .map_err(sql_error)?
-            {
-                0 => Err(no_cluster(&cluster.name)),
-                _ => Ok(()),
+            let name = before.name.as_str();
+            let found: Option<Vec<u8>> = t
+                .query_row("SELECT properties FROM clusters WHERE name = ?1", [name], |r| r.get(0))
+                .optional()
+                .map_err(sql_error)?;
+            let found = key.open(&cluster_context(name), &found.ok_or_else(|| no_cluster(&before.name))?)?;
+            if from_json::<BTreeMap<String, String>>(&found)? != before.properties {
+                return Err(changed_meanwhile(&format!("cluster \"{name}\"")));
             }
+            t.execute("UPDATE clusters SET properties = ?2 WHERE name = ?1", params![name, sealed]).map_err(sql_error)?;
+            Ok(())
         })
         .await
     }
@@ -195,15 +198,26 @@ impl Registry for SqliteStore {
         .await
     }
 
-    async fn change_user(&self, user: &UserRecord) -> Result<(), Error> {
-        let user = user.clone();
+    async fn set_password(&self, name: &UserName, verifier: &PasswordVerifier) -> Result<(), Error> {
+        let (name, verifier) = (name.clone(), verifier.clone());
         self.call(move |t| {
-            let known: Option<i64> = t
-                .query_row("SELECT 1 FROM users WHERE name = ?1", [user.name.as_str()], |r| r.get(0))
-                .optional()
+            let changed = t
+                .execute(
+                    "UPDATE users SET salt = ?2, iterations = ?3, stored_key = ?4, server_key = ?5 WHERE name = ?1",
+                    params![name.as_str(), verifier.salt, verifier.iterations, verifier.stored_key, verifier.server_key],
+                )
                 .map_err(sql_error)?;
-            known.ok_or_else(|| no_user(&user.name))?;
-            write_user(t, "REPLACE", &user).map(|_| ()).map_err(sql_error)
+            if changed == 0 { Err(no_user(&name)) } else { Ok(()) }
+        })
+        .await
+    }
+
+    async fn set_admin(&self, name: &UserName, admin: bool) -> Result<(), Error> {
+        let name = name.clone();
+        self.call(move |t| {
+            let changed =
+                t.execute("UPDATE users SET admin = ?2 WHERE name = ?1", params![name.as_str(), admin]).map_err(sql_error)?;
+            if changed == 0 { Err(no_user(&name)) } else { Ok(()) }
         })
         .await
     }
@@ -290,6 +304,18 @@ impl Registry for SqliteStore {
                 if gone == 0 {
                     return Err(no_grant(grant));
                 }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn forget_object(&self, cluster: &ClusterName, database: &DatabaseName, table: Option<&TableName>) -> Result<(), Error> {
+        let (cluster, database, table) = (cluster.clone(), database.clone(), table.cloned());
+        self.call(move |t| {
+            for grant in read_grants(t)?.iter().filter(|g| g.is_about(&cluster, &database, table.as_ref())) {
+                t.execute("DELETE FROM grants WHERE grantee = ?1 AND item = ?2 AND cluster = ?3", grant_columns(grant)?)
+                    .map_err(sql_error)?;
             }
             Ok(())
         })

@@ -6,9 +6,13 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast as sql;
 
+use super::any_array::ANY_ARRAY;
+use super::fence::mend_statement;
 use crate::error::{Error, ErrorKind};
-use crate::query::ANY_ARRAY;
 use crate::statement::{array_items, date_before_time, interval_text};
+
+/// Items of an array that is written as a text: each becomes an expression.
+const LITERAL_ITEMS_MAX: usize = 10_000;
 
 /// Patterns of `to_char` and `to_timestamp`, longest first, and what they are in chrono's.
 const PATTERNS: &[(&str, &str)] = &[
@@ -34,8 +38,9 @@ const PATTERNS: &[(&str, &str)] = &[
 ];
 
 /// A statement in words that DataFusion reads.
-pub(super) fn readable(statement: &sql::Statement) -> Result<sql::Statement, Error> {
+pub fn readable(statement: &sql::Statement) -> Result<sql::Statement, Error> {
     let mut statement = statement.clone();
+    mend_statement(&mut statement)?;
     let changed = sql::visit_expressions_mut(&mut statement, |expr| match rewritten(expr) {
         Ok(Some(new)) => {
             *expr = new;
@@ -91,6 +96,10 @@ fn rewritten(expr: &sql::Expr) -> Result<Option<sql::Expr>, Error> {
             };
             let items = array_items(text)
                 .ok_or_else(|| Error::new(ErrorKind::InvalidText, format!("malformed array literal: \"{text}\"")))?;
+            if items.len() > LITERAL_ITEMS_MAX {
+                let message = format!("an array literal has more than {LITERAL_ITEMS_MAX} items");
+                return Err(Error::new(ErrorKind::LimitExceeded, message).hint("Join a table or a subquery instead."));
+            }
             let value = |text: Option<String>| match text {
                 Some(text) => sql::Value::SingleQuotedString(text),
                 None => sql::Value::Null,

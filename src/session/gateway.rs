@@ -1,0 +1,101 @@
+//! What all sessions share.
+
+use std::sync::Arc;
+
+use super::{Connections, KeptObjects, MockSalts};
+use crate::catalog::Statics;
+use crate::cluster::Clusters;
+use crate::env::Env;
+use crate::metrics::Metrics;
+use crate::names::*;
+use crate::query::QueryEngine;
+use crate::repository::OpenRepository;
+use crate::runner::Runner;
+use crate::statement::Bounds;
+use crate::store::Store;
+
+/// What all sessions share.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Plans and runs queries.
+    pub engine: QueryEngine,
+    /// Runs jobs.
+    pub runner: Runner,
+    /// Jobs, repositories, users.
+    pub store: Arc<dyn Store>,
+    /// Every cluster.
+    pub clusters: Arc<Clusters>,
+    /// The cluster of a connection that names none.
+    pub default_cluster: ClusterName,
+    /// Opens repositories.
+    pub open: Arc<dyn OpenRepository>,
+    /// Time and randomness.
+    pub env: Env,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// What every PostgreSQL's catalogs hold.
+    pub statics: Arc<Statics>,
+    /// The open connections.
+    pub connections: Arc<Connections>,
+    /// When the gateway came up.
+    pub started_at: Timestamp,
+    /// What a job gets when its statement says no timeout, seconds.
+    pub job_timeout_seconds: u64,
+    /// What the catalogs tell of, for who asks next.
+    pub kept_objects: KeptObjects,
+    /// Held while objects with names come and go, and while something is granted on them.
+    pub grants_change: tokio::sync::Mutex<()>,
+    /// Salts for users that do not exist.
+    pub mock_salts: MockSalts,
+    /// Where those may have repositories who are no administrators.
+    pub repository_hosts: AllowedHosts,
+    /// How large a statement may be.
+    pub bounds: Bounds,
+    /// How large what it makes may be.
+    pub limits: Limits,
+}
+
+/// Hosts by name, by `*.domain`, or with a port; none stands for any.
+#[derive(Clone, Debug, Default)]
+pub struct AllowedHosts(Vec<String>);
+
+impl AllowedHosts {
+    /// As the settings have them.
+    pub fn new(hosts: &[String]) -> Self {
+        Self(hosts.iter().map(|h| h.trim().to_lowercase()).filter(|h| !h.is_empty()).collect())
+    }
+
+    /// Whether a host, perhaps with its port, is among them.
+    pub fn allow(&self, host: &str) -> bool {
+        let bare = match host.rsplit_once(':') {
+            Some((bare, port)) if port.bytes().all(|b| b.is_ascii_digit()) => bare,
+            _ => host,
+        };
+        self.0.is_empty()
+            || self.0.iter().any(|allowed| match allowed.strip_prefix('*') {
+                Some(domain) => bare.ends_with(domain),
+                None => allowed == host || allowed == bare,
+            })
+    }
+}
+
+/// Limits of what statements make, in bytes; each is a setting, which gives its reason.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The longest value that an expression makes.
+    pub value_bytes_max: usize,
+    /// The longest row of an answer.
+    pub row_bytes_max: usize,
+    /// Rows that one SCROLL cursor keeps.
+    pub cursor_bytes_max: usize,
+}
+
+impl Gateway {
+    /// Ends every session of a user.
+    pub(super) fn end_sessions_of(&self, user: &UserName) {
+        let sessions = self.engine.sources().sessions.read();
+        let theirs: Vec<i32> = sessions.iter().filter(|(_, s)| s.user == user.as_str()).map(|(pid, _)| *pid).collect();
+        drop(sessions);
+        self.connections.terminate_those(theirs);
+    }
+}

@@ -1,0 +1,211 @@
+//! What other writers, damage and storage that hangs do to jobs: an end that is true, and nothing held for ever.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ring::digest::{SHA256, digest};
+use tokio_postgres::Client;
+
+use crate::cut::files;
+use crate::process::{Gate, Picks, Prepared, Process, prepared};
+use crate::support::{BUCKET, TestServer, fails, job_ends, rows, run, value};
+
+const LATEST: &str = "PROPERTIES (\"backup_timestamp\" = \"latest\")";
+
+/// A server whose repository `r` is reached through a gate.
+async fn gated(prepared: &Prepared, prefix: &str, held: Picks, settings: &[(&str, &str)]) -> (Process, Client, Gate) {
+    let gate = Gate::before(prepared.s3.addr, held).await;
+    let process = Process::start_with(&prepared.dir.path().join("data"), settings);
+    let client = process.client().await;
+    let through = prepared.s3.properties().replace(&prepared.s3.addr.to_string(), &gate.addr.to_string());
+    run(&client, "USE d; DROP REPOSITORY r").await;
+    run(&client, &format!("CREATE REPOSITORY r WITH BROKER ON LOCATION \"s3://{BUCKET}/{prefix}\" PROPERTIES ({through})")).await;
+    (process, client, gate)
+}
+
+fn manifest_puts(line: &str) -> bool {
+    line.starts_with("PUT") && line.contains("__info_")
+}
+
+async fn is_held(gate: &Gate) {
+    gate.held.clone().wait_for(|held| *held).await.expect("held");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_whose_place_is_taken_is_cancelled() {
+    let prepared = prepared().await;
+    let (process, client, gate) = gated(&prepared, "taken", manifest_puts, &[]).await;
+    run(&client, "BACKUP SNAPSHOT s TO r").await;
+    is_held(&gate).await;
+    assert_eq!(fails(&client, "CANCEL BACKUP").await.0, "55000", "it may have happened already");
+    let at = value(&client, "SELECT backup_timestamp FROM system.jobs WHERE snapshot = 's'").await;
+    let dir = prepared.s3.root.join(BUCKET).join("taken/__starrocks_repository_r/__ss_s");
+    std::fs::create_dir_all(&dir).expect("a directory");
+    std::fs::write(dir.join(format!("__info_{at}")), "something of somebody else's").expect("written");
+    gate.open.send_replace(true);
+    assert_eq!(job_ends(&client, "d").await, "failed");
+    let why = value(&client, "SELECT error_code || ' ' || error_message FROM system.jobs WHERE snapshot = 's'").await;
+    assert!(why.starts_with("42710 Snapshot with name 's' already exist in repository"), "{why}");
+    assert_eq!(value(&client, "SELECT state FROM system.backup_jobs").await, "CANCELLED");
+    // The database takes the next one.
+    run(&client, "BACKUP SNAPSHOT other TO r").await;
+    assert_eq!(job_ends(&client, "d").await, "succeeded");
+    process.kill();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_known_is_lost_by_force() {
+    let prepared = prepared().await;
+    let (process, client, gate) = gated(&prepared, "forced", manifest_puts, &[]).await;
+    run(&client, "CREATE USER eve; GRANT REPOSITORY ON SYSTEM TO eve").await;
+    run(&client, "GRANT EXPORT ON ALL TABLES IN ALL DATABASES TO eve").await;
+    run(&client, "BACKUP SNAPSHOT s TO r").await;
+    is_held(&gate).await;
+    let job = value(&client, "SELECT max(job_id) FROM system.jobs").await;
+    assert_eq!(fails(&client, &format!("CANCEL JOB {job}")).await.0, "55000");
+    let eve = crate::support::connect(process.addr, "eve", "").await.expect("logs in");
+    assert_eq!(fails(&eve, &format!("CANCEL JOB {job} FORCE")).await.0, "42501");
+    run(&client, &format!("CANCEL JOB {job} FORCE")).await;
+    assert_eq!(job_ends(&client, "d").await, "lost");
+    assert_eq!(fails(&client, &format!("CANCEL JOB {job} FORCE")).await.0, "55000");
+    gate.open.send_replace(true);
+    run(&client, "BACKUP SNAPSHOT other TO r").await;
+    assert_eq!(job_ends(&client, "d").await, "succeeded");
+    process.kill();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_restore_lets_go_of_tables_while_storage_hangs() {
+    let prepared = prepared().await;
+    let parquet: Picks = |line| line.starts_with("GET") && line.contains(".parquet");
+    let (mut process, client, gate) = gated(&prepared, "hung", parquet, &[("STARKEEP_DRAIN_TIMEOUT_SECONDS", "1")]).await;
+    run(&client, "BACKUP SNAPSHOT s TO r").await;
+    assert_eq!(job_ends(&client, "d").await, "succeeded");
+    run(&client, &format!("RESTORE SNAPSHOT s FROM r {LATEST}")).await;
+    is_held(&gate).await;
+    assert_eq!(fails(&client, "INSERT INTO t VALUES (1, 'late')").await.0, "55006");
+    run(&client, "CANCEL RESTORE").await;
+    assert_eq!(job_ends(&client, "d").await, "cancelled");
+    run(&client, "INSERT INTO t VALUES (1, 'in time')").await;
+    assert_eq!(value(&client, "SELECT count(*) FROM t").await, "8001");
+    // The names are free, too; and the next one hangs as well, which does not keep the server from ending.
+    run(&client, &format!("RESTORE SNAPSHOT s FROM r ON (t AS t9) {LATEST}")).await;
+    drop(client);
+    process.terminate();
+    let ended = tokio::task::spawn_blocking(move || process.ended());
+    let ended = tokio::time::timeout(Duration::from_secs(60), ended).await.expect("it ends").expect("waited for");
+    assert!(ended.success());
+    gate.open.send_replace(true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_insert_into_many_tablets_needs_few_open_files() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Process::start_limited(&dir.path().join("data"), "ulimit -n 200");
+    let client = server.client().await;
+    run(&client, "CREATE DATABASE d; USE d").await;
+    run(&client, "CREATE TABLE t (a INT) DISTRIBUTED BY HASH (a) BUCKETS 400 PROPERTIES (\"replication_num\" = \"1\")").await;
+    run(&client, "INSERT INTO t SELECT value FROM generate_series(1, 20000)").await;
+    assert_eq!(value(&client, "SELECT count(*) || ' ' || sum(a) FROM t").await, "20000 200010000");
+    server.kill();
+}
+
+fn objects(server: &TestServer) -> Vec<PathBuf> {
+    files(&server.repository()).into_iter().filter(|f| f.extension().is_some_and(|e| e == "parquet")).collect()
+}
+
+/// A backup of the same files puts right what has become of them in the repository, so that FINISHED means that it can be restored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_repairs_damaged_objects() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    run(&client, "CREATE DATABASE d; USE d").await;
+    run(&client, "CREATE TABLE t (a INT) DISTRIBUTED BY HASH (a) BUCKETS 2").await;
+    run(&client, "INSERT INTO t SELECT value FROM generate_series(1, 1000)").await;
+    run(&client, &format!("CREATE REPOSITORY r WITH BROKER ON LOCATION \"{}\"", server.repository().display())).await;
+    run(&client, "BACKUP SNAPSHOT s0 TO r").await;
+    assert_eq!(job_ends(&client, "d").await, "succeeded");
+    for name in ["flipped", "truncated", "removed"] {
+        let objects = objects(&server);
+        assert_eq!(objects.len(), 2, "{name}");
+        for object in objects {
+            let mut bytes = std::fs::read(&object).expect("read");
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            match name {
+                "flipped" => std::fs::write(object, bytes),
+                "truncated" => std::fs::write(object, &bytes[..middle]),
+                _ => std::fs::remove_file(object),
+            }
+            .expect("harmed");
+        }
+        run(&client, &format!("BACKUP SNAPSHOT {name} TO r")).await;
+        assert_eq!(job_ends(&client, "d").await, "succeeded", "{name}");
+        run(&client, &format!("RESTORE SNAPSHOT {name} FROM r ON (t AS t_{name}) {LATEST}")).await;
+        assert_eq!(job_ends(&client, "d").await, "succeeded", "{name}");
+        assert_eq!(value(&client, &format!("SELECT sum(a) FROM t_{name}")).await, "500500", "{name}");
+    }
+    server.stop().await;
+}
+
+/// Says something else in a manifest, whose hash is right again.
+fn craft(path: &Path, original: &str, from: &str, to: &str) {
+    let begin = original.find("\"manifest\":").expect("a manifest") + "\"manifest\":".len();
+    let body = original[begin..original.len() - 1].replace(from, to);
+    assert_ne!(body, original[begin..original.len() - 1], "{from} is not there");
+    let hash = hex::encode(digest(&SHA256, body.as_bytes()));
+    std::fs::write(path, format!("{{\"sha256\":\"{hash}\",\"manifest\":{body}}}")).expect("written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn crafted_manifests_are_refused() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    run(&client, "CREATE DATABASE d; USE d").await;
+    run(&client, "CREATE TABLE t (a INT, b VARCHAR(10)) DISTRIBUTED BY HASH (a) BUCKETS 1").await;
+    run(&client, "INSERT INTO t VALUES (1, 'x')").await;
+    run(&client, &format!("CREATE REPOSITORY r WITH BROKER ON LOCATION \"{}\"", server.repository().display())).await;
+    run(&client, "BACKUP SNAPSHOT s TO r ON (t)").await;
+    assert_eq!(job_ends(&client, "d").await, "succeeded");
+    let path = files(&server.repository()).into_iter().find(|f| f.to_string_lossy().contains("__info_")).expect("a manifest");
+    let original = std::fs::read_to_string(&path).expect("read");
+    let object = objects(&server).remove(0);
+    let hash = object.file_stem().and_then(|s| s.to_str()).expect("a hash").to_owned();
+    let tablet = rows(&client, "SELECT tablet_id FROM system.tablets").await[0][0].clone().expect("a tablet");
+    let upper = hash.to_uppercase();
+    let elsewhere = format!("../{tablet}/{hash}");
+    let cases = [
+        (hash.as_str(), elsewhere.as_str()),
+        (hash.as_str(), upper.as_str()),
+        (hash.as_str(), ""),
+        (hash.as_str(), "a"),
+        (hash.as_str(), "é"),
+        ("\"label\":\"s\"", "\"label\":\"other\""),
+        ("\"name\":\"t\"", "\"name\":\"\""),
+        ("\"name\":\"t\"", "\"name\":\"a\\u0000b\""),
+        ("\"buckets\":1", "\"buckets\":0"),
+        ("\"buckets\":1", "\"buckets\":4294967295"),
+        ("\"buckets\":1", "\"buckets\":2"),
+        ("\"rows\":1", "\"rows\":-1"),
+        ("\"name\":\"a\"", "\"name\":\"b\""),
+        ("\"columns\":[\"a\"]", "\"columns\":[\"zz\"]"),
+    ];
+    for (from, to) in cases {
+        craft(&path, &original, from, to);
+        let outcome = client.simple_query(&format!("RESTORE SNAPSHOT s FROM r ON (t AS u) {LATEST}")).await;
+        let code = match outcome {
+            Err(e) => e.code().map(|c| c.code().to_owned()).unwrap_or_default(),
+            Ok(_) => {
+                assert_ne!(job_ends(&client, "d").await, "succeeded", "{from} as {to}");
+                value(&client, "SELECT error_code FROM system.jobs ORDER BY job_id DESC LIMIT 1").await
+            }
+        };
+        assert_eq!(code, "XX001", "{from} as {to}");
+        assert_eq!(value(&client, "SELECT b FROM t").await, "x");
+    }
+    std::fs::write(&path, &original).expect("written");
+    run(&client, &format!("RESTORE SNAPSHOT s FROM r ON (t AS u) {LATEST}")).await;
+    assert_eq!(job_ends(&client, "d").await, "succeeded");
+    assert_eq!(value(&client, "SELECT b FROM u").await, "x");
+    server.stop().await;
+}
