@@ -223,6 +223,13 @@ impl QueryEngine {
         Ok(reservation)
     }
 
+    /// Takes memory that is too little to be refused.
+    pub fn take(&self, what: &str, bytes: usize) -> MemoryReservation {
+        let reservation = MemoryConsumer::new(what).register(&self.base.runtime_env().memory_pool);
+        reservation.grow(bytes);
+        reservation
+    }
+
     /// The system tables' sources.
     pub fn sources(&self) -> &Arc<Sources> {
         &self.sources

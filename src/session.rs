@@ -51,7 +51,7 @@ pub use self::gateway::{AllowedHosts, Gateway, Limits};
 use self::kept::{KeptPlan, Surroundings};
 pub use self::objects::KeptObjects;
 use self::plan::{described, parameter_types, plan_sql, refuse_unknown_sql, same_shape};
-pub use self::reading::Read;
+pub use self::reading::{Lasts, Read};
 pub use self::rows::Rows;
 use self::variables::Variables;
 use crate::catalog::Catalogs;

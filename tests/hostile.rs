@@ -464,3 +464,26 @@ async fn the_salt_does_not_tell_who_exists() {
     assert_ne!(unknown, salt_of(addr, "nobody2").await);
     server.stop().await;
 }
+
+/// Whoever takes all memory that queries have, others can still ask who it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn short_statements_are_answered_without_memory_to_spare() {
+    let server = TestServer::start_in(tempfile::tempdir().expect("a directory"), |s| s.query_memory_bytes_max = 64 << 20).await;
+    let (greedy, other) = (server.client().await, server.client().await);
+    let long = format!("SELECT 1 IN ({})", vec!["1"; 2000].join(","));
+    let mut kept = Vec::new();
+    let code = loop {
+        match greedy.prepare(&long).await {
+            Ok(statement) => kept.push(statement),
+            Err(e) => break e.code().map(|c| c.code().to_owned()),
+        }
+        assert!(kept.len() < 1000, "prepared statements take memory");
+    };
+    assert_eq!(code.as_deref(), Some("53200"));
+    assert_eq!(value(&other, "SELECT 1").await, "1");
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'root'";
+    assert_eq!(value(&other, sessions).await, "2");
+    drop(kept);
+    assert_eq!(value(&greedy, "SELECT 1").await, "1");
+    server.stop().await;
+}

@@ -14,6 +14,17 @@ use crate::statement::{NextShort, Reading, Said, Statement, next_short_statement
 /// take the most.
 const BYTES_PER_TOKEN: usize = 1024;
 
+/// What one run of a statement always gets, bytes: `SELECT 1`, or the question who takes all the memory, must have an answer.
+const SMALL: usize = 256 << 10;
+
+/// How long a statement's memory is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lasts {
+    OneRun,
+    /// A client may keep any number of prepared statements.
+    AsLongAsKept,
+}
+
 /// A statement of a message.
 #[derive(Debug)]
 pub struct Read {
@@ -27,7 +38,7 @@ pub struct Read {
 
 impl Session {
     /// The next statement of a message from a byte on, or none. Positions of errors count from the start of the message.
-    pub async fn read(&self, message: &Arc<str>, at: usize) -> Result<Option<Read>, Error> {
+    pub async fn read(&self, message: &Arc<str>, at: usize, lasts: Lasts) -> Result<Option<Read>, Error> {
         let (unread, reading) = (self.unread(), Reading::within(self.gateway.bounds));
         let said = match next_short_statement(message, at, unread, &reading) {
             NextShort::Said(said) => Some(*said),
@@ -40,17 +51,21 @@ impl Session {
         };
         let Some(Said { statement, place, measure }) = said else { return Ok(None) };
         let statement = statement?;
-        let memory = self.memory_of(measure.tokens).map_err(|e| e.at(place.start))?;
+        let memory = self.memory_of(measure.tokens, lasts).map_err(|e| e.at(place.start))?;
         Ok(Some(Read { statement, place, memory }))
     }
 
     /// What a text that has been read before takes once more.
     pub(super) fn memory_of_text(&self, text: &str) -> Result<MemoryReservation, Error> {
-        self.memory_of(text.len().div_ceil(2))
+        self.memory_of(text.len().div_ceil(2), Lasts::AsLongAsKept)
     }
 
-    fn memory_of(&self, tokens: usize) -> Result<MemoryReservation, Error> {
-        self.gateway.engine.reserve("a statement", tokens * BYTES_PER_TOKEN)
+    fn memory_of(&self, tokens: usize, lasts: Lasts) -> Result<MemoryReservation, Error> {
+        let bytes = tokens * BYTES_PER_TOKEN;
+        match lasts {
+            Lasts::OneRun if bytes <= SMALL => Ok(self.gateway.engine.take("a statement", bytes)),
+            _ => self.gateway.engine.reserve("a statement", bytes),
+        }
     }
 }
 

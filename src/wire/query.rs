@@ -23,7 +23,7 @@ use super::encode::{Format, RowEncoder};
 use super::params::decode_parameter;
 use crate::catalog::{ORIGIN_KEY, arrow_type, field_modifier, field_type, pg_type, type_size};
 use crate::error::{Error, ErrorKind, from_datafusion};
-use crate::session::{Outcome, Prepared, Read, Rows, Session};
+use crate::session::{Lasts, Outcome, Prepared, Read, Rows, Session};
 use crate::statement::{Direction, SessionCommand, Statement, check_is_last};
 
 /// Rows that are written before others on the thread have their turn.
@@ -142,7 +142,7 @@ impl Connection {
                 tokio::task::yield_now().await;
                 guard.deadline = deadline(session);
             }
-            let read = match guard.run(self.framed.get_ref().socket(), session.read(&message, at)).await {
+            let read = match guard.run(self.framed.get_ref().socket(), session.read(&message, at, Lasts::OneRun)).await {
                 Ok(read) => read,
                 Err(Stop::Cancelled(error)) => Err(error),
                 Err(Stop::Gone) => return Err(End::Closed),
@@ -295,8 +295,10 @@ impl Connection {
         let declared: Vec<_> = parse.type_oids.iter().map(|oid| if *oid == 0 { None } else { arrow_type(*oid) }).collect();
         let guard = self.guard(session);
         let message: Arc<str> = parse.query.into();
+        // The one without a name gives way to the next.
+        let lasts = if name.is_empty() { Lasts::OneRun } else { Lasts::AsLongAsKept };
         let work = async {
-            let Some(Read { statement, place, memory }) = session.read(&message, 0).await? else {
+            let Some(Read { statement, place, memory }) = session.read(&message, 0, lasts).await? else {
                 return session.prepare(Statement::Empty, "", &declared).await;
             };
             check_is_last(&message, place.end)?;
