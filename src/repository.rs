@@ -25,6 +25,8 @@ pub use self::check::Placed;
 use self::check::Presence;
 pub use self::location::{Location, check_location};
 pub use self::manifest::Manifest;
+#[doc(hidden)]
+pub use self::manifest::check_manifest;
 pub use self::starrocks_layout::*;
 use self::transfer::Over;
 pub use self::transfer::{ByteBudget, hash_file};

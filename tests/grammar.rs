@@ -55,17 +55,50 @@ fn what_some_starrocks_reads_is_read_and_nothing_else() {
     }
 }
 
-/// The corpus of `fuzz/`: nothing in it makes the parser panic, and what it reads it can print and read again.
+#[path = "../fuzz/src/lib.rs"]
+mod structure;
+
+fn check_statement(bytes: &[u8]) {
+    starkeep::statement::check_round_trip(&structure::statement(bytes));
+    starkeep::statement::check_round_trip(&String::from_utf8_lossy(bytes));
+}
+
+fn check_messages(bytes: &[u8]) {
+    starkeep::wire::check_bytes(bytes);
+    starkeep::wire::check_bytes(&structure::messages(bytes));
+}
+
+fn check_manifest(bytes: &[u8]) {
+    starkeep::repository::check_manifest(&structure::manifest(bytes));
+    starkeep::repository::check_manifest(&String::from_utf8_lossy(bytes));
+}
+
+/// The corpora of `fuzz/`: nothing in them makes anything panic, and what is read is written and read again.
 #[test]
-fn the_fuzz_corpus_is_replayed() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/statement");
-    let mut count = 0;
-    for entry in std::fs::read_dir(dir).expect("the corpus") {
-        let bytes = std::fs::read(entry.expect("an entry").path()).expect("read");
-        starkeep::statement::check_round_trip(&String::from_utf8_lossy(&bytes));
-        count += 1;
+fn the_fuzz_corpora_are_replayed() {
+    let corpora: [(&str, fn(&[u8])); 3] = [("statement", check_statement), ("wire", check_messages), ("manifest", check_manifest)];
+    for (name, check) in corpora {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
+        let mut count = 0;
+        for entry in std::fs::read_dir(dir).expect("the corpus") {
+            check(&std::fs::read(entry.expect("an entry").path()).expect("read"));
+            count += 1;
+        }
+        assert!(count > 20, "{count} inputs of {name}");
     }
-    assert!(count > 100, "{count} inputs");
+    starkeep::repository::check_manifest(include_str!("../fuzz/manifest.json"));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// Inputs with structure, as the fuzzers make them.
+    #[test]
+    fn structured_inputs_are_survived(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+        check_statement(&bytes);
+        check_messages(&bytes);
+        check_manifest(&bytes);
+    }
 }
 
 /// Chains make trees as deep as they are long; what is dropped or printed recursively must not be that deep.

@@ -69,6 +69,22 @@ pub(super) fn job_of(bytes: &[u8]) -> Option<String> {
     Some(job_uid)
 }
 
+/// What the fuzzer of manifests runs: one that somebody made up, sealed with the hash that it should have. It is refused, or names files by
+/// their hashes alone and reads again as what it was.
+///
+/// # Panics
+/// When it does not.
+#[doc(hidden)]
+pub fn check_manifest(body: &str) {
+    let sha256 = hex::encode(digest(&SHA256, body.as_bytes()));
+    let Ok((manifest, _)) = Manifest::decode(format!("{{\"sha256\":\"{sha256}\",\"manifest\":{body}}}").as_bytes()) else { return };
+    let is_plain = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    assert!(manifest.files().all(|f| f.sha256.len() == 64 && f.sha256.bytes().all(is_plain)), "{body}");
+    let (bytes, _) = manifest.encode().expect("what was read is written");
+    let (again, _) = Manifest::decode(&bytes).expect("what was written is read");
+    assert_eq!(again, manifest);
+}
+
 impl Manifest {
     /// The manifest of a job whose content is fixed: the same job gives the same bytes.
     pub fn of(job: &Job, plan: &BackupPlan, cluster_id: &str, saved_at: Timestamp) -> Self {
