@@ -167,3 +167,26 @@ impl Readers {
         task.await.map_err(|e| Error::internal(format!("a metadata reading died: {e}")))?
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A COMMIT that fails after everything before it went well: here because of a reference that is only looked at then.
+    #[tokio::test]
+    async fn a_commit_that_fails_leaves_its_outcome_in_doubt() {
+        let connection = Connection::open_in_memory().expect("opens");
+        connection
+            .execute_batch(
+                "PRAGMA foreign_keys = ON; CREATE TABLE a (id INTEGER PRIMARY KEY);
+                 CREATE TABLE b (id INTEGER REFERENCES a (id) DEFERRABLE INITIALLY DEFERRED);",
+            )
+            .expect("made");
+        let connection = Arc::new(Mutex::new(connection));
+        let insert = |t: &Transaction<'_>| t.execute("INSERT INTO b VALUES (1)", []).map_err(sql_error);
+        let error = transact(&connection, insert).await.expect_err("refused");
+        assert_eq!((error.kind, error.kind.sqlstate()), (ErrorKind::InDoubt, "40003"));
+        let wrong = |t: &Transaction<'_>| t.execute("INSERT INTO nothing VALUES (1)", []).map_err(sql_error);
+        assert_eq!(transact(&connection, wrong).await.expect_err("refused").kind, ErrorKind::Storage, "nothing was committed");
+    }
+}

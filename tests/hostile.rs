@@ -487,3 +487,63 @@ async fn short_statements_are_answered_without_memory_to_spare() {
     assert_eq!(value(&greedy, "SELECT 1").await, "1");
     server.stop().await;
 }
+
+/// Whose identity a repository is reached with, and where it is, is for administrators to say, unless keys are brought along.
+#[tokio::test(flavor = "multi_thread")]
+async fn repositories_of_others_bring_keys_and_keep_to_hosts() {
+    let server = TestServer::start_in(tempfile::tempdir().expect("a directory"), |s| {
+        s.repository_hosts = vec!["*.example.com".into(), "127.0.0.1:1".into()];
+    })
+    .await;
+    let root = server.client().await;
+    run(&root, "CREATE USER eve; GRANT REPOSITORY ON SYSTEM TO eve").await;
+    let eve = connect(server.server.addr(), "eve", "").await.expect("logs in");
+    let keys = "\"aws.s3.access_key\" = \"a\", \"aws.s3.secret_key\" = \"b\", \"aws.s3.region\" = \"r\"";
+    for (properties, code) in [
+        ("\"aws.s3.region\" = \"r\"".to_owned(), "42501"),
+        ("\"aws.s3.access_key\" = \"a\"".to_owned(), "42501 22023"),
+        (format!("{keys}, \"aws.s3.endpoint\" = \"http://169.254.169.254\""), "42501"),
+        (format!("{keys}, \"aws.s3.endpoint\" = \"http://example.com.evil.org\""), "42501"),
+        (format!("{keys}, \"aws.s3.endpoint\" = \"http://user@127.0.0.1:2\""), "42501 22023"),
+        // Allowed, and nobody is there.
+        (format!("{keys}, \"aws.s3.endpoint\" = \"http://127.0.0.1:1\""), "58030"),
+    ] {
+        let create = format!("CREATE REPOSITORY q WITH BROKER ON LOCATION \"s3://b/p\" PROPERTIES ({properties})");
+        let told = outcome(&eve, &create).await;
+        assert!(code.contains(&told), "{properties}: {told}");
+    }
+    for endpoint in ["169.254.169.254", "::1", "", "x y", "http://", "a/b?c#d", "[", "\u{e9}", "127.0.0.1:99999"] {
+        let create = format!(
+            "CREATE REPOSITORY q WITH BROKER ON LOCATION \"oss://b/p\" PROPERTIES (\"fs.oss.endpoint\" = \"{endpoint}\", \
+             \"fs.oss.accessKeyId\" = \"a\", \"fs.oss.accessKeySecret\" = \"b\")"
+        );
+        let told = outcome(&eve, &create).await;
+        assert!(["22023", "42501", "58030"].contains(&told.as_str()), "{endpoint}: {told}");
+    }
+    server.stop().await;
+}
+
+fn data_files(dir: &std::path::Path) -> usize {
+    crate::cut::files(dir).iter().filter(|f| f.extension().is_some_and(|e| e == "parquet")).count()
+}
+
+/// What is cancelled leaves no files, and what is counted is what is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn cancelled_and_volatile_changes_add_up() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    run(&client, "CREATE DATABASE d; CREATE TABLE d.t (a BIGINT) DISTRIBUTED BY HASH (a) BUCKETS 8").await;
+    run(&client, "INSERT INTO d.t SELECT value FROM generate_series(1, 1000)").await;
+    let before = data_files(server.dir.path());
+    let endless = "INSERT INTO d.t SELECT a.value FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b";
+    assert_eq!(outcome(&client, &format!("SET statement_timeout = '2s'; {endless}")).await, "57014");
+    run(&client, "SET statement_timeout = 0").await;
+    // The writer ends when it next looks.
+    while data_files(server.dir.path()) != before {
+        tokio::task::yield_now().await;
+    }
+    let deleted = client.execute("DELETE FROM d.t WHERE random() < 0.5", &[]).await.expect("deleted");
+    assert_eq!(value(&client, "SELECT count(*) FROM d.t").await, (1000 - deleted).to_string());
+    assert!((300..700).contains(&deleted), "{deleted}");
+    server.stop().await;
+}

@@ -18,6 +18,7 @@ mod write;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use datafusion::arrow::array::AsArray;
@@ -40,6 +41,9 @@ use crate::env::Env;
 use crate::repository::ByteBudget;
 use crate::repository::transfer::blocking;
 
+/// How long a statement waits until what it has made superfluous is removed.
+const TIDYING_PATIENCE: Duration = Duration::from_secs(5);
+
 /// The cluster in this process.
 #[derive(Clone, Debug)]
 pub struct EmbeddedCluster {
@@ -58,6 +62,8 @@ struct Inner {
     writers: Mutex<HashMap<TableId, Arc<tokio::sync::Mutex<()>>>>,
     /// One collector of garbage at a time.
     collecting: tokio::sync::Mutex<()>,
+    /// Whether something may have become garbage since the last collection began.
+    has_garbage: AtomicBool,
 }
 
 /// A DataFusion error as ours: our own errors come back unchanged from where they were raised.
@@ -96,6 +102,7 @@ impl EmbeddedCluster {
             started_at,
             writers: Mutex::default(),
             collecting: tokio::sync::Mutex::default(),
+            has_garbage: AtomicBool::new(false),
         };
         let cluster = Self { inner: Arc::new(inner) };
         cluster.sweep().await?;
@@ -123,7 +130,17 @@ impl EmbeddedCluster {
 
     /// Deletes files that nothing reads and nothing pins.
     pub async fn collect_garbage(&self) -> Result<(), Error> {
-        let _one = self.inner.collecting.lock().await;
+        self.inner.has_garbage.store(true, Ordering::SeqCst);
+        while self.inner.has_garbage.load(Ordering::SeqCst) {
+            // Whoever is at it looks once more before it ends.
+            let Ok(_one) = self.inner.collecting.try_lock() else { return Ok(()) };
+            self.inner.has_garbage.store(false, Ordering::SeqCst);
+            self.collect_once().await?;
+        }
+        Ok(())
+    }
+
+    async fn collect_once(&self) -> Result<(), Error> {
         let garbage = self.inner.frontend.collectable().await?;
         if garbage.is_empty() {
             return Ok(());
@@ -145,9 +162,17 @@ impl EmbeddedCluster {
     }
 
     /// Garbage collection after a change: its failure is no failure of the change, and is tried again after the next one.
+    /// Where storage hangs it goes on behind the statement.
     async fn tidy_up(&self) {
-        if let Err(e) = self.collect_garbage().await {
-            tracing::warn!(error = %e, "could not remove data that is no longer needed");
+        let cluster = self.clone();
+        let tidying = tokio::spawn(async move {
+            if let Err(e) = cluster.collect_garbage().await {
+                tracing::warn!(error = %e, "could not remove data that is no longer needed");
+            }
+        });
+        tokio::select! {
+            _ = tidying => {}
+            () = self.inner.env.clock.sleep(TIDYING_PATIENCE) => {}
         }
     }
 

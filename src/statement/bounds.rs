@@ -344,6 +344,8 @@ struct Frame {
     repeats: usize,
     /// The most copies of what it reads.
     inner: usize,
+    /// Levels of expressions around the place that is being weighed.
+    level: usize,
     /// Its WITH queries: where each stands, its name, and its weight once that is known.
     with: Vec<(*const sql::Query, String, Weight)>,
 }
@@ -376,21 +378,38 @@ fn duplicates(expr: &sql::Expr) -> bool {
     }
 }
 
-/// How often an expression names the column that it names most often.
+/// How often an expression names the column that it names most often. What its subqueries name is theirs.
 fn repeats(expr: &sql::Expr) -> usize {
-    let mut names: HashMap<String, usize> = HashMap::new();
-    let _ = sql::visit_expressions(expr, |inner| {
-        let name = match inner {
-            sql::Expr::Identifier(ident) => Some(ident),
-            sql::Expr::CompoundIdentifier(parts) => parts.last(),
-            _ => None,
-        };
-        if let Some(name) = name {
-            *names.entry(folded(name)).or_default() += 1;
+    #[derive(Default)]
+    struct Names {
+        counts: HashMap<String, usize>,
+        queries: usize,
+    }
+    impl sql::Visitor for Names {
+        type Break = ();
+        fn pre_visit_query(&mut self, _: &sql::Query) -> ControlFlow<()> {
+            self.queries += 1;
+            ControlFlow::Continue(())
         }
-        ControlFlow::<()>::Continue(())
-    });
-    names.into_values().max().unwrap_or(0)
+        fn post_visit_query(&mut self, _: &sql::Query) -> ControlFlow<()> {
+            self.queries -= 1;
+            ControlFlow::Continue(())
+        }
+        fn pre_visit_expr(&mut self, expr: &sql::Expr) -> ControlFlow<()> {
+            let name = match expr {
+                sql::Expr::Identifier(ident) => Some(ident),
+                sql::Expr::CompoundIdentifier(parts) => parts.last(),
+                _ => None,
+            };
+            if let Some(name) = name.filter(|_| self.queries == 0) {
+                *self.counts.entry(folded(name)).or_default() += 1;
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut names = Names::default();
+    let _ = sql::Visit::visit(expr, &mut names);
+    names.counts.into_values().max().unwrap_or(0)
 }
 
 impl Weigher<'_> {
@@ -459,7 +478,10 @@ impl sql::Visitor for Weigher<'_> {
                 ControlFlow::Continue(())
             }
             None => {
-                frame.inner = frame.inner.max(copies);
+                // Only what stands behind FROM is put in the place of its columns.
+                if frame.level == 0 {
+                    frame.inner = frame.inner.max(copies);
+                }
                 self.add(done.relations)
             }
         }
@@ -506,6 +528,7 @@ impl sql::Visitor for Weigher<'_> {
         {
             return self.refuse(Error::new(ErrorKind::LimitExceeded, format!("CUBE is limited to {CUBE_MAX} elements")));
         }
+        self.frames.last_mut().expect("the statement itself is a frame").level += 1;
         self.duplicating += u32::from(duplicates(expr));
         if self.duplicating > DUPLICATING_MAX {
             let message = format!("more than {DUPLICATING_MAX} of BETWEEN, short IN and coalesce stand inside one another");
@@ -515,6 +538,7 @@ impl sql::Visitor for Weigher<'_> {
     }
 
     fn post_visit_expr(&mut self, expr: &sql::Expr) -> ControlFlow<()> {
+        self.frames.last_mut().expect("the statement itself is a frame").level -= 1;
         self.duplicating -= u32::from(duplicates(expr));
         ControlFlow::Continue(())
     }
@@ -546,6 +570,18 @@ mod tests {
         ] {
             assert_eq!(measured(text), expected, "{text}");
         }
+    }
+
+    /// As pgjdbc asks for types: long CASEs over one column, in one another's subqueries, are no chain of copies.
+    #[test]
+    fn subqueries_in_expressions_do_not_multiply() {
+        let cases = "WHEN typname = 'x' THEN 1 ".repeat(400);
+        let scalar =
+            format!("CASE WHEN typtype = 'd' THEN (SELECT CASE {cases} END FROM pg_type b WHERE b.oid = t.typbasetype) END");
+        let text = format!("SELECT CASE {cases} END, {scalar} FROM pg_type t");
+        assert!(crate::statement::parse_one(&text).is_ok());
+        let chain = format!("SELECT CASE {cases} END AS x FROM (SELECT CASE {cases} END AS typname FROM pg_type) t");
+        assert!(crate::statement::parse_one(&chain).is_err());
     }
 
     #[test]
