@@ -76,8 +76,12 @@ fn check_manifest(bytes: &[u8]) {
 /// The corpora of `fuzz/`: nothing in them makes anything panic, and what is read is written and read again.
 #[test]
 fn the_fuzz_corpora_are_replayed() {
-    let corpora: [(&str, fn(&[u8])); 3] = [("statement", check_statement), ("wire", check_messages), ("manifest", check_manifest)];
-    for (name, check) in corpora {
+    for name in ["statement", "wire", "manifest"] {
+        let check = match name {
+            "statement" => check_statement,
+            "wire" => check_messages,
+            _ => check_manifest,
+        };
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
         let mut count = 0;
         for entry in std::fs::read_dir(dir).expect("the corpus") {

@@ -291,7 +291,7 @@ fn piece(choices: &mut Choices<'_>, depth: usize, out: &mut String) {
             let ((open, close), times) = (choices.one_of(PAIRS), choices.times());
             let times = times.min(LONGEST / (open.len() + close.len()).max(1));
             // Now and then it is not closed.
-            let closed = if choices.byte() % 8 == 0 { times / 2 } else { times };
+            let closed = if choices.byte().is_multiple_of(8) { times / 2 } else { times };
             out.push_str(&open.repeat(times));
             piece(choices, depth + 1, out);
             out.push_str(&close.repeat(closed));
@@ -360,7 +360,7 @@ fn hostile_value(choices: &mut Choices<'_>) -> Value {
     let numbers = [json!(0), json!(-1), json!(u64::MAX), json!(i64::MIN), json!(1e300), json!(0.5), json!(4_294_967_296u64)];
     match choices.byte() % 8 {
         0 => Value::Null,
-        1 => json!(choices.byte() % 2 == 0),
+        1 => json!(choices.byte().is_multiple_of(2)),
         2 => numbers[usize::from(choices.byte()) % numbers.len()].clone(),
         3 => json!(choices.one_of(&texts)),
         4 => json!(choices.one_of(TOKENS).repeat(choices.times().min(2000))),
@@ -378,7 +378,7 @@ fn hostile_value(choices: &mut Choices<'_>) -> Value {
 
 /// Walks down to some place and changes what is there.
 fn change(value: &mut Value, choices: &mut Choices<'_>) {
-    let stays = choices.byte() % 5 == 0;
+    let stays = choices.byte().is_multiple_of(5);
     match value {
         Value::Object(fields) if !stays && !fields.is_empty() => {
             let at = usize::from(choices.byte()) % fields.len();

@@ -1,7 +1,7 @@
 //! Joins of catalog queries: relations one after the other, each by an index on what it is joined by.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -94,6 +94,16 @@ impl Item {
         })
     }
 
+    /// How many values, in a sample of rows, the column has that an equality would look into.
+    fn told_apart(&self, condition: &Condition, placed: &BTreeSet<usize>) -> usize {
+        const SAMPLE: usize = 64;
+        let Some(side) = self.probe_side(condition, placed) else { return 0 };
+        let column = condition.sides.as_ref().and_then(|sides| sides[side].0.column).map(|at| at - self.start);
+        let (Source::Relation(relation), Some(column)) = (&self.source, column) else { return 0 };
+        let step = relation.rows.len().div_ceil(SAMPLE).max(1);
+        relation.rows.iter().step_by(step).map(|row| &row[column]).collect::<HashSet<_>>().len()
+    }
+
     /// About how many rows there are to look at.
     fn size(&self) -> usize {
         match &self.source {
@@ -134,8 +144,8 @@ pub(super) fn arrange(items: Vec<Item>, wheres: Vec<Condition>, width: usize) ->
         } else {
             of_rows = ready
         }
-        // A constant finds more than another table's column does.
-        of_pairs.sort_by_key(|c| c.used.len());
+        // What tells most rows apart finds the fewest; where that is equal, a constant does rather than another table's column.
+        of_pairs.sort_by_cached_key(|c| (std::cmp::Reverse(item.told_apart(c, &placed)), c.used.len()));
         let mut probe = None;
         let mut conditions = Vec::new();
         for condition in of_pairs {
