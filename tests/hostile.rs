@@ -505,6 +505,8 @@ async fn repositories_of_others_bring_keys_and_keep_to_hosts() {
         (format!("{keys}, \"aws.s3.endpoint\" = \"http://169.254.169.254\""), "42501"),
         (format!("{keys}, \"aws.s3.endpoint\" = \"http://example.com.evil.org\""), "42501"),
         (format!("{keys}, \"aws.s3.endpoint\" = \"http://user@127.0.0.1:2\""), "42501 22023"),
+        // A client of HTTP takes this for a path on the first host.
+        (format!("{keys}, \"aws.s3.endpoint\" = \"http://127.0.0.1:2\\\\@a.example.com\""), "42501 22023"),
         // Allowed, and nobody is there.
         (format!("{keys}, \"aws.s3.endpoint\" = \"http://127.0.0.1:1\""), "58030"),
     ] {

@@ -100,9 +100,12 @@ impl Location {
 
     /// The hosts that it is reached at, with their ports where they are said: the endpoint's, or else those that follow from the URL.
     pub fn hosts(&self) -> Vec<String> {
+        // As the client of the store reads it: a backslash ends the host as a slash does.
         let host_of = |text: &str| {
-            let text = text.split_once("://").map_or(text, |(_, rest)| rest);
-            text.split(['/', '?', '#']).next().unwrap_or_default().rsplit('@').next().unwrap_or_default().to_lowercase()
+            let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+            let Ok(url) = Url::parse(&whole) else { return text.to_lowercase() };
+            let host = url.host_str().unwrap_or_default().to_lowercase();
+            url.port().map_or(host.clone(), |port| format!("{host}:{port}"))
         };
         match self.property(ENDPOINT) {
             Some(endpoint) => vec![host_of(endpoint)],
