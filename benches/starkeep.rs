@@ -5,6 +5,7 @@
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use starkeep::env::Env;
@@ -80,9 +81,9 @@ fn journal_append(c: &mut Criterion) {
                 let job = store.admit(&spec, Timestamp(n)).await.expect("admitted");
                 let mut job = job;
                 for event in [job.cancelled(Failure::user_cancelled(None)), JobEvent::Backup(BackupEvent::Released)] {
-                    let next = job.apply(&event, Timestamp(n)).expect("legal");
-                    store.append(job.version, &next, &event, Timestamp(n)).await.expect("appended");
-                    job = next;
+                    let delta = Arc::new(Delta::one(&job, event, Timestamp(n)).expect("legal"));
+                    store.append(&delta).await.expect("appended");
+                    job = delta.job.clone();
                 }
             });
         })

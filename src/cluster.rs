@@ -18,7 +18,8 @@ use async_trait::async_trait;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{CatalogProvider, Session, TableProvider};
 use datafusion::error::DataFusionError;
-use datafusion::execution::SessionState;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::{SessionState, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use parking_lot::RwLock;
@@ -26,7 +27,9 @@ use parking_lot::RwLock;
 pub use self::holder::RepositoryHolder;
 pub use self::remote::*;
 use crate::error::{Error, ErrorKind};
-use crate::job::{BackupPlan, BackupRequest, Job, ManifestDigest, RestorePlan, Transfer, TransferTask, Volume};
+use crate::job::{
+    BackupPlan, BackupRequest, Job, ManifestDigest, PlannedTablet, RestorePlan, TargetTablet, Transfer, TransferTask, Volume,
+};
 use crate::names::*;
 use crate::repository::{Placed, Repository};
 use crate::schema::{Bounds, PartitionDef, TableSchema, ViewDefinition};
@@ -65,7 +68,7 @@ impl From<Error> for StepError {
 }
 
 /// Where a transfer reports what it has done so far; an error says that it should end.
-pub type Progress = Arc<dyn Fn(Volume) -> Result<(), Error> + Send + Sync>;
+pub type ReportProgress = Arc<dyn Fn(Volume) -> Result<(), Error> + Send + Sync>;
 
 /// A change of a table's rows.
 #[derive(Debug)]
@@ -175,6 +178,15 @@ impl dyn Cluster {
     }
 }
 
+/// The context that a statement's plans run in: with the share of memory that its state brings.
+pub fn task_context(state: &SessionState) -> Arc<TaskContext> {
+    let context = TaskContext::from(state);
+    Arc::new(match state.config().get_extension::<RuntimeEnv>() {
+        Some(runtime) => context.with_runtime(runtime),
+        None => context,
+    })
+}
+
 /// Every cluster of a gateway, by name. They come and go while it runs.
 #[derive(Debug, Default)]
 pub struct Clusters(RwLock<BTreeMap<ClusterName, Arc<dyn Cluster>>>);
@@ -212,11 +224,23 @@ pub trait Worker: Debug + Send + Sync {
     /// The cluster's own id, unique over all clusters: stands in the manifests of its backups.
     fn id(&self) -> &str;
 
-    /// Its nodes, databases, tables, partitions and tablets, for the system tables.
-    async fn describe(&self) -> Result<Description, Error>;
+    /// Its databases, tables, partitions and tablets, by name.
+    async fn databases(&self) -> Result<Vec<DatabaseInfo>, Error>;
 
-    /// Carries out a definition whose names are complete. What the user should know comes back as notices.
-    async fn define(&self, definition: &Definition) -> Result<Vec<String>, Error>;
+    /// Its nodes.
+    async fn nodes(&self) -> Result<Nodes, Error>;
+
+    /// Why each backend that does not answer does not. Takes as long as the slowest of them.
+    async fn silent_backends(&self) -> Result<BTreeMap<BackendId, Error>, Error>;
+
+    /// The backends that can take what a definition makes. Asked first: one on storage that hangs must hold up nothing but this.
+    async fn backends_for(&self, definition: &Definition) -> Result<Vec<BackendId>, Error>;
+
+    /// Carries out a definition whose names are complete, on these backends. What the user should know comes back as notices.
+    async fn define(&self, definition: &Definition, on: Vec<BackendId>) -> Result<Vec<String>, Error>;
+
+    /// Removes what definitions have made superfluous; what takes long goes on behind the caller.
+    async fn tidy_up(&self);
 
     /// Changes rows of a table, durably and atomically; answers how many.
     async fn write(
@@ -237,17 +261,16 @@ pub trait Worker: Debug + Send + Sync {
     /// PENDING of a backup: fixes its content at one instant and pins it.
     async fn plan_backup(&self, job: &Job) -> Result<BackupPlan, StepError>;
     /// SNAPSHOTING: pins one tablet's files; answers whose replica was taken.
-    async fn snapshot(&self, job: &Job, plan: &BackupPlan, task: TaskId) -> Result<BackendId, StepError>;
+    async fn snapshot(&self, job: &Job, tablet: &PlannedTablet) -> Result<BackendId, StepError>;
     /// UPLOAD_SNAPSHOT: divides the work.
     async fn plan_upload(&self, job: &Job, plan: &BackupPlan) -> Result<Vec<TransferTask>, StepError>;
     /// UPLOADING: brings one tablet's files to the repository.
     async fn upload(
         &self,
         job: &Job,
-        plan: &BackupPlan,
-        task: &TransferTask,
+        tablet: &PlannedTablet,
         repository: &Repository,
-        progress: Progress,
+        progress: ReportProgress,
     ) -> Result<Transfer, StepError>;
     /// SAVE_META: fixes the manifest's content.
     async fn save_meta(
@@ -268,17 +291,16 @@ pub trait Worker: Debug + Send + Sync {
     /// PENDING of a restore: reads the manifest, checks, reserves, and fixes what will be made.
     async fn plan_restore(&self, job: &Job, repository: &Repository) -> Result<RestorePlan, StepError>;
     /// SNAPSHOTING: makes room for one tablet.
-    async fn prepare(&self, job: &Job, plan: &RestorePlan, task: TaskId) -> Result<(), StepError>;
+    async fn prepare(&self, job: &Job, tablet: &TargetTablet) -> Result<(), StepError>;
     /// DOWNLOAD: divides the work.
     async fn plan_download(&self, job: &Job, plan: &RestorePlan) -> Result<Vec<TransferTask>, StepError>;
     /// DOWNLOADING: brings one tablet's files here.
     async fn download(
         &self,
         job: &Job,
-        plan: &RestorePlan,
-        task: &TransferTask,
+        tablet: &TargetTablet,
         repository: &Repository,
-        progress: Progress,
+        progress: ReportProgress,
     ) -> Result<Transfer, StepError>;
     /// COMMIT: checks that every file is in its place.
     async fn verify(&self, job: &Job, plan: &RestorePlan) -> Result<(), StepError>;
@@ -301,17 +323,15 @@ pub enum Swap {
     Refused(Error),
 }
 
-/// A cluster as the system tables show it.
+/// The nodes of a cluster.
 #[derive(Clone, Debug, Default)]
-pub struct Description {
+pub struct Nodes {
     /// Frontends.
     pub frontends: Vec<FrontendInfo>,
     /// Backends.
     pub backends: Vec<BackendInfo>,
     /// Broker processes: name and `host:port`.
     pub brokers: Vec<(String, String)>,
-    /// Databases, by name.
-    pub databases: Vec<DatabaseInfo>,
 }
 
 /// A frontend.
@@ -336,10 +356,6 @@ pub struct BackendInfo {
     pub id: BackendId,
     /// Where it is.
     pub path: String,
-    /// Whether it answers.
-    pub alive: bool,
-    /// Why not.
-    pub error: Option<String>,
     /// How many tablets have a replica on it.
     pub tablets: u64,
     /// The bytes of those replicas.

@@ -7,22 +7,27 @@
 
 mod backup;
 mod data;
+mod delta;
+mod record;
 mod remote;
 mod restore;
 mod row;
+mod tasks;
 mod validate;
 
-use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::backup::{BackupCommand, BackupEvent, BackupState};
 pub use self::data::*;
+pub use self::delta::{Delta, Entry};
+pub use self::record::Record;
 pub use self::remote::{Phase, RemoteCommand, RemoteEvent, RemoteRequest, RemoteState, Sighting, SlotMark};
 pub use self::restore::{RestoreCommand, RestoreEvent, RestoreState};
-pub use self::row::{JobRow, JobStatus, TaskRow};
-use crate::names::{BackupTimestamp, ClusterName, DatabaseName, JobId, RepositoryName, SnapshotLabel, TaskId, Timestamp};
+pub use self::row::{JobCourse, JobRow, JobStatus, TaskRow};
+use crate::names::{ClusterName, DatabaseName, JobId, RepositoryName, SnapshotLabel, TabletId, TaskId, Timestamp};
 
 /// What was asked, by whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,7 +112,7 @@ impl JobSpec {
 }
 
 /// The phase, of either kind.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum JobState {
     /// Of a backup.
     Backup(BackupState),
@@ -160,7 +165,7 @@ pub struct Job {
     /// Its id.
     pub id: JobId,
     /// What was asked.
-    pub spec: JobSpec,
+    pub spec: Arc<JobSpec>,
     /// When it was admitted; also the backup's timestamp.
     pub created_at: Timestamp,
     /// How many events are in it.
@@ -169,44 +174,6 @@ pub struct Job {
     pub state: JobState,
     /// What is known about its course.
     pub record: Record,
-}
-
-/// The course of a job, for people: times and counters.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Record {
-    /// The first event.
-    pub started_at: Option<Timestamp>,
-    /// A restore's plan was made.
-    pub meta_prepared_at: Option<Timestamp>,
-    /// The end of SNAPSHOTING.
-    pub snapshot_finished_at: Option<Timestamp>,
-    /// The end of UPLOADING or DOWNLOADING.
-    pub transfer_finished_at: Option<Timestamp>,
-    /// FINISHED or CANCELLED.
-    pub finished_at: Option<Timestamp>,
-    /// Why it was cancelled, refused or lost.
-    pub failure: Option<Failure>,
-    /// The timestamp of a backup that another cluster made, once it is known.
-    pub backup_timestamp: Option<BackupTimestamp>,
-    /// When another cluster's slot was looked at before its statement was sent.
-    pub looked_at: Option<Timestamp>,
-    /// How often a job went back into the queue because somebody else was faster.
-    pub bounces: u32,
-    /// Every task so far.
-    pub tasks: BTreeMap<TaskId, TaskRecord>,
-}
-
-/// One task's course.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TaskRecord {
-    /// Which kind.
-    pub kind: TaskKind,
-    /// What it works on.
-    pub assignment: Assignment,
-    /// What there is to do.
-    pub planned: Volume,
-    /// What it did, once it is done.
-    pub done: Option<Transfer>,
 }
 
 /// The kinds of task.
@@ -272,7 +239,7 @@ impl Job {
             Request::Restore(_) => JobState::Restore(RestoreState::Pending),
             Request::Remote(ref request) => JobState::Remote(Box::new(RemoteState::first(request))),
         };
-        Self { id, spec, created_at, version: Version(0), state, record: Record::default() }
+        Self { id, spec: Arc::new(spec), created_at, version: Version(0), state, record: Record::default() }
     }
 
     /// What may be done now, in parallel. Nothing: the job is over.
@@ -284,32 +251,57 @@ impl Job {
         }
     }
 
-    /// The job after an event; the only way a job changes.
-    pub fn apply(&self, event: &JobEvent, at: Timestamp) -> Result<Self, IllegalEvent> {
-        let mut next = self.clone();
-        next.version = Version(self.version.0 + 1);
-        next.record.started_at.get_or_insert(at);
-        match (self.state.clone(), event) {
+    /// Whether this may be done now.
+    pub fn allows(&self, command: JobCommand) -> bool {
+        match (&self.state, command) {
+            (JobState::Backup(state), JobCommand::Backup(command)) => state.allows(command),
+            (JobState::Restore(state), JobCommand::Restore(command)) => state.allows(command),
+            (JobState::Remote(state), JobCommand::Remote(command)) => state.commands().contains(&command),
+            _ => false,
+        }
+    }
+
+    /// Whether the two are in one phase of one machine, in which the same may be done.
+    pub fn is_in_phase_of(&self, other: &Self) -> bool {
+        use std::mem::discriminant;
+        match (&self.state, &other.state) {
+            (JobState::Backup(a), JobState::Backup(b)) => discriminant(a) == discriminant(b),
+            (JobState::Restore(a), JobState::Restore(b)) => discriminant(a) == discriminant(b),
+            (JobState::Remote(a), JobState::Remote(b)) => discriminant(&**a) == discriminant(&**b),
+            _ => false,
+        }
+    }
+
+    /// Whether nothing is left to do, clean-up included.
+    pub fn is_over(&self) -> bool {
+        match &self.state {
+            JobState::Backup(state) => state.is_over(),
+            JobState::Restore(state) => state.is_over(),
+            JobState::Remote(state) => state.is_settled(),
+        }
+    }
+
+    /// What an event leads to; the only way a job changes. An event that cannot happen changes nothing.
+    pub fn apply(&mut self, event: &JobEvent, at: Timestamp) -> Result<(), IllegalEvent> {
+        let was = self.state_name();
+        match (&mut self.state, event) {
             (JobState::Backup(state), JobEvent::Backup(event)) => {
-                let was = state.name();
-                let state = state.apply(event.clone(), at)?;
-                next.record.note_backup(event, was, &state, at);
-                next.state = JobState::Backup(state);
+                state.apply(event)?;
+                self.record.note_backup(event, was, state, at);
             }
             (JobState::Restore(state), JobEvent::Restore(event)) => {
-                let was = state.name();
-                let state = state.apply(event.clone())?;
-                next.record.note_restore(event, was, &state, at);
-                next.state = JobState::Restore(state);
+                state.apply(event)?;
+                self.record.note_restore(event, was, state, at);
             }
             (JobState::Remote(state), JobEvent::Remote(event)) => {
-                let state = state.apply((**event).clone())?;
-                next.record.note_remote(event, &state, at);
-                next.state = JobState::Remote(Box::new(state));
+                state.apply(event)?;
+                self.record.note_remote(event, state, at);
             }
-            (_, event) => return Err(IllegalEvent { state: self.state_name(), event: event.name() }),
+            (_, event) => return Err(IllegalEvent { state: was, event: event.name() }),
         }
-        Ok(next)
+        self.version = Version(self.version.0 + 1);
+        self.record.started_at.get_or_insert(at);
+        Ok(())
     }
 
     /// How a job of another cluster stands, if this is one.
@@ -352,19 +344,6 @@ impl Job {
         }
     }
 
-    /// The rows of the tasks that this event, the last one, added or changed.
-    pub fn touched_tasks(&self, event: &JobEvent) -> Vec<TaskRow> {
-        match event {
-            JobEvent::Backup(BackupEvent::Snapshoted { task, .. } | BackupEvent::Uploaded { task, .. })
-            | JobEvent::Restore(RestoreEvent::Prepared { task } | RestoreEvent::Downloaded { task, .. }) => {
-                TaskRow::one(self, *task).into_iter().collect()
-            }
-            JobEvent::Backup(BackupEvent::Planned { .. } | BackupEvent::UploadPlanned { .. })
-            | JobEvent::Restore(RestoreEvent::Planned { .. } | RestoreEvent::DownloadPlanned { .. }) => TaskRow::of(self),
-            _ => Vec::new(),
-        }
-    }
-
     /// When its time is over. Another cluster watches the time of its jobs itself.
     pub fn deadline(&self) -> Option<Timestamp> {
         self.spec.remote().is_none().then(|| self.created_at.plus_seconds(self.spec.timeout_seconds))
@@ -389,108 +368,6 @@ impl JobCommand {
             Self::Backup(BackupCommand::Snapshot(task) | BackupCommand::Upload(task))
             | Self::Restore(RestoreCommand::Prepare(task) | RestoreCommand::Download(task)) => Some(task),
             _ => None,
-        }
-    }
-}
-
-impl Record {
-    fn plan_task(&mut self, task: TaskId, kind: TaskKind, assignment: Assignment, planned: Volume) {
-        self.tasks.insert(task, TaskRecord { kind, assignment, planned, done: None });
-    }
-
-    fn finish_task(&mut self, task: TaskId, done: Transfer) {
-        if let Some(record) = self.tasks.get_mut(&task) {
-            record.done = Some(done);
-        }
-    }
-
-    fn note_backup(&mut self, event: &BackupEvent, was: &str, now: &BackupState, at: Timestamp) {
-        match event {
-            BackupEvent::Planned { plan } => {
-                for (task, tablet) in plan.snapshot_tasks() {
-                    self.plan_task(task, TaskKind::Snapshot, tablet.assignment(), Volume::default());
-                }
-            }
-            BackupEvent::Snapshoted { task, .. } => self.finish_task(*task, Transfer::default()),
-            BackupEvent::UploadPlanned { tasks } => {
-                for task in tasks.iter() {
-                    self.plan_task(task.task_id, TaskKind::Upload, task.assignment, task.planned);
-                }
-            }
-            BackupEvent::Uploaded { task, transfer } => self.finish_task(*task, *transfer),
-            BackupEvent::Cancelled { failure } | BackupEvent::Displaced { failure } | BackupEvent::Lost { failure } => {
-                self.failure = Some(failure.clone());
-            }
-            BackupEvent::MetaSaved { .. } | BackupEvent::Published | BackupEvent::Released => {}
-        }
-        if was == "SNAPSHOTING" && now.name() == "UPLOAD_SNAPSHOT" {
-            self.snapshot_finished_at = Some(at);
-        }
-        if now.name() == "SAVE_META" && was != "SAVE_META" {
-            self.transfer_finished_at = Some(at);
-        }
-        if now.is_settled() {
-            self.finished_at.get_or_insert(at);
-        }
-    }
-
-    fn note_remote(&mut self, event: &RemoteEvent, now: &RemoteState, at: Timestamp) {
-        if let RemoteEvent::Observed { timestamp, .. } | RemoteEvent::Confirmed { timestamp } = event {
-            self.backup_timestamp = timestamp.clone().or(self.backup_timestamp.take());
-        }
-        match event {
-            RemoteEvent::Looked { .. } => self.looked_at = Some(at),
-            RemoteEvent::Bounced => self.bounces += 1,
-            _ => {}
-        }
-        self.failure = match now {
-            RemoteState::Cancelled { failure, .. } | RemoteState::Refused { failure } | RemoteState::Lost { failure, .. } => {
-                Some(failure.clone())
-            }
-            _ => None,
-        };
-        // Phases pass between two looks; a later one says that an earlier one is over.
-        if let Some(phase) = now.seen().map(Sighting::phase).filter(|phase| *phase != Phase::Cancelled) {
-            let reached = |from: Phase, slot: &mut Option<Timestamp>| {
-                if phase >= from {
-                    slot.get_or_insert(at);
-                }
-            };
-            reached(Phase::Snapshoting, &mut self.meta_prepared_at);
-            reached(Phase::UploadSnapshot, &mut self.snapshot_finished_at);
-            reached(Phase::SaveMeta, &mut self.transfer_finished_at);
-        }
-        if now.is_settled() {
-            self.finished_at.get_or_insert(at);
-        }
-    }
-
-    fn note_restore(&mut self, event: &RestoreEvent, was: &str, now: &RestoreState, at: Timestamp) {
-        match event {
-            RestoreEvent::Planned { plan } => {
-                self.meta_prepared_at = Some(at);
-                for (task, tablet) in plan.prepare_tasks() {
-                    self.plan_task(task, TaskKind::Prepare, tablet.assignment(), Volume::default());
-                }
-            }
-            RestoreEvent::Prepared { task } => self.finish_task(*task, Transfer::default()),
-            RestoreEvent::DownloadPlanned { tasks } => {
-                for task in tasks.iter() {
-                    self.plan_task(task.task_id, TaskKind::Download, task.assignment, task.planned);
-                }
-            }
-            RestoreEvent::Downloaded { task, transfer } => self.finish_task(*task, *transfer),
-            RestoreEvent::Cancelled { failure } | RestoreEvent::SwapRefused { failure } => self.failure = Some(failure.clone()),
-            RestoreEvent::Verified | RestoreEvent::Swapped | RestoreEvent::Released => {}
-        }
-        if was == "SNAPSHOTING" && now.name() == "DOWNLOAD" {
-            self.snapshot_finished_at = Some(at);
-        }
-        if now.name() == "COMMIT" && was != "COMMIT" {
-            self.transfer_finished_at = Some(at);
-        }
-        if now.is_settled() {
-            self.finished_at.get_or_insert(at);
         }
     }
 }

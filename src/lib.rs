@@ -20,6 +20,7 @@ pub mod job;
 pub mod metrics;
 pub mod names;
 pub mod privilege;
+pub mod progress;
 pub mod query;
 pub mod repository;
 pub mod runner;

@@ -9,7 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::job::{BackupEvent, Job, JobEvent, JobRow, RestoreEvent};
+use crate::job::{BackupEvent, Delta, Job, JobCourse, JobEvent, RestoreEvent};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct JobLabels {
@@ -48,6 +48,7 @@ pub struct Metrics {
     bytes_new: Family<KindLabels, Counter<u64, AtomicU64>>,
     statements: Family<StatementLabels, Counter>,
     connections: Gauge,
+    catalogs_gathered: Counter,
     panics: Counter,
     snapshots_expired: Family<StatusLabels, Counter>,
     clusters_reachable: Family<ClusterLabels, Gauge>,
@@ -68,6 +69,12 @@ impl Default for Metrics {
         registry.register("connections", "Open client connections", Clone::clone(&connections));
         let panics = Counter::default();
         registry.register("panics", "Faults of the program that were survived; each is in the log", Clone::clone(&panics));
+        let catalogs_gathered = Counter::default();
+        registry.register(
+            "catalogs_gathered",
+            "Times that the objects of a cluster were gathered for PostgreSQL's catalogs",
+            Clone::clone(&catalogs_gathered),
+        );
         let snapshots_expired = Family::default();
         registry.register(
             "snapshots_expired",
@@ -92,31 +99,39 @@ impl Default for Metrics {
             statements,
             connections,
             panics,
+            catalogs_gathered,
         }
     }
 }
 
 impl Metrics {
+    /// Counts a look at all objects of a cluster.
+    pub fn catalogs_gathered(&self) {
+        self.catalogs_gathered.inc();
+    }
+
     /// Counts a fault of the program, wherever it was caught.
     pub fn panicked(&self) {
         self.panics.inc();
     }
 
-    /// Counts an event that was appended; `before` and `after` are the job around it.
-    pub fn observe(&self, before: &Job, event: &JobEvent, after: &Job) {
+    /// Counts events that were appended; `before` and `after` are the job around them.
+    pub fn observe(&self, before: &Job, delta: &Delta, after: &Job) {
         let kind = KindLabels { kind: after.spec.kind().to_string() };
         if before.record.started_at.is_none() {
             self.jobs_running.get_or_create(&kind).inc();
         }
-        if let JobEvent::Backup(BackupEvent::Uploaded { transfer, .. })
-        | JobEvent::Restore(RestoreEvent::Downloaded { transfer, .. }) = event
-        {
-            self.bytes.get_or_create(&kind).inc_by(transfer.total.bytes);
-            self.bytes_new.get_or_create(&kind).inc_by(transfer.new.bytes);
+        for entry in &delta.entries {
+            if let JobEvent::Backup(BackupEvent::Uploaded { transfer, .. })
+            | JobEvent::Restore(RestoreEvent::Downloaded { transfer, .. }) = &entry.event
+            {
+                self.bytes.get_or_create(&kind).inc_by(transfer.total.bytes);
+                self.bytes_new.get_or_create(&kind).inc_by(transfer.new.bytes);
+            }
         }
         if after.is_settled() && !before.is_settled() {
             self.jobs_running.get_or_create(&kind).dec();
-            let status = JobRow::of(after).status.name().to_owned();
+            let status = JobCourse::of(after).status.name().to_owned();
             self.jobs_finished.get_or_create(&JobLabels { kind: kind.kind, status }).inc();
         }
     }

@@ -11,6 +11,7 @@ mod growth;
 mod lookup;
 mod planner;
 mod rewrite;
+mod share;
 mod show;
 mod stop;
 mod system;
@@ -49,7 +50,7 @@ pub use self::show::{show_parameters, show_query};
 pub use self::system::{SessionRow, Sources};
 use self::views::{Nesting, PlannedSchema, ViewPlanner};
 use crate::catalog::Catalogs;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, task_context};
 use crate::error::{Error, from_datafusion};
 
 /// The schema of the system tables, in every cluster.
@@ -64,6 +65,7 @@ pub struct QueryEngine {
     base: SessionState,
     sources: Arc<Sources>,
     value_bytes_max: usize,
+    statement_bytes_max: usize,
     workers: Option<Runtime>,
 }
 
@@ -77,6 +79,8 @@ const STACK_BYTES: usize = 8 << 20;
 pub struct QuerySettings {
     /// Memory of all queries together, in bytes; sorts and groupings spill beyond it.
     pub memory_bytes_max: usize,
+    /// Memory of one of them, bytes.
+    pub statement_bytes_max: usize,
     /// The longest value that an expression makes, bytes.
     pub value_bytes_max: usize,
     /// Where sorts and groupings spill to.
@@ -156,7 +160,8 @@ impl QueryEngine {
             .enable_all()
             .build()
             .map_err(|e| Error::internal(format!("the query threads could not be started: {e}")))?;
-        Ok(Self { base, sources, value_bytes_max: settings.value_bytes_max, workers: Some(workers) })
+        let (value_bytes_max, statement_bytes_max) = (settings.value_bytes_max, settings.statement_bytes_max);
+        Ok(Self { base, sources, value_bytes_max, statement_bytes_max, workers: Some(workers) })
     }
 
     /// Runs work where queries run.
@@ -188,7 +193,7 @@ impl QueryEngine {
         let task = AbortOnDropHandle::new(self.spawn(async move {
             let (state, physical) = planned(state, &plan, value_bytes_max).await;
             let stoppable = physical.and_then(|p| stop::stoppable(p, &stopped));
-            let stream = stoppable.and_then(|p| datafusion::physical_plan::execute_stream(p, state.task_ctx()));
+            let stream = stoppable.and_then(|p| datafusion::physical_plan::execute_stream(p, task_context(&state)));
             match stream {
                 Ok(mut stream) => {
                     let _ = opened.send(Ok(stream.schema()));
@@ -251,6 +256,9 @@ impl QueryEngine {
             state.register_udf(Arc::new(function)).map_err(from_datafusion)?;
         }
         state.config_mut().options_mut().extensions.insert(growth::Limits(limits));
+        let all = self.base.runtime_env();
+        let share = share::Share::new(all.memory_pool.clone(), self.statement_bytes_max);
+        state.config_mut().set_extension(Arc::new(RuntimeEnv { memory_pool: Arc::new(share), ..(**all).clone() }));
         Ok(Arc::new(state))
     }
 }

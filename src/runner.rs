@@ -5,9 +5,9 @@
 
 mod drive;
 mod expire;
-mod perform;
 mod poll;
 mod remote;
+mod steps;
 mod witness;
 
 use std::collections::HashMap;
@@ -23,9 +23,10 @@ pub use self::remote::Submitted;
 use crate::cluster::{Cluster, Clusters};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
-use crate::job::{Failure, Job, JobKind, JobSpec, JobState};
+use crate::job::{Failure, Job, JobKind, JobSpec};
 use crate::metrics::Metrics;
 use crate::names::*;
+use crate::progress::Progress;
 use crate::repository::OpenRepository;
 use crate::store::{JobFilter, Store};
 
@@ -68,6 +69,7 @@ struct Inner {
     clusters: Arc<Clusters>,
     open: Arc<dyn OpenRepository>,
     metrics: Arc<Metrics>,
+    progress: Arc<Progress>,
     env: Env,
     settings: RunnerSettings,
     running: Semaphore,
@@ -84,7 +86,8 @@ struct Inner {
 struct Driver {
     cancel: mpsc::Sender<CancelRequest>,
     over: watch::Receiver<bool>,
-    state: watch::Receiver<JobState>,
+    /// The job as it stands, once that is known.
+    stands: watch::Receiver<Option<Arc<Job>>>,
 }
 
 /// Asks a driver to cancel its job; answered when the cancellation is in the journal, or with why it cannot be.
@@ -102,6 +105,7 @@ impl Runner {
         clusters: Arc<Clusters>,
         open: Arc<dyn OpenRepository>,
         metrics: Arc<Metrics>,
+        progress: Arc<Progress>,
         env: Env,
         settings: RunnerSettings,
     ) -> Self {
@@ -111,6 +115,7 @@ impl Runner {
             clusters,
             open,
             metrics,
+            progress,
             env,
             settings,
             running,
@@ -132,7 +137,7 @@ impl Runner {
                 Ok(job) => {
                     tracing::info!(job_id = job.id.0, kind = %spec.kind(), db = %spec.database, snapshot = %spec.label, "job admitted");
                     let id = job.id;
-                    runner.start(job, true);
+                    runner.start(job);
                     Ok(id)
                 }
                 Err(e) => {
@@ -172,7 +177,7 @@ impl Runner {
                 });
             }
         };
-        if self.inner.store.load(id).await?.spec.kind() != kind {
+        if self.inner.store.spec(id).await?.kind() != kind {
             return Err(none());
         }
         self.cancel_driven(id).await?;
@@ -192,24 +197,16 @@ impl Runner {
         answer.await.map_err(|_| gone())?
     }
 
-    /// Takes up every job with something left to do.
+    /// Takes up every job with something left to do. What they may not do at the same time as new ones is in the store, so this returns
+    /// before their journals are read.
     pub async fn recover(&self) -> Result<usize, Error> {
         let unfinished = self.inner.store.unfinished().await?;
-        for id in &unfinished {
-            let job = match self.inner.store.load(*id).await {
-                Ok(job) => job,
-                Err(e) => {
-                    // One damaged journal must not keep all other jobs and tables away.
-                    tracing::error!(job_id = id.0, error = %e, "a job cannot be taken up again");
-                    if e.kind == ErrorKind::Corrupted {
-                        self.inner.store.bury(*id, &e, self.inner.env.now()).await?;
-                    }
-                    continue;
-                }
-            };
-            tracing::info!(job_id = id.0, state = job.state_name(), "job taken up again");
-            self.inner.metrics.resumed(&job);
-            self.start(job, false);
+        for id in unfinished.iter().copied() {
+            let runner = self.clone();
+            self.spawn_driver(id, tracing::info_span!("job", job_id = id.0), |requests, stands| async move {
+                let Some(job) = runner.inner.taken_up(id).await else { return };
+                drive::drive(&runner.inner, job, requests, stands, false).await;
+            });
         }
         Ok(unfinished.len())
     }
@@ -236,27 +233,68 @@ impl Runner {
         }
     }
 
-    /// Drives a job; `is_fresh` if this process admitted it.
-    fn start(&self, job: Job, is_fresh: bool) {
+    /// Drives a job that this process admitted.
+    fn start(&self, job: Job) {
+        let runner = self.clone();
+        let span = tracing::info_span!("job", job_id = job.id.0, kind = %job.spec.kind(), snapshot = %job.spec.label);
+        self.spawn_driver(job.id, span, |requests, stands| async move {
+            drive::drive(&runner.inner, job, requests, stands, true).await;
+        });
+    }
+
+    /// Makes a job reachable, and drives it on a task of its own.
+    fn spawn_driver<F>(
+        &self,
+        id: JobId,
+        span: tracing::Span,
+        drive: impl FnOnce(mpsc::Receiver<CancelRequest>, watch::Sender<Option<Arc<Job>>>) -> F,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let (cancel, requests) = mpsc::channel(1);
         let (over_sender, over) = watch::channel(false);
-        let (states, state) = watch::channel(job.state.clone());
-        let id = job.id;
-        self.inner.drivers.lock().insert(id, Driver { cancel, over, state });
+        let (stands_sender, stands) = watch::channel(None);
+        self.inner.drivers.lock().insert(id, Driver { cancel, over, stands });
         let runner = self.clone();
-        let span = tracing::info_span!("job", job_id = id.0, kind = %job.spec.kind(), snapshot = %job.spec.label);
-        self.inner.tasks.spawn(tracing::Instrument::instrument(
-            async move {
-                drive::drive(&runner.inner, job, requests, states, is_fresh).await;
-                runner.inner.drivers.lock().remove(&id);
-                let _ = over_sender.send(true);
-            },
-            span,
-        ));
+        let driven = drive(requests, stands_sender);
+        let work = async move {
+            driven.await;
+            runner.inner.drivers.lock().remove(&id);
+            let _ = over_sender.send(true);
+        };
+        self.inner.tasks.spawn(tracing::Instrument::instrument(work, span));
     }
 }
 
 impl Inner {
+    /// An unfinished job from its journal. One damaged journal must not keep all other jobs and tables away.
+    async fn taken_up(&self, id: JobId) -> Option<Job> {
+        let mut failures = 0;
+        loop {
+            let error = match self.store.load(id).await {
+                Ok(job) => {
+                    tracing::info!(state = job.state_name(), "job taken up again");
+                    self.metrics.resumed(&job);
+                    return Some(job);
+                }
+                Err(e) if e.kind == ErrorKind::Corrupted => match self.store.bury(id, &e, self.env.now()).await {
+                    Ok(()) => {
+                        tracing::error!(error = %e, "the job is lost: its journal does not read");
+                        return None;
+                    }
+                    Err(e) => e,
+                },
+                Err(e) => e,
+            };
+            tracing::error!(%error, "a job cannot be taken up again yet");
+            failures += 1;
+            tokio::select! {
+                () = self.env.clock.sleep(drive::backoff(self, failures)) => {}
+                () = self.stop.cancelled() => return None,
+            }
+        }
+    }
+
     fn cluster(&self, name: &ClusterName) -> Result<Arc<dyn Cluster>, Error> {
         let missing = || Error::new(ErrorKind::Connection, format!("cluster \"{name}\" is not configured"));
         self.clusters.get(name).ok_or_else(missing)

@@ -20,6 +20,7 @@ use crate::http::{self, HttpState};
 use crate::metrics::Metrics;
 use crate::names::{ClusterName, UserName};
 use crate::privilege::{Grant, Securable};
+use crate::progress::Progress;
 use crate::query::{QueryEngine, QuerySettings, Sources};
 use crate::repository::{ByteBudget, Locations, OpenRepository};
 use crate::runner::{Runner, RunnerSettings};
@@ -173,11 +174,13 @@ impl Server {
 
         let open: Arc<dyn OpenRepository> = Arc::new(Locations);
         let metrics = Arc::new(Metrics::default());
+        let progress = Arc::new(Progress::default());
         let runner = Runner::new(
             store.clone(),
             clusters.clone(),
             open.clone(),
             metrics.clone(),
+            progress.clone(),
             env.clone(),
             RunnerSettings {
                 jobs_running_max: settings.jobs_running_max,
@@ -187,6 +190,7 @@ impl Server {
         );
         let sources = Arc::new(Sources {
             store: store.clone(),
+            progress,
             clusters: clusters.clone(),
             open: open.clone(),
             env: env.clone(),
@@ -199,6 +203,7 @@ impl Server {
         };
         let query_settings = QuerySettings {
             memory_bytes_max: settings.query_memory_bytes_max,
+            statement_bytes_max: settings.statement_memory_bytes_max,
             value_bytes_max: settings.value_bytes_max,
             spill_dir: settings.spill_directory(),
             spill_bytes_max: settings.spill_bytes_max,

@@ -11,6 +11,7 @@ mod sqlite;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -18,9 +19,9 @@ pub use self::memory::MemoryStore;
 pub use self::secrets::SecretKey;
 pub use self::sqlite::SqliteStore;
 use crate::error::{Error, ErrorKind};
-use crate::job::{Job, JobEvent, JobKind, JobRow, JobSpec, Sighting, TaskRow, Version, Volume};
+use crate::job::{Delta, Job, JobKind, JobRow, JobSpec, TaskRow};
 use crate::names::{
-    ClusterName, DatabaseName, JobId, RepositoryId, RepositoryName, RoleName, SnapshotLabel, TableName, TaskId, Timestamp, UserName,
+    ClusterName, DatabaseName, JobId, RepositoryId, RepositoryName, RoleName, SnapshotLabel, TableName, Timestamp, UserName,
 };
 use crate::privilege::{Grant, Grantee, Securable};
 
@@ -42,21 +43,24 @@ pub trait Journal: Debug + Send + Sync {
     /// Records an attempt that was refused.
     async fn refuse(&self, spec: &JobSpec, at: Timestamp, error: &Error) -> Result<JobId, Error>;
 
-    /// Appends an event to a job that has seen `expected` events; `next` is the job with the event applied. When another
-    /// writer was faster the error is 55000 and nothing changed.
-    async fn append(&self, expected: Version, next: &Job, event: &JobEvent, at: Timestamp) -> Result<(), Error>;
+    /// Appends events to a job's journal, all or none. When another writer was faster the error is 55000 and nothing changed.
+    async fn append(&self, delta: &Arc<Delta>) -> Result<(), Error>;
 
     /// A job as the fold of its events; 42704 if there is none.
     async fn load(&self, id: JobId) -> Result<Job, Error>;
 
-    /// Jobs with something left to do, clean-up included.
+    /// What a job was asked to do; 42704 if there is none.
+    async fn spec(&self, id: JobId) -> Result<JobSpec, Error>;
+
     /// When the newest job was made, if there is any.
     async fn newest_job(&self) -> Result<Option<Timestamp>, Error> {
         Ok(self.jobs(&JobFilter::default()).await?.into_iter().map(|row| row.created_at).max())
     }
+
     /// Ends a job whose journal does not read: LOST, so that its database can have others.
     async fn bury(&self, id: JobId, why: &Error, at: Timestamp) -> Result<(), Error>;
-    /// Every job with something left to do, in order.
+
+    /// Every job with something left to do, clean-up included, in order.
     async fn unfinished(&self) -> Result<Vec<JobId>, Error>;
 
     /// The jobs of a database that are not FINISHED, CANCELLED or otherwise at their end, oldest first. Exclusive ones are alone.
@@ -70,12 +74,6 @@ pub trait Journal: Debug + Send + Sync {
 
     /// Rows of `system.job_events`, by job and number; of one job or of all.
     async fn events(&self, job: Option<JobId>) -> Result<Vec<EventRow>, Error>;
-
-    /// Notes a task's progress: shown, never trusted, and gone with the process.
-    fn note(&self, job: JobId, task: Option<TaskId>, note: Note);
-
-    /// The notes of one job.
-    fn notes(&self, job: JobId) -> Notes;
 }
 
 /// Which jobs are wanted; `None` means any.
@@ -110,37 +108,6 @@ pub struct EventRow {
     pub to_state: String,
     /// The event as JSON.
     pub detail: String,
-}
-
-/// What a task last said about itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Note {
-    /// Attempts so far.
-    pub attempts: u32,
-    /// What is done.
-    pub done: Volume,
-    /// The last error, without secrets; of a job that waits, what for.
-    pub error: Option<String>,
-    /// What was last seen of a job that another cluster does.
-    pub seen: Option<Sighting>,
-}
-
-/// The notes of a job: of its tasks, and of the job itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Notes {
-    /// By task.
-    pub tasks: BTreeMap<TaskId, Note>,
-    /// Of commands that are no tasks.
-    pub job: Option<Note>,
-}
-
-impl Notes {
-    fn set(&mut self, task: Option<TaskId>, note: Note) {
-        match task {
-            Some(task) => drop(self.tasks.insert(task, note)),
-            None => self.job = Some(note),
-        }
-    }
 }
 
 /// Repositories and users.

@@ -488,6 +488,50 @@ async fn short_statements_are_answered_without_memory_to_spare() {
     server.stop().await;
 }
 
+/// The objects of a cluster are gathered once for each version of their names, whoever asks how often.
+#[tokio::test(flavor = "multi_thread")]
+async fn catalogs_are_gathered_once_for_each_version() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    let gathered = || {
+        let metrics = server.server.gateway().metrics.encode();
+        let line = metrics.lines().find(|l| l.starts_with("starkeep_catalogs_gathered_total ")).expect("a counter").to_owned();
+        line.rsplit(' ').next().and_then(|n| n.parse::<u64>().ok()).expect("a number")
+    };
+    let tables = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE nspname = 'd'";
+    run(&client, "CREATE DATABASE d; CREATE TABLE d.t (a INT) DISTRIBUTED BY HASH (a) BUCKETS 1").await;
+    assert_eq!(value(&client, tables).await, "1");
+    let before = gathered();
+    for _ in 0..5 {
+        assert_eq!(value(&client, tables).await, "1");
+        run(&client, "INSERT INTO d.t VALUES (1)").await;
+    }
+    let again = server.client().await;
+    assert_eq!(value(&again, tables).await, "1");
+    assert_eq!(gathered(), before, "rows change no names");
+    run(&client, "CREATE VIEW d.v AS SELECT a FROM d.t").await;
+    for client in [&client, &again] {
+        assert_eq!(value(client, tables).await, "2");
+    }
+    assert_eq!(gathered(), before + 1);
+    drop(again);
+    server.stop().await;
+}
+
+/// What one statement may not take is left to others, and the setting is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_statement_may_take_a_share_of_memory() {
+    let server = TestServer::start_in(tempfile::tempdir().expect("a directory"), |s| s.statement_memory_bytes_max = 16 << 20).await;
+    let client = server.client().await;
+    let series = "generate_series(1, 2000000)";
+    let join = format!("SELECT count(*) FROM {series} AS a (x) JOIN {series} AS b (x) ON a.x = b.x");
+    let error = client.simple_query(&join).await.expect_err("refused");
+    let told = error.as_db_error().expect("the server's");
+    assert_eq!(told.code(), &SqlState::OUT_OF_MEMORY, "{told}");
+    assert_eq!(told.hint(), Some("Raise statement_memory_bytes_max, or ask for less at a time."));
+    server.stop().await;
+}
+
 /// Whose identity a repository is reached with, and where it is, is for administrators to say, unless keys are brought along.
 #[tokio::test(flavor = "multi_thread")]
 async fn repositories_of_others_bring_keys_and_keep_to_hosts() {

@@ -1,14 +1,16 @@
 //! What other writers, damage and storage that hangs do to jobs: an end that is true, and nothing held for ever.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use datafusion::parquet::file::reader::{FileReader, SerializedFileReader};
 use ring::digest::{SHA256, digest};
 use tokio_postgres::Client;
 
 use crate::cut::files;
 use crate::process::{Gate, Picks, Prepared, Process, prepared};
-use crate::support::{BUCKET, TestServer, fails, job_ends, rows, run, value};
+use crate::support::{BUCKET, TestServer, fails, job_ends, rows, run, until, value};
 
 const LATEST: &str = "PROPERTIES (\"backup_timestamp\" = \"latest\")";
 
@@ -108,6 +110,60 @@ async fn an_insert_into_many_tablets_needs_few_open_files() {
     run(&client, "INSERT INTO t SELECT value FROM generate_series(1, 20000)").await;
     assert_eq!(value(&client, "SELECT count(*) || ' ' || sum(a) FROM t").await, "20000 200010000");
     server.kill();
+}
+
+/// Rows with long values are packed into nothing where they are alike; whoever reads them unpacks a row group at a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn row_groups_of_long_values_are_short() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    run(&client, "CREATE DATABASE d; USE d").await;
+    run(&client, "CREATE TABLE t (a INT, s VARCHAR(1048576)) DUPLICATE KEY (a) DISTRIBUTED BY HASH (a) BUCKETS 1").await;
+    run(&client, "INSERT INTO t SELECT value, repeat('x', 1000000) FROM generate_series(1, 100)").await;
+    assert_eq!(value(&client, "SELECT count(*) || ' ' || sum(length(s)) FROM t").await, "100 100000000");
+    let backend = value(&client, "SELECT path FROM system.backends LIMIT 1").await;
+    let mut groups = Vec::new();
+    for path in files(Path::new(&backend)).into_iter().filter(|p| p.extension().is_some_and(|e| e == "parquet")) {
+        let reader = SerializedFileReader::new(std::fs::File::open(path).expect("opens")).expect("reads");
+        groups.extend(reader.metadata().row_groups().iter().map(|group| group.num_rows()));
+    }
+    assert_eq!(groups.iter().sum::<i64>(), 100);
+    assert!(groups.iter().all(|rows| *rows <= 33), "{groups:?}");
+    server.stop().await;
+}
+
+/// A mount that hangs holds up those who ask it something, and nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_hangs_holds_up_only_those_who_need_it() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    run(&client, "CREATE DATABASE d; CREATE TABLE d.t (a INT) DISTRIBUTED BY HASH (a) BUCKETS 1; INSERT INTO d.t VALUES (7)").await;
+    let marker = PathBuf::from(value(&client, "SELECT path FROM system.backends LIMIT 1").await).join("backend.json");
+    let content = std::fs::read(&marker).expect("reads");
+    // Whoever opens a pipe that nobody writes to waits.
+    std::fs::remove_file(&marker).expect("removed");
+    assert!(std::process::Command::new("mkfifo").arg(&marker).status().expect("runs").success());
+    let waits = server.client().await;
+    let create = "CREATE TABLE d.u (a INT) DISTRIBUTED BY HASH (a) BUCKETS 1";
+    let waiting = tokio::spawn(async move { waits.simple_query(create).await.map(drop) });
+    until(&client, "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = 'DDL'", "1").await;
+    let others = async {
+        run(&client, "CREATE DATABASE e; CREATE VIEW e.v AS SELECT a FROM d.t; CREATE USER eve; GRANT SELECT ON TABLE d.t TO eve")
+            .await;
+        value(&client, "SELECT a FROM e.v").await
+    };
+    assert_eq!(tokio::time::timeout(Duration::from_secs(60), others).await.expect("not held up"), "7");
+    assert!(!waiting.is_finished(), "it waits for the backend");
+    // The file takes the place of the pipe before the pipe answers whoever has opened it.
+    let mut pipe = std::fs::OpenOptions::new().read(true).write(true).open(&marker).expect("opens");
+    let put_back = marker.with_extension("new");
+    std::fs::write(&put_back, &content).expect("written");
+    std::fs::rename(&put_back, &marker).expect("renamed");
+    pipe.write_all(&content).expect("written");
+    drop(pipe);
+    waiting.await.expect("ended").expect("created");
+    assert_eq!(value(&client, "SELECT count(*) FROM d.u").await, "0");
+    server.stop().await;
 }
 
 fn objects(server: &TestServer) -> Vec<PathBuf> {

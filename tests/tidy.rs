@@ -47,12 +47,29 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("statement", &["names", "error", "schema", "privilege"]),
     ("job", &["names", "error", "schema"]),
     ("metrics", &["job"]),
+    ("progress", &["job", "names"]),
     ("repository", &["names", "error", "env", "job"]),
     ("store", &["names", "error", "env", "job", "sqlite", "privilege"]),
     ("cluster", &["names", "error", "env", "repository", "job", "schema", "statement", "sqlite"]),
-    ("runner", &["names", "error", "job", "store", "cluster", "repository", "metrics", "env", "statement"]),
+    ("runner", &["names", "error", "job", "store", "cluster", "repository", "metrics", "progress", "env", "statement"]),
     ("catalog", &["error", "statement"]),
-    ("query", &["names", "error", "env", "statement", "store", "repository", "cluster", "job", "schema", "privilege", "catalog"]),
+    (
+        "query",
+        &[
+            "names",
+            "error",
+            "env",
+            "statement",
+            "store",
+            "repository",
+            "cluster",
+            "job",
+            "schema",
+            "privilege",
+            "catalog",
+            "progress",
+        ],
+    ),
     (
         "session",
         &[
@@ -142,8 +159,14 @@ fn there_is_no_global_state_and_no_careless_unwrap() {
     for (path, text) in sources() {
         let code = code(&text);
         assert!(!code.contains(".unwrap()"), "{} unwraps", path.display());
-        for stateful in ["static mut", "lazy_static!", "thread_local!", "OnceLock<", "LazyLock<"] {
+        for stateful in ["static mut", "lazy_static!", "thread_local!"] {
             assert!(!code.contains(stateful), "{} has {stateful}", path.display());
+        }
+        // A field may be filled once; what is static holds nothing that changes.
+        for line in code.lines().filter(|line| line.trim_start().trim_start_matches("pub ").starts_with("static ")) {
+            for stateful in ["OnceLock<", "LazyLock<", "OnceCell<", "Mutex<", "RwLock<", "Atomic"] {
+                assert!(!line.contains(stateful), "{} has {line}", path.display());
+            }
         }
     }
 }

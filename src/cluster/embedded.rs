@@ -106,7 +106,7 @@ impl EmbeddedCluster {
         };
         let cluster = Self { inner: Arc::new(inner) };
         cluster.sweep().await?;
-        cluster.tidy_up().await;
+        cluster.remove_superfluous().await;
         Ok(cluster)
     }
 
@@ -163,7 +163,7 @@ impl EmbeddedCluster {
 
     /// Garbage collection after a change: its failure is no failure of the change, and is tried again after the next one.
     /// Where storage hangs it goes on behind the statement.
-    async fn tidy_up(&self) {
+    async fn remove_superfluous(&self) {
         let cluster = self.clone();
         let tidying = tokio::spawn(async move {
             if let Err(e) = cluster.collect_garbage().await {
@@ -242,7 +242,28 @@ impl Worker for EmbeddedCluster {
         self.inner.backends.cluster()
     }
 
-    async fn describe(&self) -> Result<Description, Error> {
+    async fn databases(&self) -> Result<Vec<DatabaseInfo>, Error> {
+        let table = |t: &Arc<Table>| TableInfo {
+            id: t.id,
+            name: t.name.clone(),
+            schema: t.schema.clone(),
+            state: if t.locked { "RESTORE" } else { "NORMAL" },
+            replication_num: t.replication_num,
+            created_at: t.created_at,
+            partitions: t.partitions.iter().map(|p| partition_info(p)).collect(),
+        };
+        let catalog = self.inner.frontend.catalog();
+        let databases = catalog.databases.values().map(|d| DatabaseInfo {
+            id: d.id,
+            name: d.name.clone(),
+            created_at: d.created_at,
+            tables: d.tables.values().map(table).collect(),
+            views: d.views.values().map(|v| view_info(v)).collect(),
+        });
+        Ok(databases.collect())
+    }
+
+    async fn nodes(&self) -> Result<Nodes, Error> {
         let catalog = self.inner.frontend.catalog();
         let brokers = self.inner.frontend.query(define::brokers).await?;
         let mut load: BTreeMap<BackendId, (u64, u64)> = BTreeMap::new();
@@ -253,54 +274,38 @@ impl Worker for EmbeddedCluster {
                 entry.1 += Volume::of(&tablet.files).bytes;
             }
         }
-        let known = self.inner.backends.clone();
-        let backends = blocking(move || {
-            let each = known.iter().map(|(id, path)| {
-                let (tablets, bytes) = load.get(&id).copied().unwrap_or_default();
-                let state = known.check(id);
-                let (alive, error) = (state.is_ok(), state.err().map(|e| e.to_string()));
-                BackendInfo { id, path: path.display().to_string(), alive, error, tablets, bytes }
-            });
-            Ok(each.collect())
+        let backends = self.inner.backends.iter().map(|(id, path)| {
+            let (tablets, bytes) = load.get(&id).copied().unwrap_or_default();
+            BackendInfo { id, path: path.display().to_string(), tablets, bytes }
         });
-        let backends = backends.await?;
-        let table = |t: &Arc<Table>| TableInfo {
-            id: t.id,
-            name: t.name.clone(),
-            schema: t.schema.clone(),
-            state: if t.locked { "RESTORE" } else { "NORMAL" },
-            replication_num: t.replication_num,
-            created_at: t.created_at,
-            partitions: t.partitions.iter().map(|p| partition_info(p)).collect(),
+        let frontend = FrontendInfo {
+            name: "starkeep".into(),
+            host: "127.0.0.1".into(),
+            is_leader: true,
+            version: env!("CARGO_PKG_VERSION").into(),
+            started_at: self.inner.started_at,
         };
-        Ok(Description {
-            frontends: vec![FrontendInfo {
-                name: "starkeep".into(),
-                host: "127.0.0.1".into(),
-                is_leader: true,
-                version: env!("CARGO_PKG_VERSION").into(),
-                started_at: self.inner.started_at,
-            }],
-            backends,
-            brokers,
-            databases: catalog
-                .databases
-                .values()
-                .map(|d| DatabaseInfo {
-                    id: d.id,
-                    name: d.name.clone(),
-                    created_at: d.created_at,
-                    tables: d.tables.values().map(table).collect(),
-                    views: d.views.values().map(|v| view_info(v)).collect(),
-                })
-                .collect(),
-        })
+        Ok(Nodes { frontends: vec![frontend], backends: backends.collect(), brokers })
     }
 
-    async fn define(&self, definition: &Definition) -> Result<Vec<String>, Error> {
-        let notices = self.carry_out(definition).await?;
-        self.tidy_up().await;
-        Ok(notices)
+    async fn silent_backends(&self) -> Result<BTreeMap<BackendId, Error>, Error> {
+        let backends = self.inner.backends.clone();
+        blocking(move || Ok(backends.iter().filter_map(|(id, _)| Some((id, backends.check(id).err()?))).collect())).await
+    }
+
+    async fn backends_for(&self, definition: &Definition) -> Result<Vec<BackendId>, Error> {
+        match definition {
+            Definition::CreateTable { .. } | Definition::AddPartition { .. } => self.alive().await,
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    async fn define(&self, definition: &Definition, on: Vec<BackendId>) -> Result<Vec<String>, Error> {
+        self.carry_out(definition, on).await
+    }
+
+    async fn tidy_up(&self) {
+        self.remove_superfluous().await;
     }
 
     async fn write(
@@ -325,8 +330,8 @@ impl Worker for EmbeddedCluster {
         Ok(self.backup_plan(job).await?)
     }
 
-    async fn snapshot(&self, job: &Job, plan: &BackupPlan, task: TaskId) -> Result<BackendId, StepError> {
-        Ok(self.link(job, plan, task).await?)
+    async fn snapshot(&self, job: &Job, tablet: &PlannedTablet) -> Result<BackendId, StepError> {
+        Ok(self.link(job, tablet).await?)
     }
 
     async fn plan_upload(&self, _job: &Job, plan: &BackupPlan) -> Result<Vec<TransferTask>, StepError> {
@@ -337,12 +342,11 @@ impl Worker for EmbeddedCluster {
     async fn upload(
         &self,
         job: &Job,
-        plan: &BackupPlan,
-        task: &TransferTask,
+        tablet: &PlannedTablet,
         repository: &Repository,
-        progress: Progress,
+        progress: ReportProgress,
     ) -> Result<Transfer, StepError> {
-        self.upload_tablet(job, plan, task, repository, progress).await
+        self.upload_tablet(job, tablet, repository, progress).await
     }
 
     async fn save_meta(
@@ -373,8 +377,8 @@ impl Worker for EmbeddedCluster {
         self.restore_plan(job, repository).await
     }
 
-    async fn prepare(&self, _job: &Job, plan: &RestorePlan, task: TaskId) -> Result<(), StepError> {
-        Ok(self.make_tablet(plan, task).await?)
+    async fn prepare(&self, _job: &Job, tablet: &TargetTablet) -> Result<(), StepError> {
+        Ok(self.make_tablet(tablet).await?)
     }
 
     async fn plan_download(&self, _job: &Job, plan: &RestorePlan) -> Result<Vec<TransferTask>, StepError> {
@@ -385,12 +389,11 @@ impl Worker for EmbeddedCluster {
     async fn download(
         &self,
         _job: &Job,
-        plan: &RestorePlan,
-        task: &TransferTask,
+        tablet: &TargetTablet,
         repository: &Repository,
-        progress: Progress,
+        progress: ReportProgress,
     ) -> Result<Transfer, StepError> {
-        self.download_tablet(plan, task, repository, progress).await
+        self.download_tablet(tablet, repository, progress).await
     }
 
     async fn verify(&self, _job: &Job, plan: &RestorePlan) -> Result<(), StepError> {
@@ -426,7 +429,7 @@ impl Worker for EmbeddedCluster {
 
     async fn release(&self, job: &Job) -> Result<(), StepError> {
         self.let_go(job).await?;
-        self.tidy_up().await;
+        self.remove_superfluous().await;
         Ok(())
     }
 }

@@ -106,8 +106,12 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
                 if matches!(**e, ArrowError::DivideByZero) { "division by zero".into() } else { lower_first(message) },
             )
         }
-        DataFusionError::ResourcesExhausted(message) => Error::new(ErrorKind::OutOfMemory, lower_first(message))
-            .hint("Raise query_memory_bytes_max, or ask for less at a time."),
+        DataFusionError::ResourcesExhausted(message) => {
+            let setting =
+                ["statement_memory_bytes_max", "query_memory_bytes_max"].into_iter().find(|setting| message.contains(setting));
+            Error::new(ErrorKind::OutOfMemory, lower_first(message))
+                .hint(format!("Raise {}, or ask for less at a time.", setting.unwrap_or("query_memory_bytes_max")))
+        }
         DataFusionError::ObjectStore(e) => match **e {
             object_store::Error::NotFound { .. } => Error::new(ErrorKind::MissingFile, e.to_string()),
             _ => Error::new(ErrorKind::Storage, e.to_string()),

@@ -2,17 +2,17 @@
 //!
 //! The manifest put is the commit, so UPLOAD_INFO is the point of no return: from there nothing is cancelled, only retried.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::IllegalEvent;
 use super::data::*;
+use super::tasks::TasksLeft;
 use crate::names::{BackendId, TaskId, Timestamp};
 
 /// The phases, each with what it needs and nothing else. The names are StarRocks' own.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum BackupState {
     /// Nothing is decided yet.
     Pending,
@@ -21,7 +21,7 @@ pub enum BackupState {
         /// What goes into the backup.
         plan: Arc<BackupPlan>,
         /// Tasks not done yet.
-        left: BTreeSet<TaskId>,
+        left: TasksLeft,
     },
     /// All files are pinned.
     UploadSnapshot {
@@ -35,7 +35,7 @@ pub enum BackupState {
         /// All tasks.
         tasks: Arc<Vec<TransferTask>>,
         /// Tasks not done yet.
-        left: BTreeSet<TaskId>,
+        left: TasksLeft,
     },
     /// All files are in the repository.
     SaveMeta {
@@ -185,9 +185,9 @@ impl BackupState {
     pub fn commands(&self) -> Vec<BackupCommand> {
         match self {
             Self::Pending => vec![BackupCommand::Plan],
-            Self::Snapshoting { left, .. } => left.iter().map(|t| BackupCommand::Snapshot(*t)).collect(),
+            Self::Snapshoting { left, .. } => left.iter().map(BackupCommand::Snapshot).collect(),
             Self::UploadSnapshot { .. } => vec![BackupCommand::PlanUpload],
-            Self::Uploading { left, .. } => left.iter().map(|t| BackupCommand::Upload(*t)).collect(),
+            Self::Uploading { left, .. } => left.iter().map(BackupCommand::Upload).collect(),
             Self::SaveMeta { .. } => vec![BackupCommand::SaveMeta],
             Self::UploadInfo { .. } => vec![BackupCommand::Publish],
             Self::Finished { released } | Self::Cancelled { released, .. } | Self::Lost { released, .. } => {
@@ -210,50 +210,76 @@ impl BackupState {
         !self.is_settled() && !matches!(self, Self::UploadInfo { .. })
     }
 
-    /// One match: the only way a state changes.
-    pub fn apply(self, event: BackupEvent, _at: Timestamp) -> Result<Self, IllegalEvent> {
+    /// Whether this may be done now.
+    pub fn allows(&self, command: BackupCommand) -> bool {
+        match (self, command) {
+            (Self::Snapshoting { left, .. }, BackupCommand::Snapshot(task))
+            | (Self::Uploading { left, .. }, BackupCommand::Upload(task)) => left.contains(task),
+            (Self::Snapshoting { .. } | Self::Uploading { .. }, _) => false,
+            _ => self.commands().contains(&command),
+        }
+    }
+
+    /// Whether nothing is left to do.
+    pub fn is_over(&self) -> bool {
+        matches!(
+            self,
+            Self::Finished { released: true } | Self::Cancelled { released: true, .. } | Self::Lost { released: true, .. }
+        )
+    }
+
+    /// One match: the only way a state changes. An event that cannot happen changes nothing.
+    pub fn apply(&mut self, event: &BackupEvent) -> Result<(), IllegalEvent> {
         use BackupEvent as E;
-        let illegal = IllegalEvent { state: self.name(), event: event.name() };
-        Ok(match (self, event) {
+        let next = match (&mut *self, event) {
             (Self::Pending, E::Planned { plan }) => {
-                let left: BTreeSet<_> = plan.snapshot_tasks().map(|(task, _)| task).collect();
-                Self::Snapshoting { plan, left }.past_snapshots()
+                let left = TasksLeft::all(plan.snapshot_tasks().map(|(task, _)| task));
+                Self::snapshoting(plan.clone(), left)
             }
-            (Self::Snapshoting { plan, mut left }, E::Snapshoted { task, .. }) if left.contains(&task) => {
-                left.remove(&task);
-                Self::Snapshoting { plan, left }.past_snapshots()
+            (Self::Snapshoting { plan, left }, E::Snapshoted { task, .. }) if left.contains(*task) => {
+                left.finish(*task);
+                if !left.is_empty() {
+                    return Ok(());
+                }
+                Self::UploadSnapshot { plan: plan.clone() }
             }
             (Self::UploadSnapshot { plan }, E::UploadPlanned { tasks }) => {
-                let left: BTreeSet<_> = tasks.iter().map(|t| t.task_id).collect();
-                Self::Uploading { plan, tasks, left }.past_uploads()
+                let left = TasksLeft::all(tasks.iter().map(|t| t.task_id));
+                Self::uploading(plan.clone(), tasks.clone(), left)
             }
-            (Self::Uploading { plan, tasks, mut left }, E::Uploaded { task, .. }) if left.contains(&task) => {
-                left.remove(&task);
-                Self::Uploading { plan, tasks, left }.past_uploads()
+            (Self::Uploading { plan, left, .. }, E::Uploaded { task, .. }) if left.contains(*task) => {
+                left.finish(*task);
+                if !left.is_empty() {
+                    return Ok(());
+                }
+                Self::SaveMeta { plan: plan.clone() }
             }
-            (Self::SaveMeta { plan }, E::MetaSaved { manifest, saved_at }) => Self::UploadInfo { plan, manifest, saved_at },
+            (Self::SaveMeta { plan }, E::MetaSaved { manifest, saved_at }) => {
+                Self::UploadInfo { plan: plan.clone(), manifest: manifest.clone(), saved_at: *saved_at }
+            }
             (Self::UploadInfo { .. }, E::Published) => Self::Finished { released: false },
-            (Self::Finished { released: false }, E::Released) => Self::Finished { released: true },
-            (Self::UploadInfo { .. }, E::Displaced { failure }) => Self::Cancelled { failure, released: false },
-            (Self::UploadInfo { .. }, E::Lost { failure }) => Self::Lost { failure, released: false },
-            (Self::Cancelled { failure, released: false }, E::Released) => Self::Cancelled { failure, released: true },
-            (Self::Lost { failure, released: false }, E::Released) => Self::Lost { failure, released: true },
-            (state, E::Cancelled { failure }) if state.can_cancel() => Self::Cancelled { failure, released: false },
-            _ => return Err(illegal),
-        })
+            (Self::UploadInfo { .. }, E::Displaced { failure }) => Self::Cancelled { failure: failure.clone(), released: false },
+            (Self::UploadInfo { .. }, E::Lost { failure }) => Self::Lost { failure: failure.clone(), released: false },
+            (Self::Finished { released } | Self::Cancelled { released, .. } | Self::Lost { released, .. }, E::Released)
+                if !*released =>
+            {
+                *released = true;
+                return Ok(());
+            }
+            (state, E::Cancelled { failure }) if state.can_cancel() => {
+                Self::Cancelled { failure: failure.clone(), released: false }
+            }
+            (state, event) => return Err(IllegalEvent { state: state.name(), event: event.name() }),
+        };
+        *self = next;
+        Ok(())
     }
 
-    fn past_snapshots(self) -> Self {
-        match self {
-            Self::Snapshoting { plan, left } if left.is_empty() => Self::UploadSnapshot { plan },
-            state => state,
-        }
+    fn snapshoting(plan: Arc<BackupPlan>, left: TasksLeft) -> Self {
+        if left.is_empty() { Self::UploadSnapshot { plan } } else { Self::Snapshoting { plan, left } }
     }
 
-    fn past_uploads(self) -> Self {
-        match self {
-            Self::Uploading { plan, left, .. } if left.is_empty() => Self::SaveMeta { plan },
-            state => state,
-        }
+    fn uploading(plan: Arc<BackupPlan>, tasks: Arc<Vec<TransferTask>>, left: TasksLeft) -> Self {
+        if left.is_empty() { Self::SaveMeta { plan } } else { Self::Uploading { plan, tasks, left } }
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! They are serialized into the journal and into manifests, so fields are added, never changed.
 
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
@@ -32,6 +35,12 @@ impl Volume {
     /// The volume of these files.
     pub fn of<'a>(files: impl IntoIterator<Item = &'a DataFile>) -> Self {
         files.into_iter().fold(Self::default(), |v, f| Self { files: v.files + 1, bytes: v.bytes.saturating_add(f.bytes) })
+    }
+
+    /// Adds another one.
+    pub fn add(&mut self, other: Self) {
+        self.files = self.files.saturating_add(other.files);
+        self.bytes = self.bytes.saturating_add(other.bytes);
     }
 }
 
@@ -136,6 +145,36 @@ pub struct PlannedView {
     pub definition: ViewDefinition,
 }
 
+/// Where in its plan each tablet is: table, partition, bucket. Made when it is first asked for.
+#[derive(Clone, Debug, Default)]
+struct Places(OnceLock<HashMap<TabletId, [usize; 3]>>);
+
+impl Places {
+    fn find(&self, tablet: TabletId, all: impl FnOnce() -> HashMap<TabletId, [usize; 3]>) -> Option<[usize; 3]> {
+        self.0.get_or_init(all).get(&tablet).copied()
+    }
+}
+
+impl PartialEq for Places {
+    /// They follow from the plan.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Places {}
+
+/// The places of tablets that are listed by table and partition.
+fn places<'p>(tables: impl Iterator<Item: Iterator<Item: Iterator<Item = TabletId>>> + 'p) -> HashMap<TabletId, [usize; 3]> {
+    let mut places = HashMap::new();
+    for (t, partitions) in tables.enumerate() {
+        for (p, tablets) in partitions.enumerate() {
+            places.extend(tablets.enumerate().map(|(bucket, tablet)| (tablet, [t, p, bucket])));
+        }
+    }
+    places
+}
+
 /// What a backup will contain: fixed when PENDING ends, at one instant of the catalog.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupPlan {
@@ -144,6 +183,8 @@ pub struct BackupPlan {
     /// The views.
     #[serde(default)]
     pub views: Vec<PlannedView>,
+    #[serde(skip)]
+    places: Places,
 }
 
 /// A table of a backup plan.
@@ -195,6 +236,18 @@ impl PlannedTablet {
 }
 
 impl BackupPlan {
+    /// A plan of these.
+    pub fn new(tables: Vec<PlannedTable>, views: Vec<PlannedView>) -> Self {
+        Self { tables, views, places: Places::default() }
+    }
+
+    /// One tablet.
+    pub fn tablet(&self, id: TabletId) -> Option<&PlannedTablet> {
+        let all = || places(self.tables.iter().map(|t| t.partitions.iter().map(|p| p.tablets.iter().map(|t| t.tablet_id))));
+        let [table, partition, bucket] = self.places.find(id, all)?;
+        self.tables.get(table)?.partitions.get(partition)?.tablets.get(bucket)
+    }
+
     /// Every tablet, in order.
     pub fn tablets(&self) -> impl Iterator<Item = &PlannedTablet> {
         self.tables.iter().flat_map(|t| &t.partitions).flat_map(|p| &p.tablets)
@@ -217,6 +270,11 @@ pub struct TransferTask {
     pub planned: Volume,
 }
 
+/// One of the transfers of a plan, which are in the order of their ids.
+pub fn transfer_task(tasks: &[TransferTask], id: TaskId) -> Option<&TransferTask> {
+    tasks.binary_search_by_key(&id, |task| task.task_id).ok().map(|place| &tasks[place])
+}
+
 /// The manifest that a backup publishes, by content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestDigest {
@@ -236,6 +294,8 @@ pub struct RestorePlan {
     /// The views, under their new names.
     #[serde(default)]
     pub views: Vec<PlannedView>,
+    #[serde(skip)]
+    places: Places,
 }
 
 /// A table of a restore plan.
@@ -293,6 +353,18 @@ impl TargetTablet {
 }
 
 impl RestorePlan {
+    /// A plan of these.
+    pub fn new(manifest: ManifestDigest, tables: Vec<TargetTable>, views: Vec<PlannedView>) -> Self {
+        Self { manifest, tables, views, places: Places::default() }
+    }
+
+    /// One tablet.
+    pub fn tablet(&self, id: TabletId) -> Option<&TargetTablet> {
+        let all = || places(self.tables.iter().map(|t| t.partitions.iter().map(|p| p.tablets.iter().map(|t| t.tablet_id))));
+        let [table, partition, bucket] = self.places.find(id, all)?;
+        self.tables.get(table)?.partitions.get(partition)?.tablets.get(bucket)
+    }
+
     /// Every tablet, in order.
     pub fn tablets(&self) -> impl Iterator<Item = &TargetTablet> {
         self.tables.iter().flat_map(|t| &t.partitions).flat_map(|p| &p.tablets)

@@ -208,7 +208,7 @@ impl Phase {
 }
 
 /// The states of a job that another cluster does.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum RemoteState {
     /// It waits for its turn. Nothing is sent.
     Queued,
@@ -391,7 +391,7 @@ impl RemoteState {
     }
 
     /// One match: the only way a state changes.
-    pub fn apply(self, event: RemoteEvent) -> Result<Self, IllegalEvent> {
+    pub fn after(self, event: RemoteEvent) -> Result<Self, IllegalEvent> {
         use RemoteEvent as E;
         let illegal = IllegalEvent { state: self.name(), event: event.name() };
         Ok(match (self, event) {
@@ -409,6 +409,12 @@ impl RemoteState {
             (Self::Queued | Self::Pending, E::Cancelled { failure }) => Self::Cancelled { failure, seen: None },
             _ => return Err(illegal),
         })
+    }
+
+    /// The same in place. An event that cannot happen changes nothing.
+    pub fn apply(&mut self, event: &RemoteEvent) -> Result<(), IllegalEvent> {
+        *self = self.clone().after(event.clone())?;
+        Ok(())
     }
 
     fn see(self, seen: Sighting) -> Self {
@@ -476,7 +482,7 @@ mod tests {
         ];
         for (state, row) in states.iter().zip(expected) {
             for (event, name) in events.iter().zip(row) {
-                let after = state.clone().apply(event.clone());
+                let after = state.clone().after(event.clone());
                 let found = after.as_ref().map_or(no, RemoteState::name);
                 assert_eq!(found, name, "{state:?} and {event:?}");
             }

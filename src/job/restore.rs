@@ -3,17 +3,17 @@
 //! Everything before COMMITTING is made beside the old data. The swap is one catalog transaction, so COMMITTING is the point
 //! of no return: from there nothing is cancelled, only retried.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::IllegalEvent;
 use super::data::*;
+use super::tasks::TasksLeft;
 use crate::names::TaskId;
 
 /// The phases, each with what it needs and nothing else. The names are StarRocks' own.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum RestoreState {
     /// Nothing is decided yet.
     Pending,
@@ -22,7 +22,7 @@ pub enum RestoreState {
         /// What will be made.
         plan: Arc<RestorePlan>,
         /// Tasks not done yet.
-        left: BTreeSet<TaskId>,
+        left: TasksLeft,
     },
     /// There is room for all tablets.
     Download {
@@ -36,7 +36,7 @@ pub enum RestoreState {
         /// All tasks.
         tasks: Arc<Vec<TransferTask>>,
         /// Tasks not done yet.
-        left: BTreeSet<TaskId>,
+        left: TasksLeft,
     },
     /// All files are here; they are checked once more before the swap.
     Commit {
@@ -161,9 +161,9 @@ impl RestoreState {
     pub fn commands(&self) -> Vec<RestoreCommand> {
         match self {
             Self::Pending => vec![RestoreCommand::Plan],
-            Self::Snapshoting { left, .. } => left.iter().map(|t| RestoreCommand::Prepare(*t)).collect(),
+            Self::Snapshoting { left, .. } => left.iter().map(RestoreCommand::Prepare).collect(),
             Self::Download { .. } => vec![RestoreCommand::PlanDownload],
-            Self::Downloading { left, .. } => left.iter().map(|t| RestoreCommand::Download(*t)).collect(),
+            Self::Downloading { left, .. } => left.iter().map(RestoreCommand::Download).collect(),
             Self::Commit { .. } => vec![RestoreCommand::Verify],
             Self::Committing { .. } => vec![RestoreCommand::Swap],
             Self::Finished { released: false } | Self::Cancelled { released: false, .. } => vec![RestoreCommand::Release],
@@ -181,48 +181,68 @@ impl RestoreState {
         !self.is_settled() && !matches!(self, Self::Committing { .. })
     }
 
-    /// One match: the only way a state changes.
-    pub fn apply(self, event: RestoreEvent) -> Result<Self, IllegalEvent> {
+    /// Whether this may be done now.
+    pub fn allows(&self, command: RestoreCommand) -> bool {
+        match (self, command) {
+            (Self::Snapshoting { left, .. }, RestoreCommand::Prepare(task))
+            | (Self::Downloading { left, .. }, RestoreCommand::Download(task)) => left.contains(task),
+            (Self::Snapshoting { .. } | Self::Downloading { .. }, _) => false,
+            _ => self.commands().contains(&command),
+        }
+    }
+
+    /// Whether nothing is left to do.
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Finished { released: true } | Self::Cancelled { released: true, .. })
+    }
+
+    /// One match: the only way a state changes. An event that cannot happen changes nothing.
+    pub fn apply(&mut self, event: &RestoreEvent) -> Result<(), IllegalEvent> {
         use RestoreEvent as E;
-        let illegal = IllegalEvent { state: self.name(), event: event.name() };
-        Ok(match (self, event) {
+        let next = match (&mut *self, event) {
             (Self::Pending, E::Planned { plan }) => {
-                let left: BTreeSet<_> = plan.prepare_tasks().map(|(task, _)| task).collect();
-                Self::Snapshoting { plan, left }.past_preparation()
+                let left = TasksLeft::all(plan.prepare_tasks().map(|(task, _)| task));
+                Self::snapshoting(plan.clone(), left)
             }
-            (Self::Snapshoting { plan, mut left }, E::Prepared { task }) if left.contains(&task) => {
-                left.remove(&task);
-                Self::Snapshoting { plan, left }.past_preparation()
+            (Self::Snapshoting { plan, left }, E::Prepared { task }) if left.contains(*task) => {
+                left.finish(*task);
+                if !left.is_empty() {
+                    return Ok(());
+                }
+                Self::Download { plan: plan.clone() }
             }
             (Self::Download { plan }, E::DownloadPlanned { tasks }) => {
-                let left: BTreeSet<_> = tasks.iter().map(|t| t.task_id).collect();
-                Self::Downloading { plan, tasks, left }.past_downloads()
+                let left = TasksLeft::all(tasks.iter().map(|t| t.task_id));
+                Self::downloading(plan.clone(), tasks.clone(), left)
             }
-            (Self::Downloading { plan, tasks, mut left }, E::Downloaded { task, .. }) if left.contains(&task) => {
-                left.remove(&task);
-                Self::Downloading { plan, tasks, left }.past_downloads()
+            (Self::Downloading { plan, left, .. }, E::Downloaded { task, .. }) if left.contains(*task) => {
+                left.finish(*task);
+                if !left.is_empty() {
+                    return Ok(());
+                }
+                Self::Commit { plan: plan.clone() }
             }
-            (Self::Commit { plan }, E::Verified) => Self::Committing { plan },
+            (Self::Commit { plan }, E::Verified) => Self::Committing { plan: plan.clone() },
             (Self::Committing { .. }, E::Swapped) => Self::Finished { released: false },
-            (Self::Committing { .. }, E::SwapRefused { failure }) => Self::Cancelled { failure, released: false },
-            (Self::Finished { released: false }, E::Released) => Self::Finished { released: true },
-            (Self::Cancelled { failure, released: false }, E::Released) => Self::Cancelled { failure, released: true },
-            (state, E::Cancelled { failure }) if state.can_cancel() => Self::Cancelled { failure, released: false },
-            _ => return Err(illegal),
-        })
+            (Self::Committing { .. }, E::SwapRefused { failure }) => Self::Cancelled { failure: failure.clone(), released: false },
+            (Self::Finished { released } | Self::Cancelled { released, .. }, E::Released) if !*released => {
+                *released = true;
+                return Ok(());
+            }
+            (state, E::Cancelled { failure }) if state.can_cancel() => {
+                Self::Cancelled { failure: failure.clone(), released: false }
+            }
+            (state, event) => return Err(IllegalEvent { state: state.name(), event: event.name() }),
+        };
+        *self = next;
+        Ok(())
     }
 
-    fn past_preparation(self) -> Self {
-        match self {
-            Self::Snapshoting { plan, left } if left.is_empty() => Self::Download { plan },
-            state => state,
-        }
+    fn snapshoting(plan: Arc<RestorePlan>, left: TasksLeft) -> Self {
+        if left.is_empty() { Self::Download { plan } } else { Self::Snapshoting { plan, left } }
     }
 
-    fn past_downloads(self) -> Self {
-        match self {
-            Self::Downloading { plan, left, .. } if left.is_empty() => Self::Commit { plan },
-            state => state,
-        }
+    fn downloading(plan: Arc<RestorePlan>, tasks: Arc<Vec<TransferTask>>, left: TasksLeft) -> Self {
+        if left.is_empty() { Self::Commit { plan } } else { Self::Downloading { plan, tasks, left } }
     }
 }

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::data::{BackupObject, RestoreObject, Volume};
-use super::{Job, JobKind, JobSpec, RemoteState, Request, Sighting};
+use super::data::{Assignment, BackupObject, RestoreObject, TransferTask, Volume};
+use super::{Failure, Job, JobKind, JobSpec, RemoteState, Request, Sighting, TaskKind};
 use crate::error::{Error, ErrorKind};
 use crate::names::{BackendId, BackupTimestamp, JobId, TabletId, TaskId, Timestamp};
 
@@ -117,6 +117,44 @@ pub struct JobRow {
     pub seen: Option<Sighting>,
 }
 
+/// What changes in a [`JobRow`] while its job goes on: small, whatever the job is about, and written anew with each append.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobCourse {
+    /// StarRocks' phase; `None` for a refused job.
+    pub state: Option<String>,
+    /// How it stands.
+    pub status: JobStatus,
+    /// The backup that another cluster made, once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_timestamp: Option<BackupTimestamp>,
+    /// The first event.
+    pub started_at: Option<Timestamp>,
+    /// A restore's plan was made.
+    pub meta_prepared_at: Option<Timestamp>,
+    /// The end of SNAPSHOTING.
+    pub snapshot_finished_at: Option<Timestamp>,
+    /// The end of UPLOADING or DOWNLOADING.
+    pub transfer_finished_at: Option<Timestamp>,
+    /// FINISHED or CANCELLED.
+    pub finished_at: Option<Timestamp>,
+    /// All tasks so far.
+    pub tasks_total: u64,
+    /// Those that are done.
+    pub tasks_done: u64,
+    /// What transfers there are.
+    pub planned: Volume,
+    /// What they have done.
+    pub done: Volume,
+    /// Bytes that were not at their destination already.
+    pub bytes_new: u64,
+    /// Why it ended badly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// The last news of a job that another cluster does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Sighting>,
+}
+
 /// One row of `system.job_tasks`, without its progress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskRow {
@@ -125,7 +163,7 @@ pub struct TaskRow {
     /// Its id.
     pub task_id: TaskId,
     /// Its kind.
-    pub kind: String,
+    pub kind: TaskKind,
     /// The backend.
     pub backend_id: BackendId,
     /// The tablet.
@@ -185,8 +223,8 @@ fn native_objects(spec: &JobSpec) -> String {
     all.join(", ")
 }
 
-impl JobRow {
-    /// The row of a job as it stands.
+impl JobCourse {
+    /// How a job stands.
     pub fn of(job: &Job) -> Self {
         let record = &job.record;
         let status = match (&record.failure, record.finished_at, record.started_at) {
@@ -205,35 +243,58 @@ impl JobRow {
             (_, None, Some(_)) => JobStatus::Running,
             (_, None, None) => JobStatus::Queued,
         };
-        let mut row = Self::blank(&job.spec, job.id, job.created_at, status);
-        // A refused job never had a phase.
-        row.state = (status != JobStatus::Refused).then(|| job.state_name().to_owned());
-        row.backup_timestamp = record.backup_timestamp.clone().or(row.backup_timestamp);
-        if let Some(state) = job.remote_state() {
-            row.saw(state.seen().or(job.spec.remote().and_then(|r| r.external.as_ref())));
+        let seen = job.remote_state().and_then(|state| state.seen().or(job.spec.remote().and_then(|r| r.external.as_ref())));
+        Self {
+            status,
+            // A refused job never had a phase.
+            state: (status != JobStatus::Refused).then(|| job.state_name().to_owned()),
+            backup_timestamp: record.backup_timestamp.clone(),
+            started_at: record.started_at,
+            meta_prepared_at: record.meta_prepared_at,
+            snapshot_finished_at: record.snapshot_finished_at,
+            transfer_finished_at: record.transfer_finished_at,
+            finished_at: record.finished_at,
+            tasks_total: record.tasks_total,
+            tasks_done: record.tasks_done,
+            planned: record.planned,
+            done: record.moved.total,
+            bytes_new: record.moved.new.bytes,
+            failure: record.failure.clone(),
+            seen: seen.cloned(),
         }
-        row.started_at = record.started_at;
-        row.meta_prepared_at = record.meta_prepared_at;
-        row.snapshot_finished_at = record.snapshot_finished_at;
-        row.transfer_finished_at = record.transfer_finished_at;
-        row.finished_at = record.finished_at;
-        for task in record.tasks.values() {
-            row.tasks_total += 1;
-            row.planned.files += task.planned.files;
-            row.planned.bytes += task.planned.bytes;
-            if let Some(done) = &task.done {
-                row.tasks_done += 1;
-                row.done.files += done.total.files;
-                row.done.bytes += done.total.bytes;
-                row.bytes_new += done.new.bytes;
-            }
-        }
-        if let Some(failure) = &record.failure {
-            row.error_code = Some(failure.kind.sqlstate().to_owned());
-            row.error_message = Some(if failure.message.is_empty() { "timeout".into() } else { failure.message.clone() });
-            row.native_status = failure.status();
-        }
+    }
+}
+
+impl JobRow {
+    /// The row of a job as it stands.
+    pub fn of(job: &Job) -> Self {
+        let course = JobCourse::of(job);
+        let mut row = Self::blank(&job.spec, job.id, job.created_at, course.status);
+        row.take(course);
         row
+    }
+
+    /// Brings the row to where the job stands.
+    pub fn take(&mut self, course: JobCourse) {
+        self.status = course.status;
+        self.state = course.state;
+        self.backup_timestamp = course.backup_timestamp.or(self.backup_timestamp.take());
+        self.saw(course.seen.as_ref());
+        self.started_at = course.started_at;
+        self.meta_prepared_at = course.meta_prepared_at;
+        self.snapshot_finished_at = course.snapshot_finished_at;
+        self.transfer_finished_at = course.transfer_finished_at;
+        self.finished_at = course.finished_at;
+        self.tasks_total = course.tasks_total;
+        self.tasks_done = course.tasks_done;
+        self.planned = course.planned;
+        self.done = course.done;
+        self.bytes_new = course.bytes_new;
+        if let Some(failure) = &course.failure {
+            self.error_code = Some(failure.kind.sqlstate().to_owned());
+            self.error_message = Some(if failure.message.is_empty() { "timeout".into() } else { failure.message.clone() });
+            self.native_status = failure.status();
+        }
     }
 
     /// The row of a job whose journal does not read.
@@ -319,26 +380,22 @@ impl JobRow {
 }
 
 impl TaskRow {
-    fn new(job: &Job, id: TaskId, task: &super::TaskRecord) -> Self {
+    /// A task that is not done, and moves nothing.
+    pub(super) fn new(job_id: JobId, task_id: TaskId, kind: TaskKind, on: Assignment) -> Self {
         Self {
-            job_id: job.id,
-            task_id: id,
-            kind: task.kind.name().to_owned(),
-            backend_id: task.assignment.backend_id,
-            tablet_id: task.assignment.tablet_id,
-            finished: task.done.is_some(),
-            planned: task.planned,
-            done: task.done.map(|d| d.total).unwrap_or_default(),
+            job_id,
+            task_id,
+            kind,
+            backend_id: on.backend_id,
+            tablet_id: on.tablet_id,
+            finished: false,
+            planned: Volume::default(),
+            done: Volume::default(),
         }
     }
 
-    /// The row of one task.
-    pub fn one(job: &Job, id: TaskId) -> Option<Self> {
-        job.record.tasks.get(&id).map(|task| Self::new(job, id, task))
-    }
-
-    /// The rows of a job's tasks.
-    pub fn of(job: &Job) -> Vec<Self> {
-        job.record.tasks.iter().map(|(id, task)| Self::new(job, *id, task)).collect()
+    /// A transfer that is not done.
+    pub(super) fn of_transfer(job_id: JobId, kind: TaskKind, task: &TransferTask) -> Self {
+        Self { planned: task.planned, ..Self::new(job_id, task.task_id, kind, task.assignment) }
     }
 }

@@ -21,6 +21,7 @@ use crate::cluster::{Cluster, Clusters};
 use crate::env::Env;
 use crate::error::Error;
 use crate::names::Timestamp;
+use crate::progress::Progress;
 use crate::repository::OpenRepository;
 use crate::store::Store;
 
@@ -29,6 +30,8 @@ use crate::store::Store;
 pub struct Sources {
     /// Jobs, repositories, users.
     pub store: Arc<dyn Store>,
+    /// What running jobs say about themselves.
+    pub progress: Arc<Progress>,
     /// Every cluster.
     pub clusters: Arc<Clusters>,
     /// Opens repositories, to list what is in them.

@@ -1,9 +1,10 @@
 //! The loop that runs one job: start what the machine says, append what came of it, believe it, go on.
 //!
-//! Order matters. An event is applied to a copy, then appended, then believed. After a cancellation nothing new is started, and
+//! Order matters. Events are applied to a copy, then appended, then believed. Everything that has come while one append was under way
+//! is appended together by the next, so a job of many small tasks waits for few syncs. After a cancellation nothing new is started, and
 //! clean-up waits until everything in flight has ended: what is deleted must not be written again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,16 +12,20 @@ use std::time::Duration;
 use futures::FutureExt;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
-use super::perform::perform;
+use super::steps::StepContext;
 use super::{CancelRequest, Inner, cannot_cancel, overdue};
 use crate::cluster::StepError;
+use crate::env::BoxFuture;
 use crate::error::{Error, ErrorKind};
-use crate::job::{BackupCommand, BackupEvent, Failure, Job, JobCommand, JobEvent, JobKind, JobState, RemoteEvent, RestoreCommand};
+use crate::job::{
+    BackupCommand, BackupEvent, Delta, Failure, Job, JobCommand, JobEvent, JobKind, JobState, RemoteEvent, RestoreCommand,
+};
 
 /// How long a transfer may go on once its job has ended: long enough for the file it is at, where storage answers at all.
 const ABANDON_GRACE: Duration = Duration::from_secs(5);
+/// Events that may wait for an append before no more steps are started.
+const BROUGHT_MAX: usize = 1000;
 
 /// Whether a step does nothing but move bytes to or from a repository, so that nothing of ours is half done when it is dropped.
 fn waits_for_storage(command: JobCommand) -> bool {
@@ -34,19 +39,36 @@ fn waits_for_storage(command: JobCommand) -> bool {
 /// Why the loop stopped before the job was over.
 struct Stopped;
 
+type Landed = (JobCommand, Result<JobEvent, StepError>);
+
+/// What has happened, and the command that it came of, if it came of one.
+type Brought = (Option<JobCommand>, JobEvent);
+
+/// An append that has landed.
+struct Appended {
+    delta: Arc<Delta>,
+    /// The job as it is in the journal.
+    job: Arc<Job>,
+    /// The commands that its events came of.
+    commands: Vec<JobCommand>,
+}
+
 struct Drive<'a> {
     inner: &'a Arc<Inner>,
-    job: Job,
-    flying: JoinSet<(JobCommand, Result<JobEvent, StepError>)>,
-    /// What is in `flying`.
-    started: HashSet<JobCommand>,
+    context: Arc<StepContext>,
+    job: Arc<Job>,
+    in_flight: JoinSet<Landed>,
+    /// What is in `in_flight`.
+    running: HashSet<JobCommand>,
+    /// What may be started: neither in flight, nor with an event that is not in the journal yet.
+    ready: VecDeque<JobCommand>,
+    /// What has happened and is not being appended yet.
+    brought: Vec<Brought>,
+    appending: Option<BoxFuture<'static, Result<Appended, Stopped>>>,
     attempts: HashMap<JobCommand, u32>,
     last_error: Option<String>,
-    /// Tells what is in flight to end.
-    abandon: CancellationToken,
     /// Tells those who wait how the job stands.
-    states: watch::Sender<JobState>,
-    is_fresh: bool,
+    stands: watch::Sender<Option<Arc<Job>>>,
 }
 
 /// Runs a job until it has nothing left to do or the runner stops.
@@ -54,19 +76,23 @@ pub(super) async fn drive(
     inner: &Arc<Inner>,
     job: Job,
     mut requests: mpsc::Receiver<CancelRequest>,
-    states: watch::Sender<JobState>,
+    stands: watch::Sender<Option<Arc<Job>>>,
     is_fresh: bool,
 ) {
+    let job = Arc::new(job);
+    stands.send_replace(Some(job.clone()));
     let mut drive = Drive {
         inner,
+        context: Arc::new(StepContext::new(inner, is_fresh)),
+        ready: job.commands().into(),
         job,
-        flying: JoinSet::new(),
-        started: HashSet::new(),
+        in_flight: JoinSet::new(),
+        running: HashSet::new(),
+        brought: Vec::new(),
+        appending: None,
         attempts: HashMap::new(),
         last_error: None,
-        abandon: inner.stop.child_token(),
-        states,
-        is_fresh,
+        stands,
     };
     // What another cluster does costs nothing here.
     let needs_turn = drive.job.spec.is_exclusive();
@@ -75,10 +101,11 @@ pub(super) async fn drive(
     tokio::pin!(turn);
     let mut permit = None;
     let mut timer = drive.timer();
-    while !drive.job.commands().is_empty() {
+    while !drive.job.is_over() {
         if permit.is_some() || drive.job.is_settled() || !needs_turn {
             drive.start_commands();
         }
+        drive.begin_append();
         let step = tokio::select! {
             biased;
             () = inner.stop.cancelled() => Err(Stopped),
@@ -87,7 +114,8 @@ pub(super) async fn drive(
                 timer = Box::pin(std::future::pending());
                 drive.time_over().await
             }
-            Some(done) = drive.flying.join_next() => drive.landed(done).await,
+            appended = landing(&mut drive.appending) => drive.appended(appended),
+            Some(done) = drive.in_flight.join_next() => drive.landed(done).await,
             acquired = &mut turn, if permit.is_none() && needs_turn => {
                 permit = Some(acquired.expect("the semaphore is never closed"));
                 Ok(())
@@ -100,8 +128,23 @@ pub(super) async fn drive(
             timer = Box::pin(std::future::pending());
         }
     }
-    drive.abandon.cancel();
-    while drive.flying.join_next().await.is_some() {}
+    drive.context.abandon.cancel();
+    while drive.in_flight.join_next().await.is_some() {}
+    // What is on its way into the journal gets there.
+    if drive.appending.is_some() {
+        let _ = landing(&mut drive.appending).await;
+    }
+    if drive.job.is_over() {
+        inner.progress.forget(drive.job.id);
+    }
+}
+
+/// The append that is under way; never, if there is none.
+async fn landing(appending: &mut Option<BoxFuture<'static, Result<Appended, Stopped>>>) -> Result<Appended, Stopped> {
+    match appending {
+        Some(under_way) => under_way.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Past the point of no return, and past the end, there is no deadline.
@@ -109,8 +152,31 @@ fn timer_is_moot(job: &Job) -> bool {
     !job.can_cancel()
 }
 
+/// Appends events. A store that fails is asked again; if the append had landed after all, the journal says so.
+async fn append(inner: Arc<Inner>, delta: Delta, commands: Vec<JobCommand>) -> Result<Appended, Stopped> {
+    let delta = Arc::new(delta);
+    let mut failures = 0;
+    loop {
+        let error = match inner.store.append(&delta).await {
+            Ok(()) => return Ok(Appended { job: Arc::new(delta.job.clone()), delta, commands }),
+            Err(e) => e,
+        };
+        tracing::error!(error = %error, "the journal could not be written");
+        failures += 1;
+        tokio::select! {
+            () = inner.env.clock.sleep(backoff(&inner, failures)) => {}
+            () = inner.stop.cancelled() => return Err(Stopped),
+        }
+        if let Ok(stored) = inner.store.load(delta.job.id).await
+            && stored.version > delta.expected
+        {
+            return Ok(Appended { job: Arc::new(stored), delta, commands });
+        }
+    }
+}
+
 impl Drive<'_> {
-    fn timer(&self) -> crate::env::BoxFuture<'static, ()> {
+    fn timer(&self) -> BoxFuture<'static, ()> {
         let Some(deadline) = self.job.deadline() else { return Box::pin(std::future::pending()) };
         let left = deadline.0 - self.inner.env.now().0;
         self.inner.env.clock.sleep(Duration::from_millis(u64::try_from(left).unwrap_or(0)))
@@ -118,18 +184,12 @@ impl Drive<'_> {
 
     /// Starts what may run and is not running, up to the limit. Clean-up runs alone.
     fn start_commands(&mut self) {
-        let commands = self.job.commands();
-        if self.job.is_settled() && !self.flying.is_empty() {
-            let releasing = self.started.iter().any(|c| commands.contains(c));
-            if !releasing {
-                return;
-            }
+        if self.job.is_settled() && !self.in_flight.is_empty() {
+            return;
         }
-        for command in commands {
-            if self.started.len() >= self.inner.settings.task_concurrency {
-                break;
-            }
-            if self.started.insert(command) {
+        while self.running.len() < self.inner.settings.task_concurrency && self.brought.len() < BROUGHT_MAX {
+            let Some(command) = self.ready.pop_front() else { return };
+            if self.job.allows(command) && self.running.insert(command) {
                 self.launch(command);
             }
         }
@@ -137,10 +197,10 @@ impl Drive<'_> {
 
     fn launch(&mut self, command: JobCommand) {
         let attempts = self.attempts.get(&command).copied().unwrap_or(0);
-        let (inner, job, abandon) = (self.inner.clone(), self.job.clone(), self.abandon.clone());
-        let wait = backoff(&inner, attempts);
-        let (settled, is_fresh) = (self.job.is_settled(), self.is_fresh);
-        self.flying.spawn(tracing::Instrument::in_current_span(async move {
+        let (context, job) = (self.context.clone(), self.job.clone());
+        let wait = backoff(self.inner, attempts);
+        self.in_flight.spawn(tracing::Instrument::in_current_span(async move {
+            let (inner, abandon, settled) = (&context.inner, &context.abandon, job.is_settled());
             if !wait.is_zero() {
                 tokio::select! {
                     () = inner.env.clock.sleep(wait) => {}
@@ -152,7 +212,7 @@ impl Drive<'_> {
                 let stopped = Error::new(ErrorKind::Cancelled, "the job was cancelled");
                 return (command, Err(StepError::Retry(stopped)));
             }
-            let work = AssertUnwindSafe(perform(&inner, &job, command, attempts, is_fresh, &abandon)).catch_unwind();
+            let work = AssertUnwindSafe(context.perform(&job, command, attempts)).catch_unwind();
             // Storage that hangs must hold up neither the end of the job nor that of the server.
             let given_up = async {
                 if !waits_for_storage(command) {
@@ -171,46 +231,133 @@ impl Drive<'_> {
         }));
     }
 
-    /// Something in flight has ended.
-    async fn landed(
-        &mut self,
-        done: Result<(JobCommand, Result<JobEvent, StepError>), tokio::task::JoinError>,
-    ) -> Result<(), Stopped> {
-        // What ended because the runner stops must not be taken for the job's own end.
-        if self.inner.stop.is_cancelled() {
-            return Err(Stopped);
+    /// Something in flight has ended, and perhaps more.
+    async fn landed(&mut self, done: Result<Landed, tokio::task::JoinError>) -> Result<(), Stopped> {
+        let mut next = Some(done);
+        while let Some(done) = next {
+            // What ended because the runner stops must not be taken for the job's own end.
+            if self.inner.stop.is_cancelled() {
+                return Err(Stopped);
+            }
+            let (command, result) = done.map_err(|_| Stopped)?;
+            self.running.remove(&command);
+            match result {
+                Ok(event) => self.brought.push((Some(command), event)),
+                Err(error) => self.failed(command, error).await?,
+            }
+            next = self.in_flight.try_join_next();
         }
-        let (command, result) = done.map_err(|_| Stopped)?;
-        self.started.remove(&command);
-        if !self.job.commands().contains(&command) {
+        Ok(())
+    }
+
+    /// A step has failed: for good, which ends the job if it still may, or for now.
+    async fn failed(&mut self, command: JobCommand, error: StepError) -> Result<(), Stopped> {
+        self.context.forget_repository();
+        if matches!(error, StepError::Fatal(_)) {
+            // What has come before it may have brought the job past the point of no return.
+            self.flush().await?;
+        }
+        if !self.job.allows(command) {
             return Ok(());
         }
-        match result {
-            Ok(event) => self.append(event).await,
-            Err(StepError::Fatal(error)) if self.job.can_cancel() => {
+        let error = match error {
+            StepError::Fatal(error) if self.job.can_cancel() => {
                 tracing::warn!(error = %error, state = self.job.state_name(), "the job fails");
-                self.end(Failure::of(&error)).await
+                return self.end(Failure::of(&error)).await;
             }
-            Err(StepError::Fatal(error) | StepError::Retry(error)) => {
-                let attempts = self.attempts.entry(command).or_default();
-                *attempts += 1;
-                tracing::warn!(error = %error, state = self.job.state_name(), attempts, "a step failed and will be tried again");
-                self.inner.metrics.retried(&self.job);
-                self.last_error = Some(error.to_string());
-                let mut note = self.inner.store.notes(self.job.id);
-                let mut note = match command.task() {
-                    Some(task) => note.tasks.remove(&task).unwrap_or_default(),
-                    None => note.job.unwrap_or_default(),
-                };
-                note.attempts = *attempts;
-                note.error = Some(error.to_string());
-                self.inner.store.note(self.job.id, command.task(), note);
-                Ok(())
+            StepError::Fatal(error) | StepError::Retry(error) => error,
+        };
+        self.try_again(command, &error);
+        Ok(())
+    }
+
+    fn try_again(&mut self, command: JobCommand, error: &Error) {
+        let attempts = self.attempts.entry(command).or_default();
+        *attempts += 1;
+        tracing::warn!(error = %error, state = self.job.state_name(), attempts, "a step failed and will be tried again");
+        self.inner.metrics.retried(&self.job);
+        self.last_error = Some(error.to_string());
+        self.inner.progress.note(self.job.id, command.task(), |note| {
+            note.attempts = *attempts;
+            note.error = Some(error.to_string());
+        });
+        self.ready.push_back(command);
+    }
+
+    /// Appends what has come, unless an append is under way.
+    fn begin_append(&mut self) {
+        if self.appending.is_some() || self.brought.is_empty() {
+            return;
+        }
+        let mut delta = Delta::of(&self.job);
+        let mut commands = Vec::new();
+        for (command, event) in std::mem::take(&mut self.brought) {
+            // What has landed after the job moved on is of no use.
+            if command.is_some_and(|command| !delta.job.allows(command)) {
+                continue;
             }
+            match delta.push(event, self.inner.env.now()) {
+                Ok(()) => commands.extend(command),
+                Err(e) => {
+                    tracing::error!(error = %e, "an impossible event was dropped");
+                    if let Some(command) = command {
+                        self.try_again(command, &Error::internal(e.to_string()));
+                    }
+                }
+            }
+        }
+        if !delta.entries.is_empty() {
+            self.appending = Some(Box::pin(append(self.inner.clone(), delta, commands)));
         }
     }
 
+    /// Waits until everything that has come is in the journal.
+    async fn flush(&mut self) -> Result<(), Stopped> {
+        loop {
+            self.begin_append();
+            if self.appending.is_none() {
+                return Ok(());
+            }
+            let appended = landing(&mut self.appending).await;
+            self.appended(appended)?;
+        }
+    }
+
+    /// An append has landed, so its events are believed.
+    fn appended(&mut self, appended: Result<Appended, Stopped>) -> Result<(), Stopped> {
+        self.appending = None;
+        let Appended { delta, job, commands } = appended?;
+        let before = std::mem::replace(&mut self.job, job);
+        if self.job.state_name() != before.state_name() {
+            tracing::info!(from = before.state_name(), to = self.job.state_name(), "phase");
+        }
+        self.inner.metrics.observe(&before, &delta, &self.job);
+        if before.is_in_phase_of(&self.job) {
+            // A phase goes on; what it lets be done again comes back.
+            self.ready.extend(commands.into_iter().filter(|command| self.job.allows(*command)));
+        } else {
+            let taken = |command: &JobCommand| {
+                self.running.contains(command) || self.brought.iter().any(|(brought, _)| brought.as_ref() == Some(command))
+            };
+            self.ready = self.job.commands().into_iter().filter(|command| !taken(command)).collect();
+        }
+        self.stands.send_replace(Some(self.job.clone()));
+        if self.job.is_settled() && !before.is_settled() {
+            self.inner.settled.send_modify(|count| *count += 1);
+            self.unlock();
+        }
+        Ok(())
+    }
+
+    /// Brings an event that no step has brought, and waits until it is in the journal.
+    async fn append_now(&mut self, event: JobEvent) -> Result<(), Stopped> {
+        self.brought.push((None, event));
+        self.flush().await
+    }
+
     async fn cancel(&mut self, request: CancelRequest) -> Result<(), Stopped> {
+        // What has come before the request counts before it.
+        self.flush().await?;
         if let (Some(failure), false) = (request.give_up, self.job.can_cancel()) {
             let lost = match &self.job.state {
                 _ if self.job.is_settled() => None,
@@ -226,8 +373,8 @@ impl Drive<'_> {
             };
             let done = match lost {
                 Some(event) => {
-                    let lost = self.append(event).await;
-                    self.abandon.cancel();
+                    let lost = self.append_now(event).await;
+                    self.context.abandon.cancel();
                     lost
                 }
                 None => Ok(()),
@@ -250,6 +397,7 @@ impl Drive<'_> {
     }
 
     async fn time_over(&mut self) -> Result<(), Stopped> {
+        self.flush().await?;
         if self.job.can_cancel() {
             tracing::warn!(state = self.job.state_name(), "the job's time is over");
             return self.end(overdue(self.last_error.as_deref())).await;
@@ -259,58 +407,9 @@ impl Drive<'_> {
 
     /// Cancels the job and tells what is in flight to end.
     async fn end(&mut self, failure: Failure) -> Result<(), Stopped> {
-        self.append(self.job.cancelled(failure)).await?;
-        self.abandon.cancel();
+        self.append_now(self.job.cancelled(failure)).await?;
+        self.context.abandon.cancel();
         Ok(())
-    }
-
-    /// Applies an event to a copy, appends it, then believes it. A store that fails is asked again; if the append had landed
-    /// after all, the journal says so.
-    async fn append(&mut self, event: JobEvent) -> Result<(), Stopped> {
-        let mut failures = 0;
-        loop {
-            let at = self.inner.env.now();
-            let next = match self.job.apply(&event, at) {
-                Ok(next) => next,
-                Err(e) => {
-                    tracing::error!(error = %e, "an impossible event was dropped");
-                    return Ok(());
-                }
-            };
-            let error = match self.inner.store.append(self.job.version, &next, &event, at).await {
-                Ok(()) => {
-                    self.believe(&event, next);
-                    return Ok(());
-                }
-                Err(e) => e,
-            };
-            tracing::error!(error = %error, "the journal could not be written");
-            failures += 1;
-            tokio::select! {
-                () = self.inner.env.clock.sleep(backoff(self.inner, failures)) => {}
-                () = self.inner.stop.cancelled() => return Err(Stopped),
-            }
-            if let Ok(stored) = self.inner.store.load(self.job.id).await
-                && stored.version > self.job.version
-            {
-                self.believe(&event, stored);
-                return Ok(());
-            }
-        }
-    }
-
-    fn believe(&mut self, event: &JobEvent, next: Job) {
-        if next.state_name() != self.job.state_name() {
-            tracing::info!(from = self.job.state_name(), to = next.state_name(), "phase");
-        }
-        self.inner.metrics.observe(&self.job, event, &next);
-        let settles = next.is_settled() && !self.job.is_settled();
-        self.job = next;
-        self.states.send_replace(self.job.state.clone());
-        if settles {
-            self.inner.settled.send_modify(|count| *count += 1);
-            self.unlock();
-        }
     }
 }
 
@@ -332,7 +431,7 @@ impl Drive<'_> {
     }
 }
 
-fn backoff(inner: &Inner, attempts: u32) -> Duration {
+pub(super) fn backoff(inner: &Inner, attempts: u32) -> Duration {
     match attempts {
         0 => Duration::ZERO,
         n => inner.settings.retry_first.saturating_mul(1 << (n - 1).min(16)).min(inner.settings.retry_longest),

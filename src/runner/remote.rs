@@ -14,7 +14,7 @@ use crate::job::*;
 use crate::names::*;
 use crate::repository::Location;
 use crate::statement::{CancelJob, CancelScope, JobKeyword, Statement, parse_one};
-use crate::store::{JobFilter, Note};
+use crate::store::JobFilter;
 
 /// So many looks in a row must miss a job before it counts as forgotten, and for so many fast looks' time: a frontend that has just
 /// become the leader may lag.
@@ -90,9 +90,10 @@ impl Step<'_> {
     }
 
     fn note(&self, error: Option<String>, seen: Option<Sighting>) {
-        let before = self.inner.store.notes(self.job.id).job.unwrap_or_default();
-        let note = Note { error, seen: seen.or(before.seen), ..before };
-        self.inner.store.note(self.job.id, None, note);
+        self.inner.progress.note(self.job.id, None, |note| {
+            note.error = error;
+            note.seen = seen.or(note.seen.take());
+        });
     }
 
     /// ALTER CLUSTER puts another one in its place: what waits begins anew with that.
@@ -431,14 +432,14 @@ impl Runner {
     /// meanwhile changes nothing.
     pub async fn submit_remote(&self, spec: JobSpec) -> Result<Submitted, Error> {
         let id = self.submit(spec).await?;
-        let Some(mut states) = self.inner.drivers.lock().get(&id).map(|d| d.state.clone()) else {
+        let Some(mut states) = self.inner.drivers.lock().get(&id).map(|d| d.stands.clone()) else {
             return self.verdict(&self.inner.store.load(id).await?.state, id).unwrap_or(Ok(Submitted::Accepted(id)));
         };
         let patience = self.inner.env.clock.sleep(self.inner.settings.submit_patience);
         tokio::pin!(patience);
         loop {
-            let state = states.borrow_and_update().clone();
-            if let Some(verdict) = self.verdict(&state, id) {
+            let stands = states.borrow_and_update().clone();
+            if let Some(verdict) = stands.and_then(|job| self.verdict(&job.state, id)) {
                 return verdict;
             }
             tokio::select! {
@@ -448,7 +449,7 @@ impl Runner {
                     return self.verdict(&last, id).unwrap_or_else(|| Err(stopping()));
                 },
                 () = &mut patience => {
-                    let last = self.inner.store.notes(id).job.and_then(|n| n.error).unwrap_or_default();
+                    let last = self.inner.progress.job_error(id).unwrap_or_default();
                     return Err(Error::new(ErrorKind::Connection, format!("whether the cluster has taken job {id} is not known yet"))
                         .detail(last)
                         .hint(format!("The job is not sent twice. Once the cluster answers, SELECT * FROM system.jobs WHERE job_id = {id} tells.")));

@@ -236,20 +236,23 @@ impl Session {
             }
         };
         // What was granted on an object goes with it, and a new one of its name begins with nothing, whatever happened in between.
-        let gateway = self.gateway.clone();
+        let (gateway, cluster) = (self.gateway.clone(), self.cluster.clone());
+        let worker = cluster.worker()?;
+        let on = worker.backends_for(&definition).await?;
         let held = gateway.grants_change.lock().await;
         if let Some((database, table)) = made(&definition)
             && !self.exists(database, table)
         {
             gateway.store.forget_object(self.cluster.name(), database, table).await?;
         }
-        let notices = self.cluster.worker()?.define(&definition).await?;
+        let notices = worker.define(&definition, on).await?;
         if let Some((database, table)) = dropped(&definition)
             && !self.exists(database, table)
         {
             gateway.store.forget_object(self.cluster.name(), database, table).await?;
         }
         drop(held);
+        worker.tidy_up().await;
         for notice in notices {
             self.notice(notice);
         }

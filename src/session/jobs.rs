@@ -373,7 +373,7 @@ impl Session {
         if self.cluster.catalog().schema(database.as_str()).is_none() {
             self.cluster
                 .worker()?
-                .define(&Definition::CreateDatabase { name: database.clone(), if_not_exists: true })
+                .define(&Definition::CreateDatabase { name: database.clone(), if_not_exists: true }, Vec::new())
                 .await
                 .map_err(|e| {
                     Error::new(e.kind, format!("Can not create database: {database} in restore process")).detail(e.message)
@@ -401,7 +401,7 @@ impl Session {
             JobKeyword::Restore => JobKind::Restore,
         };
         if let Some(id) = self.gateway.store.unsettled(self.cluster.name(), &database).await?.first()
-            && let Request::Backup(request) = self.gateway.store.load(*id).await?.spec.request
+            && let Request::Backup(request) = self.gateway.store.spec(*id).await?.request
         {
             for object in request.objects {
                 rights.require(Privilege::Export, &Securable::Table(Some(database.clone()), object.table))?;
@@ -468,7 +468,7 @@ impl Session {
         }
         let rights = self.rights().await?;
         rights.require(Privilege::Repository, &Securable::System)?;
-        let spec = self.gateway.store.load(id).await?.spec;
+        let spec = self.gateway.store.spec(id).await?;
         if let Request::Backup(request) = spec.request {
             for object in request.objects {
                 rights.require(Privilege::Export, &Securable::Table(Some(spec.database.clone()), object.table))?;
@@ -484,7 +484,7 @@ impl Session {
             return self.hold_repository(create).await;
         }
         if let Some(broker) = &create.broker {
-            let brokers = self.cluster.worker()?.describe().await?.brokers;
+            let brokers = self.cluster.worker()?.nodes().await?.brokers;
             if !brokers.iter().any(|(name, _)| name == broker.as_str()) {
                 return Err(Error::new(ErrorKind::UndefinedObject, format!("Unknown broker name({broker})"))
                     .hint("See SHOW BROKER, or leave the name out: brokers are not needed here."));

@@ -120,6 +120,7 @@ impl Session {
         let (gateway, cluster) = (self.gateway.clone(), self.cluster.clone());
         let gathered = cell.get_or_try_init(|| async move {
             let name = cluster.name().to_string();
+            gateway.metrics.catalogs_gathered();
             let schemas = gateway.engine.offload(async move { schemas(&state, &cluster, &rights).await }).await?;
             Ok::<_, Error>(Arc::new(Objects::new(&name, people.databases, schemas, people.roles, people.memberships)))
         });
@@ -202,8 +203,8 @@ fn default_text(text: &str, pg: &Type) -> String {
 async fn details(cluster: &dyn Cluster) -> HashMap<(String, String), Details> {
     match cluster.labour() {
         Labour::Ours(worker) => {
-            let Ok(description) = worker.describe().await else { return HashMap::new() };
-            let tables = description.databases.iter().flat_map(|d| d.tables.iter().map(move |t| (d, t)));
+            let Ok(databases) = worker.databases().await else { return HashMap::new() };
+            let tables = databases.iter().flat_map(|d| d.tables.iter().map(move |t| (d, t)));
             let mut all: HashMap<_, _> = tables
                 .map(|(database, table)| {
                     let schema = &table.schema;
@@ -226,7 +227,7 @@ async fn details(cluster: &dyn Cluster) -> HashMap<(String, String), Details> {
                     ((database.name.to_string(), table.name.to_string()), details)
                 })
                 .collect();
-            for database in &description.databases {
+            for database in &databases {
                 for view in &database.views {
                     let columns = view.definition.columns.iter();
                     let columns =

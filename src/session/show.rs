@@ -45,9 +45,9 @@ impl Session {
     async fn shows_lists(&self, show: &Show) -> Result<bool, Error> {
         let Show::Partitions { table: Qualified { database, name }, .. } = show else { return Ok(false) };
         let Labour::Ours(worker) = self.cluster.labour() else { return Ok(false) };
-        let description = worker.describe().await?;
+        let databases = worker.databases().await?;
         let database = database.as_ref().or(self.database.as_ref());
-        let found = description.databases.iter().find(|d| Some(&d.name) == database);
+        let found = databases.iter().find(|d| Some(&d.name) == database);
         let table = found.and_then(|d| d.tables.iter().find(|t| &t.name == name));
         Ok(table.is_some_and(|t| matches!(t.schema.partitioning, Partitioning::List { .. })))
     }

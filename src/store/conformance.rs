@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use super::*;
 use crate::env::Env;
-use crate::job::{BackupEvent, BackupObject, BackupPlan, BackupRequest, Failure, JobStatus, RemoteEvent, RemoteRequest, Request};
-use crate::names::TableName;
+use crate::job::{
+    Assignment, BackupEvent, BackupObject, BackupPlan, BackupRequest, Failure, JobEvent, JobStatus, RemoteEvent, RemoteRequest,
+    Request, TaskKind, TransferTask, Version, Volume,
+};
+use crate::names::{BackendId, TableName, TabletId, TaskId};
 use crate::privilege::{Privilege, Securable};
 
 fn sqlite() -> (Arc<dyn Store>, Option<tempfile::TempDir>) {
@@ -60,6 +63,26 @@ fn event(event: BackupEvent) -> JobEvent {
     JobEvent::Backup(event)
 }
 
+/// A plan of two empty tablets.
+fn plan() -> BackupPlan {
+    let tablets = [11, 12].map(|id| serde_json::json!({"tablet_id": id, "backend_id": 2, "files": []}));
+    let schema = serde_json::json!({
+        "columns": [], "key": "duplicate", "key_columns": [], "partitioning": "unpartitioned",
+        "distribution": {"columns": ["k"], "buckets": 2}, "properties": {}, "comment": null,
+    });
+    let table = serde_json::json!({
+        "name": "t", "table_id": 9, "schema": schema, "replication_num": 1,
+        "partitions": [{"name": "t", "partition_id": 10, "bounds": "whole", "version": 1, "tablets": tablets}],
+    });
+    BackupPlan::new(vec![serde_json::from_value(table).expect("a table")], Vec::new())
+}
+
+async fn append(store: &dyn Store, job: &Job, event: JobEvent, at: Timestamp) -> Job {
+    let delta = Arc::new(Delta::one(job, event, at).expect("legal"));
+    store.append(&delta).await.expect("appended");
+    delta.job.clone()
+}
+
 async fn jobs_and_journal(store: Arc<dyn Store>) {
     assert_eq!(store.admit(&spec("d", "l"), Timestamp(1)).await.expect_err("no repository").kind, ErrorKind::UndefinedObject);
     store.add_repository(&repository("r")).await.expect("added");
@@ -75,29 +98,57 @@ async fn jobs_and_journal(store: Arc<dyn Store>) {
     assert_eq!(store.remove_repository(&embedded(), &repository("r").name).await.expect_err("in use").kind, ErrorKind::ObjectInUse);
 
     // Append goes by the version; a second writer loses and changes nothing.
-    let planned = event(BackupEvent::Planned { plan: Arc::new(BackupPlan { tables: Vec::new(), views: Vec::new() }) });
-    let next = job.apply(&planned, Timestamp(20)).expect("legal");
-    store.append(job.version, &next, &planned, Timestamp(20)).await.expect("appended");
-    assert_eq!(store.append(job.version, &next, &planned, Timestamp(21)).await.expect_err("late").kind, ErrorKind::WrongState);
+    let planned = event(BackupEvent::Planned { plan: Arc::new(plan()) });
+    let mut delta = Delta::one(&job, planned, Timestamp(20)).expect("legal");
+    let tasks = Arc::new(vec![TransferTask {
+        task_id: TaskId(1),
+        assignment: Assignment { tablet_id: TabletId(11), backend_id: BackendId(2) },
+        planned: Volume { files: 1, bytes: 7 },
+    }]);
+    // What came together is appended together, and each event keeps its place.
+    for (n, task) in [12, 11].into_iter().enumerate() {
+        let done = event(BackupEvent::Snapshoted { task: TaskId(task), backend_id: BackendId(2) });
+        delta.push(done, Timestamp(21 + n as i64)).expect("legal");
+    }
+    assert!(delta.push(event(BackupEvent::Published), Timestamp(23)).is_err(), "not in this state");
+    delta.push(event(BackupEvent::UploadPlanned { tasks }), Timestamp(23)).expect("legal");
+    let delta = Arc::new(delta);
+    store.append(&delta).await.expect("appended");
+    assert_eq!(store.append(&delta).await.expect_err("late").kind, ErrorKind::WrongState);
+    let next = delta.job.clone();
+    assert_eq!((next.state_name(), next.version), ("UPLOADING", Version(4)));
     assert_eq!(store.load(job.id).await.expect("loaded"), next);
+    assert_eq!(store.spec(job.id).await.expect("loaded"), *job.spec);
+    let shown = |rows: Vec<TaskRow>| rows.iter().map(|t| (t.task_id.0, t.kind, t.finished, t.planned.bytes)).collect::<Vec<_>>();
+    assert_eq!(
+        shown(store.tasks(Some(job.id)).await.expect("listed")),
+        [(1, TaskKind::Upload, false, 7), (11, TaskKind::Snapshot, true, 0), (12, TaskKind::Snapshot, true, 0)]
+    );
+    let row = store.jobs(&JobFilter { job_id: Some(job.id), ..JobFilter::default() }).await.expect("listed");
+    assert_eq!(row, [JobRow::of(&next)], "the row is that of the job as it stands");
 
     let cancelled = event(BackupEvent::Cancelled { failure: Failure::user_cancelled(None) });
-    let over = next.apply(&cancelled, Timestamp(30)).expect("legal");
-    store.append(next.version, &over, &cancelled, Timestamp(30)).await.expect("appended");
+    let over = append(&*store, &next, cancelled, Timestamp(30)).await;
     // Settled, so the database, the label and the repository are free again; but clean-up is left, so the job is unfinished.
     assert_eq!(store.unsettled(&embedded(), &job.spec.database).await.expect("asked"), []);
     assert!(store.unfinished().await.expect("listed").contains(&job.id));
     let again = store.admit(&spec("d", "l"), Timestamp(31)).await.expect("the label is free, too");
     let released = event(BackupEvent::Released);
-    let done = over.apply(&released, Timestamp(32)).expect("legal");
-    store.append(over.version, &done, &released, Timestamp(32)).await.expect("appended");
+    append(&*store, &over, released, Timestamp(32)).await;
     assert_eq!(store.unfinished().await.expect("listed"), [other.id, again.id]);
 
     let events = store.events(Some(job.id)).await.expect("listed");
     let shown: Vec<_> = events.iter().map(|e| (e.seq, e.at.0, e.from_state.as_str(), e.to_state.as_str())).collect();
     assert_eq!(
         shown,
-        [(1, 20, "PENDING", "UPLOAD_SNAPSHOT"), (2, 30, "UPLOAD_SNAPSHOT", "CANCELLED"), (3, 32, "CANCELLED", "CANCELLED")]
+        [
+            (1, 20, "PENDING", "SNAPSHOTING"),
+            (2, 21, "SNAPSHOTING", "SNAPSHOTING"),
+            (3, 22, "SNAPSHOTING", "UPLOAD_SNAPSHOT"),
+            (4, 23, "UPLOAD_SNAPSHOT", "UPLOADING"),
+            (5, 30, "UPLOADING", "CANCELLED"),
+            (6, 32, "CANCELLED", "CANCELLED")
+        ]
     );
 
     let id = store.refuse(&spec("d", "x"), Timestamp(40), &Error::new(ErrorKind::Syntax, "no")).await.expect("recorded");
@@ -106,9 +157,6 @@ async fn jobs_and_journal(store: Arc<dyn Store>) {
     assert_eq!(store.jobs(&JobFilter { db_name: Some("e".into()), ..JobFilter::default() }).await.expect("listed").len(), 1);
     assert_eq!(store.jobs(&JobFilter { status: Some("cancelled".into()), ..JobFilter::default() }).await.expect("listed").len(), 1);
     assert_eq!(store.load(JobId(999)).await.expect_err("none").kind, ErrorKind::UndefinedObject);
-
-    store.note(job.id, Some(TaskId(7)), Note { attempts: 2, ..Note::default() });
-    assert_eq!(store.notes(job.id).tasks[&TaskId(7)].attempts, 2);
 }
 
 async fn repositories_and_users(store: Arc<dyn Store>) {
@@ -191,8 +239,7 @@ async fn clusters(store: Arc<dyn Store>) {
     assert_eq!(states(store.jobs(&filter).await.expect("listed")), ["PENDING", "QUEUED"]);
     for job in [first, second] {
         let event = JobEvent::Remote(Box::new(RemoteEvent::Cancelled { failure: Failure::user_cancelled(None) }));
-        let next = job.apply(&event, Timestamp(4)).expect("legal");
-        store.append(job.version, &next, &event, Timestamp(4)).await.expect("appended");
+        let next = append(&*store, &job, event, Timestamp(4)).await;
         assert_eq!(store.load(job.id).await.expect("loaded"), next);
     }
     store.remove_cluster(&prod()).await.expect("removed");

@@ -6,6 +6,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::*;
+use crate::job::JobEvent;
+use crate::names::TaskId;
 
 /// A store that is gone with the process. Clones share their content, so a test can "crash" everything but the store.
 #[derive(Clone, Debug, Default)]
@@ -21,12 +23,11 @@ struct Content {
     roles: BTreeMap<RoleName, RoleRecord>,
     grants: std::collections::BTreeSet<GrantRecord>,
     dropping: std::collections::BTreeSet<(ClusterName, RepositoryName, SnapshotLabel)>,
-    notes: BTreeMap<JobId, Notes>,
 }
 
 #[derive(Debug)]
 enum Entry {
-    Admitted { first: Box<Job>, events: Vec<(JobEvent, EventRow)>, now: Box<Job> },
+    Admitted { first: Box<Job>, events: Vec<(JobEvent, EventRow)>, tasks: BTreeMap<TaskId, TaskRow>, now: Box<Job> },
     Refused(Box<JobRow>),
 }
 
@@ -66,7 +67,8 @@ impl Journal for MemoryStore {
             }
         }
         let job = Job::new(content.next_id(), spec.clone(), at);
-        let entry = Entry::Admitted { first: Box::new(job.clone()), events: Vec::new(), now: Box::new(job.clone()) };
+        let first = Box::new(job.clone());
+        let entry = Entry::Admitted { now: first.clone(), first, events: Vec::new(), tasks: BTreeMap::new() };
         content.jobs.insert(job.id, entry);
         Ok(job)
     }
@@ -100,34 +102,48 @@ impl Journal for MemoryStore {
         Ok(id)
     }
 
-    async fn append(&self, expected: Version, next: &Job, event: &JobEvent, at: Timestamp) -> Result<(), Error> {
+    async fn append(&self, delta: &Arc<Delta>) -> Result<(), Error> {
         let mut content = self.0.lock();
-        match content.jobs.get_mut(&next.id) {
-            Some(Entry::Admitted { events, now, .. }) if now.version == expected => {
-                let detail = serde_json::to_string(event).map_err(|e| Error::internal(e.to_string()))?;
-                let row = EventRow {
-                    job_id: next.id,
-                    seq: next.version.0,
-                    at,
-                    from_state: now.state_name().into(),
-                    to_state: next.state_name().into(),
-                    detail,
-                };
-                events.push((event.clone(), row));
-                **now = next.clone();
+        let job = &delta.job;
+        match content.jobs.get_mut(&job.id) {
+            Some(Entry::Admitted { events, tasks, now, .. }) if now.version == delta.expected => {
+                for (seq, entry) in (delta.expected.0 + 1..).zip(&delta.entries) {
+                    let row = EventRow {
+                        job_id: job.id,
+                        seq,
+                        at: entry.at,
+                        from_state: entry.from.into(),
+                        to_state: entry.to.into(),
+                        detail: serde_json::to_string(&entry.event).map_err(|e| Error::internal(e.to_string()))?,
+                    };
+                    events.push((entry.event.clone(), row));
+                }
+                tasks.extend(delta.tasks.iter().map(|row| (row.task_id, row.clone())));
+                **now = job.clone();
                 Ok(())
             }
-            Some(Entry::Admitted { .. }) => Err(lost_race(next.id)),
-            _ => Err(no_job(next.id)),
+            Some(Entry::Admitted { .. }) => Err(lost_race(job.id)),
+            _ => Err(no_job(job.id)),
         }
     }
 
     async fn load(&self, id: JobId) -> Result<Job, Error> {
         match self.0.lock().jobs.get(&id) {
-            Some(Entry::Admitted { first, events, .. }) => events
-                .iter()
-                .try_fold((**first).clone(), |job, (event, row)| job.apply(event, row.at))
-                .map_err(|e| Error::new(ErrorKind::Corrupted, format!("the journal of job {id} does not add up: {e}"))),
+            Some(Entry::Admitted { first, events, .. }) => {
+                let mut job = (**first).clone();
+                for (event, row) in events {
+                    let corrupted = |e| Error::new(ErrorKind::Corrupted, format!("the journal of job {id} does not add up: {e}"));
+                    job.apply(event, row.at).map_err(corrupted)?;
+                }
+                Ok(job)
+            }
+            _ => Err(no_job(id)),
+        }
+    }
+
+    async fn spec(&self, id: JobId) -> Result<JobSpec, Error> {
+        match self.0.lock().jobs.get(&id) {
+            Some(Entry::Admitted { first, .. }) => Ok((*first.spec).clone()),
             _ => Err(no_job(id)),
         }
     }
@@ -138,7 +154,7 @@ impl Journal for MemoryStore {
     }
 
     async fn unfinished(&self) -> Result<Vec<JobId>, Error> {
-        Ok(self.0.lock().admitted().filter(|j| !j.commands().is_empty()).map(|j| j.id).collect())
+        Ok(self.0.lock().admitted().filter(|j| !j.is_over()).map(|j| j.id).collect())
     }
 
     async fn unsettled(&self, cluster: &ClusterName, database: &DatabaseName) -> Result<Vec<JobId>, Error> {
@@ -165,7 +181,12 @@ impl Journal for MemoryStore {
     }
 
     async fn tasks(&self, job: Option<JobId>) -> Result<Vec<TaskRow>, Error> {
-        Ok(self.0.lock().admitted().filter(|j| job.is_none_or(|id| id == j.id)).flat_map(TaskRow::of).collect())
+        let content = self.0.lock();
+        let of_job = |(id, entry): (&JobId, &Entry)| match entry {
+            Entry::Admitted { tasks, .. } if job.is_none_or(|wanted| wanted == *id) => tasks.values().cloned().collect(),
+            _ => Vec::new(),
+        };
+        Ok(content.jobs.iter().flat_map(of_job).collect())
     }
 
     async fn events(&self, job: Option<JobId>) -> Result<Vec<EventRow>, Error> {
@@ -176,14 +197,6 @@ impl Journal for MemoryStore {
             Entry::Refused(_) => &[],
         });
         Ok(events.map(|(_, row)| row.clone()).collect())
-    }
-
-    fn note(&self, job: JobId, task: Option<TaskId>, note: Note) {
-        self.0.lock().notes.entry(job).or_default().set(task, note);
-    }
-
-    fn notes(&self, job: JobId) -> Notes {
-        self.0.lock().notes.get(&job).cloned().unwrap_or_default()
     }
 }
 

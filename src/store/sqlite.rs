@@ -5,7 +5,7 @@
 
 mod registry;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,13 +16,14 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params, pa
 
 use super::*;
 use crate::env::Env;
-use crate::job::JobStatus;
+use crate::job::{JobCourse, JobEvent, JobStatus};
 use crate::sqlite::{Readers, from_json, open_database, sql_error, to_json, transact};
 
 const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/meta/001_initial.sql"),
     include_str!("../../sql/meta/002_privileges.sql"),
     include_str!("../../sql/meta/003_clusters.sql"),
+    include_str!("../../sql/meta/004_course.sql"),
 ];
 
 /// The cluster in this process, whose secrets were sealed before there were others.
@@ -33,7 +34,6 @@ const EMBEDDED: &str = "embedded";
 pub struct SqliteStore {
     connection: Arc<Mutex<Connection>>,
     readers: Arc<Readers>,
-    notes: Mutex<HashMap<JobId, Notes>>,
     /// Snapshots that are being dropped. Looked at inside the transactions that admit jobs, which come one after the other.
     dropping: Arc<Mutex<HashSet<(ClusterName, RepositoryName, SnapshotLabel)>>>,
     key: SecretKey,
@@ -52,7 +52,7 @@ impl SqliteStore {
         let connection = open_database(path, MIGRATIONS)?;
         check_key(&connection, &key)?;
         let (connection, readers) = (Arc::new(Mutex::new(connection)), Readers::new(path));
-        Ok(Self { connection, readers, notes: Mutex::default(), dropping: Arc::default(), key, env })
+        Ok(Self { connection, readers, dropping: Arc::default(), key, env })
     }
 
     async fn call<T, F>(&self, work: F) -> Result<T, Error>
@@ -130,9 +130,21 @@ fn insert_job(transaction: &Transaction<'_>, spec: &JobSpec, at: Timestamp, stat
 
 fn set_row(transaction: &Transaction<'_>, row: &JobRow) -> Result<(), Error> {
     transaction
-        .execute("UPDATE jobs SET row = ?2, status = ?3 WHERE job_id = ?1", params![row.job_id.0, to_json(row)?, row.status.name()])
+        .execute(
+            "UPDATE jobs SET row = ?2, course = NULL, status = ?3 WHERE job_id = ?1",
+            params![row.job_id.0, to_json(row)?, row.status.name()],
+        )
         .map_err(sql_error)?;
     Ok(())
+}
+
+/// A row as it was written when the job was admitted, brought to where the job stands. Version 0.1.0 wrote all of it anew each time.
+fn stored_row(row: &str, course: Option<&str>) -> Result<JobRow, Error> {
+    let mut row: JobRow = from_json(row)?;
+    if let Some(course) = course {
+        row.take(from_json(course)?);
+    }
+    Ok(row)
 }
 
 fn read_jobs(connection: &Connection, filter: JobFilter) -> Result<Vec<JobRow>, Error> {
@@ -145,12 +157,14 @@ fn read_jobs(connection: &Connection, filter: JobFilter) -> Result<Vec<JobRow>, 
     let (columns, values): (Vec<_>, Vec<_>) = wanted.unzip();
     let conditions: Vec<_> = columns.iter().map(|column| format!("{column} = ?")).collect();
     let conditions = if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) };
-    let mut select = connection.prepare_cached(&format!("SELECT row FROM jobs {conditions} ORDER BY job_id")).map_err(sql_error)?;
+    let mut select =
+        connection.prepare_cached(&format!("SELECT row, course FROM jobs {conditions} ORDER BY job_id")).map_err(sql_error)?;
     let mut rows = select.query(params_from_iter(values)).map_err(sql_error)?;
     let mut out = Vec::new();
     while let Some(row) = rows.next().map_err(sql_error)? {
         let text = row.get_ref(0).and_then(|r| Ok(r.as_str()?)).map_err(sql_error)?;
-        out.push(from_json(text)?);
+        let course = row.get_ref(1).and_then(|r| Ok(r.as_str_or_null()?)).map_err(sql_error)?;
+        out.push(stored_row(text, course)?);
     }
     Ok(out)
 }
@@ -222,51 +236,38 @@ impl Journal for SqliteStore {
         .await
     }
 
-    async fn append(&self, expected: Version, next: &Job, event: &JobEvent, at: Timestamp) -> Result<(), Error> {
-        let (id, is_over) = (next.id, next.commands().is_empty());
-        let (next, event) = (next.clone(), event.clone());
+    async fn append(&self, delta: &Arc<Delta>) -> Result<(), Error> {
+        let delta = delta.clone();
         self.call(move |t| {
-            let (version, row): (i64, String) = t
-                .query_row("SELECT version, row FROM jobs WHERE job_id = ?1", [next.id.0], |r| Ok((r.get(0)?, r.get(1)?)))
-                .optional()
-                .map_err(sql_error)?
-                .ok_or_else(|| no_job(next.id))?;
-            if version != expected.0 as i64 {
-                return Err(lost_race(next.id));
+            let (job, expected) = (&delta.job, delta.expected.0 as i64);
+            let course = JobCourse::of(job);
+            let course_json = to_json(&course)?;
+            let updated = t
+                .prepare_cached(
+                    "UPDATE jobs SET version = ?3, settled = ?4, open = ?5, status = ?6, course = ?7 WHERE job_id = ?1 AND version = ?2",
+                )
+                .and_then(|mut update| {
+                    let version = job.version.0 as i64;
+                    let (settled, open) = (job.is_settled(), !job.is_over());
+                    update.execute(params![job.id.0, expected, version, settled, open, course.status.name(), course_json])
+                })
+                .map_err(sql_error)?;
+            if updated == 0 {
+                let known = t.query_row("SELECT 1 FROM jobs WHERE job_id = ?1", [job.id.0], |_| Ok(())).optional();
+                return Err(if known.map_err(sql_error)?.is_some() { lost_race(job.id) } else { no_job(job.id) });
             }
-            let before: JobRow = from_json(&row)?;
-            let row = JobRow::of(&next);
-            t.execute(
-                "INSERT INTO job_events (job_id, seq, at, from_state, to_state, event) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![
-                    next.id.0,
-                    next.version.0 as i64,
-                    at.0,
-                    before.state.unwrap_or_default(),
-                    next.state_name(),
-                    to_json(&event)?
-                ],
-            )
-            .map_err(sql_error)?;
-            t.execute(
-                "UPDATE jobs SET version = ?2, settled = ?3, open = ?4, status = ?5, row = ?6 WHERE job_id = ?1",
-                params![
-                    next.id.0,
-                    next.version.0 as i64,
-                    next.is_settled(),
-                    !next.commands().is_empty(),
-                    row.status.name(),
-                    to_json(&row)?
-                ],
-            )
-            .map_err(sql_error)?;
-            write_tasks(t, &next.touched_tasks(&event))
+            let mut insert = t
+                .prepare_cached(
+                    "INSERT INTO job_events (job_id, seq, at, from_state, to_state, event) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                )
+                .map_err(sql_error)?;
+            for (seq, entry) in (expected + 1..).zip(&delta.entries) {
+                let event = to_json(&entry.event)?;
+                insert.execute(params![job.id.0, seq, entry.at.0, entry.from, entry.to, event]).map_err(sql_error)?;
+            }
+            write_tasks(t, &delta.tasks)
         })
-        .await?;
-        if is_over {
-            self.notes.lock().remove(&id);
-        }
-        Ok(())
+        .await
     }
 
     async fn load(&self, id: JobId) -> Result<Job, Error> {
@@ -284,13 +285,21 @@ impl Journal for SqliteStore {
                 while let Some(row) = rows.next().map_err(sql_error)? {
                     let at = Timestamp(row.get(0).map_err(sql_error)?);
                     let event: JobEvent = from_json(&row.get::<_, String>(1).map_err(sql_error)?)?;
-                    job = job.apply(&event, at).map_err(|e| {
+                    job.apply(&event, at).map_err(|e| {
                         Error::new(ErrorKind::Corrupted, format!("the journal of job {id} does not add up: {e}")).source(e)
                     })?;
                 }
                 Ok(job)
             })
             .await
+    }
+
+    async fn spec(&self, id: JobId) -> Result<JobSpec, Error> {
+        let found = self.readers.read(move |t| {
+            let spec = t.query_row("SELECT spec FROM jobs WHERE job_id = ?1", [id.0], |r| r.get::<_, String>(0));
+            spec.optional().map_err(sql_error)
+        });
+        from_json(&found.await?.ok_or_else(|| no_job(id))?)
     }
 
     async fn newest_job(&self) -> Result<Option<Timestamp>, Error> {
@@ -305,9 +314,11 @@ impl Journal for SqliteStore {
     async fn bury(&self, id: JobId, why: &Error, at: Timestamp) -> Result<(), Error> {
         let why = why.message.clone();
         self.call(move |t| {
-            let row: String = t.query_row("SELECT row FROM jobs WHERE job_id = ?1", [id.0], |r| r.get(0)).map_err(sql_error)?;
+            let (row, course): (String, Option<String>) = t
+                .query_row("SELECT row, course FROM jobs WHERE job_id = ?1", [id.0], |r| Ok((r.get(0)?, r.get(1)?)))
+                .map_err(sql_error)?;
             // The row may be damaged as well; then it stays as it is.
-            if let Ok(row) = from_json::<JobRow>(&row) {
+            if let Ok(row) = stored_row(&row, course.as_deref()) {
                 set_row(t, &row.lost(why, at))?;
             }
             t.execute(
@@ -389,13 +400,5 @@ impl Journal for SqliteStore {
                 rows.collect::<Result<_, _>>().map_err(sql_error)
             })
             .await
-    }
-
-    fn note(&self, job: JobId, task: Option<TaskId>, note: Note) {
-        self.notes.lock().entry(job).or_default().set(task, note);
-    }
-
-    fn notes(&self, job: JobId) -> Notes {
-        self.notes.lock().get(&job).cloned().unwrap_or_default()
     }
 }

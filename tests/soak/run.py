@@ -4,9 +4,10 @@
     pip install 'psycopg[binary]'
     tests/soak/run.py --server target/debug/starkeep --minutes 30
 
-Prints the server's memory and open files before, each minute, and after all clients have gone, the slowest SELECT 1, and every kind of
-error that clients were told. Fails when the server ends, when a hostile statement is answered by the loss of the connection, when a panic was
-counted, or when files stay open.
+The clients come for a minute, go, and come again for the time that was asked for: what the server holds after the first minute, it should
+hold after the last. Prints its memory and open files before, each minute, and after each time; how long a SELECT 1 took that a process of its
+own asked all the while; and every kind of error that clients were told. Fails when the server ends, when a hostile statement is answered by
+the loss of the connection, when a panic was counted, or when files stay open.
 """
 
 import argparse
@@ -28,7 +29,6 @@ import psycopg
 stop = threading.Event()
 outcomes = collections.Counter()
 faults = []
-slowest = 0.0
 lock = threading.Lock()
 
 
@@ -79,18 +79,20 @@ def client(kind):
     return decorate
 
 
-@client("probe")
-def probe(port, n):
-    """What everybody else must not hold up."""
-    global slowest
+def probe(port):
+    """What everybody else must not hold up: prints how long a SELECT 1 took, milliseconds, until its standard input ends."""
+    threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+    times = []
     with connect(port) as connection:
         cursor = connection.cursor()
         while not stop.is_set():
             begun = time.monotonic()
-            run("probe", cursor, "SELECT 1")
-            with lock:
-                slowest = max(slowest, time.monotonic() - begun)
+            cursor.execute("SELECT 1").fetchall()
+            times.append(time.monotonic() - begun)
             time.sleep(0.02)
+    times.sort()
+    at = lambda share: times[min(len(times) - 1, int(len(times) * share))] * 1000
+    print(f"SELECT 1: {len(times)} times, median {at(0.5):.1f} ms, 99.9 % {at(0.999):.1f} ms, slowest {times[-1] * 1000:.1f} ms")
 
 
 @client("dashboard")
@@ -230,7 +232,7 @@ def garbage(port, n):
     time.sleep(0.05)
 
 
-CLIENTS = [probe, dashboard, dashboard, dashboard, writer, writer, writer, keeper, cursors, cursors, slow, slow, silent, silent]
+CLIENTS = [dashboard, dashboard, dashboard, dashboard, writer, writer, writer, keeper, cursors, cursors, slow, slow, silent, silent]
 CLIENTS += [hostile] * 4 + [garbage] * 2
 
 
@@ -240,11 +242,40 @@ def state(pid):
     return rss, len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def settled(pid, files):
+    """The state once what clients left has been cleared away, or after a minute."""
+    deadline = time.monotonic() + 60
+    time.sleep(20)
+    while (now := state(pid))[1] > files + 16 and time.monotonic() < deadline:
+        time.sleep(1)
+    return now
+
+
+def crowd(server, port, minutes):
+    """All clients, for so long."""
+    stop.clear()
+    begun = time.monotonic()
+    threads = [threading.Thread(target=work, args=(port, n), daemon=True) for n, work in enumerate(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    while time.monotonic() - begun < minutes * 60 and server.poll() is None:
+        time.sleep(min(60, minutes * 60 / 4))
+        if server.poll() is None:
+            rss, files = state(server.pid)
+            print(f"{(time.monotonic() - begun) / 60:5.1f} min: {rss:.0f} MiB, {files} open files", flush=True)
+    stop.set()
+    for thread in threads:
+        thread.join(30)
+
+
 def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--server", default="target/debug/starkeep")
     arguments.add_argument("--minutes", type=float, default=30)
+    arguments.add_argument("--probe", type=int, help=argparse.SUPPRESS)
     arguments = arguments.parse_args()
+    if arguments.probe:
+        return probe(arguments.probe)
     with tempfile.TemporaryDirectory() as directory:
         command = [arguments.server, "--data-dir", f"{directory}/data", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]
         log = open(f"{directory}/log", "w+")
@@ -263,30 +294,23 @@ def main():
                 "GRANT SELECT ON TABLE soak.t TO eve",
             ]:
                 connection.execute(statement)
-        begun, before = time.monotonic(), state(server.pid)
+        before = state(server.pid)
         print(f"before: {before[0]:.0f} MiB, {before[1]} open files", flush=True)
-        threads = [threading.Thread(target=work, args=(port, n), daemon=True) for n, work in enumerate(CLIENTS)]
-        for thread in threads:
-            thread.start()
-        while time.monotonic() - begun < arguments.minutes * 60 and server.poll() is None:
-            time.sleep(min(60, arguments.minutes * 60 / 4))
-            if server.poll() is None:
-                rss, files = state(server.pid)
-                print(f"{(time.monotonic() - begun) / 60:5.1f} min: {rss:.0f} MiB, {files} open files", flush=True)
-        stop.set()
-        for thread in threads:
-            thread.join(30)
+        asking = subprocess.Popen([sys.executable, __file__, "--probe", str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        crowd(server, port, 1)
+        first = settled(server.pid, before[1]) if server.poll() is None else before
+        print(f"after the first minute: {first[0]:.0f} MiB, {first[1]} open files", flush=True)
+        crowd(server, port, arguments.minutes)
         after, panics = None, "unknown"
         if server.poll() is None:
-            deadline = time.monotonic() + 60
-            while (after := state(server.pid))[1] > before[1] + 16 and time.monotonic() < deadline:
-                time.sleep(1)
+            after = settled(server.pid, first[1])
             text = urllib.request.urlopen(metrics).read().decode()
             panics = re.search(r"^starkeep_panics_total (\d+)", text, re.M)[1]
-            print(f"after: {after[0]:.0f} MiB, {after[1]} open files; panics {panics}; slowest SELECT 1: {slowest * 1000:.0f} ms")
+            print(f"after the last: {after[0]:.0f} MiB, {after[1]} open files; panics {panics}")
+        print(asking.communicate()[0].strip())
         for outcome, count in sorted(outcomes.items()):
             print(f"  {outcome}: {count}")
-        good = server.poll() is None and panics == "0" and after[1] <= before[1] + 16 and not faults
+        good = server.poll() is None and panics == "0" and after[1] <= first[1] + 16 and not faults
         for fault in faults[:20]:
             print(f"fault: {fault[:300]}")
         if server.poll() is None:

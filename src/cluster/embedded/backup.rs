@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rusqlite::params;
 
 use super::catalog::{Catalog, Table};
-use super::{EmbeddedCluster, Progress, define, fe};
+use super::{EmbeddedCluster, ReportProgress, define, fe};
 use crate::cluster::StepError;
 use crate::error::{Error, ErrorKind};
 use crate::job::*;
@@ -150,11 +150,10 @@ fn planned_table(table: &Table, chosen: &[PartitionName]) -> Result<PlannedTable
 impl EmbeddedCluster {
     /// Pins first, then reads the catalog, in one transaction: nothing that the plan names can be collected.
     pub(super) async fn backup_plan(&self, job: &Job) -> Result<BackupPlan, Error> {
-        let spec = job.spec.clone();
-        let Request::Backup(request) = spec.request else {
+        let Request::Backup(request) = job.spec.request.clone() else {
             return Err(Error::internal("a backup was planned for another kind of job"));
         };
-        let (uid, database) = (spec.uid, spec.database);
+        let (uid, database) = (job.spec.uid.clone(), job.spec.database.clone());
         self.inner
             .frontend
             .change(move |t, catalog| {
@@ -178,14 +177,16 @@ impl EmbeddedCluster {
                         Ok(PlannedView { name: view.name.clone(), definition: view.definition.clone() })
                     })
                     .collect::<Result<Vec<_>, Error>>()?;
-                Ok((BackupPlan { tables, views }, Vec::new()))
+                Ok((BackupPlan::new(tables, views), Vec::new()))
             })
             .await
     }
 
-    pub(super) async fn link(&self, job: &Job, plan: &BackupPlan, task: TaskId) -> Result<BackendId, Error> {
-        let tablet = plan.snapshot_tasks().find(|(id, _)| *id == task).map(|(_, tablet)| tablet.clone());
-        let tablet = tablet.ok_or_else(|| Error::internal(format!("job {} has no task {task}", job.id)))?;
+    pub(super) async fn link(&self, job: &Job, tablet: &PlannedTablet) -> Result<BackendId, Error> {
+        if tablet.files.is_empty() {
+            return Ok(tablet.backend_id);
+        }
+        let tablet = tablet.clone();
         let (uid, backends) = (job.spec.uid.clone(), self.inner.backends.clone());
         blocking(move || {
             // The planned replica first, then the others.
@@ -239,14 +240,10 @@ impl EmbeddedCluster {
     pub(super) async fn upload_tablet(
         &self,
         job: &Job,
-        plan: &BackupPlan,
-        task: &TransferTask,
+        tablet: &PlannedTablet,
         repository: &Repository,
-        progress: Progress,
+        progress: ReportProgress,
     ) -> Result<Transfer, StepError> {
-        let tablet = plan.tablets().find(|t| t.tablet_id == task.assignment.tablet_id);
-        let tablet = tablet
-            .ok_or_else(|| Error::internal(format!("the plan of job {} has no tablet {}", job.id, task.assignment.tablet_id)))?;
         let mut transfer = Transfer::default();
         for file in &tablet.files {
             let new = self.bring(job, tablet, file, repository).await?;

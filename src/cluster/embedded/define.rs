@@ -25,15 +25,10 @@ pub(super) fn brokers(transaction: &Transaction<'_>) -> Result<Vec<(String, Stri
 }
 
 impl EmbeddedCluster {
-    pub(super) async fn carry_out(&self, definition: &Definition) -> Result<Vec<String>, Error> {
+    pub(super) async fn carry_out(&self, definition: &Definition, alive: Vec<BackendId>) -> Result<Vec<String>, Error> {
         let at = self.inner.env.now();
         let definition = definition.clone();
         let backends = self.inner.backends.len();
-        // Asked before the catalog is held: a directory on storage that hangs must hold up nobody else.
-        let alive = match &definition {
-            Definition::CreateTable { .. } | Definition::AddPartition { .. } => self.alive().await?,
-            _ => Vec::new(),
-        };
         self.inner
             .frontend
             .change(move |t, catalog| match definition {

@@ -224,18 +224,14 @@ pub(super) fn insert_tablet(
     bucket: usize,
     replicas: &[BackendId],
 ) -> Result<(), Error> {
-    transaction
-        .execute(
-            "INSERT INTO tablets (tablet_id, partition_id, bucket) VALUES (?1, ?2, ?3)",
-            params![id.0, partition.0, bucket as i64],
-        )
-        .map_err(sql_error)?;
-    for backend in replicas {
+    let insert = || {
         transaction
-            .execute("INSERT INTO replicas (tablet_id, backend_id) VALUES (?1, ?2)", [id.0, backend.0])
-            .map_err(sql_error)?;
-    }
-    Ok(())
+            .prepare_cached("INSERT INTO tablets (tablet_id, partition_id, bucket) VALUES (?1, ?2, ?3)")?
+            .execute(params![id.0, partition.0, bucket as i64])?;
+        let mut replica = transaction.prepare_cached("INSERT INTO replicas (tablet_id, backend_id) VALUES (?1, ?2)")?;
+        replicas.iter().try_for_each(|backend| replica.execute([id.0, backend.0]).map(drop))
+    };
+    insert().map_err(sql_error)
 }
 
 pub(super) fn insert_file(transaction: &Transaction<'_>, tablet: TabletId, file: &DataFile) -> Result<(), Error> {

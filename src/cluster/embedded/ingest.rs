@@ -37,6 +37,9 @@ use crate::schema::{Bound, Bounds, ColumnType, RangeKey, TableSchema};
 const BUFFERED_BYTES_MAX: usize = 48 << 20;
 /// Rows per row group: enough to compress well, few enough to prune.
 const ROW_GROUP_ROWS: usize = 128 * 1024;
+/// What the rows of a group are together at most, decoded, unless one row is more: who reads decodes up to a group at a time, however
+/// small it was packed.
+const ROW_GROUP_BYTES: usize = 32 << 20;
 /// Batches between the query and the writer.
 const CHANNEL_BATCHES: usize = 2;
 
@@ -179,8 +182,7 @@ impl TableWriter {
                     slot.insert(TabletFile::create(tablet.id, &tablet.replicas, &self.backends, &self.schema, &self.properties)?)
                 }
             };
-            file.writer.write(&part).map_err(parquet_error)?;
-            file.rows += part.num_rows() as u64;
+            file.write(&part)?;
         }
         self.rows += batch.num_rows() as u64;
         self.bound_memory()
@@ -192,7 +194,7 @@ impl TableWriter {
         while held > BUFFERED_BYTES_MAX {
             let Some(largest) = self.open.values_mut().max_by_key(|f| f.writer.in_progress_size()) else { break };
             held -= largest.writer.in_progress_size();
-            largest.writer.flush().map_err(parquet_error)?;
+            largest.end_group()?;
         }
         Ok(())
     }
@@ -305,11 +307,19 @@ fn check_lengths(array: &ArrayRef, max: u32, column: &str) -> Result<(), Error> 
     }
 }
 
+/// The size of these rows in memory, without what else is in the buffers that they are a part of.
+fn decoded_bytes(rows: &RecordBatch) -> usize {
+    let of_column = |array: &ArrayRef| array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size());
+    rows.columns().iter().map(of_column).sum()
+}
+
 /// A Parquet file being written on the first replica's backend.
 struct TabletFile {
     tablet: TabletId,
     writer: ArrowWriter<HashingWriter>,
     rows: u64,
+    /// The decoded size of what is in the group that is being written.
+    group_bytes: usize,
     /// The directories of all replicas that are alive, the first being written.
     dirs: Vec<PathBuf>,
 }
@@ -377,7 +387,28 @@ impl TabletFile {
         let path = partial_in(&dirs[0])?.into_temp_path();
         let sink = HashingWriter { path, buffer: Vec::new(), context: Context::new(&SHA256), length: 0 };
         let writer = ArrowWriter::try_new(sink, schema.clone(), Some(properties.clone())).map_err(parquet_error)?;
-        Ok(Self { tablet, writer, rows: 0, dirs })
+        Ok(Self { tablet, writer, rows: 0, group_bytes: 0, dirs })
+    }
+
+    fn write(&mut self, rows: &RecordBatch) -> Result<(), Error> {
+        let bytes = decoded_bytes(rows);
+        if bytes > ROW_GROUP_BYTES && rows.num_rows() > 1 {
+            let half = rows.num_rows() / 2;
+            self.write(&rows.slice(0, half))?;
+            return self.write(&rows.slice(half, rows.num_rows() - half));
+        }
+        if self.group_bytes > 0 && self.group_bytes + bytes > ROW_GROUP_BYTES {
+            self.end_group()?;
+        }
+        self.writer.write(rows).map_err(parquet_error)?;
+        self.group_bytes += bytes;
+        self.rows += rows.num_rows() as u64;
+        Ok(())
+    }
+
+    fn end_group(&mut self) -> Result<(), Error> {
+        self.group_bytes = 0;
+        self.writer.flush().map_err(parquet_error)
     }
 
     fn close(self) -> Result<NewFile, Error> {

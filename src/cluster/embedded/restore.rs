@@ -7,12 +7,12 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use super::catalog::{Catalog, Table};
 use super::define::{place, too_few_backends};
 use super::fe::{self, next_ids};
-use super::{EmbeddedCluster, Progress};
+use super::{EmbeddedCluster, ReportProgress};
 use crate::cluster::StepError;
 use crate::error::{Error, ErrorKind};
 use crate::job::*;
 use crate::names::*;
-use crate::repository::transfer::{blocking, make_dir};
+use crate::repository::transfer::blocking;
 use crate::repository::{Manifest, Repository};
 use crate::schema::{Bounds, Partitioning};
 use crate::sqlite::sql_error;
@@ -169,9 +169,9 @@ fn reserve(
                 }
             });
             let tablets: Vec<TargetTablet> = tablets.collect();
+            let mut stage = t.prepare_cached("INSERT INTO staged_tablets (tablet_id, uid) VALUES (?1, ?2)").map_err(sql_error)?;
             for tablet in &tablets {
-                t.execute("INSERT INTO staged_tablets (tablet_id, uid) VALUES (?1, ?2)", params![tablet.tablet_id.0, uid])
-                    .map_err(sql_error)?;
+                stage.execute(params![tablet.tablet_id.0, uid]).map_err(sql_error)?;
             }
             // The only partition of an unpartitioned table is named like it.
             let is_whole = partition.bounds == Bounds::Whole;
@@ -207,7 +207,7 @@ fn reserve(
         }
         views.push(PlannedView { name: target.clone(), definition: source.definition.clone() });
     }
-    Ok((RestorePlan { manifest: digest.clone(), tables, views }, stale))
+    Ok((RestorePlan::new(digest.clone(), tables, views), stale))
 }
 
 /// Keeps others from a name until the restore lets go of it.
@@ -261,29 +261,18 @@ impl EmbeddedCluster {
         blocking(move || tablets.into_iter().try_for_each(|tablet| backends.remove(tablet, None))).await
     }
 
-    pub(super) async fn make_tablet(&self, plan: &RestorePlan, task: TaskId) -> Result<(), Error> {
-        let tablet = plan.prepare_tasks().find(|(id, _)| *id == task).map(|(_, tablet)| tablet.clone());
-        let tablet = tablet.ok_or_else(|| Error::internal(format!("the plan has no task {task}")))?;
-        let backends = self.inner.backends.clone();
-        blocking(move || {
-            for backend in &tablet.backends {
-                backends.check(*backend).map_err(unavailable)?;
-                make_dir(&backends.tablet_dir(*backend, tablet.tablet_id).expect("the backend was checked"))?;
-            }
-            Ok(())
-        })
-        .await
+    /// Makes sure that a tablet's backends can take it. Its directories come with its files, each synced with what it names.
+    pub(super) async fn make_tablet(&self, tablet: &TargetTablet) -> Result<(), Error> {
+        let (on, backends) = (tablet.backends.clone(), self.inner.backends.clone());
+        blocking(move || on.iter().try_for_each(|backend| backends.check(*backend)).map_err(unavailable)).await
     }
 
     pub(super) async fn download_tablet(
         &self,
-        plan: &RestorePlan,
-        task: &TransferTask,
+        tablet: &TargetTablet,
         repository: &Repository,
-        progress: Progress,
+        progress: ReportProgress,
     ) -> Result<Transfer, StepError> {
-        let tablet = plan.tablets().find(|t| t.tablet_id == task.assignment.tablet_id);
-        let tablet = tablet.ok_or_else(|| Error::internal(format!("the plan has no tablet {}", task.assignment.tablet_id)))?;
         let backends: &Arc<super::be::Backends> = &self.inner.backends;
         let mut transfer = Transfer::default();
         for file in &tablet.files {

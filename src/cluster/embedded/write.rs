@@ -47,7 +47,7 @@ impl EmbeddedCluster {
     async fn rows(&self, state: &SessionState, plan: &LogicalPlan) -> Result<SendableRecordBatchStream, Error> {
         let physical = state.create_physical_plan(plan).await.map_err(query_error)?;
         debug_assert!(physical.output_partitioning().partition_count() > 0);
-        execute_stream(physical, state.task_ctx()).map_err(query_error)
+        execute_stream(physical, task_context(state)).map_err(query_error)
     }
 
     /// The place of the one who may change a table; 55P03 if it is not to be had in time.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::super::system::Type::{Bool, Int, Text, Time};
 use super::super::system::{Cell, Definition, Rows, Wanted};
-use crate::cluster::{Cluster, Description, Labour, NativeTable, PartitionInfo, Record, Scope, TableInfo};
+use crate::cluster::{BackendInfo, Cluster, DatabaseInfo, Labour, NativeTable, PartitionInfo, Record, Scope, TableInfo};
 use crate::error::Error;
 use crate::job::Volume;
 use crate::names::{BackendId, DatabaseName};
@@ -121,8 +121,8 @@ pub(super) async fn views(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result
     if let Some(rows) = native(cluster, NativeTable::Views, &VIEWS, wanted).await? {
         return Ok(rows);
     }
-    let description = describe(cluster).await?;
-    let views = description.databases.iter().flat_map(|d| d.views.iter().map(move |v| (&d.name, v)));
+    let databases = databases_of(cluster).await?;
+    let views = databases.iter().flat_map(|d| d.views.iter().map(move |v| (&d.name, v)));
     Ok(views
         .map(|(database, v)| {
             vec![
@@ -162,16 +162,16 @@ async fn native(
     Ok(Some(records.iter().map(row).collect()))
 }
 
-async fn describe(cluster: &Arc<dyn Cluster>) -> Result<Description, Error> {
-    cluster.worker()?.describe().await
+async fn databases_of(cluster: &Arc<dyn Cluster>) -> Result<Vec<DatabaseInfo>, Error> {
+    cluster.worker()?.databases().await
 }
 
-fn each_table(description: &Description) -> impl Iterator<Item = (&DatabaseName, &TableInfo)> {
-    description.databases.iter().flat_map(|d| d.tables.iter().map(move |t| (&d.name, t)))
+fn each_table(databases: &[DatabaseInfo]) -> impl Iterator<Item = (&DatabaseName, &TableInfo)> {
+    databases.iter().flat_map(|d| d.tables.iter().map(move |t| (&d.name, t)))
 }
 
-fn each_partition(description: &Description) -> impl Iterator<Item = (&DatabaseName, &TableInfo, &PartitionInfo)> {
-    each_table(description).flat_map(|(d, t)| t.partitions.iter().map(move |p| (d, t, p)))
+fn each_partition(databases: &[DatabaseInfo]) -> impl Iterator<Item = (&DatabaseName, &TableInfo, &PartitionInfo)> {
+    each_table(databases).flat_map(|(d, t)| t.partitions.iter().map(move |p| (d, t, p)))
 }
 
 fn volume<'a>(partitions: impl IntoIterator<Item = &'a PartitionInfo>) -> (Volume, u64) {
@@ -185,7 +185,7 @@ pub(super) async fn frontends(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Re
     if let Some(rows) = native(cluster, NativeTable::Frontends, &FRONTENDS, wanted).await? {
         return Ok(rows);
     }
-    let rows = describe(cluster).await?.frontends.into_iter();
+    let rows = cluster.worker()?.nodes().await?.frontends.into_iter();
     Ok(rows
         .map(|f| vec![f.name.into(), f.host.into(), f.is_leader.into(), true.into(), f.version.into(), f.started_at.into()])
         .collect())
@@ -195,15 +195,22 @@ pub(super) async fn backends(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Res
     if let Some(rows) = native(cluster, NativeTable::Backends, &BACKENDS, wanted).await? {
         return Ok(rows);
     }
-    let rows = describe(cluster).await?.backends.into_iter();
-    Ok(rows.map(|b| vec![b.id.0.into(), b.path.into(), b.alive.into(), b.error.into(), b.tablets.into(), b.bytes.into()]).collect())
+    let worker = cluster.worker()?;
+    let silent = worker.silent_backends().await?;
+    let rows = worker.nodes().await?.backends.into_iter();
+    let row = |b: BackendInfo| {
+        let error = silent.get(&b.id);
+        let (alive, error) = (error.is_none(), error.map(ToString::to_string));
+        vec![b.id.0.into(), b.path.into(), alive.into(), error.into(), b.tablets.into(), b.bytes.into()]
+    };
+    Ok(rows.map(row).collect())
 }
 
 pub(super) async fn brokers(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
     if let Some(rows) = native(cluster, NativeTable::Brokers, &BROKERS, wanted).await? {
         return Ok(rows);
     }
-    let rows = describe(cluster).await?.brokers.into_iter();
+    let rows = cluster.worker()?.nodes().await?.brokers.into_iter();
     Ok(rows
         .map(|(name, address)| {
             let (host, port) = address.rsplit_once(':').unwrap_or((&address, "0"));
@@ -216,7 +223,7 @@ pub(super) async fn databases(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Re
     if let Some(rows) = native(cluster, NativeTable::Databases, &DATABASES, wanted).await? {
         return Ok(rows);
     }
-    let rows = describe(cluster).await?.databases.into_iter();
+    let rows = databases_of(cluster).await?.into_iter();
     Ok(rows.map(|d| vec![d.name.to_string().into(), (d.tables.len() as u64).into(), d.created_at.into()]).collect())
 }
 
@@ -224,8 +231,8 @@ pub(super) async fn tables(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Resul
     if let Some(rows) = native(cluster, NativeTable::Tables, &TABLES, wanted).await? {
         return Ok(rows);
     }
-    let description = describe(cluster).await?;
-    Ok(each_table(&description)
+    let databases = databases_of(cluster).await?;
+    Ok(each_table(&databases)
         .map(|(database, t)| {
             let (volume, rows) = volume(&t.partitions);
             vec![
@@ -252,9 +259,9 @@ pub(super) async fn columns(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Resu
     if let Some(rows) = native(cluster, NativeTable::Columns, &COLUMNS, wanted).await? {
         return Ok(rows);
     }
-    let description = describe(cluster).await?;
+    let databases = databases_of(cluster).await?;
     let mut out = Rows::new();
-    for (database, table) in each_table(&description) {
+    for (database, table) in each_table(&databases) {
         for (i, column) in table.schema.columns.iter().enumerate() {
             let default = match &column.default {
                 Some(DefaultValue::Literal(text)) => Some(text.clone()),
@@ -282,8 +289,8 @@ pub(super) async fn partitions(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> R
     if let Some(rows) = native(cluster, NativeTable::Partitions, &PARTITIONS, wanted).await? {
         return Ok(rows);
     }
-    let description = describe(cluster).await?;
-    Ok(each_partition(&description)
+    let databases = databases_of(cluster).await?;
+    Ok(each_partition(&databases)
         .map(|(database, t, p)| {
             let (volume, rows) = volume([p]);
             let kind = match t.schema.partitioning {
@@ -317,11 +324,12 @@ pub(super) async fn tablets(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Resu
     if let Some(rows) = native(cluster, NativeTable::Tablets, &TABLETS, wanted).await? {
         return Ok(rows);
     }
-    let description = describe(cluster).await?;
-    let ids: HashMap<&DatabaseName, i64> = description.databases.iter().map(|d| (&d.name, d.id)).collect();
-    let paths: HashMap<BackendId, &str> = description.backends.iter().map(|b| (b.id, b.path.as_str())).collect();
+    let databases = databases_of(cluster).await?;
+    let ids: HashMap<&DatabaseName, i64> = databases.iter().map(|d| (&d.name, d.id)).collect();
+    let nodes = cluster.worker()?.nodes().await?;
+    let paths: HashMap<BackendId, &str> = nodes.backends.iter().map(|b| (b.id, b.path.as_str())).collect();
     let mut out = Rows::new();
-    for (database, table, partition) in each_partition(&description) {
+    for (database, table, partition) in each_partition(&databases) {
         for tablet in &partition.tablets {
             for backend in &tablet.backends {
                 out.push(vec![

@@ -115,7 +115,7 @@ pub(super) async fn grants(sources: &Sources) -> Result<Rows, Error> {
 async fn health(cluster: &Arc<dyn Cluster>) -> Health {
     match cluster.labour() {
         Labour::Theirs(remote) => remote.health().await,
-        Labour::Ours(worker) => match worker.describe().await {
+        Labour::Ours(worker) => match worker.nodes().await {
             Ok(d) => Health { version: d.frontends.first().map(|f| f.version.clone()), ..Health::default() },
             Err(e) => Health { error: Some(e), ..Health::default() },
         },

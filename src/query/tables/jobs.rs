@@ -7,9 +7,10 @@ use super::super::system::Type::{Bool, Double, Int, Text, Texts, Time};
 use super::super::system::{Definition, Rows, Sources, Wanted};
 use crate::cluster::{CATALOGS, Cluster};
 use crate::error::Error;
-use crate::job::{JobKind, JobRow, JobStatus, TaskRow, Volume};
+use crate::job::{JobKind, JobRow, JobStatus, TaskKind, TaskRow, Volume};
 use crate::names::{ClusterName, DatabaseName, JobId, TaskId, Timestamp};
-use crate::store::{JobFilter, Notes};
+use crate::progress::Notes;
+use crate::store::JobFilter;
 
 pub(super) const JOBS: Definition = Definition {
     name: "jobs",
@@ -179,7 +180,7 @@ pub(super) async fn jobs(sources: &Sources, wanted: &Wanted) -> Result<Rows, Err
     let mut out = Rows::new();
     for mut row in sources.store.jobs(&filter(wanted)).await? {
         let mut done = row.done;
-        let notes = sources.store.notes(row.job_id);
+        let notes = sources.progress.notes(row.job_id);
         freshen(&mut row, &notes);
         if row.status == JobStatus::Running {
             let more = under_way(&notes, &sources.store.tasks(Some(row.job_id)).await?);
@@ -281,10 +282,10 @@ struct TaskColumns {
 }
 
 /// The kind of transfer that a phase waits for.
-fn transfers_of(state: Option<&str>) -> Option<&'static str> {
+fn transfers_of(state: Option<&str>) -> Option<TaskKind> {
     match state? {
-        "UPLOADING" => Some("upload"),
-        "DOWNLOADING" => Some("download"),
+        "UPLOADING" => Some(TaskKind::Upload),
+        "DOWNLOADING" => Some(TaskKind::Download),
         _ => None,
     }
 }
@@ -305,18 +306,18 @@ async fn task_columns(sources: &Sources, row: &JobRow) -> Result<TaskColumns, Er
     if row.status != JobStatus::Running {
         return Ok(columns);
     }
-    let notes = sources.store.notes(row.job_id);
+    let notes = sources.progress.notes(row.job_id);
     let tasks = sources.store.tasks(Some(row.job_id)).await?;
-    let left = |kind: &str| -> BTreeMap<TaskId, TaskRow> {
+    let left = |kind: TaskKind| -> BTreeMap<TaskId, TaskRow> {
         tasks.iter().filter(|t| !t.finished && t.kind == kind).map(|t| (t.task_id, t.clone())).collect()
     };
     let join = |parts: Vec<String>| parts.join(", ");
     columns.unfinished = match (row.state.as_deref(), row.kind) {
         (Some("SNAPSHOTING"), JobKind::Backup) => {
-            join(left("snapshot").values().map(|t| format!("{}={}", t.tablet_id, t.backend_id)).collect())
+            join(left(TaskKind::Snapshot).values().map(|t| format!("{}={}", t.tablet_id, t.backend_id)).collect())
         }
         (Some("SNAPSHOTING"), JobKind::Restore) => {
-            join(left("prepare").values().map(|t| format!("{}={}", t.task_id, t.tablet_id)).collect())
+            join(left(TaskKind::Prepare).values().map(|t| format!("{}={}", t.task_id, t.tablet_id)).collect())
         }
         (state, _) => match transfers_of(state) {
             Some(kind) => join(left(kind).values().map(|t| format!("{}={}", t.task_id, t.backend_id)).collect()),
@@ -348,7 +349,7 @@ async fn admitted(sources: &Sources, cluster: &Arc<dyn Cluster>, wanted: &Wanted
     let mut rows = sources.store.jobs(&filter).await?;
     rows.retain(|row| row.state.is_some() && row.cluster == cluster.name().as_str());
     for row in &mut rows {
-        freshen(row, &sources.store.notes(row.job_id));
+        freshen(row, &sources.progress.notes(row.job_id));
         if let Some(seen) = &row.seen {
             // Its own clock is what its users know; ours fills in what it has not said yet.
             row.created_at = seen.created_at.unwrap_or(row.created_at);
@@ -441,7 +442,7 @@ pub(super) async fn job_tasks(sources: &Sources, wanted: &Wanted) -> Result<Rows
     let mut notes: BTreeMap<JobId, Notes> = BTreeMap::new();
     let mut out = Rows::new();
     for task in sources.store.tasks(wanted.int("job_id").map(JobId)).await? {
-        let notes = notes.entry(task.job_id).or_insert_with(|| sources.store.notes(task.job_id));
+        let notes = notes.entry(task.job_id).or_insert_with(|| sources.progress.notes(task.job_id));
         let note = notes.tasks.get(&task.task_id).cloned().unwrap_or_default();
         let done = if task.finished { task.done } else { note.done };
         let state = match (task.finished, note.attempts) {
@@ -452,7 +453,7 @@ pub(super) async fn job_tasks(sources: &Sources, wanted: &Wanted) -> Result<Rows
         out.push(vec![
             task.job_id.0.into(),
             task.task_id.0.into(),
-            task.kind.into(),
+            task.kind.name().into(),
             task.backend_id.0.into(),
             task.tablet_id.0.into(),
             state.into(),

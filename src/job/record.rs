@@ -1,0 +1,128 @@
+//! The course of a job, for people: times and sums.
+
+use super::{
+    BackupEvent, BackupState, Failure, Phase, RemoteEvent, RemoteState, RestoreEvent, RestoreState, Sighting, Transfer, Volume,
+};
+use crate::names::{BackupTimestamp, Timestamp};
+
+/// What is known about the course of a job.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// The first event.
+    pub started_at: Option<Timestamp>,
+    /// A restore's plan was made.
+    pub meta_prepared_at: Option<Timestamp>,
+    /// The end of SNAPSHOTING.
+    pub snapshot_finished_at: Option<Timestamp>,
+    /// The end of UPLOADING or DOWNLOADING.
+    pub transfer_finished_at: Option<Timestamp>,
+    /// FINISHED or CANCELLED.
+    pub finished_at: Option<Timestamp>,
+    /// Why it was cancelled, refused or lost.
+    pub failure: Option<Failure>,
+    /// The timestamp of a backup that another cluster made, once it is known.
+    pub backup_timestamp: Option<BackupTimestamp>,
+    /// When another cluster's slot was looked at before its statement was sent.
+    pub looked_at: Option<Timestamp>,
+    /// How often a job went back into the queue because somebody else was faster.
+    pub bounces: u32,
+    /// Tasks so far.
+    pub tasks_total: u64,
+    /// Those that are done.
+    pub tasks_done: u64,
+    /// What the tasks so far are to move.
+    pub planned: Volume,
+    /// What the finished ones have moved.
+    pub moved: Transfer,
+}
+
+impl Record {
+    fn plan_tasks(&mut self, planned: impl Iterator<Item = Volume>) {
+        for volume in planned {
+            self.tasks_total += 1;
+            self.planned.add(volume);
+        }
+    }
+
+    fn finish_task(&mut self, moved: Transfer) {
+        self.tasks_done += 1;
+        self.moved.total.add(moved.total);
+        self.moved.new.add(moved.new);
+    }
+
+    pub(super) fn note_backup(&mut self, event: &BackupEvent, was: &str, now: &BackupState, at: Timestamp) {
+        match event {
+            BackupEvent::Planned { plan } => self.plan_tasks(plan.tablets().map(|_| Volume::default())),
+            BackupEvent::Snapshoted { .. } => self.finish_task(Transfer::default()),
+            BackupEvent::UploadPlanned { tasks } => self.plan_tasks(tasks.iter().map(|t| t.planned)),
+            BackupEvent::Uploaded { transfer, .. } => self.finish_task(*transfer),
+            BackupEvent::Cancelled { failure } | BackupEvent::Displaced { failure } | BackupEvent::Lost { failure } => {
+                self.failure = Some(failure.clone());
+            }
+            BackupEvent::MetaSaved { .. } | BackupEvent::Published | BackupEvent::Released => {}
+        }
+        if was == "SNAPSHOTING" && now.name() == "UPLOAD_SNAPSHOT" {
+            self.snapshot_finished_at = Some(at);
+        }
+        if now.name() == "SAVE_META" && was != "SAVE_META" {
+            self.transfer_finished_at = Some(at);
+        }
+        if now.is_settled() {
+            self.finished_at.get_or_insert(at);
+        }
+    }
+
+    pub(super) fn note_remote(&mut self, event: &RemoteEvent, now: &RemoteState, at: Timestamp) {
+        if let RemoteEvent::Observed { timestamp, .. } | RemoteEvent::Confirmed { timestamp } = event {
+            self.backup_timestamp = timestamp.clone().or(self.backup_timestamp.take());
+        }
+        match event {
+            RemoteEvent::Looked { .. } => self.looked_at = Some(at),
+            RemoteEvent::Bounced => self.bounces += 1,
+            _ => {}
+        }
+        self.failure = match now {
+            RemoteState::Cancelled { failure, .. } | RemoteState::Refused { failure } | RemoteState::Lost { failure, .. } => {
+                Some(failure.clone())
+            }
+            _ => None,
+        };
+        // Phases pass between two looks; a later one says that an earlier one is over.
+        if let Some(phase) = now.seen().map(Sighting::phase).filter(|phase| *phase != Phase::Cancelled) {
+            let reached = |from: Phase, slot: &mut Option<Timestamp>| {
+                if phase >= from {
+                    slot.get_or_insert(at);
+                }
+            };
+            reached(Phase::Snapshoting, &mut self.meta_prepared_at);
+            reached(Phase::UploadSnapshot, &mut self.snapshot_finished_at);
+            reached(Phase::SaveMeta, &mut self.transfer_finished_at);
+        }
+        if now.is_settled() {
+            self.finished_at.get_or_insert(at);
+        }
+    }
+
+    pub(super) fn note_restore(&mut self, event: &RestoreEvent, was: &str, now: &RestoreState, at: Timestamp) {
+        match event {
+            RestoreEvent::Planned { plan } => {
+                self.meta_prepared_at = Some(at);
+                self.plan_tasks(plan.tablets().map(|_| Volume::default()));
+            }
+            RestoreEvent::Prepared { .. } => self.finish_task(Transfer::default()),
+            RestoreEvent::DownloadPlanned { tasks } => self.plan_tasks(tasks.iter().map(|t| t.planned)),
+            RestoreEvent::Downloaded { transfer, .. } => self.finish_task(*transfer),
+            RestoreEvent::Cancelled { failure } | RestoreEvent::SwapRefused { failure } => self.failure = Some(failure.clone()),
+            RestoreEvent::Verified | RestoreEvent::Swapped | RestoreEvent::Released => {}
+        }
+        if was == "SNAPSHOTING" && now.name() == "DOWNLOAD" {
+            self.snapshot_finished_at = Some(at);
+        }
+        if now.name() == "COMMIT" && was != "COMMIT" {
+            self.transfer_finished_at = Some(at);
+        }
+        if now.is_settled() {
+            self.finished_at.get_or_insert(at);
+        }
+    }
+}

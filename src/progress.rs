@@ -1,0 +1,61 @@
+//! What jobs say about themselves while they run: shown, never trusted, and gone with the process.
+
+use std::collections::{BTreeMap, HashMap};
+
+use parking_lot::Mutex;
+
+use crate::job::{Sighting, Volume};
+use crate::names::{JobId, TaskId};
+
+/// What a task last said about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Note {
+    /// Attempts so far.
+    pub attempts: u32,
+    /// What is done.
+    pub done: Volume,
+    /// The last error, without secrets; of a job that waits, what for.
+    pub error: Option<String>,
+    /// What was last seen of a job that another cluster does.
+    pub seen: Option<Sighting>,
+}
+
+/// The notes of a job: of its tasks, and of the job itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// By task.
+    pub tasks: BTreeMap<TaskId, Note>,
+    /// Of commands that are no tasks.
+    pub job: Option<Note>,
+}
+
+/// The notes of all jobs that run.
+#[derive(Debug, Default)]
+pub struct Progress(Mutex<HashMap<JobId, Notes>>);
+
+impl Progress {
+    /// Changes a note, of a task or of the job itself.
+    pub fn note(&self, job: JobId, task: Option<TaskId>, change: impl FnOnce(&mut Note)) {
+        let mut all = self.0.lock();
+        let notes = all.entry(job).or_default();
+        change(match task {
+            Some(task) => notes.tasks.entry(task).or_default(),
+            None => notes.job.get_or_insert_default(),
+        });
+    }
+
+    /// The notes of one job.
+    pub fn notes(&self, job: JobId) -> Notes {
+        self.0.lock().get(&job).cloned().unwrap_or_default()
+    }
+
+    /// The last error of a job that is no task's.
+    pub fn job_error(&self, job: JobId) -> Option<String> {
+        self.0.lock().get(&job)?.job.as_ref()?.error.clone()
+    }
+
+    /// Forgets a job that is over.
+    pub fn forget(&self, job: JobId) {
+        self.0.lock().remove(&job);
+    }
+}

@@ -1,0 +1,132 @@
+//! A command turned into its effect, and the effect into its event.
+
+mod backup;
+mod restore;
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::Inner;
+use super::remote::Step;
+use crate::cluster::{ReportProgress, StepError};
+use crate::error::{Error, ErrorKind};
+use crate::job::{Job, JobCommand, JobEvent, JobState};
+use crate::names::TaskId;
+use crate::repository::{Location, Repository};
+
+/// What the steps of one job share.
+#[derive(Debug)]
+pub(super) struct StepContext {
+    pub inner: Arc<Inner>,
+    /// Whether this process admitted the job.
+    pub is_fresh: bool,
+    /// Tells what is in flight to end.
+    pub abandon: CancellationToken,
+    /// The job's repository, once it was opened.
+    repository: Mutex<Option<Arc<Repository>>>,
+}
+
+/// One command to be carried out.
+pub(super) struct Attempt<'a> {
+    context: &'a Arc<StepContext>,
+    job: &'a Arc<Job>,
+    /// Tries before this one.
+    attempts: u32,
+}
+
+impl StepContext {
+    pub fn new(inner: &Arc<Inner>, is_fresh: bool) -> Self {
+        Self { inner: inner.clone(), is_fresh, abandon: inner.stop.child_token(), repository: Mutex::default() }
+    }
+
+    /// After a failed step: its properties may be mended before the next one, so the repository is opened anew. Whoever is opening it
+    /// at this moment does so already.
+    pub fn forget_repository(&self) {
+        if let Ok(mut known) = self.repository.try_lock() {
+            *known = None;
+        }
+    }
+
+    /// Carries out one command.
+    pub async fn perform(self: &Arc<Self>, job: &Arc<Job>, command: JobCommand, attempts: u32) -> Result<JobEvent, StepError> {
+        let cluster = self.inner.cluster(&job.spec.cluster)?;
+        if let (Some(request), JobCommand::Remote(command)) = (job.spec.remote(), command) {
+            let gone = || Error::new(ErrorKind::Connection, format!("cluster \"{}\" does no jobs of its own", job.spec.cluster));
+            let remote = cluster.remote().ok_or_else(gone)?;
+            let (inner, is_fresh, abandon) = (&self.inner, self.is_fresh, &self.abandon);
+            let step = Step { inner, cluster: &cluster, remote, job, request, attempts, is_fresh, abandon };
+            return step.perform(command).await.map(|event| JobEvent::Remote(Box::new(event)));
+        }
+        let cluster = cluster.worker()?;
+        let attempt = Attempt { context: self, job, attempts };
+        match (&job.state, command) {
+            (JobState::Backup(state), JobCommand::Backup(command)) => {
+                attempt.backup(cluster, state, command).await.map(JobEvent::Backup)
+            }
+            (JobState::Restore(state), JobCommand::Restore(command)) => {
+                attempt.restore(cluster, state, command).await.map(JobEvent::Restore)
+            }
+            _ => Err(misplaced()),
+        }
+    }
+}
+
+/// A command in a state that does not have it.
+fn misplaced() -> StepError {
+    StepError::Fatal(Error::internal("a command came in a state that does not have it"))
+}
+
+impl Attempt<'_> {
+    /// The repository, looked up by its name and reached just now.
+    async fn reached_repository(&self) -> Result<Arc<Repository>, StepError> {
+        let (inner, spec) = (&self.context.inner, &self.job.spec);
+        let unknown = || StepError::Fatal(Error::internal("a job of ours has no repository"));
+        let name = spec.repository.as_ref().ok_or_else(unknown)?;
+        let record = inner.store.repository(&spec.cluster, name).await?;
+        let location = Location { url: record.location, properties: record.properties };
+        let repository = inner.open.open(&record.name, &location)?;
+        reach(&repository).await?;
+        Ok(repository)
+    }
+
+    /// The repository for one transfer of many: opened once, and again after a failed step.
+    async fn repository(&self) -> Result<Arc<Repository>, StepError> {
+        let mut known = self.context.repository.lock().await;
+        if let Some(repository) = &*known {
+            return Ok(repository.clone());
+        }
+        let repository = self.reached_repository().await?;
+        *known = Some(repository.clone());
+        Ok(repository)
+    }
+
+    /// What a transfer found is believed only while the repository can be reached.
+    async fn believed<T>(&self, repository: &Repository, outcome: Result<T, StepError>) -> Result<T, StepError> {
+        if let Err(StepError::Fatal(_)) = &outcome {
+            reach(repository).await?;
+        }
+        outcome
+    }
+
+    /// Notes what a transfer has done, and ends it between two files once the job is abandoned.
+    fn progress(&self, task: TaskId) -> ReportProgress {
+        let (context, id, attempts) = (self.context.clone(), self.job.id, self.attempts);
+        Arc::new(move |done| {
+            context.inner.progress.note(id, Some(task), |note| {
+                (note.attempts, note.done) = (attempts + 1, done);
+                note.error.take_if(|_| attempts == 0);
+            });
+            if context.abandon.is_cancelled() {
+                return Err(Error::new(ErrorKind::Cancelled, "the job was cancelled"));
+            }
+            Ok(())
+        })
+    }
+}
+
+/// A mount that is gone looks like an empty directory: without its mark nothing is written or believed missing.
+async fn reach(repository: &Repository) -> Result<(), StepError> {
+    repository.ping().await.map_err(|e| StepError::Retry(e.prefixed("the repository cannot be reached")))
+}
