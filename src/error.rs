@@ -203,12 +203,13 @@ pub struct Error {
     /// Byte offset into the statement's text, from 0; the wire turns it into PostgreSQL's character position from 1.
     pub position: Option<usize>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    of_cluster: bool,
 }
 
 impl Error {
     /// An error of a kind with its message.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), detail: None, hint: None, position: None, source: None }
+        Self { kind, message: message.into(), detail: None, hint: None, position: None, source: None, of_cluster: false }
     }
 
     /// A bug of ours: what should have held did not.
@@ -219,6 +220,17 @@ impl Error {
     /// Something real that is not offered here.
     pub fn unsupported(what: impl fmt::Display) -> Self {
         Self::new(ErrorKind::Unsupported, format!("{what} is not supported"))
+    }
+
+    /// Marks the message as the words of a StarRocks cluster.
+    pub fn of_cluster(mut self) -> Self {
+        self.of_cluster = true;
+        self
+    }
+
+    /// Whether the message is in the words of a StarRocks cluster.
+    pub fn is_of_cluster(&self) -> bool {
+        self.of_cluster || self.kind == ErrorKind::Remote
     }
 
     /// The same error under another kind.

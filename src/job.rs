@@ -8,6 +8,8 @@
 mod backup;
 mod data;
 mod delta;
+mod machine;
+mod phase;
 mod record;
 mod remote;
 mod restore;
@@ -23,8 +25,10 @@ use serde::{Deserialize, Serialize};
 pub use self::backup::{BackupCommand, BackupEvent, BackupState};
 pub use self::data::*;
 pub use self::delta::{Delta, Entry};
+pub use self::machine::Machine;
+pub use self::phase::{CancelCause, End, Phase};
 pub use self::record::Record;
-pub use self::remote::{Phase, RemoteCommand, RemoteEvent, RemoteRequest, RemoteState, Sighting, SlotMark};
+pub use self::remote::{RemoteCommand, RemoteEvent, RemoteRequest, RemoteState, Sighting, SlotMark};
 pub use self::restore::{RestoreCommand, RestoreEvent, RestoreState};
 pub use self::row::{JobCourse, JobRow, JobStatus, TaskRow};
 use crate::names::{ClusterName, DatabaseName, JobId, RepositoryName, SnapshotLabel, TabletId, TaskId, Timestamp};
@@ -147,10 +151,10 @@ pub enum JobCommand {
 
 /// An event that cannot happen in this state: a bug, or a damaged journal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{event} cannot happen in state {state}")]
+#[error("{event} cannot happen in {phase}")]
 pub struct IllegalEvent {
-    /// The state's name.
-    pub state: &'static str,
+    /// Where the job stands.
+    pub phase: Phase,
     /// The event's name.
     pub event: &'static str,
 }
@@ -231,6 +235,17 @@ impl JobSpec {
     }
 }
 
+/// The same of whichever machine it is.
+macro_rules! machine {
+    ($state:expr, $machine:ident => $what:expr) => {
+        match $state {
+            JobState::Backup($machine) => $what,
+            JobState::Restore($machine) => $what,
+            JobState::Remote($machine) => $what,
+        }
+    };
+}
+
 impl Job {
     /// A job as it is admitted.
     pub fn new(id: JobId, spec: JobSpec, created_at: Timestamp) -> Self {
@@ -256,7 +271,7 @@ impl Job {
         match (&self.state, command) {
             (JobState::Backup(state), JobCommand::Backup(command)) => state.allows(command),
             (JobState::Restore(state), JobCommand::Restore(command)) => state.allows(command),
-            (JobState::Remote(state), JobCommand::Remote(command)) => state.commands().contains(&command),
+            (JobState::Remote(state), JobCommand::Remote(command)) => state.allows(command),
             _ => false,
         }
     }
@@ -272,18 +287,9 @@ impl Job {
         }
     }
 
-    /// Whether nothing is left to do, clean-up included.
-    pub fn is_over(&self) -> bool {
-        match &self.state {
-            JobState::Backup(state) => state.is_over(),
-            JobState::Restore(state) => state.is_over(),
-            JobState::Remote(state) => state.is_settled(),
-        }
-    }
-
     /// What an event leads to; the only way a job changes. An event that cannot happen changes nothing.
     pub fn apply(&mut self, event: &JobEvent, at: Timestamp) -> Result<(), IllegalEvent> {
-        let was = self.state_name();
+        let was = self.phase();
         match (&mut self.state, event) {
             (JobState::Backup(state), JobEvent::Backup(event)) => {
                 state.apply(event)?;
@@ -297,10 +303,13 @@ impl Job {
                 state.apply(event)?;
                 self.record.note_remote(event, state, at);
             }
-            (_, event) => return Err(IllegalEvent { state: was, event: event.name() }),
+            (_, event) => return Err(IllegalEvent { phase: was, event: event.name() }),
         }
         self.version = Version(self.version.0 + 1);
         self.record.started_at.get_or_insert(at);
+        if self.end().is_some() {
+            self.record.finished_at.get_or_insert(at);
+        }
         Ok(())
     }
 
@@ -312,27 +321,29 @@ impl Job {
         }
     }
 
-    /// StarRocks' name of the phase.
-    pub fn state_name(&self) -> &'static str {
-        match &self.state {
-            JobState::Backup(state) => state.name(),
-            JobState::Restore(state) => state.name(),
-            JobState::Remote(state) => state.name(),
-        }
+    /// Where it stands.
+    pub fn phase(&self) -> Phase {
+        machine!(&self.state, state => state.phase())
     }
 
-    /// Whether FINISHED or CANCELLED is reached; clean-up may still be to do.
+    /// How it ended, if it has; clean-up may still be to do.
+    pub fn end(&self) -> Option<End> {
+        machine!(&self.state, state => state.end())
+    }
+
+    /// Whether it has ended.
     pub fn is_settled(&self) -> bool {
-        self.record.finished_at.is_some()
+        self.end().is_some()
+    }
+
+    /// Whether nothing is left to do, clean-up included.
+    pub fn is_over(&self) -> bool {
+        machine!(&self.state, state => state.is_over())
     }
 
     /// Whether a cancel can still be carried out: not once the commit may have happened.
     pub fn can_cancel(&self) -> bool {
-        match &self.state {
-            JobState::Backup(state) => state.can_cancel(),
-            JobState::Restore(state) => state.can_cancel(),
-            JobState::Remote(state) => state.can_cancel(),
-        }
+        machine!(&self.state, state => state.can_cancel())
     }
 
     /// The event that cancels this kind of job.

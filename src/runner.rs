@@ -23,7 +23,7 @@ pub use self::remote::Submitted;
 use crate::cluster::{Cluster, Clusters};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
-use crate::job::{Failure, Job, JobKind, JobSpec};
+use crate::job::{Failure, Job, JobKind, JobSpec, Phase};
 use crate::metrics::Metrics;
 use crate::names::*;
 use crate::progress::Progress;
@@ -170,9 +170,9 @@ impl Runner {
             None => {
                 let filter =
                     JobFilter { cluster: Some(cluster.to_string()), db_name: Some(database.to_string()), ..JobFilter::default() };
-                let last = self.inner.store.jobs(&filter).await?.into_iter().rev().find(|row| row.state.is_some());
+                let last = self.inner.store.jobs(&filter).await?.into_iter().rev().find_map(|row| Some((row.state?, row)));
                 return Err(match last {
-                    Some(row) if row.kind == kind => cannot_cancel(&row.snapshot, row.state.as_deref().unwrap_or_default()),
+                    Some((phase, row)) if row.kind == kind => cannot_cancel(&row.snapshot, phase),
                     _ => none(),
                 });
             }
@@ -273,7 +273,7 @@ impl Inner {
         loop {
             let error = match self.store.load(id).await {
                 Ok(job) => {
-                    tracing::info!(state = job.state_name(), "job taken up again");
+                    tracing::info!(phase = %job.phase(), "job taken up again");
                     self.metrics.resumed(&job);
                     return Some(job);
                 }
@@ -301,8 +301,8 @@ impl Inner {
     }
 }
 
-fn cannot_cancel(label: &str, state: &str) -> Error {
-    Error::new(ErrorKind::WrongState, format!("Failed to cancel job: Job with label {label} can not be cancelled. state: {state}"))
+fn cannot_cancel(label: &str, phase: Phase) -> Error {
+    Error::new(ErrorKind::WrongState, format!("Failed to cancel job: Job with label {label} can not be cancelled. state: {phase}"))
 }
 
 /// The failure of a job whose time is over.

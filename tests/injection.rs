@@ -383,7 +383,7 @@ impl World {
         let life = self.live(Fault::None);
         let finished = life.runtime.block_on(async {
             let job = self.store.load(job).await.expect("in the journal");
-            assert!(job.is_settled() && job.is_over(), "{context}: {} is not over", job.state_name());
+            assert!(job.is_settled() && job.is_over(), "{context}: {} is not over", job.phase());
             assert!(self.store.unfinished().await.expect("listed").is_empty(), "{context}: something is unfinished");
             let finished = job.record.failure.is_none();
             let repository = self.repository();

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::IllegalEvent;
 use super::data::*;
 use super::tasks::TasksLeft;
+use super::{End, IllegalEvent, Machine, Phase};
 use crate::names::{BackendId, TaskId, Timestamp};
 
 /// The phases, each with what it needs and nothing else. The names are StarRocks' own.
@@ -165,24 +165,25 @@ impl BackupEvent {
     }
 }
 
-impl BackupState {
-    /// StarRocks' name of the phase.
-    pub fn name(&self) -> &'static str {
+impl Machine for BackupState {
+    type Command = BackupCommand;
+    type Event = BackupEvent;
+
+    fn phase(&self) -> Phase {
         match self {
-            Self::Pending => "PENDING",
-            Self::Snapshoting { .. } => "SNAPSHOTING",
-            Self::UploadSnapshot { .. } => "UPLOAD_SNAPSHOT",
-            Self::Uploading { .. } => "UPLOADING",
-            Self::SaveMeta { .. } => "SAVE_META",
-            Self::UploadInfo { .. } => "UPLOAD_INFO",
-            Self::Finished { .. } => "FINISHED",
-            Self::Cancelled { .. } => "CANCELLED",
-            Self::Lost { .. } => "LOST",
+            Self::Pending => Phase::Pending,
+            Self::Snapshoting { .. } => Phase::Snapshoting,
+            Self::UploadSnapshot { .. } => Phase::UploadSnapshot,
+            Self::Uploading { .. } => Phase::Uploading,
+            Self::SaveMeta { .. } => Phase::SaveMeta,
+            Self::UploadInfo { .. } => Phase::UploadInfo,
+            Self::Finished { .. } => Phase::Finished,
+            Self::Cancelled { .. } => Phase::Cancelled,
+            Self::Lost { .. } => Phase::Lost,
         }
     }
 
-    /// What may run now, in parallel.
-    pub fn commands(&self) -> Vec<BackupCommand> {
+    fn commands(&self) -> Vec<BackupCommand> {
         match self {
             Self::Pending => vec![BackupCommand::Plan],
             Self::Snapshoting { left, .. } => left.iter().map(BackupCommand::Snapshot).collect(),
@@ -200,18 +201,21 @@ impl BackupState {
         }
     }
 
-    /// Whether FINISHED, CANCELLED or LOST is reached.
-    pub fn is_settled(&self) -> bool {
-        matches!(self, Self::Finished { .. } | Self::Cancelled { .. } | Self::Lost { .. })
+    fn end(&self) -> Option<End> {
+        match self {
+            Self::Finished { .. } => Some(End::Finished),
+            Self::Cancelled { failure, .. } => Some(failure.end()),
+            Self::Lost { .. } => Some(End::Lost),
+            _ => None,
+        }
     }
 
     /// Whether the commit cannot have happened yet.
-    pub fn can_cancel(&self) -> bool {
-        !self.is_settled() && !matches!(self, Self::UploadInfo { .. })
+    fn can_cancel(&self) -> bool {
+        self.end().is_none() && !matches!(self, Self::UploadInfo { .. })
     }
 
-    /// Whether this may be done now.
-    pub fn allows(&self, command: BackupCommand) -> bool {
+    fn allows(&self, command: BackupCommand) -> bool {
         match (self, command) {
             (Self::Snapshoting { left, .. }, BackupCommand::Snapshot(task))
             | (Self::Uploading { left, .. }, BackupCommand::Upload(task)) => left.contains(task),
@@ -220,16 +224,15 @@ impl BackupState {
         }
     }
 
-    /// Whether nothing is left to do.
-    pub fn is_over(&self) -> bool {
+    fn is_over(&self) -> bool {
         matches!(
             self,
             Self::Finished { released: true } | Self::Cancelled { released: true, .. } | Self::Lost { released: true, .. }
         )
     }
 
-    /// One match: the only way a state changes. An event that cannot happen changes nothing.
-    pub fn apply(&mut self, event: &BackupEvent) -> Result<(), IllegalEvent> {
+    /// One match: the only way a state changes.
+    fn apply(&mut self, event: &BackupEvent) -> Result<(), IllegalEvent> {
         use BackupEvent as E;
         let next = match (&mut *self, event) {
             (Self::Pending, E::Planned { plan }) => {
@@ -269,17 +272,88 @@ impl BackupState {
             (state, E::Cancelled { failure }) if state.can_cancel() => {
                 Self::Cancelled { failure: failure.clone(), released: false }
             }
-            (state, event) => return Err(IllegalEvent { state: state.name(), event: event.name() }),
+            (state, event) => return Err(IllegalEvent { phase: state.phase(), event: event.name() }),
         };
         *self = next;
         Ok(())
     }
+}
 
+impl BackupState {
     fn snapshoting(plan: Arc<BackupPlan>, left: TasksLeft) -> Self {
         if left.is_empty() { Self::UploadSnapshot { plan } } else { Self::Snapshoting { plan, left } }
     }
 
     fn uploading(plan: Arc<BackupPlan>, tasks: Arc<Vec<TransferTask>>, left: TasksLeft) -> Self {
         if left.is_empty() { Self::SaveMeta { plan } } else { Self::Uploading { plan, tasks, left } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::data::tests::{digest, plan_of, transfers};
+
+    fn failure() -> Failure {
+        Failure::user_cancelled(None)
+    }
+
+    /// The full table: every state with every event, and what comes of it.
+    #[test]
+    fn every_state_takes_its_events_and_no_others() {
+        let plan = Arc::new(plan_of(&[11, 12]));
+        let tasks = Arc::new(transfers(&[11, 12]));
+        let left = |ids: &[i64]| TasksLeft::all(ids.iter().map(|id| TaskId(*id)));
+        let uploading = |ids| BackupState::Uploading { plan: plan.clone(), tasks: tasks.clone(), left: left(ids) };
+        let states = [
+            BackupState::Pending,
+            BackupState::Snapshoting { plan: plan.clone(), left: left(&[11, 12]) },
+            BackupState::Snapshoting { plan: plan.clone(), left: left(&[11]) },
+            BackupState::UploadSnapshot { plan: plan.clone() },
+            uploading(&[1, 2]),
+            uploading(&[1]),
+            BackupState::SaveMeta { plan: plan.clone() },
+            BackupState::UploadInfo { plan: plan.clone(), manifest: digest(), saved_at: Timestamp(1) },
+            BackupState::Finished { released: false },
+            BackupState::Finished { released: true },
+            BackupState::Cancelled { failure: failure(), released: false },
+            BackupState::Cancelled { failure: failure(), released: true },
+            BackupState::Lost { failure: failure(), released: false },
+            BackupState::Lost { failure: failure(), released: true },
+        ];
+        let events = [
+            BackupEvent::Planned { plan: plan.clone() },
+            BackupEvent::Planned { plan: Arc::new(plan_of(&[])) },
+            BackupEvent::Snapshoted { task: TaskId(11), backend_id: BackendId(1) },
+            BackupEvent::UploadPlanned { tasks: tasks.clone() },
+            BackupEvent::UploadPlanned { tasks: Arc::default() },
+            BackupEvent::Uploaded { task: TaskId(1), transfer: Transfer::default() },
+            BackupEvent::MetaSaved { manifest: digest(), saved_at: Timestamp(1) },
+            BackupEvent::Published,
+            BackupEvent::Displaced { failure: failure() },
+            BackupEvent::Lost { failure: failure() },
+            BackupEvent::Cancelled { failure: failure() },
+            BackupEvent::Released,
+        ];
+        let no = "";
+        let (snap, up, can, fin) = ("SNAPSHOTING", "UPLOADING", "CANCELLED", "FINISHED");
+        let expected = [
+            // Planned ×2, Snapshoted, UploadPlanned ×2, Uploaded, MetaSaved, Published, Displaced, Lost, Cancelled, Released
+            [snap, "UPLOAD_SNAPSHOT", no, no, no, no, no, no, no, no, can, no],
+            [no, no, snap, no, no, no, no, no, no, no, can, no],
+            [no, no, "UPLOAD_SNAPSHOT", no, no, no, no, no, no, no, can, no],
+            [no, no, no, up, "SAVE_META", no, no, no, no, no, can, no],
+            [no, no, no, no, no, up, no, no, no, no, can, no],
+            [no, no, no, no, no, "SAVE_META", no, no, no, no, can, no],
+            [no, no, no, no, no, no, "UPLOAD_INFO", no, no, no, can, no],
+            [no, no, no, no, no, no, no, fin, can, "LOST", no, no],
+            [no, no, no, no, no, no, no, no, no, no, no, fin],
+            [no; 12],
+            [no, no, no, no, no, no, no, no, no, no, no, can],
+            [no; 12],
+            [no, no, no, no, no, no, no, no, no, no, no, "LOST"],
+            [no; 12],
+        ];
+        crate::job::machine::tests::check_table(&states, &events, &expected);
     }
 }

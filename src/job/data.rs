@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
+use super::{CancelCause, End, Phase};
 use crate::error::{Error, ErrorKind};
 use crate::names::*;
 use crate::schema::{Bounds, TableSchema, ViewDefinition};
@@ -422,9 +423,22 @@ pub struct Failure {
     /// More facts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// Who ended the job, if it was not an error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<CancelCause>,
 }
 
 impl Failure {
+    /// A failure in these words.
+    pub fn new(code: StatusCode, kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { code, kind, message: message.into(), detail: None, cause: None }
+    }
+
+    /// The end of a job that it has ended.
+    pub fn end(&self) -> End {
+        self.cause.map_or(End::Failed, End::Cancelled)
+    }
+
     /// The error that it was.
     pub fn error(&self) -> Error {
         let error = Error::new(self.kind, self.message.clone());
@@ -435,22 +449,18 @@ impl Failure {
     }
 
     /// The user said CANCEL.
-    pub fn user_cancelled(during: Option<&str>) -> Self {
+    pub fn user_cancelled(during: Option<Phase>) -> Self {
         let message = match during {
-            Some(state) => format!("user cancelled, current state: {state}"),
+            Some(phase) => format!("user cancelled, current state: {phase}"),
             None => "user cancelled".into(),
         };
-        Self { code: StatusCode::CommonError, kind: ErrorKind::Cancelled, message, detail: None }
+        Self { cause: Some(CancelCause::User), ..Self::new(StatusCode::CommonError, ErrorKind::Cancelled, message) }
     }
 
     /// The job's time was over; carries the last error seen, if any.
     pub fn timeout(last_error: Option<&str>) -> Self {
-        Self {
-            code: StatusCode::Timeout,
-            kind: ErrorKind::Cancelled,
-            message: last_error.unwrap_or_default().to_owned(),
-            detail: None,
-        }
+        let failure = Self::new(StatusCode::Timeout, ErrorKind::Cancelled, last_error.unwrap_or_default());
+        Self { cause: Some(CancelCause::Timeout), ..failure }
     }
 
     /// An error that no repetition would mend.
@@ -463,17 +473,89 @@ impl Failure {
             }
             _ => StatusCode::CommonError,
         };
-        let remote =
-            matches!(error.kind, ErrorKind::Remote) || error.detail.as_ref().is_some_and(|d| d.starts_with("StarRocks error"));
-        if remote {
+        if error.is_of_cluster() {
             // A cluster's words are kept as they are.
-            return Self { code, kind: error.kind, message: error.message.clone(), detail: error.detail.clone() };
+            return Self { detail: error.detail.clone(), ..Self::new(code, error.kind, error.message.as_str()) };
         }
-        Self { code, kind: error.kind, message: error.to_string(), detail: None }
+        Self::new(code, error.kind, error.to_string())
     }
 
     /// `[CODE, msg: text]`, as SHOW prints it.
     pub fn status(&self) -> String {
         format!("[{}, msg: {}]", self.code.name(), self.message)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A table of one partition with these tablets, each without files.
+    fn table_of(tablets: &[i64]) -> PlannedTable {
+        let tablets: Vec<_> = tablets.iter().map(|id| serde_json::json!({"tablet_id": id, "backend_id": 1, "files": []})).collect();
+        let schema = serde_json::json!({
+            "columns": [], "key": "duplicate", "key_columns": [], "partitioning": "unpartitioned",
+            "distribution": {"columns": [], "buckets": tablets.len()}, "properties": {}, "comment": null,
+        });
+        let table = serde_json::json!({
+            "name": "t", "table_id": 9, "schema": schema, "replication_num": 1,
+            "partitions": [{"name": "t", "partition_id": 10, "bounds": "whole", "version": 1, "tablets": tablets}],
+        });
+        serde_json::from_value(table).expect("a table")
+    }
+
+    pub fn plan_of(tablets: &[i64]) -> BackupPlan {
+        BackupPlan::new(vec![table_of(tablets)], Vec::new())
+    }
+
+    pub fn digest() -> ManifestDigest {
+        ManifestDigest { sha256: "0".repeat(64), bytes: 1 }
+    }
+
+    pub fn target_of(tablets: &[i64]) -> RestorePlan {
+        let source = table_of(tablets);
+        let partition = &source.partitions[0];
+        let tablet = |t: &PlannedTablet| TargetTablet { tablet_id: t.tablet_id, backends: vec![t.backend_id], files: Vec::new() };
+        let target = TargetPartition {
+            name: partition.name.clone(),
+            partition_id: partition.partition_id,
+            replaces: None,
+            bounds: partition.bounds.clone(),
+            version: 1,
+            tablets: partition.tablets.iter().map(tablet).collect(),
+        };
+        let table = TargetTable {
+            source: source.name.clone(),
+            name: source.name.clone(),
+            table_id: source.table_id,
+            exists: false,
+            schema: source.schema.clone(),
+            replication_num: 1,
+            partitions: vec![target],
+        };
+        RestorePlan::new(digest(), vec![table], Vec::new())
+    }
+
+    /// Transfers of these tablets, numbered from 1.
+    pub fn transfers(tablets: &[i64]) -> Vec<TransferTask> {
+        let of = |(n, tablet): (usize, &i64)| TransferTask {
+            task_id: TaskId(n as i64 + 1),
+            assignment: Assignment { tablet_id: TabletId(*tablet), backend_id: BackendId(1) },
+            planned: Volume { files: 1, bytes: 7 },
+        };
+        tablets.iter().enumerate().map(of).collect()
+    }
+
+    #[test]
+    fn tablets_are_found_by_their_ids() {
+        let (plan, target) = (plan_of(&[11, 13, 12]), target_of(&[11, 13, 12]));
+        for id in [11, 12, 13] {
+            assert_eq!(plan.tablet(TabletId(id)).map(|t| t.tablet_id), Some(TabletId(id)));
+            assert_eq!(target.tablet(TabletId(id)).map(|t| t.tablet_id), Some(TabletId(id)));
+        }
+        assert_eq!(plan.tablet(TabletId(14)), None);
+        let tasks = transfers(&[11, 12]);
+        assert_eq!(transfer_task(&tasks, TaskId(2)).map(|t| t.assignment.tablet_id), Some(TabletId(12)));
+        assert_eq!(transfer_task(&tasks, TaskId(3)), None);
     }
 }

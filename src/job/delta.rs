@@ -1,8 +1,8 @@
 //! What one append to a job's journal writes: events that came together, the job after them, and the rows that follow.
 
 use super::{
-    BackupEvent, BackupState, IllegalEvent, Job, JobEvent, JobState, RestoreEvent, RestoreState, TaskKind, TaskRow, Transfer,
-    Version,
+    BackupEvent, BackupState, IllegalEvent, Job, JobEvent, JobState, Phase, RestoreEvent, RestoreState, TaskKind, TaskRow,
+    Transfer, Version,
 };
 use super::{TabletId, TaskId, Timestamp};
 
@@ -19,7 +19,7 @@ pub struct Delta {
     pub tasks: Vec<TaskRow>,
 }
 
-/// An event, with the names of the phases around it.
+/// An event, with the phases around it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// What happened.
@@ -27,9 +27,9 @@ pub struct Entry {
     /// When it was known.
     pub at: Timestamp,
     /// The phase before.
-    pub from: &'static str,
+    pub from: Phase,
     /// The phase after.
-    pub to: &'static str,
+    pub to: Phase,
 }
 
 impl Delta {
@@ -40,11 +40,11 @@ impl Delta {
 
     /// Adds an event; one that cannot happen after those before it changes nothing.
     pub fn push(&mut self, event: JobEvent, at: Timestamp) -> Result<(), IllegalEvent> {
-        let from = self.job.state_name();
+        let from = self.job.phase();
         let rows = self.job.rows_after(&event);
         self.job.apply(&event, at)?;
         self.tasks.extend(rows);
-        self.entries.push(Entry { event, at, from, to: self.job.state_name() });
+        self.entries.push(Entry { event, at, from, to: self.job.phase() });
         Ok(())
     }
 

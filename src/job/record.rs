@@ -1,7 +1,8 @@
 //! The course of a job, for people: times and sums.
 
 use super::{
-    BackupEvent, BackupState, Failure, Phase, RemoteEvent, RemoteState, RestoreEvent, RestoreState, Sighting, Transfer, Volume,
+    BackupEvent, BackupState, Failure, Machine, Phase, RemoteEvent, RemoteState, RestoreEvent, RestoreState, Sighting, Transfer,
+    Volume,
 };
 use crate::names::{BackupTimestamp, Timestamp};
 
@@ -50,7 +51,7 @@ impl Record {
         self.moved.new.add(moved.new);
     }
 
-    pub(super) fn note_backup(&mut self, event: &BackupEvent, was: &str, now: &BackupState, at: Timestamp) {
+    pub(super) fn note_backup(&mut self, event: &BackupEvent, was: Phase, now: &BackupState, at: Timestamp) {
         match event {
             BackupEvent::Planned { plan } => self.plan_tasks(plan.tablets().map(|_| Volume::default())),
             BackupEvent::Snapshoted { .. } => self.finish_task(Transfer::default()),
@@ -61,14 +62,11 @@ impl Record {
             }
             BackupEvent::MetaSaved { .. } | BackupEvent::Published | BackupEvent::Released => {}
         }
-        if was == "SNAPSHOTING" && now.name() == "UPLOAD_SNAPSHOT" {
+        if was == Phase::Snapshoting && now.phase() == Phase::UploadSnapshot {
             self.snapshot_finished_at = Some(at);
         }
-        if now.name() == "SAVE_META" && was != "SAVE_META" {
+        if was != Phase::SaveMeta && now.phase() == Phase::SaveMeta {
             self.transfer_finished_at = Some(at);
-        }
-        if now.is_settled() {
-            self.finished_at.get_or_insert(at);
         }
     }
 
@@ -98,12 +96,9 @@ impl Record {
             reached(Phase::UploadSnapshot, &mut self.snapshot_finished_at);
             reached(Phase::SaveMeta, &mut self.transfer_finished_at);
         }
-        if now.is_settled() {
-            self.finished_at.get_or_insert(at);
-        }
     }
 
-    pub(super) fn note_restore(&mut self, event: &RestoreEvent, was: &str, now: &RestoreState, at: Timestamp) {
+    pub(super) fn note_restore(&mut self, event: &RestoreEvent, was: Phase, now: &RestoreState, at: Timestamp) {
         match event {
             RestoreEvent::Planned { plan } => {
                 self.meta_prepared_at = Some(at);
@@ -115,14 +110,11 @@ impl Record {
             RestoreEvent::Cancelled { failure } | RestoreEvent::SwapRefused { failure } => self.failure = Some(failure.clone()),
             RestoreEvent::Verified | RestoreEvent::Swapped | RestoreEvent::Released => {}
         }
-        if was == "SNAPSHOTING" && now.name() == "DOWNLOAD" {
+        if was == Phase::Snapshoting && now.phase() == Phase::Download {
             self.snapshot_finished_at = Some(at);
         }
-        if now.name() == "COMMIT" && was != "COMMIT" {
+        if was != Phase::Commit && now.phase() == Phase::Commit {
             self.transfer_finished_at = Some(at);
-        }
-        if now.is_settled() {
-            self.finished_at.get_or_insert(at);
         }
     }
 }

@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::data::Failure;
-use super::{IllegalEvent, JobKind};
+use super::{CancelCause, End, IllegalEvent, JobKind, Machine, Phase};
 use crate::error::ErrorKind;
 use crate::names::{BackupTimestamp, Timestamp};
 
@@ -140,70 +140,13 @@ impl Sighting {
     fn failure(&self) -> Failure {
         let inner = self.status.trim().trim_start_matches('[').trim_end_matches(']');
         let (code, message) = inner.split_once(", msg: ").unwrap_or(("COMMON_ERROR", inner));
-        let kind =
-            if message.starts_with("user cancelled") || code == "TIMEOUT" { ErrorKind::Cancelled } else { ErrorKind::Remote };
-        Failure { code: super::StatusCode::parse(code), kind, message: message.to_owned(), detail: None }
-    }
-}
-
-macro_rules! phases {
-    ($($(#[$doc:meta])* $name:ident => $text:literal,)*) => {
-        /// StarRocks' phases, of both kinds of job, in their order.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Phase { $($(#[$doc])* $name,)* }
-
-        impl Phase {
-            /// Its name, as StarRocks spells it.
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$name => $text,)* }
-            }
-
-            /// The phase of this name; one that no version up to 4.2 has is [`Self::Unknown`].
-            pub fn parse(text: &str) -> Self {
-                match text { $($text => Self::$name,)* _ => Self::Unknown }
-            }
-        }
-    };
-}
-
-phases! {
-    /// Submitted.
-    Pending => "PENDING",
-    /// Of a later version.
-    Unknown => "UNKNOWN",
-    /// Tablets are being pinned, or made.
-    Snapshoting => "SNAPSHOTING",
-    /// Backup: the upload is being divided.
-    UploadSnapshot => "UPLOAD_SNAPSHOT",
-    /// Backup: files are on their way.
-    Uploading => "UPLOADING",
-    /// Restore: the download is being divided.
-    Download => "DOWNLOAD",
-    /// Restore: files are on their way.
-    Downloading => "DOWNLOADING",
-    /// Backup: metadata is written down.
-    SaveMeta => "SAVE_META",
-    /// Backup: metadata is on its way.
-    UploadInfo => "UPLOAD_INFO",
-    /// Restore: moving begins.
-    Commit => "COMMIT",
-    /// Restore: files are moved into their places.
-    Committing => "COMMITTING",
-    /// Done.
-    Finished => "FINISHED",
-    /// Not done.
-    Cancelled => "CANCELLED",
-}
-
-impl Phase {
-    /// Whether the job is over.
-    pub fn is_over(self) -> bool {
-        matches!(self, Self::Finished | Self::Cancelled)
-    }
-
-    /// Whether bytes are moved, which takes long.
-    pub fn is_transfer(self) -> bool {
-        matches!(self, Self::Uploading | Self::Downloading)
+        // The cluster tells it in no other way.
+        let cause = match code {
+            "TIMEOUT" => Some(CancelCause::Timeout),
+            _ => message.starts_with("user cancelled").then_some(CancelCause::User),
+        };
+        let kind = if cause.is_some() { ErrorKind::Cancelled } else { ErrorKind::Remote };
+        Failure { cause, ..Failure::new(super::StatusCode::parse(code), kind, message) }
     }
 }
 
@@ -346,30 +289,6 @@ impl RemoteState {
         }
     }
 
-    /// StarRocks' name of the phase, with QUEUED and LOST for what StarRocks does not have.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Queued => "QUEUED",
-            Self::Pending | Self::Submitting { .. } | Self::Watching { seen: None, .. } => "PENDING",
-            Self::Watching { seen: Some(seen), .. } => seen.phase().name(),
-            Self::Finished { .. } => "FINISHED",
-            Self::Cancelled { .. } => "CANCELLED",
-            Self::Refused { .. } => "REFUSED",
-            Self::Lost { .. } => "LOST",
-        }
-    }
-
-    /// What may be done now.
-    pub fn commands(&self) -> Vec<RemoteCommand> {
-        match self {
-            Self::Queued => vec![RemoteCommand::AwaitTurn],
-            Self::Pending => vec![RemoteCommand::Look],
-            Self::Submitting { .. } => vec![RemoteCommand::Submit],
-            Self::Watching { .. } => vec![RemoteCommand::Watch],
-            Self::Finished { .. } | Self::Cancelled { .. } | Self::Refused { .. } | Self::Lost { .. } => Vec::new(),
-        }
-    }
-
     /// The last news.
     pub fn seen(&self) -> Option<&Sighting> {
         match self {
@@ -380,20 +299,10 @@ impl RemoteState {
         }
     }
 
-    /// Whether it is over.
-    pub fn is_settled(&self) -> bool {
-        self.commands().is_empty()
-    }
-
-    /// Whether it can be cancelled here: nothing has been sent.
-    pub fn can_cancel(&self) -> bool {
-        matches!(self, Self::Queued | Self::Pending)
-    }
-
     /// One match: the only way a state changes.
-    pub fn after(self, event: RemoteEvent) -> Result<Self, IllegalEvent> {
+    fn after(self, event: RemoteEvent) -> Result<Self, IllegalEvent> {
         use RemoteEvent as E;
-        let illegal = IllegalEvent { state: self.name(), event: event.name() };
+        let illegal = IllegalEvent { phase: self.phase(), event: event.name() };
         Ok(match (self, event) {
             (Self::Queued, E::TurnCame) => Self::Pending,
             (Self::Pending, E::Looked { before, label_was_taken }) => Self::Submitting { before, label_was_taken },
@@ -411,12 +320,6 @@ impl RemoteState {
         })
     }
 
-    /// The same in place. An event that cannot happen changes nothing.
-    pub fn apply(&mut self, event: &RemoteEvent) -> Result<(), IllegalEvent> {
-        *self = self.clone().after(event.clone())?;
-        Ok(())
-    }
-
     fn see(self, seen: Sighting) -> Self {
         match (self, seen.phase()) {
             (_, Phase::Finished) => Self::Finished { seen: Some(seen) },
@@ -424,6 +327,57 @@ impl RemoteState {
             (Self::Watching { before, .. }, _) => Self::Watching { before, seen: Some(seen) },
             (state, _) => state,
         }
+    }
+}
+
+impl Machine for RemoteState {
+    type Command = RemoteCommand;
+    type Event = RemoteEvent;
+
+    fn commands(&self) -> Vec<RemoteCommand> {
+        match self {
+            Self::Queued => vec![RemoteCommand::AwaitTurn],
+            Self::Pending => vec![RemoteCommand::Look],
+            Self::Submitting { .. } => vec![RemoteCommand::Submit],
+            Self::Watching { .. } => vec![RemoteCommand::Watch],
+            Self::Finished { .. } | Self::Cancelled { .. } | Self::Refused { .. } | Self::Lost { .. } => Vec::new(),
+        }
+    }
+
+    fn apply(&mut self, event: &RemoteEvent) -> Result<(), IllegalEvent> {
+        *self = self.clone().after(event.clone())?;
+        Ok(())
+    }
+
+    fn phase(&self) -> Phase {
+        match self {
+            Self::Queued => Phase::Queued,
+            Self::Pending | Self::Submitting { .. } | Self::Watching { seen: None, .. } => Phase::Pending,
+            Self::Watching { seen: Some(seen), .. } => seen.phase(),
+            Self::Finished { .. } => Phase::Finished,
+            Self::Cancelled { .. } => Phase::Cancelled,
+            Self::Refused { .. } => Phase::Refused,
+            Self::Lost { .. } => Phase::Lost,
+        }
+    }
+
+    fn end(&self) -> Option<End> {
+        match self {
+            Self::Queued | Self::Pending | Self::Submitting { .. } | Self::Watching { .. } => None,
+            Self::Finished { .. } => Some(End::Finished),
+            Self::Cancelled { failure, .. } => Some(failure.end()),
+            Self::Refused { .. } => Some(End::Refused),
+            Self::Lost { .. } => Some(End::Lost),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.end().is_some()
+    }
+
+    /// Nothing has been sent.
+    fn can_cancel(&self) -> bool {
+        matches!(self, Self::Queued | Self::Pending)
     }
 }
 
@@ -480,13 +434,7 @@ mod tests {
             [no; 11],
             [no; 11],
         ];
-        for (state, row) in states.iter().zip(expected) {
-            for (event, name) in events.iter().zip(row) {
-                let after = state.clone().after(event.clone());
-                let found = after.as_ref().map_or(no, RemoteState::name);
-                assert_eq!(found, name, "{state:?} and {event:?}");
-            }
-        }
+        crate::job::machine::tests::check_table(&states, &events, &expected);
     }
 
     #[test]

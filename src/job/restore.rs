@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::IllegalEvent;
 use super::data::*;
 use super::tasks::TasksLeft;
+use super::{End, IllegalEvent, Machine, Phase};
 use crate::names::TaskId;
 
 /// The phases, each with what it needs and nothing else. The names are StarRocks' own.
@@ -142,23 +142,24 @@ impl RestoreEvent {
     }
 }
 
-impl RestoreState {
-    /// StarRocks' name of the phase.
-    pub fn name(&self) -> &'static str {
+impl Machine for RestoreState {
+    type Command = RestoreCommand;
+    type Event = RestoreEvent;
+
+    fn phase(&self) -> Phase {
         match self {
-            Self::Pending => "PENDING",
-            Self::Snapshoting { .. } => "SNAPSHOTING",
-            Self::Download { .. } => "DOWNLOAD",
-            Self::Downloading { .. } => "DOWNLOADING",
-            Self::Commit { .. } => "COMMIT",
-            Self::Committing { .. } => "COMMITTING",
-            Self::Finished { .. } => "FINISHED",
-            Self::Cancelled { .. } => "CANCELLED",
+            Self::Pending => Phase::Pending,
+            Self::Snapshoting { .. } => Phase::Snapshoting,
+            Self::Download { .. } => Phase::Download,
+            Self::Downloading { .. } => Phase::Downloading,
+            Self::Commit { .. } => Phase::Commit,
+            Self::Committing { .. } => Phase::Committing,
+            Self::Finished { .. } => Phase::Finished,
+            Self::Cancelled { .. } => Phase::Cancelled,
         }
     }
 
-    /// What may run now, in parallel.
-    pub fn commands(&self) -> Vec<RestoreCommand> {
+    fn commands(&self) -> Vec<RestoreCommand> {
         match self {
             Self::Pending => vec![RestoreCommand::Plan],
             Self::Snapshoting { left, .. } => left.iter().map(RestoreCommand::Prepare).collect(),
@@ -171,18 +172,20 @@ impl RestoreState {
         }
     }
 
-    /// Whether FINISHED or CANCELLED is reached.
-    pub fn is_settled(&self) -> bool {
-        matches!(self, Self::Finished { .. } | Self::Cancelled { .. })
+    fn end(&self) -> Option<End> {
+        match self {
+            Self::Finished { .. } => Some(End::Finished),
+            Self::Cancelled { failure, .. } => Some(failure.end()),
+            _ => None,
+        }
     }
 
     /// Whether the swap cannot have happened yet.
-    pub fn can_cancel(&self) -> bool {
-        !self.is_settled() && !matches!(self, Self::Committing { .. })
+    fn can_cancel(&self) -> bool {
+        self.end().is_none() && !matches!(self, Self::Committing { .. })
     }
 
-    /// Whether this may be done now.
-    pub fn allows(&self, command: RestoreCommand) -> bool {
+    fn allows(&self, command: RestoreCommand) -> bool {
         match (self, command) {
             (Self::Snapshoting { left, .. }, RestoreCommand::Prepare(task))
             | (Self::Downloading { left, .. }, RestoreCommand::Download(task)) => left.contains(task),
@@ -191,13 +194,12 @@ impl RestoreState {
         }
     }
 
-    /// Whether nothing is left to do.
-    pub fn is_over(&self) -> bool {
+    fn is_over(&self) -> bool {
         matches!(self, Self::Finished { released: true } | Self::Cancelled { released: true, .. })
     }
 
-    /// One match: the only way a state changes. An event that cannot happen changes nothing.
-    pub fn apply(&mut self, event: &RestoreEvent) -> Result<(), IllegalEvent> {
+    /// One match: the only way a state changes.
+    fn apply(&mut self, event: &RestoreEvent) -> Result<(), IllegalEvent> {
         use RestoreEvent as E;
         let next = match (&mut *self, event) {
             (Self::Pending, E::Planned { plan }) => {
@@ -232,17 +234,84 @@ impl RestoreState {
             (state, E::Cancelled { failure }) if state.can_cancel() => {
                 Self::Cancelled { failure: failure.clone(), released: false }
             }
-            (state, event) => return Err(IllegalEvent { state: state.name(), event: event.name() }),
+            (state, event) => return Err(IllegalEvent { phase: state.phase(), event: event.name() }),
         };
         *self = next;
         Ok(())
     }
+}
 
+impl RestoreState {
     fn snapshoting(plan: Arc<RestorePlan>, left: TasksLeft) -> Self {
         if left.is_empty() { Self::Download { plan } } else { Self::Snapshoting { plan, left } }
     }
 
     fn downloading(plan: Arc<RestorePlan>, tasks: Arc<Vec<TransferTask>>, left: TasksLeft) -> Self {
         if left.is_empty() { Self::Commit { plan } } else { Self::Downloading { plan, tasks, left } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::data::tests::{digest, target_of, transfers};
+
+    fn failure() -> Failure {
+        Failure::user_cancelled(None)
+    }
+
+    /// The full table: every state with every event, and what comes of it.
+    #[test]
+    fn every_state_takes_its_events_and_no_others() {
+        let plan = Arc::new(target_of(&[11, 12]));
+        let tasks = Arc::new(transfers(&[11, 12]));
+        let left = |ids: &[i64]| TasksLeft::all(ids.iter().map(|id| TaskId(*id)));
+        let downloading = |ids| RestoreState::Downloading { plan: plan.clone(), tasks: tasks.clone(), left: left(ids) };
+        let states = [
+            RestoreState::Pending,
+            RestoreState::Snapshoting { plan: plan.clone(), left: left(&[11, 12]) },
+            RestoreState::Snapshoting { plan: plan.clone(), left: left(&[11]) },
+            RestoreState::Download { plan: plan.clone() },
+            downloading(&[1, 2]),
+            downloading(&[1]),
+            RestoreState::Commit { plan: plan.clone() },
+            RestoreState::Committing { plan: plan.clone() },
+            RestoreState::Finished { released: false },
+            RestoreState::Finished { released: true },
+            RestoreState::Cancelled { failure: failure(), released: false },
+            RestoreState::Cancelled { failure: failure(), released: true },
+        ];
+        let none = RestorePlan::new(digest(), Vec::new(), Vec::new());
+        let events = [
+            RestoreEvent::Planned { plan: plan.clone() },
+            RestoreEvent::Planned { plan: Arc::new(none) },
+            RestoreEvent::Prepared { task: TaskId(11) },
+            RestoreEvent::DownloadPlanned { tasks: tasks.clone() },
+            RestoreEvent::DownloadPlanned { tasks: Arc::default() },
+            RestoreEvent::Downloaded { task: TaskId(1), transfer: Transfer::default() },
+            RestoreEvent::Verified,
+            RestoreEvent::Swapped,
+            RestoreEvent::SwapRefused { failure: failure() },
+            RestoreEvent::Cancelled { failure: failure() },
+            RestoreEvent::Released,
+        ];
+        let no = "";
+        let (snap, down, can, fin) = ("SNAPSHOTING", "DOWNLOADING", "CANCELLED", "FINISHED");
+        let expected = [
+            // Planned ×2, Prepared, DownloadPlanned ×2, Downloaded, Verified, Swapped, SwapRefused, Cancelled, Released
+            [snap, "DOWNLOAD", no, no, no, no, no, no, no, can, no],
+            [no, no, snap, no, no, no, no, no, no, can, no],
+            [no, no, "DOWNLOAD", no, no, no, no, no, no, can, no],
+            [no, no, no, down, "COMMIT", no, no, no, no, can, no],
+            [no, no, no, no, no, down, no, no, no, can, no],
+            [no, no, no, no, no, "COMMIT", no, no, no, can, no],
+            [no, no, no, no, no, no, "COMMITTING", no, no, can, no],
+            [no, no, no, no, no, no, no, fin, can, no, no],
+            [no, no, no, no, no, no, no, no, no, no, fin],
+            [no; 11],
+            [no, no, no, no, no, no, no, no, no, no, can],
+            [no; 11],
+        ];
+        crate::job::machine::tests::check_table(&states, &events, &expected);
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::data::{Assignment, BackupObject, RestoreObject, TransferTask, Volume};
-use super::{Failure, Job, JobKind, JobSpec, RemoteState, Request, Sighting, TaskKind};
+use super::{CancelCause, End, Failure, Job, JobKind, JobSpec, Phase, Request, Sighting, TaskKind};
 use crate::error::{Error, ErrorKind};
 use crate::names::{BackendId, BackupTimestamp, JobId, TabletId, TaskId, Timestamp};
 
@@ -49,8 +49,8 @@ pub struct JobRow {
     pub job_id: JobId,
     /// Its kind.
     pub kind: JobKind,
-    /// StarRocks' phase; `None` for a refused job.
-    pub state: Option<String>,
+    /// Where it stands; `None` for a refused job.
+    pub state: Option<Phase>,
     /// How it stands.
     pub status: JobStatus,
     /// Its cluster.
@@ -120,8 +120,8 @@ pub struct JobRow {
 /// What changes in a [`JobRow`] while its job goes on: small, whatever the job is about, and written anew with each append.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobCourse {
-    /// StarRocks' phase; `None` for a refused job.
-    pub state: Option<String>,
+    /// Where it stands; `None` for a refused job.
+    pub state: Option<Phase>,
     /// How it stands.
     pub status: JobStatus,
     /// The backup that another cluster made, once that is known.
@@ -227,27 +227,22 @@ impl JobCourse {
     /// How a job stands.
     pub fn of(job: &Job) -> Self {
         let record = &job.record;
-        let status = match (&record.failure, record.finished_at, record.started_at) {
-            _ if matches!(job.remote_state(), Some(RemoteState::Queued)) => JobStatus::Queued,
-            _ if matches!(job.remote_state(), Some(RemoteState::Refused { .. })) => JobStatus::Refused,
-            _ if matches!(job.remote_state(), Some(RemoteState::Lost { .. })) => JobStatus::Lost,
-            _ if matches!(job.state, super::JobState::Backup(super::BackupState::Lost { .. })) => JobStatus::Lost,
-            _ if job.spec.remote().is_some_and(|r| r.external.is_some()) && record.finished_at.is_none() => JobStatus::Running,
-            (Some(failure), Some(_), _)
-                if failure.kind == ErrorKind::Cancelled && failure.message.starts_with("user cancelled") =>
-            {
-                JobStatus::Cancelled
-            }
-            (Some(_), Some(_), _) => JobStatus::Failed,
-            (None, Some(_), _) => JobStatus::Succeeded,
-            (_, None, Some(_)) => JobStatus::Running,
-            (_, None, None) => JobStatus::Queued,
+        let is_external = job.spec.remote().is_some_and(|r| r.external.is_some());
+        let status = match (job.end(), job.phase()) {
+            (Some(End::Finished), _) => JobStatus::Succeeded,
+            (Some(End::Cancelled(CancelCause::User)), _) => JobStatus::Cancelled,
+            (Some(End::Cancelled(CancelCause::Timeout) | End::Failed), _) => JobStatus::Failed,
+            (Some(End::Refused), _) => JobStatus::Refused,
+            (Some(End::Lost), _) => JobStatus::Lost,
+            (None, Phase::Queued) => JobStatus::Queued,
+            (None, _) if record.started_at.is_some() || is_external => JobStatus::Running,
+            (None, _) => JobStatus::Queued,
         };
         let seen = job.remote_state().and_then(|state| state.seen().or(job.spec.remote().and_then(|r| r.external.as_ref())));
         Self {
             status,
             // A refused job never had a phase.
-            state: (status != JobStatus::Refused).then(|| job.state_name().to_owned()),
+            state: (status != JobStatus::Refused).then(|| job.phase()),
             backup_timestamp: record.backup_timestamp.clone(),
             started_at: record.started_at,
             meta_prepared_at: record.meta_prepared_at,
@@ -300,7 +295,7 @@ impl JobRow {
     /// The row of a job whose journal does not read.
     pub fn lost(mut self, why: String, at: Timestamp) -> Self {
         self.status = JobStatus::Lost;
-        self.state = Some("LOST".into());
+        self.state = Some(Phase::Lost);
         self.finished_at = Some(at);
         self.error_code = Some(ErrorKind::Corrupted.sqlstate().to_owned());
         self.native_status = format!("[COMMON_ERROR, msg: {why}]");

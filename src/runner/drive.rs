@@ -262,7 +262,7 @@ impl Drive<'_> {
         }
         let error = match error {
             StepError::Fatal(error) if self.job.can_cancel() => {
-                tracing::warn!(error = %error, state = self.job.state_name(), "the job fails");
+                tracing::warn!(error = %error, phase = %self.job.phase(), "the job fails");
                 return self.end(Failure::of(&error)).await;
             }
             StepError::Fatal(error) | StepError::Retry(error) => error,
@@ -274,7 +274,7 @@ impl Drive<'_> {
     fn try_again(&mut self, command: JobCommand, error: &Error) {
         let attempts = self.attempts.entry(command).or_default();
         *attempts += 1;
-        tracing::warn!(error = %error, state = self.job.state_name(), attempts, "a step failed and will be tried again");
+        tracing::warn!(error = %error, phase = %self.job.phase(), attempts, "a step failed and will be tried again");
         self.inner.metrics.retried(&self.job);
         self.last_error = Some(error.to_string());
         self.inner.progress.note(self.job.id, command.task(), |note| {
@@ -328,8 +328,8 @@ impl Drive<'_> {
         self.appending = None;
         let Appended { delta, job, commands } = appended?;
         let before = std::mem::replace(&mut self.job, job);
-        if self.job.state_name() != before.state_name() {
-            tracing::info!(from = before.state_name(), to = self.job.state_name(), "phase");
+        if self.job.phase() != before.phase() {
+            tracing::info!(from = %before.phase(), to = %self.job.phase(), "phase");
         }
         self.inner.metrics.observe(&before, &delta, &self.job);
         if before.is_in_phase_of(&self.job) {
@@ -366,7 +366,7 @@ impl Drive<'_> {
                 // Our own catalog knows whether the data is visible, and will tell.
                 JobState::Restore(_) => {
                     let hint = "The catalog decides it as soon as it can be written; see the log for what keeps it from that.";
-                    let error = cannot_cancel(self.job.spec.label.as_str(), self.job.state_name()).hint(hint);
+                    let error = cannot_cancel(self.job.spec.label.as_str(), self.job.phase()).hint(hint);
                     let _ = request.reply.send(Err(error));
                     return Ok(());
                 }
@@ -384,10 +384,10 @@ impl Drive<'_> {
         }
         if !self.job.can_cancel() {
             let hint = "The commit is under way and cannot be taken back; wait until the job is over.";
-            let _ = request.reply.send(Err(cannot_cancel(self.job.spec.label.as_str(), self.job.state_name()).hint(hint)));
+            let _ = request.reply.send(Err(cannot_cancel(self.job.spec.label.as_str(), self.job.phase()).hint(hint)));
             return Ok(());
         }
-        let during = (self.job.spec.kind() == JobKind::Restore).then(|| self.job.state_name());
+        let during = (self.job.spec.kind() == JobKind::Restore).then(|| self.job.phase());
         let done = self.end(Failure::user_cancelled(during)).await;
         let _ = request.reply.send(match done {
             Ok(()) => Ok(()),
@@ -399,7 +399,7 @@ impl Drive<'_> {
     async fn time_over(&mut self) -> Result<(), Stopped> {
         self.flush().await?;
         if self.job.can_cancel() {
-            tracing::warn!(state = self.job.state_name(), "the job's time is over");
+            tracing::warn!(phase = %self.job.phase(), "the job's time is over");
             return self.end(overdue(self.last_error.as_deref())).await;
         }
         Ok(())

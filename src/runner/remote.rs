@@ -141,7 +141,7 @@ impl Step<'_> {
             // A journal that does not read is told when the server starts, and holds up nobody.
             let Ok(first) = self.inner.store.load(before).await else { continue };
             let (id, kind, label) = (first.id, first.spec.kind(), &first.spec.label);
-            return Ok(Some(format!("waits for job {id}, a {kind} of {label}, which is {}", first.state_name())));
+            return Ok(Some(format!("waits for job {id}, a {kind} of {label}, which is {}", first.phase())));
         }
         Ok(match self.remote.slot(&spec.database).await {
             Ok(Some(sighted)) if !sighted.seen.phase().is_over() => Some(format!(
@@ -295,7 +295,7 @@ impl Step<'_> {
             (_, JobKind::Restore) => "look at the tables to see whether they were restored".to_owned(),
         };
         let message = format!("{why}; the job was last seen {last}; {known}");
-        let failure = Failure { code: StatusCode::CommonError, kind: ErrorKind::Remote, message, detail: None };
+        let failure = Failure::new(StatusCode::CommonError, ErrorKind::Remote, message);
         Ok(RemoteEvent::Lost { failure })
     }
 
@@ -509,8 +509,8 @@ impl Runner {
         for id in self.inner.store.unfinished().await? {
             let Ok(job) = self.inner.store.load(id).await else { continue };
             if &job.spec.cluster == cluster && !job.is_settled() {
-                let message = format!("cluster \"{cluster}\" was dropped while the job was in {}", job.state_name());
-                let failure = Failure { code: StatusCode::CommonError, kind: ErrorKind::Remote, message, detail: None };
+                let message = format!("cluster \"{cluster}\" was dropped while the job was in {}", job.phase());
+                let failure = Failure::new(StatusCode::CommonError, ErrorKind::Remote, message);
                 self.end_driven(id, Some(failure)).await?;
             }
         }
@@ -521,18 +521,17 @@ impl Runner {
     pub async fn force(&self, id: JobId, user: &str) -> Result<(), Error> {
         let job = self.inner.store.load(id).await?;
         if job.is_settled() {
-            return Err(super::cannot_cancel(job.spec.label.as_str(), job.state_name()));
+            return Err(super::cannot_cancel(job.spec.label.as_str(), job.phase()));
         }
-        let message = format!("given up by {user} in {}: what became of it is not known", job.state_name());
-        self.end_driven(id, Some(Failure { code: StatusCode::CommonError, kind: ErrorKind::WrongState, message, detail: None }))
-            .await
+        let message = format!("given up by {user} in {}: what became of it is not known", job.phase());
+        self.end_driven(id, Some(Failure::new(StatusCode::CommonError, ErrorKind::WrongState, message))).await
     }
 
     /// CANCEL of one job by its number, whoever does it.
     pub async fn cancel_job(&self, id: JobId) -> Result<(), Error> {
         let job = self.inner.store.load(id).await?;
         if job.is_settled() {
-            return Err(super::cannot_cancel(job.spec.label.as_str(), job.state_name()));
+            return Err(super::cannot_cancel(job.spec.label.as_str(), job.phase()));
         }
         let Some(request) = job.spec.remote().filter(|_| !job.can_cancel()) else { return self.cancel_driven(id).await };
         let cluster = self.inner.cluster(&job.spec.cluster)?;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::*;
 use crate::env::Env;
 use crate::job::{
-    Assignment, BackupEvent, BackupObject, BackupPlan, BackupRequest, Failure, JobEvent, JobStatus, RemoteEvent, RemoteRequest,
-    Request, TaskKind, TransferTask, Version, Volume,
+    Assignment, BackupEvent, BackupObject, BackupPlan, BackupRequest, Failure, JobEvent, JobStatus, Phase, RemoteEvent,
+    RemoteRequest, Request, TaskKind, TransferTask, Version, Volume,
 };
 use crate::names::{BackendId, TableName, TabletId, TaskId};
 use crate::privilege::{Privilege, Securable};
@@ -116,7 +116,7 @@ async fn jobs_and_journal(store: Arc<dyn Store>) {
     store.append(&delta).await.expect("appended");
     assert_eq!(store.append(&delta).await.expect_err("late").kind, ErrorKind::WrongState);
     let next = delta.job.clone();
-    assert_eq!((next.state_name(), next.version), ("UPLOADING", Version(4)));
+    assert_eq!((next.phase(), next.version), (Phase::Uploading, Version(4)));
     assert_eq!(store.load(job.id).await.expect("loaded"), next);
     assert_eq!(store.spec(job.id).await.expect("loaded"), *job.spec);
     let shown = |rows: Vec<TaskRow>| rows.iter().map(|t| (t.task_id.0, t.kind, t.finished, t.planned.bytes)).collect::<Vec<_>>();
@@ -236,7 +236,7 @@ async fn clusters(store: Arc<dyn Store>) {
     assert_eq!(store.remove_cluster(&prod()).await.expect_err("busy").kind, ErrorKind::ObjectInUse);
     let filter = JobFilter { cluster: Some("prod".into()), ..JobFilter::default() };
     let states = |rows: Vec<JobRow>| rows.into_iter().filter_map(|r| r.state).collect::<Vec<_>>();
-    assert_eq!(states(store.jobs(&filter).await.expect("listed")), ["PENDING", "QUEUED"]);
+    assert_eq!(states(store.jobs(&filter).await.expect("listed")), [Phase::Pending, Phase::Queued]);
     for job in [first, second] {
         let event = JobEvent::Remote(Box::new(RemoteEvent::Cancelled { failure: Failure::user_cancelled(None) }));
         let next = append(&*store, &job, event, Timestamp(4)).await;

@@ -112,8 +112,8 @@ impl Journal for MemoryStore {
                         job_id: job.id,
                         seq,
                         at: entry.at,
-                        from_state: entry.from.into(),
-                        to_state: entry.to.into(),
+                        from_state: entry.from.to_string(),
+                        to_state: entry.to.to_string(),
                         detail: serde_json::to_string(&entry.event).map_err(|e| Error::internal(e.to_string()))?,
                     };
                     events.push((entry.event.clone(), row));

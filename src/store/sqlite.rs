@@ -24,6 +24,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/meta/002_privileges.sql"),
     include_str!("../../sql/meta/003_clusters.sql"),
     include_str!("../../sql/meta/004_course.sql"),
+    include_str!("../../sql/meta/005_causes.sql"),
 ];
 
 /// The cluster in this process, whose secrets were sealed before there were others.
@@ -263,7 +264,7 @@ impl Journal for SqliteStore {
                 .map_err(sql_error)?;
             for (seq, entry) in (expected + 1..).zip(&delta.entries) {
                 let event = to_json(&entry.event)?;
-                insert.execute(params![job.id.0, seq, entry.at.0, entry.from, entry.to, event]).map_err(sql_error)?;
+                insert.execute(params![job.id.0, seq, entry.at.0, entry.from.name(), entry.to.name(), event]).map_err(sql_error)?;
             }
             write_tasks(t, &delta.tasks)
         })

@@ -477,6 +477,7 @@ pub(super) fn frontends_of(answer: &Answer) -> Vec<(Address, bool)> {
 /// What a frontend refused, in its words; the code goes into the detail.
 pub(super) fn refusal(error: &ServerError, address: &Address) -> Error {
     Error::new(kind_of(error), error.message.clone())
+        .of_cluster()
         .detail(format!("StarRocks error {} ({}) from {address}", error.code, error.state))
 }
 

@@ -7,7 +7,7 @@ use super::super::system::Type::{Bool, Double, Int, Text, Texts, Time};
 use super::super::system::{Definition, Rows, Sources, Wanted};
 use crate::cluster::{CATALOGS, Cluster};
 use crate::error::Error;
-use crate::job::{JobKind, JobRow, JobStatus, TaskKind, TaskRow, Volume};
+use crate::job::{JobKind, JobRow, JobStatus, Phase, TaskKind, TaskRow, Volume};
 use crate::names::{ClusterName, DatabaseName, JobId, TaskId, Timestamp};
 use crate::progress::Notes;
 use crate::store::JobFilter;
@@ -198,7 +198,7 @@ pub(super) async fn jobs(sources: &Sources, wanted: &Wanted) -> Result<Rows, Err
         out.push(vec![
             row.job_id.0.into(),
             row.kind.to_string().into(),
-            row.state.into(),
+            row.state.map(Phase::name).into(),
             row.status.name().into(),
             row.cluster.into(),
             row.db_name.into(),
@@ -259,7 +259,7 @@ fn freshen(row: &mut JobRow, notes: &Notes) {
 
 /// Which place a job that waits has, from 1.
 async fn queue_position(sources: &Sources, row: &JobRow) -> Result<Option<u64>, Error> {
-    if row.status != JobStatus::Queued || row.state.as_deref() != Some("QUEUED") {
+    if row.status != JobStatus::Queued || row.state != Some(Phase::Queued) {
         return Ok(None);
     }
     let (cluster, database) = (ClusterName::new(row.cluster.as_str())?, DatabaseName::new(row.db_name.as_str())?);
@@ -282,10 +282,10 @@ struct TaskColumns {
 }
 
 /// The kind of transfer that a phase waits for.
-fn transfers_of(state: Option<&str>) -> Option<TaskKind> {
-    match state? {
-        "UPLOADING" => Some(TaskKind::Upload),
-        "DOWNLOADING" => Some(TaskKind::Download),
+fn transfers_of(phase: Option<Phase>) -> Option<TaskKind> {
+    match phase? {
+        Phase::Uploading => Some(TaskKind::Upload),
+        Phase::Downloading => Some(TaskKind::Download),
         _ => None,
     }
 }
@@ -312,11 +312,11 @@ async fn task_columns(sources: &Sources, row: &JobRow) -> Result<TaskColumns, Er
         tasks.iter().filter(|t| !t.finished && t.kind == kind).map(|t| (t.task_id, t.clone())).collect()
     };
     let join = |parts: Vec<String>| parts.join(", ");
-    columns.unfinished = match (row.state.as_deref(), row.kind) {
-        (Some("SNAPSHOTING"), JobKind::Backup) => {
+    columns.unfinished = match (row.state, row.kind) {
+        (Some(Phase::Snapshoting), JobKind::Backup) => {
             join(left(TaskKind::Snapshot).values().map(|t| format!("{}={}", t.tablet_id, t.backend_id)).collect())
         }
-        (Some("SNAPSHOTING"), JobKind::Restore) => {
+        (Some(Phase::Snapshoting), JobKind::Restore) => {
             join(left(TaskKind::Prepare).values().map(|t| format!("{}={}", t.task_id, t.tablet_id)).collect())
         }
         (state, _) => match transfers_of(state) {
@@ -324,7 +324,7 @@ async fn task_columns(sources: &Sources, row: &JobRow) -> Result<TaskColumns, Er
             None => String::new(),
         },
     };
-    if let Some(kind) = transfers_of(row.state.as_deref()) {
+    if let Some(kind) = transfers_of(row.state) {
         let done = |t: &TaskRow| notes.tasks.get(&t.task_id).map_or(0, |n| n.done.files);
         columns.progress = join(left(kind).values().map(|t| format!("[{}: {}/{}]", t.task_id, done(t), t.planned.files)).collect());
     }
@@ -357,7 +357,6 @@ async fn admitted(sources: &Sources, cluster: &Arc<dyn Cluster>, wanted: &Wanted
             row.snapshot_finished_at = seen.snapshot_finished_at;
             row.transfer_finished_at = seen.transfer_finished_at;
             row.finished_at = seen.finished_at.or(row.finished_at);
-            row.state = row.state.take().map(|state| if state == "UNKNOWN" { seen.state.clone() } else { state });
         }
         if row.db_name == CATALOGS {
             row.db_name.clear();
@@ -366,15 +365,23 @@ async fn admitted(sources: &Sources, cluster: &Arc<dyn Cluster>, wanted: &Wanted
     Ok(rows)
 }
 
+/// A phase as the cluster that does the job spells it; one of a later version is known by its name only.
+fn native_state(row: &JobRow) -> Option<String> {
+    match (row.state?, &row.seen) {
+        (Phase::Unknown, Some(seen)) => Some(seen.state.clone()),
+        (phase, _) => Some(phase.to_string()),
+    }
+}
+
 pub(super) async fn backup_jobs(sources: &Sources, cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
     let mut out = Rows::new();
     for row in admitted(sources, cluster, wanted, JobKind::Backup).await? {
-        let tasks = task_columns(sources, &row).await?;
+        let (tasks, state) = (task_columns(sources, &row).await?, native_state(&row));
         out.push(vec![
             row.job_id.0.into(),
             row.snapshot.into(),
             row.db_name.into(),
-            row.state.into(),
+            state.into(),
             row.native_objects.into(),
             row.created_at.into(),
             row.snapshot_finished_at.into(),
@@ -393,13 +400,13 @@ pub(super) async fn backup_jobs(sources: &Sources, cluster: &Arc<dyn Cluster>, w
 pub(super) async fn restore_jobs(sources: &Sources, cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
     let mut out = Rows::new();
     for row in admitted(sources, cluster, wanted, JobKind::Restore).await? {
-        let tasks = task_columns(sources, &row).await?;
+        let (tasks, state) = (task_columns(sources, &row).await?, native_state(&row));
         out.push(vec![
             row.job_id.0.into(),
             row.snapshot.into(),
             row.backup_timestamp.map(String::from).into(),
             row.db_name.into(),
-            row.state.into(),
+            state.into(),
             row.allow_load.into(),
             row.replication_num.map(i64::from).into(),
             row.native_objects.into(),
