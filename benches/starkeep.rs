@@ -67,15 +67,13 @@ fn journal_append(c: &mut Criterion) {
             let spec = JobSpec {
                 uid: format!("u{n}"),
                 cluster: name("embedded"),
-                database: name("d"),
-                label: name("l"),
-                repository: Some(name("r")),
-                timeout_seconds: 600,
-                request: Request::Backup(BackupRequest { objects: Vec::new(), views: Vec::new(), ttl: None }),
-                requested_by: "root".into(),
-                client_addr: None,
-                application_name: None,
+                requester: Requester::User { name: "root".into(), client_addr: None, application_name: None },
                 statement: String::new(),
+                timeout_seconds: 600,
+                work: Work::Backup {
+                    target: Target { database: name("d"), label: name("l"), repository: name("r") },
+                    request: BackupRequest { objects: Vec::new(), views: Vec::new(), ttl: None },
+                },
             };
             runtime.block_on(async {
                 let job = store.admit(&spec, Timestamp(n)).await.expect("admitted");

@@ -8,16 +8,17 @@
 mod backup;
 mod data;
 mod delta;
+mod drop;
 mod machine;
 mod phase;
 mod record;
 mod remote;
 mod restore;
 mod row;
+mod spec;
 mod tasks;
 mod validate;
 
-use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -25,97 +26,18 @@ use serde::{Deserialize, Serialize};
 pub use self::backup::{BackupCommand, BackupEvent, BackupState};
 pub use self::data::*;
 pub use self::delta::{Delta, Entry};
+pub use self::drop::{DropCommand, DropEvent, DropState};
 pub use self::machine::Machine;
 pub use self::phase::{CancelCause, End, Phase};
 pub use self::record::Record;
 pub use self::remote::{RemoteCommand, RemoteEvent, RemoteRequest, RemoteState, Sighting, SlotMark};
 pub use self::restore::{RestoreCommand, RestoreEvent, RestoreState};
 pub use self::row::{JobCourse, JobRow, JobStatus, TaskRow};
-use crate::names::{ClusterName, DatabaseName, JobId, RepositoryName, SnapshotLabel, TabletId, TaskId, Timestamp};
+pub use self::spec::{DropRequest, DroppedBackups, JobKind, JobSpec, Lock, Requester, Resource, Target, Work};
+use crate::error::Error;
+use crate::names::{JobId, TabletId, TaskId, Timestamp};
 
-/// What was asked, by whom.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JobSpec {
-    /// Unique over all gateways: names the job's local directories and its reservations.
-    pub uid: String,
-    /// The cluster that does the work.
-    pub cluster: ClusterName,
-    /// Backed up from, or restored into.
-    pub database: DatabaseName,
-    /// The snapshot.
-    pub label: SnapshotLabel,
-    /// Its repository; `None` for a job of somebody else's, of which that is not shown.
-    pub repository: Option<RepositoryName>,
-    /// From creation to the end, seconds.
-    pub timeout_seconds: u64,
-    /// The details of the kind.
-    pub request: Request,
-    /// The user.
-    pub requested_by: String,
-    /// Where the user came from.
-    pub client_addr: Option<String>,
-    /// What the client calls itself.
-    pub application_name: Option<String>,
-    /// The statement, without secrets.
-    pub statement: String,
-}
-
-/// What kind of job, with its objects.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Request {
-    /// BACKUP SNAPSHOT
-    Backup(BackupRequest),
-    /// RESTORE SNAPSHOT
-    Restore(RestoreRequest),
-    /// Either, done by another cluster.
-    Remote(Box<RemoteRequest>),
-}
-
-/// The two kinds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum JobKind {
-    /// BACKUP SNAPSHOT
-    Backup,
-    /// RESTORE SNAPSHOT
-    Restore,
-}
-
-impl fmt::Display for JobKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Backup => "backup",
-            Self::Restore => "restore",
-        })
-    }
-}
-
-impl JobSpec {
-    /// Its kind.
-    pub fn kind(&self) -> JobKind {
-        match self.request {
-            Request::Backup(_) => JobKind::Backup,
-            Request::Restore(_) => JobKind::Restore,
-            Request::Remote(ref request) => request.kind,
-        }
-    }
-
-    /// What is asked of another cluster, if the job is one's.
-    pub fn remote(&self) -> Option<&RemoteRequest> {
-        match &self.request {
-            Request::Remote(request) => Some(request),
-            Request::Backup(_) | Request::Restore(_) => None,
-        }
-    }
-
-    /// Whether the journal keeps to one unfinished job a database. For jobs of another cluster that cluster decides.
-    pub fn is_exclusive(&self) -> bool {
-        self.remote().is_none()
-    }
-}
-
-/// The phase, of either kind.
+/// Where a job stands, of any kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum JobState {
     /// Of a backup.
@@ -124,9 +46,11 @@ pub enum JobState {
     Restore(RestoreState),
     /// Of another cluster's job.
     Remote(Box<RemoteState>),
+    /// Of a snapshot's deletion.
+    DropSnapshot(DropState),
 }
 
-/// Something that happened, of either kind.
+/// Something that happened, of any kind. The names are stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobEvent {
@@ -136,9 +60,11 @@ pub enum JobEvent {
     Restore(RestoreEvent),
     /// To another cluster's job.
     Remote(Box<RemoteEvent>),
+    /// To a snapshot's deletion.
+    DropSnapshot(DropEvent),
 }
 
-/// Something to do, of either kind.
+/// Something to do, of any kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum JobCommand {
     /// For a backup.
@@ -147,6 +73,8 @@ pub enum JobCommand {
     Restore(RestoreCommand),
     /// For another cluster's job.
     Remote(RemoteCommand),
+    /// For a snapshot's deletion.
+    DropSnapshot(DropCommand),
 }
 
 /// An event that cannot happen in this state: a bug, or a damaged journal.
@@ -206,35 +134,6 @@ impl TaskKind {
     }
 }
 
-/// What is kept of the text of a statement, characters: it stands in the specification, in the row, and in each of its copies.
-const STATEMENT_KEPT: usize = 8192;
-/// What is kept of the objects that a refused attempt names.
-const OBJECTS_KEPT: usize = 1000;
-
-impl JobSpec {
-    /// A text as the history keeps it.
-    pub fn kept_text(text: &str) -> String {
-        match text.char_indices().nth(STATEMENT_KEPT) {
-            Some((end, _)) => format!("{}…", &text[..end]),
-            None => text.to_owned(),
-        }
-    }
-
-    /// As much of an attempt that was refused as the history keeps.
-    pub fn abridged(mut self) -> Self {
-        self.statement = Self::kept_text(&self.statement);
-        match &mut self.request {
-            Request::Backup(request) => request.objects.truncate(OBJECTS_KEPT),
-            Request::Restore(request) => request.objects.truncate(OBJECTS_KEPT),
-            Request::Remote(request) => {
-                request.objects.truncate(OBJECTS_KEPT);
-                request.statement.clear();
-            }
-        }
-        self
-    }
-}
-
 /// The same of whichever machine it is.
 macro_rules! machine {
     ($state:expr, $machine:ident => $what:expr) => {
@@ -242,6 +141,7 @@ macro_rules! machine {
             JobState::Backup($machine) => $what,
             JobState::Restore($machine) => $what,
             JobState::Remote($machine) => $what,
+            JobState::DropSnapshot($machine) => $what,
         }
     };
 }
@@ -249,10 +149,11 @@ macro_rules! machine {
 impl Job {
     /// A job as it is admitted.
     pub fn new(id: JobId, spec: JobSpec, created_at: Timestamp) -> Self {
-        let state = match spec.request {
-            Request::Backup(_) => JobState::Backup(BackupState::Pending),
-            Request::Restore(_) => JobState::Restore(RestoreState::Pending),
-            Request::Remote(ref request) => JobState::Remote(Box::new(RemoteState::first(request))),
+        let state = match &spec.work {
+            Work::Backup { .. } => JobState::Backup(BackupState::Pending),
+            Work::Restore { .. } => JobState::Restore(RestoreState::Pending),
+            Work::Remote(request) => JobState::Remote(Box::new(RemoteState::first(request))),
+            Work::DropSnapshot(_) => JobState::DropSnapshot(DropState::Pending),
         };
         Self { id, spec: Arc::new(spec), created_at, version: Version(0), state, record: Record::default() }
     }
@@ -263,6 +164,7 @@ impl Job {
             JobState::Backup(state) => state.commands().into_iter().map(JobCommand::Backup).collect(),
             JobState::Restore(state) => state.commands().into_iter().map(JobCommand::Restore).collect(),
             JobState::Remote(state) => state.commands().into_iter().map(JobCommand::Remote).collect(),
+            JobState::DropSnapshot(state) => state.commands().into_iter().map(JobCommand::DropSnapshot).collect(),
         }
     }
 
@@ -272,6 +174,7 @@ impl Job {
             (JobState::Backup(state), JobCommand::Backup(command)) => state.allows(command),
             (JobState::Restore(state), JobCommand::Restore(command)) => state.allows(command),
             (JobState::Remote(state), JobCommand::Remote(command)) => state.allows(command),
+            (JobState::DropSnapshot(state), JobCommand::DropSnapshot(command)) => state.allows(command),
             _ => false,
         }
     }
@@ -283,6 +186,7 @@ impl Job {
             (JobState::Backup(a), JobState::Backup(b)) => discriminant(a) == discriminant(b),
             (JobState::Restore(a), JobState::Restore(b)) => discriminant(a) == discriminant(b),
             (JobState::Remote(a), JobState::Remote(b)) => discriminant(&**a) == discriminant(&**b),
+            (JobState::DropSnapshot(a), JobState::DropSnapshot(b)) => discriminant(a) == discriminant(b),
             _ => false,
         }
     }
@@ -303,6 +207,12 @@ impl Job {
                 state.apply(event)?;
                 self.record.note_remote(event, state, at);
             }
+            (JobState::DropSnapshot(state), JobEvent::DropSnapshot(event)) => {
+                state.apply(event)?;
+                if let DropEvent::Cancelled { failure } = event {
+                    self.record.failure = Some(failure.clone());
+                }
+            }
             (_, event) => return Err(IllegalEvent { phase: was, event: event.name() }),
         }
         self.version = Version(self.version.0 + 1);
@@ -317,7 +227,7 @@ impl Job {
     pub fn remote_state(&self) -> Option<&RemoteState> {
         match &self.state {
             JobState::Remote(state) => Some(state),
-            JobState::Backup(_) | JobState::Restore(_) => None,
+            JobState::Backup(_) | JobState::Restore(_) | JobState::DropSnapshot(_) => None,
         }
     }
 
@@ -352,6 +262,15 @@ impl Job {
             JobState::Backup(_) => JobEvent::Backup(BackupEvent::Cancelled { failure }),
             JobState::Restore(_) => JobEvent::Restore(RestoreEvent::Cancelled { failure }),
             JobState::Remote(_) => JobEvent::Remote(Box::new(RemoteEvent::Cancelled { failure })),
+            JobState::DropSnapshot(_) => JobEvent::DropSnapshot(DropEvent::Cancelled { failure }),
+        }
+    }
+
+    /// What an error is that ends the job: in StarRocks' terms where SHOW tells of it, as it is where a statement waits for it.
+    pub fn failure_of(&self, error: &Error) -> Failure {
+        match self.state {
+            JobState::DropSnapshot(_) => Failure::verbatim(error),
+            JobState::Backup(_) | JobState::Restore(_) | JobState::Remote(_) => Failure::of(error),
         }
     }
 
@@ -368,6 +287,7 @@ impl JobEvent {
             Self::Backup(event) => event.name(),
             Self::Restore(event) => event.name(),
             Self::Remote(event) => event.name(),
+            Self::DropSnapshot(event) => event.name(),
         }
     }
 }

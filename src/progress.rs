@@ -12,7 +12,7 @@ use crate::names::{JobId, TaskId};
 pub struct Note {
     /// Attempts so far.
     pub attempts: u32,
-    /// What is done.
+    /// What is done beyond what the journal knows.
     pub done: Volume,
     /// The last error, without secrets; of a job that waits, what for.
     pub error: Option<String>,
@@ -42,6 +42,30 @@ impl Progress {
             Some(task) => notes.tasks.entry(task).or_default(),
             None => notes.job.get_or_insert_default(),
         });
+    }
+
+    /// What tasks of a job have done that the journal does not know yet.
+    pub fn under_way(&self, job: JobId) -> Volume {
+        let mut sum = Volume::default();
+        if let Some(notes) = self.0.lock().get(&job) {
+            notes.tasks.values().for_each(|note| sum.add(note.done));
+        }
+        sum
+    }
+
+    /// The journal knows what a task has done.
+    pub fn finished(&self, job: JobId, task: TaskId) {
+        if let Some(note) = self.0.lock().get_mut(&job).and_then(|notes| notes.tasks.get_mut(&task)) {
+            (note.done, note.error) = (Volume::default(), None);
+        }
+    }
+
+    /// What a running job says of itself: the last sight of one that another cluster does, and what it waits for.
+    pub fn last_words(&self, job: JobId) -> (Option<Sighting>, Option<String>) {
+        let all = self.0.lock();
+        let Some(notes) = all.get(&job) else { return (None, None) };
+        let error = notes.tasks.values().chain(&notes.job).find_map(|note| note.error.clone());
+        (notes.job.as_ref().and_then(|note| note.seen.clone()), error)
     }
 
     /// The notes of one job.

@@ -130,21 +130,23 @@ impl Runner {
 
     /// Admits a job and starts it. A job that is refused is recorded as such.
     pub async fn submit(&self, spec: JobSpec) -> Result<JobId, Error> {
+        let admitted = self.admit(spec.clone()).await;
+        if let Err(e) = &admitted {
+            self.record_refusal(&spec, e).await;
+        }
+        admitted
+    }
+
+    /// The same without a record of a refusal.
+    async fn admit(&self, spec: JobSpec) -> Result<JobId, Error> {
         let runner = self.clone();
         let task = self.inner.tasks.spawn(async move {
             let at = runner.inner.env.now();
-            match runner.inner.store.admit(&spec, at).await {
-                Ok(job) => {
-                    tracing::info!(job_id = job.id.0, kind = %spec.kind(), db = %spec.database, snapshot = %spec.label, "job admitted");
-                    let id = job.id;
-                    runner.start(job);
-                    Ok(id)
-                }
-                Err(e) => {
-                    runner.record_refusal(&spec, &e).await;
-                    Err(e)
-                }
-            }
+            let job = runner.inner.store.admit(&spec, at).await?;
+            let (id, db) = (job.id, spec.work.database().map(DatabaseName::as_str));
+            tracing::info!(job_id = id.0, kind = %spec.kind(), db, snapshot = %spec.label(), "job admitted");
+            runner.start(job);
+            Ok(id)
         });
         task.await.map_err(|e| Error::internal(format!("submitting a job died: {e}")))?
     }
@@ -156,12 +158,30 @@ impl Runner {
         }
     }
 
+    /// Waits until a job has ended; its error, if it ended badly.
+    pub(super) async fn ended(&self, id: JobId) -> Result<(), Error> {
+        let outcome = |job: &Job| job.record.failure.as_ref().map_or(Ok(()), |failure| Err(failure.error()));
+        let stands = self.inner.drivers.lock().get(&id).map(|driver| driver.stands.clone());
+        if let Some(mut stands) = stands {
+            let ended = stands.wait_for(|job| job.as_ref().is_some_and(|job| job.is_settled())).await;
+            let ended = ended.ok().and_then(|job| job.clone());
+            if let Some(job) = ended {
+                return outcome(&job);
+            }
+        }
+        match self.inner.store.load(id).await? {
+            job if job.is_settled() => outcome(&job),
+            _ => Err(Error::new(ErrorKind::Shutdown, format!("the server is stopping; job {id} goes on when it is back"))),
+        }
+    }
+
     /// Cancels the unfinished job of a kind in a database. Returns when that is in the journal; clean-up follows.
     pub async fn cancel(&self, cluster: &ClusterName, database: &DatabaseName, kind: JobKind) -> Result<JobId, Error> {
         let none = || {
             let message = match kind {
                 JobKind::Backup => "No backup job is currently running",
                 JobKind::Restore => "No restore is currently running",
+                JobKind::DropSnapshot => "No snapshot is currently being dropped",
             };
             Error::new(ErrorKind::UndefinedObject, message)
         };
@@ -236,7 +256,7 @@ impl Runner {
     /// Drives a job that this process admitted.
     fn start(&self, job: Job) {
         let runner = self.clone();
-        let span = tracing::info_span!("job", job_id = job.id.0, kind = %job.spec.kind(), snapshot = %job.spec.label);
+        let span = tracing::info_span!("job", job_id = job.id.0, kind = %job.spec.kind(), snapshot = %job.spec.label());
         self.spawn_driver(job.id, span, |requests, stands| async move {
             drive::drive(&runner.inner, job, requests, stands, true).await;
         });
@@ -301,7 +321,7 @@ impl Inner {
     }
 }
 
-fn cannot_cancel(label: &str, phase: Phase) -> Error {
+fn cannot_cancel(label: impl std::fmt::Display, phase: Phase) -> Error {
     Error::new(ErrorKind::WrongState, format!("Failed to cancel job: Job with label {label} can not be cancelled. state: {phase}"))
 }
 

@@ -19,7 +19,7 @@ pub use self::memory::MemoryStore;
 pub use self::secrets::SecretKey;
 pub use self::sqlite::SqliteStore;
 use crate::error::{Error, ErrorKind};
-use crate::job::{Delta, Job, JobKind, JobRow, JobSpec, TaskRow};
+use crate::job::{Delta, Job, JobKind, JobRow, JobSpec, Resource, TaskRow};
 use crate::names::{
     ClusterName, DatabaseName, JobId, RepositoryId, RepositoryName, RoleName, SnapshotLabel, TableName, Timestamp, UserName,
 };
@@ -28,17 +28,10 @@ use crate::privilege::{Grant, Grantee, Securable};
 /// Jobs and their events.
 #[async_trait]
 pub trait Journal: Debug + Send + Sync {
-    /// Admits a job in one transaction. An exclusive one ([`JobSpec::is_exclusive`]) is refused with 55006 when the database has
-    /// an unfinished job, with 42710 when an unfinished backup writes the same label into the same repository, and with 42704
-    /// when the repository is gone.
+    /// Admits a job and takes its locks ([`JobSpec::locks`]) in one transaction; they are released by the append that settles it. Refused
+    /// with 55006 when another job holds one of them, with 42710 when that is a backup under the same label, and with 42704 when the
+    /// repository of a job of ours is gone.
     async fn admit(&self, spec: &JobSpec, at: Timestamp) -> Result<Job, Error>;
-
-    /// Reserves a snapshot for its deletion: from now until [`Self::dropped`] no job that names it is admitted. Refused with 55006
-    /// when an unfinished job writes or reads it, or another deletion is under way. Reservations end with the process.
-    async fn begin_drop(&self, cluster: &ClusterName, repository: &RepositoryName, label: &SnapshotLabel) -> Result<(), Error>;
-
-    /// Ends the reservation.
-    fn dropped(&self, cluster: &ClusterName, repository: &RepositoryName, label: &SnapshotLabel);
 
     /// Records an attempt that was refused.
     async fn refuse(&self, spec: &JobSpec, at: Timestamp, error: &Error) -> Result<JobId, Error>;
@@ -91,6 +84,8 @@ pub struct JobFilter {
     pub kind: Option<String>,
     /// With this status.
     pub status: Option<String>,
+    /// Only the latest of each database, of those that have had their turn; with a cluster and a kind.
+    pub latest: bool,
 }
 
 /// One row of `system.job_events`.
@@ -294,8 +289,19 @@ fn database_busy() -> Error {
         .hint("Wait until SHOW BACKUP and SHOW RESTORE show it FINISHED or CANCELLED, or CANCEL it.")
 }
 
-fn label_busy(spec: &JobSpec) -> Error {
-    Error::new(ErrorKind::DuplicateObject, format!("Snapshot with name '{}' already exist in repository", spec.label))
+/// Why a job cannot have a lock that a job of this kind holds.
+fn locked(spec: &JobSpec, resource: &Resource, holder: JobKind) -> Error {
+    match (resource, spec.kind(), holder) {
+        (Resource::Database(..), ..) => database_busy(),
+        (Resource::Snapshot(..), _, JobKind::DropSnapshot) => being_dropped(spec.label()),
+        (Resource::Snapshot(..), JobKind::Backup, _) => label_busy(spec.label()),
+        (Resource::Snapshot(..), kind, holder) => in_use(spec.label(), kind, holder),
+        (Resource::Repository(..), ..) => repository_busy(),
+    }
+}
+
+fn label_busy(label: &SnapshotLabel) -> Error {
+    Error::new(ErrorKind::DuplicateObject, format!("Snapshot with name '{label}' already exist in repository"))
         .detail("Another backup is writing it.")
         .hint("Choose another label.")
 }
@@ -373,12 +379,14 @@ fn refuse_cycle(all: &[GrantRecord], new: &GrantRecord) -> Result<(), Error> {
     Ok(())
 }
 
-fn in_use(label: &SnapshotLabel, kind: JobKind) -> Error {
-    let doing = match kind {
+fn in_use(label: &SnapshotLabel, kind: JobKind, holder: JobKind) -> Error {
+    let what = if kind == JobKind::DropSnapshot { "drop" } else { "read" };
+    let doing = match holder {
         JobKind::Backup => "a backup is writing it",
         JobKind::Restore => "a restore is reading it",
+        JobKind::DropSnapshot => "it is being dropped",
     };
-    Error::new(ErrorKind::ObjectInUse, format!("Can not drop snapshot {label}: {doing}"))
+    Error::new(ErrorKind::ObjectInUse, format!("Can not {what} snapshot {label}: {doing}"))
         .hint("Wait until the job is FINISHED, or CANCEL it.")
 }
 

@@ -75,7 +75,7 @@ impl Saboteur {
             Fault::Cancel { command } if command == n => {
                 // The cancellation is in the journal before the effect lands, unless it was refused.
                 let runner = self.runner.get().expect("set before the job").clone();
-                let _ = runner.cancel(&job.spec.cluster, &job.spec.database, job.spec.kind()).await;
+                let _ = runner.cancel(&job.spec.cluster, &name("d"), job.spec.kind()).await;
                 work.await
             }
             _ => work.await,
@@ -199,12 +199,6 @@ impl Journal for Mortal {
     }
     async fn refuse(&self, spec: &JobSpec, at: Timestamp, error: &Error) -> Result<JobId, Error> {
         self.0.refuse(spec, at, error).await
-    }
-    async fn begin_drop(&self, cluster: &ClusterName, repository: &RepositoryName, label: &SnapshotLabel) -> Result<(), Error> {
-        self.0.begin_drop(cluster, repository, label).await
-    }
-    fn dropped(&self, cluster: &ClusterName, repository: &RepositoryName, label: &SnapshotLabel) {
-        self.0.dropped(cluster, repository, label);
     }
     async fn append(&self, delta: &Arc<Delta>) -> Result<(), Error> {
         let n = self.1.appends.fetch_add(1, Ordering::SeqCst);
@@ -503,19 +497,14 @@ impl Life {
     }
 
     /// Submits a job and waits until it is over, or the process dies.
-    fn submit(&self, request: Request, uid: &str) -> JobId {
+    fn submit(&self, work: Work, uid: &str) -> JobId {
         let spec = JobSpec {
             uid: uid.into(),
             cluster: name("embedded"),
-            database: name("d"),
-            label: name("l"),
-            repository: Some(name("r")),
-            timeout_seconds: 600,
-            request,
-            requested_by: "root".into(),
-            client_addr: None,
-            application_name: None,
+            requester: Requester::User { name: "root".into(), client_addr: None, application_name: None },
             statement: String::new(),
+            timeout_seconds: 600,
+            work,
         };
         self.runtime.block_on(async {
             let id = self.runner.submit(spec).await.expect("admitted");
@@ -528,12 +517,17 @@ impl Life {
     }
 }
 
-fn backup_request() -> Request {
-    Request::Backup(BackupRequest {
+fn target() -> Target {
+    Target { database: name("d"), label: name("l"), repository: name("r") }
+}
+
+fn backup_request() -> Work {
+    let request = BackupRequest {
         objects: vec![BackupObject { table: name("t"), partitions: Vec::new() }],
         views: vec![name("v")],
         ttl: None,
-    })
+    };
+    Work::Backup { target: target(), request }
 }
 
 /// A world with table `t` of two tablets, and a repository.
@@ -601,19 +595,51 @@ fn expect_outcome(context: &str, fault: Fault, finished: bool) {
     }
 }
 
-fn restore_request(world: &World) -> Request {
+fn restore_request(world: &World) -> Work {
     let timestamps = tokio::runtime::Runtime::new()
         .expect("a runtime")
         .block_on(async { world.repository().snapshot(&name("l")).await.expect("listed").timestamps });
     let object = |alias: Option<&str>| RestoreObject { table: name("t"), partitions: Vec::new(), alias: alias.map(name) };
-    Request::Restore(RestoreRequest {
+    let request = RestoreRequest {
         timestamp: timestamps[0].clone(),
         objects: vec![object(None), object(Some("t2"))],
         views: vec![RestoreView { view: name("v"), alias: Some(name("v2")) }],
         replication_num: 2,
         replication_given: true,
         allow_load: false,
-    })
+    };
+    Work::Restore { target: target(), request }
+}
+
+/// Drops the snapshot of a backup; the process may die around any append.
+fn run_drop(fault: Fault) -> usize {
+    let context = format!("drop, {fault:?}");
+    let world = world_with_table();
+    let life = world.live(Fault::None);
+    life.submit(backup_request(), "u1");
+    let cluster_id = life.cluster.worker().expect("ours").id().to_owned();
+    life.end();
+    let life = world.live(fault);
+    let backups = DroppedBackups::All { cluster_id, force: false };
+    let job = life.submit(Work::DropSnapshot(DropRequest { repository: name("r"), label: name("l"), backups }), "u2");
+    let appends = life.saboteur.appends.load(Ordering::SeqCst);
+    life.end();
+    recover(&world);
+    let life = world.live(Fault::None);
+    life.runtime.block_on(async {
+        let dropped = world.store.load(job).await.expect("in the journal");
+        assert_eq!((dropped.end(), dropped.is_over()), (Some(End::Finished), true), "{context}");
+        assert!(world.store.unfinished().await.expect("listed").is_empty(), "{context}: something is unfinished");
+        let left = world.repository().snapshot(&name("l")).await.expect("listed").timestamps;
+        assert_eq!(left, [], "{context}: the manifest is gone");
+    });
+    // Its label is free again, and what is backed up under it is whole.
+    let again = life.submit(backup_request(), "u3");
+    life.runtime.block_on(async {
+        assert_eq!(world.store.load(again).await.expect("in the journal").end(), Some(End::Finished), "{context}");
+    });
+    life.end();
+    appends
 }
 
 /// Restores over a damaged table and into a new one at once.
@@ -680,6 +706,17 @@ fn every_fault(run: fn(Fault) -> (usize, usize)) {
 #[test]
 fn a_backup_survives_every_fault() {
     every_fault(run_backup);
+}
+
+#[test]
+fn a_dropped_snapshot_stays_dropped_whenever_the_process_dies() {
+    let appends = run_drop(Fault::None);
+    assert_eq!(appends, 2);
+    for append in 0..appends {
+        for after in [false, true] {
+            run_drop(Fault::Crash { append, after });
+        }
+    }
 }
 
 #[test]

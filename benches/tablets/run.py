@@ -132,7 +132,9 @@ def main():
                     each = user / size, system / size
                     if size >= 1000:
                         base.setdefault((filled, kind), sum(each))
-                    beside = f"{sum(each) / base[filled, kind]:.2f}" if size >= 1000 else ""
+                    # Less than a tick of the system's clock in all is no measure.
+                    known = size >= 1000 and base[filled, kind] * 1000 * TICKS >= 1
+                    beside = f"{sum(each) / base[filled, kind]:.2f}" if known else ""
                     what = "filled" if filled else "empty"
                     print(f"{size:8} {what:6} {kind:8} {wall:7.2f} {each[0] * 1000:8.3f} {each[1] * 1000:9.3f}  {'':8}  {beside}", flush=True)
         largest = max(arguments.sizes)
@@ -144,7 +146,8 @@ def main():
         print(f"killed after {done} of {largest} tablets")
         server = Server(arguments.server, directory)
         server.directory = directory
-        print(f"listens again after {server.seconds_to_listen:.2f} s")
+        [tablets] = server.run("SELECT count(*) FROM system.tablets")[0]
+        print(f"listens again after {server.seconds_to_listen:.2f} s, with {tablets} tablets in its catalog")
         wait_for(server, "killed", "backup")
         print("the backup ended well")
         server.stop()

@@ -5,5 +5,5 @@ SELECT job_id AS "JobId", snapshot_name AS "SnapshotName", db_name AS "DbName", 
        unfinished_tasks AS "UnfinishedTasks", progress AS "Progress", task_err_msg AS "TaskErrMsg", status AS "Status",
        timeout AS "Timeout"
 FROM system.backup_jobs
-WHERE job_id IN (SELECT max(job_id) FROM system.backup_jobs WHERE state <> 'QUEUED' GROUP BY db_name) AND ($1 IS NULL OR db_name = $1)
+WHERE latest AND ($1 IS NULL OR db_name = $1)
 ORDER BY db_name

@@ -7,5 +7,5 @@ SELECT job_id AS "JobId", label AS "Label", timestamp AS "Timestamp", db_name AS
        unfinished_tasks AS "UnfinishedTasks", progress AS "Progress", task_err_msg AS "TaskErrMsg", status AS "Status",
        timeout AS "Timeout"
 FROM system.restore_jobs
-WHERE job_id IN (SELECT max(job_id) FROM system.restore_jobs WHERE state <> 'QUEUED' GROUP BY db_name) AND ($1 IS NULL OR db_name = $1)
+WHERE latest AND ($1 IS NULL OR db_name = $1)
 ORDER BY db_name

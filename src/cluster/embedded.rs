@@ -357,7 +357,7 @@ impl Worker for EmbeddedCluster {
     ) -> Result<(ManifestDigest, Timestamp), StepError> {
         self.fill_gaps(job, plan, repository).await?;
         let saved_at = self.inner.env.now();
-        let (_, digest) = crate::repository::Manifest::of(job, plan, self.id(), saved_at).encode()?;
+        let (_, digest) = crate::repository::Manifest::of(job, plan, self.id(), saved_at)?.encode()?;
         Ok((digest, saved_at))
     }
 
@@ -370,7 +370,7 @@ impl Worker for EmbeddedCluster {
     ) -> Result<Placed, StepError> {
         // What went since the manifest was fixed is brought again: a manifest must never say what is not there.
         self.fill_gaps(job, plan, repository).await?;
-        Ok(repository.publish(&crate::repository::Manifest::of(job, plan, self.id(), saved_at)).await?)
+        Ok(repository.publish(&crate::repository::Manifest::of(job, plan, self.id(), saved_at)?).await?)
     }
 
     async fn plan_restore(&self, job: &Job, repository: &Repository) -> Result<RestorePlan, StepError> {
@@ -401,12 +401,13 @@ impl Worker for EmbeddedCluster {
     }
 
     async fn swap(&self, job: &Job, plan: &RestorePlan) -> Result<Swap, StepError> {
-        let (spec, plan, at) = (job.spec.clone(), plan.clone(), self.inner.env.now());
+        let (uid, plan, at) = (job.spec.uid.clone(), plan.clone(), self.inner.env.now());
+        let database = job.spec.target()?.database.clone();
         let swapped = self
             .inner
             .frontend
             .change(move |t, catalog| {
-                let touched = fe::apply_swap(t, catalog, &spec.database, &spec.uid, &plan, at)?;
+                let touched = fe::apply_swap(t, catalog, &database, &uid, &plan, at)?;
                 Ok(((), touched))
             })
             .await;

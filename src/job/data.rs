@@ -423,6 +423,9 @@ pub struct Failure {
     /// More facts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
     /// Who ended the job, if it was not an error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<CancelCause>,
@@ -431,7 +434,7 @@ pub struct Failure {
 impl Failure {
     /// A failure in these words.
     pub fn new(code: StatusCode, kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { code, kind, message: message.into(), detail: None, cause: None }
+        Self { code, kind, message: message.into(), detail: None, hint: None, cause: None }
     }
 
     /// The end of a job that it has ended.
@@ -441,11 +444,10 @@ impl Failure {
 
     /// The error that it was.
     pub fn error(&self) -> Error {
-        let error = Error::new(self.kind, self.message.clone());
-        match &self.detail {
-            Some(detail) => error.detail(detail.clone()),
-            None => error,
-        }
+        let mut error = Error::new(self.kind, self.message.clone());
+        error.detail.clone_from(&self.detail);
+        error.hint.clone_from(&self.hint);
+        error
     }
 
     /// The user said CANCEL.
@@ -461,6 +463,12 @@ impl Failure {
     pub fn timeout(last_error: Option<&str>) -> Self {
         let failure = Self::new(StatusCode::Timeout, ErrorKind::Cancelled, last_error.unwrap_or_default());
         Self { cause: Some(CancelCause::Timeout), ..failure }
+    }
+
+    /// An error with all that it says.
+    pub fn verbatim(error: &Error) -> Self {
+        let failure = Self::new(StatusCode::CommonError, error.kind, error.message.as_str());
+        Self { detail: error.detail.clone(), hint: error.hint.clone(), ..failure }
     }
 
     /// An error that no repetition would mend.

@@ -50,6 +50,8 @@ phases! {
     Commit => "COMMIT",
     /// Restore: files are moved into their places.
     Committing => "COMMITTING",
+    /// A snapshot's manifests are deleted.
+    Deleting => "DELETING",
     /// Done.
     Finished => "FINISHED",
     /// Not done.
@@ -113,7 +115,7 @@ mod tests {
         assert_eq!(
             names.join(" "),
             "\"QUEUED\" \"PENDING\" \"UNKNOWN\" \"SNAPSHOTING\" \"UPLOAD_SNAPSHOT\" \"UPLOADING\" \"DOWNLOAD\" \"DOWNLOADING\" \
-             \"SAVE_META\" \"UPLOAD_INFO\" \"COMMIT\" \"COMMITTING\" \"FINISHED\" \"CANCELLED\" \"REFUSED\" \"LOST\""
+             \"SAVE_META\" \"UPLOAD_INFO\" \"COMMIT\" \"COMMITTING\" \"DELETING\" \"FINISHED\" \"CANCELLED\" \"REFUSED\" \"LOST\""
         );
         for phase in Phase::ALL {
             assert_eq!(Phase::parse(phase.name()), *phase);

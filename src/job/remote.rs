@@ -10,13 +10,19 @@ use serde::{Deserialize, Serialize};
 use super::data::Failure;
 use super::{CancelCause, End, IllegalEvent, JobKind, Machine, Phase};
 use crate::error::ErrorKind;
-use crate::names::{BackupTimestamp, Timestamp};
+use crate::names::{BackupTimestamp, DatabaseName, RepositoryName, SnapshotLabel, Timestamp};
 
 /// What is asked of a cluster, or was seen there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteRequest {
     /// Which kind of job.
     pub kind: JobKind,
+    /// Backed up from, or restored into.
+    pub database: DatabaseName,
+    /// The snapshot.
+    pub label: SnapshotLabel,
+    /// Where it is; `None` for a job of somebody else's, of which that is not shown.
+    pub repository: Option<RepositoryName>,
     /// The statement in canonical SQL, with complete names and every convenience resolved; empty for a job of somebody else's.
     pub statement: String,
     /// `db.table` or `db.table PARTITION (p, …)`, as it was said; empty means everything.

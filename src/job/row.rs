@@ -3,9 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::data::{Assignment, BackupObject, RestoreObject, TransferTask, Volume};
-use super::{CancelCause, End, Failure, Job, JobKind, JobSpec, Phase, Request, Sighting, TaskKind};
+use super::{
+    CancelCause, DropRequest, DroppedBackups, End, Failure, Job, JobKind, JobSpec, Phase, Requester, Sighting, Target, TaskKind,
+    Work,
+};
 use crate::error::{Error, ErrorKind};
-use crate::names::{BackendId, BackupTimestamp, JobId, TabletId, TaskId, Timestamp};
+use crate::names::{BackendId, BackupTimestamp, JobId, PartitionName, TableName, TabletId, TaskId, Timestamp};
 
 /// How a job stands, in words that do not depend on its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -55,7 +58,7 @@ pub struct JobRow {
     pub status: JobStatus,
     /// Its cluster.
     pub cluster: String,
-    /// Its database.
+    /// Its database; empty if it is about none.
     pub db_name: String,
     /// Its label.
     pub snapshot: String,
@@ -67,7 +70,7 @@ pub struct JobRow {
     pub objects: Vec<String>,
     /// The same in StarRocks' spelling for SHOW.
     pub native_objects: String,
-    /// The user.
+    /// The user; empty if it was none of ours.
     pub requested_by: String,
     /// Where the user came from.
     pub client_addr: Option<String>,
@@ -177,34 +180,34 @@ pub struct TaskRow {
 }
 
 fn objects(spec: &JobSpec) -> Vec<String> {
-    let named = |table: &str, partitions: &[crate::names::PartitionName], alias: Option<&str>| {
-        let mut text = format!("{}.{table}", spec.database);
+    let named = |target: &Target, table: &str, partitions: &[PartitionName], alias: Option<&TableName>| {
+        let mut text = format!("{}.{table}", target.database);
         if !partitions.is_empty() {
             let names: Vec<_> = partitions.iter().map(|p| p.as_str()).collect();
             text = format!("{text} PARTITION ({})", names.join(", "));
         }
         alias.map_or(text.clone(), |alias| format!("{text} AS {alias}"))
     };
-    match &spec.request {
-        Request::Backup(r) => {
-            let tables = r.objects.iter().map(|o| named(o.table.as_str(), &o.partitions, None));
-            tables.chain(r.views.iter().map(|v| named(v.as_str(), &[], None))).collect()
+    match &spec.work {
+        Work::Backup { target, request: r } => {
+            let tables = r.objects.iter().map(|o| named(target, o.table.as_str(), &o.partitions, None));
+            tables.chain(r.views.iter().map(|v| named(target, v.as_str(), &[], None))).collect()
         }
-        Request::Restore(r) => {
-            let alias = |alias: &Option<crate::names::TableName>| alias.as_ref().map(ToString::to_string);
-            let tables = r.objects.iter().map(|o| named(o.table.as_str(), &o.partitions, alias(&o.alias).as_deref()));
-            tables.chain(r.views.iter().map(|v| named(v.view.as_str(), &[], alias(&v.alias).as_deref()))).collect()
+        Work::Restore { target, request: r } => {
+            let tables = r.objects.iter().map(|o| named(target, o.table.as_str(), &o.partitions, o.alias.as_ref()));
+            tables.chain(r.views.iter().map(|v| named(target, v.view.as_str(), &[], v.alias.as_ref()))).collect()
         }
-        Request::Remote(r) => r.objects.clone(),
+        Work::Remote(r) => r.objects.clone(),
+        Work::DropSnapshot(_) => Vec::new(),
     }
 }
 
 /// StarRocks' spellings, in which `PARTITIONS` is glued to the table's name in BACKUP: scripts match on it.
 fn native_objects(spec: &JobSpec) -> String {
-    let join = |names: &[crate::names::PartitionName]| names.iter().map(|p| p.as_str()).collect::<Vec<_>>().join(", ");
-    let backup = |o: &BackupObject| match o.partitions.as_slice() {
-        [] => format!("[{}.{}]", spec.database, o.table),
-        names => format!("[{}.{}PARTITIONS ({})]", spec.database, o.table, join(names)),
+    let join = |names: &[PartitionName]| names.iter().map(|p| p.as_str()).collect::<Vec<_>>().join(", ");
+    let backup = |target: &Target, o: &BackupObject| match o.partitions.as_slice() {
+        [] => format!("[{}.{}]", target.database, o.table),
+        names => format!("[{}.{}PARTITIONS ({})]", target.database, o.table, join(names)),
     };
     let restore = |o: &RestoreObject| match o.partitions.as_slice() {
         [] => o.table.to_string(),
@@ -212,13 +215,16 @@ fn native_objects(spec: &JobSpec) -> String {
         [only] if only.as_str() == o.table.as_str() => o.table.to_string(),
         names => format!("{} PARTITIONS [{}]", o.table, join(names)),
     };
-    let all: Vec<String> = match &spec.request {
-        Request::Backup(r) => {
-            let views = r.views.iter().map(|v| format!("[{}.{v}]", spec.database));
-            r.objects.iter().map(backup).chain(views).collect()
+    let all: Vec<String> = match &spec.work {
+        Work::Backup { target, request: r } => {
+            let views = r.views.iter().map(|v| format!("[{}.{v}]", target.database));
+            r.objects.iter().map(|o| backup(target, o)).chain(views).collect()
         }
-        Request::Restore(r) => r.objects.iter().map(restore).chain(r.views.iter().map(|v| v.view.to_string())).collect(),
-        Request::Remote(r) => r.objects.clone(),
+        Work::Restore { request: r, .. } => {
+            r.objects.iter().map(restore).chain(r.views.iter().map(|v| v.view.to_string())).collect()
+        }
+        Work::Remote(r) => r.objects.clone(),
+        Work::DropSnapshot(_) => Vec::new(),
     };
     all.join(", ")
 }
@@ -329,10 +335,20 @@ impl JobRow {
     }
 
     fn blank(spec: &JobSpec, job_id: JobId, created_at: Timestamp, status: JobStatus) -> Self {
-        let (backup_timestamp, allow_load, replication_num) = match &spec.request {
-            Request::Backup(_) => (Some(BackupTimestamp::of(created_at)).filter(|_| status != JobStatus::Refused), None, None),
-            Request::Restore(r) => (Some(r.timestamp.clone()), Some(r.allow_load), Some(r.replication_num)),
-            Request::Remote(r) => (r.timestamp.as_ref().and_then(|t| BackupTimestamp::new(t.as_str()).ok()), None, None),
+        let (backup_timestamp, allow_load, replication_num) = match &spec.work {
+            Work::Backup { .. } => (Some(BackupTimestamp::of(created_at)).filter(|_| status != JobStatus::Refused), None, None),
+            Work::Restore { request: r, .. } => (Some(r.timestamp.clone()), Some(r.allow_load), Some(r.replication_num)),
+            Work::Remote(r) => (r.timestamp.as_ref().and_then(|t| BackupTimestamp::new(t.as_str()).ok()), None, None),
+            Work::DropSnapshot(DropRequest { backups: DroppedBackups::Expired { timestamp }, .. }) => {
+                (Some(timestamp.clone()), None, None)
+            }
+            Work::DropSnapshot(_) => (None, None, None),
+        };
+        let (requested_by, client_addr, application_name) = match &spec.requester {
+            Requester::User { name, client_addr, application_name } => {
+                (name.clone(), client_addr.clone(), application_name.clone())
+            }
+            Requester::Expiry | Requester::Outside => (String::new(), None, None),
         };
         let remote = spec.remote();
         Self {
@@ -341,15 +357,15 @@ impl JobRow {
             state: None,
             status,
             cluster: spec.cluster.to_string(),
-            db_name: spec.database.to_string(),
-            snapshot: spec.label.to_string(),
+            db_name: spec.work.database().map(ToString::to_string).unwrap_or_default(),
+            snapshot: spec.label().to_string(),
             backup_timestamp,
-            repository: spec.repository.as_ref().map(ToString::to_string),
+            repository: spec.work.repository().map(ToString::to_string),
             objects: objects(spec),
             native_objects: native_objects(spec),
-            requested_by: spec.requested_by.clone(),
-            client_addr: spec.client_addr.clone(),
-            application_name: spec.application_name.clone(),
+            requested_by,
+            client_addr,
+            application_name,
             statement: spec.statement.clone(),
             created_at,
             started_at: None,

@@ -237,6 +237,10 @@ impl Wanted {
     fn of(filters: &[Expr], columns: BTreeSet<String>) -> Self {
         let mut wanted = Self { columns, ..Self::default() };
         for filter in filters {
+            // `WHERE flag` is what becomes of `WHERE flag = true`.
+            if let Expr::Column(Column { name, .. }) = filter {
+                wanted.equal.insert(name.clone(), ScalarValue::Boolean(Some(true)));
+            }
             if let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = filter {
                 match (&**left, &**right) {
                     (Expr::Column(Column { name, .. }), Expr::Literal(value, _))
@@ -262,6 +266,10 @@ impl Wanted {
 
     pub fn text(&self, column: &str) -> Option<String> {
         self.equal.get(column)?.try_as_str().flatten().map(str::to_owned)
+    }
+
+    pub fn is_true(&self, column: &str) -> bool {
+        matches!(self.equal.get(column), Some(ScalarValue::Boolean(Some(true))))
     }
 
     pub fn int(&self, column: &str) -> Option<i64> {

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::layout::FORMAT;
 use crate::error::{Error, ErrorKind};
 use crate::job::{
-    BackupPlan, DataFile, Job, ManifestDigest, PlannedPartition, PlannedTable, PlannedView, Request, RestoreObject, Volume,
+    BackupPlan, DataFile, Job, ManifestDigest, PlannedPartition, PlannedTable, PlannedView, RestoreObject, Volume, Work,
 };
 use crate::names::{BackupTimestamp, ClusterName, DatabaseName, SnapshotLabel, TableName, Timestamp, Ttl};
 
@@ -87,18 +87,19 @@ pub fn check_manifest(body: &str) {
 
 impl Manifest {
     /// The manifest of a job whose content is fixed: the same job gives the same bytes.
-    pub fn of(job: &Job, plan: &BackupPlan, cluster_id: &str, saved_at: Timestamp) -> Self {
-        let ttl = match &job.spec.request {
-            Request::Backup(request) => request.ttl,
-            Request::Restore(_) | Request::Remote(_) => None,
+    pub fn of(job: &Job, plan: &BackupPlan, cluster_id: &str, saved_at: Timestamp) -> Result<Self, Error> {
+        let target = job.spec.target()?;
+        let ttl = match &job.spec.work {
+            Work::Backup { request, .. } => request.ttl,
+            Work::Restore { .. } | Work::Remote(_) | Work::DropSnapshot(_) => None,
         };
-        Self {
+        Ok(Self {
             format: FORMAT,
-            label: job.spec.label.clone(),
+            label: target.label.clone(),
             timestamp: BackupTimestamp::of(job.created_at),
             cluster: job.spec.cluster.clone(),
             cluster_id: Some(cluster_id.to_owned()),
-            database: job.spec.database.clone(),
+            database: target.database.clone(),
             job_uid: job.spec.uid.clone(),
             created_at: job.created_at,
             saved_at,
@@ -106,7 +107,7 @@ impl Manifest {
             expire_at: ttl.and_then(|ttl| ttl.after(saved_at)),
             tables: plan.tables.clone(),
             views: plan.views.clone(),
-        }
+        })
     }
 
     /// Its bytes, and their digest.

@@ -94,8 +94,8 @@ pub(super) async fn drive(
         last_error: None,
         stands,
     };
-    // What another cluster does costs nothing here.
-    let needs_turn = drive.job.spec.is_exclusive();
+    // What another cluster does costs nothing here, and deletions little.
+    let needs_turn = matches!(drive.job.state, JobState::Backup(_) | JobState::Restore(_));
     // A job that waits for its turn can be cancelled, and its time runs.
     let turn = inner.running.acquire();
     tokio::pin!(turn);
@@ -263,7 +263,7 @@ impl Drive<'_> {
         let error = match error {
             StepError::Fatal(error) if self.job.can_cancel() => {
                 tracing::warn!(error = %error, phase = %self.job.phase(), "the job fails");
-                return self.end(Failure::of(&error)).await;
+                return self.end(self.job.failure_of(&error)).await;
             }
             StepError::Fatal(error) | StepError::Retry(error) => error,
         };
@@ -332,6 +332,9 @@ impl Drive<'_> {
             tracing::info!(from = %before.phase(), to = %self.job.phase(), "phase");
         }
         self.inner.metrics.observe(&before, &delta, &self.job);
+        for task in delta.tasks.iter().filter(|task| task.finished) {
+            self.inner.progress.finished(self.job.id, task.task_id);
+        }
         if before.is_in_phase_of(&self.job) {
             // A phase goes on; what it lets be done again comes back.
             self.ready.extend(commands.into_iter().filter(|command| self.job.allows(*command)));
@@ -363,10 +366,11 @@ impl Drive<'_> {
                 _ if self.job.is_settled() => None,
                 JobState::Remote(_) => Some(JobEvent::Remote(Box::new(RemoteEvent::Lost { failure }))),
                 JobState::Backup(_) => Some(JobEvent::Backup(BackupEvent::Lost { failure })),
+                JobState::DropSnapshot(_) => None,
                 // Our own catalog knows whether the data is visible, and will tell.
                 JobState::Restore(_) => {
                     let hint = "The catalog decides it as soon as it can be written; see the log for what keeps it from that.";
-                    let error = cannot_cancel(self.job.spec.label.as_str(), self.job.phase()).hint(hint);
+                    let error = cannot_cancel(self.job.spec.label(), self.job.phase()).hint(hint);
                     let _ = request.reply.send(Err(error));
                     return Ok(());
                 }
@@ -384,7 +388,7 @@ impl Drive<'_> {
         }
         if !self.job.can_cancel() {
             let hint = "The commit is under way and cannot be taken back; wait until the job is over.";
-            let _ = request.reply.send(Err(cannot_cancel(self.job.spec.label.as_str(), self.job.phase()).hint(hint)));
+            let _ = request.reply.send(Err(cannot_cancel(self.job.spec.label(), self.job.phase()).hint(hint)));
             return Ok(());
         }
         let during = (self.job.spec.kind() == JobKind::Restore).then(|| self.job.phase());

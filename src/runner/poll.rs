@@ -228,7 +228,8 @@ async fn adopt(
                 };
                 // The look may be older than what the journal knows by now: it counts if it is still what there is, and if that is
                 // not a job of ours that came meanwhile. The journal has each of those before the slot does.
-                let still = remote.slot(&spec.database).await?.filter(|s| s.seen.mark(s.kind) == mark);
+                let Some(database) = spec.work.database() else { continue };
+                let still = remote.slot(database).await?.filter(|s| s.seen.mark(s.kind) == mark);
                 match still {
                     Some(_) if matches!(journalled(inner, cluster, sighted).await?, Journalled::Not) => {}
                     _ => continue,
@@ -284,12 +285,14 @@ fn external_spec(inner: &Inner, cluster: &ClusterName, sighted: &Sighted) -> Opt
     Some(JobSpec {
         uid: inner.env.uuid(),
         cluster: cluster.clone(),
-        database: DatabaseName::new(sighted.database.as_str()).ok()?,
-        label: SnapshotLabel::new(seen.label.as_str()).ok()?,
-        repository: None,
+        requester: Requester::Outside,
+        statement: String::new(),
         timeout_seconds: seen.timeout_seconds.unwrap_or_default(),
-        request: Request::Remote(Box::new(RemoteRequest {
+        work: Work::Remote(Box::new(RemoteRequest {
             kind: sighted.kind,
+            database: DatabaseName::new(sighted.database.as_str()).ok()?,
+            label: SnapshotLabel::new(seen.label.as_str()).ok()?,
+            repository: None,
             statement: String::new(),
             objects: Vec::new(),
             queue: false,
@@ -297,9 +300,5 @@ fn external_spec(inner: &Inner, cluster: &ClusterName, sighted: &Sighted) -> Opt
             timestamp: seen.timestamp.clone(),
             external: Some(seen.abridged()),
         })),
-        requested_by: String::new(),
-        client_addr: None,
-        application_name: None,
-        statement: String::new(),
     })
 }

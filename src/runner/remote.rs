@@ -44,7 +44,7 @@ fn abandoned() -> StepError {
 /// Whether a sight in the job's slot is of this job, as far as the two of them tell.
 fn is_ours(job: &Job, sighted: &Sighted) -> bool {
     let (Some(state), Some(request)) = (job.remote_state(), job.spec.remote()) else { return false };
-    if sighted.kind != job.spec.kind() || sighted.seen.label != job.spec.label.as_str() {
+    if sighted.kind != job.spec.kind() || sighted.seen.label != request.label.as_str() {
         return false;
     }
     match state {
@@ -119,7 +119,7 @@ impl Step<'_> {
             self.inner.env.clock.sleep(wait).await;
         }
         let poller = self.inner.poller(&self.job.spec.cluster);
-        let _interest = poller.interest(&self.job.spec.database);
+        let _interest = poller.interest(&self.request.database);
         let (mut polls, mut settled) = (poller.polls(), self.inner.settled.subscribe());
         loop {
             polls.borrow_and_update();
@@ -136,14 +136,14 @@ impl Step<'_> {
 
     /// Why it is not the job's turn.
     async fn block_reason(&self) -> Result<Option<String>, StepError> {
-        let spec = &self.job.spec;
-        for before in self.inner.store.unsettled(&spec.cluster, &spec.database).await?.into_iter().filter(|id| *id < self.job.id) {
+        let (cluster, database) = (&self.job.spec.cluster, &self.request.database);
+        for before in self.inner.store.unsettled(cluster, database).await?.into_iter().filter(|id| *id < self.job.id) {
             // A journal that does not read is told when the server starts, and holds up nobody.
             let Ok(first) = self.inner.store.load(before).await else { continue };
-            let (id, kind, label) = (first.id, first.spec.kind(), &first.spec.label);
+            let (id, kind, label) = (first.id, first.spec.kind(), first.spec.label());
             return Ok(Some(format!("waits for job {id}, a {kind} of {label}, which is {}", first.phase())));
         }
-        Ok(match self.remote.slot(&spec.database).await {
+        Ok(match self.remote.slot(database).await {
             Ok(Some(sighted)) if !sighted.seen.phase().is_over() => Some(format!(
                 "waits for a {} of {} that somebody else submitted, which is {}",
                 sighted.kind, sighted.seen.label, sighted.seen.state
@@ -166,13 +166,13 @@ impl Step<'_> {
     }
 
     async fn look(&self) -> Result<RemoteEvent, StepError> {
-        let slot = match self.remote.slot(&self.job.spec.database).await {
+        let slot = match self.remote.slot(&self.request.database).await {
             Ok(slot) => slot,
             Err(e) => return self.give_up_or_retry(e),
         };
-        let label_was_taken = match (&self.job.spec.repository, self.request.kind) {
+        let label_was_taken = match (&self.request.repository, self.request.kind) {
             (Some(repository), JobKind::Backup) => {
-                let found = self.remote.snapshots(repository.as_str(), Some(self.job.spec.label.as_str())).await;
+                let found = self.remote.snapshots(repository.as_str(), Some(self.request.label.as_str())).await;
                 found.map_or(true, |found| !found.is_empty())
             }
             _ => false,
@@ -215,7 +215,7 @@ impl Step<'_> {
     /// What a refusal means. After a lost answer it may be about our own first statement.
     async fn refused(&self, error: Error, busy: bool) -> Result<RemoteEvent, StepError> {
         if self.may_have_been_sent() {
-            let slot = self.remote.slot(&self.job.spec.database).await.map_err(StepError::Retry)?;
+            let slot = self.remote.slot(&self.request.database).await.map_err(StepError::Retry)?;
             if let Some(found) = self.ours(slot.as_ref()).await? {
                 return Ok(RemoteEvent::Accepted { seen: Some(found) });
             }
@@ -238,7 +238,7 @@ impl Step<'_> {
         }
         let filter = JobFilter {
             cluster: Some(self.job.spec.cluster.to_string()),
-            db_name: Some(self.job.spec.database.to_string()),
+            db_name: Some(self.request.database.to_string()),
             snapshot: Some(sighted.seen.label.clone()),
             ..JobFilter::default()
         };
@@ -254,7 +254,7 @@ impl Step<'_> {
     /// What became of a statement that may have been sent; `None`: it has not arrived and will not.
     async fn arrived(&self, before: Option<&SlotMark>, sql: &str) -> Result<Option<RemoteEvent>, StepError> {
         let retry = StepError::Retry;
-        let slot = self.remote.slot(&self.job.spec.database).await.map_err(retry)?;
+        let slot = self.remote.slot(&self.request.database).await.map_err(retry)?;
         if let Some(found) = self.ours(slot.as_ref()).await? {
             return Ok(Some(RemoteEvent::Accepted { seen: Some(found) }));
         }
@@ -275,24 +275,24 @@ impl Step<'_> {
             return Err(StepError::Retry(Error::new(ErrorKind::Connection, "the cluster is still working on the statement")));
         }
         // It may have come to its end between the two looks.
-        let slot = self.remote.slot(&self.job.spec.database).await.map_err(retry)?;
+        let slot = self.remote.slot(&self.request.database).await.map_err(retry)?;
         Ok(self.ours(slot.as_ref()).await?.map(|found| RemoteEvent::Accepted { seen: Some(found) }))
     }
 
     /// The end of a job of which the cluster knows no more, as far as its repository tells.
     async fn forgotten(&self, why: &str) -> Result<RemoteEvent, StepError> {
-        let spec = &self.job.spec;
+        let spec = self.request;
         let seen = self.job.remote_state().and_then(RemoteState::seen);
         let last = seen.map_or_else(|| "never".to_owned(), |s| format!("in {}", s.state));
         let taken = matches!(self.job.remote_state(), Some(RemoteState::Submitting { label_was_taken: true, .. }));
-        let known = match (&spec.repository, spec.kind()) {
+        let known = match (&spec.repository, spec.kind) {
             (Some(repository), JobKind::Backup) => match self.listed(repository).await? {
                 Some(_) if taken => format!("snapshot {} was in repository {repository} before", spec.label),
                 Some(timestamp) => return Ok(RemoteEvent::Confirmed { timestamp: BackupTimestamp::new(timestamp).ok() }),
                 None => format!("there is no whole snapshot {} in repository {repository}", spec.label),
             },
             (None, JobKind::Backup) => "its repository is not known".to_owned(),
-            (_, JobKind::Restore) => "look at the tables to see whether they were restored".to_owned(),
+            (_, JobKind::Restore | JobKind::DropSnapshot) => "look at the tables to see whether they were restored".to_owned(),
         };
         let message = format!("{why}; the job was last seen {last}; {known}");
         let failure = Failure::new(StatusCode::CommonError, ErrorKind::Remote, message);
@@ -301,7 +301,7 @@ impl Step<'_> {
 
     /// The timestamp of the job's snapshot, if it is whole: by the cluster, or by what is stored when the cluster cannot tell.
     async fn listed(&self, repository: &RepositoryName) -> Result<Option<String>, StepError> {
-        let label = self.job.spec.label.as_str();
+        let label = self.request.label.as_str();
         match self.remote.snapshots(repository.as_str(), Some(label)).await {
             Ok(found) => Ok(found
                 .into_iter()
@@ -317,7 +317,7 @@ impl Step<'_> {
     }
 
     async fn watch(&self) -> Result<RemoteEvent, StepError> {
-        let database = &self.job.spec.database;
+        let database = &self.request.database;
         let poller = self.inner.poller(&self.job.spec.cluster);
         let _interest = poller.interest(database);
         let mut polls = poller.polls();
@@ -374,7 +374,7 @@ impl Step<'_> {
         match slot {
             // A slot takes another job only when the one before it is over. The one that was there before ours is old news.
             Some(other) if is_gone || !before.is_some_and(|b| b.is_of(other.kind, &other.seen)) => {
-                let why = format!("the slot of {} holds a {} of {} now", self.job.spec.database, other.kind, other.seen.label);
+                let why = format!("the slot of {} holds a {} of {} now", self.request.database, other.kind, other.seen.label);
                 self.forgotten(&why).await.map(Some)
             }
             None if is_gone => self.forgotten("the cluster has no job of this database any more").await.map(Some),
@@ -390,7 +390,7 @@ impl Step<'_> {
             return None;
         }
         // The label is all that SHOW BACKUP tells; the timestamp that RESTORE wants is in the repository.
-        let timestamp = match (&self.job.spec.repository, self.job.spec.kind(), seen.phase()) {
+        let timestamp = match (&self.request.repository, self.job.spec.kind(), seen.phase()) {
             (Some(repository), JobKind::Backup, Phase::Finished) => {
                 self.listed(repository).await.ok().flatten().and_then(|t| BackupTimestamp::new(t).ok())
             }
@@ -497,6 +497,7 @@ impl Runner {
         let keyword = match kind {
             JobKind::Backup => JobKeyword::Backup,
             JobKind::Restore => JobKeyword::Restore,
+            JobKind::DropSnapshot => return Err(Error::internal("a deletion is no job of the cluster's")),
         };
         let sql = remote.render(&Statement::Cancel(CancelJob { kind: keyword, scope })).await?;
         let sent = remote.send(&sql).await.map_err(SendError::into_error);
@@ -521,7 +522,7 @@ impl Runner {
     pub async fn force(&self, id: JobId, user: &str) -> Result<(), Error> {
         let job = self.inner.store.load(id).await?;
         if job.is_settled() {
-            return Err(super::cannot_cancel(job.spec.label.as_str(), job.phase()));
+            return Err(super::cannot_cancel(job.spec.label(), job.phase()));
         }
         let message = format!("given up by {user} in {}: what became of it is not known", job.phase());
         self.end_driven(id, Some(Failure::new(StatusCode::CommonError, ErrorKind::WrongState, message))).await
@@ -531,19 +532,19 @@ impl Runner {
     pub async fn cancel_job(&self, id: JobId) -> Result<(), Error> {
         let job = self.inner.store.load(id).await?;
         if job.is_settled() {
-            return Err(super::cannot_cancel(job.spec.label.as_str(), job.phase()));
+            return Err(super::cannot_cancel(job.spec.label(), job.phase()));
         }
         let Some(request) = job.spec.remote().filter(|_| !job.can_cancel()) else { return self.cancel_driven(id).await };
         let cluster = self.inner.cluster(&job.spec.cluster)?;
         let remote = cluster.remote().ok_or_else(|| Error::internal("the cluster does its jobs elsewhere"))?;
-        match remote.slot(&job.spec.database).await? {
+        match remote.slot(&request.database).await? {
             Some(sighted) if is_ours(&job, &sighted) => {}
             _ => {
                 return Err(Error::new(ErrorKind::WrongState, format!("job {id} is not the one that the cluster works on"))
                     .hint("Look again in a moment: its end is being found out."));
             }
         }
-        let scope = if request.catalogs { CancelScope::ExternalCatalog } else { CancelScope::Database(job.spec.database.clone()) };
-        self.cancel_remote(&cluster, &job.spec.database, job.spec.kind(), scope).await.map(drop)
+        let scope = if request.catalogs { CancelScope::ExternalCatalog } else { CancelScope::Database(request.database.clone()) };
+        self.cancel_remote(&cluster, &request.database, request.kind, scope).await.map(drop)
     }
 }

@@ -1,6 +1,7 @@
 //! A command turned into its effect, and the effect into its event.
 
 mod backup;
+mod drop;
 mod restore;
 
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use super::Inner;
 use super::remote::Step;
 use crate::cluster::{ReportProgress, StepError};
 use crate::error::{Error, ErrorKind};
-use crate::job::{Job, JobCommand, JobEvent, JobState};
+use crate::job::{Job, JobCommand, JobEvent, JobState, Work};
 use crate::names::TaskId;
 use crate::repository::{Location, Repository};
 
@@ -59,6 +60,12 @@ impl StepContext {
             let step = Step { inner, cluster: &cluster, remote, job, request, attempts, is_fresh, abandon };
             return step.perform(command).await.map(|event| JobEvent::Remote(Box::new(event)));
         }
+        if let (JobState::DropSnapshot(state), JobCommand::DropSnapshot(command), Work::DropSnapshot(request)) =
+            (&job.state, command, &job.spec.work)
+        {
+            let attempt = Attempt { context: self, job, attempts };
+            return attempt.drop_snapshot(request, state, command).await.map(JobEvent::DropSnapshot);
+        }
         let cluster = cluster.worker()?;
         let attempt = Attempt { context: self, job, attempts };
         match (&job.state, command) {
@@ -83,7 +90,7 @@ impl Attempt<'_> {
     async fn reached_repository(&self) -> Result<Arc<Repository>, StepError> {
         let (inner, spec) = (&self.context.inner, &self.job.spec);
         let unknown = || StepError::Fatal(Error::internal("a job of ours has no repository"));
-        let name = spec.repository.as_ref().ok_or_else(unknown)?;
+        let name = spec.work.repository().ok_or_else(unknown)?;
         let record = inner.store.repository(&spec.cluster, name).await?;
         let location = Location { url: record.location, properties: record.properties };
         let repository = inner.open.open(&record.name, &location)?;

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use super::{Outcome, Session};
 use crate::cluster::Labour;
 use crate::error::{Error, ErrorKind};
-use crate::job::{BackupObject, BackupRequest, JobKind, JobSpec, Request, RestoreObject, RestoreRequest, RestoreView};
+use crate::job::{
+    BackupObject, BackupRequest, DropRequest, DroppedBackups, JobKind, JobSpec, Requester, RestoreObject, RestoreRequest,
+    RestoreView, Target, Work,
+};
 use crate::names::*;
 use crate::privilege::{Privilege, Securable};
 use crate::repository::{Location, Manifest, Repository};
@@ -143,27 +146,18 @@ impl Session {
         Ok((record, repository))
     }
 
-    pub(super) fn spec(
-        &self,
-        database: &DatabaseName,
-        label: &SnapshotLabel,
-        repository: &RepositoryName,
-        timeout: Option<u64>,
-        request: Request,
-        statement: String,
-    ) -> JobSpec {
+    pub(super) fn spec(&self, timeout: Option<u64>, work: Work, statement: &str) -> JobSpec {
         JobSpec {
             uid: self.gateway.env.uuid(),
             cluster: self.cluster.name().clone(),
-            database: database.clone(),
-            label: label.clone(),
-            repository: Some(repository.clone()),
+            requester: Requester::User {
+                name: self.client.user.to_string(),
+                client_addr: Some(self.client.addr.clone()),
+                application_name: self.variables.get("application_name").filter(|n| !n.is_empty()),
+            },
+            statement: JobSpec::kept_text(statement),
             timeout_seconds: timeout.unwrap_or(self.gateway.job_timeout_seconds),
-            request,
-            requested_by: self.client.user.to_string(),
-            client_addr: Some(self.client.addr.clone()),
-            application_name: self.variables.get("application_name").filter(|n| !n.is_empty()),
-            statement: JobSpec::kept_text(&statement),
+            work,
         }
     }
 
@@ -188,23 +182,17 @@ impl Session {
     }
 
     /// Submits a job whose checks passed; records one whose checks did not.
-    async fn submit(
-        &mut self,
-        mut spec: JobSpec,
-        checked: Result<Request, Error>,
-        tag: &str,
-        show: &str,
-    ) -> Result<Outcome, Error> {
+    async fn submit(&mut self, mut spec: JobSpec, checked: Result<Work, Error>, tag: &str, show: &str) -> Result<Outcome, Error> {
         match checked {
-            Ok(request) => spec.request = request,
+            Ok(work) => spec.work = work,
             Err(error) => {
                 self.record_refusal(spec, &error).await;
                 return Err(error);
             }
         }
-        let database = spec.database.clone();
+        let from = spec.work.database().map(|database| format!(" FROM {database}")).unwrap_or_default();
         let id = self.gateway.runner.submit(spec).await?;
-        self.notice(format!("job {id} submitted; watch it with {show} FROM {database}"));
+        self.notice(format!("job {id} submitted; watch it with {show}{from}"));
         Ok(Outcome::Done(tag.into()))
     }
 
@@ -217,12 +205,13 @@ impl Session {
         });
         // What a refused attempt shows: the names as they were given.
         let objects = named.map(|table| BackupObject { table, partitions: Vec::new() }).collect();
-        let request = Request::Backup(BackupRequest { objects, views: Vec::new(), ttl: None });
-        let mut spec = self.spec(&database, &backup.label.name, &backup.repository, None, request, backup.to_string());
-        let checked = match self.check_backup(backup, &database).await {
+        let target = Target { database, label: backup.label.name.clone(), repository: backup.repository.clone() };
+        let request = BackupRequest { objects, views: Vec::new(), ttl: None };
+        let mut spec = self.spec(None, Work::Backup { target: target.clone(), request }, &backup.to_string());
+        let checked = match self.check_backup(backup, &target.database).await {
             Ok((request, options)) => {
                 spec.timeout_seconds = options.timeout_seconds.unwrap_or(spec.timeout_seconds);
-                Ok(Request::Backup(request))
+                Ok(Work::Backup { target, request })
             }
             Err(e) => Err(e),
         };
@@ -307,10 +296,14 @@ impl Session {
             replication_given: options.replication_num.is_some(),
             allow_load: options.allow_load,
         };
-        let refused = Request::Restore(request.clone());
-        let spec = self.spec(&database, label, &restore.repository, options.timeout_seconds, refused, restore.to_string());
-        let checked = self.check_restore(restore, &database, &manifest).await;
-        let checked = checked.map(|(objects, views)| Request::Restore(RestoreRequest { objects, views, ..request }));
+        let target = Target { database, label: label.clone(), repository: restore.repository.clone() };
+        let refused = Work::Restore { target: target.clone(), request: request.clone() };
+        let spec = self.spec(options.timeout_seconds, refused, &restore.to_string());
+        let checked = self.check_restore(restore, &target.database, &manifest).await;
+        let checked = checked.map(|(objects, views)| {
+            let request = RestoreRequest { objects, views, ..request };
+            Work::Restore { target, request }
+        });
         self.submit(spec, checked, "RESTORE", "SHOW RESTORE").await
     }
 
@@ -401,7 +394,7 @@ impl Session {
             JobKeyword::Restore => JobKind::Restore,
         };
         if let Some(id) = self.gateway.store.unsettled(self.cluster.name(), &database).await?.first()
-            && let Request::Backup(request) = self.gateway.store.spec(*id).await?.request
+            && let Work::Backup { request, .. } = self.gateway.store.spec(*id).await?.work
         {
             for object in request.objects {
                 rights.require(Privilege::Export, &Securable::Table(Some(database.clone()), object.table))?;
@@ -428,8 +421,10 @@ impl Session {
 
     pub(super) async fn drop_snapshot(&mut self, drop: &DropSnapshot) -> Result<Outcome, Error> {
         self.require(Privilege::Repository, Securable::System).await?;
-        let id = self.cluster.worker()?.id();
-        self.gateway.runner.drop_snapshot(self.cluster.name(), id, &drop.repository, &drop.label, drop.force).await?;
+        let cluster_id = self.cluster.worker()?.id().to_owned();
+        let backups = DroppedBackups::All { cluster_id, force: drop.force };
+        let work = Work::DropSnapshot(DropRequest { repository: drop.repository.clone(), label: drop.label.clone(), backups });
+        self.gateway.runner.drop_snapshot(self.spec(None, work, &drop.to_string())).await?;
         self.notice("the snapshot's data stays until it is pruned: other snapshots may share it");
         Ok(Outcome::Done("DROP SNAPSHOT".into()))
     }
@@ -469,9 +464,9 @@ impl Session {
         let rights = self.rights().await?;
         rights.require(Privilege::Repository, &Securable::System)?;
         let spec = self.gateway.store.spec(id).await?;
-        if let Request::Backup(request) = spec.request {
+        if let Work::Backup { target, request } = spec.work {
             for object in request.objects {
-                rights.require(Privilege::Export, &Securable::Table(Some(spec.database.clone()), object.table))?;
+                rights.require(Privilege::Export, &Securable::Table(Some(target.database.clone()), object.table))?;
             }
         }
         self.gateway.runner.cancel_job(id).await?;

@@ -12,7 +12,7 @@ use super::data::no_database;
 use super::{Outcome, Prepared, Rows, Session};
 use crate::cluster::{CATALOGS, Remote, SendError};
 use crate::error::{Error, ErrorKind};
-use crate::job::{JobKind, JobSpec, RemoteRequest, Request};
+use crate::job::{JobKind, JobSpec, RemoteRequest, Work};
 use crate::names::*;
 use crate::privilege::{Privilege, Securable};
 use crate::runner::Submitted;
@@ -131,18 +131,10 @@ impl Session {
         Ok(Outcome::Rows(Rows::of(batch, "SELECT", view)))
     }
 
-    fn remote_spec(
-        &self,
-        database: DatabaseName,
-        label: &SnapshotLabel,
-        repository: &RepositoryName,
-        properties: &Properties,
-        statement: String,
-        request: RemoteRequest,
-    ) -> JobSpec {
+    fn remote_spec(&self, properties: &Properties, statement: &str, request: RemoteRequest) -> JobSpec {
         // The cluster judges it; this is for the table of jobs until it says.
         let timeout = properties.get("timeout").and_then(|t| t.trim().parse().ok());
-        self.spec(&database, label, repository, timeout, Request::Remote(Box::new(request)), statement)
+        self.spec(timeout, Work::Remote(Box::new(request)), statement)
     }
 
     /// Submits a job that may be; records one that may not, or that the cluster's version cannot do.
@@ -161,15 +153,12 @@ impl Session {
             self.record_refusal(spec, &error).await;
             return Err(error);
         }
-        let (database, kind) = (spec.database.clone(), spec.kind());
-        let is_catalogs = database.as_str() == CATALOGS;
+        let kind = spec.kind();
+        let database = spec.work.database().filter(|database| database.as_str() != CATALOGS);
+        let from = database.map(|database| format!(" FROM {database}")).unwrap_or_default();
         match self.gateway.runner.submit_remote(spec).await? {
             Submitted::Accepted(id) => {
-                let show = match kind {
-                    JobKind::Backup => "SHOW BACKUP",
-                    JobKind::Restore => "SHOW RESTORE",
-                };
-                let from = if is_catalogs { String::new() } else { format!(" FROM {database}") };
+                let show = if kind == JobKind::Restore { "SHOW RESTORE" } else { "SHOW BACKUP" };
                 self.notice(format!("job {id} submitted; watch it with {show}{from}"));
             }
             Submitted::Queued(id) => self.notice(format!(
@@ -217,13 +206,15 @@ impl Session {
             kind: JobKind::Backup,
             statement: backup.to_string(),
             objects: shown_objects(&database, backup.objects.as_deref()),
+            database,
+            label: backup.label.name.clone(),
+            repository: Some(backup.repository.clone()),
             queue,
             catalogs: backup.catalogs.is_some(),
             timestamp: None,
             external: None,
         };
-        let text = backup.to_string();
-        let spec = self.remote_spec(database, &backup.label.name, &backup.repository, &backup.properties, text, request);
+        let spec = self.remote_spec(&backup.properties, &backup.to_string(), request);
         self.submit_remote(spec, allowed, Statement::Backup(backup), "BACKUP").await
     }
 
@@ -254,13 +245,15 @@ impl Session {
             kind: JobKind::Restore,
             statement: restore.to_string(),
             objects: shown_objects(&database, restore.objects.as_deref()),
+            database,
+            label: restore.label.name.clone(),
+            repository: Some(restore.repository.clone()),
             queue,
             catalogs: restore.catalogs.is_some(),
             timestamp,
             external: None,
         };
-        let text = restore.to_string();
-        let spec = self.remote_spec(database, &restore.label.name, &restore.repository, &restore.properties, text, request);
+        let spec = self.remote_spec(&restore.properties, &restore.to_string(), request);
         self.submit_remote(spec, allowed, Statement::Restore(restore), "RESTORE").await
     }
 

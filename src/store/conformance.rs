@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::*;
 use crate::env::Env;
 use crate::job::{
-    Assignment, BackupEvent, BackupObject, BackupPlan, BackupRequest, Failure, JobEvent, JobStatus, Phase, RemoteEvent,
-    RemoteRequest, Request, TaskKind, TransferTask, Version, Volume,
+    Assignment, BackupEvent, BackupObject, BackupPlan, BackupRequest, DropEvent, DropRequest, DroppedBackups, Failure, JobEvent,
+    JobStatus, Phase, RemoteEvent, RemoteRequest, Requester, RestoreRequest, Target, TaskKind, TransferTask, Version, Volume, Work,
 };
-use crate::names::{BackendId, TableName, TabletId, TaskId};
+use crate::names::{BackendId, BackupTimestamp, TableName, TabletId, TaskId};
 use crate::privilege::{Privilege, Securable};
 
 fn sqlite() -> (Arc<dyn Store>, Option<tempfile::TempDir>) {
@@ -26,23 +26,30 @@ fn embedded() -> ClusterName {
     ClusterName::new("embedded").expect("valid")
 }
 
+fn database(name: &str) -> DatabaseName {
+    DatabaseName::new(name).expect("valid")
+}
+
+fn target(name: &str, label: &str) -> Target {
+    let repository = RepositoryName::new("r").expect("valid");
+    Target { database: database(name), label: SnapshotLabel::new(label).expect("valid"), repository }
+}
+
 fn spec(database: &str, label: &str) -> JobSpec {
     JobSpec {
         uid: format!("{database}-{label}"),
         cluster: embedded(),
-        database: DatabaseName::new(database).expect("valid"),
-        label: SnapshotLabel::new(label).expect("valid"),
-        repository: Some(RepositoryName::new("r").expect("valid")),
-        timeout_seconds: 600,
-        request: Request::Backup(BackupRequest {
-            objects: vec![BackupObject { table: TableName::new("t").expect("valid"), partitions: Vec::new() }],
-            views: Vec::new(),
-            ttl: None,
-        }),
-        requested_by: "root".into(),
-        client_addr: None,
-        application_name: None,
+        requester: Requester::User { name: "root".into(), client_addr: None, application_name: None },
         statement: "BACKUP".into(),
+        timeout_seconds: 600,
+        work: Work::Backup {
+            target: target(database, label),
+            request: BackupRequest {
+                objects: vec![BackupObject { table: TableName::new("t").expect("valid"), partitions: Vec::new() }],
+                views: Vec::new(),
+                ttl: None,
+            },
+        },
     }
 }
 
@@ -88,8 +95,8 @@ async fn jobs_and_journal(store: Arc<dyn Store>) {
     store.add_repository(&repository("r")).await.expect("added");
 
     let job = store.admit(&spec("d", "l"), Timestamp(10)).await.expect("admitted");
-    assert_eq!(store.unsettled(&embedded(), &job.spec.database).await.expect("asked"), [job.id]);
-    assert_eq!(store.unsettled(&prod(), &job.spec.database).await.expect("asked"), []);
+    assert_eq!(store.unsettled(&embedded(), &database("d")).await.expect("asked"), [job.id]);
+    assert_eq!(store.unsettled(&prod(), &database("d")).await.expect("asked"), []);
     // One job a database, one backup a label; another database with another label is free.
     assert_eq!(store.admit(&spec("d", "m"), Timestamp(11)).await.expect_err("busy").kind, ErrorKind::ObjectInUse);
     assert_eq!(store.admit(&spec("e", "l"), Timestamp(11)).await.expect_err("label").kind, ErrorKind::DuplicateObject);
@@ -130,7 +137,7 @@ async fn jobs_and_journal(store: Arc<dyn Store>) {
     let cancelled = event(BackupEvent::Cancelled { failure: Failure::user_cancelled(None) });
     let over = append(&*store, &next, cancelled, Timestamp(30)).await;
     // Settled, so the database, the label and the repository are free again; but clean-up is left, so the job is unfinished.
-    assert_eq!(store.unsettled(&embedded(), &job.spec.database).await.expect("asked"), []);
+    assert_eq!(store.unsettled(&embedded(), &database("d")).await.expect("asked"), []);
     assert!(store.unfinished().await.expect("listed").contains(&job.id));
     let again = store.admit(&spec("d", "l"), Timestamp(31)).await.expect("the label is free, too");
     let released = event(BackupEvent::Released);
@@ -195,11 +202,14 @@ fn prod() -> ClusterName {
 
 /// A job that another cluster does, whose repository the journal need not know.
 fn remote(database: &str, label: &str, queue: bool) -> JobSpec {
+    let target = target(database, label);
     JobSpec {
         cluster: prod(),
-        repository: None,
-        request: Request::Remote(Box::new(RemoteRequest {
+        work: Work::Remote(Box::new(RemoteRequest {
             kind: JobKind::Backup,
+            database: target.database,
+            label: target.label,
+            repository: None,
             statement: String::new(),
             objects: Vec::new(),
             queue,
@@ -232,7 +242,7 @@ async fn clusters(store: Arc<dyn Store>) {
     let first = store.admit(&remote("d", "l", false), Timestamp(2)).await.expect("admitted");
     let second = store.admit(&remote("d", "l", true), Timestamp(3)).await.expect("admitted");
     store.admit(&spec("d", "l"), Timestamp(3)).await.expect("another cluster's");
-    assert_eq!(store.unsettled(&prod(), &first.spec.database).await.expect("asked"), [first.id, second.id]);
+    assert_eq!(store.unsettled(&prod(), &database("d")).await.expect("asked"), [first.id, second.id]);
     assert_eq!(store.remove_cluster(&prod()).await.expect_err("busy").kind, ErrorKind::ObjectInUse);
     let filter = JobFilter { cluster: Some("prod".into()), ..JobFilter::default() };
     let states = |rows: Vec<JobRow>| rows.into_iter().filter_map(|r| r.state).collect::<Vec<_>>();
@@ -291,18 +301,62 @@ async fn roles_and_grants(store: &Arc<dyn Store>, user: &UserName) {
     assert_eq!(kind(store.remove_role(&role("a")).await), ErrorKind::UndefinedObject);
 }
 
+/// A job that drops a snapshot, or restores it.
+fn on_snapshot(label: &str, work: impl FnOnce(Target) -> Work) -> JobSpec {
+    JobSpec { work: work(target("z", label)), ..spec("z", label) }
+}
+
+fn dropping(target: Target) -> Work {
+    let backups = DroppedBackups::All { cluster_id: "c".into(), force: false };
+    Work::DropSnapshot(DropRequest { repository: target.repository, label: target.label, backups })
+}
+
+fn restoring(target: Target) -> Work {
+    let request = RestoreRequest {
+        timestamp: BackupTimestamp::new("2026-01-02-03-04-05-678").expect("valid"),
+        objects: Vec::new(),
+        views: Vec::new(),
+        replication_num: 1,
+        replication_given: false,
+        allow_load: false,
+    };
+    Work::Restore { target, request }
+}
+
 async fn drops(store: Arc<dyn Store>) {
     store.add_repository(&repository("r")).await.expect("added");
     let job = store.admit(&spec("d", "l"), Timestamp(10)).await.expect("admitted");
-    let (c, r, l) = (embedded(), repository("r").name, job.spec.label.clone());
-    let error = store.begin_drop(&c, &r, &l).await.expect_err("in use");
-    assert_eq!((error.kind, error.message.as_str()), (ErrorKind::ObjectInUse, "Can not drop snapshot l: a backup is writing it"));
-    let other = SnapshotLabel::new("m").expect("valid");
-    store.begin_drop(&c, &r, &other).await.expect("free");
-    assert_eq!(store.begin_drop(&c, &r, &other).await.expect_err("twice").kind, ErrorKind::ObjectInUse);
-    assert_eq!(store.admit(&spec("e", "m"), Timestamp(11)).await.expect_err("reserved").kind, ErrorKind::ObjectInUse);
-    store.dropped(&c, &r, &other);
-    store.admit(&spec("e", "m"), Timestamp(12)).await.expect("free again");
+    let refused = |result: Result<Job, Error>| result.map(|job| job.id).map_err(|e| (e.kind, e.message)).expect_err("refused");
+    let writing = "Can not drop snapshot l: a backup is writing it".to_owned();
+    let drop_l = on_snapshot("l", dropping);
+    assert_eq!(refused(store.admit(&drop_l, Timestamp(11)).await), (ErrorKind::ObjectInUse, writing));
+    let read_l = refused(store.admit(&on_snapshot("l", restoring), Timestamp(11)).await);
+    assert_eq!(read_l, (ErrorKind::ObjectInUse, "Can not read snapshot l: a backup is writing it".to_owned()));
+    // What is being dropped is neither written nor read nor dropped.
+    let dropped = store.admit(&on_snapshot("m", dropping), Timestamp(12)).await.expect("free");
+    assert_eq!(dropped.spec.work.database(), None);
+    for other in [spec("e", "m"), on_snapshot("m", restoring), on_snapshot("m", dropping)] {
+        let being_dropped = "snapshot m is being dropped".to_owned();
+        assert_eq!(refused(store.admit(&other, Timestamp(13)).await), (ErrorKind::ObjectInUse, being_dropped));
+    }
+    assert_eq!(store.remove_repository(&embedded(), &repository("r").name).await.expect_err("in use").kind, ErrorKind::ObjectInUse);
+    let row = &store.jobs(&JobFilter { job_id: Some(dropped.id), ..JobFilter::default() }).await.expect("listed")[0];
+    assert_eq!((row.kind, row.db_name.as_str(), row.snapshot.as_str()), (JobKind::DropSnapshot, "", "m"));
+    // It takes two events, and after the last it holds nothing.
+    let timestamp = BackupTimestamp::new("2026-01-02-03-04-05-678").expect("valid");
+    let checked = JobEvent::DropSnapshot(DropEvent::Checked { timestamps: vec![timestamp] });
+    let deleting = append(&*store, &dropped, checked, Timestamp(14)).await;
+    let done = append(&*store, &deleting, JobEvent::DropSnapshot(DropEvent::Deleted), Timestamp(15)).await;
+    assert_eq!(store.load(dropped.id).await.expect("loaded"), done);
+    store.admit(&spec("e", "m"), Timestamp(16)).await.expect("free again");
+    // Many read one snapshot at once, and none of them lets it be dropped.
+    let cancelled = event(BackupEvent::Cancelled { failure: Failure::user_cancelled(None) });
+    append(&*store, &job, cancelled, Timestamp(17)).await;
+    store.admit(&on_snapshot("l", restoring), Timestamp(18)).await.expect("free");
+    let elsewhere = JobSpec { work: restoring(target("y", "l")), ..spec("y", "l") };
+    store.admit(&elsewhere, Timestamp(18)).await.expect("read by two");
+    let reading = "Can not drop snapshot l: a restore is reading it".to_owned();
+    assert_eq!(refused(store.admit(&drop_l, Timestamp(19)).await), (ErrorKind::ObjectInUse, reading));
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::*;
-use crate::job::JobEvent;
+use crate::job::{JobEvent, Phase};
 use crate::names::TaskId;
 
 /// A store that is gone with the process. Clones share their content, so a test can "crash" everything but the store.
@@ -22,7 +22,6 @@ struct Content {
     users: BTreeMap<UserName, UserRecord>,
     roles: BTreeMap<RoleName, RoleRecord>,
     grants: std::collections::BTreeSet<GrantRecord>,
-    dropping: std::collections::BTreeSet<(ClusterName, RepositoryName, SnapshotLabel)>,
 }
 
 #[derive(Debug)]
@@ -48,22 +47,15 @@ impl Content {
 impl Journal for MemoryStore {
     async fn admit(&self, spec: &JobSpec, at: Timestamp) -> Result<Job, Error> {
         let mut content = self.0.lock();
-        if let Some(repository) = spec.repository.as_ref().filter(|_| spec.is_exclusive()) {
-            if !content.repositories.contains_key(&(spec.cluster.clone(), repository.clone())) {
-                return Err(no_repository(repository));
-            }
-            if content.dropping.contains(&(spec.cluster.clone(), repository.clone(), spec.label.clone())) {
-                return Err(being_dropped(&spec.label));
-            }
+        if let Some(repository) = spec.work.repository().filter(|_| spec.remote().is_none())
+            && !content.repositories.contains_key(&(spec.cluster.clone(), repository.clone()))
+        {
+            return Err(no_repository(repository));
         }
-        let rivals = content.admitted().filter(|j| !j.is_settled() && j.spec.cluster == spec.cluster && j.spec.is_exclusive());
-        for job in rivals.filter(|_| spec.is_exclusive()) {
-            if job.spec.database == spec.database {
-                return Err(database_busy());
-            }
-            let both_back_up = job.spec.kind() == spec.kind() && spec.kind() == crate::job::JobKind::Backup;
-            if both_back_up && job.spec.repository == spec.repository && job.spec.label == spec.label {
-                return Err(label_busy(spec));
+        for lock in spec.locks() {
+            let holds = |job: &&Job| !job.is_settled() && job.spec.locks().iter().any(|held| held.conflicts(&lock));
+            if let Some(holder) = content.admitted().find(holds) {
+                return Err(locked(spec, &lock.resource, holder.spec.kind()));
             }
         }
         let job = Job::new(content.next_id(), spec.clone(), at);
@@ -71,28 +63,6 @@ impl Journal for MemoryStore {
         let entry = Entry::Admitted { now: first.clone(), first, events: Vec::new(), tasks: BTreeMap::new() };
         content.jobs.insert(job.id, entry);
         Ok(job)
-    }
-
-    async fn begin_drop(&self, cluster: &ClusterName, repository: &RepositoryName, label: &SnapshotLabel) -> Result<(), Error> {
-        let mut content = self.0.lock();
-        let uses = |j: &&Job| {
-            &j.spec.cluster == cluster
-                && j.spec.repository.as_ref() == Some(repository)
-                && &j.spec.label == label
-                && !j.is_settled()
-        };
-        if let Some(job) = content.admitted().find(uses) {
-            return Err(in_use(label, job.spec.kind()));
-        }
-        if content.dropping.insert((cluster.clone(), repository.clone(), label.clone())) {
-            Ok(())
-        } else {
-            Err(being_dropped(label))
-        }
-    }
-
-    fn dropped(&self, cluster: &ClusterName, repository: &RepositoryName, label: &SnapshotLabel) {
-        self.0.lock().dropping.remove(&(cluster.clone(), repository.clone(), label.clone()));
     }
 
     async fn refuse(&self, spec: &JobSpec, at: Timestamp, error: &Error) -> Result<JobId, Error> {
@@ -159,7 +129,9 @@ impl Journal for MemoryStore {
 
     async fn unsettled(&self, cluster: &ClusterName, database: &DatabaseName) -> Result<Vec<JobId>, Error> {
         let content = self.0.lock();
-        let found = content.admitted().filter(|j| !j.is_settled() && &j.spec.cluster == cluster && &j.spec.database == database);
+        let found = content
+            .admitted()
+            .filter(|j| !j.is_settled() && &j.spec.cluster == cluster && j.spec.work.database() == Some(database));
         Ok(found.map(|j| j.id).collect())
     }
 
@@ -177,7 +149,15 @@ impl Journal for MemoryStore {
                 && filter.kind.as_ref().is_none_or(|kind| *kind == row.kind.to_string())
                 && filter.status.as_ref().is_none_or(|status| status == row.status.name())
         };
-        Ok(rows.filter(wanted).collect())
+        let rows = rows.filter(wanted);
+        if !filter.latest {
+            return Ok(rows.collect());
+        }
+        let had_their_turn = rows.filter(|row| row.state.is_some_and(|phase| phase != Phase::Queued));
+        let latest: BTreeMap<String, JobRow> = had_their_turn.map(|row| (row.db_name.clone(), row)).collect();
+        let mut rows: Vec<_> = latest.into_values().collect();
+        rows.sort_by_key(|row| row.job_id);
+        Ok(rows)
     }
 
     async fn tasks(&self, job: Option<JobId>) -> Result<Vec<TaskRow>, Error> {
@@ -225,7 +205,7 @@ impl Registry for MemoryStore {
 
     async fn remove_repository(&self, cluster: &ClusterName, name: &RepositoryName) -> Result<(), Error> {
         let mut content = self.0.lock();
-        let uses = |j: &Job| &j.spec.cluster == cluster && j.spec.repository.as_ref() == Some(name) && !j.is_settled();
+        let uses = |j: &Job| &j.spec.cluster == cluster && j.spec.work.repository() == Some(name) && !j.is_settled();
         if content.admitted().any(uses) {
             return Err(repository_busy());
         }

@@ -5,7 +5,6 @@
 
 mod registry;
 
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +15,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params, pa
 
 use super::*;
 use crate::env::Env;
-use crate::job::{JobCourse, JobEvent, JobStatus};
+use crate::job::{JobCourse, JobEvent, JobStatus, Phase};
 use crate::sqlite::{Readers, from_json, open_database, sql_error, to_json, transact};
 
 const MIGRATIONS: &[&str] = &[
@@ -25,6 +24,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/meta/003_clusters.sql"),
     include_str!("../../sql/meta/004_course.sql"),
     include_str!("../../sql/meta/005_causes.sql"),
+    include_str!("../../sql/meta/006_work.sql"),
+    include_str!("../../sql/meta/007_latest.sql"),
 ];
 
 /// The cluster in this process, whose secrets were sealed before there were others.
@@ -35,8 +36,6 @@ const EMBEDDED: &str = "embedded";
 pub struct SqliteStore {
     connection: Arc<Mutex<Connection>>,
     readers: Arc<Readers>,
-    /// Snapshots that are being dropped. Looked at inside the transactions that admit jobs, which come one after the other.
-    dropping: Arc<Mutex<HashSet<(ClusterName, RepositoryName, SnapshotLabel)>>>,
     key: SecretKey,
     env: Env,
 }
@@ -53,7 +52,7 @@ impl SqliteStore {
         let connection = open_database(path, MIGRATIONS)?;
         check_key(&connection, &key)?;
         let (connection, readers) = (Arc::new(Mutex::new(connection)), Readers::new(path));
-        Ok(Self { connection, readers, dropping: Arc::default(), key, env })
+        Ok(Self { connection, readers, key, env })
     }
 
     async fn call<T, F>(&self, work: F) -> Result<T, Error>
@@ -103,37 +102,58 @@ fn write_tasks(transaction: &Transaction<'_>, rows: &[TaskRow]) -> Result<(), Er
 
 fn insert_job(transaction: &Transaction<'_>, spec: &JobSpec, at: Timestamp, status: JobStatus) -> Result<JobId, Error> {
     let settled = status == JobStatus::Refused;
-    let inserted = transaction.execute(
-        "INSERT INTO jobs (kind, cluster, db_name, repository, snapshot, status, created_at, version, settled, open, spec, row,
-                           exclusive)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, '', ?11)",
-        params![
-            spec.kind().to_string(),
-            spec.cluster.as_str(),
-            spec.database.as_str(),
-            spec.repository.as_ref().map_or("", RepositoryName::as_str),
-            spec.label.as_str(),
-            status.name(),
-            at.0,
-            settled,
-            !settled,
-            to_json(spec)?,
-            spec.is_exclusive(),
-        ],
-    );
-    match inserted {
-        Ok(_) => Ok(JobId(transaction.last_insert_rowid())),
-        Err(e) if violates(&e, "jobs.db_name") => Err(database_busy()),
-        Err(e) if violates(&e, "jobs.snapshot") => Err(label_busy(spec)),
-        Err(e) => Err(sql_error(e)),
+    transaction
+        .execute(
+            "INSERT INTO jobs (kind, cluster, db_name, repository, snapshot, status, created_at, version, settled, open, spec, row)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, '')",
+            params![
+                spec.kind().name(),
+                spec.cluster.as_str(),
+                spec.work.database().map_or("", DatabaseName::as_str),
+                spec.work.repository().map_or("", RepositoryName::as_str),
+                spec.label().as_str(),
+                status.name(),
+                at.0,
+                settled,
+                !settled,
+                to_json(spec)?,
+            ],
+        )
+        .map_err(sql_error)?;
+    Ok(JobId(transaction.last_insert_rowid()))
+}
+
+/// Takes a job's locks; transactions come one after the other, so nobody comes between the look and the rows.
+fn take_locks(transaction: &Transaction<'_>, spec: &JobSpec, id: JobId) -> Result<(), Error> {
+    let mut held = transaction
+        .prepare_cached(
+            "SELECT j.kind FROM job_locks l JOIN jobs j USING (job_id) WHERE l.resource = ?1 AND (l.exclusive OR ?2) LIMIT 1",
+        )
+        .map_err(sql_error)?;
+    let mut take =
+        transaction.prepare_cached("INSERT INTO job_locks (resource, job_id, exclusive) VALUES (?1, ?2, ?3)").map_err(sql_error)?;
+    for lock in spec.locks() {
+        let resource = to_json(&lock.resource)?;
+        let holder: Option<String> =
+            held.query_row(params![resource, lock.exclusive], |r| r.get(0)).optional().map_err(sql_error)?;
+        if let Some(holder) = holder {
+            return Err(locked(spec, &lock.resource, from_json(&format!("\"{holder}\""))?));
+        }
+        take.execute(params![resource, id.0, lock.exclusive]).map_err(sql_error)?;
     }
+    Ok(())
+}
+
+fn release_locks(transaction: &Transaction<'_>, id: JobId) -> Result<(), Error> {
+    let release = transaction.prepare_cached("DELETE FROM job_locks WHERE job_id = ?1").and_then(|mut d| d.execute([id.0]));
+    release.map(drop).map_err(sql_error)
 }
 
 fn set_row(transaction: &Transaction<'_>, row: &JobRow) -> Result<(), Error> {
     transaction
         .execute(
-            "UPDATE jobs SET row = ?2, course = NULL, status = ?3 WHERE job_id = ?1",
-            params![row.job_id.0, to_json(row)?, row.status.name()],
+            "UPDATE jobs SET row = ?2, course = NULL, status = ?3, phase = ?4 WHERE job_id = ?1",
+            params![row.job_id.0, to_json(row)?, row.status.name(), row.state.map_or("", Phase::name)],
         )
         .map_err(sql_error)?;
     Ok(())
@@ -148,7 +168,43 @@ fn stored_row(row: &str, course: Option<&str>) -> Result<JobRow, Error> {
     Ok(row)
 }
 
+/// The latest jobs of a cluster and kind, found by their index, whatever else there is: of one database, or of each.
+const LATEST_OF_ONE: &str = "SELECT row, course FROM jobs WHERE cluster = ?1 AND kind = ?2 AND db_name = ?3
+    AND phase <> '' AND phase <> 'QUEUED' ORDER BY job_id DESC LIMIT 1";
+const LATEST_OF_EACH: &str = "WITH RECURSIVE named (name) AS (
+        SELECT min(db_name) FROM jobs WHERE cluster = ?1 AND kind = ?2 AND phase <> '' AND phase <> 'QUEUED'
+        UNION ALL
+        SELECT (SELECT min(db_name) FROM jobs WHERE cluster = ?1 AND kind = ?2 AND db_name > name AND phase <> '' AND phase <> 'QUEUED')
+        FROM named WHERE name IS NOT NULL
+    )
+    SELECT row, course FROM named JOIN jobs ON job_id = (
+        SELECT max(job_id) FROM jobs WHERE cluster = ?1 AND kind = ?2 AND db_name = name AND phase <> '' AND phase <> 'QUEUED'
+    ) ORDER BY job_id";
+
+fn rows_of(select: &mut rusqlite::CachedStatement<'_>, values: Vec<Value>) -> Result<Vec<JobRow>, Error> {
+    let mut rows = select.query(params_from_iter(values)).map_err(sql_error)?;
+    let mut out = Vec::new();
+    while let Some(row) = rows.next().map_err(sql_error)? {
+        let text = row.get_ref(0).and_then(|r| Ok(r.as_str()?)).map_err(sql_error)?;
+        let course = row.get_ref(1).and_then(|r| Ok(r.as_str_or_null()?)).map_err(sql_error)?;
+        out.push(stored_row(text, course)?);
+    }
+    Ok(out)
+}
+
+fn read_latest(connection: &Connection, filter: JobFilter) -> Result<Vec<JobRow>, Error> {
+    let (Some(cluster), Some(kind)) = (filter.cluster, filter.kind) else {
+        return Err(Error::internal("the latest jobs of no cluster or kind were asked for"));
+    };
+    let query = if filter.db_name.is_some() { LATEST_OF_ONE } else { LATEST_OF_EACH };
+    let values = [Some(cluster), Some(kind), filter.db_name].into_iter().flatten().map(Value::from).collect();
+    rows_of(&mut connection.prepare_cached(query).map_err(sql_error)?, values)
+}
+
 fn read_jobs(connection: &Connection, filter: JobFilter) -> Result<Vec<JobRow>, Error> {
+    if filter.latest {
+        return read_latest(connection, filter);
+    }
     // Only what is asked for stands in the text: "?1 IS NULL OR …" would keep SQLite from its indexes.
     let job = filter.job_id.map(|j| Value::from(j.0));
     let texts = [filter.db_name, filter.kind, filter.status, filter.cluster, filter.snapshot];
@@ -160,71 +216,30 @@ fn read_jobs(connection: &Connection, filter: JobFilter) -> Result<Vec<JobRow>, 
     let conditions = if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) };
     let mut select =
         connection.prepare_cached(&format!("SELECT row, course FROM jobs {conditions} ORDER BY job_id")).map_err(sql_error)?;
-    let mut rows = select.query(params_from_iter(values)).map_err(sql_error)?;
-    let mut out = Vec::new();
-    while let Some(row) = rows.next().map_err(sql_error)? {
-        let text = row.get_ref(0).and_then(|r| Ok(r.as_str()?)).map_err(sql_error)?;
-        let course = row.get_ref(1).and_then(|r| Ok(r.as_str_or_null()?)).map_err(sql_error)?;
-        out.push(stored_row(text, course)?);
-    }
-    Ok(out)
+    rows_of(&mut select, values)
 }
 
 #[async_trait]
 impl Journal for SqliteStore {
     async fn admit(&self, spec: &JobSpec, at: Timestamp) -> Result<Job, Error> {
-        let (spec, dropping) = (spec.clone(), self.dropping.clone());
+        let spec = spec.clone();
         self.call(move |t| {
-            if let Some(repository) = spec.repository.as_ref().filter(|_| spec.is_exclusive()) {
-                if dropping.lock().contains(&(spec.cluster.clone(), repository.clone(), spec.label.clone())) {
-                    return Err(being_dropped(&spec.label));
-                }
-                // The repository may have been dropped since the statement was checked.
-                let known: Option<i64> = t
-                    .query_row(
-                        "SELECT 1 FROM repositories WHERE cluster = ?1 AND name = ?2",
-                        [spec.cluster.as_str(), repository.as_str()],
-                        |r| r.get(0),
-                    )
-                    .optional()
-                    .map_err(sql_error)?;
-                if known.is_none() {
-                    return Err(no_repository(repository));
-                }
+            // It may have been dropped since the statement was checked. Those of other clusters need not be known here.
+            if let Some(repository) = spec.work.repository().filter(|_| spec.remote().is_none()) {
+                let known = t.query_row(
+                    "SELECT 1 FROM repositories WHERE cluster = ?1 AND name = ?2",
+                    [spec.cluster.as_str(), repository.as_str()],
+                    |_| Ok(()),
+                );
+                known.optional().map_err(sql_error)?.ok_or_else(|| no_repository(repository))?;
             }
             let id = insert_job(t, &spec, at, JobStatus::Queued)?;
+            take_locks(t, &spec, id)?;
             let job = Job::new(id, spec, at);
             set_row(t, &JobRow::of(&job))?;
             Ok(job)
         })
         .await
-    }
-
-    async fn begin_drop(&self, cluster: &ClusterName, repository: &RepositoryName, label: &SnapshotLabel) -> Result<(), Error> {
-        let reserved = (cluster.clone(), repository.clone(), label.clone());
-        let dropping = self.dropping.clone();
-        self.call(move |t| {
-            let (cluster, repository, label) = &reserved;
-            let user: Option<String> = t
-                .query_row(
-                    "SELECT kind FROM jobs WHERE cluster = ?1 AND repository = ?2 AND snapshot = ?3 AND settled = 0 LIMIT 1",
-                    [cluster.as_str(), repository.as_str(), label.as_str()],
-                    |r| r.get(0),
-                )
-                .optional()
-                .map_err(sql_error)?;
-            match user {
-                Some(kind) if kind == JobKind::Restore.to_string() => Err(in_use(label, JobKind::Restore)),
-                Some(_) => Err(in_use(label, JobKind::Backup)),
-                None if dropping.lock().insert(reserved.clone()) => Ok(()),
-                None => Err(being_dropped(label)),
-            }
-        })
-        .await
-    }
-
-    fn dropped(&self, cluster: &ClusterName, repository: &RepositoryName, label: &SnapshotLabel) {
-        self.dropping.lock().remove(&(cluster.clone(), repository.clone(), label.clone()));
     }
 
     async fn refuse(&self, spec: &JobSpec, at: Timestamp, error: &Error) -> Result<JobId, Error> {
@@ -245,12 +260,13 @@ impl Journal for SqliteStore {
             let course_json = to_json(&course)?;
             let updated = t
                 .prepare_cached(
-                    "UPDATE jobs SET version = ?3, settled = ?4, open = ?5, status = ?6, course = ?7 WHERE job_id = ?1 AND version = ?2",
+                    "UPDATE jobs SET version = ?3, settled = ?4, open = ?5, status = ?6, course = ?7, phase = ?8
+                     WHERE job_id = ?1 AND version = ?2",
                 )
                 .and_then(|mut update| {
-                    let version = job.version.0 as i64;
+                    let (version, phase) = (job.version.0 as i64, course.state.map_or("", Phase::name));
                     let (settled, open) = (job.is_settled(), !job.is_over());
-                    update.execute(params![job.id.0, expected, version, settled, open, course.status.name(), course_json])
+                    update.execute(params![job.id.0, expected, version, settled, open, course.status.name(), course_json, phase])
                 })
                 .map_err(sql_error)?;
             if updated == 0 {
@@ -265,6 +281,9 @@ impl Journal for SqliteStore {
             for (seq, entry) in (expected + 1..).zip(&delta.entries) {
                 let event = to_json(&entry.event)?;
                 insert.execute(params![job.id.0, seq, entry.at.0, entry.from.name(), entry.to.name(), event]).map_err(sql_error)?;
+            }
+            if job.is_settled() {
+                release_locks(t, job.id)?;
             }
             write_tasks(t, &delta.tasks)
         })
@@ -327,7 +346,7 @@ impl Journal for SqliteStore {
                 params![id.0, JobStatus::Lost.name()],
             )
             .map_err(sql_error)?;
-            Ok(())
+            release_locks(t, id)
         })
         .await
     }
@@ -401,5 +420,103 @@ impl Journal for SqliteStore {
                 rows.collect::<Result<_, _>>().map_err(sql_error)
             })
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What SHOW asks for is found by an index: it costs the same with one job and with a hundred thousand.
+    #[test]
+    fn the_latest_jobs_are_found_without_a_scan() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let connection = open_database(&dir.path().join("meta.db"), MIGRATIONS).expect("opens");
+        for query in [LATEST_OF_ONE, LATEST_OF_EACH] {
+            let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {query}")).expect("planned");
+            let values = ["c", "backup", "d"].into_iter().take(plan.parameter_count());
+            let steps = plan.query_map(params_from_iter(values), |r| r.get::<_, String>(3)).expect("planned");
+            let steps: Vec<String> = steps.map(|step| step.expect("a step")).collect();
+            assert!(steps.iter().any(|step| step.starts_with("SEARCH jobs USING") && step.contains("jobs_latest")), "{steps:?}");
+            assert!(!steps.iter().any(|step| step.starts_with("SCAN jobs")), "{steps:?}");
+        }
+    }
+
+    /// What 0.1.0 wrote: an unfinished backup, a finished one that was cancelled, and one that another cluster does.
+    #[tokio::test]
+    async fn what_an_older_version_wrote_is_read() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("meta.db");
+        let spec = |uid: &str, database: &str, repository: &str, user: &str, request: &str| {
+            format!(
+                "{{\"uid\":\"{uid}\",\"cluster\":\"embedded\",\"database\":\"{database}\",\"label\":\"l\",\"repository\":{repository},\
+                 \"timeout_seconds\":600,\"request\":{request},\"requested_by\":\"{user}\",\"client_addr\":\"127.0.0.1\",\
+                 \"application_name\":null,\"statement\":\"BACKUP …\"}}"
+            )
+        };
+        let backup = "{\"backup\":{\"objects\":[{\"table\":\"t\",\"partitions\":[]}],\"views\":[],\"ttl\":null}}";
+        let remote = "{\"remote\":{\"kind\":\"backup\",\"statement\":\"BACKUP\",\"objects\":[],\"queue\":false,\"catalogs\":false,\
+                      \"timestamp\":null,\"external\":null}}";
+        let row = |id: i64, status: &str, state: &str| {
+            format!(
+                "{{\"job_id\":{id},\"kind\":\"backup\",\"state\":\"{state}\",\"status\":\"{status}\",\"cluster\":\"embedded\",\
+                 \"db_name\":\"d\",\"snapshot\":\"l\",\"backup_timestamp\":null,\"repository\":\"r\",\"objects\":[],\"native_objects\":\"\",\
+                 \"requested_by\":\"root\",\"client_addr\":null,\"application_name\":null,\"statement\":\"BACKUP …\",\"created_at\":1,\
+                 \"started_at\":null,\"meta_prepared_at\":null,\"snapshot_finished_at\":null,\"transfer_finished_at\":null,\
+                 \"finished_at\":null,\"timeout_seconds\":600,\"tasks_total\":0,\"tasks_done\":0,\"planned\":{{\"files\":0,\"bytes\":0}},\
+                 \"done\":{{\"files\":0,\"bytes\":0}},\"bytes_new\":0,\"error_code\":null,\"error_message\":null,\
+                 \"native_status\":\"[OK]\",\"allow_load\":null,\"replication_num\":null}}"
+            )
+        };
+        let cancelled = "{\"backup\":{\"cancelled\":{\"failure\":{\"code\":\"CommonError\",\"kind\":\"Cancelled\",\"message\":\"user cancelled\"}}}}";
+        {
+            let old = open_database(&path, &MIGRATIONS[..3]).expect("opens");
+            let insert = "INSERT INTO jobs (job_id, kind, cluster, db_name, repository, snapshot, status, created_at, version, settled, open,
+                                            spec, row, exclusive)
+                          VALUES (?1, 'backup', 'embedded', ?2, ?3, 'l', ?4, 1, ?5, ?6, 1, ?7, ?8, ?9)";
+            let jobs = [
+                (1, "d", "r", "queued", 0, 0, spec("u1", "d", "\"r\"", "root", backup), row(1, "queued", "PENDING"), 1),
+                (2, "e", "r", "cancelled", 1, 1, spec("u2", "e", "\"r\"", "root", backup), row(2, "cancelled", "CANCELLED"), 1),
+                (3, "f", "", "running", 0, 0, spec("u3", "f", "null", "", remote), row(3, "running", "PENDING"), 0),
+            ];
+            for (id, database, repository, status, version, settled, spec, row, exclusive) in jobs {
+                old.execute(insert, params![id, database, repository, status, version, settled, spec, row, exclusive])
+                    .expect("inserted");
+            }
+            let event = "INSERT INTO job_events VALUES (2, 1, 5, 'PENDING', 'CANCELLED', ?1)";
+            old.execute(event, [cancelled]).expect("inserted");
+            let repository = "INSERT INTO repositories VALUES (1, 'embedded', 'r', '/x', NULL, 0, 1, x'00')";
+            old.execute(repository, []).expect("inserted");
+            old.execute("DELETE FROM repositories", []).expect("emptied: what is sealed has a key of its own");
+        }
+        let env = Env::system();
+        let store = SqliteStore::open(&path, SecretKey::random(&env), env).expect("opens");
+        let first = store.load(JobId(1)).await.expect("reads");
+        let target = first.spec.target().expect("a backup");
+        assert_eq!((target.database.as_str(), target.label.as_str(), target.repository.as_str()), ("d", "l", "r"));
+        let name = "root".to_owned();
+        let requester = crate::job::Requester::User { name, client_addr: Some("127.0.0.1".into()), application_name: None };
+        assert_eq!((&first.spec.requester, first.spec.timeout_seconds), (&requester, 600));
+        let second = store.load(JobId(2)).await.expect("reads");
+        let end = Some(crate::job::End::Cancelled(crate::job::CancelCause::User));
+        assert_eq!((second.end(), second.is_over()), (end, false), "told by its cause now");
+        let third = store.load(JobId(3)).await.expect("reads");
+        assert_eq!(third.spec.requester, crate::job::Requester::Outside);
+        assert_eq!(third.spec.work.database().map(DatabaseName::as_str), Some("f"));
+        // The unfinished one of ours keeps its locks, and no other has any.
+        let held: Vec<(String, i64)> = {
+            let connection = store.connection.lock();
+            let mut select = connection.prepare("SELECT resource, job_id FROM job_locks ORDER BY 1").expect("prepared");
+            let rows = select.query_map([], |r| Ok((r.get(0)?, r.get(1)?))).expect("read");
+            rows.map(|row| row.expect("a row")).collect()
+        };
+        let mut expected: Vec<(String, i64)> =
+            first.spec.locks().iter().map(|lock| (to_json(&lock.resource).expect("text"), 1)).collect();
+        expected.sort();
+        assert_eq!(held, expected);
+        let latest =
+            JobFilter { cluster: Some("embedded".into()), kind: Some("backup".into()), latest: true, ..JobFilter::default() };
+        let found: Vec<i64> = store.jobs(&latest).await.expect("listed").iter().map(|row| row.job_id.0).collect();
+        assert_eq!(found, [1, 2, 3]);
     }
 }

@@ -150,10 +150,10 @@ fn planned_table(table: &Table, chosen: &[PartitionName]) -> Result<PlannedTable
 impl EmbeddedCluster {
     /// Pins first, then reads the catalog, in one transaction: nothing that the plan names can be collected.
     pub(super) async fn backup_plan(&self, job: &Job) -> Result<BackupPlan, Error> {
-        let Request::Backup(request) = job.spec.request.clone() else {
+        let Work::Backup { target, request } = job.spec.work.clone() else {
             return Err(Error::internal("a backup was planned for another kind of job"));
         };
-        let (uid, database) = (job.spec.uid.clone(), job.spec.database.clone());
+        let (uid, database) = (job.spec.uid.clone(), target.database);
         self.inner
             .frontend
             .change(move |t, catalog| {

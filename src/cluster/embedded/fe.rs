@@ -3,7 +3,7 @@
 //! Every change is one transaction; the image is replaced while the connection is still held, so readers see commits in order
 //! and never half of one.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -513,16 +513,23 @@ fn load_tablets(transaction: &Transaction<'_>, partition: PartitionId) -> Result
             _ => tablets.push(Tablet { id, bucket: r.get(1).map_err(sql_error)?, replicas: vec![backend], files: Vec::new() }),
         }
     }
+    // All at once: most tablets of a large table have few files or none.
+    let places: HashMap<i64, usize> = tablets.iter().enumerate().map(|(place, tablet)| (tablet.id.0, place)).collect();
     let mut select = transaction
-        .prepare_cached("SELECT sha256, bytes, rows FROM files WHERE tablet_id = ?1 ORDER BY file_id")
+        .prepare_cached(
+            "SELECT f.tablet_id, f.sha256, f.bytes, f.rows FROM tablets t JOIN files f USING (tablet_id)
+             WHERE t.partition_id = ?1 ORDER BY f.tablet_id, f.file_id",
+        )
         .map_err(sql_error)?;
-    for tablet in &mut tablets {
-        let files = select
-            .query_map([tablet.id.0], |r| Ok((r.get::<_, String>(0)?, r.get::<_, i64>(1)? as u64, r.get::<_, i64>(2)? as u64)))
-            .map_err(sql_error)?;
-        for file in files {
-            let (sha256, bytes, rows) = file.map_err(sql_error)?;
-            tablet.files.push(DataFile { sha256: Sha256::new(sha256)?, bytes, rows });
+    let mut rows = select.query([partition.0]).map_err(sql_error)?;
+    while let Some(r) = rows.next().map_err(sql_error)? {
+        let file = DataFile {
+            sha256: Sha256::new(r.get::<_, String>(1).map_err(sql_error)?)?,
+            bytes: r.get::<_, i64>(2).map_err(sql_error)? as u64,
+            rows: r.get::<_, i64>(3).map_err(sql_error)? as u64,
+        };
+        if let Some(place) = places.get(&r.get(0).map_err(sql_error)?) {
+            tablets[*place].files.push(file);
         }
     }
     Ok(tablets)

@@ -109,17 +109,24 @@ fn replaced(existing: &Table, partition: &PlannedPartition, wanted: Option<u16>)
     }
 }
 
+/// Which job restores, and into which database.
+#[derive(Clone, Copy)]
+struct Into<'a> {
+    uid: &'a str,
+    database: &'a DatabaseName,
+}
+
 /// Reserves the names and ids of a restore. Said again, it lets go of what it reserved before and starts over.
 fn reserve(
     t: &Transaction<'_>,
     catalog: &Catalog,
-    spec: &JobSpec,
+    into: Into<'_>,
     request: &RestoreRequest,
     manifest: &Manifest,
     digest: &ManifestDigest,
     alive: &[BackendId],
 ) -> Result<(RestorePlan, Vec<TabletId>), Error> {
-    let uid = &spec.uid;
+    let Into { uid, database } = into;
     let mut stale = Vec::new();
     {
         let mut select = t.prepare_cached("SELECT tablet_id FROM staged_tablets WHERE uid = ?1").map_err(sql_error)?;
@@ -130,18 +137,18 @@ fn reserve(
     }
     t.execute("DELETE FROM staged_tablets WHERE uid = ?1", [uid]).map_err(sql_error)?;
     t.execute("DELETE FROM restore_locks WHERE uid = ?1", [uid]).map_err(sql_error)?;
-    catalog.database(spec.database.as_str()).ok_or_else(|| fe::unknown_database(&spec.database))?;
+    catalog.database(database.as_str()).ok_or_else(|| fe::unknown_database(database))?;
     let wanted = request.replication_given.then_some(request.replication_num);
     let mut tables = Vec::new();
     for object in &request.objects {
         let (source, partitions) = manifest.choose(object)?;
         let target = object.target();
-        reserve_name(t, spec, target)?;
-        if catalog.databases.get(spec.database.as_str()).is_some_and(|d| d.views.contains_key(target.as_str())) {
+        reserve_name(t, into, target)?;
+        if catalog.databases.get(database.as_str()).is_some_and(|d| d.views.contains_key(target.as_str())) {
             let message = format!("Table: {target} can not support backup restore, type: VIEW");
             return Err(Error::new(ErrorKind::NotAView, message).hint("Drop the view, or restore under another name with AS."));
         }
-        let existing = catalog.databases.get(spec.database.as_str()).and_then(|d| d.tables.get(target.as_str()));
+        let existing = catalog.databases.get(database.as_str()).and_then(|d| d.tables.get(target.as_str()));
         if let Some(existing) = existing {
             check_overwrite(existing, source, object)?;
         }
@@ -200,8 +207,8 @@ fn reserve(
     let mut views = Vec::new();
     for object in &request.views {
         let (source, target) = (manifest.view(&object.view)?, object.target());
-        reserve_name(t, spec, target)?;
-        if catalog.databases.get(spec.database.as_str()).is_some_and(|d| d.tables.contains_key(target.as_str())) {
+        reserve_name(t, into, target)?;
+        if catalog.databases.get(database.as_str()).is_some_and(|d| d.tables.contains_key(target.as_str())) {
             return Err(Error::new(ErrorKind::NotAView, format!("Table: {target} has existed and it is not a View"))
                 .hint("Restore the view under another name with AS, or into another database."));
         }
@@ -211,11 +218,11 @@ fn reserve(
 }
 
 /// Keeps others from a name until the restore lets go of it.
-fn reserve_name(t: &Transaction<'_>, spec: &JobSpec, target: &TableName) -> Result<(), Error> {
+fn reserve_name(t: &Transaction<'_>, into: Into<'_>, target: &TableName) -> Result<(), Error> {
     let locked_by: Option<String> = t
         .query_row(
             "SELECT uid FROM restore_locks WHERE database_name = ?1 AND table_name = ?2",
-            [spec.database.as_str(), target.as_str()],
+            [into.database.as_str(), target.as_str()],
             |r| r.get(0),
         )
         .optional()
@@ -225,7 +232,7 @@ fn reserve_name(t: &Transaction<'_>, spec: &JobSpec, target: &TableName) -> Resu
     }
     t.execute(
         "INSERT INTO restore_locks (database_name, table_name, uid) VALUES (?1, ?2, ?3)",
-        params![spec.database.as_str(), target.as_str(), spec.uid],
+        params![into.database.as_str(), target.as_str(), into.uid],
     )
     .map_err(sql_error)?;
     Ok(())
@@ -233,16 +240,17 @@ fn reserve_name(t: &Transaction<'_>, spec: &JobSpec, target: &TableName) -> Resu
 
 impl EmbeddedCluster {
     pub(super) async fn restore_plan(&self, job: &Job, repository: &Repository) -> Result<RestorePlan, StepError> {
-        let Request::Restore(request) = job.spec.request.clone() else {
+        let Work::Restore { target, request } = job.spec.work.clone() else {
             return Err(Error::internal("a restore was planned for another kind of job").into());
         };
-        let (manifest, digest) = repository.manifest(&job.spec.label, &request.timestamp).await?;
-        let (spec, alive) = (job.spec.clone(), self.alive().await?);
+        let (manifest, digest) = repository.manifest(&target.label, &request.timestamp).await?;
+        let (uid, alive) = (job.spec.uid.clone(), self.alive().await?);
         let (plan, stale) = self
             .inner
             .frontend
             .change(move |t, catalog| {
-                let (plan, stale) = reserve(t, catalog, &spec, &request, &manifest, &digest, &alive)?;
+                let into = Into { uid: &uid, database: &target.database };
+                let (plan, stale) = reserve(t, catalog, into, &request, &manifest, &digest, &alive)?;
                 let touched = plan.tables.iter().filter(|t| t.exists).map(|t| t.table_id).collect();
                 Ok(((plan, stale), touched))
             })

@@ -15,9 +15,10 @@ fn sighting(line: &Line<'_>, kind: JobKind, hours: i64) -> Sighted {
     let database = line.text("DbName");
     // Versions up to 2.5 may show the internal name.
     let database = database.rsplit(':').next().unwrap_or_default().to_owned();
-    let (label, objects, transfer) = match kind {
-        JobKind::Backup => ("SnapshotName", "BackupObjs", "UploadFinishedTime"),
-        JobKind::Restore => ("Label", "RestoreObjs", "DownloadFinishedTime"),
+    let (label, objects, transfer) = if kind == JobKind::Restore {
+        ("Label", "RestoreObjs", "DownloadFinishedTime")
+    } else {
+        ("SnapshotName", "BackupObjs", "UploadFinishedTime")
     };
     let seen = Sighting {
         job_id: line.number(&["JobId"]).filter(|id| *id >= 0),
@@ -42,10 +43,7 @@ fn sighting(line: &Line<'_>, kind: JobKind, hours: i64) -> Sighted {
 }
 
 fn verb(kind: JobKind) -> &'static str {
-    match kind {
-        JobKind::Backup => "BACKUP",
-        JobKind::Restore => "RESTORE",
-    }
+    if kind == JobKind::Restore { "RESTORE" } else { "BACKUP" }
 }
 
 impl StarRocksCluster {

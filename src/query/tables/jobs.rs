@@ -1,13 +1,13 @@
 //! Jobs, their events and their tasks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::super::system::Type::{Bool, Double, Int, Text, Texts, Time};
 use super::super::system::{Definition, Rows, Sources, Wanted};
 use crate::cluster::{CATALOGS, Cluster};
 use crate::error::Error;
-use crate::job::{JobKind, JobRow, JobStatus, Phase, TaskKind, TaskRow, Volume};
+use crate::job::{JobKind, JobRow, JobStatus, Phase, Sighting, TaskKind, TaskRow, Volume};
 use crate::names::{ClusterName, DatabaseName, JobId, TaskId, Timestamp};
 use crate::progress::Notes;
 use crate::store::JobFilter;
@@ -79,6 +79,7 @@ pub(super) const BACKUP_JOBS: Definition = Definition {
         ("task_err_msg", Text),
         ("status", Text),
         ("timeout", Int),
+        ("latest", Bool),
     ],
 };
 
@@ -103,6 +104,7 @@ pub(super) const RESTORE_JOBS: Definition = Definition {
         ("task_err_msg", Text),
         ("status", Text),
         ("timeout", Int),
+        ("latest", Bool),
     ],
 };
 
@@ -145,19 +147,8 @@ fn filter(wanted: &Wanted) -> JobFilter {
         db_name: wanted.text("db_name"),
         kind: wanted.text("kind"),
         status: wanted.text("status"),
+        latest: false,
     }
-}
-
-/// What unfinished tasks have done beyond what the journal knows.
-fn under_way(notes: &Notes, tasks: &[TaskRow]) -> Volume {
-    let mut sum = Volume::default();
-    for task in tasks.iter().filter(|t| !t.finished) {
-        if let Some(note) = notes.tasks.get(&task.task_id) {
-            sum.files += note.done.files;
-            sum.bytes += note.done.bytes;
-        }
-    }
-    sum
 }
 
 fn fraction(row: &JobRow, done: Volume) -> f64 {
@@ -180,16 +171,13 @@ pub(super) async fn jobs(sources: &Sources, wanted: &Wanted) -> Result<Rows, Err
     let mut out = Rows::new();
     for mut row in sources.store.jobs(&filter(wanted)).await? {
         let mut done = row.done;
-        let notes = sources.progress.notes(row.job_id);
-        freshen(&mut row, &notes);
+        let (seen, last_error) = sources.progress.last_words(row.job_id);
+        freshen(&mut row, seen.as_ref());
         if row.status == JobStatus::Running {
-            let more = under_way(&notes, &sources.store.tasks(Some(row.job_id)).await?);
-            done.files += more.files;
-            done.bytes += more.bytes;
+            done.add(sources.progress.under_way(row.job_id));
         }
         let fraction = fraction(&row, done);
         let eta = eta(&row, fraction, now);
-        let last_error = notes.tasks.values().chain(&notes.job).find_map(|n| n.error.clone());
         let blocked = last_error.filter(|_| matches!(row.status, JobStatus::Running | JobStatus::Queued));
         let position = queue_position(sources, &row).await?;
         let seen = row.seen.unwrap_or_default();
@@ -201,7 +189,7 @@ pub(super) async fn jobs(sources: &Sources, wanted: &Wanted) -> Result<Rows, Err
             row.state.map(Phase::name).into(),
             row.status.name().into(),
             row.cluster.into(),
-            row.db_name.into(),
+            said(row.db_name).into(),
             row.snapshot.into(),
             row.backup_timestamp.map(String::from).into(),
             row.repository.into(),
@@ -251,9 +239,9 @@ fn said(text: String) -> Option<String> {
 }
 
 /// What another cluster does may have been looked at since the last event.
-fn freshen(row: &mut JobRow, notes: &Notes) {
+fn freshen(row: &mut JobRow, seen: Option<&Sighting>) {
     if matches!(row.status, JobStatus::Running) {
-        row.saw(notes.job.as_ref().and_then(|n| n.seen.as_ref()));
+        row.saw(seen);
     }
 }
 
@@ -337,19 +325,36 @@ async fn task_columns(sources: &Sources, row: &JobRow) -> Result<TaskColumns, Er
 }
 
 /// Jobs of one kind on this cluster that were admitted, newest last.
-async fn admitted(sources: &Sources, cluster: &Arc<dyn Cluster>, wanted: &Wanted, kind: JobKind) -> Result<Vec<JobRow>, Error> {
-    let filter = JobFilter {
+/// The jobs of a kind that were admitted, and which of them are the latest of their databases, if that is asked for.
+async fn admitted(
+    sources: &Sources,
+    cluster: &Arc<dyn Cluster>,
+    wanted: &Wanted,
+    kind: JobKind,
+) -> Result<Vec<(JobRow, bool)>, Error> {
+    let mut filter = JobFilter {
         job_id: wanted.int("job_id").map(JobId),
-        cluster: wanted.text("cluster"),
+        cluster: Some(cluster.name().to_string()),
         snapshot: None,
         db_name: wanted.text("db_name"),
         kind: Some(kind.to_string()),
         status: None,
+        latest: wanted.is_true("latest"),
     };
+    let mut latest = BTreeSet::new();
+    if filter.latest {
+        filter.job_id = None;
+    } else if wanted.needs("latest") {
+        let filter = JobFilter { job_id: None, latest: true, ..filter.clone() };
+        latest.extend(sources.store.jobs(&filter).await?.iter().map(|row| row.job_id));
+    }
     let mut rows = sources.store.jobs(&filter).await?;
-    rows.retain(|row| row.state.is_some() && row.cluster == cluster.name().as_str());
+    if filter.latest {
+        latest.extend(rows.iter().map(|row| row.job_id));
+    }
+    rows.retain(|row| row.state.is_some());
     for row in &mut rows {
-        freshen(row, &sources.progress.notes(row.job_id));
+        freshen(row, sources.progress.last_words(row.job_id).0.as_ref());
         if let Some(seen) = &row.seen {
             // Its own clock is what its users know; ours fills in what it has not said yet.
             row.created_at = seen.created_at.unwrap_or(row.created_at);
@@ -362,7 +367,11 @@ async fn admitted(sources: &Sources, cluster: &Arc<dyn Cluster>, wanted: &Wanted
             row.db_name.clear();
         }
     }
-    Ok(rows)
+    let rows = rows.into_iter().map(|row| {
+        let is_latest = latest.contains(&row.job_id);
+        (row, is_latest)
+    });
+    Ok(rows.collect())
 }
 
 /// A phase as the cluster that does the job spells it; one of a later version is known by its name only.
@@ -375,7 +384,7 @@ fn native_state(row: &JobRow) -> Option<String> {
 
 pub(super) async fn backup_jobs(sources: &Sources, cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
     let mut out = Rows::new();
-    for row in admitted(sources, cluster, wanted, JobKind::Backup).await? {
+    for (row, latest) in admitted(sources, cluster, wanted, JobKind::Backup).await? {
         let (tasks, state) = (task_columns(sources, &row).await?, native_state(&row));
         out.push(vec![
             row.job_id.0.into(),
@@ -392,6 +401,7 @@ pub(super) async fn backup_jobs(sources: &Sources, cluster: &Arc<dyn Cluster>, w
             tasks.errors.into(),
             tasks.status.into(),
             row.timeout_seconds.into(),
+            latest.into(),
         ]);
     }
     Ok(out)
@@ -399,7 +409,7 @@ pub(super) async fn backup_jobs(sources: &Sources, cluster: &Arc<dyn Cluster>, w
 
 pub(super) async fn restore_jobs(sources: &Sources, cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
     let mut out = Rows::new();
-    for row in admitted(sources, cluster, wanted, JobKind::Restore).await? {
+    for (row, latest) in admitted(sources, cluster, wanted, JobKind::Restore).await? {
         let (tasks, state) = (task_columns(sources, &row).await?, native_state(&row));
         out.push(vec![
             row.job_id.0.into(),
@@ -420,6 +430,7 @@ pub(super) async fn restore_jobs(sources: &Sources, cluster: &Arc<dyn Cluster>, 
             tasks.errors.into(),
             tasks.status.into(),
             row.timeout_seconds.into(),
+            latest.into(),
         ]);
     }
     Ok(out)

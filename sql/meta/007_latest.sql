@@ -1,0 +1,4 @@
+-- SHOW BACKUP asks for the latest job of a database that has had its turn, however many there were. Refused attempts never had a phase.
+ALTER TABLE jobs ADD COLUMN phase TEXT NOT NULL DEFAULT '';
+UPDATE jobs SET phase = coalesce(coalesce(course, nullif(row, '')) ->> '$.state', '');
+CREATE INDEX jobs_latest ON jobs (cluster, kind, db_name, job_id) WHERE phase <> '' AND phase <> 'QUEUED';

@@ -1,0 +1,138 @@
+//! The machine that deletes a snapshot: PENDING → DELETING → FINISHED | CANCELLED.
+//!
+//! What goes is fixed by an event before anything is deleted, so after a crash the same goes on. Deleting what is gone is fine.
+
+use serde::{Deserialize, Serialize};
+
+use super::data::Failure;
+use super::{End, IllegalEvent, Machine, Phase};
+use crate::names::BackupTimestamp;
+
+/// The states.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DropState {
+    /// What goes is not decided.
+    Pending,
+    /// Manifests are being deleted.
+    Deleting {
+        /// Of these backups.
+        timestamps: Vec<BackupTimestamp>,
+    },
+    /// They are gone.
+    Finished,
+    /// Some may be gone.
+    Cancelled {
+        /// Why.
+        failure: Failure,
+    },
+}
+
+/// What may be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DropCommand {
+    /// See which backups there are, and whether they may go.
+    Check,
+    /// Delete their manifests.
+    Delete,
+}
+
+/// What can happen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DropEvent {
+    /// What goes is fixed.
+    Checked {
+        /// The backups.
+        timestamps: Vec<BackupTimestamp>,
+    },
+    /// They are gone.
+    Deleted,
+    /// The job is not carried on.
+    Cancelled {
+        /// Why.
+        failure: Failure,
+    },
+}
+
+impl DropEvent {
+    /// Its name, for `system.job_events`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Checked { .. } => "checked",
+            Self::Deleted => "deleted",
+            Self::Cancelled { .. } => "cancelled",
+        }
+    }
+}
+
+impl Machine for DropState {
+    type Command = DropCommand;
+    type Event = DropEvent;
+
+    fn commands(&self) -> Vec<DropCommand> {
+        match self {
+            Self::Pending => vec![DropCommand::Check],
+            Self::Deleting { .. } => vec![DropCommand::Delete],
+            Self::Finished | Self::Cancelled { .. } => Vec::new(),
+        }
+    }
+
+    /// One match: the only way a state changes.
+    fn apply(&mut self, event: &DropEvent) -> Result<(), IllegalEvent> {
+        use DropEvent as E;
+        *self = match (&*self, event) {
+            (Self::Pending, E::Checked { timestamps }) => Self::Deleting { timestamps: timestamps.clone() },
+            (Self::Deleting { .. }, E::Deleted) => Self::Finished,
+            (state, E::Cancelled { failure }) if state.can_cancel() => Self::Cancelled { failure: failure.clone() },
+            (state, event) => return Err(IllegalEvent { phase: state.phase(), event: event.name() }),
+        };
+        Ok(())
+    }
+
+    fn phase(&self) -> Phase {
+        match self {
+            Self::Pending => Phase::Pending,
+            Self::Deleting { .. } => Phase::Deleting,
+            Self::Finished => Phase::Finished,
+            Self::Cancelled { .. } => Phase::Cancelled,
+        }
+    }
+
+    fn end(&self) -> Option<End> {
+        match self {
+            Self::Pending | Self::Deleting { .. } => None,
+            Self::Finished => Some(End::Finished),
+            Self::Cancelled { failure } => Some(failure.end()),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.end().is_some()
+    }
+
+    fn can_cancel(&self) -> bool {
+        !self.is_over()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The full table: every state with every event, and what comes of it.
+    #[test]
+    fn every_state_takes_its_events_and_no_others() {
+        let failure = || Failure::user_cancelled(None);
+        let states = [
+            DropState::Pending,
+            DropState::Deleting { timestamps: Vec::new() },
+            DropState::Finished,
+            DropState::Cancelled { failure: failure() },
+        ];
+        let events =
+            [DropEvent::Checked { timestamps: Vec::new() }, DropEvent::Deleted, DropEvent::Cancelled { failure: failure() }];
+        let no = "";
+        let expected = [["DELETING", no, "CANCELLED"], [no, "FINISHED", "CANCELLED"], [no; 3], [no; 3]];
+        crate::job::machine::tests::check_table(&states, &events, &expected);
+    }
+}

@@ -1,0 +1,320 @@
+//! What was asked, by whom, and what must not run beside it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{BackupRequest, RemoteRequest, RestoreRequest};
+use crate::error::Error;
+use crate::names::{BackupTimestamp, ClusterName, DatabaseName, RepositoryName, SnapshotLabel};
+
+/// What was asked, by whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// Unique over all gateways: names the job's local directories and its reservations.
+    pub uid: String,
+    /// The cluster that does the work.
+    pub cluster: ClusterName,
+    /// Who asked.
+    pub requester: Requester,
+    /// The statement, without secrets; empty if nobody said one.
+    pub statement: String,
+    /// From creation to the end, seconds.
+    pub timeout_seconds: u64,
+    /// What is to be done.
+    pub work: Work,
+}
+
+/// Who asked for a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Requester {
+    /// Somebody by a statement.
+    User {
+        /// The user.
+        name: String,
+        /// Where the user came from.
+        client_addr: Option<String>,
+        /// What the client calls itself.
+        application_name: Option<String>,
+    },
+    /// A snapshot whose time was over.
+    Expiry,
+    /// Somebody who asked another cluster itself.
+    Outside,
+}
+
+/// What is to be done. The names are stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// BACKUP SNAPSHOT
+    Backup {
+        /// From where to where.
+        target: Target,
+        /// What.
+        request: BackupRequest,
+    },
+    /// RESTORE SNAPSHOT
+    Restore {
+        /// From where to where.
+        target: Target,
+        /// What.
+        request: RestoreRequest,
+    },
+    /// Either, done by another cluster.
+    Remote(Box<RemoteRequest>),
+    /// DROP SNAPSHOT, or the end of one whose time is over.
+    DropSnapshot(DropRequest),
+}
+
+/// A database and a snapshot of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Backed up from, or restored into.
+    pub database: DatabaseName,
+    /// The snapshot.
+    pub label: SnapshotLabel,
+    /// Where it is.
+    pub repository: RepositoryName,
+}
+
+/// Which snapshot goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropRequest {
+    /// Where it is.
+    pub repository: RepositoryName,
+    /// The snapshot.
+    pub label: SnapshotLabel,
+    /// Which of its backups.
+    pub backups: DroppedBackups,
+}
+
+/// Which backups of a snapshot go, and on what condition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DroppedBackups {
+    /// All, if the cluster with this id made them, or by force.
+    All {
+        /// The id of the cluster that asks.
+        cluster_id: String,
+        /// Whoever made them.
+        force: bool,
+    },
+    /// One, if its time is still over when it comes to that.
+    Expired {
+        /// It.
+        timestamp: BackupTimestamp,
+    },
+}
+
+/// The kinds of job. The names are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobKind {
+    /// BACKUP SNAPSHOT
+    Backup,
+    /// RESTORE SNAPSHOT
+    Restore,
+    /// DROP SNAPSHOT
+    DropSnapshot,
+}
+
+impl JobKind {
+    /// Its name in `system.jobs`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::Restore => "restore",
+            Self::DropSnapshot => "drop_snapshot",
+        }
+    }
+}
+
+impl fmt::Display for JobKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Something that a job keeps others from, until it has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lock {
+    /// What.
+    pub resource: Resource,
+    /// Whether from everybody; if not, only from those who want it for themselves alone.
+    pub exclusive: bool,
+}
+
+/// What can be locked. Stored as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resource {
+    /// A database: one job at a time writes or reads it as a whole.
+    Database(ClusterName, DatabaseName),
+    /// A snapshot, which is written or deleted by one, and read by many.
+    Snapshot(ClusterName, RepositoryName, SnapshotLabel),
+    /// A repository, which must not go while somebody uses it.
+    Repository(ClusterName, RepositoryName),
+}
+
+impl Lock {
+    /// Whether the two cannot be held at once.
+    pub fn conflicts(&self, other: &Self) -> bool {
+        (self.exclusive || other.exclusive) && self.resource == other.resource
+    }
+}
+
+impl Work {
+    /// Which kind of job it is.
+    pub fn kind(&self) -> JobKind {
+        match self {
+            Self::Backup { .. } => JobKind::Backup,
+            Self::Restore { .. } => JobKind::Restore,
+            Self::Remote(request) => request.kind,
+            Self::DropSnapshot(_) => JobKind::DropSnapshot,
+        }
+    }
+
+    /// The database it is about, if it is about one.
+    pub fn database(&self) -> Option<&DatabaseName> {
+        match self {
+            Self::Backup { target, .. } | Self::Restore { target, .. } => Some(&target.database),
+            Self::Remote(request) => Some(&request.database),
+            Self::DropSnapshot(_) => None,
+        }
+    }
+
+    /// The snapshot it is about.
+    pub fn label(&self) -> &SnapshotLabel {
+        match self {
+            Self::Backup { target, .. } | Self::Restore { target, .. } => &target.label,
+            Self::Remote(request) => &request.label,
+            Self::DropSnapshot(request) => &request.label,
+        }
+    }
+
+    /// Its repository; `None` for a job of somebody else's, of which that is not shown.
+    pub fn repository(&self) -> Option<&RepositoryName> {
+        match self {
+            Self::Backup { target, .. } | Self::Restore { target, .. } => Some(&target.repository),
+            Self::Remote(request) => request.repository.as_ref(),
+            Self::DropSnapshot(request) => Some(&request.repository),
+        }
+    }
+
+    /// What it keeps others from. For its own jobs another cluster decides how many a database may have.
+    pub fn locks(&self, cluster: &ClusterName) -> Vec<Lock> {
+        let database = self.database().filter(|_| !matches!(self, Self::Remote(_)));
+        let database = database.map(|d| Lock { resource: Resource::Database(cluster.clone(), d.clone()), exclusive: true });
+        let snapshot = self.repository().filter(|_| !matches!(self, Self::Remote(_))).map(|r| Lock {
+            resource: Resource::Snapshot(cluster.clone(), r.clone(), self.label().clone()),
+            exclusive: !matches!(self, Self::Restore { .. }),
+        });
+        let repository = self.repository();
+        let repository = repository.map(|r| Lock { resource: Resource::Repository(cluster.clone(), r.clone()), exclusive: false });
+        database.into_iter().chain(snapshot).chain(repository).collect()
+    }
+}
+
+/// What is kept of the text of a statement, characters: it stands in the specification, in the row, and in each of its copies.
+const STATEMENT_KEPT: usize = 8192;
+/// What is kept of the objects that a refused attempt names.
+const OBJECTS_KEPT: usize = 1000;
+
+impl JobSpec {
+    /// Which kind of job it is.
+    pub fn kind(&self) -> JobKind {
+        self.work.kind()
+    }
+
+    /// The snapshot it is about.
+    pub fn label(&self) -> &SnapshotLabel {
+        self.work.label()
+    }
+
+    /// What it keeps others from.
+    pub fn locks(&self) -> Vec<Lock> {
+        self.work.locks(&self.cluster)
+    }
+
+    /// What is asked of another cluster, if the job is one's.
+    pub fn remote(&self) -> Option<&RemoteRequest> {
+        match &self.work {
+            Work::Remote(request) => Some(request),
+            Work::Backup { .. } | Work::Restore { .. } | Work::DropSnapshot(_) => None,
+        }
+    }
+
+    /// From where to where, of a backup or restore of ours; XX000 of another job.
+    pub fn target(&self) -> Result<&Target, Error> {
+        match &self.work {
+            Work::Backup { target, .. } | Work::Restore { target, .. } => Ok(target),
+            Work::Remote(_) | Work::DropSnapshot(_) => Err(Error::internal(format!("a {} has no tables of ours", self.kind()))),
+        }
+    }
+
+    /// A text as the history keeps it.
+    pub fn kept_text(text: &str) -> String {
+        match text.char_indices().nth(STATEMENT_KEPT) {
+            Some((end, _)) => format!("{}…", &text[..end]),
+            None => text.to_owned(),
+        }
+    }
+
+    /// As much of an attempt that was refused as the history keeps.
+    pub fn abridged(mut self) -> Self {
+        self.statement = Self::kept_text(&self.statement);
+        match &mut self.work {
+            Work::Backup { request, .. } => request.objects.truncate(OBJECTS_KEPT),
+            Work::Restore { request, .. } => request.objects.truncate(OBJECTS_KEPT),
+            Work::Remote(request) => {
+                request.objects.truncate(OBJECTS_KEPT);
+                request.statement.clear();
+            }
+            Work::DropSnapshot(_) => {}
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stored_names_do_not_change() {
+        let cluster = ClusterName::new("c").expect("valid");
+        let (repository, label) = (RepositoryName::new("r").expect("valid"), SnapshotLabel::new("l").expect("valid"));
+        let target =
+            Target { database: DatabaseName::new("d").expect("valid"), label: label.clone(), repository: repository.clone() };
+        let request = BackupRequest { objects: Vec::new(), views: Vec::new(), ttl: None };
+        let backup = Work::Backup { target, request };
+        let timestamp = BackupTimestamp::new("2026-01-02-03-04-05-678").expect("valid");
+        let expired = Work::DropSnapshot(DropRequest { repository, label, backups: DroppedBackups::Expired { timestamp } });
+        let json = |work: &Work| serde_json::to_string(work).expect("serializes");
+        assert_eq!(
+            json(&backup),
+            "{\"backup\":{\"target\":{\"database\":\"d\",\"label\":\"l\",\"repository\":\"r\"},\
+             \"request\":{\"objects\":[],\"views\":[],\"ttl\":null}}}"
+        );
+        assert_eq!(
+            json(&expired),
+            "{\"drop_snapshot\":{\"repository\":\"r\",\"label\":\"l\",\"backups\":{\"expired\":{\"timestamp\":\"2026-01-02-03-04-05-678\"}}}}"
+        );
+        let shown = |work: &Work| {
+            let locks = work.locks(&cluster).into_iter();
+            locks
+                .map(|l| format!("{} {}", serde_json::to_string(&l.resource).expect("serializes"), l.exclusive))
+                .collect::<Vec<_>>()
+        };
+        let snapshot = "{\"snapshot\":[\"c\",\"r\",\"l\"]} true";
+        let repository = "{\"repository\":[\"c\",\"r\"]} false";
+        assert_eq!(shown(&backup), ["{\"database\":[\"c\",\"d\"]} true", snapshot, repository]);
+        assert_eq!(shown(&expired), [snapshot, repository]);
+        for kind in [JobKind::Backup, JobKind::Restore, JobKind::DropSnapshot] {
+            assert_eq!(serde_json::to_string(&kind).expect("serializes"), format!("\"{kind}\""));
+        }
+        assert_eq!(serde_json::to_string(&Requester::Outside).expect("serializes"), "\"outside\"");
+    }
+}

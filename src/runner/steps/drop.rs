@@ -1,0 +1,98 @@
+//! The steps that delete a snapshot: its manifests are taken away, and nothing else.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Attempt, misplaced};
+use crate::cluster::StepError;
+use crate::error::{Error, ErrorKind};
+use crate::job::{DropCommand, DropEvent, DropRequest, DropState, DroppedBackups};
+use crate::names::{BackupTimestamp, RepositoryName};
+use crate::repository::{Location, Repository};
+
+impl Attempt<'_> {
+    pub(super) async fn drop_snapshot(
+        &self,
+        request: &DropRequest,
+        state: &DropState,
+        command: DropCommand,
+    ) -> Result<DropEvent, StepError> {
+        let done = match (command, state) {
+            (DropCommand::Check, DropState::Pending) => {
+                self.backups_to_drop(request).await.map(|timestamps| DropEvent::Checked { timestamps })
+            }
+            (DropCommand::Delete, DropState::Deleting { timestamps }) => self.delete(request, timestamps).await,
+            _ => return Err(misplaced()),
+        };
+        // Whoever waits for it is told at once; what was taken up again goes on when it can.
+        done.map_err(|error| if self.context.is_fresh { StepError::Fatal(error) } else { error.into() })
+    }
+
+    async fn opened(&self, name: &RepositoryName) -> Result<Arc<Repository>, Error> {
+        let inner = &self.context.inner;
+        let record = inner.store.repository(&self.job.spec.cluster, name).await?;
+        if record.read_only {
+            return Err(Error::new(ErrorKind::WrongState, format!("Repository {name} is read only")));
+        }
+        inner.open.open(&record.name, &Location { url: record.location, properties: record.properties })
+    }
+
+    async fn backups_to_drop(&self, request: &DropRequest) -> Result<Vec<BackupTimestamp>, Error> {
+        let DropRequest { repository: name, label, backups } = request;
+        let (cluster_id, force) = match backups {
+            DroppedBackups::All { cluster_id, force } => (cluster_id, *force),
+            DroppedBackups::Expired { timestamp } => {
+                let (manifest, _) = self.opened(name).await?.manifest(label, timestamp).await?;
+                let clusters = self.context.inner.clusters.all();
+                let ours: BTreeSet<&str> = clusters.iter().filter_map(|c| Some(c.worker().ok()?.id())).collect();
+                let is_ours = manifest.cluster_id.as_deref().is_some_and(|id| ours.contains(id));
+                if !is_ours || manifest.expire_at.is_none_or(|at| at > self.context.inner.env.now()) {
+                    return Err(Error::internal(format!("the manifest of {label} has changed")));
+                }
+                return Ok(vec![timestamp.clone()]);
+            }
+        };
+        let failed = |e: Error| {
+            let message = format!("Failed to list snapshots in repository {name}: {}", e.message);
+            Error::new(e.kind, message)
+        };
+        let repository = self.opened(name).await.map_err(|e| if e.kind == ErrorKind::WrongState { e } else { failed(e) })?;
+        let timestamps = repository.snapshot(label).await.map_err(failed)?.timestamps;
+        if timestamps.is_empty() {
+            return Err(Error::new(ErrorKind::UndefinedObject, format!("Snapshot does not exist in repository {name}: {label}"))
+                .hint(format!("See SHOW SNAPSHOT ON {name}.")));
+        }
+        for timestamp in timestamps.iter().filter(|_| !force) {
+            let maker = match repository.manifest(label, timestamp).await {
+                Ok((manifest, _)) => manifest.cluster_id,
+                // What is damaged for good says nothing; what does not answer just now may say whose it is.
+                Err(e) if e.kind == ErrorKind::Corrupted => None,
+                Err(e) => {
+                    let message = format!("Failed to delete snapshot {label} in repository {name}: {}", e.message);
+                    return Err(Error::new(e.kind, message).hint("Whose it is cannot be read now; try again."));
+                }
+            };
+            let why = match maker {
+                Some(maker) if maker == *cluster_id => continue,
+                Some(maker) => format!("was created by cluster {maker}, and this cluster is {cluster_id}"),
+                None => "does not record which cluster created it".to_owned(),
+            };
+            let message = format!("Snapshot {label} in repository {name} {why}. Use DROP SNAPSHOT ... FORCE to drop it anyway");
+            return Err(Error::new(ErrorKind::WrongState, message));
+        }
+        Ok(timestamps)
+    }
+
+    async fn delete(&self, request: &DropRequest, timestamps: &[BackupTimestamp]) -> Result<DropEvent, Error> {
+        let DropRequest { repository: name, label, .. } = request;
+        let repository = self.opened(name).await?;
+        for timestamp in timestamps {
+            repository.remove_manifest(label, timestamp).await.map_err(|e| {
+                Error::new(e.kind, format!("Failed to delete snapshot {label} in repository {name}: {}", e.message))
+                    .hint("What is deleted stays deleted; say it again.")
+            })?;
+        }
+        tracing::info!(repository = %name, snapshot = %label, "snapshot dropped");
+        Ok(DropEvent::Deleted)
+    }
+}
