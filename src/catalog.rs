@@ -3,8 +3,8 @@
 //! Clients ask in a language that DataFusion does not speak: subqueries that name the row around them, arrays that begin at 0,
 //! functions that answer rows inside a SELECT list, `regclass`. The catalogs are small, so such queries are answered here by a
 //! plain evaluator: compiled to closures, joined by indexes, with PostgreSQL's types and rules. It reads nothing but
-//! a [`Snapshot`], and is never given a statement that names any other table; those are DataFusion's, which sees the same
-//! catalogs as tables ([`Snapshot::batch`]).
+//! a [`CatalogSnapshot`], and is never given a statement that names any other table; those are DataFusion's, which sees the same
+//! catalogs as tables ([`CatalogSnapshot::batch`]).
 //!
 //! What is the same in every PostgreSQL (types, functions, operators) comes from `datafusion-pg-catalog`.
 
@@ -14,15 +14,15 @@ mod calls;
 mod casts;
 mod compile;
 mod context;
-mod from;
+mod from_clause;
 mod functions;
-mod idents;
 mod information_schema;
 mod join;
+mod oids;
 mod operators;
-mod people;
 mod procedures;
 mod relations;
+mod roles;
 mod select;
 mod snapshot;
 mod tables;
@@ -31,11 +31,11 @@ mod types;
 mod value;
 
 pub use self::answer::{
-    Answer, Catalogs, Need, asks_the_catalogs, has_decimals, is_constant, is_without_relations, names_a_catalog, need_of,
+    Answer, Catalogs, FactScope, asks_the_catalogs, has_decimals, is_constant, is_without_relations, names_a_catalog, need_of,
 };
-pub use self::context::{Allowance, Effect};
-pub use self::relations::Statics;
-pub use self::snapshot::{Activity, Column, Objects, Role, Schema, Setting, Snapshot, Table, World, relation_oid};
+pub use self::context::{Allowance, SideEffect};
+pub use self::relations::BuiltinRelations;
+pub use self::snapshot::{Activity, CatalogSnapshot, Column, Objects, Role, Schema, ServerFacts, Setting, Table, relation_oid};
 pub use self::text_functions::size_pretty;
 pub use self::types::*;
 

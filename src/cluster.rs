@@ -1,8 +1,8 @@
 //! Who does the work: a cluster of databases, tables and backends, behind one trait.
 //!
-//! Where the work is ours ([`Worker`]), each step of a job is one method: it brings the job past one phase and may be called
+//! Where the work is ours ([`ManagedCluster`]), each step of a job is one method: it brings the job past one phase and may be called
 //! again, before or after a crash, with the same result. The runner asks one question of a failure: is it worth another try
-//! ([`StepError`]). Where it is the cluster's own ([`Remote`]), a statement starts the job and looking tells how it goes.
+//! ([`StepError`]). Where it is the cluster's own ([`ExternalCluster`]), a statement starts the job and looking tells how it goes.
 
 pub mod embedded;
 mod holder;
@@ -24,7 +24,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use parking_lot::RwLock;
 
-pub use self::holder::RepositoryHolder;
+pub use self::holder::DetachedCluster;
 pub use self::remote::*;
 use crate::error::{Error, ErrorKind};
 use crate::job::{
@@ -103,13 +103,13 @@ impl ClusterKind {
 
 /// Who does a cluster's work.
 #[derive(Clone, Copy, Debug)]
-pub enum Labour<'a> {
+pub enum ClusterRole<'a> {
     /// We do, step by step.
-    Ours(&'a dyn Worker),
+    Managed(&'a dyn ManagedCluster),
     /// It does: a statement starts a job, and then it is watched.
-    Theirs(&'a dyn Remote),
+    External(&'a dyn ExternalCluster),
     /// Nobody.
-    Nobody,
+    RepositoryOnly,
 }
 
 /// A cluster: a PostgreSQL database.
@@ -122,7 +122,7 @@ pub trait Cluster: Debug + Send + Sync {
     fn kind(&self) -> ClusterKind;
 
     /// Who does its work.
-    fn labour(&self) -> Labour<'_>;
+    fn role(&self) -> ClusterRole<'_>;
 
     /// Brings what [`Self::catalog`] shows up to date, as far as that is worth a round trip. One that cannot be reached keeps
     /// showing what it showed, so the error is for those who need the names to be right.
@@ -151,17 +151,17 @@ pub trait Cluster: Debug + Send + Sync {
     }
 
     /// The same plan, with the parts that the cluster computes itself with the same result as one table each.
-    fn hand_over(&self, plan: LogicalPlan) -> Result<LogicalPlan, Error> {
+    fn push_down(&self, plan: LogicalPlan) -> Result<LogicalPlan, Error> {
         Ok(plan)
     }
 }
 
 impl dyn Cluster {
     /// Us, if we do its work; 0A000 if not.
-    pub fn worker(&self) -> Result<&dyn Worker, Error> {
-        match self.labour() {
-            Labour::Ours(worker) => Ok(worker),
-            Labour::Theirs(_) | Labour::Nobody => Err(Error::unsupported(format_args!(
+    pub fn managed(&self) -> Result<&dyn ManagedCluster, Error> {
+        match self.role() {
+            ClusterRole::Managed(managed) => Ok(managed),
+            ClusterRole::External(_) | ClusterRole::RepositoryOnly => Err(Error::unsupported(format_args!(
                 "this statement on cluster \"{}\" of type {}",
                 self.name(),
                 self.kind().name()
@@ -170,10 +170,10 @@ impl dyn Cluster {
     }
 
     /// It, if it does its work itself.
-    pub fn remote(&self) -> Option<&dyn Remote> {
-        match self.labour() {
-            Labour::Theirs(remote) => Some(remote),
-            Labour::Ours(_) | Labour::Nobody => None,
+    pub fn remote(&self) -> Option<&dyn ExternalCluster> {
+        match self.role() {
+            ClusterRole::External(remote) => Some(remote),
+            ClusterRole::Managed(_) | ClusterRole::RepositoryOnly => None,
         }
     }
 }
@@ -220,7 +220,7 @@ impl Clusters {
 
 /// The work on a cluster that is ours: definitions, rows, and each step of a job.
 #[async_trait]
-pub trait Worker: Debug + Send + Sync {
+pub trait ManagedCluster: Debug + Send + Sync {
     /// The cluster's own id, unique over all clusters: stands in the manifests of its backups.
     fn id(&self) -> &str;
 

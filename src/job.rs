@@ -30,7 +30,7 @@ pub use self::drop::{DropCommand, DropEvent, DropState};
 pub use self::machine::Machine;
 pub use self::phase::{CancelCause, End, Phase};
 pub use self::record::Record;
-pub use self::remote::{RemoteCommand, RemoteEvent, RemoteRequest, RemoteState, Sighting, SlotMark};
+pub use self::remote::{RemoteCommand, RemoteEvent, RemoteRequest, RemoteState, SlotIdentity, SlotStatus};
 pub use self::restore::{RestoreCommand, RestoreEvent, RestoreState};
 pub use self::row::{JobCourse, JobRow, JobStatus, TaskRow};
 pub use self::spec::{DropRequest, DroppedBackups, JobKind, JobSpec, Lock, Requester, Resource, Target, Work};

@@ -7,8 +7,30 @@
 //! believing it. SHOW, metrics and logs only read those events. A backup exists when, and only when, its manifest object
 //! exists ([`repository`]).
 //!
-//! The life of a statement: [`wire`] takes it off the socket, [`session`] prepares it (what does it need, what will it answer)
-//! and executes it, and `wire` writes what came of it. `docs/architecture.md` has the invariants and the map.
+//! `docs/architecture.md` has the invariants and the map. Two walks through the code:
+//!
+//! A `BACKUP SNAPSHOT d.s TO r ON (t)`
+//!
+//! 1. comes as a message to `Connection::simple` (`wire/query.rs`), is measured and parsed by `Session::read` (`session/reading.rs`,
+//!    `statement/bounds.rs`, [`statement::parse_one`]), and is a [`statement::Statement::Backup`] from there on;
+//! 2. goes through `Session::prepare` and `Session::execute` (`session.rs`) to `Session::backup` (`session/jobs.rs`), which checks what
+//!    StarRocks checks, in its order, and makes a [`job::JobSpec`];
+//! 3. is admitted by [`runner::Runner::submit`]: `Journal::admit` takes its locks and writes its row in one transaction, and the client has
+//!    its answer;
+//! 4. is driven by `runner/drive.rs`: what `Machine::commands` says may run is run by `StepContext::perform` (`runner/steps.rs`,
+//!    `steps/backup.rs`), which calls the cluster (`cluster/embedded/backup.rs`) and turns what came of it into a [`job::BackupEvent`];
+//! 5. is told by events: a [`job::Delta`] applies them to a copy of the job, `Journal::append` writes them, and only then they are believed;
+//! 6. ends with [`repository::Repository::publish`]: the manifest is put, which is the commit. Then pins and links are let go.
+//!
+//! A `SELECT … FROM system.jobs`
+//!
+//! 1. is read as above; `Session::prepare` makes what PostgreSQL says into what DataFusion reads (`query/rewrite.rs`) and plans it
+//!    (`session/plan.rs`) against one instant of everything it can name ([`query::AsOf`]);
+//! 2. is run by [`query::QueryEngine::run`], on threads of its own, within a share of memory and until somebody gives it up;
+//! 3. scans `SystemTable` (`query/system.rs`), whose rows are gathered by `query/tables/jobs.rs` from the store and [`progress::Progress`];
+//! 4. is written row by row by `wire/encode.rs`, which waits for a client that does not read.
+//!
+//! A SHOW is such a SELECT, in a file of `sql/show/`.
 
 pub mod catalog;
 pub mod cluster;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use parking_lot::Mutex;
 
-use crate::job::{Sighting, Volume};
+use crate::job::{SlotStatus, Volume};
 use crate::names::{JobId, TaskId};
 
 /// What a task last said about itself.
@@ -17,7 +17,7 @@ pub struct Note {
     /// The last error, without secrets; of a job that waits, what for.
     pub error: Option<String>,
     /// What was last seen of a job that another cluster does.
-    pub seen: Option<Sighting>,
+    pub seen: Option<SlotStatus>,
 }
 
 /// The notes of a job: of its tasks, and of the job itself.
@@ -61,7 +61,7 @@ impl Progress {
     }
 
     /// What a running job says of itself: the last sight of one that another cluster does, and what it waits for.
-    pub fn last_words(&self, job: JobId) -> (Option<Sighting>, Option<String>) {
+    pub fn last_words(&self, job: JobId) -> (Option<SlotStatus>, Option<String>) {
         let all = self.0.lock();
         let Some(notes) = all.get(&job) else { return (None, None) };
         let error = notes.tasks.values().chain(&notes.job).find_map(|note| note.error.clone());

@@ -1,6 +1,6 @@
 //! Who answers: DataFusion, over the cluster's tables and the system tables.
 //!
-//! A statement is planned against a [`View`]: one instant of the cluster's catalog with schema `system` beside it. SHOW is no
+//! A statement is planned against a [`AsOf`]: one instant of the cluster's catalog with schema `system` beside it. SHOW is no
 //! exception: each is a file in `sql/show/`, a query over `system.*`.
 
 mod any_array;
@@ -45,7 +45,7 @@ use self::catalogs::{CatalogSchema, WithCatalogs};
 pub use self::functions::Zone;
 pub use self::functions::{SERVER_VERSION, SessionFacts, server_version_text, time_zone_name};
 pub use self::lookup::{Lookup, Operand};
-pub use self::rewrite::readable;
+pub use self::rewrite::to_datafusion_dialect;
 pub use self::show::{show_parameters, show_query};
 pub use self::system::{SessionRow, Sources};
 use self::views::{Nesting, PlannedSchema, ViewPlanner};
@@ -117,14 +117,14 @@ const SPILL_PREFIX: &str = "datafusion-";
 
 /// One instant of everything a statement can name. Data files of the cluster stay readable while it is held.
 #[derive(Clone, Debug)]
-pub struct View {
+pub struct AsOf {
     catalog: Arc<ViewCatalog>,
     name: String,
     /// PostgreSQL's catalogs, for the statements that name them beside other tables.
     catalogs: Option<Catalogs>,
 }
 
-impl View {
+impl AsOf {
     /// The same with PostgreSQL's catalogs as tables.
     pub fn with_catalogs(mut self, catalogs: Catalogs) -> Self {
         self.catalogs = Some(catalogs);
@@ -241,14 +241,14 @@ impl QueryEngine {
     }
 
     /// Everything a statement of this cluster can name, now, as this user sees it.
-    pub fn view(&self, cluster: &Arc<dyn Cluster>, user: &str) -> View {
+    pub fn view(&self, cluster: &Arc<dyn Cluster>, user: &str) -> AsOf {
         let system = system::SystemSchema::new(self.sources.clone(), cluster.clone(), user);
         let catalog = ViewCatalog { user: cluster.catalog(), system: Arc::new(system) };
-        View { catalog: Arc::new(catalog), name: cluster.name().to_string(), catalogs: None }
+        AsOf { catalog: Arc::new(catalog), name: cluster.name().to_string(), catalogs: None }
     }
 
     /// The state to plan and run statements of a session in, against a view.
-    pub fn state(&self, view: &View, facts: &SessionFacts) -> Result<Arc<SessionState>, Error> {
+    pub fn state(&self, view: &AsOf, facts: &SessionFacts) -> Result<Arc<SessionState>, Error> {
         let mut state = session_state(&self.base, view, facts, Nesting::default()).map_err(from_datafusion)?;
         let limits = growth::ValueLimits { value_bytes_max: self.value_bytes_max, memory: self.reserve("values", 0)? };
         let limits = Arc::new(limits);
@@ -289,7 +289,7 @@ async fn planned(
 /// The state to plan statements in; `nesting` is which views stand around the text that is planned.
 fn session_state(
     base: &SessionState,
-    view: &View,
+    view: &AsOf,
     facts: &SessionFacts,
     nesting: Nesting,
 ) -> datafusion::common::Result<SessionState> {
@@ -320,7 +320,7 @@ impl Drop for QueryEngine {
 /// A view of the catalog in which SQL views are planned.
 #[derive(Clone, Debug)]
 struct PlannedView {
-    view: View,
+    view: AsOf,
     planner: Arc<ViewPlanner>,
 }
 

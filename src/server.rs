@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::Statics;
+use crate::catalog::BuiltinRelations;
 use crate::cluster::embedded::EmbeddedCluster;
 use crate::cluster::{Cluster, Clusters};
 use crate::env::Env;
@@ -220,7 +220,7 @@ impl Server {
             open,
             env,
             metrics: metrics.clone(),
-            statics: Arc::new(Statics::load()?),
+            statics: Arc::new(BuiltinRelations::load()?),
             connections: Arc::default(),
             started_at,
             job_timeout_seconds: settings.job_timeout_seconds,
@@ -268,7 +268,7 @@ impl Server {
             tracing::info!(jobs = recovered, "unfinished jobs taken up again");
         }
         for name in &others {
-            runner.attend(name);
+            runner.watch_cluster(name);
         }
         runner.expire_every(Duration::from_secs(settings.snapshot_expiry_seconds));
         let kill = CancellationToken::new();

@@ -40,7 +40,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast as sql;
 use tracing::Instrument;
 
-use self::about::{blame, located, verb};
+use self::about::{prefer_stale_error, verb, with_position};
 pub use self::admin::{MockSalts, ROOT, password_verifier};
 pub use self::clusters::open_cluster;
 pub use self::connections::Connections;
@@ -48,7 +48,7 @@ pub use self::copy::{CopyIn, CopyOut};
 use self::cursors::Cursor;
 use self::explain::Explain;
 pub use self::gateway::{AllowedHosts, Gateway, Limits};
-use self::kept::{KeptPlan, Surroundings};
+use self::kept::{CachedPlan, PlanningContext};
 pub use self::objects::KeptObjects;
 use self::plan::{described, parameter_types, plan_sql, refuse_unknown_sql, same_shape};
 pub use self::reading::{Lasts, Read};
@@ -59,7 +59,7 @@ use crate::cluster::Cluster;
 use crate::error::{Error, ErrorKind, from_datafusion};
 use crate::names::*;
 pub use crate::query::Zone;
-use crate::query::{Lookup, SessionFacts, SessionRow, View};
+use crate::query::{AsOf, Lookup, SessionFacts, SessionRow};
 use crate::statement::{SessionCommand, Statement, TransactionModes};
 
 /// Something the user should know beside the answer.
@@ -115,9 +115,9 @@ pub struct Prepared {
     /// If it is no more than that.
     lookup: Option<Arc<Lookup>>,
     /// The plan, if it is good for later runs.
-    plan: Option<Arc<KeptPlan>>,
+    plan: Option<Arc<CachedPlan>>,
     /// What these two were made for.
-    made_for: Surroundings,
+    planned_in: PlanningContext,
     /// What the memory of all queries has for it.
     memory: Option<Arc<MemoryReservation>>,
 }
@@ -137,10 +137,10 @@ pub enum Outcome {
 }
 
 #[derive(Debug)]
-struct Block {
+struct TransactionBlock {
     state: TransactionState,
     /// The instant that the block reads, taken by its first query and dropped by its writes.
-    view: Option<View>,
+    view: Option<AsOf>,
     /// Statements that took effect at once and that ROLLBACK will not undo.
     applied: usize,
     /// Each with what the block had changed of the settings before.
@@ -155,7 +155,7 @@ struct Block {
     database_is_local: bool,
 }
 
-impl Block {
+impl TransactionBlock {
     fn new(state: TransactionState, database: Option<DatabaseName>) -> Self {
         Self {
             state,
@@ -179,7 +179,7 @@ pub struct Session {
     client: Client,
     database: Option<DatabaseName>,
     variables: Variables,
-    block: Block,
+    block: TransactionBlock,
     prepared: BTreeMap<String, Arc<Prepared>>,
     cursors: BTreeMap<String, Cursor>,
     notices: Vec<Notice>,
@@ -231,7 +231,7 @@ impl Session {
             client,
             database,
             variables: Variables::default(),
-            block: Block::new(TransactionState::Idle, None),
+            block: TransactionBlock::new(TransactionState::Idle, None),
             prepared: BTreeMap::new(),
             cursors: BTreeMap::new(),
             notices: Vec::new(),
@@ -352,7 +352,7 @@ impl Session {
     }
 
     /// The view that a statement reads: the block's, or now.
-    fn view(&mut self) -> View {
+    fn view(&mut self) -> AsOf {
         if self.block.state != TransactionState::Active {
             return self.gateway.engine.view(&self.cluster, self.client.user.as_str());
         }
@@ -391,19 +391,21 @@ impl Session {
                 parameters = self.explained_parameters(&explain, text, declared).await?;
                 schema = Some(explain.schema());
             }
-            Statement::Sql(ast) if !self.goes_as_it_is(ast) => {
+            Statement::Sql(ast) if !self.is_passthrough(ast) => {
                 refuse_unknown_sql(ast)?;
                 let stale = self.refresh_for(ast).await;
                 let view = self.view_for(ast).await?;
                 let state = self.gateway.engine.state(&view, &self.facts())?;
-                let plan = plan_sql(&self.gateway.engine, &state, ast).await.map_err(|e| located(blame(e, stale), ast, text))?;
+                let plan = plan_sql(&self.gateway.engine, &state, ast)
+                    .await
+                    .map_err(|e| with_position(prefer_stale_error(e, stale), ast, text))?;
                 parameters = parameter_types(&plan, ast, declared)?;
                 if !matches!(plan, LogicalPlan::Dml(_)) {
                     schema = Some(self.described_as(&described(&plan, &parameters)?, ast, &plan));
                 }
                 // PostgreSQL's catalogs are tables of one instant.
                 if matches!(**ast, sql::Statement::Query(_)) && !self.names_a_catalog(ast) {
-                    kept = KeptPlan::of(&plan, ast, &state, &*self.cluster).await?.map(Arc::new);
+                    kept = CachedPlan::of(&plan, ast, &state, &*self.cluster).await?.map(Arc::new);
                 }
             }
             Statement::Show(show) => {
@@ -435,7 +437,7 @@ impl Session {
             asks_catalogs,
             lookup,
             plan: kept,
-            made_for: self.surroundings(),
+            planned_in: self.surroundings(),
             memory: None,
         })
     }
@@ -503,7 +505,7 @@ impl Session {
 
     async fn sql(&mut self, ast: &sql::Statement, prepared: &Prepared, values: Vec<ScalarValue>) -> Result<Outcome, Error> {
         // What a bare name or a time means may have changed since the statement was prepared.
-        let is_fresh = prepared.made_for == self.surroundings();
+        let is_fresh = prepared.planned_in == self.surroundings();
         if let (Some(lookup), Some(schema), true) = (&prepared.lookup, &prepared.schema, is_fresh) {
             return self.look_up(lookup, schema.clone(), &values).await;
         }
@@ -520,7 +522,7 @@ impl Session {
         if let Some(explain) = Explain::read(ast)? {
             return self.explain(&explain, values).await;
         }
-        if self.goes_as_it_is(ast) {
+        if self.is_passthrough(ast) {
             self.check_may_write("a statement that is passed through")?;
             self.applied_at_once();
             return self.pass_through(prepared).await;
@@ -535,7 +537,7 @@ impl Session {
         };
         let mut plan = match kept {
             Some(plan) => plan,
-            None => plan_sql(&self.gateway.engine, &state, ast).await.map_err(|e| blame(e, stale))?,
+            None => plan_sql(&self.gateway.engine, &state, ast).await.map_err(|e| prefer_stale_error(e, stale))?,
         };
         if !prepared.parameters.is_empty() || !values.is_empty() {
             plan = plan.with_param_values(ParamValues::from(values)).map_err(from_datafusion)?;
@@ -557,7 +559,7 @@ impl Session {
             return Err(Error::new(ErrorKind::Unsupported, "cached plan must not change result type")
                 .hint("A table has changed since the statement was prepared; prepare it again."));
         }
-        let plan = self.cluster.hand_over(plan)?;
+        let plan = self.cluster.push_down(plan)?;
         let stream = self.gateway.engine.run(&state, &plan).await?;
         Ok(Outcome::Rows(Rows { schema, stream, verb: "SELECT", binary: false, _view: view }))
     }

@@ -570,7 +570,7 @@ async fn repositories_of_others_bring_keys_and_keep_to_hosts() {
 }
 
 fn data_files(dir: &std::path::Path) -> usize {
-    crate::cut::files(dir).iter().filter(|f| f.extension().is_some_and(|e| e == "parquet")).count()
+    crate::consistency::files(dir).iter().filter(|f| f.extension().is_some_and(|e| e == "parquet")).count()
 }
 
 /// What is cancelled leaves no files, and what is counted is what is gone.

@@ -18,7 +18,7 @@ use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use starkeep::cluster::embedded::EmbeddedCluster;
 use starkeep::cluster::{
-    Cluster, ClusterKind, Clusters, DatabaseInfo, Labour, Nodes, ReportProgress, StepError, Swap, Worker, Write,
+    Cluster, ClusterKind, ClusterRole, Clusters, DatabaseInfo, ManagedCluster, Nodes, ReportProgress, StepError, Swap, Write,
 };
 use starkeep::env::Env;
 use starkeep::error::{Error, ErrorKind};
@@ -95,8 +95,8 @@ impl Cluster for Sabotaged {
     fn kind(&self) -> ClusterKind {
         self.0.kind()
     }
-    fn labour(&self) -> Labour<'_> {
-        Labour::Ours(self)
+    fn role(&self) -> ClusterRole<'_> {
+        ClusterRole::Managed(self)
     }
     fn table_of(&self, provider: &dyn TableProvider) -> Option<Qualified<TableName>> {
         self.0.table_of(provider)
@@ -107,7 +107,7 @@ impl Cluster for Sabotaged {
 }
 
 #[async_trait]
-impl Worker for Sabotaged {
+impl ManagedCluster for Sabotaged {
     fn id(&self) -> &str {
         self.0.id()
     }
@@ -127,7 +127,7 @@ impl Worker for Sabotaged {
         self.0.define(definition, on).await
     }
     async fn tidy_up(&self) {
-        Worker::tidy_up(&self.0).await;
+        ManagedCluster::tidy_up(&self.0).await;
     }
     async fn write(
         &self,
@@ -410,7 +410,7 @@ impl World {
             let count: i64 = fe.query_row(&format!("SELECT count(*) FROM {table}"), [], |r| r.get(0)).expect("counted");
             assert_eq!(count, 0, "{context}: {table}");
         }
-        let databases = life.runtime.block_on(life.cluster.worker().expect("ours").databases()).expect("described");
+        let databases = life.runtime.block_on(life.cluster.managed().expect("ours").databases()).expect("described");
         let known: BTreeSet<String> = databases
             .iter()
             .flat_map(|d| &d.tables)
@@ -460,18 +460,18 @@ impl Life {
 
     /// The query of a view, or nothing if there is no such view.
     fn view(&self, view: &str) -> Option<String> {
-        let databases = self.runtime.block_on(self.cluster.worker().expect("ours").databases()).expect("described");
+        let databases = self.runtime.block_on(self.cluster.managed().expect("ours").databases()).expect("described");
         let views = databases.iter().flat_map(|d| &d.views);
         views.filter(|v| v.name.as_str() == view).map(|v| v.definition.query.clone()).next()
     }
 
     fn define(&self, statement: &str) {
         let Statement::Define(definition) = parse_one(statement).expect("parses") else { panic!("{statement} defines nothing") };
-        let worker = self.cluster.worker().expect("ours");
+        let managed = self.cluster.managed().expect("ours");
         self.runtime.block_on(async {
-            let on = worker.backends_for(&definition).await.expect(statement);
-            worker.define(&definition, on).await.expect(statement);
-            worker.tidy_up().await;
+            let on = managed.backends_for(&definition).await.expect(statement);
+            managed.define(&definition, on).await.expect(statement);
+            managed.tidy_up().await;
         });
     }
 
@@ -480,7 +480,7 @@ impl Life {
             let context = self.context();
             let plan = context.sql(query).await.expect(query).into_unoptimized_plan();
             let table = Qualified { database: Some(name("d")), name: name(table) };
-            self.cluster.worker().expect("ours").write(&table, Write::Insert(plan), None, &context.state()).await.expect(query);
+            self.cluster.managed().expect("ours").write(&table, Write::Insert(plan), None, &context.state()).await.expect(query);
         });
     }
 
@@ -488,7 +488,7 @@ impl Life {
         self.runtime.block_on(async {
             let table = Qualified { database: Some(name("d")), name: name(table) };
             self.cluster
-                .worker()
+                .managed()
                 .expect("ours")
                 .write(&table, Write::Delete(None), None, &self.context().state())
                 .await
@@ -617,7 +617,7 @@ fn run_drop(fault: Fault) -> usize {
     let world = world_with_table();
     let life = world.live(Fault::None);
     life.submit(backup_request(), "u1");
-    let cluster_id = life.cluster.worker().expect("ours").id().to_owned();
+    let cluster_id = life.cluster.managed().expect("ours").id().to_owned();
     life.end();
     let life = world.live(fault);
     let backups = DroppedBackups::All { cluster_id, force: false };

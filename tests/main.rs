@@ -1,6 +1,6 @@
 //! The one integration-test binary.
 
-mod cut;
+mod consistency;
 mod expire;
 mod fake_fe;
 mod front_door;

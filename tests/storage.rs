@@ -8,7 +8,7 @@ use datafusion::parquet::file::reader::{FileReader, SerializedFileReader};
 use ring::digest::{SHA256, digest};
 use tokio_postgres::Client;
 
-use crate::cut::files;
+use crate::consistency::files;
 use crate::process::{Gate, Picks, Prepared, Process, prepared};
 use crate::support::{BUCKET, TestServer, fails, job_ends, rows, run, until, value};
 

@@ -7,7 +7,7 @@ use postgres_types::Type;
 use super::compile::{Env, Eval};
 use super::relations::Row;
 use super::text_functions::json;
-use super::value::{Ty, Value, show};
+use super::value::{Value, ValueType, show};
 use crate::error::{Error, ErrorKind};
 
 /// One key of an order.
@@ -21,7 +21,7 @@ pub(super) struct SortKey {
 pub(super) struct Aggregate {
     pub kind: Kind,
     pub args: Vec<Eval>,
-    pub types: Vec<Ty>,
+    pub types: Vec<ValueType>,
     pub distinct: bool,
     pub order: Vec<SortKey>,
     pub filter: Option<Eval>,
@@ -45,26 +45,26 @@ pub(super) enum Kind {
 
 impl Kind {
     /// The aggregate of a name, and what it answers.
-    pub fn of(name: &str, args: &[Ty]) -> Option<(Self, Ty)> {
-        let first = args.first().cloned().unwrap_or(Ty::UNKNOWN);
+    pub fn of(name: &str, args: &[ValueType]) -> Option<(Self, ValueType)> {
+        let first = args.first().cloned().unwrap_or(ValueType::UNKNOWN);
         Some(match name {
-            "count" if args.is_empty() => (Self::CountRows, Ty::INT8),
-            "count" => (Self::Count, Ty::INT8),
-            "sum" if matches!(first.pg, Type::INT2 | Type::INT4) => (Self::Sum, Ty::INT8),
-            "sum" if first.pg == Type::INT8 => (Self::Sum, Ty::of(Type::NUMERIC)),
+            "count" if args.is_empty() => (Self::CountRows, ValueType::INT8),
+            "count" => (Self::Count, ValueType::INT8),
+            "sum" if matches!(first.pg, Type::INT2 | Type::INT4) => (Self::Sum, ValueType::INT8),
+            "sum" if first.pg == Type::INT8 => (Self::Sum, ValueType::of(Type::NUMERIC)),
             "sum" => (Self::Sum, first),
-            "avg" => (Self::Avg, Ty::of(if first.is_integer() { Type::NUMERIC } else { Type::FLOAT8 })),
+            "avg" => (Self::Avg, ValueType::of(if first.is_integer() { Type::NUMERIC } else { Type::FLOAT8 })),
             // The least of names is a text, as in PostgreSQL.
             "min" | "max" => {
-                let ty = if first.is_text() { Ty::TEXT } else { first };
+                let ty = if first.is_text() { ValueType::TEXT } else { first };
                 (if name == "min" { Self::Min } else { Self::Max }, ty)
             }
             "array_agg" => (Self::ArrayAgg, first.array()),
-            "string_agg" => (Self::StringAgg, Ty::TEXT),
-            "json_agg" | "jsonb_agg" => (Self::JsonAgg, Ty::of(Type::JSON)),
-            "json_object_agg" | "jsonb_object_agg" => (Self::JsonObjectAgg, Ty::of(Type::JSON)),
-            "bool_and" | "every" => (Self::BoolAnd, Ty::BOOL),
-            "bool_or" => (Self::BoolOr, Ty::BOOL),
+            "string_agg" => (Self::StringAgg, ValueType::TEXT),
+            "json_agg" | "jsonb_agg" => (Self::JsonAgg, ValueType::of(Type::JSON)),
+            "json_object_agg" | "jsonb_object_agg" => (Self::JsonObjectAgg, ValueType::of(Type::JSON)),
+            "bool_and" | "every" => (Self::BoolAnd, ValueType::BOOL),
+            "bool_or" => (Self::BoolOr, ValueType::BOOL),
             _ => return None,
         })
     }

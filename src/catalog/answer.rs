@@ -6,13 +6,13 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::compile::{Compiler, Env, parts};
-use super::context::{Allowance, Context, Effect};
+use super::context::{Allowance, Context, SideEffect};
 use super::functions::is_ours;
-use super::relations::{Row, Statics};
+use super::relations::{BuiltinRelations, Row};
 use super::select::Plan;
-use super::snapshot::Snapshot;
+use super::snapshot::CatalogSnapshot;
 use super::types::TYPE_KEY;
-use super::value::{Ty, Value, show};
+use super::value::{Value, ValueType, show};
 use crate::error::{Error, from_datafusion};
 use datafusion::arrow::array::{
     ArrayRef, BooleanBuilder, Float32Builder, Float64Builder, Int16Builder, Int32Builder, Int64Builder,
@@ -27,7 +27,7 @@ use postgres_types::Type;
 
 /// Whether a statement is about nothing but the catalogs: every relation that it names is one of theirs, or it names none and
 /// calls a function that only they know.
-pub fn asks_the_catalogs(statics: &Statics, query: &sql::Query) -> bool {
+pub fn asks_the_catalogs(statics: &BuiltinRelations, query: &sql::Query) -> bool {
     let mut with = BTreeSet::new();
     let mut calls_ours = false;
     let _ = sql::visit_expressions(query, |expr| {
@@ -82,7 +82,7 @@ pub fn has_decimals(query: &sql::Query) -> bool {
 
 /// What a query of the catalogs needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub enum FactScope {
     /// Nothing: it has only constants.
     Nothing,
     /// Who asks, and the settings of the session.
@@ -92,7 +92,7 @@ pub enum Need {
 }
 
 /// What a query that asks the catalogs needs.
-pub fn need_of(query: &sql::Query) -> Need {
+pub fn need_of(query: &sql::Query) -> FactScope {
     const OF_SESSION: &[&str] = &[
         "version",
         "current_database",
@@ -121,7 +121,7 @@ pub fn need_of(query: &sql::Query) -> Need {
         "upper",
     ];
     if is_constant(query) {
-        return Need::Nothing;
+        return FactScope::Nothing;
     }
     let (named, functions) = relations(query);
     let mut all = named.is_empty() && functions.is_empty();
@@ -137,7 +137,7 @@ pub fn need_of(query: &sql::Query) -> Need {
         }
         if all { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
-    if all { Need::Session } else { Need::Objects }
+    if all { FactScope::Session } else { FactScope::Objects }
 }
 
 /// `SELECT 1` and the like: nothing but literals that mean the same everywhere.
@@ -191,7 +191,7 @@ fn relations<V: sql::Visit>(of: &V) -> (Vec<Vec<String>>, Vec<String>) {
 }
 
 /// Whether a statement names a relation of the catalogs, perhaps beside others.
-pub fn names_a_catalog(statics: &Statics, statement: &sql::Statement) -> bool {
+pub fn names_a_catalog(statics: &BuiltinRelations, statement: &sql::Statement) -> bool {
     relations(statement).0.iter().any(|parts| match parts.as_slice() {
         [bare] => statics.definition("pg_catalog", bare).is_some(),
         [schema, _] | [_, schema, _] => schema == "pg_catalog" || schema == "information_schema",
@@ -216,7 +216,7 @@ fn collect_with(query: &sql::Query, names: &mut BTreeSet<String>) {
 
 /// A snapshot, ready to answer queries.
 #[derive(Clone, Debug)]
-pub struct Catalogs(pub Arc<Snapshot>);
+pub struct Catalogs(pub Arc<CatalogSnapshot>);
 
 /// The rows of a query, and what its functions ask to be done.
 #[derive(Debug)]
@@ -224,11 +224,11 @@ pub struct Answer {
     /// All of its rows.
     pub batch: RecordBatch,
     /// In the order of their calls.
-    pub effects: Vec<Effect>,
+    pub effects: Vec<SideEffect>,
 }
 
 impl Catalogs {
-    fn plan(&self, query: &sql::Query, declared: &[Option<DataType>]) -> Result<(Plan, Vec<Ty>), Error> {
+    fn plan(&self, query: &sql::Query, declared: &[Option<DataType>]) -> Result<(Plan, Vec<ValueType>), Error> {
         let compiler = Compiler {
             snapshot: &self.0,
             parameters: RefCell::new(declared.iter().map(|d| d.as_ref().map(type_of)).collect()),
@@ -236,7 +236,7 @@ impl Catalogs {
             slots: Cell::new(0),
         };
         let plan = compiler.query(query, None)?;
-        let parameters = compiler.parameters.into_inner().into_iter().map(|ty| ty.unwrap_or(Ty::TEXT)).collect();
+        let parameters = compiler.parameters.into_inner().into_iter().map(|ty| ty.unwrap_or(ValueType::TEXT)).collect();
         Ok((plan, parameters))
     }
 
@@ -244,7 +244,7 @@ impl Catalogs {
     pub fn describe(&self, query: &sql::Query, declared: &[Option<DataType>]) -> Result<(Vec<DataType>, SchemaRef), Error> {
         let (plan, parameters) = self.plan(query, declared)?;
         // What has a number and a name is sent as its name.
-        let carried = |ty: &Ty| if ty.is_reg() { DataType::Utf8 } else { field("", ty).data_type().clone() };
+        let carried = |ty: &ValueType| if ty.is_reg() { DataType::Utf8 } else { field("", ty).data_type().clone() };
         Ok((parameters.iter().map(carried).collect(), schema(&plan.columns)))
     }
 
@@ -266,7 +266,7 @@ impl Catalogs {
     }
 }
 
-impl Snapshot {
+impl CatalogSnapshot {
     /// Names of the relations of one of the two schemas.
     pub fn relation_names(&self, schema: &str) -> Vec<String> {
         self.statics.definitions.iter().filter(|d| d.schema == schema).map(|d| d.name.to_owned()).collect()
@@ -277,7 +277,7 @@ impl Snapshot {
         let Some(relation) = self.relation(schema, name)? else { return Ok(None) };
         // Other tables are compared with numbers and texts.
         let columns = relation.columns.iter().map(|(name, ty)| {
-            let plain = if ty.is_reg() { Ty::OID } else { ty.clone() };
+            let plain = if ty.is_reg() { ValueType::OID } else { ty.clone() };
             (name.clone(), plain)
         });
         batch(&columns.collect::<Vec<_>>(), &relation.rows, self).map(Some)
@@ -285,7 +285,7 @@ impl Snapshot {
 }
 
 /// How a type is carried: numbers and times as such, what has a number and a name as both, everything else as its text.
-fn field(name: &str, ty: &Ty) -> Field {
+fn field(name: &str, ty: &ValueType) -> Field {
     let list = |item: DataType| DataType::List(Field::new_list_field(item, true).into());
     let data_type = match ty.pg {
         Type::BOOL => DataType::Boolean,
@@ -324,22 +324,22 @@ fn reg_fields() -> Fields {
     vec![Field::new("oid", DataType::UInt32, true), Field::new("name", DataType::Utf8, true)].into()
 }
 
-fn record_fields(fields: &[(String, Ty)]) -> Fields {
+fn record_fields(fields: &[(String, ValueType)]) -> Fields {
     fields.iter().map(|(name, ty)| field(name, ty)).collect()
 }
 
-fn schema(columns: &[(String, Ty)]) -> SchemaRef {
+fn schema(columns: &[(String, ValueType)]) -> SchemaRef {
     Schema::new(columns.iter().map(|(name, ty)| field(name, ty)).collect::<Vec<_>>()).into()
 }
 
-fn batch(columns: &[(String, Ty)], rows: &[Row], snapshot: &Snapshot) -> Result<RecordBatch, Error> {
+fn batch(columns: &[(String, ValueType)], rows: &[Row], snapshot: &CatalogSnapshot) -> Result<RecordBatch, Error> {
     let arrays =
         columns.iter().enumerate().map(|(i, (_, ty))| array(&rows.iter().map(|r| &r[i]).collect::<Vec<_>>(), ty, snapshot));
     let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
     RecordBatch::try_new_with_options(schema(columns), arrays.collect(), &options).map_err(|e| from_datafusion(e.into()))
 }
 
-fn array(values: &[&Value], ty: &Ty, snapshot: &Snapshot) -> ArrayRef {
+fn array(values: &[&Value], ty: &ValueType, snapshot: &CatalogSnapshot) -> ArrayRef {
     let int = |v: &Value| v.as_int();
     let nulls = || values.iter().map(|v| !v.is_null()).collect::<NullBuffer>();
     match field("", ty).data_type() {
@@ -423,7 +423,7 @@ fn array(values: &[&Value], ty: &Ty, snapshot: &Snapshot) -> ArrayRef {
             Arc::new(builder.finish())
         }
         DataType::List(of) => {
-            let item = ty.item().unwrap_or(Ty::TEXT);
+            let item = ty.item().unwrap_or(ValueType::TEXT);
             macro_rules! lists {
                 ($builder:expr, $value:expr) => {{
                     let mut builder = ListBuilder::new($builder);
@@ -460,8 +460,8 @@ fn array(values: &[&Value], ty: &Ty, snapshot: &Snapshot) -> ArrayRef {
 }
 
 /// The type that a client declares for a parameter.
-fn type_of(data_type: &DataType) -> Ty {
-    Ty::of(match data_type {
+fn type_of(data_type: &DataType) -> ValueType {
+    ValueType::of(match data_type {
         DataType::Boolean => Type::BOOL,
         DataType::Int8 | DataType::Int16 => Type::INT2,
         DataType::Int32 => Type::INT4,
@@ -476,12 +476,12 @@ fn type_of(data_type: &DataType) -> Ty {
 }
 
 /// A parameter's value.
-fn value_of(scalar: &ScalarValue, ty: &Ty, snapshot: &Snapshot) -> Result<Value, Error> {
+fn value_of(scalar: &ScalarValue, ty: &ValueType, snapshot: &CatalogSnapshot) -> Result<Value, Error> {
     if scalar.is_null() {
         return Ok(Value::Null);
     }
     if let ScalarValue::List(list) = scalar {
-        let item = ty.item().unwrap_or(Ty::TEXT);
+        let item = ty.item().unwrap_or(ValueType::TEXT);
         let values = list.value(0);
         let items = (0..values.len()).map(|i| {
             let scalar = ScalarValue::try_from_array(&values, i).map_err(from_datafusion)?;

@@ -8,7 +8,7 @@ use super::compile::{Compiler, Env, Eval, Expr, Scope, parts, row_of, unsupporte
 use super::context::Context;
 use super::functions;
 use super::relations::Row;
-use super::value::{Ty, Value, type_name};
+use super::value::{Value, ValueType, type_name};
 use crate::error::{Error, ErrorKind};
 
 /// The rows for some arguments.
@@ -16,7 +16,7 @@ type RowsOf = fn(&[Value], &Context) -> Result<Vec<Row>, Error>;
 
 /// A function that answers rows: what each row has, and the rows for some arguments.
 pub(super) struct SetFunction {
-    pub columns: Vec<(String, Ty)>,
+    pub columns: Vec<(String, ValueType)>,
     pub rows: RowsOf,
 }
 
@@ -24,13 +24,13 @@ pub(super) struct SetFunction {
 const SET_MAX: i64 = 1_000_000;
 
 /// Finds a function that answers sets.
-pub(super) fn set_function(name: &str, args: &[Ty]) -> Option<SetFunction> {
-    let one = |ty: Ty| vec![(name.to_owned(), ty)];
-    let item = || args.first().and_then(Ty::item).unwrap_or(Ty::TEXT);
+pub(super) fn set_function(name: &str, args: &[ValueType]) -> Option<SetFunction> {
+    let one = |ty: ValueType| vec![(name.to_owned(), ty)];
+    let item = || args.first().and_then(ValueType::item).unwrap_or(ValueType::TEXT);
     let each = |values: &[Value], _: &Context| Ok(values[0].items().iter().map(|i| vec![i.clone()]).collect());
     Some(match (name, args.len()) {
         ("generate_series", 2 | 3) => SetFunction {
-            columns: one(if args.iter().any(|a| a.pg == Type::INT8) { Ty::INT8 } else { Ty::INT4 }),
+            columns: one(if args.iter().any(|a| a.pg == Type::INT8) { ValueType::INT8 } else { ValueType::INT4 }),
             rows: |values, _| {
                 let step = values.get(2).map_or(Some(1), Value::as_int);
                 let (Some(from), Some(to), Some(step)) = (values[0].as_int(), values[1].as_int(), step) else {
@@ -54,7 +54,7 @@ pub(super) fn set_function(name: &str, args: &[Ty]) -> Option<SetFunction> {
         },
         ("unnest", 1) => SetFunction { columns: one(item()), rows: each },
         ("string_to_table" | "regexp_split_to_table", 2) => SetFunction {
-            columns: one(Ty::TEXT),
+            columns: one(ValueType::TEXT),
             rows: |values, _| {
                 let rows = values[0].as_text().split(values[1].as_text()).map(|t| vec![Value::text(t)]);
                 let rows: Vec<Row> = rows.take(SET_MAX as usize + 1).collect();
@@ -65,7 +65,7 @@ pub(super) fn set_function(name: &str, args: &[Ty]) -> Option<SetFunction> {
             },
         },
         ("generate_subscripts", 2) => SetFunction {
-            columns: one(Ty::INT4),
+            columns: one(ValueType::INT4),
             rows: |values, _| match &values[0] {
                 Value::Array(lower, items) => Ok((0..items.len()).map(|i| vec![Value::Int(lower + i as i64)]).collect()),
                 _ => Ok(Vec::new()),
@@ -73,7 +73,7 @@ pub(super) fn set_function(name: &str, args: &[Ty]) -> Option<SetFunction> {
         },
         // The standard's keys have places; this tells them.
         ("_pg_expandarray", 1) => SetFunction {
-            columns: vec![("x".into(), item()), ("n".into(), Ty::INT4)],
+            columns: vec![("x".into(), item()), ("n".into(), ValueType::INT4)],
             rows: |values, _| {
                 let numbered = values[0].items().iter().enumerate();
                 Ok(numbered.map(|(i, x)| vec![x.clone(), Value::Int(i as i64 + 1)]).collect())
@@ -81,27 +81,27 @@ pub(super) fn set_function(name: &str, args: &[Ty]) -> Option<SetFunction> {
         },
         // Nothing is partitioned or inherited, for PostgreSQL's idea of it.
         ("pg_partition_ancestors", 1) => {
-            SetFunction { columns: vec![("relid".into(), Ty::of(Type::REGCLASS))], rows: |_, _| Ok(Vec::new()) }
+            SetFunction { columns: vec![("relid".into(), ValueType::of(Type::REGCLASS))], rows: |_, _| Ok(Vec::new()) }
         }
         ("pg_partition_tree", 1) => SetFunction {
             columns: vec![
-                ("relid".into(), Ty::of(Type::REGCLASS)),
-                ("parentrelid".into(), Ty::of(Type::REGCLASS)),
-                ("isleaf".into(), Ty::BOOL),
-                ("level".into(), Ty::INT4),
+                ("relid".into(), ValueType::of(Type::REGCLASS)),
+                ("parentrelid".into(), ValueType::of(Type::REGCLASS)),
+                ("isleaf".into(), ValueType::BOOL),
+                ("level".into(), ValueType::INT4),
             ],
             rows: |_, _| Ok(Vec::new()),
         },
         ("pg_options_to_table", 1) => SetFunction {
-            columns: vec![("option_name".into(), Ty::TEXT), ("option_value".into(), Ty::TEXT)],
+            columns: vec![("option_name".into(), ValueType::TEXT), ("option_value".into(), ValueType::TEXT)],
             rows: |_, _| Ok(Vec::new()),
         },
         ("aclexplode", 1) => SetFunction {
             columns: vec![
-                ("grantor".into(), Ty::OID),
-                ("grantee".into(), Ty::OID),
-                ("privilege_type".into(), Ty::TEXT),
-                ("is_grantable".into(), Ty::BOOL),
+                ("grantor".into(), ValueType::OID),
+                ("grantee".into(), ValueType::OID),
+                ("privilege_type".into(), ValueType::TEXT),
+                ("is_grantable".into(), ValueType::BOOL),
             ],
             rows: |values, context| Ok(values[0].items().iter().flat_map(|acl| explode(acl.as_text(), context)).collect()),
         },
@@ -111,9 +111,9 @@ pub(super) fn set_function(name: &str, args: &[Ty]) -> Option<SetFunction> {
                     (
                         n.to_owned(),
                         match n {
-                            "catcode" => Ty::of(Type::CHAR),
-                            "barelabel" => Ty::BOOL,
-                            _ => Ty::TEXT,
+                            "catcode" => ValueType::of(Type::CHAR),
+                            "barelabel" => ValueType::BOOL,
+                            _ => ValueType::TEXT,
                         },
                     )
                 })
@@ -121,7 +121,7 @@ pub(super) fn set_function(name: &str, args: &[Ty]) -> Option<SetFunction> {
             rows: |_, context| context.snapshot.statics.keywords(),
         },
         ("json_array_elements_text" | "jsonb_array_elements_text", 1) => SetFunction {
-            columns: vec![("value".into(), Ty::TEXT)],
+            columns: vec![("value".into(), ValueType::TEXT)],
             rows: |values, _| {
                 let parsed: serde_json::Value = serde_json::from_str(values[0].as_text()).unwrap_or_default();
                 let shown = |v: &serde_json::Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
@@ -202,7 +202,7 @@ impl Compiler<'_> {
         if name == "row" {
             return Ok(row_of(args));
         }
-        let types: Vec<Ty> = args.iter().map(|a| a.ty.clone()).collect();
+        let types: Vec<ValueType> = args.iter().map(|a| a.ty.clone()).collect();
         if let Some(set) = set_function(&name, &types) {
             if !gathers {
                 let message = "set-returning functions are not allowed here";
@@ -217,9 +217,9 @@ impl Compiler<'_> {
         let args = self.arguments(&function.args, scope)?;
         let mut settled = Vec::new();
         for arg in args {
-            settled.push(if arg.ty.pg == Type::UNKNOWN { self.cast(arg, Ty::TEXT)? } else { arg });
+            settled.push(if arg.ty.pg == Type::UNKNOWN { self.cast(arg, ValueType::TEXT)? } else { arg });
         }
-        let types: Vec<Ty> = settled.iter().map(|a| a.ty.clone()).collect();
+        let types: Vec<ValueType> = settled.iter().map(|a| a.ty.clone()).collect();
         let args: Vec<Eval> = settled.into_iter().map(|a| a.eval).collect();
         let list = match &function.args {
             sql::FunctionArguments::List(list) => Some(list),
@@ -250,9 +250,9 @@ impl Compiler<'_> {
         let partition = spec.partition_by.iter().map(|p| self.expr(p, scope).map(|e| e.eval)).collect::<Result<_, _>>()?;
         let order = self.sort_keys(&spec.order_by, scope)?;
         let (kind, ty) = match (name, aggregate) {
-            ("row_number", _) => (WindowKind::RowNumber, Ty::INT8),
-            ("rank", _) => (WindowKind::Rank, Ty::INT8),
-            ("dense_rank", _) => (WindowKind::DenseRank, Ty::INT8),
+            ("row_number", _) => (WindowKind::RowNumber, ValueType::INT8),
+            ("rank", _) => (WindowKind::Rank, ValueType::INT8),
+            ("dense_rank", _) => (WindowKind::DenseRank, ValueType::INT8),
             (_, Some((aggregate, ty))) if order.is_empty() => (WindowKind::Aggregate(aggregate), ty),
             _ => return Err(unsupported(format_args!("{name} over an ordered window"))),
         };
@@ -301,7 +301,7 @@ impl Compiler<'_> {
                 let mut args = args.into_iter();
                 let (Some(a), Some(b)) = (args.next(), args.next()) else { return Err(Error::internal("two arguments")) };
                 let (a, b) = self.alike(a, b)?;
-                let (ty, a, b) = (if a.ty.pg == Type::UNKNOWN { Ty::TEXT } else { a.ty.clone() }, a.eval, b.eval);
+                let (ty, a, b) = (if a.ty.pg == Type::UNKNOWN { ValueType::TEXT } else { a.ty.clone() }, a.eval, b.eval);
                 return Ok(Expr::new(ty, move |env| {
                     let value = a(env)?;
                     Ok(if value == b(env)? { Value::Null } else { value })
@@ -309,13 +309,13 @@ impl Compiler<'_> {
             }
             _ => {}
         }
-        let types: Vec<Ty> = args.iter().map(|a| a.ty.clone()).collect();
+        let types: Vec<ValueType> = args.iter().map(|a| a.ty.clone()).collect();
         let found = functions::lookup(name, &types);
         // A type's name is a function that casts to it.
         if let (None, [_], Some(ty)) = (&found, types.as_slice(), self.snapshot.type_oid(name).and_then(Type::from_oid)) {
             let mut args = args;
             return match args.pop() {
-                Some(arg) => self.cast(arg, Ty::of(ty)),
+                Some(arg) => self.cast(arg, ValueType::of(ty)),
                 None => Err(Error::internal("one argument")),
             };
         }
@@ -327,7 +327,7 @@ impl Compiler<'_> {
         let mut evals = Vec::new();
         for arg in args {
             // A parameter that nothing else says more about is a text.
-            evals.push(if arg.parameter.is_some() { self.cast(arg, Ty::TEXT)?.eval } else { arg.eval });
+            evals.push(if arg.parameter.is_some() { self.cast(arg, ValueType::TEXT)?.eval } else { arg.eval });
         }
         Ok(Expr::new(function.returns, move |env| {
             let args = all_of_one_call(&evals, env)?;
@@ -357,7 +357,7 @@ fn all_of_one_call(evals: &[Eval], env: &Env<'_>) -> Result<Vec<Value>, Error> {
 fn gather_set(set: SetFunction, args: Vec<Expr>, scope: &Scope<'_>) -> Expr {
     let ty = match set.columns.as_slice() {
         [(_, ty)] => ty.clone(),
-        columns => Ty::record(columns.to_vec()),
+        columns => ValueType::record(columns.to_vec()),
     };
     let evals: Vec<Eval> = args.into_iter().map(|a| a.eval).collect();
     let is_record = set.columns.len() > 1;

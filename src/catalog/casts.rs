@@ -5,12 +5,12 @@ use postgres_types::Type;
 
 use super::compile::{Compiler, Eval, Expr, parts};
 use super::context::Context;
-use super::value::{Ty, Value, read, show, type_name};
+use super::value::{Value, ValueType, read, show, type_name};
 use crate::error::{Error, ErrorKind};
 
 impl Compiler<'_> {
     /// The type that a cast names.
-    pub fn type_of(&self, data_type: &sql::DataType) -> Result<Ty, Error> {
+    pub fn type_of(&self, data_type: &sql::DataType) -> Result<ValueType, Error> {
         use sql::DataType as D;
         let pg = match data_type {
             D::Array(sql::ArrayElemTypeDef::SquareBracket(item, _)) => return Ok(self.type_of(item)?.array()),
@@ -30,7 +30,7 @@ impl Compiler<'_> {
                 let oid = self.snapshot.type_oid(&name);
                 return oid
                     .and_then(Type::from_oid)
-                    .map(Ty::of)
+                    .map(ValueType::of)
                     .ok_or_else(|| Error::new(ErrorKind::UndefinedObject, format!("type \"{name}\" does not exist")));
             }
             other => {
@@ -39,15 +39,15 @@ impl Compiler<'_> {
                 let oid = self.snapshot.type_oid(&name);
                 return oid
                     .and_then(Type::from_oid)
-                    .map(Ty::of)
+                    .map(ValueType::of)
                     .ok_or_else(|| Error::new(ErrorKind::UndefinedObject, format!("type \"{name}\" does not exist")));
             }
         };
-        Ok(Ty::of(pg))
+        Ok(ValueType::of(pg))
     }
 
     /// Brings an expression to a type.
-    pub fn cast(&self, inner: Expr, ty: Ty) -> Result<Expr, Error> {
+    pub fn cast(&self, inner: Expr, ty: ValueType) -> Result<Expr, Error> {
         if let Some(at) = inner.parameter {
             let mut known = self.parameters.borrow_mut();
             let settled = known[at].get_or_insert_with(|| ty.clone()).clone();
@@ -70,13 +70,13 @@ impl Compiler<'_> {
     }
 
     pub fn text(&self, inner: Expr) -> Result<Expr, Error> {
-        if inner.ty.is_text() && inner.ty.pg != Type::UNKNOWN { Ok(inner) } else { self.cast(inner, Ty::TEXT) }
+        if inner.ty.is_text() && inner.ty.pg != Type::UNKNOWN { Ok(inner) } else { self.cast(inner, ValueType::TEXT) }
     }
 
     pub fn boolean(&self, inner: Expr) -> Result<Expr, Error> {
         match inner.ty.pg {
             Type::BOOL => Ok(inner),
-            Type::UNKNOWN => self.cast(inner, Ty::BOOL),
+            Type::UNKNOWN => self.cast(inner, ValueType::BOOL),
             ref other => Err(Error::new(
                 ErrorKind::DatatypeMismatch,
                 format!("argument of WHERE must be type boolean, not type {}", type_name(other)),
@@ -95,8 +95,8 @@ impl Compiler<'_> {
     }
 
     /// Expressions brought to one type: of CASE, ARRAY, COALESCE, VALUES and UNION.
-    pub fn unify(&self, items: Vec<Expr>) -> Result<(Ty, Vec<Eval>), Error> {
-        let mut ty = Ty::UNKNOWN;
+    pub fn unify(&self, items: Vec<Expr>) -> Result<(ValueType, Vec<Eval>), Error> {
+        let mut ty = ValueType::UNKNOWN;
         for item in &items {
             ty = common(&ty, &item.ty).ok_or_else(|| {
                 let message = format!("types {} and {} cannot be matched", type_name(&ty.pg), type_name(&item.ty.pg));
@@ -104,7 +104,7 @@ impl Compiler<'_> {
             })?;
         }
         if ty.pg == Type::UNKNOWN {
-            ty = Ty::TEXT;
+            ty = ValueType::TEXT;
         }
         let evals = items.into_iter().map(|i| self.cast(i, ty.clone()).map(|e| e.eval));
         Ok((ty.clone(), evals.collect::<Result<_, _>>()?))
@@ -112,14 +112,14 @@ impl Compiler<'_> {
 }
 
 /// The type that two expressions meet in.
-pub(super) fn common(a: &Ty, b: &Ty) -> Option<Ty> {
+pub(super) fn common(a: &ValueType, b: &ValueType) -> Option<ValueType> {
     if a == b || b.pg == Type::UNKNOWN {
         return Some(a.clone());
     }
     if a.pg == Type::UNKNOWN {
         return Some(b.clone());
     }
-    let rank = |ty: &Ty| match ty.pg {
+    let rank = |ty: &ValueType| match ty.pg {
         Type::INT2 => 1,
         Type::INT4 => 2,
         Type::INT8 => 3,
@@ -138,22 +138,22 @@ pub(super) fn common(a: &Ty, b: &Ty) -> Option<Ty> {
         // Each becomes the other without a word, so the first one stays; but a "char" only becomes a text.
         return Some(if a.pg == Type::CHAR { b.clone() } else { a.clone() });
     }
-    let is_time = |ty: &Ty| matches!(ty.pg, Type::TIMESTAMP | Type::TIMESTAMPTZ | Type::DATE);
+    let is_time = |ty: &ValueType| matches!(ty.pg, Type::TIMESTAMP | Type::TIMESTAMPTZ | Type::DATE);
     if is_time(a) && is_time(b) {
-        return Some(Ty::of(Type::TIMESTAMPTZ));
+        return Some(ValueType::of(Type::TIMESTAMPTZ));
     }
     match (a.item(), b.item()) {
         (Some(a), Some(b)) => common(&a, &b).map(|item| item.array()),
         // Records are compared field by field; of unlike ones only the text is shown.
         _ if a.pg == Type::RECORD && b.pg == Type::RECORD => {
-            Some(if a.fields == b.fields { a.clone() } else { Ty::of(Type::RECORD) })
+            Some(if a.fields == b.fields { a.clone() } else { ValueType::of(Type::RECORD) })
         }
         _ => None,
     }
 }
 
 /// A value of one type as one of another.
-pub(super) fn convert(value: Value, from: &Ty, to: &Ty, context: &Context) -> Result<Value, Error> {
+pub(super) fn convert(value: Value, from: &ValueType, to: &ValueType, context: &Context) -> Result<Value, Error> {
     let out_of_range = || Error::new(ErrorKind::OutOfRange, format!("{} out of range", type_name(&to.pg)));
     Ok(match value {
         Value::Null => Value::Null,

@@ -10,8 +10,8 @@ use postgres_types::Type;
 
 use super::aggregate::{Aggregate, Window};
 use super::context::Context;
-use super::snapshot::Snapshot;
-use super::value::{Ty, Value, read, type_name};
+use super::snapshot::CatalogSnapshot;
+use super::value::{Value, ValueType, read, type_name};
 use crate::error::{Error, ErrorKind};
 pub(super) use crate::statement::folded;
 
@@ -46,7 +46,7 @@ pub(super) type Eval = Box<dyn Fn(&Env<'_>) -> Result<Value, Error>>;
 
 /// A compiled expression.
 pub(super) struct Expr {
-    pub ty: Ty,
+    pub ty: ValueType,
     pub eval: Eval,
     /// A literal whose type its place decides.
     pub literal: Option<Arc<str>>,
@@ -57,11 +57,11 @@ pub(super) struct Expr {
 }
 
 impl Expr {
-    pub fn new(ty: Ty, eval: impl Fn(&Env<'_>) -> Result<Value, Error> + 'static) -> Self {
+    pub fn new(ty: ValueType, eval: impl Fn(&Env<'_>) -> Result<Value, Error> + 'static) -> Self {
         Self { ty, eval: Box::new(eval), literal: None, parameter: None, column: None }
     }
 
-    pub fn constant(ty: Ty, value: Value) -> Self {
+    pub fn constant(ty: ValueType, value: Value) -> Self {
         Self::new(ty, move |_| Ok(value.clone()))
     }
 }
@@ -70,7 +70,7 @@ impl Expr {
 pub(super) struct Held {
     eval: Eval,
     value: Rc<RefCell<Value>>,
-    ty: Ty,
+    ty: ValueType,
     literal: Option<Arc<str>>,
     parameter: Option<usize>,
 }
@@ -103,7 +103,7 @@ impl Held {
 pub(super) struct ScopeColumn {
     pub table: String,
     pub name: String,
-    pub ty: Ty,
+    pub ty: ValueType,
     /// The other half of a USING column: found only by its table.
     pub hidden: bool,
     /// The number of the relation that it is a column of; 0 for what is none.
@@ -148,14 +148,14 @@ impl<'a> Scope<'a> {
 #[derive(Clone)]
 pub(super) struct Cte {
     pub name: String,
-    pub columns: Vec<(String, Ty)>,
+    pub columns: Vec<(String, ValueType)>,
     pub slot: usize,
 }
 
 pub(super) struct Compiler<'s> {
-    pub snapshot: &'s Arc<Snapshot>,
+    pub snapshot: &'s Arc<CatalogSnapshot>,
     /// The types of `$1`, … as far as they are known.
-    pub parameters: RefCell<Vec<Option<Ty>>>,
+    pub parameters: RefCell<Vec<Option<ValueType>>>,
     pub ctes: RefCell<Vec<Cte>>,
     pub slots: Cell<usize>,
 }
@@ -164,7 +164,7 @@ pub(super) struct Compiler<'s> {
 pub(super) fn row_of(items: Vec<Expr>) -> Expr {
     let fields = items.iter().enumerate().map(|(i, e)| (format!("f{}", i + 1), e.ty.clone())).collect();
     let evals: Vec<Eval> = items.into_iter().map(|i| i.eval).collect();
-    Expr::new(Ty::record(fields), move |env| {
+    Expr::new(ValueType::record(fields), move |env| {
         env.context.made(Value::Record(evals.iter().map(|e| e(env)).collect::<Result<_, _>>()?))
     })
 }
@@ -206,7 +206,7 @@ impl<'s> Compiler<'s> {
             E::IsDistinctFrom(a, b) | E::IsNotDistinctFrom(a, b) => {
                 let (a, b) = self.alike(self.expr(a, scope)?, self.expr(b, scope)?)?;
                 let same = matches!(ast, E::IsNotDistinctFrom(..));
-                Ok(Expr::new(Ty::BOOL, move |env| Ok(Value::Bool(((a.eval)(env)? == (b.eval)(env)?) == same))))
+                Ok(Expr::new(ValueType::BOOL, move |env| Ok(Value::Bool(((a.eval)(env)? == (b.eval)(env)?) == same))))
             }
             E::Between { expr, negated, low, high } => {
                 let held = Held::new(self.expr(expr, scope)?);
@@ -225,7 +225,7 @@ impl<'s> Compiler<'s> {
                     items.push((left.eval, right.eval));
                 }
                 let fill = held.fill();
-                let any = Expr::new(Ty::BOOL, move |env| {
+                let any = Expr::new(ValueType::BOOL, move |env| {
                     fill(env)?;
                     let mut unknown = false;
                     for (left, right) in &items {
@@ -248,7 +248,7 @@ impl<'s> Compiler<'s> {
             E::AllOp { left, compare_op, right } => self.quantified(left, compare_op, right, true, scope),
             E::Exists { subquery, negated } => {
                 let (plan, negated) = (self.query(subquery, Some(scope))?, *negated);
-                Ok(Expr::new(Ty::BOOL, move |env| Ok(Value::Bool(plan.passing(env)?.is_empty() == negated))))
+                Ok(Expr::new(ValueType::BOOL, move |env| Ok(Value::Bool(plan.passing(env)?.is_empty() == negated))))
             }
             E::Subquery(query) => self.scalar(query, scope),
             E::Like { negated, expr, pattern, escape_char, any: false } => {
@@ -270,7 +270,7 @@ impl<'s> Compiler<'s> {
                 let mut args = vec![self.expr(expr, scope)?];
                 match substring_from {
                     Some(from) => args.push(self.expr(from, scope)?),
-                    None => args.push(Expr::constant(Ty::INT4, Value::Int(1))),
+                    None => args.push(Expr::constant(ValueType::INT4, Value::Int(1))),
                 }
                 args.extend(substring_for.as_ref().map(|f| self.expr(f, scope)).transpose()?);
                 self.call("substring", args)
@@ -292,13 +292,13 @@ impl<'s> Compiler<'s> {
             E::AtTimeZone { timestamp, .. } => {
                 let inner = self.expr(timestamp, scope)?;
                 let ty = if inner.ty.pg == Type::TIMESTAMPTZ { Type::TIMESTAMP } else { Type::TIMESTAMPTZ };
-                Ok(Expr { ty: Ty::of(ty), ..inner })
+                Ok(Expr { ty: ValueType::of(ty), ..inner })
             }
             E::Extract { field, expr, .. } => {
                 let part = part_of_time(field).ok_or_else(|| unsupported(format_args!("EXTRACT({field} …)")))?;
                 let is_epoch = *field == sql::DateTimeField::Epoch;
                 let inner = self.expr(expr, scope)?.eval;
-                Ok(Expr::new(Ty::of(Type::FLOAT8), move |env| {
+                Ok(Expr::new(ValueType::of(Type::FLOAT8), move |env| {
                     Ok(match inner(env)? {
                         Value::Time(t) => part(t).map_or(Value::Null, Value::Float),
                         Value::Span(t) if is_epoch => part(t).map_or(Value::Null, Value::Float),
@@ -317,15 +317,15 @@ impl<'s> Compiler<'s> {
     fn value(&self, value: &sql::Value) -> Result<Expr, Error> {
         Ok(match value {
             sql::Value::Number(text, _) => match text.parse::<i64>() {
-                Ok(n) if i32::try_from(n).is_ok() => Expr::constant(Ty::INT4, Value::Int(n)),
-                Ok(n) => Expr::constant(Ty::INT8, Value::Int(n)),
+                Ok(n) if i32::try_from(n).is_ok() => Expr::constant(ValueType::INT4, Value::Int(n)),
+                Ok(n) => Expr::constant(ValueType::INT8, Value::Int(n)),
                 Err(_) => {
-                    let ty = Ty::of(Type::NUMERIC);
+                    let ty = ValueType::of(Type::NUMERIC);
                     Expr::constant(ty.clone(), read(text, &ty, self.snapshot)?)
                 }
             },
-            sql::Value::Boolean(b) => Expr::constant(Ty::BOOL, Value::Bool(*b)),
-            sql::Value::Null => Expr::constant(Ty::UNKNOWN, Value::Null),
+            sql::Value::Boolean(b) => Expr::constant(ValueType::BOOL, Value::Bool(*b)),
+            sql::Value::Null => Expr::constant(ValueType::UNKNOWN, Value::Null),
             sql::Value::Placeholder(name) => {
                 let number = name.trim_start_matches('$').parse::<usize>().ok().filter(|n| (1..=65_535).contains(n));
                 let at =
@@ -337,14 +337,14 @@ impl<'s> Compiler<'s> {
                 let ty = known[at].clone();
                 Expr {
                     parameter: ty.is_none().then_some(at),
-                    ..Expr::new(ty.unwrap_or(Ty::UNKNOWN), move |env| {
+                    ..Expr::new(ty.unwrap_or(ValueType::UNKNOWN), move |env| {
                         Ok(env.context.parameters.get(at).cloned().unwrap_or(Value::Null))
                     })
                 }
             }
             other => {
                 let text: Arc<str> = other.clone().into_string().ok_or_else(|| unsupported(other))?.into();
-                Expr { literal: Some(text.clone()), ..Expr::constant(Ty::UNKNOWN, Value::Text(text)) }
+                Expr { literal: Some(text.clone()), ..Expr::constant(ValueType::UNKNOWN, Value::Text(text)) }
             }
         })
     }
@@ -373,7 +373,7 @@ impl<'s> Compiler<'s> {
             if name == "tableoid"
                 && let Some(column) = here.columns.iter().find(|c| c.relation != 0 && table.is_none_or(|t| c.table == *t))
             {
-                return Ok(Expr::constant(Ty::OID, Value::oid(column.relation)));
+                return Ok(Expr::constant(ValueType::OID, Value::oid(column.relation)));
             }
             if table.is_none() && here.columns.iter().any(|c| c.table == *name) {
                 return Ok(whole_row(here, name, depth));
@@ -396,7 +396,7 @@ impl<'s> Compiler<'s> {
 
     fn test(&self, inner: &sql::Expr, scope: &Scope<'_>, of: fn(&Value) -> bool) -> Result<Expr, Error> {
         let inner = self.expr(inner, scope)?.eval;
-        Ok(Expr::new(Ty::BOOL, move |env| Ok(Value::Bool(of(&inner(env)?)))))
+        Ok(Expr::new(ValueType::BOOL, move |env| Ok(Value::Bool(of(&inner(env)?)))))
     }
 
     fn scalar(&self, query: &sql::Query, scope: &Scope<'_>) -> Result<Expr, Error> {
@@ -429,7 +429,7 @@ impl<'s> Compiler<'s> {
             Some(e) => e.value.clone().into_string().unwrap_or_default().chars().next(),
             None => Some('\\'),
         };
-        let found = Expr::new(Ty::BOOL, move |env| {
+        let found = Expr::new(ValueType::BOOL, move |env| {
             Ok(match (text(env)?, pattern(env)?) {
                 (Value::Text(t), Value::Text(p)) => Value::Bool(env.context.like(&t, &p, escape, ignore_case)?),
                 _ => Value::Null,
@@ -459,7 +459,7 @@ impl<'s> Compiler<'s> {
         // ELSE comes first where the type is chosen.
         let last = match otherwise {
             Some(otherwise) => self.expr(otherwise, scope)?,
-            None => Expr::constant(Ty::UNKNOWN, Value::Null),
+            None => Expr::constant(ValueType::UNKNOWN, Value::Null),
         };
         results.insert(0, last);
         let (ty, mut results) = self.unify(results)?;
@@ -552,14 +552,14 @@ fn whole_row(scope: &Scope<'_>, table: &str, depth: usize) -> Expr {
         return Expr::new(column.ty.clone(), move |env| Ok(outward(env, depth).row[place].clone()));
     }
     let fields = columns.iter().map(|(_, c)| (c.name.clone(), c.ty.clone())).collect();
-    Expr::new(Ty::record(fields), move |env| {
+    Expr::new(ValueType::record(fields), move |env| {
         let row = outward(env, depth).row;
         Ok(Value::Record(places.iter().map(|i| row[*i].clone()).collect()))
     })
 }
 
 pub(super) fn negate(inner: Eval, negated: bool) -> Expr {
-    Expr::new(Ty::BOOL, move |env| {
+    Expr::new(ValueType::BOOL, move |env| {
         Ok(match inner(env)? {
             Value::Bool(b) => Value::Bool(b != negated),
             _ => Value::Null,

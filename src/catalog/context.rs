@@ -10,13 +10,13 @@ use regex::Regex;
 use tokio_util::sync::CancellationToken;
 
 use super::relations::Row;
-use super::snapshot::Snapshot;
+use super::snapshot::CatalogSnapshot;
 use super::value::Value;
 use crate::error::{Error, ErrorKind, from_datafusion};
 
 /// What functions ask for beyond an answer. It is done once the query has ended.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
+pub enum SideEffect {
     /// `set_config(name, value, is_local)`
     Set {
         /// The setting.
@@ -49,9 +49,9 @@ pub struct Allowance {
 }
 
 pub(super) struct Context {
-    pub snapshot: Arc<Snapshot>,
+    pub snapshot: Arc<CatalogSnapshot>,
     pub parameters: Vec<Value>,
-    pub effects: RefCell<Vec<Effect>>,
+    pub effects: RefCell<Vec<SideEffect>>,
     /// The rows of each WITH query, while it is in scope.
     pub slots: RefCell<Vec<Rc<Vec<Row>>>>,
     /// By where the rows are and the column.
@@ -76,7 +76,7 @@ const PATTERN_BYTES_MAX: usize = 256 << 10;
 const MATCH_WORK_MAX: usize = 1 << 34;
 
 impl Context {
-    pub fn new(snapshot: Arc<Snapshot>, parameters: Vec<Value>, allowance: Allowance) -> Self {
+    pub fn new(snapshot: Arc<CatalogSnapshot>, parameters: Vec<Value>, allowance: Allowance) -> Self {
         Self {
             snapshot,
             parameters,

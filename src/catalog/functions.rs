@@ -2,18 +2,18 @@
 
 use postgres_types::Type;
 
-use super::context::{Context, Effect};
-use super::idents::quote_ident;
-use super::snapshot::{Object, Snapshot, Table};
+use super::context::{Context, SideEffect};
+use super::oids::quote_ident;
+use super::snapshot::{CatalogSnapshot, Object, Table};
 use super::tables::{PG_CLASS, constraint_definition, index_definition};
-use super::value::{Ty, Value, type_name};
+use super::value::{Value, ValueType, type_name};
 use crate::error::{Error, ErrorKind};
 
 pub(super) type Call = Box<dyn Fn(&[Value], &Context) -> Result<Value, Error>>;
 
 /// A function for arguments of certain types.
 pub(super) struct Function {
-    pub returns: Ty,
+    pub returns: ValueType,
     /// NULL for any NULL argument.
     pub strict: bool,
     pub call: Call,
@@ -21,7 +21,7 @@ pub(super) struct Function {
 
 /// A function that fails.
 pub(super) fn fallible(returns: Type, call: impl Fn(&[Value], &Context) -> Result<Value, Error> + 'static) -> Option<Function> {
-    Some(Function { returns: Ty::of(returns), strict: true, call: Box::new(call) })
+    Some(Function { returns: ValueType::of(returns), strict: true, call: Box::new(call) })
 }
 
 /// A function that answers NULL for NULL.
@@ -30,17 +30,20 @@ pub(super) fn strict(returns: Type, call: impl Fn(&[Value], &Context) -> Value +
 }
 
 /// A function that looks at NULLs.
-pub(super) fn lax(returns: Ty, call: impl Fn(&[Value], &Context) -> Value + 'static) -> Option<Function> {
+pub(super) fn lax(returns: ValueType, call: impl Fn(&[Value], &Context) -> Value + 'static) -> Option<Function> {
     Some(Function { returns, strict: false, call: Box::new(move |args, context| Ok(call(args, context))) })
 }
 
 /// A function that looks at NULLs and may fail.
-pub(super) fn fallible_lax(returns: Ty, call: impl Fn(&[Value], &Context) -> Result<Value, Error> + 'static) -> Option<Function> {
+pub(super) fn fallible_lax(
+    returns: ValueType,
+    call: impl Fn(&[Value], &Context) -> Result<Value, Error> + 'static,
+) -> Option<Function> {
     Some(Function { returns, strict: false, call: Box::new(call) })
 }
 
 fn constant(returns: Type, value: Value) -> Option<Function> {
-    lax(Ty::of(returns), move |_, _| value.clone())
+    lax(ValueType::of(returns), move |_, _| value.clone())
 }
 
 fn optional(text: Option<String>) -> Value {
@@ -56,7 +59,7 @@ pub(super) fn int(value: &Value) -> i64 {
 }
 
 /// A relation's number, from a number or a name.
-fn class(value: &Value, snapshot: &Snapshot) -> Result<u32, Error> {
+fn class(value: &Value, snapshot: &CatalogSnapshot) -> Result<u32, Error> {
     match value {
         Value::Text(name) => snapshot.reg_oid(&Type::REGCLASS, name),
         other => Ok(other.as_oid()),
@@ -64,30 +67,30 @@ fn class(value: &Value, snapshot: &Snapshot) -> Result<u32, Error> {
 }
 
 /// A table by the number of itself.
-fn table_of(snapshot: &Snapshot, oid: u32) -> Option<(&super::snapshot::Schema, &Table)> {
+fn table_of(snapshot: &CatalogSnapshot, oid: u32) -> Option<(&super::snapshot::Schema, &Table)> {
     let Some(Object::Relation(schema, name)) = snapshot.named(oid) else { return None };
     find(snapshot, schema, name)
 }
 
 /// By the number of its key's index.
-fn table_of_index(snapshot: &Snapshot, oid: u32) -> Option<(&super::snapshot::Schema, &Table)> {
+fn table_of_index(snapshot: &CatalogSnapshot, oid: u32) -> Option<(&super::snapshot::Schema, &Table)> {
     let Some(Object::Key(schema, name)) = snapshot.named(oid) else { return None };
     find(snapshot, schema, name)
 }
 
 /// By the number of its key's constraint.
-fn table_of_constraint(snapshot: &Snapshot, oid: u32) -> Option<(&super::snapshot::Schema, &Table)> {
+fn table_of_constraint(snapshot: &CatalogSnapshot, oid: u32) -> Option<(&super::snapshot::Schema, &Table)> {
     let Some(Object::Constraint(schema, name)) = snapshot.named(oid) else { return None };
     find(snapshot, schema, name)
 }
 
-fn find<'s>(snapshot: &'s Snapshot, schema: &str, name: &str) -> Option<(&'s super::snapshot::Schema, &'s Table)> {
+fn find<'s>(snapshot: &'s CatalogSnapshot, schema: &str, name: &str) -> Option<(&'s super::snapshot::Schema, &'s Table)> {
     let schema = snapshot.world.objects.schemas.iter().find(|s| s.name == schema)?;
     Some((schema, schema.tables.iter().find(|t| t.name == name)?))
 }
 
 /// `numeric(18,4)`, `character varying(20)`: a type with its modifier.
-pub(super) fn format_type(snapshot: &Snapshot, oid: u32, modifier: Option<i64>) -> String {
+pub(super) fn format_type(snapshot: &CatalogSnapshot, oid: u32, modifier: Option<i64>) -> String {
     let Some(pg) = Type::from_oid(oid) else {
         let known = snapshot.statics.type_names.get(&oid).cloned();
         return known.unwrap_or_else(|| if oid == 0 { "-".into() } else { "???".into() });
@@ -101,19 +104,21 @@ pub(super) fn format_type(snapshot: &Snapshot, oid: u32, modifier: Option<i64>) 
 }
 
 /// Finds a function about the catalogs by name and argument types.
-pub(super) fn lookup(name: &str, args: &[Ty]) -> Option<Function> {
+pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
     let count = args.len();
     match (name, count) {
-        ("version", 0) => lax(Ty::TEXT, |_, c| Value::text(&c.snapshot.world.version)),
-        ("current_database" | "current_catalog", 0) => lax(Ty::of(Type::NAME), |_, c| Value::text(&c.snapshot.world.database)),
-        ("current_schema", 0) => lax(Ty::of(Type::NAME), |_, c| optional(c.snapshot.search_path(false).into_iter().next())),
+        ("version", 0) => lax(ValueType::TEXT, |_, c| Value::text(&c.snapshot.world.version)),
+        ("current_database" | "current_catalog", 0) => {
+            lax(ValueType::of(Type::NAME), |_, c| Value::text(&c.snapshot.world.database))
+        }
+        ("current_schema", 0) => lax(ValueType::of(Type::NAME), |_, c| optional(c.snapshot.search_path(false).into_iter().next())),
         ("current_schemas", 1) => {
             strict(Type::NAME_ARRAY, |a, c| Value::array(c.snapshot.search_path(a[0].is_true()).into_iter().map(Value::text)))
         }
         ("current_user" | "session_user" | "user" | "current_role", 0) => {
-            lax(Ty::of(Type::NAME), |_, c| Value::text(&c.snapshot.world.user))
+            lax(ValueType::of(Type::NAME), |_, c| Value::text(&c.snapshot.world.user))
         }
-        ("pg_backend_pid", 0) => lax(Ty::INT4, |_, c| Value::Int(c.snapshot.world.pid.into())),
+        ("pg_backend_pid", 0) => lax(ValueType::INT4, |_, c| Value::Int(c.snapshot.world.pid.into())),
         ("pg_get_userbyid", 1) => strict(Type::NAME, |a, c| {
             let oid = a[0].as_oid();
             Value::text(c.snapshot.role_name(oid).unwrap_or_else(|| format!("unknown (OID={oid})")))
@@ -143,7 +148,7 @@ pub(super) fn lookup(name: &str, args: &[Ty]) -> Option<Function> {
             1,
         ) => strict(Type::BOOL, |_, _| Value::Bool(true)),
         ("format_type", 2) => Some(Function {
-            returns: Ty::TEXT,
+            returns: ValueType::TEXT,
             strict: false,
             call: Box::new(|a, c| {
                 if a[0].is_null() {
@@ -191,7 +196,7 @@ pub(super) fn lookup(name: &str, args: &[Ty]) -> Option<Function> {
             | "pg_get_function_arg_default"
             | "pg_stat_get_backend_wait_event",
             1..=3,
-        ) => lax(Ty::TEXT, |_, _| Value::Null),
+        ) => lax(ValueType::TEXT, |_, _| Value::Null),
         ("pg_get_function_result", 1) => strict(Type::TEXT, |a, c| super::procedures::result(&c.snapshot, a[0].as_oid())),
         ("pg_get_function_arguments" | "pg_get_function_identity_arguments", 1) => {
             strict(Type::TEXT, |a, c| super::procedures::arguments(&c.snapshot, a[0].as_oid()))
@@ -201,7 +206,7 @@ pub(super) fn lookup(name: &str, args: &[Ty]) -> Option<Function> {
             description(c, a[0].as_oid(), 0, &catalog)
         }),
         ("col_description", 2) => strict(Type::TEXT, |a, c| description(c, a[0].as_oid(), int(&a[1]), "pg_class")),
-        ("shobj_description", 2) => lax(Ty::TEXT, |_, _| Value::Null),
+        ("shobj_description", 2) => lax(ValueType::TEXT, |_, _| Value::Null),
         ("pg_has_role", 2 | 3) => strict(Type::BOOL, |a, c| {
             let (user, role) = if a.len() == 3 { (role_of(&a[0], c), role_of(&a[1], c)) } else { (None, role_of(&a[0], c)) };
             let user = user.unwrap_or_else(|| c.snapshot.world.user.clone());
@@ -243,28 +248,28 @@ pub(super) fn lookup(name: &str, args: &[Ty]) -> Option<Function> {
         ("pg_is_other_temp_schema", 1) => strict(Type::BOOL, |_, _| Value::Bool(false)),
         ("pg_is_in_recovery" | "pg_is_wal_replay_paused", 0) => constant(Type::BOOL, Value::Bool(false)),
         ("pg_postmaster_start_time" | "pg_conf_load_time", 0) => {
-            lax(Ty::of(Type::TIMESTAMPTZ), |_, c| Value::Time(c.snapshot.world.started_at))
+            lax(ValueType::of(Type::TIMESTAMPTZ), |_, c| Value::Time(c.snapshot.world.started_at))
         }
         (
             "now" | "clock_timestamp" | "transaction_timestamp" | "statement_timestamp" | "current_timestamp" | "localtimestamp",
             0,
         ) => {
             let returns = if name == "localtimestamp" { Type::TIMESTAMP } else { Type::TIMESTAMPTZ };
-            lax(Ty::of(returns), |_, c| Value::Time(c.snapshot.world.now))
+            lax(ValueType::of(returns), |_, c| Value::Time(c.snapshot.world.now))
         }
         ("txid_current" | "pg_current_xact_id", 0) => constant(Type::INT8, Value::Int(1)),
         ("age", 1) if args[0].pg == Type::XID => strict(Type::INT4, |_, _| Value::Int(0)),
         ("inet_client_addr" | "inet_server_addr", 0) => constant(Type::INET, Value::Null),
         ("inet_client_port" | "inet_server_port", 0) => constant(Type::INT4, Value::Null),
-        ("pg_cancel_backend", 1) => strict(Type::BOOL, |a, c| signal(c, Effect::Cancel(int(&a[0]) as i32))),
-        ("pg_terminate_backend", 1 | 2) => strict(Type::BOOL, |a, c| signal(c, Effect::Terminate(int(&a[0]) as i32))),
+        ("pg_cancel_backend", 1) => strict(Type::BOOL, |a, c| signal(c, SideEffect::Cancel(int(&a[0]) as i32))),
+        ("pg_terminate_backend", 1 | 2) => strict(Type::BOOL, |a, c| signal(c, SideEffect::Terminate(int(&a[0]) as i32))),
         ("pg_sleep", 1) => strict(Type::VOID, |a, c| {
             let seconds = match &a[0] {
                 Value::Text(text) => text.trim().parse().unwrap_or(0.0),
                 Value::Float(f) => *f,
                 other => other.as_int().unwrap_or(0) as f64,
             };
-            c.effects.borrow_mut().push(Effect::Sleep((seconds.clamp(0.0, 1e9) * 1e6) as u64));
+            c.effects.borrow_mut().push(SideEffect::Sleep((seconds.clamp(0.0, 1e9) * 1e6) as u64));
             Value::text("")
         }),
         ("pg_advisory_unlock_all", 0)
@@ -290,9 +295,9 @@ pub(super) fn lookup(name: &str, args: &[Ty]) -> Option<Function> {
                 }
             }
         }),
-        ("set_config", 3) => lax(Ty::TEXT, |a, c| {
+        ("set_config", 3) => lax(ValueType::TEXT, |a, c| {
             let (name, value) = (a[0].as_text().to_owned(), a[1].as_text().to_owned());
-            c.effects.borrow_mut().push(Effect::Set { name, value: value.clone(), local: a[2].is_true() });
+            c.effects.borrow_mut().push(SideEffect::Set { name, value: value.clone(), local: a[2].is_true() });
             Value::text(value)
         }),
         ("pg_column_is_updatable" | "pg_relation_is_updatable", 2 | 3) => {
@@ -300,7 +305,7 @@ pub(super) fn lookup(name: &str, args: &[Ty]) -> Option<Function> {
         }
         ("pg_typeof", 1) => {
             let oid = if args[0].pg == Type::UNKNOWN { Type::UNKNOWN.oid() } else { args[0].pg.oid() };
-            lax(Ty::of(Type::REGTYPE), move |_, _| Value::oid(oid))
+            lax(ValueType::of(Type::REGTYPE), move |_, _| Value::oid(oid))
         }
         ("to_regclass", 1) => reg(Type::REGCLASS),
         ("to_regtype", 1) => reg(Type::REGTYPE),
@@ -308,9 +313,9 @@ pub(super) fn lookup(name: &str, args: &[Ty]) -> Option<Function> {
         ("to_regnamespace", 1) => reg(Type::REGNAMESPACE),
         ("to_regrole", 1) => reg(Type::REGROLE),
         ("pg_listening_channels" | "pg_blocking_pids" | "pg_safe_snapshot_blocking_pids", _) => {
-            lax(Ty::of(Type::INT4_ARRAY), |_, _| Value::array([]))
+            lax(ValueType::of(Type::INT4_ARRAY), |_, _| Value::array([]))
         }
-        (known, 1) if known.starts_with("pg_stat_get_") => lax(Ty::INT8, |_, _| Value::Int(0)),
+        (known, 1) if known.starts_with("pg_stat_get_") => lax(ValueType::INT8, |_, _| Value::Int(0)),
         ("_pg_truetypid", 2) | ("_pg_truetypmod", 2) => None,
         _ => super::text_functions::lookup(name, args),
     }
@@ -322,8 +327,8 @@ fn reg(ty: Type) -> Option<Function> {
 }
 
 /// Cancelling what is not there is no error: it may just have ended.
-fn signal(context: &Context, effect: Effect) -> Value {
-    let (Effect::Cancel(pid) | Effect::Terminate(pid)) = effect else { return Value::Bool(false) };
+fn signal(context: &Context, effect: SideEffect) -> Value {
+    let (SideEffect::Cancel(pid) | SideEffect::Terminate(pid)) = effect else { return Value::Bool(false) };
     let is_there = context.snapshot.world.activity.iter().any(|a| a.pid == pid);
     if is_there {
         context.effects.borrow_mut().push(effect);
@@ -347,7 +352,7 @@ fn role_of(value: &Value, context: &Context) -> Option<String> {
 }
 
 /// Whether a user is a role or has it, perhaps by other roles. Administrators have all.
-fn has_role(snapshot: &Snapshot, user: &str, role: &str) -> bool {
+fn has_role(snapshot: &CatalogSnapshot, user: &str, role: &str) -> bool {
     let is_admin = snapshot.world.objects.roles.iter().any(|r| r.name == user && r.is_admin);
     let mut reached = vec![user.to_owned()];
     let mut next = 0;

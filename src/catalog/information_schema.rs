@@ -3,9 +3,9 @@
 use postgres_types::Type;
 
 use super::relations::{Definition, Row};
-use super::snapshot::{Column, Snapshot};
+use super::snapshot::{CatalogSnapshot, Column};
 use super::tables::key_name;
-use super::value::{Ty, Value, type_name};
+use super::value::{Value, ValueType, type_name};
 use crate::error::Error;
 
 fn text(text: impl AsRef<str>) -> Value {
@@ -17,7 +17,7 @@ fn yes_or_no(yes: bool) -> Value {
 }
 
 /// The rows of one relation.
-pub(super) fn rows(snapshot: &Snapshot, d: &Definition) -> Result<Vec<Row>, Error> {
+pub(super) fn rows(snapshot: &CatalogSnapshot, d: &Definition) -> Result<Vec<Row>, Error> {
     let world = &snapshot.world;
     let catalog = || text(&world.database);
     let keyed = || snapshot.tables().filter(|(_, t)| !t.key.is_empty());
@@ -164,7 +164,7 @@ pub(super) fn rows(snapshot: &Snapshot, d: &Definition) -> Result<Vec<Row>, Erro
     Ok(rows)
 }
 
-fn table(snapshot: &Snapshot, d: &Definition, schema: &str, name: &str, is_view: bool, insertable: bool) -> Row {
+fn table(snapshot: &CatalogSnapshot, d: &Definition, schema: &str, name: &str, is_view: bool, insertable: bool) -> Row {
     d.row([
         ("table_catalog", text(&snapshot.world.database)),
         ("table_schema", text(schema)),
@@ -175,8 +175,8 @@ fn table(snapshot: &Snapshot, d: &Definition, schema: &str, name: &str, is_view:
     ])
 }
 
-fn column(snapshot: &Snapshot, d: &Definition, schema: &str, table: &str, i: usize, c: &Column, updatable: bool) -> Row {
-    let ty = Ty::of(c.pg.clone());
+fn column(snapshot: &CatalogSnapshot, d: &Definition, schema: &str, table: &str, i: usize, c: &Column, updatable: bool) -> Row {
+    let ty = ValueType::of(c.pg.clone());
     let number = |n: i32| Value::Int(n.into());
     let length = if c.pg == Type::VARCHAR && c.modifier > 4 { Some(c.modifier - 4) } else { None };
     let octets = match (&c.pg, length) {

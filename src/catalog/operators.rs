@@ -9,10 +9,10 @@ use postgres_types::Type;
 use super::compile::{Compiler, Env, Eval, Expr, Scope, all_of, unsupported};
 use super::context::Context;
 use super::select::Plan;
-use super::value::{Ty, Value, show, type_name};
+use super::value::{Value, ValueType, show, type_name};
 use crate::error::{Error, ErrorKind};
 
-fn missing(op: &str, left: &Ty, right: &Ty) -> Error {
+fn missing(op: &str, left: &ValueType, right: &ValueType) -> Error {
     let message = format!("operator does not exist: {} {op} {}", type_name(&left.pg), type_name(&right.pg));
     Error::new(ErrorKind::UndefinedFunction, message)
         .hint("No operator matches the given name and argument types. You might need to add explicit type casts.")
@@ -103,7 +103,7 @@ fn contains(all: &Value, some: &Value) -> bool {
 }
 
 fn tested(test: Test, a: Eval, b: Eval) -> Expr {
-    Expr::new(Ty::BOOL, move |env| {
+    Expr::new(ValueType::BOOL, move |env| {
         Ok(match (a(env)?, b(env)?) {
             (Value::Null, _) | (_, Value::Null) => Value::Null,
             (a, b) => Value::Bool(test(&a, &b, env.context)?),
@@ -149,10 +149,10 @@ impl Compiler<'_> {
         use sql::BinaryOperator as B;
         let op = plain(op);
         match op {
-            B::And => return Ok(Expr::new(Ty::BOOL, all_of(self.boolean(a)?.eval, self.boolean(b)?.eval))),
+            B::And => return Ok(Expr::new(ValueType::BOOL, all_of(self.boolean(a)?.eval, self.boolean(b)?.eval))),
             B::Or => {
                 let (a, b) = (self.boolean(a)?.eval, self.boolean(b)?.eval);
-                return Ok(Expr::new(Ty::BOOL, move |env| {
+                return Ok(Expr::new(ValueType::BOOL, move |env| {
                     Ok(match a(env)? {
                         Value::Bool(true) => Value::Bool(true),
                         first => match (first, b(env)?) {
@@ -178,7 +178,7 @@ impl Compiler<'_> {
             if !is_text(&a) || !is_text(&b) {
                 return Err(missing(&op.to_string(), &a.ty, &b.ty));
             }
-            (self.cast(a, Ty::TEXT)?, self.cast(b, Ty::TEXT)?)
+            (self.cast(a, ValueType::TEXT)?, self.cast(b, ValueType::TEXT)?)
         };
         Ok(tested(test, a.eval, b.eval))
     }
@@ -203,12 +203,12 @@ impl Compiler<'_> {
             return Err(missing("||", &from_a, &from_b));
         }
         let (a, b) = (a.eval, b.eval);
-        Ok(Expr::new(Ty::TEXT, move |env| {
+        Ok(Expr::new(ValueType::TEXT, move |env| {
             Ok(match (a(env)?, b(env)?) {
                 (Value::Null, _) | (_, Value::Null) => Value::Null,
                 (a, b) => {
                     let snapshot = &env.context.snapshot;
-                    let shown = |v: &Value, ty: &Ty| match v {
+                    let shown = |v: &Value, ty: &ValueType| match v {
                         Value::Bool(b) => b.to_string(),
                         v => show(v, ty, snapshot),
                     };
@@ -222,12 +222,12 @@ impl Compiler<'_> {
         use sql::BinaryOperator as B;
         let is_time = |e: &Expr| matches!(e.ty.pg, Type::TIMESTAMPTZ | Type::TIMESTAMP);
         let ty = match (is_time(&a), is_time(&b), op) {
-            (true, true, B::Minus) => Ty::of(Type::INTERVAL),
+            (true, true, B::Minus) => ValueType::of(Type::INTERVAL),
             (true, false, B::Plus | B::Minus) => a.ty.clone(),
             _ if a.ty.pg == Type::INTERVAL && b.ty.pg == Type::INTERVAL => a.ty.clone(),
             _ => match super::casts::common(&a.ty, &b.ty) {
                 Some(ty) if ty.is_number() || ty.is_integer() => ty,
-                Some(ty) if ty.pg == Type::UNKNOWN => Ty::INT4,
+                Some(ty) if ty.pg == Type::UNKNOWN => ValueType::INT4,
                 _ => return Err(missing(&op.to_string(), &a.ty, &b.ty)),
             },
         };
@@ -309,7 +309,7 @@ impl Compiler<'_> {
         let left = if left.ty.pg == Type::UNKNOWN { self.cast(left, item)? } else { left };
         let test = test(&op).ok_or_else(|| unsupported(&op))?;
         let (left, right) = (left.eval, right.eval);
-        Ok(Expr::new(Ty::BOOL, move |env| {
+        Ok(Expr::new(ValueType::BOOL, move |env| {
             let (left, right) = (left(env)?, right(env)?);
             if right.is_null() {
                 return Ok(Value::Null);
@@ -331,7 +331,7 @@ impl Compiler<'_> {
         let left = if left.ty.pg == Type::UNKNOWN { self.cast(left, item)? } else { left };
         let test = test(op).ok_or_else(|| unsupported(op))?;
         let left = left.eval;
-        Ok(Expr::new(Ty::BOOL, move |env| {
+        Ok(Expr::new(ValueType::BOOL, move |env| {
             let left = left(env)?;
             let rows = plan.passing(env)?;
             let values: Vec<Value> = rows

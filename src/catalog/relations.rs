@@ -10,7 +10,7 @@ use datafusion::arrow::record_batch::RecordBatch;
 use datafusion_pg_catalog::pg_catalog::{ArrowTable, PgCatalogStaticTables};
 use postgres_types::Type;
 
-use super::value::{Ty, Value};
+use super::value::{Value, ValueType};
 use crate::error::{Error, from_datafusion};
 
 /// A row, in the order of its relation's columns.
@@ -57,12 +57,12 @@ impl Definition {
 /// Rows with their columns.
 #[derive(Debug)]
 pub(super) struct Relation {
-    pub columns: Vec<(String, Ty)>,
+    pub columns: Vec<(String, ValueType)>,
     pub rows: Vec<Row>,
 }
 
 /// What does not depend on the cluster: every relation's columns, and PostgreSQL's own types, functions and operators.
-pub struct Statics {
+pub struct BuiltinRelations {
     pub(super) definitions: Vec<Definition>,
     tables: HashMap<&'static str, Arc<ArrowTable>>,
     /// The number of each function, by name; the first of several with one name.
@@ -73,9 +73,9 @@ pub struct Statics {
     pub(super) type_names: HashMap<u32, String>,
 }
 
-impl std::fmt::Debug for Statics {
+impl std::fmt::Debug for BuiltinRelations {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Statics")
+        f.write_str("BuiltinRelations")
     }
 }
 
@@ -142,7 +142,7 @@ fn named(name: &str) -> Type {
     }
 }
 
-impl Statics {
+impl BuiltinRelations {
     /// Reads them.
     pub fn load() -> Result<Self, Error> {
         let all = PgCatalogStaticTables::try_new().map_err(from_datafusion)?;
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn every_relation_has_columns_and_postgresqls_rows_fit_them() {
-        let statics = Statics::load().expect("the catalogs");
+        let statics = BuiltinRelations::load().expect("the catalogs");
         assert!(statics.definitions.iter().all(|d| d.oid > 0 && !d.columns.is_empty()));
         for (table, at_least) in [("pg_type", 500), ("pg_proc", 3000), ("pg_operator", 700), ("pg_cast", 200), ("pg_am", 2)] {
             let definition = statics.definition("pg_catalog", table).expect("defined");

@@ -9,7 +9,7 @@ use super::aggregate::sort_by_keys;
 use super::compile::{Compiler, Cte, Env, Eval, Expr, Gathered, Scope, folded, parts, unsupported};
 use super::context::ROWS_MAX;
 use super::relations::Row;
-use super::value::{Ty, Value};
+use super::value::{Value, ValueType};
 use crate::error::{Error, ErrorKind};
 use crate::statement::column_name;
 
@@ -17,7 +17,7 @@ pub(super) type Run = Box<dyn Fn(&Env<'_>) -> Result<Vec<Row>, Error>>;
 
 /// A compiled query: its columns, and its rows as seen from the query around it.
 pub(super) struct Plan {
-    pub columns: Vec<(String, Ty)>,
+    pub columns: Vec<(String, ValueType)>,
     pub run: Run,
 }
 
@@ -104,7 +104,7 @@ impl Compiler<'_> {
 
     fn limits(&self, query: &sql::Query, outer: Option<&Scope<'_>>) -> Result<(Option<Eval>, Option<Eval>), Error> {
         let scope = Scope::new(outer);
-        let number = |expr: &sql::Expr| -> Result<Eval, Error> { Ok(self.cast(self.expr(expr, &scope)?, Ty::INT8)?.eval) };
+        let number = |expr: &sql::Expr| -> Result<Eval, Error> { Ok(self.cast(self.expr(expr, &scope)?, ValueType::INT8)?.eval) };
         let (mut limit, offset) = match &query.limit_clause {
             None => (None, None),
             Some(sql::LimitClause::LimitOffset { limit, offset, .. }) => {
@@ -122,7 +122,7 @@ impl Compiler<'_> {
         let name = folded(&cte.alias.name);
         let slot = self.slots.get();
         self.slots.set(slot + 1);
-        let renamed = |mut columns: Vec<(String, Ty)>| {
+        let renamed = |mut columns: Vec<(String, ValueType)>| {
             for (column, alias) in columns.iter_mut().zip(&cte.alias.columns) {
                 column.0 = folded(&alias.name);
             }
@@ -298,7 +298,7 @@ impl Compiler<'_> {
         let mut scope = Scope::new(outer);
         let from = self.from(&select.from, select.selection.as_ref(), &mut scope)?;
         scope.gathers.set(true);
-        let mut columns: Vec<(String, Ty)> = Vec::new();
+        let mut columns: Vec<(String, ValueType)> = Vec::new();
         let mut outputs: Vec<Eval> = Vec::new();
         for item in &select.projection {
             match item {
@@ -389,7 +389,7 @@ fn put_slot(env: &Env<'_>, slot: usize, rows: Vec<Row>) {
 }
 
 /// The column of the answer that ORDER BY or GROUP BY names by its place or its name.
-fn output(expr: &sql::Expr, columns: &[(String, Ty)]) -> Result<Option<usize>, Error> {
+fn output(expr: &sql::Expr, columns: &[(String, ValueType)]) -> Result<Option<usize>, Error> {
     match expr {
         sql::Expr::Identifier(ident) => {
             let name = folded(ident);
@@ -406,7 +406,12 @@ fn output(expr: &sql::Expr, columns: &[(String, Ty)]) -> Result<Option<usize>, E
     }
 }
 
-fn star(table: Option<String>, scope: &Scope<'_>, columns: &mut Vec<(String, Ty)>, outputs: &mut Vec<Eval>) -> Result<(), Error> {
+fn star(
+    table: Option<String>,
+    scope: &Scope<'_>,
+    columns: &mut Vec<(String, ValueType)>,
+    outputs: &mut Vec<Eval>,
+) -> Result<(), Error> {
     let before = columns.len();
     for (i, column) in scope.columns.iter().enumerate() {
         let wanted = match &table {

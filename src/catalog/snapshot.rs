@@ -7,14 +7,14 @@ use parking_lot::Mutex;
 use postgres_types::Type;
 use twox_hash::XxHash3_64;
 
-use super::idents::{identifiers, quote_ident};
-use super::relations::{Relation, Statics};
-use super::value::{Ty, type_name};
+use super::oids::{identifiers, quote_ident};
+use super::relations::{BuiltinRelations, Relation};
+use super::value::{ValueType, type_name};
 use crate::error::{Error, ErrorKind};
 
 /// Everything that a catalog query may ask about, as its user sees it.
 #[derive(Clone, Debug, Default)]
-pub struct World {
+pub struct ServerFacts {
     /// Microseconds since 1970.
     pub now: i64,
     /// When the server came up.
@@ -165,11 +165,11 @@ const MOMENTARY: &[&str] = &[
     "pg_stat_database",
 ];
 
-/// A [`World`], and the relations that were made of its moment so far.
+/// A [`ServerFacts`], and the relations that were made of its moment so far.
 #[derive(Debug)]
-pub struct Snapshot {
-    pub(super) world: World,
-    pub(super) statics: Arc<Statics>,
+pub struct CatalogSnapshot {
+    pub(super) world: ServerFacts,
+    pub(super) statics: Arc<BuiltinRelations>,
     relations: Mutex<HashMap<(String, String), Arc<Relation>>>,
 }
 
@@ -200,7 +200,7 @@ fn number(object: &Object, database: &str) -> u32 {
     FIRST_USER_OID + (XxHash3_64::oneshot(format!("{database}\0{object:?}").as_bytes()) % ROOM) as u32
 }
 
-/// The number of a table, unless another one has it, which no one but a [`Snapshot`] can tell.
+/// The number of a table, unless another one has it, which no one but a [`CatalogSnapshot`] can tell.
 pub fn relation_oid(database: &str, schema: &str, table: &str) -> u32 {
     number(&Object::Relation(schema.to_owned(), table.to_owned()), database)
 }
@@ -256,9 +256,9 @@ impl Objects {
     }
 }
 
-impl Snapshot {
+impl CatalogSnapshot {
     /// A world that can be asked.
-    pub fn new(world: World, statics: Arc<Statics>) -> Self {
+    pub fn new(world: ServerFacts, statics: Arc<BuiltinRelations>) -> Self {
         Self { world, statics, relations: Mutex::default() }
     }
 
@@ -307,7 +307,7 @@ impl Snapshot {
         } else {
             super::tables::rows(self, definition)?
         };
-        let columns = definition.columns.iter().map(|(n, ty)| ((*n).to_owned(), Ty::of(ty.clone()))).collect();
+        let columns = definition.columns.iter().map(|(n, ty)| ((*n).to_owned(), ValueType::of(ty.clone()))).collect();
         let relation = Arc::new(Relation { columns, rows });
         kept.lock().insert(key, relation.clone());
         Ok(Some(relation))
@@ -408,7 +408,7 @@ impl Snapshot {
     pub(super) fn type_oid(&self, text: &str) -> Option<u32> {
         let text = text.trim().trim_start_matches("pg_catalog.");
         if let Some(item) = text.strip_suffix("[]") {
-            return Type::from_oid(self.type_oid(item)?).map(|t| Ty::of(t).array().pg.oid());
+            return Type::from_oid(self.type_oid(item)?).map(|t| ValueType::of(t).array().pg.oid());
         }
         let bare = text.split('(').next().unwrap_or(text).trim();
         let own = match bare.to_ascii_lowercase().as_str() {
@@ -448,9 +448,9 @@ mod tests {
 
     #[test]
     fn numbers_follow_from_names() {
-        let statics = Arc::new(Statics::load().expect("the catalogs"));
+        let statics = Arc::new(BuiltinRelations::load().expect("the catalogs"));
         let table = |name: &str| Table { name: name.into(), ..Table::default() };
-        let world = |tables: Vec<Table>| World {
+        let world = |tables: Vec<Table>| ServerFacts {
             database: "embedded".into(),
             objects: Arc::new(Objects::new(
                 "embedded",
@@ -459,10 +459,10 @@ mod tests {
                 Vec::new(),
                 Vec::new(),
             )),
-            ..World::default()
+            ..ServerFacts::default()
         };
-        let one = Snapshot::new(world(vec![table("a")]), statics.clone());
-        let two = Snapshot::new(world(vec![table("zz"), table("b"), table("a")]), statics);
+        let one = CatalogSnapshot::new(world(vec![table("a")]), statics.clone());
+        let two = CatalogSnapshot::new(world(vec![table("zz"), table("b"), table("a")]), statics);
         assert_eq!(one.relation_oid("market", "a"), two.relation_oid("market", "a"));
         assert!(one.relation_oid("market", "a") >= FIRST_USER_OID);
     }

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use postgres_types::{Kind, Type};
 
-use super::idents::quote_ident;
+use super::oids::quote_ident;
 use super::relations::{Definition, Row};
-use super::snapshot::{Column, INFORMATION_SCHEMA, OWNER, Object, PG_CATALOG, Schema, Snapshot, Table};
-use super::value::{Ty, Value};
+use super::snapshot::{CatalogSnapshot, Column, INFORMATION_SCHEMA, OWNER, Object, PG_CATALOG, Schema, Table};
+use super::value::{Value, ValueType};
 use crate::error::Error;
 
 /// The catalogs that a number belongs to.
@@ -38,7 +38,7 @@ struct Storage {
 }
 
 /// The rows of one relation.
-pub(super) fn rows(snapshot: &Snapshot, definition: &Definition) -> Result<Vec<Row>, Error> {
+pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Result<Vec<Row>, Error> {
     let world = &snapshot.world;
     let mut rows = snapshot.statics.rows(definition)?;
     let d = definition;
@@ -208,10 +208,10 @@ pub(super) fn rows(snapshot: &Snapshot, definition: &Definition) -> Result<Vec<R
                 ("datctype", text("C")),
             ])
         })),
-        "pg_authid" | "pg_roles" | "pg_user" | "pg_shadow" | "pg_group" => super::people::roles(snapshot, d, &mut rows),
-        "pg_auth_members" => super::people::members(snapshot, d, &mut rows),
-        "pg_settings" => super::people::settings(snapshot, d, &mut rows),
-        "pg_stat_activity" | "pg_stat_ssl" | "pg_stat_gssapi" => super::people::activity(snapshot, d, &mut rows),
+        "pg_authid" | "pg_roles" | "pg_user" | "pg_shadow" | "pg_group" => super::roles::roles(snapshot, d, &mut rows),
+        "pg_auth_members" => super::roles::members(snapshot, d, &mut rows),
+        "pg_settings" => super::roles::settings(snapshot, d, &mut rows),
+        "pg_stat_activity" | "pg_stat_ssl" | "pg_stat_gssapi" => super::roles::activity(snapshot, d, &mut rows),
         "pg_cursors" => rows.extend(world.cursors.iter().map(|(name, statement, holds, scrolls)| {
             d.row([
                 ("name", text(name)),
@@ -291,7 +291,7 @@ fn place(i: usize) -> Value {
     Value::Int(i as i64 + 1)
 }
 
-fn key_oid(snapshot: &Snapshot, schema: &Schema, table: &Table) -> u32 {
+fn key_oid(snapshot: &CatalogSnapshot, schema: &Schema, table: &Table) -> u32 {
     snapshot.oid(&Object::Key(schema.name.clone(), table.name.clone()))
 }
 
@@ -378,7 +378,7 @@ fn attribute(d: &Definition, relation: u32, i: usize, column: &Column, storages:
     row
 }
 
-fn storages(snapshot: &Snapshot) -> Result<HashMap<u32, Storage>, Error> {
+fn storages(snapshot: &CatalogSnapshot) -> Result<HashMap<u32, Storage>, Error> {
     let Some(types) = snapshot.relation("pg_catalog", "pg_type")? else { return Ok(HashMap::new()) };
     let at = |name: &str| types.columns.iter().position(|(n, _)| n == name).unwrap_or(0);
     let (oid, len, by_value, align, storage, collation) =
@@ -393,11 +393,11 @@ fn storages(snapshot: &Snapshot) -> Result<HashMap<u32, Storage>, Error> {
 }
 
 fn collation(pg: &Type) -> Value {
-    Value::Int(if Ty::of(pg.clone()).is_text() { 100 } else { 0 })
+    Value::Int(if ValueType::of(pg.clone()).is_text() { 100 } else { 0 })
 }
 
 /// The default btree operator class of each type.
-fn operator_classes(snapshot: &Snapshot) -> Result<HashMap<u32, u32>, Error> {
+fn operator_classes(snapshot: &CatalogSnapshot) -> Result<HashMap<u32, u32>, Error> {
     let Some(classes) = snapshot.relation("pg_catalog", "pg_opclass")? else { return Ok(HashMap::new()) };
     let at = |name: &str| classes.columns.iter().position(|(n, _)| n == name).unwrap_or(0);
     let (oid, method, input, default) = (at("oid"), at("opcmethod"), at("opcintype"), at("opcdefault"));

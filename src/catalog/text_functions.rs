@@ -6,8 +6,8 @@ use postgres_types::Type;
 
 use super::context::Context;
 use super::functions::{Function, fallible, fallible_lax, int, lax, strict};
-use super::idents::quote_ident;
-use super::value::{Ty, Value, show};
+use super::oids::quote_ident;
+use super::value::{Value, ValueType, show};
 use crate::error::{Error, ErrorKind};
 
 /// `'…'`, as SQL takes it.
@@ -73,13 +73,13 @@ pub fn size_pretty(bytes: i64) -> String {
 }
 
 /// Finds a function by name and argument types.
-pub(super) fn lookup(name: &str, args: &[Ty]) -> Option<Function> {
+pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
     let types = args.to_vec();
-    let first = args.first().cloned().unwrap_or(Ty::UNKNOWN);
+    let first = args.first().cloned().unwrap_or(ValueType::UNKNOWN);
     match (name, args.len()) {
         ("quote_ident", 1) => strict(Type::TEXT, |a, _| Value::text(quote_ident(a[0].as_text()))),
         ("quote_literal", 1) => strict(Type::TEXT, move |a, c| Value::text(quote_literal(&show(&a[0], &first, &c.snapshot)))),
-        ("quote_nullable", 1) => lax(Ty::TEXT, move |a, c| match &a[0] {
+        ("quote_nullable", 1) => lax(ValueType::TEXT, move |a, c| match &a[0] {
             Value::Null => Value::text("NULL"),
             value => Value::text(quote_literal(&show(value, &first, &c.snapshot))),
         }),
@@ -184,17 +184,17 @@ pub(super) fn lookup(name: &str, args: &[Ty]) -> Option<Function> {
             let groups = found.iter().skip(usize::from(found.len() > 1));
             Ok(Value::array(groups.map(|g| g.map_or(Value::Null, |m| Value::text(m.as_str())))))
         }),
-        ("concat", _) => lax(Ty::TEXT, move |a, c| {
+        ("concat", _) => lax(ValueType::TEXT, move |a, c| {
             let shown = a.iter().zip(&types).map(|(v, ty)| show(v, ty, &c.snapshot));
             Value::text(shown.collect::<String>())
         }),
-        ("concat_ws", 1..) => fallible_lax(Ty::TEXT, move |a, c| {
+        ("concat_ws", 1..) => fallible_lax(ValueType::TEXT, move |a, c| {
             let given = a.iter().zip(&types).skip(1).filter(|(v, _)| !v.is_null());
             let shown: Vec<_> = given.map(|(v, ty)| show(v, ty, &c.snapshot)).collect();
             if a[0].is_null() { Ok(Value::Null) } else { joined(&shown, a[0].as_text(), c) }
         }),
         ("format", 1..) => Some(Function {
-            returns: Ty::TEXT,
+            returns: ValueType::TEXT,
             strict: false,
             call: Box::new(move |a, c| {
                 if a[0].is_null() {
@@ -208,7 +208,7 @@ pub(super) fn lookup(name: &str, args: &[Ty]) -> Option<Function> {
             Value::Time(micros) => to_char(*micros, a[1].as_text()).map_or(Value::Null, Value::text),
             _ => Value::Null,
         }),
-        ("array_fill", 2) => fallible(Ty::array(&first).pg, |a, c| match a[1].items() {
+        ("array_fill", 2) => fallible(ValueType::array(&first).pg, |a, c| match a[1].items() {
             [count] => {
                 let count = usize::try_from(int(count)).unwrap_or(0);
                 c.check_length(count.saturating_mul(a[0].size()))?;
@@ -252,7 +252,7 @@ pub(super) fn lookup(name: &str, args: &[Ty]) -> Option<Function> {
         ("array_length", 2) => number(Type::INT4, |v| (!v.items().is_empty()).then_some(v.items().len() as i64)),
         ("array_ndims", 1) => number(Type::INT4, |v| (!v.items().is_empty()).then_some(1)),
         ("cardinality", 1) => number(Type::INT4, |v| Some(v.items().len() as i64)),
-        ("array_position", 2) => lax(Ty::INT4, |a, _| {
+        ("array_position", 2) => lax(ValueType::INT4, |a, _| {
             let lower = if let Value::Array(lower, _) = &a[0] { *lower } else { 1 };
             a[0].items().iter().position(|i| *i == a[1]).map_or(Value::Null, |n| Value::Int(n as i64 + lower))
         }),
@@ -270,7 +270,7 @@ pub(super) fn lookup(name: &str, args: &[Ty]) -> Option<Function> {
             all => Value::array(all.items().iter().filter(|i| **i != a[1]).cloned()),
         }),
         ("array_to_string", 2 | 3) => fallible(Type::TEXT, move |a, c| {
-            let item = first.item().unwrap_or(Ty::TEXT);
+            let item = first.item().unwrap_or(ValueType::TEXT);
             let instead = a.get(2).map(|n| n.as_text().to_owned());
             let shown = a[0].items().iter().filter_map(|i| match i {
                 Value::Null => instead.clone(),
@@ -288,15 +288,17 @@ pub(super) fn lookup(name: &str, args: &[Ty]) -> Option<Function> {
             Ok(Value::array(text.split(a[1].as_text()).map(item).collect::<Vec<_>>()))
         }),
         ("parse_ident", 1 | 2) => {
-            strict(Type::TEXT_ARRAY, |a, _| Value::array(super::idents::identifiers(a[0].as_text()).into_iter().map(Value::text)))
+            strict(Type::TEXT_ARRAY, |a, _| Value::array(super::oids::identifiers(a[0].as_text()).into_iter().map(Value::text)))
         }
-        ("json_build_object" | "jsonb_build_object", _) if args.len().is_multiple_of(2) => lax(Ty::of(Type::JSON), move |a, c| {
-            let pairs = a.chunks(2).zip(types.chunks(2)).map(|(v, ty)| {
-                let key = serde_json::Value::from(show(&v[0], &ty[0], &c.snapshot));
-                format!("{key} : {}", json(&v[1], &ty[1], c))
-            });
-            Value::text(format!("{{{}}}", pairs.collect::<Vec<_>>().join(", ")))
-        }),
+        ("json_build_object" | "jsonb_build_object", _) if args.len().is_multiple_of(2) => {
+            lax(ValueType::of(Type::JSON), move |a, c| {
+                let pairs = a.chunks(2).zip(types.chunks(2)).map(|(v, ty)| {
+                    let key = serde_json::Value::from(show(&v[0], &ty[0], &c.snapshot));
+                    format!("{key} : {}", json(&v[1], &ty[1], c))
+                });
+                Value::text(format!("{{{}}}", pairs.collect::<Vec<_>>().join(", ")))
+            })
+        }
         ("to_json" | "to_jsonb" | "row_to_json", 1) => {
             strict(Type::JSON, move |a, c| Value::text(json(&a[0], &first, c).to_string()))
         }
@@ -305,14 +307,14 @@ pub(super) fn lookup(name: &str, args: &[Ty]) -> Option<Function> {
 }
 
 /// A value as JSON.
-pub(super) fn json(value: &Value, ty: &Ty, context: &super::context::Context) -> serde_json::Value {
+pub(super) fn json(value: &Value, ty: &ValueType, context: &super::context::Context) -> serde_json::Value {
     match value {
         Value::Null => serde_json::Value::Null,
         Value::Bool(b) => (*b).into(),
         Value::Int(n) if !ty.is_reg() => (*n).into(),
         Value::Float(f) => (*f).into(),
         Value::Array(_, items) => {
-            let item = ty.item().unwrap_or(Ty::TEXT);
+            let item = ty.item().unwrap_or(ValueType::TEXT);
             items.iter().map(|i| json(i, &item, context)).collect::<Vec<_>>().into()
         }
         Value::Record(values) => {

@@ -154,7 +154,7 @@ pub fn sql_type_name(pg: &Type) -> String {
 }
 
 /// The Arrow type of a type that a statement names.
-pub fn declared_type(statics: &super::Statics, data_type: &datafusion::sql::sqlparser::ast::DataType) -> Option<DataType> {
+pub fn declared_type(statics: &super::BuiltinRelations, data_type: &datafusion::sql::sqlparser::ast::DataType) -> Option<DataType> {
     use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType as Sql};
     if let Sql::Array(ArrayElemTypeDef::SquareBracket(item, _)) = data_type {
         let item = declared_type(statics, item)?;

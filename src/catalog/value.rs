@@ -6,18 +6,18 @@ use std::sync::Arc;
 use chrono::DateTime;
 use postgres_types::{Kind, Type};
 
-use super::snapshot::Snapshot;
+use super::snapshot::CatalogSnapshot;
 use crate::error::{Error, ErrorKind};
 use crate::statement::array_items;
 
 /// A type; records also say their fields.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Ty {
+pub(super) struct ValueType {
     pub pg: Type,
-    pub fields: Option<Arc<[(String, Ty)]>>,
+    pub fields: Option<Arc<[(String, ValueType)]>>,
 }
 
-impl Ty {
+impl ValueType {
     pub const UNKNOWN: Self = Self::of(Type::UNKNOWN);
     pub const BOOL: Self = Self::of(Type::BOOL);
     pub const INT4: Self = Self::of(Type::INT4);
@@ -29,12 +29,12 @@ impl Ty {
         Self { pg, fields: None }
     }
 
-    pub fn record(fields: Vec<(String, Ty)>) -> Self {
+    pub fn record(fields: Vec<(String, ValueType)>) -> Self {
         Self { pg: Type::RECORD, fields: Some(fields.into()) }
     }
 
     /// The type of an array's items; of a vector's, too.
-    pub fn item(&self) -> Option<Ty> {
+    pub fn item(&self) -> Option<ValueType> {
         match self.pg {
             Type::INT2_VECTOR => Some(Self::of(Type::INT2)),
             Type::OID_VECTOR => Some(Self::OID),
@@ -48,7 +48,7 @@ impl Ty {
     }
 
     /// The type of arrays of this.
-    pub fn array(&self) -> Ty {
+    pub fn array(&self) -> ValueType {
         let pg = match self.pg {
             Type::UNKNOWN => Type::TEXT_ARRAY,
             Type::RECORD => return Self { pg: Type::RECORD_ARRAY, fields: self.fields.clone() },
@@ -220,7 +220,7 @@ impl Hash for Value {
 }
 
 /// A value as PostgreSQL shows it; names of objects come from the snapshot.
-pub(super) fn show(value: &Value, ty: &Ty, snapshot: &Snapshot) -> String {
+pub(super) fn show(value: &Value, ty: &ValueType, snapshot: &CatalogSnapshot) -> String {
     match value {
         Value::Null => String::new(),
         Value::Bool(b) => if *b { "t" } else { "f" }.into(),
@@ -249,10 +249,10 @@ pub(super) fn show(value: &Value, ty: &Ty, snapshot: &Snapshot) -> String {
             format!("{days}{sign}{:02}:{:02}:{:02}{fraction}", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60)
         }
         Value::Array(_, items) if matches!(ty.pg, Type::INT2_VECTOR | Type::OID_VECTOR) => {
-            items.iter().map(|i| show(i, &Ty::INT8, snapshot)).collect::<Vec<_>>().join(" ")
+            items.iter().map(|i| show(i, &ValueType::INT8, snapshot)).collect::<Vec<_>>().join(" ")
         }
         Value::Array(_, items) => {
-            let item = ty.item().unwrap_or(Ty::TEXT);
+            let item = ty.item().unwrap_or(ValueType::TEXT);
             let shown = items.iter().map(|i| match i {
                 Value::Null => "NULL".to_owned(),
                 Value::Array(..) => show(i, ty, snapshot),
@@ -264,7 +264,7 @@ pub(super) fn show(value: &Value, ty: &Ty, snapshot: &Snapshot) -> String {
             let fields = ty.fields.clone().unwrap_or_default();
             let shown = values.iter().enumerate().map(|(i, v)| match v {
                 Value::Null => String::new(),
-                v => quoted_item(&show(v, fields.get(i).map_or(&Ty::TEXT, |(_, ty)| ty), snapshot), true),
+                v => quoted_item(&show(v, fields.get(i).map_or(&ValueType::TEXT, |(_, ty)| ty), snapshot), true),
             });
             format!("({})", shown.collect::<Vec<_>>().join(","))
         }
@@ -286,7 +286,7 @@ fn quoted_item(text: &str, in_record: bool) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', if in_record { "\"\"" } else { "\\\"" }))
 }
 
-pub(super) fn invalid(ty: &Ty, text: &str) -> Error {
+pub(super) fn invalid(ty: &ValueType, text: &str) -> Error {
     Error::new(ErrorKind::InvalidText, format!("invalid input syntax for type {}: \"{text}\"", type_name(&ty.pg)))
 }
 
@@ -317,7 +317,7 @@ pub(super) fn type_name(pg: &Type) -> String {
 }
 
 /// A text as a value of a type, as PostgreSQL's input functions read it.
-pub(super) fn read(text: &str, ty: &Ty, snapshot: &Snapshot) -> Result<Value, Error> {
+pub(super) fn read(text: &str, ty: &ValueType, snapshot: &CatalogSnapshot) -> Result<Value, Error> {
     let bad = || invalid(ty, text);
     let trimmed = text.trim();
     if ty.is_reg() {

@@ -212,8 +212,8 @@ impl Cluster for EmbeddedCluster {
         ClusterKind::Embedded
     }
 
-    fn labour(&self) -> Labour<'_> {
-        Labour::Ours(self)
+    fn role(&self) -> ClusterRole<'_> {
+        ClusterRole::Managed(self)
     }
 
     fn catalog(&self) -> Arc<dyn CatalogProvider> {
@@ -237,7 +237,7 @@ impl Cluster for EmbeddedCluster {
 }
 
 #[async_trait]
-impl Worker for EmbeddedCluster {
+impl ManagedCluster for EmbeddedCluster {
     fn id(&self) -> &str {
         self.inner.backends.cluster()
     }

@@ -4,22 +4,22 @@ use std::sync::Arc;
 
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, TableProvider};
 
-use super::{Cluster, ClusterKind, Labour};
+use super::{Cluster, ClusterKind, ClusterRole};
 use crate::names::{ClusterName, TableName};
 use crate::statement::Qualified;
 
 /// Holds repositories, and nothing else.
 #[derive(Debug)]
-pub struct RepositoryHolder(ClusterName);
+pub struct DetachedCluster(ClusterName);
 
-impl RepositoryHolder {
+impl DetachedCluster {
     /// A holder of this name.
     pub fn new(name: ClusterName) -> Self {
         Self(name)
     }
 }
 
-impl Cluster for RepositoryHolder {
+impl Cluster for DetachedCluster {
     fn name(&self) -> &ClusterName {
         &self.0
     }
@@ -28,8 +28,8 @@ impl Cluster for RepositoryHolder {
         ClusterKind::None
     }
 
-    fn labour(&self) -> Labour<'_> {
-        Labour::Nobody
+    fn role(&self) -> ClusterRole<'_> {
+        ClusterRole::RepositoryOnly
     }
 
     fn catalog(&self) -> Arc<dyn CatalogProvider> {

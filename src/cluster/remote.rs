@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::error::Error;
-use crate::job::{JobKind, Sighting};
+use crate::job::{JobKind, SlotStatus};
 use crate::names::{DatabaseName, Timestamp};
 use crate::statement::Statement;
 
@@ -33,7 +33,7 @@ pub struct Sighted {
     /// Whose slot it is; [`CATALOGS`] for external catalogs.
     pub database: String,
     /// It.
-    pub seen: Sighting,
+    pub seen: SlotStatus,
 }
 
 /// A statement that the cluster did not simply carry out.
@@ -172,7 +172,7 @@ pub struct Answer {
 /// A cluster that does its jobs itself. Errors are 08006 with the address when it cannot be reached; what it refuses comes in its
 /// own words.
 #[async_trait]
-pub trait Remote: Debug + Send + Sync {
+pub trait ExternalCluster: Debug + Send + Sync {
     /// How often it is looked at.
     fn polling(&self) -> Polling;
 

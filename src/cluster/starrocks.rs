@@ -5,11 +5,11 @@
 
 mod catalog;
 mod client;
-mod dialect;
-mod hand_over;
 mod native;
 mod options;
-mod print;
+mod print_plan;
+mod print_statement;
+mod push_down;
 mod scan;
 mod slots;
 mod table;
@@ -25,12 +25,12 @@ use parking_lot::RwLock;
 
 use self::catalog::{CatalogView, Names};
 use self::client::Client;
-use self::dialect::Printer;
 pub use self::options::{Options, kind_of};
+use self::print_statement::Printer;
 use self::scan::StarRocksTable;
 use super::{
-    Answer, Cluster, ClusterKind, Health, Labour, NativeTable, Polling, Record, Remote, RemoteDetails, RemoteRepository,
-    RemoteSnapshot, Scope, SendError, Sighted,
+    Answer, Cluster, ClusterKind, ClusterRole, ExternalCluster, Health, NativeTable, Polling, Record, RemoteDetails,
+    RemoteRepository, RemoteSnapshot, Scope, SendError, Sighted,
 };
 use crate::env::Env;
 use crate::error::{Error, from_datafusion};
@@ -75,8 +75,8 @@ impl Cluster for StarRocksCluster {
         ClusterKind::StarRocks
     }
 
-    fn labour(&self) -> Labour<'_> {
-        Labour::Theirs(self)
+    fn role(&self) -> ClusterRole<'_> {
+        ClusterRole::External(self)
     }
 
     async fn refresh(&self) -> Result<(), Error> {
@@ -128,13 +128,13 @@ impl Cluster for StarRocksCluster {
         Some(Qualified { database, name: TableName::new(table.name.as_str()).ok()? })
     }
 
-    fn hand_over(&self, plan: LogicalPlan) -> Result<LogicalPlan, Error> {
-        hand_over::hand_over(&self.client, plan).map_err(from_datafusion)
+    fn push_down(&self, plan: LogicalPlan) -> Result<LogicalPlan, Error> {
+        push_down::push_down(&self.client, plan).map_err(from_datafusion)
     }
 }
 
 #[async_trait]
-impl Remote for StarRocksCluster {
+impl ExternalCluster for StarRocksCluster {
     fn polling(&self) -> Polling {
         self.client.options().polling
     }

@@ -355,5 +355,6 @@ mod tests {
             [no; 12],
         ];
         crate::job::machine::tests::check_table(&states, &events, &expected);
+        crate::job::machine::tests::check_names(&events, BackupEvent::name);
     }
 }

@@ -134,5 +134,6 @@ mod tests {
         let no = "";
         let expected = [["DELETING", no, "CANCELLED"], [no, "FINISHED", "CANCELLED"], [no; 3], [no; 3]];
         crate::job::machine::tests::check_table(&states, &events, &expected);
+        crate::job::machine::tests::check_names(&events, DropEvent::name);
     }
 }

@@ -39,6 +39,15 @@ pub(super) mod tests {
 
     use super::*;
 
+    /// What is stored of an event begins with its name, whatever the variant is called.
+    pub fn check_names<E: serde::Serialize>(events: &[E], name: impl Fn(&E) -> &'static str) {
+        for event in events {
+            let stored = serde_json::to_value(event).expect("serializes");
+            let tag = stored.as_str().or_else(|| stored.as_object()?.keys().next().map(String::as_str));
+            assert_eq!(tag, Some(name(event)));
+        }
+    }
+
     /// Tries every event in every state. `expected` has the name of the phase that it leads to, or nothing where it cannot happen.
     pub fn check_table<M, const N: usize>(states: &[M], events: &[M::Event], expected: &[[&str; N]])
     where

@@ -1,7 +1,7 @@
 //! The course of a job, for people: times and sums.
 
 use super::{
-    BackupEvent, BackupState, Failure, Machine, Phase, RemoteEvent, RemoteState, RestoreEvent, RestoreState, Sighting, Transfer,
+    BackupEvent, BackupState, Failure, Machine, Phase, RemoteEvent, RemoteState, RestoreEvent, RestoreState, SlotStatus, Transfer,
     Volume,
 };
 use crate::names::{BackupTimestamp, Timestamp};
@@ -76,7 +76,7 @@ impl Record {
         }
         match event {
             RemoteEvent::Looked { .. } => self.looked_at = Some(at),
-            RemoteEvent::Bounced => self.bounces += 1,
+            RemoteEvent::RequeuedBusy => self.bounces += 1,
             _ => {}
         }
         self.failure = match now {
@@ -86,7 +86,7 @@ impl Record {
             _ => None,
         };
         // Phases pass between two looks; a later one says that an earlier one is over.
-        if let Some(phase) = now.seen().map(Sighting::phase).filter(|phase| *phase != Phase::Cancelled) {
+        if let Some(phase) = now.seen().map(SlotStatus::phase).filter(|phase| *phase != Phase::Cancelled) {
             let reached = |from: Phase, slot: &mut Option<Timestamp>| {
                 if phase >= from {
                     slot.get_or_insert(at);

@@ -34,7 +34,7 @@ pub struct RemoteRequest {
     /// Restore only: the backup's timestamp as it was said.
     pub timestamp: Option<String>,
     /// The first sight of a job that somebody else submitted.
-    pub external: Option<Sighting>,
+    pub external: Option<SlotStatus>,
 }
 
 /// How long a text of a sighting may be in the journal.
@@ -42,7 +42,7 @@ const TEXT_CHARS_MAX: usize = 4096;
 
 /// A row of SHOW BACKUP or SHOW RESTORE, read. Times are the cluster's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sighting {
+pub struct SlotStatus {
     /// `JobId`; `None` before the cluster has given one.
     pub job_id: Option<i64>,
     /// `SnapshotName` or `Label`
@@ -82,7 +82,7 @@ pub struct Sighting {
 /// What tells the job in a database's slot from the one before it. Its id alone is no help: it is -1 at first, and another one
 /// after the frontend has failed over. Its time alone is none either: it counts seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SlotMark {
+pub struct SlotIdentity {
     /// Of which kind the job is.
     pub kind: JobKind,
     /// Its label.
@@ -94,20 +94,20 @@ pub struct SlotMark {
     pub ended: Option<(Option<i64>, Option<Timestamp>)>,
 }
 
-impl SlotMark {
+impl SlotIdentity {
     /// Whether a later sight is of the same job: what had ended does not begin again.
-    pub fn is_of(&self, kind: JobKind, seen: &Sighting) -> bool {
+    pub fn is_of(&self, kind: JobKind, seen: &SlotStatus) -> bool {
         let now = seen.mark(kind);
         let may_have_gone_on = self.ended.is_none() || self.ended == now.ended;
         self.kind == kind && self.label == now.label && self.created_at == now.created_at && may_have_gone_on
     }
 }
 
-impl Sighting {
+impl SlotStatus {
     /// What identifies the job that was seen.
-    pub fn mark(&self, kind: JobKind) -> SlotMark {
+    pub fn mark(&self, kind: JobKind) -> SlotIdentity {
         let ended = self.phase().is_over().then_some((self.job_id, self.finished_at));
-        SlotMark { kind, label: self.label.clone(), created_at: self.created_at, ended }
+        SlotIdentity { kind, label: self.label.clone(), created_at: self.created_at, ended }
     }
 
     /// The same with texts that a journal can keep: a job of a hundred thousand tablets has megabytes of them.
@@ -166,28 +166,28 @@ pub enum RemoteState {
     /// The statement may have been sent, or not.
     Submitting {
         /// What the slot held before.
-        before: Option<SlotMark>,
+        before: Option<SlotIdentity>,
         /// Whether the label may have been taken before.
         label_was_taken: bool,
     },
     /// The cluster has it.
     Watching {
         /// What the slot held before.
-        before: Option<SlotMark>,
+        before: Option<SlotIdentity>,
         /// The last news.
-        seen: Option<Sighting>,
+        seen: Option<SlotStatus>,
     },
     /// FINISHED there.
     Finished {
         /// The last news.
-        seen: Option<Sighting>,
+        seen: Option<SlotStatus>,
     },
     /// CANCELLED there, or here while it waited.
     Cancelled {
         /// Why.
         failure: Failure,
         /// The last news.
-        seen: Option<Sighting>,
+        seen: Option<SlotStatus>,
     },
     /// The cluster would not have it.
     Refused {
@@ -199,7 +199,7 @@ pub enum RemoteState {
         /// What is known.
         failure: Failure,
         /// The last news.
-        seen: Option<Sighting>,
+        seen: Option<SlotStatus>,
     },
 }
 
@@ -225,7 +225,7 @@ pub enum RemoteEvent {
     /// The slot was looked at; from now on the statement may be sent.
     Looked {
         /// What it held.
-        before: Option<SlotMark>,
+        before: Option<SlotIdentity>,
         /// Whether the repository had, or may have had, a snapshot under the backup's label already: one that is found there later
         /// proves nothing then.
         #[serde(default)]
@@ -234,7 +234,7 @@ pub enum RemoteEvent {
     /// The cluster has the job.
     Accepted {
         /// It, if it was found there and not just taken.
-        seen: Option<Sighting>,
+        seen: Option<SlotStatus>,
     },
     /// The cluster refused the statement, in its words.
     Refused {
@@ -242,11 +242,12 @@ pub enum RemoteEvent {
         failure: Failure,
     },
     /// The slot was taken by somebody else, so the job waits on.
-    Bounced,
+    #[serde(rename = "bounced")]
+    RequeuedBusy,
     /// News.
     Observed {
         /// What was seen.
-        seen: Sighting,
+        seen: SlotStatus,
         /// The backup's timestamp in the repository, once it is known.
         #[serde(default)]
         timestamp: Option<BackupTimestamp>,
@@ -276,7 +277,7 @@ impl RemoteEvent {
             Self::Looked { .. } => "looked",
             Self::Accepted { .. } => "accepted",
             Self::Refused { .. } => "refused",
-            Self::Bounced => "bounced",
+            Self::RequeuedBusy => "bounced",
             Self::Observed { .. } => "observed",
             Self::Confirmed { .. } => "confirmed",
             Self::Lost { .. } => "lost",
@@ -296,7 +297,7 @@ impl RemoteState {
     }
 
     /// The last news.
-    pub fn seen(&self) -> Option<&Sighting> {
+    pub fn seen(&self) -> Option<&SlotStatus> {
         match self {
             Self::Watching { seen, .. } | Self::Finished { seen } | Self::Cancelled { seen, .. } | Self::Lost { seen, .. } => {
                 seen.as_ref()
@@ -315,7 +316,7 @@ impl RemoteState {
             (Self::Pending | Self::Submitting { .. }, E::Refused { failure }) => Self::Refused { failure },
             // One that has ended is watched once more: its end is worth an event of its own.
             (Self::Submitting { before, .. }, E::Accepted { seen }) => Self::Watching { before, seen },
-            (Self::Submitting { .. }, E::Bounced) => Self::Queued,
+            (Self::Submitting { .. }, E::RequeuedBusy) => Self::Queued,
             (state @ Self::Watching { .. }, E::Observed { seen, .. }) => state.see(seen),
             (Self::Submitting { .. }, E::Confirmed { .. }) => Self::Finished { seen: None },
             (Self::Watching { seen, .. }, E::Confirmed { .. }) => Self::Finished { seen },
@@ -326,7 +327,7 @@ impl RemoteState {
         })
     }
 
-    fn see(self, seen: Sighting) -> Self {
+    fn see(self, seen: SlotStatus) -> Self {
         match (self, seen.phase()) {
             (_, Phase::Finished) => Self::Finished { seen: Some(seen) },
             (_, Phase::Cancelled) => Self::Cancelled { failure: seen.failure(), seen: Some(seen) },
@@ -391,8 +392,8 @@ impl Machine for RemoteState {
 mod tests {
     use super::*;
 
-    fn seen(state: &str, status: &str) -> Sighting {
-        Sighting { label: "l".into(), state: state.into(), status: status.into(), ..Sighting::default() }
+    fn seen(state: &str, status: &str) -> SlotStatus {
+        SlotStatus { label: "l".into(), state: state.into(), status: status.into(), ..SlotStatus::default() }
     }
 
     fn failure() -> Failure {
@@ -419,7 +420,7 @@ mod tests {
             RemoteEvent::Looked { before: None, label_was_taken: false },
             RemoteEvent::Accepted { seen: None },
             RemoteEvent::Refused { failure: failure() },
-            RemoteEvent::Bounced,
+            RemoteEvent::RequeuedBusy,
             RemoteEvent::Observed { seen: seen("SNAPSHOTING", "[OK]"), timestamp: None },
             RemoteEvent::Observed { seen: seen("FINISHED", "[OK]"), timestamp: None },
             RemoteEvent::Observed { seen: seen("CANCELLED", "[COMMON_ERROR, msg: user cancelled]"), timestamp: None },
@@ -429,7 +430,7 @@ mod tests {
         ];
         let no = "";
         let expected = [
-            // TurnCame, Looked, Accepted, Refused, Bounced, Observed ×3, Confirmed, Lost, Cancelled
+            // TurnCame, Looked, Accepted, Refused, RequeuedBusy, Observed ×3, Confirmed, Lost, Cancelled
             ["PENDING", no, no, no, no, no, no, no, no, no, "CANCELLED"],
             [no, "PENDING", no, "REFUSED", no, no, no, no, no, no, "CANCELLED"],
             [no, no, "PENDING", "REFUSED", "QUEUED", no, no, no, "FINISHED", "LOST", no],
@@ -441,6 +442,7 @@ mod tests {
             [no; 11],
         ];
         crate::job::machine::tests::check_table(&states, &events, &expected);
+        crate::job::machine::tests::check_names(&events, RemoteEvent::name);
     }
 
     #[test]
@@ -464,19 +466,19 @@ mod tests {
 
     #[test]
     fn progress_is_no_news_and_a_phase_is() {
-        let before = Sighting { progress: "[1: 2/3]".into(), ..seen("UPLOADING", "[OK]") };
-        let on = Sighting { progress: "[1: 3/3]".into(), ..before.clone() };
+        let before = SlotStatus { progress: "[1: 2/3]".into(), ..seen("UPLOADING", "[OK]") };
+        let on = SlotStatus { progress: "[1: 3/3]".into(), ..before.clone() };
         assert!(!on.is_news_after(Some(&before)) && on.is_news_after(None));
-        assert!(Sighting { state: "SAVE_META".into(), ..on.clone() }.is_news_after(Some(&on)));
-        let failing = Sighting { task_errors: "[1: no]".into(), ..on.clone() };
+        assert!(SlotStatus { state: "SAVE_META".into(), ..on.clone() }.is_news_after(Some(&on)));
+        let failing = SlotStatus { task_errors: "[1: no]".into(), ..on.clone() };
         assert!(failing.is_news_after(Some(&on)));
-        assert!(!Sighting { task_errors: "[1: still no]".into(), ..on.clone() }.is_news_after(Some(&failing)));
-        assert_eq!(Sighting { progress: "é".repeat(5000), ..on }.abridged().progress.chars().count(), TEXT_CHARS_MAX + 1);
+        assert!(!SlotStatus { task_errors: "[1: still no]".into(), ..on.clone() }.is_news_after(Some(&failing)));
+        assert_eq!(SlotStatus { progress: "é".repeat(5000), ..on }.abridged().progress.chars().count(), TEXT_CHARS_MAX + 1);
     }
 
     #[test]
     fn what_has_ended_does_not_begin_again() {
-        let at = |state: &str, id: Option<i64>| Sighting { created_at: Some(Timestamp(1000)), job_id: id, ..seen(state, "[OK]") };
+        let at = |state: &str, id: Option<i64>| SlotStatus { created_at: Some(Timestamp(1000)), job_id: id, ..seen(state, "[OK]") };
         let before = at("CANCELLED", Some(7)).mark(JobKind::Backup);
         // The same label in the same second: a running one, or one that has ended under another id, is another job.
         for (state, id, same) in [("CANCELLED", Some(7), true), ("PENDING", None, false), ("FINISHED", Some(8), false)] {

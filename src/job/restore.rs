@@ -313,5 +313,6 @@ mod tests {
             [no; 11],
         ];
         crate::job::machine::tests::check_table(&states, &events, &expected);
+        crate::job::machine::tests::check_names(&events, RestoreEvent::name);
     }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data::{Assignment, BackupObject, RestoreObject, TransferTask, Volume};
 use super::{
-    CancelCause, DropRequest, DroppedBackups, End, Failure, Job, JobKind, JobSpec, Phase, Requester, Sighting, Target, TaskKind,
+    CancelCause, DropRequest, DroppedBackups, End, Failure, Job, JobKind, JobSpec, Phase, Requester, SlotStatus, Target, TaskKind,
     Work,
 };
 use crate::error::{Error, ErrorKind};
@@ -117,7 +117,7 @@ pub struct JobRow {
     pub external: bool,
     /// The last news of a job that another cluster does.
     #[serde(default)]
-    pub seen: Option<Sighting>,
+    pub seen: Option<SlotStatus>,
 }
 
 /// What changes in a [`JobRow`] while its job goes on: small, whatever the job is about, and written anew with each append.
@@ -155,7 +155,7 @@ pub struct JobCourse {
     pub failure: Option<Failure>,
     /// The last news of a job that another cluster does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seen: Option<Sighting>,
+    pub seen: Option<SlotStatus>,
 }
 
 /// One row of `system.job_tasks`, without its progress.
@@ -280,7 +280,7 @@ impl JobRow {
         self.status = course.status;
         self.state = course.state;
         self.backup_timestamp = course.backup_timestamp.or(self.backup_timestamp.take());
-        self.saw(course.seen.as_ref());
+        self.update_from(course.seen.as_ref());
         self.started_at = course.started_at;
         self.meta_prepared_at = course.meta_prepared_at;
         self.snapshot_finished_at = course.snapshot_finished_at;
@@ -310,7 +310,7 @@ impl JobRow {
     }
 
     /// Takes over what was seen of a job that another cluster does.
-    pub fn saw(&mut self, seen: Option<&Sighting>) {
+    pub fn update_from(&mut self, seen: Option<&SlotStatus>) {
         let Some(seen) = seen else { return };
         if !seen.objects.is_empty() {
             self.native_objects = seen.objects.clone();

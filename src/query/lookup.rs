@@ -7,7 +7,7 @@ use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 
-use super::system::{Cell, Definition, Sources, Wanted};
+use super::system::{Cell, Definition, ScanRequest, Sources};
 use super::tables;
 use crate::cluster::Cluster;
 use crate::error::{Error, from_datafusion};
@@ -112,7 +112,7 @@ impl Lookup {
         let named = self.columns.iter().map(|(i, _)| *i).chain(self.equal.iter().map(|(i, _)| *i));
         let columns: BTreeSet<String> = named.map(|i| full.field(i).name().clone()).collect();
         let mut rows = if possible {
-            tables::rows(self.definition.name, sources, cluster, viewer, &Wanted::exactly(equal, columns)).await?
+            tables::rows(self.definition.name, sources, cluster, viewer, &ScanRequest::exactly(equal, columns)).await?
         } else {
             Vec::new()
         };

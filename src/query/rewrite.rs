@@ -38,7 +38,7 @@ const PATTERNS: &[(&str, &str)] = &[
 ];
 
 /// A statement in words that DataFusion reads.
-pub fn readable(statement: &sql::Statement) -> Result<sql::Statement, Error> {
+pub fn to_datafusion_dialect(statement: &sql::Statement) -> Result<sql::Statement, Error> {
     let mut statement = statement.clone();
     mend_statement(&mut statement)?;
     let changed = sql::visit_expressions_mut(&mut statement, |expr| match rewritten(expr) {
@@ -246,7 +246,7 @@ mod tests {
 
     fn reads(text: &str) -> String {
         let Ok(Statement::Sql(ast)) = parse_one(text) else { panic!("{text}") };
-        readable(&ast).map_or_else(|e| e.kind.sqlstate().to_owned(), |s| s.to_string())
+        to_datafusion_dialect(&ast).map_or_else(|e| e.kind.sqlstate().to_owned(), |s| s.to_string())
     }
 
     #[test]

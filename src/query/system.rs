@@ -228,12 +228,12 @@ fn column(rows: &Rows, i: usize, ty: Type) -> ArrayRef {
 
 /// Equalities of the query with constants, and the columns that it reads: a table may gather less. DataFusion filters again.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Wanted {
+pub(super) struct ScanRequest {
     equal: BTreeMap<String, ScalarValue>,
     columns: BTreeSet<String>,
 }
 
-impl Wanted {
+impl ScanRequest {
     fn of(filters: &[Expr], columns: BTreeSet<String>) -> Self {
         let mut wanted = Self { columns, ..Self::default() };
         for filter in filters {
@@ -353,7 +353,7 @@ impl TableProvider for SystemTable {
             Some(projection) => projection.iter().map(|i| self.schema.field(*i).name().clone()).collect(),
             None => names.collect(),
         };
-        let mut wanted = Wanted::of(filters, columns);
+        let mut wanted = ScanRequest::of(filters, columns);
         wanted.columns.extend(filters.iter().flat_map(|f| f.column_refs()).map(|c| c.name.clone()));
         let rows = tables::rows(self.definition.name, &self.sources, &self.cluster, &self.viewer, &wanted)
             .await

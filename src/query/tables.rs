@@ -9,7 +9,7 @@ mod stored;
 
 use std::sync::Arc;
 
-use super::system::{Definition, Rows, Sources, Wanted};
+use super::system::{Definition, Rows, ScanRequest, Sources};
 use crate::cluster::Cluster;
 use crate::error::Error;
 
@@ -47,7 +47,7 @@ pub(super) async fn rows(
     sources: &Sources,
     cluster: &Arc<dyn Cluster>,
     viewer: &str,
-    wanted: &Wanted,
+    wanted: &ScanRequest,
 ) -> Result<Rows, Error> {
     match name {
         "jobs" => jobs::jobs(sources, wanted).await,

@@ -17,7 +17,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::ident;
 
-use super::{SessionFacts, View, readable, session_state};
+use super::{AsOf, SessionFacts, session_state, to_datafusion_dialect};
 use crate::cluster::ViewSource;
 use crate::error::{Error, ErrorKind};
 use crate::statement::{Statement, parse_one};
@@ -58,7 +58,7 @@ impl Nesting {
 #[derive(Debug)]
 pub(super) struct PlannedSchema {
     pub inner: Arc<dyn SchemaProvider>,
-    pub view: View,
+    pub view: AsOf,
     pub planner: Arc<ViewPlanner>,
 }
 
@@ -104,7 +104,7 @@ impl PlannedSchema {
             Ok(_) => return Err(DataFusionError::Internal(format!("view \"{name}\" is no query"))),
             Err(e) => return Err(DataFusionError::External(Box::new(e))),
         };
-        let ast = readable(&ast).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let ast = to_datafusion_dialect(&ast).map_err(|e| DataFusionError::External(Box::new(e)))?;
         let plan = state.statement_to_plan(datafusion::sql::parser::Statement::Statement(Box::new(ast))).await?;
         let columns = &source.definition().columns;
         if columns.is_empty() {

@@ -115,7 +115,7 @@ pub(super) async fn drive(
                 drive.time_over().await
             }
             appended = landing(&mut drive.appending) => drive.appended(appended),
-            Some(done) = drive.in_flight.join_next() => drive.landed(done).await,
+            Some(done) = drive.in_flight.join_next() => drive.on_step_finished(done).await,
             acquired = &mut turn, if permit.is_none() && needs_turn => {
                 permit = Some(acquired.expect("the semaphore is never closed"));
                 Ok(())
@@ -190,12 +190,12 @@ impl Drive<'_> {
         while self.running.len() < self.inner.settings.task_concurrency && self.brought.len() < BROUGHT_MAX {
             let Some(command) = self.ready.pop_front() else { return };
             if self.job.allows(command) && self.running.insert(command) {
-                self.launch(command);
+                self.spawn_step(command);
             }
         }
     }
 
-    fn launch(&mut self, command: JobCommand) {
+    fn spawn_step(&mut self, command: JobCommand) {
         let attempts = self.attempts.get(&command).copied().unwrap_or(0);
         let (context, job) = (self.context.clone(), self.job.clone());
         let wait = backoff(self.inner, attempts);
@@ -232,7 +232,7 @@ impl Drive<'_> {
     }
 
     /// Something in flight has ended, and perhaps more.
-    async fn landed(&mut self, done: Result<Landed, tokio::task::JoinError>) -> Result<(), Stopped> {
+    async fn on_step_finished(&mut self, done: Result<Landed, tokio::task::JoinError>) -> Result<(), Stopped> {
         let mut next = Some(done);
         while let Some(done) = next {
             // What ended because the runner stops must not be taken for the job's own end.
@@ -427,8 +427,8 @@ impl Drive<'_> {
         let (inner, job) = (self.inner.clone(), self.job.clone());
         self.inner.tasks.spawn(async move {
             let Ok(cluster) = inner.cluster(&job.spec.cluster) else { return };
-            let Ok(worker) = cluster.worker() else { return };
-            if let Err(error) = worker.unlock(&job).await {
+            let Ok(managed) = cluster.managed() else { return };
+            if let Err(error) = managed.unlock(&job).await {
                 tracing::warn!(%error, "the tables of a restore stay locked until it is cleaned up");
             }
         });

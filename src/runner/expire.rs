@@ -79,8 +79,8 @@ async fn expire(runner: &Runner, known: &mut Known) {
         Ok(repositories) => repositories,
         Err(e) => return tracing::warn!(error = %e, "expired snapshots cannot be looked for"),
     };
-    let workers: Vec<_> = inner.clusters.all().into_iter().filter(|c| c.worker().is_ok()).collect();
-    let ours: BTreeSet<String> = workers.iter().filter_map(|c| Some(c.worker().ok()?.id().to_owned())).collect();
+    let workers: Vec<_> = inner.clusters.all().into_iter().filter(|c| c.managed().is_ok()).collect();
+    let ours: BTreeSet<String> = workers.iter().filter_map(|c| Some(c.managed().ok()?.id().to_owned())).collect();
     for record in &repositories {
         // What a StarRocks cluster writes, it expires itself.
         if record.read_only || !workers.iter().any(|c| c.name() == &record.cluster) {

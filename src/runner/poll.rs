@@ -10,14 +10,14 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Inner, Runner};
-use crate::cluster::{CATALOGS, Polling, Remote, Sighted};
+use crate::cluster::{CATALOGS, ExternalCluster, Polling, Sighted};
 use crate::error::Error;
 use crate::job::*;
 use crate::names::*;
 use crate::store::JobFilter;
 
 /// After something has happened the next looks come fast: more is likely to follow.
-const RESTLESS_LOOKS: u32 = 10;
+const FAST_POLLS_AFTER_CHANGE: u32 = 10;
 
 /// What one look told.
 #[derive(Clone, Debug, Default)]
@@ -78,7 +78,7 @@ impl Poller {
     }
 
     /// Looks again at once.
-    pub fn nudge(&self) {
+    pub fn poll_soon(&self) {
         self.nudged.notify_one();
     }
 
@@ -114,8 +114,8 @@ impl Inner {
 }
 
 impl Runner {
-    /// Looks at a cluster's jobs from now on, if it does them itself, until [`Runner::leave`].
-    pub fn attend(&self, cluster: &ClusterName) {
+    /// Looks at a cluster's jobs from now on, if it does them itself, until [`Runner::unwatch`].
+    pub fn watch_cluster(&self, cluster: &ClusterName) {
         let (inner, name) = (self.inner.clone(), cluster.clone());
         let poller = inner.poller(cluster);
         let stop = inner.stop.child_token();
@@ -123,7 +123,7 @@ impl Runner {
         std::mem::replace(&mut *poller.looking.lock(), stop.clone()).cancel();
         self.inner.tasks.spawn(async move {
             let mut known = HashMap::new();
-            let mut restless = RESTLESS_LOOKS;
+            let mut restless = FAST_POLLS_AFTER_CHANGE;
             loop {
                 // By name each time: ALTER CLUSTER puts another one in its place.
                 let Some(cluster) = inner.clusters.get(&name) else { return };
@@ -136,14 +136,14 @@ impl Runner {
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = inner.env.clock.sleep(wait) => {}
-                    () = poller.nudged.notified() => restless = RESTLESS_LOOKS,
+                    () = poller.nudged.notified() => restless = FAST_POLLS_AFTER_CHANGE,
                 }
             }
         });
     }
 
-    /// Looks at a cluster no more, until [`Self::attend`].
-    pub fn leave(&self, cluster: &ClusterName) {
+    /// Looks at a cluster no more, until [`Self::watch_cluster`].
+    pub fn unwatch(&self, cluster: &ClusterName) {
         self.inner.poller(cluster).looking.lock().cancel();
     }
 
@@ -154,8 +154,8 @@ impl Runner {
     }
 
     /// Looks at a cluster at once.
-    pub fn nudge(&self, cluster: &ClusterName) {
-        self.inner.poller(cluster).nudge();
+    pub fn poll_soon(&self, cluster: &ClusterName) {
+        self.inner.poller(cluster).poll_soon();
     }
 }
 
@@ -163,9 +163,9 @@ impl Runner {
 async fn round(
     inner: &Arc<Inner>,
     name: &ClusterName,
-    remote: &dyn Remote,
+    remote: &dyn ExternalCluster,
     poller: &Poller,
-    known: &mut HashMap<(String, JobKind), SlotMark>,
+    known: &mut HashMap<(String, JobKind), SlotIdentity>,
     restless: &mut u32,
 ) -> Duration {
     let watched = poller.watched();
@@ -179,7 +179,7 @@ async fn round(
         Ok(slots) => {
             let states = |slots: &[Sighted]| slots.iter().map(|s| (s.database.clone(), s.seen.state.clone())).collect::<Vec<_>>();
             if states(&slots) != states(&before.slots) {
-                *restless = RESTLESS_LOOKS;
+                *restless = FAST_POLLS_AFTER_CHANGE;
             }
             if before.error.is_some() {
                 tracing::info!(cluster = %name, "the cluster answers again");
@@ -206,9 +206,9 @@ async fn round(
 async fn adopt(
     inner: &Arc<Inner>,
     cluster: &ClusterName,
-    remote: &dyn Remote,
+    remote: &dyn ExternalCluster,
     slots: &[Sighted],
-    known: &mut HashMap<(String, JobKind), SlotMark>,
+    known: &mut HashMap<(String, JobKind), SlotIdentity>,
 ) -> Result<(), Error> {
     for sighted in slots {
         let (key, mark) = ((sighted.database.clone(), sighted.kind), sighted.seen.mark(sighted.kind));

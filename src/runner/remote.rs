@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Inner, Runner};
-use crate::cluster::{Cluster, Remote, SendError, Sighted, StepError};
+use crate::cluster::{Cluster, ExternalCluster, SendError, Sighted, StepError};
 use crate::error::{Error, ErrorKind};
 use crate::job::*;
 use crate::names::*;
@@ -27,7 +27,7 @@ const DOUBT_MS_MAX: i64 = 600_000;
 pub(super) struct Step<'a> {
     pub inner: &'a Arc<Inner>,
     pub cluster: &'a Arc<dyn Cluster>,
-    pub remote: &'a dyn Remote,
+    pub remote: &'a dyn ExternalCluster,
     pub job: &'a Job,
     pub request: &'a RemoteRequest,
     /// Tries of this step before this one.
@@ -62,7 +62,7 @@ fn is_ours(job: &Job, sighted: &Sighted) -> bool {
 }
 
 /// Whether a sight names every table that was asked for. Kinds of objects are not tables, and are not told.
-fn names_the_same(request: &RemoteRequest, seen: &Sighting) -> bool {
+fn names_the_same(request: &RemoteRequest, seen: &SlotStatus) -> bool {
     let names = request.objects.iter().filter(|o| !o.starts_with("ALL "));
     let table = |object: &str| {
         let name = object.split_once('.').map_or(object, |(_, rest)| rest);
@@ -89,7 +89,7 @@ impl Step<'_> {
         }
     }
 
-    fn note(&self, error: Option<String>, seen: Option<Sighting>) {
+    fn note(&self, error: Option<String>, seen: Option<SlotStatus>) {
         self.inner.progress.note(self.job.id, None, |note| {
             note.error = error;
             note.seen = seen.or(note.seen.take());
@@ -225,13 +225,13 @@ impl Step<'_> {
             }
         }
         if busy && self.request.queue {
-            return Ok(RemoteEvent::Bounced);
+            return Ok(RemoteEvent::RequeuedBusy);
         }
         Ok(RemoteEvent::Refused { failure: Failure::of(&error) })
     }
 
     /// What was seen, if it is this job and no other of ours has claimed it.
-    async fn ours(&self, sighted: Option<&Sighted>) -> Result<Option<Sighting>, StepError> {
+    async fn ours(&self, sighted: Option<&Sighted>) -> Result<Option<SlotStatus>, StepError> {
         let Some(sighted) = sighted.filter(|s| is_ours(self.job, s)) else { return Ok(None) };
         if self.job.remote_state().is_some_and(|state| state.seen().is_some()) {
             return Ok(Some(sighted.seen.clone()));
@@ -252,7 +252,7 @@ impl Step<'_> {
     }
 
     /// What became of a statement that may have been sent; `None`: it has not arrived and will not.
-    async fn arrived(&self, before: Option<&SlotMark>, sql: &str) -> Result<Option<RemoteEvent>, StepError> {
+    async fn arrived(&self, before: Option<&SlotIdentity>, sql: &str) -> Result<Option<RemoteEvent>, StepError> {
         let retry = StepError::Retry;
         let slot = self.remote.slot(&self.request.database).await.map_err(retry)?;
         if let Some(found) = self.ours(slot.as_ref()).await? {
@@ -324,7 +324,7 @@ impl Step<'_> {
         let (mut misses, mut missing_since) = (0, None);
         // A look from before the submission tells of the job before this one, which may be called the same, of the same second.
         let stale = poller.begun();
-        poller.nudge();
+        poller.poll_soon();
         loop {
             self.check_cluster()?;
             let poll = polls.borrow_and_update().clone();
@@ -383,7 +383,7 @@ impl Step<'_> {
     }
 
     /// The event for what was seen, if it is worth one; the rest is noted.
-    async fn news(&self, seen: Sighting) -> Option<RemoteEvent> {
+    async fn news(&self, seen: SlotStatus) -> Option<RemoteEvent> {
         let state = self.job.remote_state()?;
         self.note(None, Some(seen.clone()));
         if !seen.phase().is_over() && !seen.is_news_after(state.seen()) {
@@ -501,7 +501,7 @@ impl Runner {
         };
         let sql = remote.render(&Statement::Cancel(CancelJob { kind: keyword, scope })).await?;
         let sent = remote.send(&sql).await.map_err(SendError::into_error);
-        self.inner.poller(cluster.name()).nudge();
+        self.inner.poller(cluster.name()).poll_soon();
         sent.map(|()| running)
     }
 

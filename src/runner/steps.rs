@@ -66,7 +66,7 @@ impl StepContext {
             let attempt = Attempt { context: self, job, attempts };
             return attempt.drop_snapshot(request, state, command).await.map(JobEvent::DropSnapshot);
         }
-        let cluster = cluster.worker()?;
+        let cluster = cluster.managed()?;
         let attempt = Attempt { context: self, job, attempts };
         match (&job.state, command) {
             (JobState::Backup(state), JobCommand::Backup(command)) => {

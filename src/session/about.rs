@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast as sql;
 
-use super::kept::Surroundings;
+use super::kept::PlanningContext;
 use super::{Session, TransactionState};
 use crate::error::{Error, ErrorKind};
-use crate::query::View;
+use crate::query::AsOf;
 use crate::statement::{ClusterCommand, SessionCommand, Statement, offset_of};
 
 impl Session {
@@ -27,8 +27,8 @@ impl Session {
         ))
     }
 
-    pub(super) fn surroundings(&self) -> Surroundings {
-        Surroundings {
+    pub(super) fn surroundings(&self) -> PlanningContext {
+        PlanningContext {
             database: self.database.clone(),
             time_zone: self.variables.time_zone().to_owned(),
             cluster: self.cluster.clone(),
@@ -36,7 +36,7 @@ impl Session {
     }
 
     /// The view that a statement reads, with PostgreSQL's catalogs if it names them.
-    pub(super) async fn view_for(&mut self, ast: &sql::Statement) -> Result<View, Error> {
+    pub(super) async fn view_for(&mut self, ast: &sql::Statement) -> Result<AsOf, Error> {
         let view = self.view();
         Ok(if self.names_a_catalog(ast) { view.with_catalogs(self.catalogs().await?) } else { view })
     }
@@ -57,7 +57,7 @@ impl Session {
     /// A statement as logs and tables may show it. What goes to a cluster as it is may hold anything.
     pub(super) fn shown_as<'t>(&self, statement: &Statement, text: &'t str) -> std::borrow::Cow<'t, str> {
         match statement {
-            Statement::Sql(ast) if self.goes_as_it_is(ast) => "PASSED THROUGH".into(),
+            Statement::Sql(ast) if self.is_passthrough(ast) => "PASSED THROUGH".into(),
             // As it was written: no statement of this kind has a secret.
             Statement::Sql(_) => text.into(),
             statement => shown(statement).into(),
@@ -65,7 +65,7 @@ impl Session {
     }
 
     /// Whether a statement goes to the cluster as it was written: what is no question, where the session asks for that.
-    pub(super) fn goes_as_it_is(&self, ast: &sql::Statement) -> bool {
+    pub(super) fn is_passthrough(&self, ast: &sql::Statement) -> bool {
         self.passes_through() && !matches!(ast, sql::Statement::Query(_) | sql::Statement::Explain { .. })
     }
 
@@ -89,7 +89,7 @@ impl Session {
 }
 
 /// A name that is not found on a cluster that did not answer is the cluster's fault.
-pub(super) fn blame(error: Error, stale: Option<Error>) -> Error {
+pub(super) fn prefer_stale_error(error: Error, stale: Option<Error>) -> Error {
     match stale {
         Some(stale)
             if matches!(error.kind, ErrorKind::UndefinedTable | ErrorKind::UndefinedSchema | ErrorKind::UndefinedColumn) =>
@@ -142,7 +142,7 @@ pub(super) fn verb(statement: &Statement) -> &'static str {
 }
 
 /// Where in its text a statement names what an error does not find.
-pub(super) fn located(error: Error, ast: &sql::Statement, text: &str) -> Error {
+pub(super) fn with_position(error: Error, ast: &sql::Statement, text: &str) -> Error {
     if error.position.is_some() {
         return error;
     }

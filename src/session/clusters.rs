@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::jobs::location_of;
 use super::{Outcome, Session};
 use crate::cluster::starrocks::{Options, StarRocksCluster, kind_of};
-use crate::cluster::{Cluster, ClusterKind, Labour, RepositoryHolder};
+use crate::cluster::{Cluster, ClusterKind, ClusterRole, DetachedCluster};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
 use crate::names::*;
@@ -18,7 +18,7 @@ use crate::store::{ClusterRecord, RepositoryRecord};
 /// The cluster that these properties describe. Nothing is connected to.
 pub fn open_cluster(name: &ClusterName, properties: &BTreeMap<String, String>, env: &Env) -> Result<Arc<dyn Cluster>, Error> {
     match kind_of(properties)? {
-        ClusterKind::None => Ok(Arc::new(RepositoryHolder::new(name.clone()))),
+        ClusterKind::None => Ok(Arc::new(DetachedCluster::new(name.clone()))),
         _ => Ok(Arc::new(StarRocksCluster::new(name.clone(), Options::read(properties)?, env.clone()))),
     }
 }
@@ -72,7 +72,7 @@ impl Session {
                         .hint("Connect to another one first."));
                 }
                 // First of all nobody looks any more, or a job could be found while its cluster goes.
-                self.gateway.runner.leave(name);
+                self.gateway.runner.unwatch(name);
                 let gone = async {
                     if *force {
                         self.gateway.runner.give_up(name).await?;
@@ -80,7 +80,7 @@ impl Session {
                     self.gateway.store.remove_cluster(name).await
                 };
                 if let Err(error) = gone.await {
-                    self.gateway.runner.attend(name);
+                    self.gateway.runner.watch_cluster(name);
                     return Err(error);
                 }
                 self.gateway.clusters.remove(name);
@@ -110,9 +110,9 @@ impl Session {
         self.gateway.clusters.put(cluster.clone());
         if let Some(remote) = cluster.remote() {
             if is_new {
-                self.gateway.runner.attend(&name);
+                self.gateway.runner.watch_cluster(&name);
             } else {
-                self.gateway.runner.nudge(&name);
+                self.gateway.runner.poll_soon(&name);
             }
             // What cannot be reached now may be there later, so it is told and not refused.
             if let Some(error) = remote.health().await.error {
@@ -133,8 +133,8 @@ impl Session {
             Error::new(ErrorKind::UndefinedObject, format!("Repository [{}] does not exist", alter.name))
                 .hint("See SHOW REPOSITORIES.")
         };
-        let mut record = match self.cluster.labour() {
-            Labour::Theirs(remote) => {
+        let mut record = match self.cluster.role() {
+            ClusterRole::External(remote) => {
                 let there = remote.repositories().await?.into_iter().find(|r| r.name == alter.name.as_str()).ok_or_else(unknown)?;
                 RepositoryRecord {
                     cluster: cluster.clone(),
@@ -147,16 +147,18 @@ impl Session {
                     properties: BTreeMap::new(),
                 }
             }
-            Labour::Ours(_) | Labour::Nobody => known.ok_or_else(unknown)?,
+            ClusterRole::Managed(_) | ClusterRole::RepositoryOnly => known.ok_or_else(unknown)?,
         };
         record.properties.clone_from(&alter.properties.0);
         let location = Location { url: record.location.clone(), properties: record.properties.clone() };
         if location.names_a_file() {
             self.require_admin().await?;
         }
-        let reached = match self.cluster.labour() {
-            Labour::Ours(_) => self.gateway.open.open(&record.name, &location)?.ping().await,
-            Labour::Theirs(_) | Labour::Nobody => self.gateway.open.open_starrocks(&record.name, &location)?.ping().await.map(drop),
+        let reached = match self.cluster.role() {
+            ClusterRole::Managed(_) => self.gateway.open.open(&record.name, &location)?.ping().await,
+            ClusterRole::External(_) | ClusterRole::RepositoryOnly => {
+                self.gateway.open.open_starrocks(&record.name, &location)?.ping().await.map(drop)
+            }
         };
         self.remember(record).await?;
         // A bucket that cannot be reached from here hinders nobody: the cluster reaches it itself.

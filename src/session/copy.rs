@@ -195,7 +195,7 @@ impl Session {
         let writer = self
             .gateway
             .engine
-            .spawn(async move { cluster.worker()?.write(&table, Write::Insert(plan), lock_timeout, &state).await });
+            .spawn(async move { cluster.managed()?.write(&table, Write::Insert(plan), lock_timeout, &state).await });
         Ok(Outcome::CopyIn(CopyIn { schema, format: copy.format.clone(), sender, writer }))
     }
 

@@ -29,11 +29,11 @@ pub(super) struct Cursor {
     binary: bool,
     /// How many savepoints stood when it was declared: ROLLBACK TO an earlier one closes it.
     savepoints: usize,
-    rows: Arc<Mutex<Taken>>,
+    rows: Arc<Mutex<FetchResult>>,
 }
 
 /// The rows of a cursor, those behind it and those to come.
-struct Taken {
+struct FetchResult {
     rows: Option<Rows>,
     /// Of SCROLL, all that has been pulled; else what was pulled and not yet taken.
     batches: Vec<RecordBatch>,
@@ -49,13 +49,13 @@ struct Taken {
     at: u64,
 }
 
-impl std::fmt::Debug for Taken {
+impl std::fmt::Debug for FetchResult {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Taken").field("pulled", &self.pulled).field("at", &self.at).finish_non_exhaustive()
+        f.debug_struct("FetchResult").field("pulled", &self.pulled).field("at", &self.at).finish_non_exhaustive()
     }
 }
 
-impl Taken {
+impl FetchResult {
     /// Pulls until row `wanted` is here, or there are no more.
     async fn pull_to(&mut self, wanted: u64) -> Result<(), Error> {
         while self.pulled < wanted && !self.ended {
@@ -227,7 +227,7 @@ impl Session {
         };
         let schema = rows.schema.clone();
         let scroll = declared.scroll == Some(true);
-        let taken = Taken {
+        let taken = FetchResult {
             rows: Some(rows),
             batches: Vec::new(),
             bytes: 0,
@@ -331,7 +331,7 @@ impl Session {
     /// `FETCH BACKWARD`, and `MOVE BACKWARD`.
     async fn fetch_back(
         &self,
-        rows: Arc<Mutex<Taken>>,
+        rows: Arc<Mutex<FetchResult>>,
         schema: SchemaRef,
         binary: bool,
         scroll: bool,

@@ -184,7 +184,7 @@ impl Session {
         state: &SessionState,
     ) -> Result<u64, Error> {
         let (cluster, state, lock_timeout) = (self.cluster.clone(), state.clone(), self.lock_timeout());
-        self.gateway.engine.offload(async move { cluster.worker()?.write(&table, write, lock_timeout, &state).await }).await?
+        self.gateway.engine.offload(async move { cluster.managed()?.write(&table, write, lock_timeout, &state).await }).await?
     }
 
     /// Checks privileges, fills in the current database and hands the definition to the cluster.
@@ -237,22 +237,22 @@ impl Session {
         };
         // What was granted on an object goes with it, and a new one of its name begins with nothing, whatever happened in between.
         let (gateway, cluster) = (self.gateway.clone(), self.cluster.clone());
-        let worker = cluster.worker()?;
-        let on = worker.backends_for(&definition).await?;
+        let managed = cluster.managed()?;
+        let on = managed.backends_for(&definition).await?;
         let held = gateway.grants_change.lock().await;
         if let Some((database, table)) = made(&definition)
             && !self.exists(database, table)
         {
             gateway.store.forget_object(self.cluster.name(), database, table).await?;
         }
-        let notices = worker.define(&definition, on).await?;
+        let notices = managed.define(&definition, on).await?;
         if let Some((database, table)) = dropped(&definition)
             && !self.exists(database, table)
         {
             gateway.store.forget_object(self.cluster.name(), database, table).await?;
         }
         drop(held);
-        worker.tidy_up().await;
+        managed.tidy_up().await;
         for notice in notices {
             self.notice(notice);
         }

@@ -15,10 +15,10 @@ use futures::TryStreamExt;
 use postgres_types::Type;
 
 use super::plan::plan_statement;
-use super::{Outcome, Rows, Session, blame, located, parameter_types};
+use super::{Outcome, Rows, Session, parameter_types, prefer_stale_error, with_position};
 use crate::catalog::TYPE_KEY;
 use crate::error::{Error, ErrorKind, from_datafusion};
-use crate::query::{QueryEngine, readable};
+use crate::query::{QueryEngine, to_datafusion_dialect};
 use crate::statement::Statement;
 
 /// What EXPLAIN is asked.
@@ -91,7 +91,7 @@ impl<'a> Explain<'a> {
     }
 
     async fn plan(&self, engine: &QueryEngine, state: &Arc<SessionState>, query: Box<sql::Query>) -> Result<LogicalPlan, Error> {
-        let statement = readable(&sql::Statement::Query(query))?;
+        let statement = to_datafusion_dialect(&sql::Statement::Query(query))?;
         let format = if self.json { ExplainFormat::PostgresJSON } else { ExplainFormat::Indent };
         let options = ExplainStatementOptions { analyze: self.analyze, format: Some(format), ..Default::default() };
         let statement = Box::new(PlannerStatement::Statement(Box::new(statement)));
@@ -149,8 +149,10 @@ impl Session {
         let stale = self.refresh_for(ast).await;
         let view = self.view_for(ast).await?;
         let state = self.gateway.engine.state(&view, &self.facts())?;
-        let plan =
-            explain.plan(&self.gateway.engine, &state, query.clone()).await.map_err(|e| located(blame(e, stale), ast, text))?;
+        let plan = explain
+            .plan(&self.gateway.engine, &state, query.clone())
+            .await
+            .map_err(|e| with_position(prefer_stale_error(e, stale), ast, text))?;
         parameter_types(&plan, ast, declared)
     }
 
@@ -198,12 +200,12 @@ impl Session {
                 let stale = self.refresh_for(&ast).await;
                 let view = self.view_for(&ast).await?;
                 let state = self.gateway.engine.state(&view, &self.facts())?;
-                let mut plan = explain.plan(&self.gateway.engine, &state, query).await.map_err(|e| blame(e, stale))?;
+                let mut plan = explain.plan(&self.gateway.engine, &state, query).await.map_err(|e| prefer_stale_error(e, stale))?;
                 if !values.is_empty() {
                     plan = plan.with_param_values(ParamValues::from(values)).map_err(from_datafusion)?;
                 }
                 self.check_readable(&plan).await?;
-                let plan = self.cluster.hand_over(plan)?;
+                let plan = self.cluster.push_down(plan)?;
                 let told = self.gateway.engine.run(&state, &plan).await?;
                 let lines = explain.shown(&told.try_collect::<Vec<_>>().await.map_err(from_datafusion)?);
                 if lines.is_empty() {

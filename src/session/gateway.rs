@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Connections, KeptObjects, MockSalts};
-use crate::catalog::Statics;
+use crate::catalog::BuiltinRelations;
 use crate::cluster::Clusters;
 use crate::env::Env;
 use crate::metrics::Metrics;
@@ -34,7 +34,7 @@ pub struct Gateway {
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// What every PostgreSQL's catalogs hold.
-    pub statics: Arc<Statics>,
+    pub statics: Arc<BuiltinRelations>,
     /// The open connections.
     pub connections: Arc<Connections>,
     /// When the gateway came up.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Outcome, Session};
-use crate::cluster::Labour;
+use crate::cluster::ClusterRole;
 use crate::error::{Error, ErrorKind};
 use crate::job::{
     BackupObject, BackupRequest, DropRequest, DroppedBackups, JobKind, JobSpec, Requester, RestoreObject, RestoreRequest,
@@ -230,7 +230,7 @@ impl Session {
         self.known_repository(&backup.repository).await?;
         let objects = backup.objects.as_deref();
         check_prefixes(database, objects)?;
-        let mut request = self.cluster.worker()?.check_backup(database, objects).await?;
+        let mut request = self.cluster.managed()?.check_backup(database, objects).await?;
         let options = BackupOptions::read(&backup.properties)?;
         request.ttl = options.ttl;
 
@@ -292,7 +292,7 @@ impl Session {
             timestamp,
             objects: Vec::new(),
             views: Vec::new(),
-            replication_num: options.replication_num.unwrap_or(self.cluster.worker()?.default_replication()),
+            replication_num: options.replication_num.unwrap_or(self.cluster.managed()?.default_replication()),
             replication_given: options.replication_num.is_some(),
             allow_load: options.allow_load,
         };
@@ -365,7 +365,7 @@ impl Session {
         }
         if self.cluster.catalog().schema(database.as_str()).is_none() {
             self.cluster
-                .worker()?
+                .managed()?
                 .define(&Definition::CreateDatabase { name: database.clone(), if_not_exists: true }, Vec::new())
                 .await
                 .map_err(|e| {
@@ -421,7 +421,7 @@ impl Session {
 
     pub(super) async fn drop_snapshot(&mut self, drop: &DropSnapshot) -> Result<Outcome, Error> {
         self.require(Privilege::Repository, Securable::System).await?;
-        let cluster_id = self.cluster.worker()?.id().to_owned();
+        let cluster_id = self.cluster.managed()?.id().to_owned();
         let backups = DroppedBackups::All { cluster_id, force: drop.force };
         let work = Work::DropSnapshot(DropRequest { repository: drop.repository.clone(), label: drop.label.clone(), backups });
         self.gateway.runner.drop_snapshot(self.spec(None, work, &drop.to_string())).await?;
@@ -475,11 +475,11 @@ impl Session {
     }
 
     pub(super) async fn create_repository(&mut self, create: &CreateRepository) -> Result<Outcome, Error> {
-        if matches!(self.cluster.labour(), Labour::Nobody) {
+        if matches!(self.cluster.role(), ClusterRole::RepositoryOnly) {
             return self.hold_repository(create).await;
         }
         if let Some(broker) = &create.broker {
-            let brokers = self.cluster.worker()?.nodes().await?.brokers;
+            let brokers = self.cluster.managed()?.nodes().await?.brokers;
             if !brokers.iter().any(|(name, _)| name == broker.as_str()) {
                 return Err(Error::new(ErrorKind::UndefinedObject, format!("Unknown broker name({broker})"))
                     .hint("See SHOW BROKER, or leave the name out: brokers are not needed here."));

@@ -22,18 +22,18 @@ use datafusion::sql::sqlparser::ast as sql;
 use crate::cluster::Cluster;
 use crate::error::{Error, from_datafusion};
 use crate::names::DatabaseName;
-use crate::query::readable;
+use crate::query::to_datafusion_dialect;
 
 /// What a plan depends on beside its text.
 #[derive(Clone, Debug)]
-pub(super) struct Surroundings {
+pub(super) struct PlanningContext {
     pub database: Option<DatabaseName>,
     pub time_zone: String,
     /// ALTER CLUSTER puts another one in its place.
     pub cluster: Arc<dyn Cluster>,
 }
 
-impl PartialEq for Surroundings {
+impl PartialEq for PlanningContext {
     fn eq(&self, other: &Self) -> bool {
         self.database == other.database && self.time_zone == other.time_zone && Arc::ptr_eq(&self.cluster, &other.cluster)
     }
@@ -41,13 +41,13 @@ impl PartialEq for Surroundings {
 
 /// A plan with blanks where its tables were.
 #[derive(Clone, Debug)]
-pub(super) struct KeptPlan(LogicalPlan);
+pub(super) struct CachedPlan(LogicalPlan);
 
 /// What stands in a table's place.
 #[derive(Debug)]
-struct Blank(SchemaRef);
+struct TablePlaceholder(SchemaRef);
 
-impl TableSource for Blank {
+impl TableSource for TablePlaceholder {
     fn schema(&self) -> SchemaRef {
         self.0.clone()
     }
@@ -60,7 +60,7 @@ async fn table(state: &SessionState, name: &TableReference) -> Result<Option<Arc
     Ok(found.filter(|t| t.table_type() != TableType::View && t.get_logical_plan().is_none()))
 }
 
-impl KeptPlan {
+impl CachedPlan {
     /// A plan of this statement to keep; nothing if it reads what is a plan itself, or itself.
     pub async fn of(
         plan: &LogicalPlan,
@@ -72,7 +72,7 @@ impl KeptPlan {
         if is_recursive(ast) {
             return Ok(None);
         }
-        let statement = Statement::Statement(Box::new(readable(ast)?));
+        let statement = Statement::Statement(Box::new(to_datafusion_dialect(ast)?));
         let names = state.resolve_table_references(&statement).map_err(from_datafusion)?;
         let mut known = HashSet::new();
         for name in names {
@@ -83,7 +83,7 @@ impl KeptPlan {
         }
         // What is not named as a table is made by a function behind FROM, and stays.
         let blanked = replaced(plan, |scan| {
-            known.contains(&scan.table_name).then(|| Arc::new(Blank(scan.source.schema())) as Arc<dyn TableSource>)
+            known.contains(&scan.table_name).then(|| Arc::new(TablePlaceholder(scan.source.schema())) as Arc<dyn TableSource>)
         })?;
         // Whatever a name meant: no table of the cluster is kept.
         let mut holds_a_table = false;
@@ -137,7 +137,7 @@ fn is_recursive(ast: &sql::Statement) -> bool {
 }
 
 fn is_blank(scan: &TableScan) -> bool {
-    (&*scan.source as &dyn Any).is::<Blank>()
+    (&*scan.source as &dyn Any).is::<TablePlaceholder>()
 }
 
 /// A plan with other sources for its scans, where there are any.

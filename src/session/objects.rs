@@ -19,7 +19,7 @@ use super::describe::view_schema;
 use super::privileges::Rights;
 use super::{Gateway, Session};
 use crate::catalog::{Column, Objects, Role, Schema, Table, field_modifier, field_type};
-use crate::cluster::{Cluster, Labour, NativeTable, Scope};
+use crate::cluster::{Cluster, ClusterRole, NativeTable, Scope};
 use crate::error::Error;
 use crate::names::{ClusterName, DatabaseName, TableName, UserName};
 use crate::privilege::{Grant, Grantee, Privilege, Securable};
@@ -201,9 +201,9 @@ fn default_text(text: &str, pg: &Type) -> String {
 
 /// Keys, comments and defaults, by database and table.
 async fn details(cluster: &dyn Cluster) -> HashMap<(String, String), Details> {
-    match cluster.labour() {
-        Labour::Ours(worker) => {
-            let Ok(databases) = worker.databases().await else { return HashMap::new() };
+    match cluster.role() {
+        ClusterRole::Managed(managed) => {
+            let Ok(databases) = managed.databases().await else { return HashMap::new() };
             let tables = databases.iter().flat_map(|d| d.tables.iter().map(move |t| (d, t)));
             let mut all: HashMap<_, _> = tables
                 .map(|(database, table)| {
@@ -238,7 +238,7 @@ async fn details(cluster: &dyn Cluster) -> HashMap<(String, String), Details> {
             }
             all
         }
-        Labour::Theirs(remote) => {
+        ClusterRole::External(remote) => {
             let scope = Scope::default();
             let asked =
                 futures::future::join(remote.native(NativeTable::Tables, &scope), remote.native(NativeTable::Columns, &scope));
@@ -266,7 +266,7 @@ async fn details(cluster: &dyn Cluster) -> HashMap<(String, String), Details> {
             }
             all
         }
-        Labour::Nobody => HashMap::new(),
+        ClusterRole::RepositoryOnly => HashMap::new(),
     }
 }
 

@@ -10,7 +10,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::sql::sqlparser::ast as sql;
 
 use crate::error::{Error, ErrorKind, from_datafusion};
-use crate::query::{QueryEngine, readable};
+use crate::query::{QueryEngine, to_datafusion_dialect};
 
 /// What DataFusion may be given: queries and INSERT, DELETE. Everything else it knows would reach files or catalogs past us.
 pub(super) fn refuse_unknown_sql(ast: &sql::Statement) -> Result<(), Error> {
@@ -46,7 +46,7 @@ pub(super) fn refuse_unknown_sql(ast: &sql::Statement) -> Result<(), Error> {
 /// The plan of a statement, not yet optimized. A long one takes a while and never pauses: it is made where queries run, so that
 /// nobody waits for it who has given up.
 pub(super) async fn plan_sql(engine: &QueryEngine, state: &Arc<SessionState>, ast: &sql::Statement) -> Result<LogicalPlan, Error> {
-    let statement = datafusion::sql::parser::Statement::Statement(Box::new(readable(ast)?));
+    let statement = datafusion::sql::parser::Statement::Statement(Box::new(to_datafusion_dialect(ast)?));
     plan_statement(engine, state, statement).await
 }
 

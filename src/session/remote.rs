@@ -10,7 +10,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema};
 
 use super::data::no_database;
 use super::{Outcome, Prepared, Rows, Session};
-use crate::cluster::{CATALOGS, Remote, SendError};
+use crate::cluster::{CATALOGS, ExternalCluster, SendError};
 use crate::error::{Error, ErrorKind};
 use crate::job::{JobKind, JobSpec, RemoteRequest, Work};
 use crate::names::*;
@@ -80,7 +80,7 @@ impl Session {
         outcome.map(Some)
     }
 
-    fn remote(&self) -> Result<&dyn Remote, Error> {
+    fn remote(&self) -> Result<&dyn ExternalCluster, Error> {
         self.cluster.remote().ok_or_else(|| Error::internal("the cluster does its work elsewhere"))
     }
 

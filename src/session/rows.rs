@@ -5,7 +5,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
-use crate::query::View;
+use crate::query::AsOf;
 
 /// Rows on their way. The view that they come from is held until they are all taken.
 pub struct Rows {
@@ -17,12 +17,12 @@ pub struct Rows {
     pub verb: &'static str,
     /// They come from a BINARY cursor: in binary format where the client does not say otherwise.
     pub binary: bool,
-    pub(super) _view: View,
+    pub(super) _view: AsOf,
 }
 
 impl Rows {
     /// Rows that are all there.
-    pub(super) fn of(batch: RecordBatch, verb: &'static str, view: View) -> Self {
+    pub(super) fn of(batch: RecordBatch, verb: &'static str, view: AsOf) -> Self {
         let schema = batch.schema();
         let stream = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), futures::stream::iter([Ok(batch)])));
         Self { schema, stream, verb, binary: false, _view: view }

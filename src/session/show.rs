@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::ast as sql;
 
 use super::data::unknown_table;
 use super::{Outcome, Rows, Session, plan_sql};
-use crate::cluster::Labour;
+use crate::cluster::ClusterRole;
 use crate::error::{Error, ErrorKind, from_datafusion};
 use crate::names::{DatabaseName, TableName};
 use crate::privilege::{Grantee, Privilege, Securable};
@@ -44,8 +44,8 @@ impl Session {
     /// Whether this is SHOW PARTITIONS of a table that is partitioned by lists.
     async fn shows_lists(&self, show: &Show) -> Result<bool, Error> {
         let Show::Partitions { table: Qualified { database, name }, .. } = show else { return Ok(false) };
-        let Labour::Ours(worker) = self.cluster.labour() else { return Ok(false) };
-        let databases = worker.databases().await?;
+        let ClusterRole::Managed(managed) = self.cluster.role() else { return Ok(false) };
+        let databases = managed.databases().await?;
         let database = database.as_ref().or(self.database.as_ref());
         let found = databases.iter().find(|d| Some(&d.name) == database);
         let table = found.and_then(|d| d.tables.iter().find(|t| &t.name == name));

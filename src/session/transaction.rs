@@ -1,6 +1,6 @@
 //! Transaction blocks: BEGIN to COMMIT, savepoints, and what a block may do.
 
-use super::{Block, Outcome, Session, TransactionState};
+use super::{Outcome, Session, TransactionBlock, TransactionState};
 use crate::error::{Error, ErrorKind};
 use crate::statement::{SessionCommand, TransactionModes};
 
@@ -40,7 +40,7 @@ impl Session {
     }
 
     fn begin_block(&mut self, modes: &TransactionModes) {
-        self.block = Block::new(TransactionState::Active, self.database.clone());
+        self.block = TransactionBlock::new(TransactionState::Active, self.database.clone());
         self.block.modes = modes.clone();
         self.block.cursors_before = self.cursors.keys().cloned().collect();
     }
@@ -162,7 +162,7 @@ impl Session {
         if self.block.state != TransactionState::Idle {
             self.close_cursors_of_block(committed);
         }
-        let was = std::mem::replace(&mut self.block, Block::new(TransactionState::Idle, None));
+        let was = std::mem::replace(&mut self.block, TransactionBlock::new(TransactionState::Idle, None));
         if was.state != TransactionState::Idle && (!committed || was.database_is_local) {
             self.database = was.database_before;
         }

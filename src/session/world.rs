@@ -8,10 +8,10 @@ use datafusion::common::ScalarValue;
 use datafusion::sql::sqlparser::ast as sql;
 use tokio_util::sync::CancellationToken;
 
-use super::{Outcome, Prepared, Rows, Session, TransactionState, located, plan_sql};
+use super::{Outcome, Prepared, Rows, Session, TransactionState, plan_sql, with_position};
 use crate::catalog::{
-    Activity, Allowance, Catalogs, Effect, Need, Objects, Setting, Snapshot, World, asks_the_catalogs, has_decimals, is_constant,
-    is_without_relations, names_a_catalog, need_of,
+    Activity, Allowance, CatalogSnapshot, Catalogs, FactScope, Objects, ServerFacts, Setting, SideEffect, asks_the_catalogs,
+    has_decimals, is_constant, is_without_relations, names_a_catalog, need_of,
 };
 use crate::error::{Error, ErrorKind};
 use crate::query::server_version_text;
@@ -51,7 +51,7 @@ impl Session {
                 return Ok(None);
             }
         }
-        described.map(Some).map_err(|e| located(e, ast, text))
+        described.map(Some).map_err(|e| with_position(e, ast, text))
     }
 
     /// Whether it names one of them beside other tables.
@@ -67,7 +67,7 @@ impl Session {
         // Those who browse must come in even while the cluster is down; what was known is shown.
         let _ = self.cluster.refresh().await;
         let objects = self.objects().await?;
-        let catalogs = Catalogs(Arc::new(Snapshot::new(self.world(objects).await?, self.gateway.statics.clone())));
+        let catalogs = Catalogs(Arc::new(CatalogSnapshot::new(self.world(objects).await?, self.gateway.statics.clone())));
         if self.block.state == TransactionState::Active {
             self.block.catalogs = Some(catalogs.clone());
         }
@@ -77,9 +77,9 @@ impl Session {
     /// As much of the catalogs as a query needs.
     pub(super) async fn catalogs_for(&mut self, query: &sql::Query) -> Result<Catalogs, Error> {
         let world = match need_of(query) {
-            Need::Objects => return self.catalogs().await,
-            Need::Nothing => World::default(),
-            Need::Session => World {
+            FactScope::Objects => return self.catalogs().await,
+            FactScope::Nothing => ServerFacts::default(),
+            FactScope::Session => ServerFacts {
                 now: self.gateway.env.now().micros(),
                 started_at: self.gateway.started_at.micros(),
                 user: self.client.user.to_string(),
@@ -88,10 +88,10 @@ impl Session {
                 current_schema: self.database.as_ref().map(ToString::to_string),
                 settings: self.settings(),
                 version: server_version_text(),
-                ..World::default()
+                ..ServerFacts::default()
             },
         };
-        Ok(Catalogs(Arc::new(Snapshot::new(world, self.gateway.statics.clone()))))
+        Ok(Catalogs(Arc::new(CatalogSnapshot::new(world, self.gateway.statics.clone()))))
     }
 
     /// Answers a query of the catalogs, and does what its functions ask for.
@@ -121,21 +121,21 @@ impl Session {
         Ok(Outcome::Rows(Rows::of(answer.batch, "SELECT", view)))
     }
 
-    async fn take_effect(&mut self, effect: Effect) -> Result<(), Error> {
+    async fn take_effect(&mut self, effect: SideEffect) -> Result<(), Error> {
         match effect {
-            Effect::Set { name, value, local } => self.set(&name, &[value], local),
-            Effect::Sleep(micros) => {
+            SideEffect::Set { name, value, local } => self.set(&name, &[value], local),
+            SideEffect::Sleep(micros) => {
                 self.gateway.env.clock.sleep(Duration::from_micros(micros)).await;
                 Ok(())
             }
-            Effect::Cancel(pid) | Effect::Terminate(pid) => {
+            SideEffect::Cancel(pid) | SideEffect::Terminate(pid) => {
                 let sessions = self.gateway.engine.sources().sessions.read().get(&pid).map(|s| s.user.clone());
                 if sessions.is_some_and(|user| user != self.client.user.as_str()) && self.require_admin().await.is_err() {
                     let message = "must be a member of the role whose query is being canceled or an administrator";
                     return Err(Error::new(ErrorKind::InsufficientPrivilege, message));
                 }
                 match effect {
-                    Effect::Cancel(_) => self.gateway.connections.cancel_statement(pid),
+                    SideEffect::Cancel(_) => self.gateway.connections.cancel_statement(pid),
                     _ => self.gateway.connections.terminate(pid),
                 }
                 Ok(())
@@ -144,7 +144,7 @@ impl Session {
     }
 
     /// Everything that a catalog query may ask about.
-    async fn world(&self, objects: Arc<Objects>) -> Result<World, Error> {
+    async fn world(&self, objects: Arc<Objects>) -> Result<ServerFacts, Error> {
         let sources = self.gateway.engine.sources();
         let sees_all = objects.roles.iter().any(|r| r.is_admin && r.name == self.client.user.as_str());
         let sessions = sources.sessions.read().clone();
@@ -166,7 +166,7 @@ impl Session {
                 query: s.statement.clone().filter(|_| sees_all || s.user == self.client.user.as_str()),
             }
         });
-        Ok(World {
+        Ok(ServerFacts {
             now: self.gateway.env.now().micros(),
             started_at: self.gateway.started_at.micros(),
             user: self.client.user.to_string(),

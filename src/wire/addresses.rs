@@ -37,7 +37,7 @@ pub(super) struct Addresses {
 
 /// A connection's place in the count of its address.
 #[derive(Debug)]
-pub(super) struct AddressPlace {
+pub(super) struct AddressPermit {
     addresses: Arc<Addresses>,
     addr: IpAddr,
     logging_in: bool,
@@ -49,7 +49,7 @@ impl Addresses {
     }
 
     /// A place for one more connection of an address, which begins by logging in.
-    pub fn enter(self: &Arc<Self>, addr: IpAddr) -> Result<AddressPlace, Error> {
+    pub fn enter(self: &Arc<Self>, addr: IpAddr) -> Result<AddressPermit, Error> {
         let mut known = self.known.lock();
         let address = known.entry(addr).or_default();
         if address.open >= self.open_max || address.logging_in >= self.logging_in_max {
@@ -58,7 +58,7 @@ impl Addresses {
         }
         address.open += 1;
         address.logging_in += 1;
-        Ok(AddressPlace { addresses: self.clone(), addr, logging_in: true })
+        Ok(AddressPermit { addresses: self.clone(), addr, logging_in: true })
     }
 
     /// Notes a wrong password; answers how long the next answer to this address should take.
@@ -75,7 +75,7 @@ impl Addresses {
     }
 }
 
-impl AddressPlace {
+impl AddressPermit {
     /// The client has proved who it is.
     pub fn logged_in(&mut self) {
         if std::mem::take(&mut self.logging_in)
@@ -87,7 +87,7 @@ impl AddressPlace {
     }
 }
 
-impl Drop for AddressPlace {
+impl Drop for AddressPermit {
     fn drop(&mut self) {
         let mut known = self.addresses.known.lock();
         let Some(address) = known.get_mut(&self.addr) else { return };

@@ -17,8 +17,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::codec::{Framed, FramedParts};
 use tokio_util::sync::CancellationToken;
 
-use super::addresses::AddressPlace;
-use super::listen::{Codec, Doors, FAREWELL_TIME, too_many};
+use super::addresses::AddressPermit;
+use super::listen::{Codec, ListenerContext, SHUTDOWN_NOTICE_TIMEOUT, too_many};
 use super::query::{Guard, Portal};
 use super::stream::{Stream, negotiate};
 use super::tls::Loaded;
@@ -47,7 +47,7 @@ pub(super) struct Connection {
     pub framed: Framed<Stream, Codec>,
     pub addr: SocketAddr,
     pub gateway: Arc<Gateway>,
-    pub doors: Doors,
+    pub doors: ListenerContext,
     /// The certificates in force when the client came.
     pub tls: Option<Arc<Loaded>>,
     pub pid: i32,
@@ -96,7 +96,7 @@ fn idle_error(setting: &str) -> Error {
 
 impl Connection {
     /// A connection whose client has said whether it encrypts; `head` is what has been read of its start-up packet.
-    fn new(stream: Stream, head: Vec<u8>, addr: SocketAddr, doors: Doors, tls: Option<Arc<Loaded>>) -> Self {
+    fn new(stream: Stream, head: Vec<u8>, addr: SocketAddr, doors: ListenerContext, tls: Option<Arc<Loaded>>) -> Self {
         let mut codec = Codec {
             inner: PgWireMessageServerCodec::new(DefaultClient::new(addr, stream.is_encrypted())),
             bytes_max: doors.settings.message_bytes_max,
@@ -159,7 +159,13 @@ impl Connection {
     }
 
     /// Serves a client from its first byte to its last.
-    pub async fn run(socket: TcpStream, addr: SocketAddr, doors: Doors, mut place: AddressPlace, login: OwnedSemaphorePermit) {
+    pub async fn run(
+        socket: TcpStream,
+        addr: SocketAddr,
+        doors: ListenerContext,
+        mut place: AddressPermit,
+        login: OwnedSemaphorePermit,
+    ) {
         let gateway = doors.gateway.clone();
         let (places, common_places) = (doors.places.clone(), doors.common_places.clone());
         let tls = doors.tls.as_ref().map(|tls| tls.current());
@@ -207,7 +213,7 @@ impl Connection {
     }
 
     /// Hears out a client for which there is no place, and tells it so.
-    pub async fn turn_away(socket: TcpStream, addr: SocketAddr, doors: Doors, error: Error) {
+    pub async fn turn_away(socket: TcpStream, addr: SocketAddr, doors: ListenerContext, error: Error) {
         let tls = doors.tls.as_ref().map(|tls| tls.current());
         let Ok(Some((stream, head))) = negotiate(socket, tls.as_ref().map(|t| t.config.clone())).await else { return };
         let mut connection = Self::new(stream, head, addr, doors, tls);
@@ -223,7 +229,7 @@ impl Connection {
         }
         // Closing writes what is left; a client that does not read keeps no connection open.
         let closing = <Framed<_, _> as SinkExt<PgWireBackendMessage>>::close(&mut self.framed);
-        let _ = tokio::time::timeout(FAREWELL_TIME, closing).await;
+        let _ = tokio::time::timeout(SHUTDOWN_NOTICE_TIMEOUT, closing).await;
     }
 
     async fn serve(&mut self, session: &mut Session) -> Result<(), End> {

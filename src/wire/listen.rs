@@ -83,12 +83,12 @@ impl tokio_util::codec::Encoder<PgWireBackendMessage> for Codec {
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
-    doors: Doors,
+    doors: ListenerContext,
 }
 
 /// What every connection is let in by.
 #[derive(Clone, Debug)]
-pub(super) struct Doors {
+pub(super) struct ListenerContext {
     pub gateway: Arc<Gateway>,
     pub settings: WireSettings,
     pub tls: Option<Arc<Tls>>,
@@ -119,7 +119,7 @@ impl Listener {
         let places = Arc::new(Semaphore::new(settings.connections_max));
         let common_places = Arc::new(Semaphore::new(settings.connections_max - settings.connections_reserved));
         let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
-        Ok(Self { socket, doors: Doors { gateway, settings, tls, addresses, places, common_places, refusals, stop } })
+        Ok(Self { socket, doors: ListenerContext { gateway, settings, tls, addresses, places, common_places, refusals, stop } })
     }
 
     /// Where it listens: the port is known even where 0 was asked for.
@@ -165,7 +165,7 @@ impl Listener {
                 tokio::select! {
                     () = &mut served => {}
                     // Who is logged in is told why; who is not, or does not listen, is cut off.
-                    () = kill.cancelled() => drop(tokio::time::timeout(FAREWELL_TIME * 2, served).await),
+                    () = kill.cancelled() => drop(tokio::time::timeout(SHUTDOWN_NOTICE_TIMEOUT * 2, served).await),
                 }
                 drop(gauge);
             });
@@ -185,14 +185,14 @@ pub(super) fn too_many() -> Error {
 }
 
 /// How long a client whose connection ends may take to read why.
-pub(super) const FAREWELL_TIME: Duration = Duration::from_secs(1);
+pub(super) const SHUTDOWN_NOTICE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Clients at a time that are told that there is no place for them; more are cut off without a word.
 const REFUSALS_MAX: usize = 64;
 
 /// Tells a client that there is no place, once it has said who it is: before that it does not listen, and takes an error for a fault
 /// of the encryption. A CancelRequest needs no place.
-async fn refuse(socket: TcpStream, addr: SocketAddr, doors: Doors, error: Error) {
+async fn refuse(socket: TcpStream, addr: SocketAddr, doors: ListenerContext, error: Error) {
     let Ok(_refusing) = doors.refusals.clone().try_acquire_owned() else { return };
-    let _ = tokio::time::timeout(FAREWELL_TIME, Connection::turn_away(socket, addr, doors.clone(), error)).await;
+    let _ = tokio::time::timeout(SHUTDOWN_NOTICE_TIMEOUT, Connection::turn_away(socket, addr, doors.clone(), error)).await;
 }

@@ -50,7 +50,7 @@ struct OpenRows {
 }
 
 /// Why taking rows stopped.
-enum Taken {
+enum FetchResult {
     /// There are none left.
     All(u64),
     /// There may be more.
@@ -231,8 +231,8 @@ impl Connection {
                     Err(error) => return Ok(Err(error)),
                 };
                 match self.take(&mut open, guard, None).await? {
-                    Ok(Taken::All(count)) => self.complete(session, tag_of(verb, count))?,
-                    Ok(Taken::Limit) => return Ok(Err(Error::internal("rows without a limit hit one"))),
+                    Ok(FetchResult::All(count)) => self.complete(session, tag_of(verb, count))?,
+                    Ok(FetchResult::Limit) => return Ok(Err(Error::internal("rows without a limit hit one"))),
                     Err(error) => return Ok(Err(error)),
                 }
             }
@@ -246,7 +246,7 @@ impl Connection {
     }
 
     /// Streams rows into the buffer, flushing as it fills; at most `limit` of them.
-    async fn take(&mut self, open: &mut OpenRows, guard: &Guard, limit: Option<u64>) -> Result<Result<Taken, Error>, End> {
+    async fn take(&mut self, open: &mut OpenRows, guard: &Guard, limit: Option<u64>) -> Result<Result<FetchResult, Error>, End> {
         let mut count = 0;
         loop {
             let batch = match open.batch.take() {
@@ -259,7 +259,7 @@ impl Connection {
                             batch
                         }
                         Ok(Some(Err(e))) => return Ok(Err(from_datafusion(e))),
-                        Ok(None) => return Ok(Ok(Taken::All(count))),
+                        Ok(None) => return Ok(Ok(FetchResult::All(count))),
                         Err(Stop::Cancelled(error)) => return Ok(Err(error)),
                         Err(Stop::Gone) => return Err(End::Closed),
                     }
@@ -272,7 +272,7 @@ impl Connection {
             while open.next < batch.num_rows() {
                 if limit.is_some_and(|limit| count >= limit) {
                     open.batch = Some(batch);
-                    return Ok(Ok(Taken::Limit));
+                    return Ok(Ok(FetchResult::Limit));
                 }
                 if let Err(error) = columns.row(open.next, self.framed.write_buffer_mut()) {
                     return Ok(Err(error));
@@ -470,8 +470,8 @@ impl Connection {
         }
         let Some(open) = portal.open.as_mut() else { return Ok(Err(Error::internal("a portal without rows"))) };
         match self.take(open, &guard, limit).await? {
-            Ok(Taken::Limit) => self.put(PgWireBackendMessage::PortalSuspended(PortalSuspended::new()))?,
-            Ok(Taken::All(count)) => {
+            Ok(FetchResult::Limit) => self.put(PgWireBackendMessage::PortalSuspended(PortalSuspended::new()))?,
+            Ok(FetchResult::All(count)) => {
                 let verb = open.rows.verb;
                 portal.open = None;
                 portal.finished = Some(tag_of(verb, 0));

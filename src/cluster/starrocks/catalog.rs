@@ -11,8 +11,8 @@ use datafusion::logical_expr::TableType;
 use tokio::sync::OnceCell;
 
 use super::client::Client;
-use super::dialect::literal;
 use super::native::HIDDEN;
+use super::print_statement::literal;
 use super::scan::StarRocksTable;
 use super::table::lines;
 use super::types;
@@ -36,7 +36,7 @@ pub(super) struct Database {
 
 /// A name that cannot be said to a frontend is no use; nor is a table that no privilege could be asked for.
 fn sayable(name: &str) -> bool {
-    super::dialect::identifier(name).is_ok() && !name.is_empty()
+    super::print_statement::identifier(name).is_ok() && !name.is_empty()
 }
 
 fn is_database(name: &str) -> bool {

@@ -9,8 +9,8 @@ use mysql_async::{Conn, DriverError, OptsBuilder, Row, ServerError, SslOpts, Val
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::dialect::FeVersion;
 use super::options::{Address, Options, Tls};
+use super::print_statement::FeVersion;
 use crate::cluster::{Answer, SendError};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
@@ -430,7 +430,7 @@ impl Client {
 /// Makes a database the current one of a connection.
 async fn use_database(conn: &mut Conn, database: &str) -> Result<(), mysql_async::Error> {
     // What cannot be quoted is no database's name.
-    let name = super::dialect::identifier(database).map_err(|e| mysql_async::Error::Other(Box::new(e)))?;
+    let name = super::print_statement::identifier(database).map_err(|e| mysql_async::Error::Other(Box::new(e)))?;
     conn.query_drop(format!("USE {name}")).await
 }
 

@@ -4,7 +4,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::StarRocksCluster;
 use super::client::frontends_of;
-use super::dialect::{identifier, literal};
+use super::print_statement::{identifier, literal};
 use super::table::{Line, lines, parse_size};
 use crate::cluster::{NativeTable, Record, Scope};
 use crate::error::{Error, ErrorKind};

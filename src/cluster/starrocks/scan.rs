@@ -18,9 +18,9 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
 use super::client::{Client, Connection};
-use super::dialect::identifier;
 use super::options::Address;
-use super::print::print_expr;
+use super::print_plan::print_expr;
+use super::print_statement::identifier;
 use super::types;
 use crate::error::{Error, ErrorKind};
 

@@ -1,11 +1,11 @@
 //! SHOW BACKUP, SHOW RESTORE, SHOW SNAPSHOT and SHOW REPOSITORIES, sent and read.
 
 use super::StarRocksCluster;
-use super::dialect::{identifier, literal};
+use super::print_statement::{identifier, literal};
 use super::table::{Line, lines};
 use crate::cluster::{Answer, CATALOGS, RemoteDetails, RemoteRepository, RemoteSnapshot, Sighted};
 use crate::error::{Error, ErrorKind};
-use crate::job::{JobKind, Sighting};
+use crate::job::{JobKind, SlotStatus};
 use crate::names::DatabaseName;
 
 /// Hours east of UTC that the newest versions show times in, whatever the session says.
@@ -20,7 +20,7 @@ fn sighting(line: &Line<'_>, kind: JobKind, hours: i64) -> Sighted {
     } else {
         ("SnapshotName", "BackupObjs", "UploadFinishedTime")
     };
-    let seen = Sighting {
+    let seen = SlotStatus {
         job_id: line.number(&["JobId"]).filter(|id| *id >= 0),
         label: line.text(label),
         state: line.text("State"),

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::super::system::Type::{Bool, Int, Text, Time};
-use super::super::system::{Cell, Definition, Rows, Wanted};
-use crate::cluster::{BackendInfo, Cluster, DatabaseInfo, Labour, NativeTable, PartitionInfo, Record, Scope, TableInfo};
+use super::super::system::{Cell, Definition, Rows, ScanRequest};
+use crate::cluster::{BackendInfo, Cluster, ClusterRole, DatabaseInfo, NativeTable, PartitionInfo, Record, Scope, TableInfo};
 use crate::error::Error;
 use crate::job::Volume;
 use crate::names::{BackendId, DatabaseName};
@@ -117,7 +117,7 @@ pub(super) const VIEWS: Definition = Definition {
     ],
 };
 
-pub(super) async fn views(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
+pub(super) async fn views(cluster: &Arc<dyn Cluster>, wanted: &ScanRequest) -> Result<Rows, Error> {
     if let Some(rows) = native(cluster, NativeTable::Views, &VIEWS, wanted).await? {
         return Ok(rows);
     }
@@ -142,12 +142,12 @@ async fn native(
     cluster: &Arc<dyn Cluster>,
     table: NativeTable,
     definition: &Definition,
-    wanted: &Wanted,
+    wanted: &ScanRequest,
 ) -> Result<Option<Rows>, Error> {
-    let remote = match cluster.labour() {
-        Labour::Ours(_) => return Ok(None),
-        Labour::Nobody => return Ok(Some(Rows::new())),
-        Labour::Theirs(remote) => remote,
+    let remote = match cluster.role() {
+        ClusterRole::Managed(_) => return Ok(None),
+        ClusterRole::RepositoryOnly => return Ok(Some(Rows::new())),
+        ClusterRole::External(remote) => remote,
     };
     let scope = Scope {
         database: wanted.text("db_name"),
@@ -163,7 +163,7 @@ async fn native(
 }
 
 async fn databases_of(cluster: &Arc<dyn Cluster>) -> Result<Vec<DatabaseInfo>, Error> {
-    cluster.worker()?.databases().await
+    cluster.managed()?.databases().await
 }
 
 fn each_table(databases: &[DatabaseInfo]) -> impl Iterator<Item = (&DatabaseName, &TableInfo)> {
@@ -181,23 +181,23 @@ fn volume<'a>(partitions: impl IntoIterator<Item = &'a PartitionInfo>) -> (Volum
     })
 }
 
-pub(super) async fn frontends(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
+pub(super) async fn frontends(cluster: &Arc<dyn Cluster>, wanted: &ScanRequest) -> Result<Rows, Error> {
     if let Some(rows) = native(cluster, NativeTable::Frontends, &FRONTENDS, wanted).await? {
         return Ok(rows);
     }
-    let rows = cluster.worker()?.nodes().await?.frontends.into_iter();
+    let rows = cluster.managed()?.nodes().await?.frontends.into_iter();
     Ok(rows
         .map(|f| vec![f.name.into(), f.host.into(), f.is_leader.into(), true.into(), f.version.into(), f.started_at.into()])
         .collect())
 }
 
-pub(super) async fn backends(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
+pub(super) async fn backends(cluster: &Arc<dyn Cluster>, wanted: &ScanRequest) -> Result<Rows, Error> {
     if let Some(rows) = native(cluster, NativeTable::Backends, &BACKENDS, wanted).await? {
         return Ok(rows);
     }
-    let worker = cluster.worker()?;
-    let silent = worker.silent_backends().await?;
-    let rows = worker.nodes().await?.backends.into_iter();
+    let managed = cluster.managed()?;
+    let silent = managed.silent_backends().await?;
+    let rows = managed.nodes().await?.backends.into_iter();
     let row = |b: BackendInfo| {
         let error = silent.get(&b.id);
         let (alive, error) = (error.is_none(), error.map(ToString::to_string));
@@ -206,11 +206,11 @@ pub(super) async fn backends(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Res
     Ok(rows.map(row).collect())
 }
 
-pub(super) async fn brokers(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
+pub(super) async fn brokers(cluster: &Arc<dyn Cluster>, wanted: &ScanRequest) -> Result<Rows, Error> {
     if let Some(rows) = native(cluster, NativeTable::Brokers, &BROKERS, wanted).await? {
         return Ok(rows);
     }
-    let rows = cluster.worker()?.nodes().await?.brokers.into_iter();
+    let rows = cluster.managed()?.nodes().await?.brokers.into_iter();
     Ok(rows
         .map(|(name, address)| {
             let (host, port) = address.rsplit_once(':').unwrap_or((&address, "0"));
@@ -219,7 +219,7 @@ pub(super) async fn brokers(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Resu
         .collect())
 }
 
-pub(super) async fn databases(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
+pub(super) async fn databases(cluster: &Arc<dyn Cluster>, wanted: &ScanRequest) -> Result<Rows, Error> {
     if let Some(rows) = native(cluster, NativeTable::Databases, &DATABASES, wanted).await? {
         return Ok(rows);
     }
@@ -227,7 +227,7 @@ pub(super) async fn databases(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Re
     Ok(rows.map(|d| vec![d.name.to_string().into(), (d.tables.len() as u64).into(), d.created_at.into()]).collect())
 }
 
-pub(super) async fn tables(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
+pub(super) async fn tables(cluster: &Arc<dyn Cluster>, wanted: &ScanRequest) -> Result<Rows, Error> {
     if let Some(rows) = native(cluster, NativeTable::Tables, &TABLES, wanted).await? {
         return Ok(rows);
     }
@@ -255,7 +255,7 @@ pub(super) async fn tables(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Resul
         .collect())
 }
 
-pub(super) async fn columns(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
+pub(super) async fn columns(cluster: &Arc<dyn Cluster>, wanted: &ScanRequest) -> Result<Rows, Error> {
     if let Some(rows) = native(cluster, NativeTable::Columns, &COLUMNS, wanted).await? {
         return Ok(rows);
     }
@@ -285,7 +285,7 @@ pub(super) async fn columns(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Resu
     Ok(out)
 }
 
-pub(super) async fn partitions(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
+pub(super) async fn partitions(cluster: &Arc<dyn Cluster>, wanted: &ScanRequest) -> Result<Rows, Error> {
     if let Some(rows) = native(cluster, NativeTable::Partitions, &PARTITIONS, wanted).await? {
         return Ok(rows);
     }
@@ -320,13 +320,13 @@ pub(super) async fn partitions(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> R
         .collect())
 }
 
-pub(super) async fn tablets(cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
+pub(super) async fn tablets(cluster: &Arc<dyn Cluster>, wanted: &ScanRequest) -> Result<Rows, Error> {
     if let Some(rows) = native(cluster, NativeTable::Tablets, &TABLETS, wanted).await? {
         return Ok(rows);
     }
     let databases = databases_of(cluster).await?;
     let ids: HashMap<&DatabaseName, i64> = databases.iter().map(|d| (&d.name, d.id)).collect();
-    let nodes = cluster.worker()?.nodes().await?;
+    let nodes = cluster.managed()?.nodes().await?;
     let paths: HashMap<BackendId, &str> = nodes.backends.iter().map(|b| (b.id, b.path.as_str())).collect();
     let mut out = Rows::new();
     for (database, table, partition) in each_partition(&databases) {

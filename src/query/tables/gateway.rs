@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::system::Type::{Bool, Int, Text, Time};
 use super::super::system::{Cell, Definition, Rows, Sources};
-use crate::cluster::{Cluster, ClusterKind, Health, Labour};
+use crate::cluster::{Cluster, ClusterKind, ClusterRole, Health};
 use crate::error::Error;
 use crate::job::JobRow;
 use crate::privilege::{Grant, Grantee, Securable};
@@ -113,13 +113,13 @@ pub(super) async fn grants(sources: &Sources) -> Result<Rows, Error> {
 }
 
 async fn health(cluster: &Arc<dyn Cluster>) -> Health {
-    match cluster.labour() {
-        Labour::Theirs(remote) => remote.health().await,
-        Labour::Ours(worker) => match worker.nodes().await {
+    match cluster.role() {
+        ClusterRole::External(remote) => remote.health().await,
+        ClusterRole::Managed(managed) => match managed.nodes().await {
             Ok(d) => Health { version: d.frontends.first().map(|f| f.version.clone()), ..Health::default() },
             Err(e) => Health { error: Some(e), ..Health::default() },
         },
-        Labour::Nobody => Health::default(),
+        ClusterRole::RepositoryOnly => Health::default(),
     }
 }
 

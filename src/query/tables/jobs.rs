@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::super::system::Type::{Bool, Double, Int, Text, Texts, Time};
-use super::super::system::{Definition, Rows, Sources, Wanted};
+use super::super::system::{Definition, Rows, ScanRequest, Sources};
 use crate::cluster::{CATALOGS, Cluster};
 use crate::error::Error;
-use crate::job::{JobKind, JobRow, JobStatus, Phase, Sighting, TaskKind, TaskRow, Volume};
+use crate::job::{JobKind, JobRow, JobStatus, Phase, SlotStatus, TaskKind, TaskRow, Volume};
 use crate::names::{ClusterName, DatabaseName, JobId, TaskId, Timestamp};
 use crate::progress::Notes;
 use crate::store::JobFilter;
@@ -139,7 +139,7 @@ pub(super) const JOB_TASKS: Definition = Definition {
     ],
 };
 
-fn filter(wanted: &Wanted) -> JobFilter {
+fn filter(wanted: &ScanRequest) -> JobFilter {
     JobFilter {
         job_id: wanted.int("job_id").map(JobId),
         cluster: wanted.text("cluster"),
@@ -166,7 +166,7 @@ fn eta(row: &JobRow, fraction: f64, now: Timestamp) -> Option<Timestamp> {
     Some(Timestamp(now.0 + (elapsed * (1.0 - fraction) / fraction) as i64))
 }
 
-pub(super) async fn jobs(sources: &Sources, wanted: &Wanted) -> Result<Rows, Error> {
+pub(super) async fn jobs(sources: &Sources, wanted: &ScanRequest) -> Result<Rows, Error> {
     let now = sources.env.now();
     let mut out = Rows::new();
     for mut row in sources.store.jobs(&filter(wanted)).await? {
@@ -239,9 +239,9 @@ fn said(text: String) -> Option<String> {
 }
 
 /// What another cluster does may have been looked at since the last event.
-fn freshen(row: &mut JobRow, seen: Option<&Sighting>) {
+fn freshen(row: &mut JobRow, seen: Option<&SlotStatus>) {
     if matches!(row.status, JobStatus::Running) {
-        row.saw(seen);
+        row.update_from(seen);
     }
 }
 
@@ -329,7 +329,7 @@ async fn task_columns(sources: &Sources, row: &JobRow) -> Result<TaskColumns, Er
 async fn admitted(
     sources: &Sources,
     cluster: &Arc<dyn Cluster>,
-    wanted: &Wanted,
+    wanted: &ScanRequest,
     kind: JobKind,
 ) -> Result<Vec<(JobRow, bool)>, Error> {
     let mut filter = JobFilter {
@@ -382,7 +382,7 @@ fn native_state(row: &JobRow) -> Option<String> {
     }
 }
 
-pub(super) async fn backup_jobs(sources: &Sources, cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
+pub(super) async fn backup_jobs(sources: &Sources, cluster: &Arc<dyn Cluster>, wanted: &ScanRequest) -> Result<Rows, Error> {
     let mut out = Rows::new();
     for (row, latest) in admitted(sources, cluster, wanted, JobKind::Backup).await? {
         let (tasks, state) = (task_columns(sources, &row).await?, native_state(&row));
@@ -407,7 +407,7 @@ pub(super) async fn backup_jobs(sources: &Sources, cluster: &Arc<dyn Cluster>, w
     Ok(out)
 }
 
-pub(super) async fn restore_jobs(sources: &Sources, cluster: &Arc<dyn Cluster>, wanted: &Wanted) -> Result<Rows, Error> {
+pub(super) async fn restore_jobs(sources: &Sources, cluster: &Arc<dyn Cluster>, wanted: &ScanRequest) -> Result<Rows, Error> {
     let mut out = Rows::new();
     for (row, latest) in admitted(sources, cluster, wanted, JobKind::Restore).await? {
         let (tasks, state) = (task_columns(sources, &row).await?, native_state(&row));
@@ -436,7 +436,7 @@ pub(super) async fn restore_jobs(sources: &Sources, cluster: &Arc<dyn Cluster>, 
     Ok(out)
 }
 
-pub(super) async fn job_events(sources: &Sources, wanted: &Wanted) -> Result<Rows, Error> {
+pub(super) async fn job_events(sources: &Sources, wanted: &ScanRequest) -> Result<Rows, Error> {
     let events = sources.store.events(wanted.int("job_id").map(JobId)).await?;
     Ok(events
         .into_iter()
@@ -456,7 +456,7 @@ pub(super) async fn job_events(sources: &Sources, wanted: &Wanted) -> Result<Row
         .collect())
 }
 
-pub(super) async fn job_tasks(sources: &Sources, wanted: &Wanted) -> Result<Rows, Error> {
+pub(super) async fn job_tasks(sources: &Sources, wanted: &ScanRequest) -> Result<Rows, Error> {
     let mut notes: BTreeMap<JobId, Notes> = BTreeMap::new();
     let mut out = Rows::new();
     for task in sources.store.tasks(wanted.int("job_id").map(JobId)).await? {

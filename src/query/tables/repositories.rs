@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 
 use super::super::system::Type::{Bool, Int, Text, Time};
-use super::super::system::{Cell, Definition, Rows, Sources, Wanted};
+use super::super::system::{Cell, Definition, Rows, ScanRequest, Sources};
 use super::stored;
 use crate::error::{Error, ErrorKind};
 use crate::names::{BackupTimestamp, SnapshotLabel};
@@ -125,17 +125,17 @@ pub(super) async fn in_time<T>(sources: &Sources, answer: impl Future<Output = R
 }
 
 /// The records of repositories in our own format, as far as the query is about their cluster.
-async fn ours(sources: &Sources, wanted: &Wanted) -> Result<Vec<RepositoryRecord>, Error> {
+async fn ours(sources: &Sources, wanted: &ScanRequest) -> Result<Vec<RepositoryRecord>, Error> {
     let only = wanted.text("cluster");
     let mut records = sources.store.repositories().await?;
     records.retain(|r| {
-        sources.clusters.get(&r.cluster).is_some_and(|c| c.worker().is_ok())
+        sources.clusters.get(&r.cluster).is_some_and(|c| c.managed().is_ok())
             && only.as_ref().is_none_or(|name| name == r.cluster.as_str())
     });
     Ok(records)
 }
 
-pub(super) async fn repositories(sources: &Sources, wanted: &Wanted) -> Result<Rows, Error> {
+pub(super) async fn repositories(sources: &Sources, wanted: &ScanRequest) -> Result<Rows, Error> {
     let records = ours(sources, wanted).await?;
     let pings: Vec<BoxFuture<'_, _>> = records.iter().map(|record| ping(sources, record).boxed()).collect();
     let found: Vec<_> = futures::stream::iter(pings).buffered(READS).collect().await;
@@ -191,7 +191,10 @@ async fn content(repository: &Repository) -> Result<Content, Error> {
 }
 
 /// The repositories that the query is about. One that it names and that cannot be listed is an error; one of many is not.
-async fn wanted_repositories(sources: &Sources, wanted: &Wanted) -> Result<Vec<(RepositoryRecord, Result<Content, Error>)>, Error> {
+async fn wanted_repositories(
+    sources: &Sources,
+    wanted: &ScanRequest,
+) -> Result<Vec<(RepositoryRecord, Result<Content, Error>)>, Error> {
     let only = wanted.text("repository");
     let mut out = Vec::new();
     for record in ours(sources, wanted).await? {
@@ -211,7 +214,7 @@ async fn wanted_repositories(sources: &Sources, wanted: &Wanted) -> Result<Vec<(
     Ok(out)
 }
 
-pub(super) async fn snapshots(sources: &Sources, wanted: &Wanted) -> Result<Rows, Error> {
+pub(super) async fn snapshots(sources: &Sources, wanted: &ScanRequest) -> Result<Rows, Error> {
     let mut out = Rows::new();
     let damaged = |record: &RepositoryRecord, label: Option<String>, timestamp: Option<String>, status: String| {
         let mut row = vec![Cell::Null; SNAPSHOTS.columns.len()];
@@ -287,7 +290,7 @@ pub(super) async fn snapshots(sources: &Sources, wanted: &Wanted) -> Result<Rows
     Ok(out)
 }
 
-pub(super) async fn snapshot_files(sources: &Sources, wanted: &Wanted) -> Result<Rows, Error> {
+pub(super) async fn snapshot_files(sources: &Sources, wanted: &ScanRequest) -> Result<Rows, Error> {
     let mut out = Rows::new();
     for (record, read) in wanted_repositories(sources, wanted).await? {
         // A sum over files must not be less without a word.

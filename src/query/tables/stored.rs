@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
-use super::super::system::{Cell, Definition, Rows, Sources, Wanted};
+use super::super::system::{Cell, Definition, Rows, ScanRequest, Sources};
 use super::repositories::{READS, REPOSITORIES, SNAPSHOT_FILES, SNAPSHOTS, in_time};
-use crate::cluster::{Cluster, Labour, Remote, RemoteRepository};
+use crate::cluster::{Cluster, ClusterRole, ExternalCluster, RemoteRepository};
 use crate::error::{Error, ErrorKind};
 use crate::names::RepositoryName;
 use crate::repository::{FileStatus, Info, Location, StarRocksRepository, StoredInfo, StoredLabel};
@@ -54,7 +54,7 @@ async fn known(sources: &Sources, cluster: &dyn Cluster) -> Result<(Vec<Known>, 
         all.insert(name.clone(), Known { name, there: None, record: Some(record) });
     }
     let mut error = None;
-    if let Labour::Theirs(remote) = cluster.labour() {
+    if let ClusterRole::External(remote) = cluster.role() {
         match remote.repositories().await {
             Ok(there) => {
                 // What the cluster does not have any more is recorded here in vain.
@@ -72,10 +72,10 @@ async fn known(sources: &Sources, cluster: &dyn Cluster) -> Result<(Vec<Known>, 
 }
 
 /// Clusters whose repositories are in StarRocks' layout, as far as the query is about them.
-fn clusters(sources: &Sources, wanted: &Wanted) -> Vec<std::sync::Arc<dyn Cluster>> {
+fn clusters(sources: &Sources, wanted: &ScanRequest) -> Vec<std::sync::Arc<dyn Cluster>> {
     let only = wanted.text("cluster");
     let all = sources.clusters.all().into_iter();
-    all.filter(|c| c.worker().is_err() && only.as_ref().is_none_or(|name| name == c.name().as_str())).collect()
+    all.filter(|c| c.managed().is_err() && only.as_ref().is_none_or(|name| name == c.name().as_str())).collect()
 }
 
 fn row(definition: &Definition, cells: Vec<(&str, Cell)>) -> Vec<Cell> {
@@ -87,7 +87,7 @@ fn row(definition: &Definition, cells: Vec<(&str, Cell)>) -> Vec<Cell> {
     row
 }
 
-pub(super) async fn repositories(sources: &Sources, wanted: &Wanted) -> Result<Rows, Error> {
+pub(super) async fn repositories(sources: &Sources, wanted: &ScanRequest) -> Result<Rows, Error> {
     let mut out = Rows::new();
     for cluster in clusters(sources, wanted) {
         let (known, unreachable) = known(sources, &*cluster).await?;
@@ -214,7 +214,7 @@ impl Ask<'_> {
     }
 
     /// From the cluster, when the storage cannot be read from here.
-    async fn told(&self, remote: &dyn Remote) -> Result<Rows, Error> {
+    async fn told(&self, remote: &dyn ExternalCluster) -> Result<Rows, Error> {
         let mut out = Rows::new();
         for found in remote.snapshots(self.repository, self.label.as_deref()).await? {
             let more = |timestamp: Option<&String>| {
@@ -247,14 +247,14 @@ async fn volume(stored: &StarRocksRepository, label: &str) -> Result<(u64, u64),
 }
 
 /// The repositories that the query is about, each with how to ask.
-async fn asked(sources: &Sources, cluster: &dyn Cluster, wanted: &Wanted) -> Result<(Vec<Known>, Option<Error>), Error> {
+async fn asked(sources: &Sources, cluster: &dyn Cluster, wanted: &ScanRequest) -> Result<(Vec<Known>, Option<Error>), Error> {
     let only = wanted.text("repository");
     let (mut known, error) = known(sources, cluster).await?;
     known.retain(|k| only.as_ref().is_none_or(|name| *name == k.name));
     Ok((known, error))
 }
 
-pub(super) async fn snapshots(sources: &Sources, wanted: &Wanted) -> Result<Rows, Error> {
+pub(super) async fn snapshots(sources: &Sources, wanted: &ScanRequest) -> Result<Rows, Error> {
     let mut out = Rows::new();
     let counted = COUNTED.iter().any(|column| wanted.needs(column));
     for cluster in clusters(sources, wanted) {
@@ -275,8 +275,8 @@ pub(super) async fn snapshots(sources: &Sources, wanted: &Wanted) -> Result<Rows
                 Some(Err(e)) => Err(e),
                 None => Err(Error::new(ErrorKind::Storage, "its storage properties are not known here")),
             };
-            let read = match (stored, cluster.labour()) {
-                (Err(_), Labour::Theirs(remote)) => ask.told(remote).await,
+            let read = match (stored, cluster.role()) {
+                (Err(_), ClusterRole::External(remote)) => ask.told(remote).await,
                 (stored, _) => stored,
             };
             match read {
@@ -296,7 +296,7 @@ pub(super) async fn snapshots(sources: &Sources, wanted: &Wanted) -> Result<Rows
     Ok(out)
 }
 
-pub(super) async fn snapshot_files(sources: &Sources, wanted: &Wanted) -> Result<Rows, Error> {
+pub(super) async fn snapshot_files(sources: &Sources, wanted: &ScanRequest) -> Result<Rows, Error> {
     let mut out = Rows::new();
     for cluster in clusters(sources, wanted) {
         let (known, _) = asked(sources, &*cluster, wanted).await?;

@@ -44,7 +44,7 @@ impl Attempt<'_> {
             DroppedBackups::Expired { timestamp } => {
                 let (manifest, _) = self.opened(name).await?.manifest(label, timestamp).await?;
                 let clusters = self.context.inner.clusters.all();
-                let ours: BTreeSet<&str> = clusters.iter().filter_map(|c| Some(c.worker().ok()?.id())).collect();
+                let ours: BTreeSet<&str> = clusters.iter().filter_map(|c| Some(c.managed().ok()?.id())).collect();
                 let is_ours = manifest.cluster_id.as_deref().is_some_and(|id| ours.contains(id));
                 if !is_ours || manifest.expire_at.is_none_or(|at| at > self.context.inner.env.now()) {
                     return Err(Error::internal(format!("the manifest of {label} has changed")));

@@ -10,7 +10,7 @@ use super::compile::{Compiler, Cte, Eval, Expr, Scope, ScopeColumn, folded, part
 use super::join::{Condition, From, Item, Kind, Source, arrange};
 use super::relations::Row;
 use super::select::Run;
-use super::value::{Ty, Value};
+use super::value::{Value, ValueType};
 use crate::error::{Error, ErrorKind};
 
 /// The parts of a condition that AND connects.
@@ -211,7 +211,7 @@ impl Compiler<'_> {
         let mut settled = Vec::new();
         for expr in exprs {
             let is_parameter = expr.parameter.is_some();
-            settled.push(if is_parameter { self.cast(expr, Ty::INT4)? } else { expr });
+            settled.push(if is_parameter { self.cast(expr, ValueType::INT4)? } else { expr });
         }
         self.rows_of(&name, settled, with_ordinality, alias)
     }
@@ -228,10 +228,10 @@ impl Compiler<'_> {
         if arrays.len() == 1 {
             return self.rows_of("unnest", arrays, with_ordinality, alias);
         }
-        let mut columns: Vec<(String, Ty)> =
-            arrays.iter().map(|a| ("unnest".to_owned(), a.ty.item().unwrap_or(Ty::TEXT))).collect();
+        let mut columns: Vec<(String, ValueType)> =
+            arrays.iter().map(|a| ("unnest".to_owned(), a.ty.item().unwrap_or(ValueType::TEXT))).collect();
         if with_ordinality {
-            columns.push(("ordinality".into(), Ty::INT8));
+            columns.push(("ordinality".into(), ValueType::INT8));
         }
         let evals: Vec<Eval> = arrays.into_iter().map(|a| a.eval).collect();
         let run: Run = Box::new(move |env| {
@@ -257,8 +257,8 @@ impl Compiler<'_> {
         with_ordinality: bool,
         alias: Option<&sql::TableAlias>,
     ) -> Result<(Source, Vec<ScopeColumn>), Error> {
-        let types: Vec<Ty> = args.iter().map(|a| a.ty.clone()).collect();
-        let (mut columns, run): (Vec<(String, Ty)>, Run) = match set_function(name, &types) {
+        let types: Vec<ValueType> = args.iter().map(|a| a.ty.clone()).collect();
+        let (mut columns, run): (Vec<(String, ValueType)>, Run) = match set_function(name, &types) {
             Some(set) => {
                 let evals: Vec<Eval> = args.into_iter().map(|a| a.eval).collect();
                 let rows = set.rows;
@@ -277,7 +277,7 @@ impl Compiler<'_> {
             }
         };
         let run: Run = if with_ordinality {
-            columns.push(("ordinality".into(), Ty::INT8));
+            columns.push(("ordinality".into(), ValueType::INT8));
             Box::new(move |env| {
                 let mut rows = run(env)?;
                 rows.iter_mut().enumerate().for_each(|(i, row)| row.push(Value::Int(i as i64 + 1)));
@@ -296,10 +296,10 @@ impl Compiler<'_> {
 }
 
 /// Columns under their table's alias, and under the names that it gives them.
-fn aliased(columns: Vec<(String, Ty)>, table: &str, alias: Option<&sql::TableAlias>) -> Vec<ScopeColumn> {
+fn aliased(columns: Vec<(String, ValueType)>, table: &str, alias: Option<&sql::TableAlias>) -> Vec<ScopeColumn> {
     let table = alias.map_or(table.to_owned(), |a| folded(&a.name));
     let names = alias.map_or(&[][..], |a| &a.columns);
-    let column = |(i, (name, ty)): (usize, (String, Ty))| ScopeColumn {
+    let column = |(i, (name, ty)): (usize, (String, ValueType))| ScopeColumn {
         table: table.clone(),
         name: names.get(i).map_or(name, |c| folded(&c.name)),
         ty,

@@ -15,8 +15,8 @@ use datafusion::logical_expr::{
     Between, BinaryExpr, Cast, Distinct, Expr, ExprSchemable, Join, JoinType, Like, LogicalPlan, Operator, SortExpr, Subquery,
 };
 
-use super::dialect::{identifier, literal};
-use super::hand_over::table_of;
+use super::print_statement::{identifier, literal};
+use super::push_down::table_of;
 use super::types::is_opaque;
 
 /// A whole query.
@@ -45,7 +45,7 @@ pub(super) fn print_expr(expr: &Expr, schema: &DFSchema, columns: &[String]) -> 
 
 /// One SELECT, as far as it is put together.
 #[derive(Default)]
-struct Block {
+struct SelectBlock {
     /// What each column of the plan is, over the tables in `from`.
     columns: Vec<String>,
     from: String,
@@ -60,7 +60,7 @@ struct Block {
     limit: Option<String>,
 }
 
-impl Block {
+impl SelectBlock {
     /// Whether it only names where rows and columns come from.
     fn is_source(&self) -> bool {
         !self.is_computed
@@ -98,7 +98,7 @@ impl Printer {
     }
 
     /// The block as text, and the names of its columns there.
-    fn select(&mut self, mut block: Block) -> (String, Vec<String>) {
+    fn select(&mut self, mut block: SelectBlock) -> (String, Vec<String>) {
         if block.columns.is_empty() {
             block.columns.push("1".into());
         }
@@ -123,25 +123,25 @@ impl Printer {
     }
 
     /// The block as a table for another one around it.
-    fn derived(&mut self, block: Block) -> Block {
+    fn derived(&mut self, block: SelectBlock) -> SelectBlock {
         let count = block.columns.len();
         let (sql, names) = self.select(block);
         self.table(&sql, &names[..count])
     }
 
     /// A query as a table.
-    fn table(&mut self, sql: &str, columns: &[String]) -> Block {
+    fn table(&mut self, sql: &str, columns: &[String]) -> SelectBlock {
         let name = self.name();
         let columns = columns.iter().map(|column| format!("{name}.{column}")).collect();
-        Block { columns, from: format!("({sql}) AS {name}"), is_one: true, ..Block::default() }
+        SelectBlock { columns, from: format!("({sql}) AS {name}"), is_one: true, ..SelectBlock::default() }
     }
 
     /// The same where the order of its rows must last: a query around it would be free to lose that.
-    fn derived_as_ordered(&mut self, block: Block) -> Option<Block> {
+    fn derived_as_ordered(&mut self, block: SelectBlock) -> Option<SelectBlock> {
         block.order_by.is_empty().then(|| self.derived(block))
     }
 
-    fn plan(&mut self, plan: &LogicalPlan) -> Option<Block> {
+    fn plan(&mut self, plan: &LogicalPlan) -> Option<SelectBlock> {
         match plan {
             LogicalPlan::TableScan(scan) => {
                 let (database, table) = table_of(scan)?;
@@ -151,7 +151,7 @@ impl Printer {
                 let name = self.name();
                 let columns = scan.projected_schema.fields().iter().map(|f| Some(format!("{name}.{}", identifier(f.name()).ok()?)));
                 let from = format!("{}.{} AS {name}", identifier(&database).ok()?, identifier(&table).ok()?);
-                Some(Block { columns: columns.collect::<Option<_>>()?, from, is_one: true, ..Block::default() })
+                Some(SelectBlock { columns: columns.collect::<Option<_>>()?, from, is_one: true, ..SelectBlock::default() })
             }
             LogicalPlan::SubqueryAlias(alias) => self.plan(&alias.input),
             LogicalPlan::Projection(p) => {
@@ -266,7 +266,7 @@ impl Printer {
         }
     }
 
-    fn join(&mut self, join: &Join) -> Option<Block> {
+    fn join(&mut self, join: &Join) -> Option<SelectBlock> {
         let words = match join.join_type {
             JoinType::Inner => "JOIN",
             JoinType::Left => "LEFT JOIN",
@@ -309,7 +309,7 @@ impl Printer {
             (true, _) => return None,
             (false, words) => format!("{} {words} {} ON {}", left.from, right.from, conditions.join(" AND ")),
         };
-        Some(Block { columns, from, ..Block::default() })
+        Some(SelectBlock { columns, from, ..SelectBlock::default() })
     }
 
     /// What a SELECT list may hold: also columns that are only shown.

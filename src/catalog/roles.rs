@@ -1,7 +1,7 @@
 //! Rows about users, their settings and their connections.
 
 use super::relations::{Definition, Row};
-use super::snapshot::{Object, Snapshot};
+use super::snapshot::{CatalogSnapshot, Object};
 use super::value::Value;
 
 fn text(text: impl AsRef<str>) -> Value {
@@ -9,7 +9,7 @@ fn text(text: impl AsRef<str>) -> Value {
 }
 
 /// `pg_authid`, `pg_roles`, `pg_user`, `pg_shadow`, `pg_group`: passwords are never shown.
-pub(super) fn roles(snapshot: &Snapshot, d: &Definition, rows: &mut Vec<Row>) {
+pub(super) fn roles(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Vec<Row>) {
     for role in &snapshot.world.objects.roles {
         let oid = Value::oid(snapshot.oid(&Object::Role(role.name.clone())));
         let admin = Value::Bool(role.is_admin);
@@ -52,7 +52,7 @@ pub(super) fn roles(snapshot: &Snapshot, d: &Definition, rows: &mut Vec<Row>) {
     }
 }
 
-pub(super) fn members(snapshot: &Snapshot, d: &Definition, rows: &mut Vec<Row>) {
+pub(super) fn members(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Vec<Row>) {
     let oid = |name: &String| Value::oid(snapshot.oid(&Object::Role(name.clone())));
     rows.extend(snapshot.world.objects.memberships.iter().map(|(role, member)| {
         let set = Value::Bool(true);
@@ -66,7 +66,7 @@ pub(super) fn members(snapshot: &Snapshot, d: &Definition, rows: &mut Vec<Row>) 
     }));
 }
 
-pub(super) fn settings(snapshot: &Snapshot, d: &Definition, rows: &mut Vec<Row>) {
+pub(super) fn settings(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Vec<Row>) {
     rows.extend(snapshot.world.settings.iter().map(|setting| {
         let value = setting.value.as_str();
         let kind = match value {
@@ -89,7 +89,7 @@ pub(super) fn settings(snapshot: &Snapshot, d: &Definition, rows: &mut Vec<Row>)
     }));
 }
 
-pub(super) fn activity(snapshot: &Snapshot, d: &Definition, rows: &mut Vec<Row>) {
+pub(super) fn activity(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Vec<Row>) {
     for one in &snapshot.world.activity {
         if d.name != "pg_stat_activity" {
             let mut row = d.row([("pid", Value::Int(one.pid.into()))]);

@@ -13,7 +13,7 @@ use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan};
 
 use super::client::Client;
-use super::print::{Printed, has_subquery, print_plan};
+use super::print_plan::{Printed, has_subquery, print_plan};
 use super::scan::{RemoteQuery, StarRocksTable, numbered};
 
 /// The database and name of the cluster's table that a scan reads, if it reads one and as a whole.
@@ -37,7 +37,7 @@ fn is_one_scan(plan: &LogicalPlan) -> bool {
 }
 
 /// The plan with its largest exact parts as one table each.
-pub(super) fn hand_over(client: &Arc<Client>, plan: LogicalPlan) -> DfResult<LogicalPlan> {
+pub(super) fn push_down(client: &Arc<Client>, plan: LogicalPlan) -> DfResult<LogicalPlan> {
     let mut count = 0;
     let changed = plan.transform_down(|node| {
         if is_one_scan(&node) {
