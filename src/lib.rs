@@ -12,7 +12,7 @@
 //! A `BACKUP SNAPSHOT d.s TO r ON (t)`
 //!
 //! 1. comes as a message to `Connection::simple` (`wire/query.rs`), is measured and parsed by `Session::read` (`session/reading.rs`,
-//!    `statement/bounds.rs`, [`statement::parse_one`]), and is a [`statement::Statement::Backup`] from there on;
+//!    `statement/bounds.rs`, `statement/split.rs`; a long one on another thread), and is a [`statement::Statement::Backup`] from there on;
 //! 2. goes through `Session::prepare` and `Session::execute` (`session.rs`) to `Session::backup` (`session/jobs.rs`), which checks what
 //!    StarRocks checks, in its order, and makes a [`job::JobSpec`];
 //! 3. is admitted by [`runner::Runner::submit`]: `Journal::admit` takes its locks and writes its row in one transaction, and the client has
@@ -28,7 +28,9 @@
 //!    (`session/plan.rs`) against one instant of everything it can name ([`query::AsOf`]);
 //! 2. is run by [`query::QueryEngine::run`], on threads of its own, within a share of memory and until somebody gives it up;
 //! 3. scans `SystemTable` (`query/system.rs`), whose rows are gathered by `query/tables/jobs.rs` from the store and [`progress::Progress`];
-//! 4. is written row by row by `wire/encode.rs`, which waits for a client that does not read.
+//! 4. is written row by row (`wire/encode.rs`); `Connection::take` (`wire/query.rs`) waits for a client that does not read.
+//!
+//! One that compares columns of a system table with constants needs no plan: `query/lookup.rs` answers it.
 //!
 //! A SHOW is such a SELECT, in a file of `sql/show/`.
 

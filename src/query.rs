@@ -26,7 +26,7 @@ use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider};
 use datafusion::common::DataFusionError;
 use datafusion::common::config::Dialect;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer, MemoryReservation, TrackConsumersPool};
+use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer, MemoryPool, MemoryReservation, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
@@ -228,6 +228,16 @@ impl QueryEngine {
         Ok(reservation)
     }
 
+    /// Memory for one statement: taken as it grows, up to the share of one.
+    pub fn statement_memory(&self, what: &str) -> MemoryReservation {
+        MemoryConsumer::new(what).register(&self.share())
+    }
+
+    /// The share of one statement in the memory of all.
+    fn share(&self) -> Arc<dyn MemoryPool> {
+        Arc::new(share::Share::new(self.base.runtime_env().memory_pool.clone(), self.statement_bytes_max))
+    }
+
     /// Takes memory that is too little to be refused.
     pub fn take(&self, what: &str, bytes: usize) -> MemoryReservation {
         let reservation = MemoryConsumer::new(what).register(&self.base.runtime_env().memory_pool);
@@ -250,15 +260,16 @@ impl QueryEngine {
     /// The state to plan and run statements of a session in, against a view.
     pub fn state(&self, view: &AsOf, facts: &SessionFacts) -> Result<Arc<SessionState>, Error> {
         let mut state = session_state(&self.base, view, facts, Nesting::default()).map_err(from_datafusion)?;
-        let limits = growth::ValueLimits { value_bytes_max: self.value_bytes_max, memory: self.reserve("values", 0)? };
+        let share = self.share();
+        let memory = MemoryConsumer::new("values").register(&share);
+        let limits = growth::ValueLimits { value_bytes_max: self.value_bytes_max, memory };
         let limits = Arc::new(limits);
         for function in growth::limited_functions(&state, &limits) {
             state.register_udf(Arc::new(function)).map_err(from_datafusion)?;
         }
         state.config_mut().options_mut().extensions.insert(growth::Limits(limits));
         let all = self.base.runtime_env();
-        let share = share::Share::new(all.memory_pool.clone(), self.statement_bytes_max);
-        state.config_mut().set_extension(Arc::new(RuntimeEnv { memory_pool: Arc::new(share), ..(**all).clone() }));
+        state.config_mut().set_extension(Arc::new(RuntimeEnv { memory_pool: share, ..(**all).clone() }));
         Ok(Arc::new(state))
     }
 }

@@ -103,6 +103,11 @@ impl Repository {
         Self { local: local.map(|dir| dir.join(directory)), name, store, root }
     }
 
+    /// Whether it is a directory of this machine.
+    pub fn is_local(&self) -> bool {
+        self.local.is_some()
+    }
+
     /// Its name.
     pub fn name(&self) -> &RepositoryName {
         &self.name

@@ -130,19 +130,23 @@ impl Runner {
 
     /// Admits a job and starts it. A job that is refused is recorded as such.
     pub async fn submit(&self, spec: JobSpec) -> Result<JobId, Error> {
-        let admitted = self.admit(spec.clone()).await;
-        if let Err(e) = &admitted {
-            self.record_refusal(&spec, e).await;
-        }
-        admitted
+        self.admit(spec, true).await
     }
 
-    /// The same without a record of a refusal.
-    async fn admit(&self, spec: JobSpec) -> Result<JobId, Error> {
+    /// The same; a refusal is recorded if that is wanted.
+    async fn admit(&self, spec: JobSpec, records: bool) -> Result<JobId, Error> {
         let runner = self.clone();
         let task = self.inner.tasks.spawn(async move {
             let at = runner.inner.env.now();
-            let job = runner.inner.store.admit(&spec, at).await?;
+            let job = match runner.inner.store.admit(&spec, at).await {
+                Ok(job) => job,
+                Err(e) => {
+                    if records {
+                        runner.record_refusal(&spec, &e).await;
+                    }
+                    return Err(e);
+                }
+            };
             let (id, db) = (job.id, spec.work.database().map(DatabaseName::as_str));
             tracing::info!(job_id = id.0, kind = %spec.kind(), db, snapshot = %spec.label(), "job admitted");
             runner.start(job);
@@ -223,8 +227,8 @@ impl Runner {
         let unfinished = self.inner.store.unfinished().await?;
         for id in unfinished.iter().copied() {
             let runner = self.clone();
-            self.spawn_driver(id, tracing::info_span!("job", job_id = id.0), |requests, stands| async move {
-                let Some(job) = runner.inner.taken_up(id).await else { return };
+            self.spawn_driver(id, tracing::info_span!("job", job_id = id.0), |mut requests, stands| async move {
+                let Some(job) = runner.inner.taken_up(id, &mut requests).await else { return };
                 drive::drive(&runner.inner, job, requests, stands, false).await;
             });
         }
@@ -288,7 +292,7 @@ impl Runner {
 
 impl Inner {
     /// An unfinished job from its journal. One damaged journal must not keep all other jobs and tables away.
-    async fn taken_up(&self, id: JobId) -> Option<Job> {
+    async fn taken_up(&self, id: JobId, requests: &mut mpsc::Receiver<CancelRequest>) -> Option<Job> {
         let mut failures = 0;
         loop {
             let error = match self.store.load(id).await {
@@ -310,6 +314,8 @@ impl Inner {
             failures += 1;
             tokio::select! {
                 () = self.env.clock.sleep(drive::backoff(self, failures)) => {}
+                // Who wants it to end is told why it cannot.
+                Some(request) = requests.recv() => drop(request.reply.send(Err(error))),
                 () = self.stop.cancelled() => return None,
             }
         }

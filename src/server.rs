@@ -203,7 +203,7 @@ impl Server {
         };
         let query_settings = QuerySettings {
             memory_bytes_max: settings.query_memory_bytes_max,
-            statement_bytes_max: settings.statement_memory_bytes_max,
+            statement_bytes_max: settings.statement_memory(),
             value_bytes_max: settings.value_bytes_max,
             spill_dir: settings.spill_directory(),
             spill_bytes_max: settings.spill_bytes_max,

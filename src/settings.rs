@@ -85,7 +85,7 @@ pub struct Settings {
     pub bytes_in_flight_max: u64,
     /// Memory of all queries together, bytes; sorts and groupings spill to disk beyond it.
     pub query_memory_bytes_max: usize,
-    /// Memory of one query, bytes: what one may not take is left to others.
+    /// Memory of one query, bytes; 0 means half of all. What one may not take is left to others.
     pub statement_memory_bytes_max: usize,
     /// Where sorts and groupings spill to; `tmp` in the data directory if it is empty. What a killed server left there is removed at start.
     pub spill_dir: PathBuf,
@@ -143,7 +143,7 @@ impl Default for Settings {
             upload_concurrency: 4,
             bytes_in_flight_max: 64 << 20,
             query_memory_bytes_max: 1 << 30,
-            statement_memory_bytes_max: 512 << 20,
+            statement_memory_bytes_max: 0,
             spill_dir: PathBuf::new(),
             spill_bytes_max: 100 << 30,
             query_parallelism: 0,
@@ -347,7 +347,7 @@ impl Settings {
             ("upload_concurrency", self.upload_concurrency as u64, 1),
             ("bytes_in_flight_max", self.bytes_in_flight_max, 8 << 20),
             ("query_memory_bytes_max", self.query_memory_bytes_max as u64, 16 << 20),
-            ("statement_memory_bytes_max", self.statement_memory_bytes_max as u64, 16 << 20),
+            ("statement_memory_bytes_max", self.statement_memory() as u64, 8 << 20),
             ("job_timeout_seconds", self.job_timeout_seconds, 1),
             ("snapshot_expiry_seconds", self.snapshot_expiry_seconds, 1),
         ] {
@@ -383,6 +383,14 @@ impl Settings {
     /// Where queries spill to.
     pub fn spill_directory(&self) -> PathBuf {
         if self.spill_dir.as_os_str().is_empty() { self.data_dir.join("tmp") } else { self.spill_dir.clone() }
+    }
+
+    /// What one query may take, bytes.
+    pub fn statement_memory(&self) -> usize {
+        match self.statement_memory_bytes_max {
+            0 => self.query_memory_bytes_max / 2,
+            bytes => bytes,
+        }
     }
 
     /// How large a statement may be.
@@ -441,7 +449,7 @@ impl Settings {
             row("upload_concurrency", self.upload_concurrency.to_string(), "tablets of one job moved at a time"),
             row("bytes_in_flight_max", self.bytes_in_flight_max.to_string(), "backup data in memory at a time"),
             row("query_memory_bytes_max", self.query_memory_bytes_max.to_string(), "memory of all queries together"),
-            row("statement_memory_bytes_max", self.statement_memory_bytes_max.to_string(), "memory of one query"),
+            row("statement_memory_bytes_max", self.statement_memory().to_string(), "memory of one query"),
             row("spill_dir", self.spill_directory().display().to_string(), "where queries spill to"),
             row("spill_bytes_max", self.spill_bytes_max.to_string(), "what all queries together may spill"),
             row(

@@ -532,6 +532,28 @@ async fn one_statement_may_take_a_share_of_memory() {
     server.stop().await;
 }
 
+/// What the catalogs' own evaluator gathers is refused as soon as it is too long, and what it makes ends with the wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn long_values_of_the_catalogs_end_early() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    let gathers = "SELECT string_agg(repeat('x', 1000000), ',') FROM pg_proc";
+    let (code, message) = fails(&client, gathers).await;
+    assert_eq!((code.as_str(), message.contains("requested length too large")), ("54000", true), "{message}");
+    // Some three thousand values of ten megabytes: given up, none is made any more.
+    run(&client, "SET statement_timeout = '300ms'").await;
+    let counts = "SELECT count(repeat('x', 10000000)) FROM pg_proc a, pg_proc b WHERE length(repeat('x', 10000000)) = 1";
+    assert_eq!(fails(&client, counts).await.0, "57014");
+    let engine = &server.server.gateway().engine;
+    let ended = async {
+        while engine.running() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), ended).await.expect("nothing goes on computing");
+    server.stop().await;
+}
+
 /// Whose identity a repository is reached with, and where it is, is for administrators to say, unless keys are brought along.
 #[tokio::test(flavor = "multi_thread")]
 async fn repositories_of_others_bring_keys_and_keep_to_hosts() {

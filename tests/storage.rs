@@ -112,6 +112,17 @@ async fn an_insert_into_many_tablets_needs_few_open_files() {
     server.kill();
 }
 
+/// The rows of each row group of every data file on the first backend.
+async fn row_groups(client: &Client) -> Vec<i64> {
+    let backend = value(client, "SELECT path FROM system.backends LIMIT 1").await;
+    let mut groups = Vec::new();
+    for path in files(Path::new(&backend)).into_iter().filter(|p| p.extension().is_some_and(|e| e == "parquet")) {
+        let reader = SerializedFileReader::new(std::fs::File::open(path).expect("opens")).expect("reads");
+        groups.extend(reader.metadata().row_groups().iter().map(|group| group.num_rows()));
+    }
+    groups
+}
+
 /// Rows with long values are packed into nothing where they are alike; whoever reads them unpacks a row group at a time.
 #[tokio::test(flavor = "multi_thread")]
 async fn row_groups_of_long_values_are_short() {
@@ -121,14 +132,24 @@ async fn row_groups_of_long_values_are_short() {
     run(&client, "CREATE TABLE t (a INT, s VARCHAR(1048576)) DUPLICATE KEY (a) DISTRIBUTED BY HASH (a) BUCKETS 1").await;
     run(&client, "INSERT INTO t SELECT value, repeat('x', 1000000) FROM generate_series(1, 100)").await;
     assert_eq!(value(&client, "SELECT count(*) || ' ' || sum(length(s)) FROM t").await, "100 100000000");
-    let backend = value(&client, "SELECT path FROM system.backends LIMIT 1").await;
-    let mut groups = Vec::new();
-    for path in files(Path::new(&backend)).into_iter().filter(|p| p.extension().is_some_and(|e| e == "parquet")) {
-        let reader = SerializedFileReader::new(std::fs::File::open(path).expect("opens")).expect("reads");
-        groups.extend(reader.metadata().row_groups().iter().map(|group| group.num_rows()));
-    }
+    let groups = row_groups(&client).await;
     assert_eq!(groups.iter().sum::<i64>(), 100);
     assert!(groups.iter().all(|rows| *rows <= 33), "{groups:?}");
+    server.stop().await;
+}
+
+/// Lists are measured by their own items: slices of them keep the items of all.
+#[tokio::test(flavor = "multi_thread")]
+async fn row_groups_of_lists_are_long_enough() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    run(&client, "CREATE DATABASE d; USE d").await;
+    run(&client, "CREATE TABLE t (a INT, l ARRAY<BIGINT>) DUPLICATE KEY (a) DISTRIBUTED BY HASH (a) BUCKETS 1").await;
+    run(&client, "INSERT INTO t SELECT value, array_repeat(value, 1000) FROM generate_series(1, 8000)").await;
+    assert_eq!(value(&client, "SELECT count(*) || ' ' || sum(array_length(l)) FROM t").await, "8000 8000000");
+    let groups = row_groups(&client).await;
+    assert_eq!(groups.iter().sum::<i64>(), 8000);
+    assert!((2..10).contains(&groups.len()), "64 MB in groups of 32: {groups:?}");
     server.stop().await;
 }
 

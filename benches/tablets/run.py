@@ -64,6 +64,7 @@ def wait_for(server, label, kind):
 
 def make_table(server, database, tablets):
     buckets = min(tablets, 1000)
+    assert tablets % buckets == 0, f"{tablets} tablets are no whole number of partitions of 1,000"
     ranges = ", ".join(f'PARTITION p{p} VALUES [("{p}"), ("{p + 1}"))' for p in range(tablets // buckets))
     server.run(f"CREATE DATABASE {database}")
     server.run(

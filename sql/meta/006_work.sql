@@ -10,18 +10,20 @@ UPDATE jobs SET spec = json_object(
             'application_name', spec ->> '$.application_name'))
     END,
     'statement', spec ->> '$.statement',
-    'timeout_seconds', spec ->> '$.timeout_seconds',
+    'timeout_seconds', json(spec -> '$.timeout_seconds'),
     'work', CASE
         WHEN json_type(spec, '$.request.remote') IS NOT NULL THEN json_object('remote', json_patch(
             json_object('database', spec ->> '$.database', 'label', spec ->> '$.label', 'repository', spec ->> '$.repository'),
-            spec -> '$.request.remote'))
+            json(spec -> '$.request.remote')))
         WHEN json_type(spec, '$.request.restore') IS NOT NULL THEN json_object('restore', json_object(
             'target', json_object('database', spec ->> '$.database', 'label', spec ->> '$.label', 'repository', spec ->> '$.repository'),
             'request', spec -> '$.request.restore'))
         ELSE json_object('backup', json_object(
             'target', json_object('database', spec ->> '$.database', 'label', spec ->> '$.label', 'repository', spec ->> '$.repository'),
             'request', spec -> '$.request.backup'))
-    END);
+    END)
+-- What does not read is left as it is: its job is found to be lost.
+WHERE json_valid(spec);
 
 CREATE TABLE job_locks (
     -- What is locked, as JSON.

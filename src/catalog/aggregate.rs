@@ -105,7 +105,10 @@ impl Aggregate {
     fn of_passing(&self, rows: &[&Row], env: &Env<'_>) -> Result<Value, Error> {
         let mut values: Vec<(Vec<Value>, Vec<Value>)> = Vec::new();
         let mut seen = HashSet::new();
+        // A text of all is refused as soon as it is too long, not when all is there.
+        let (gathers, mut gathered) = (matches!(self.kind, Kind::StringAgg), 0);
         for row in rows {
+            env.context.step()?;
             let env = env.row(row);
             if let Some(filter) = &self.filter
                 && !filter(&env)?.is_true()
@@ -115,6 +118,10 @@ impl Aggregate {
             let args = self.args.iter().map(|a| a(&env)).collect::<Result<Vec<_>, _>>()?;
             if self.distinct && !seen.insert(args.clone()) {
                 continue;
+            }
+            if let (true, Some(Value::Text(text))) = (gathers, args.first()) {
+                gathered += text.len();
+                env.context.check_length(gathered)?;
             }
             let keys = self.order.iter().map(|k| (k.eval)(&env)).collect::<Result<Vec<_>, _>>()?;
             env.context.hold(args.iter().chain(&keys).map(Value::size).sum())?;

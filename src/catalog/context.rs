@@ -60,8 +60,12 @@ pub(super) struct Context {
     allowance: Allowance,
     steps: Cell<u64>,
     bytes: Cell<usize>,
+    /// Bytes of values that were made since it was last asked whether anybody waits.
+    worked: Cell<usize>,
 }
 
+/// Bytes of values that may be made before it is asked again.
+const WORK_BYTES: usize = 4 << 20;
 /// Rows that a query may look at: a bound on work that nothing waits for.
 const STEPS_MAX: u64 = 200_000_000;
 /// Rows that may be held at once.
@@ -87,6 +91,7 @@ impl Context {
             allowance,
             steps: Cell::new(0),
             bytes: Cell::new(0),
+            worked: Cell::new(0),
         }
     }
 
@@ -127,8 +132,23 @@ impl Context {
 
     /// A value that an expression has made, unless it is too long.
     pub fn made(&self, value: Value) -> Result<Value, Error> {
-        self.check_length(value.size())?;
+        let bytes = value.size();
+        self.check_length(bytes)?;
+        // A row of long values is as much work as many rows.
+        let worked = self.worked.get().saturating_add(bytes);
+        self.worked.set(if worked < WORK_BYTES { worked } else { 0 });
+        if worked >= WORK_BYTES {
+            self.go_on()?;
+        }
         Ok(value)
+    }
+
+    /// An error once nobody waits for the answer any more.
+    fn go_on(&self) -> Result<(), Error> {
+        if self.allowance.stop.is_cancelled() {
+            return Err(Error::new(ErrorKind::Cancelled, "canceling statement due to user request"));
+        }
+        Ok(())
     }
 
     /// Refuses what would be so many bytes long, before it is made.
@@ -145,8 +165,8 @@ impl Context {
     pub fn step(&self) -> Result<(), Error> {
         let steps = self.steps.get() + 1;
         self.steps.set(steps);
-        if steps.is_multiple_of(256) && self.allowance.stop.is_cancelled() {
-            return Err(Error::new(ErrorKind::Cancelled, "canceling statement due to user request"));
+        if steps.is_multiple_of(256) {
+            self.go_on()?;
         }
         if steps > STEPS_MAX {
             return Err(Error::new(ErrorKind::LimitExceeded, "a query of the catalogs looks at too many rows")

@@ -116,6 +116,11 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
             object_store::Error::NotFound { .. } => Error::new(ErrorKind::MissingFile, e.to_string()),
             _ => Error::new(ErrorKind::Storage, e.to_string()),
         },
+        // DataFusion's words for its own limit; they name a setting of its own.
+        DataFusionError::IoError(e) if e.to_string().contains("exceeded the allowable limit") => {
+            Error::new(ErrorKind::OutOfMemory, "the queries have spilled more than spill_bytes_max")
+                .hint("Raise spill_bytes_max, or ask for less at a time.")
+        }
         DataFusionError::IoError(e) => Error::new(ErrorKind::Storage, e.to_string()),
         DataFusionError::ParquetError(e) => Error::new(ErrorKind::Corrupted, format!("a data file cannot be read: {e}")),
         DataFusionError::Execution(message) => Error::new(ErrorKind::Data, lower_first(message)),

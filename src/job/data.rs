@@ -444,7 +444,8 @@ impl Failure {
 
     /// The error that it was.
     pub fn error(&self) -> Error {
-        let mut error = Error::new(self.kind, self.message.clone());
+        let message = if self.message.is_empty() { "timeout" } else { &self.message };
+        let mut error = Error::new(self.kind, message);
         error.detail.clone_from(&self.detail);
         error.hint.clone_from(&self.hint);
         error

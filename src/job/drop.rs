@@ -83,7 +83,7 @@ impl Machine for DropState {
         *self = match (&*self, event) {
             (Self::Pending, E::Checked { timestamps }) => Self::Deleting { timestamps: timestamps.clone() },
             (Self::Deleting { .. }, E::Deleted) => Self::Finished,
-            (state, E::Cancelled { failure }) if state.can_cancel() => Self::Cancelled { failure: failure.clone() },
+            (Self::Pending | Self::Deleting { .. }, E::Cancelled { failure }) => Self::Cancelled { failure: failure.clone() },
             (state, event) => return Err(IllegalEvent { phase: state.phase(), event: event.name() }),
         };
         Ok(())
@@ -110,8 +110,9 @@ impl Machine for DropState {
         self.end().is_some()
     }
 
+    /// What is being deleted is locked until that has ended; its own failure may end it, and nobody else.
     fn can_cancel(&self) -> bool {
-        !self.is_over()
+        matches!(self, Self::Pending)
     }
 }
 

@@ -1,28 +1,27 @@
 //! A share of the memory of all queries for each statement, so that one cannot leave the others nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use datafusion::common::{DataFusionError, Result};
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
+use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
 
-/// The memory of one statement: taken from the pool of all, up to a limit of its own.
+/// The memory of one statement: taken from the pool of all, up to a limit of its own, which its sorts and groupings share fairly.
 #[derive(Debug)]
 pub(super) struct Share {
-    pool: Arc<dyn MemoryPool>,
-    used: AtomicUsize,
+    all: Arc<dyn MemoryPool>,
+    own: FairSpillPool,
     limit: usize,
 }
 
 impl Share {
-    pub fn new(pool: Arc<dyn MemoryPool>, limit: usize) -> Self {
-        Self { pool, used: AtomicUsize::new(0), limit }
+    pub fn new(all: Arc<dyn MemoryPool>, limit: usize) -> Self {
+        Self { all, own: FairSpillPool::new(limit), limit }
     }
 }
 
 impl std::fmt::Display for Share {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "share(used: {}, limit: {})", self.used.load(Ordering::Relaxed), self.limit)
+        write!(f, "share(used: {}, limit: {})", self.own.reserved(), self.limit)
     }
 }
 
@@ -32,39 +31,38 @@ impl MemoryPool for Share {
     }
 
     fn register(&self, consumer: &MemoryConsumer) {
-        self.pool.register(consumer);
+        self.own.register(consumer);
+        self.all.register(consumer);
     }
 
     fn unregister(&self, consumer: &MemoryConsumer) {
-        self.pool.unregister(consumer);
+        self.own.unregister(consumer);
+        self.all.unregister(consumer);
     }
 
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
-        self.used.fetch_add(additional, Ordering::Relaxed);
-        self.pool.grow(reservation, additional);
+        self.own.grow(reservation, additional);
+        self.all.grow(reservation, additional);
     }
 
     fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
-        self.used.fetch_sub(shrink, Ordering::Relaxed);
-        self.pool.shrink(reservation, shrink);
+        self.own.shrink(reservation, shrink);
+        self.all.shrink(reservation, shrink);
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
-        let within = |used: usize| used.checked_add(additional).filter(|sum| *sum <= self.limit);
-        if self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_err() {
-            // A sort or a grouping takes this for the time to spill.
-            return Err(DataFusionError::ResourcesExhausted(format!(
-                "{additional} bytes more for {} are over statement_memory_bytes_max",
-                reservation.consumer().name()
-            )));
-        }
-        self.pool.try_grow(reservation, additional).inspect_err(|_| {
-            self.used.fetch_sub(additional, Ordering::Relaxed);
-        })
+        // A sort or a grouping takes either error for the time to spill.
+        self.own.try_grow(reservation, additional).map_err(|_| {
+            let consumer = reservation.consumer().name();
+            DataFusionError::ResourcesExhausted(format!(
+                "{additional} bytes more for {consumer} are over statement_memory_bytes_max"
+            ))
+        })?;
+        self.all.try_grow(reservation, additional).inspect_err(|_| self.own.shrink(reservation, additional))
     }
 
     fn reserved(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
+        self.own.reserved()
     }
 
     fn memory_limit(&self) -> MemoryLimit {

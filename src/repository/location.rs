@@ -57,8 +57,10 @@ const SECRET_KEY: &[&str] =
     &["aws.s3.secret_key", "fs.s3a.secret.key", "fs.oss.accessKeySecret", "fs.cosn.userinfo.secretKey", "fs.obs.secret.key"];
 const ENDPOINT: &[&str] =
     &["aws.s3.endpoint", "fs.s3a.endpoint", "fs.oss.endpoint", "fs.cosn.bucket.endpoint_suffix", "fs.obs.endpoint"];
+const S3_SCHEMES: &[&str] = &["s3", "s3a", "s3n", "oss", "cosn", "obs"];
 const REGION: &[&str] = &["aws.s3.region", "fs.s3a.endpoint.region"];
 const SESSION_TOKEN: &[&str] = &["aws.s3.session_token", "fs.s3a.session.token"];
+const GCS_KEY: &[&str] = &["gcp.gcs.service_account_key"];
 /// A file with a key, on the machine that this runs on.
 const GCS_KEY_PATH: &str = "gcp.gcs.service_account_key_path";
 const PATH_STYLE: &[&str] = &["aws.s3.enable_path_style_access", "fs.s3a.path.style.access"];
@@ -107,10 +109,14 @@ impl Location {
             let host = url.host_str().unwrap_or_default().to_lowercase();
             url.port().map_or(host.clone(), |port| format!("{host}:{port}"))
         };
-        match self.property(ENDPOINT) {
-            Some(endpoint) => vec![host_of(endpoint)],
-            None => vec![host_of(&self.url)],
-        }
+        // Only stores that speak S3 go by the endpoint.
+        let is_s3 = self.url.split_once("://").is_some_and(|(scheme, _)| S3_SCHEMES.contains(&scheme.to_lowercase().as_str()));
+        let endpoint = self.property(ENDPOINT).filter(|_| is_s3);
+        let mut hosts = vec![host_of(endpoint.unwrap_or(&self.url))];
+        // A key of Google's may say itself where the store is.
+        let key = self.property(GCS_KEY).and_then(|key| serde_json::from_str::<serde_json::Value>(key).ok());
+        hosts.extend(key.iter().filter_map(|key| key.get("gcs_base_url")?.as_str()).map(host_of));
+        hosts
     }
 
     /// The store, the prefix in it, and the directory if it is local. Nothing is touched.
@@ -125,7 +131,7 @@ impl Location {
                 let path = url.to_file_path().map_err(|()| invalid(format!("\"{url}\" is not a local path")))?;
                 return local(&path);
             }
-            "s3" | "s3a" | "s3n" | "oss" | "cosn" | "obs" => self.s3(&url)?,
+            scheme if S3_SCHEMES.contains(&scheme) => self.s3(&url)?,
             "gs" | "gcs" => self.gcs(&url)?,
             "az" | "azure" | "abfs" | "abfss" | "wasb" | "wasbs" => self.azure(&url)?,
             "hdfs" => return hdfs(&url),
@@ -228,7 +234,7 @@ impl Location {
             .with_bucket_name(Self::bucket(url)?)
             .with_client_options(client(false))
             .with_retry(retry());
-        if let Some(key) = self.property(&["gcp.gcs.service_account_key"]) {
+        if let Some(key) = self.property(GCS_KEY) {
             builder = builder.with_service_account_key(key);
         } else if let Some(path) = self.property(&[GCS_KEY_PATH]) {
             builder = builder.with_service_account_path(path);
@@ -344,6 +350,22 @@ mod tests {
 
         let azure = location("abfss://c@acc.dfs.core.windows.net/p", &[("azure.adls2.shared_key", "aGk=")]);
         assert_eq!(azure.connect().expect("built").1.as_ref(), "p");
+    }
+
+    #[test]
+    fn hosts_are_those_that_the_client_goes_to() {
+        let base = ("gcp.gcs.service_account_key", "{\"client_email\":\"e\",\"gcs_base_url\":\"https://Evil.org:4443\"}");
+        for (url, properties, hosts) in [
+            ("s3://bucket/x", &[][..], &["bucket"][..]),
+            ("s3a://bucket/x", &[("fs.s3a.endpoint", "http://a.example.com:9000")], &["a.example.com:9000"]),
+            ("s3://bucket/x", &[("aws.s3.endpoint", "http://evil.org\\@a.example.com")], &["evil.org"]),
+            // Not for them.
+            ("gs://bucket/x", &[("aws.s3.endpoint", "http://a.example.com")], &["bucket"]),
+            ("abfss://c@acc.dfs.core.windows.net/p", &[("aws.s3.endpoint", "a.example.com")], &["acc.dfs.core.windows.net"]),
+            ("gs://bucket/x", &[base], &["bucket", "evil.org:4443"]),
+        ] {
+            assert_eq!(location(url, properties).hosts(), hosts, "{url}");
+        }
     }
 
     #[test]

@@ -19,7 +19,8 @@ use crate::cluster::StepError;
 use crate::env::BoxFuture;
 use crate::error::{Error, ErrorKind};
 use crate::job::{
-    BackupCommand, BackupEvent, Delta, Failure, Job, JobCommand, JobEvent, JobKind, JobState, RemoteEvent, RestoreCommand,
+    BackupCommand, BackupEvent, Delta, DropEvent, Failure, Job, JobCommand, JobEvent, JobKind, JobState, RemoteEvent,
+    RestoreCommand,
 };
 
 /// How long a transfer may go on once its job has ended: long enough for the file it is at, where storage answers at all.
@@ -33,6 +34,7 @@ fn waits_for_storage(command: JobCommand) -> bool {
         command,
         JobCommand::Backup(BackupCommand::Upload(_) | BackupCommand::SaveMeta | BackupCommand::Publish)
             | JobCommand::Restore(RestoreCommand::Download(_))
+            | JobCommand::DropSnapshot(_)
     )
 }
 
@@ -223,7 +225,10 @@ impl Drive<'_> {
             };
             let result = tokio::select! {
                 result = work => {
-                    result.unwrap_or_else(|_| Err(StepError::Retry(Error::internal("a step of the job died"))))
+                    // Somebody waits for a deletion; the other kinds try again.
+                    let is_awaited = matches!(command, JobCommand::DropSnapshot(_)) && context.is_fresh;
+                    let died = Error::internal("a step of the job died");
+                    result.unwrap_or_else(|_| Err(if is_awaited { StepError::Fatal(died) } else { StepError::Retry(died) }))
                 }
                 () = given_up => Err(StepError::Retry(Error::new(ErrorKind::Cancelled, "storage did not answer before the job ended"))),
             };
@@ -366,7 +371,7 @@ impl Drive<'_> {
                 _ if self.job.is_settled() => None,
                 JobState::Remote(_) => Some(JobEvent::Remote(Box::new(RemoteEvent::Lost { failure }))),
                 JobState::Backup(_) => Some(JobEvent::Backup(BackupEvent::Lost { failure })),
-                JobState::DropSnapshot(_) => None,
+                JobState::DropSnapshot(_) => Some(JobEvent::DropSnapshot(DropEvent::Cancelled { failure })),
                 // Our own catalog knows whether the data is visible, and will tell.
                 JobState::Restore(_) => {
                     let hint = "The catalog decides it as soon as it can be written; see the log for what keeps it from that.";

@@ -43,7 +43,7 @@ impl Runner {
         if record.read_only {
             return Err(Error::new(ErrorKind::WrongState, format!("Repository {name} is read only")));
         }
-        let id = self.admit(spec).await?;
+        let id = self.admit(spec, false).await?;
         self.ended(id).await
     }
 
@@ -157,14 +157,14 @@ const EXPIRY_TIMEOUT_SECONDS: u64 = 3600;
 impl Runner {
     async fn expire_one(&self, record: &RepositoryRecord, label: &SnapshotLabel, timestamp: &BackupTimestamp) -> Result<(), Error> {
         let backups = DroppedBackups::Expired { timestamp: timestamp.clone() };
-        let id = self.admit(JobSpec {
+        let spec = JobSpec {
             uid: self.inner.env.uuid(),
             cluster: record.cluster.clone(),
             requester: Requester::Expiry,
             statement: String::new(),
             timeout_seconds: EXPIRY_TIMEOUT_SECONDS,
             work: Work::DropSnapshot(DropRequest { repository: record.name.clone(), label: label.clone(), backups }),
-        });
-        self.ended(id.await?).await
+        };
+        self.ended(self.admit(spec, false).await?).await
     }
 }

@@ -102,6 +102,10 @@ impl Attempt<'_> {
     async fn repository(&self) -> Result<Arc<Repository>, StepError> {
         let mut known = self.context.repository.lock().await;
         if let Some(repository) = &*known {
+            // A directory may be unmounted between two files, and then takes them all the same.
+            if repository.is_local() {
+                reach(repository).await?;
+            }
             return Ok(repository.clone());
         }
         let repository = self.reached_repository().await?;

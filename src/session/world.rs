@@ -104,7 +104,7 @@ impl Session {
         let catalogs = self.catalogs_for(query).await?;
         let stop = CancellationToken::new();
         let _guard = stop.clone().drop_guard();
-        let memory = self.gateway.engine.reserve("a query of the catalogs", 0)?;
+        let memory = self.gateway.engine.statement_memory("a query of the catalogs");
         let allowance = Allowance { stop, value_bytes_max: self.gateway.limits.value_bytes_max, memory };
         let answer = if is_constant(query) && prepared.text.len() <= SHORT_BYTES {
             // Over before another thread would have taken it.

@@ -266,6 +266,8 @@ def crowd(server, port, minutes):
     stop.set()
     for thread in threads:
         thread.join(30)
+    # One that is still at it would go on in the next crowd.
+    faults.extend(f"{thread.name} did not end" for thread in threads if thread.is_alive())
 
 
 def main():
@@ -308,6 +310,8 @@ def main():
             panics = re.search(r"^starkeep_panics_total (\d+)", text, re.M)[1]
             print(f"after the last: {after[0]:.0f} MiB, {after[1]} open files; panics {panics}")
         print(asking.communicate()[0].strip())
+        if asking.returncode != 0:
+            faults.append(f"the process that asks SELECT 1 ended with {asking.returncode}")
         for outcome, count in sorted(outcomes.items()):
             print(f"  {outcome}: {count}")
         good = server.poll() is None and panics == "0" and after[1] <= first[1] + 16 and not faults

@@ -309,8 +309,17 @@ fn check_lengths(array: &ArrayRef, max: u32, column: &str) -> Result<(), Error> 
 
 /// The size of these rows in memory, without what else is in the buffers that they are a part of.
 fn decoded_bytes(rows: &RecordBatch) -> usize {
-    let of_column = |array: &ArrayRef| array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size());
-    rows.columns().iter().map(of_column).sum()
+    rows.columns().iter().map(decoded_size).sum()
+}
+
+fn decoded_size(array: &ArrayRef) -> usize {
+    // A slice of lists keeps the items of all of them.
+    if let Some(lists) = array.as_list_opt::<i32>() {
+        let offsets = lists.value_offsets();
+        let (from, to) = (offsets[0] as usize, offsets[lists.len()] as usize);
+        return size_of_val(offsets) + decoded_size(&lists.values().slice(from, to - from));
+    }
+    array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size())
 }
 
 /// A Parquet file being written on the first replica's backend.

@@ -111,7 +111,7 @@ fn replaced(existing: &Table, partition: &PlannedPartition, wanted: Option<u16>)
 
 /// Which job restores, and into which database.
 #[derive(Clone, Copy)]
-struct Into<'a> {
+struct Destination<'a> {
     uid: &'a str,
     database: &'a DatabaseName,
 }
@@ -120,13 +120,13 @@ struct Into<'a> {
 fn reserve(
     t: &Transaction<'_>,
     catalog: &Catalog,
-    into: Into<'_>,
+    into: Destination<'_>,
     request: &RestoreRequest,
     manifest: &Manifest,
     digest: &ManifestDigest,
     alive: &[BackendId],
 ) -> Result<(RestorePlan, Vec<TabletId>), Error> {
-    let Into { uid, database } = into;
+    let Destination { uid, database } = into;
     let mut stale = Vec::new();
     {
         let mut select = t.prepare_cached("SELECT tablet_id FROM staged_tablets WHERE uid = ?1").map_err(sql_error)?;
@@ -218,7 +218,7 @@ fn reserve(
 }
 
 /// Keeps others from a name until the restore lets go of it.
-fn reserve_name(t: &Transaction<'_>, into: Into<'_>, target: &TableName) -> Result<(), Error> {
+fn reserve_name(t: &Transaction<'_>, into: Destination<'_>, target: &TableName) -> Result<(), Error> {
     let locked_by: Option<String> = t
         .query_row(
             "SELECT uid FROM restore_locks WHERE database_name = ?1 AND table_name = ?2",
@@ -249,7 +249,7 @@ impl EmbeddedCluster {
             .inner
             .frontend
             .change(move |t, catalog| {
-                let into = Into { uid: &uid, database: &target.database };
+                let into = Destination { uid: &uid, database: &target.database };
                 let (plan, stale) = reserve(t, catalog, into, &request, &manifest, &digest, &alive)?;
                 let touched = plan.tables.iter().filter(|t| t.exists).map(|t| t.table_id).collect();
                 Ok(((plan, stale), touched))

@@ -2,7 +2,7 @@
 //!
 //! The list of what is the same is short on purpose. StarRocks divides integers into fractions, counts bytes in `length` and reads
 //! `||` as OR; what is not known to be equal is computed here, over rows that the cluster filters as far as that is equal. What is
-//! printed for it is in `print.rs`.
+//! printed for it is in `print_plan.rs`.
 
 use std::any::Any;
 use std::sync::Arc;

@@ -324,8 +324,8 @@ async fn task_columns(sources: &Sources, row: &JobRow) -> Result<TaskColumns, Er
     Ok(columns)
 }
 
-/// Jobs of one kind on this cluster that were admitted, newest last.
-/// The jobs of a kind that were admitted, and which of them are the latest of their databases, if that is asked for.
+/// The jobs of a kind on this cluster that were admitted, newest last, and which of them are the latest of their databases, if that is asked
+/// for.
 async fn admitted(
     sources: &Sources,
     cluster: &Arc<dyn Cluster>,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Attempt, misplaced};
 use crate::cluster::StepError;
 use crate::error::{Error, ErrorKind};
-use crate::job::{DropCommand, DropEvent, DropRequest, DropState, DroppedBackups};
+use crate::job::{DropCommand, DropEvent, DropRequest, DropState, DroppedBackups, Failure};
 use crate::names::{BackupTimestamp, RepositoryName};
 use crate::repository::{Location, Repository};
 
@@ -17,15 +17,27 @@ impl Attempt<'_> {
         state: &DropState,
         command: DropCommand,
     ) -> Result<DropEvent, StepError> {
-        let done = match (command, state) {
-            (DropCommand::Check, DropState::Pending) => {
-                self.backups_to_drop(request).await.map(|timestamps| DropEvent::Checked { timestamps })
-            }
-            (DropCommand::Delete, DropState::Deleting { timestamps }) => self.delete(request, timestamps).await,
-            _ => return Err(misplaced()),
-        };
         // Whoever waits for it is told at once; what was taken up again goes on when it can.
-        done.map_err(|error| if self.context.is_fresh { StepError::Fatal(error) } else { error.into() })
+        let is_fresh = self.context.is_fresh;
+        match (command, state) {
+            (DropCommand::Check, DropState::Pending) => {
+                let checked = async {
+                    if !is_fresh {
+                        self.reached_repository().await?;
+                    }
+                    Ok(DropEvent::Checked { timestamps: self.backups_to_drop(request).await? })
+                };
+                checked.await.map_err(|e: StepError| match e {
+                    StepError::Retry(e) | StepError::Fatal(e) if is_fresh => StepError::Fatal(e),
+                    e => e,
+                })
+            }
+            (DropCommand::Delete, DropState::Deleting { timestamps }) => match self.delete(request, timestamps).await {
+                Err(error) if is_fresh => Ok(DropEvent::Cancelled { failure: Failure::verbatim(&error) }),
+                done => done.map_err(StepError::Retry),
+            },
+            _ => Err(misplaced()),
+        }
     }
 
     async fn opened(&self, name: &RepositoryName) -> Result<Arc<Repository>, Error> {
@@ -86,7 +98,15 @@ impl Attempt<'_> {
     async fn delete(&self, request: &DropRequest, timestamps: &[BackupTimestamp]) -> Result<DropEvent, Error> {
         let DropRequest { repository: name, label, .. } = request;
         let repository = self.opened(name).await?;
+        // What a mount that is gone does not have is not gone.
+        repository.ping().await.map_err(|e| {
+            let message = format!("Failed to delete snapshot {label} in repository {name}: {}", e.message);
+            Error::new(e.kind, message)
+        })?;
         for timestamp in timestamps {
+            if self.context.abandon.is_cancelled() {
+                return Err(Error::new(ErrorKind::Cancelled, "the job was given up"));
+            }
             repository.remove_manifest(label, timestamp).await.map_err(|e| {
                 Error::new(e.kind, format!("Failed to delete snapshot {label} in repository {name}: {}", e.message))
                     .hint("What is deleted stays deleted; say it again.")
