@@ -76,6 +76,63 @@ async fn what_cannot_be_known_is_lost_by_force() {
     process.kill();
 }
 
+/// A server whose repository `r` has a snapshot `s`, and is held back where it deletes, from now on.
+async fn about_to_delete(prepared: &Prepared, prefix: &str) -> (Process, Client, Gate) {
+    let gate = Gate::before(prepared.s3.addr, |line| line.contains("?delete")).await;
+    gate.open.send_replace(true);
+    let process = Process::start(&prepared.dir.path().join("data"));
+    let client = process.client().await;
+    let through = prepared.s3.properties().replace(&prepared.s3.addr.to_string(), &gate.addr.to_string());
+    run(&client, "USE d; DROP REPOSITORY r").await;
+    run(&client, &format!("CREATE REPOSITORY r WITH BROKER ON LOCATION \"s3://{BUCKET}/{prefix}\" PROPERTIES ({through})")).await;
+    run(&client, "BACKUP SNAPSHOT s TO r").await;
+    assert_eq!(job_ends(&client, "d").await, "succeeded");
+    gate.open.send_replace(false);
+    (process, client, gate)
+}
+
+const DROPS: &str = "FROM system.jobs WHERE kind = 'drop_snapshot'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_hangs_is_given_up_by_force_alone() {
+    let prepared = prepared().await;
+    let (process, client, gate) = about_to_delete(&prepared, "drop_hangs").await;
+    let waits = process.client().await;
+    let waiting = tokio::spawn(async move { fails(&waits, "DROP SNAPSHOT s ON r").await });
+    is_held(&gate).await;
+    assert_eq!(value(&client, &format!("SELECT state {DROPS}")).await, "DELETING");
+    let job = value(&client, &format!("SELECT job_id {DROPS}")).await;
+    assert_eq!(fails(&client, &format!("CANCEL JOB {job}")).await.0, "55000");
+    let (code, message) = fails(&client, "DROP SNAPSHOT s ON r FORCE").await;
+    assert_eq!((code.as_str(), message.as_str()), ("55006", "snapshot s is being dropped"));
+    assert_eq!(fails(&client, "DROP REPOSITORY r").await.0, "55006");
+    run(&client, &format!("CANCEL JOB {job} FORCE")).await;
+    let (code, message) = waiting.await.expect("told");
+    assert_eq!((code.as_str(), message.contains("given up by root in DELETING")), ("55000", true), "{message}");
+    assert_eq!(value(&client, &format!("SELECT status {DROPS} AND job_id = {job}")).await, "failed");
+    run(&client, "DROP REPOSITORY r").await;
+    gate.open.send_replace(true);
+    process.kill();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_goes_on_after_kill_9() {
+    let prepared = prepared().await;
+    let (process, client, gate) = about_to_delete(&prepared, "drop_killed").await;
+    let waiting = tokio::spawn(async move { client.simple_query("DROP SNAPSHOT s ON r").await.map(drop) });
+    is_held(&gate).await;
+    process.kill();
+    assert!(waiting.await.expect("ended").is_err(), "nobody was told that it is gone");
+    gate.open.send_replace(true);
+    let process = Process::start(&prepared.dir.path().join("data"));
+    let client = process.client().await;
+    until(&client, &format!("SELECT status {DROPS}"), "succeeded").await;
+    assert_eq!(value(&client, "SELECT count(*) FROM system.snapshots WHERE repository = 'r'").await, "0");
+    run(&client, "USE d; BACKUP SNAPSHOT s TO r").await;
+    assert_eq!(job_ends(&client, "d").await, "succeeded");
+    process.kill();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_restore_lets_go_of_tables_while_storage_hangs() {
     let prepared = prepared().await;

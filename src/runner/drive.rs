@@ -392,7 +392,12 @@ impl Drive<'_> {
             return done;
         }
         if !self.job.can_cancel() {
-            let hint = "The commit is under way and cannot be taken back; wait until the job is over.";
+            let hint = match self.job.state {
+                JobState::DropSnapshot(_) => {
+                    "What is being deleted cannot be taken back; wait, or give it up with CANCEL JOB … FORCE."
+                }
+                _ => "The commit is under way and cannot be taken back; wait until the job is over.",
+            };
             let _ = request.reply.send(Err(cannot_cancel(self.job.spec.label(), self.job.phase()).hint(hint)));
             return Ok(());
         }
