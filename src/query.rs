@@ -73,6 +73,18 @@ pub struct QueryEngine {
 const CHANNEL_BATCHES: usize = 2;
 /// Deep plans recurse.
 const STACK_BYTES: usize = 8 << 20;
+/// How much nicer the threads of queries are than those that answer short statements: a computation that never pauses has a processor
+/// for as long as nobody else wants it, and gives it up as soon as a message comes.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
+
+/// Lowers the priority of the calling thread. Only Linux has priorities of threads; elsewhere they are those of the process.
+fn be_nice() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(NICENESS) {
+        tracing::warn!(%error, "could not lower the priority of a query thread");
+    }
+}
 
 /// Limits of queries.
 #[derive(Clone, Debug)]
@@ -157,6 +169,7 @@ impl QueryEngine {
             .worker_threads(settings.parallelism.max(1) * 2 + 2)
             .thread_name("query")
             .thread_stack_size(STACK_BYTES)
+            .on_thread_start(be_nice)
             .enable_all()
             .build()
             .map_err(|e| Error::internal(format!("the query threads could not be started: {e}")))?;

@@ -1,17 +1,11 @@
 //! The relations of `pg_catalog` and `information_schema`: their columns, and the rows that are the same in every PostgreSQL.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray};
-use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Int64Type};
-use datafusion::arrow::record_batch::RecordBatch;
-use datafusion_pg_catalog::pg_catalog::{ArrowTable, PgCatalogStaticTables};
 use postgres_types::Type;
 
 use super::value::{Value, ValueType};
-use crate::error::{Error, from_datafusion};
+use crate::error::Error;
 
 /// A row, in the order of its relation's columns.
 pub(super) type Row = Vec<Value>;
@@ -64,7 +58,8 @@ pub(super) struct Relation {
 /// What does not depend on the cluster: every relation's columns, and PostgreSQL's own types, functions and operators.
 pub struct BuiltinRelations {
     pub(super) definitions: Vec<Definition>,
-    tables: HashMap<&'static str, Arc<ArrowTable>>,
+    rows: HashMap<&'static str, Vec<Row>>,
+    keywords: Vec<Row>,
     /// The number of each function, by name; the first of several with one name.
     functions: HashMap<String, u32>,
     /// Names of functions that several have.
@@ -142,57 +137,99 @@ fn named(name: &str) -> Type {
     }
 }
 
+/// What `builtin/export` wrote of PostgreSQL's own rows.
+const BUILTIN: &[(&str, &str)] = &[
+    ("pg_aggregate", include_str!("builtin/pg_aggregate.jsonl")),
+    ("pg_am", include_str!("builtin/pg_am.jsonl")),
+    ("pg_amop", include_str!("builtin/pg_amop.jsonl")),
+    ("pg_amproc", include_str!("builtin/pg_amproc.jsonl")),
+    ("pg_cast", include_str!("builtin/pg_cast.jsonl")),
+    ("pg_collation", include_str!("builtin/pg_collation.jsonl")),
+    ("pg_conversion", include_str!("builtin/pg_conversion.jsonl")),
+    ("pg_description", include_str!("builtin/pg_description.jsonl")),
+    ("pg_language", include_str!("builtin/pg_language.jsonl")),
+    ("pg_opclass", include_str!("builtin/pg_opclass.jsonl")),
+    ("pg_operator", include_str!("builtin/pg_operator.jsonl")),
+    ("pg_opfamily", include_str!("builtin/pg_opfamily.jsonl")),
+    ("pg_proc", include_str!("builtin/pg_proc.jsonl")),
+    ("pg_range", include_str!("builtin/pg_range.jsonl")),
+    ("pg_tablespace", include_str!("builtin/pg_tablespace.jsonl")),
+    ("pg_ts_config", include_str!("builtin/pg_ts_config.jsonl")),
+    ("pg_ts_dict", include_str!("builtin/pg_ts_dict.jsonl")),
+    ("pg_ts_parser", include_str!("builtin/pg_ts_parser.jsonl")),
+    ("pg_ts_template", include_str!("builtin/pg_ts_template.jsonl")),
+    ("pg_type", include_str!("builtin/pg_type.jsonl")),
+];
+/// The rows of `pg_get_keywords()`.
+const KEYWORDS: &str = include_str!("builtin/pg_get_keywords.jsonl");
+
+/// The rows of an exported file, in the order of these columns; NULL where the file has no such column.
+fn exported(file: &str, columns: &[(&str, Type)]) -> Result<Vec<Row>, Error> {
+    let broken = |e: serde_json::Error| Error::internal(format!("PostgreSQL's own catalogs cannot be read: {e}"));
+    let mut lines = file.lines();
+    let names: Vec<&str> = serde_json::from_str(lines.next().unwrap_or("[]")).map_err(broken)?;
+    let places: Vec<_> = columns.iter().map(|(name, ty)| (names.iter().position(|n| n == name), ty)).collect();
+    let rows = lines.map(|line| {
+        let row: Vec<serde_json::Value> = serde_json::from_str(line).map_err(broken)?;
+        let value = |(place, ty): &(Option<usize>, &Type)| place.and_then(|i| row.get(i)).map_or(Value::Null, |v| value(v, ty));
+        Ok(places.iter().map(value).collect())
+    });
+    rows.collect()
+}
+
+fn value(json: &serde_json::Value, ty: &Type) -> Value {
+    let is_float = matches!(*ty, Type::FLOAT4 | Type::FLOAT8);
+    // Vectors begin at 0, other arrays at 1.
+    let first = i64::from(!matches!(*ty, Type::INT2_VECTOR | Type::OID_VECTOR));
+    match json {
+        serde_json::Value::Null | serde_json::Value::Object(_) => Value::Null,
+        serde_json::Value::Bool(b) => Value::Bool(*b),
+        serde_json::Value::Number(n) if is_float => n.as_f64().map_or(Value::Null, Value::Float),
+        serde_json::Value::Number(n) => n.as_i64().map_or(Value::Null, Value::Int),
+        serde_json::Value::String(text) => Value::text(text),
+        serde_json::Value::Array(items) => Value::Array(first, items.iter().map(|i| value(i, &Type::TEXT)).collect()),
+    }
+}
+
 impl BuiltinRelations {
     /// Reads them.
     pub fn load() -> Result<Self, Error> {
-        let all = PgCatalogStaticTables::try_new().map_err(from_datafusion)?;
-        let tables = HashMap::from([
-            ("pg_aggregate", all.pg_aggregate),
-            ("pg_am", all.pg_am),
-            ("pg_amop", all.pg_amop),
-            ("pg_amproc", all.pg_amproc),
-            ("pg_cast", all.pg_cast),
-            ("pg_collation", all.pg_collation),
-            ("pg_conversion", all.pg_conversion),
-            ("pg_language", all.pg_language),
-            ("pg_opclass", all.pg_opclass),
-            ("pg_operator", all.pg_operator),
-            ("pg_opfamily", all.pg_opfamily),
-            ("pg_proc", all.pg_proc),
-            ("pg_range", all.pg_range),
-            ("pg_tablespace", all.pg_tablespace),
-            ("pg_ts_config", all.pg_ts_config),
-            ("pg_ts_dict", all.pg_ts_dict),
-            ("pg_ts_parser", all.pg_ts_parser),
-            ("pg_ts_template", all.pg_ts_template),
-            ("pg_type", all.pg_type),
-            ("pg_get_keywords", all.pg_get_keywords),
-            ("pg_description", all.pg_description),
-        ]);
+        let definitions = definitions();
+        let mut rows = HashMap::new();
+        for (name, file) in BUILTIN {
+            let definition = definitions.iter().find(|d| d.schema == "pg_catalog" && d.name == *name);
+            rows.insert(*name, exported(file, definition.map_or(&[], |d| &d.columns))?);
+        }
+        let keyword_columns = ["word", "catcode", "barelabel", "catdesc", "baredesc"].map(|name| (name, Type::TEXT));
         let mut statics = Self {
-            definitions: definitions(),
-            tables,
+            definitions,
+            rows,
+            keywords: exported(KEYWORDS, &keyword_columns)?,
             functions: HashMap::new(),
             function_names: HashMap::new(),
             types: HashMap::new(),
             type_names: HashMap::new(),
         };
-        let pairs = |table: &str, name: &str| -> Result<Vec<(u32, String)>, Error> {
-            let oids = statics.texts(table, "oid")?;
-            let names = statics.texts(table, name)?;
-            Ok(oids.into_iter().zip(names).filter_map(|(o, n)| Some((o?.parse().ok()?, n?))).collect())
-        };
-        let functions = pairs("pg_proc", "proname")?;
-        let types = pairs("pg_type", "typname")?;
-        for (oid, name) in functions {
+        for (oid, name) in statics.numbers("pg_proc", "proname") {
             statics.functions.entry(name.clone()).or_insert(oid);
             statics.function_names.insert(oid, name);
         }
-        for (oid, name) in types {
+        for (oid, name) in statics.numbers("pg_type", "typname") {
             statics.types.insert(name.clone(), oid);
             statics.type_names.insert(oid, name);
         }
         Ok(statics)
+    }
+
+    /// The number and the name of each row.
+    fn numbers(&self, relation: &str, name: &str) -> Vec<(u32, String)> {
+        let Some(definition) = self.definition("pg_catalog", relation) else { return Vec::new() };
+        let (Some(oid), Some(name)) = (definition.column("oid"), definition.column(name)) else { return Vec::new() };
+        let pair = |row: &Row| match (&row[oid], &row[name]) {
+            (Value::Int(oid), Value::Text(name)) => Some((u32::try_from(*oid).ok()?, name.to_string())),
+            _ => None,
+        };
+        self.rows(definition).iter().filter_map(pair).collect()
     }
 
     pub(super) fn definition(&self, schema: &str, name: &str) -> Option<&Definition> {
@@ -207,102 +244,21 @@ impl BuiltinRelations {
         self.types.get(name).copied()
     }
 
-    /// A column as texts; NULLs stay.
-    fn texts(&self, table: &str, column: &str) -> Result<Vec<Option<String>>, Error> {
-        let mut texts = Vec::new();
-        for batch in self.batches(table) {
-            let Some(array) = batch.column_by_name(column) else { continue };
-            let array = cast(array, &DataType::Utf8).map_err(|e| from_datafusion(e.into()))?;
-            texts.extend(array.as_string::<i32>().iter().map(|t| t.map(str::to_owned)));
-        }
-        Ok(texts)
-    }
-
-    fn batches(&self, table: &str) -> &[RecordBatch] {
-        self.tables.get(table).map_or(&[], |t| t.data())
-    }
-
     /// The rows of `pg_get_keywords()`.
-    pub(super) fn keywords(&self) -> Result<Vec<Row>, Error> {
-        let mut columns = Vec::new();
-        for (name, ty) in [
-            ("word", Type::TEXT),
-            ("catcode", Type::CHAR),
-            ("barelabel", Type::BOOL),
-            ("catdesc", Type::TEXT),
-            ("baredesc", Type::TEXT),
-        ] {
-            let mut values = Vec::new();
-            for batch in self.batches("pg_get_keywords") {
-                values.extend(match batch.column_by_name(name) {
-                    Some(array) => self.values(array, &ty)?,
-                    None => vec![Value::Null; batch.num_rows()],
-                });
-            }
-            columns.push(values);
-        }
-        let height = columns.first().map_or(0, Vec::len);
-        Ok((0..height).map(|i| columns.iter().map(|c| c[i].clone()).collect()).collect())
+    pub(super) fn keywords(&self) -> &[Row] {
+        &self.keywords
     }
 
     /// The rows that PostgreSQL itself has in a relation.
-    pub(super) fn rows(&self, definition: &Definition) -> Result<Vec<Row>, Error> {
-        let mut rows = Vec::new();
-        for batch in self.batches(definition.name) {
-            let columns = definition.columns.iter().map(|(name, ty)| match batch.column_by_name(name) {
-                Some(array) => self.values(array, ty),
-                None => Ok(vec![Value::Null; batch.num_rows()]),
-            });
-            let columns = columns.collect::<Result<Vec<_>, Error>>()?;
-            rows.extend((0..batch.num_rows()).map(|i| columns.iter().map(|c| c[i].clone()).collect::<Row>()));
-        }
-        Ok(rows)
-    }
-
-    fn values(&self, array: &ArrayRef, ty: &Type) -> Result<Vec<Value>, Error> {
-        let broken = |e: datafusion::arrow::error::ArrowError| from_datafusion(e.into());
-        Ok(match array.data_type() {
-            DataType::Boolean => array.as_boolean().iter().map(|b| b.map_or(Value::Null, Value::Bool)).collect(),
-            DataType::Float32 | DataType::Float64 => {
-                let array = cast(array, &DataType::Float64).map_err(broken)?;
-                let floats = array.as_primitive::<datafusion::arrow::datatypes::Float64Type>();
-                floats.iter().map(|f| f.map_or(Value::Null, Value::Float)).collect()
-            }
-            DataType::Int16 | DataType::Int32 | DataType::Int64 => {
-                let array = cast(array, &DataType::Int64).map_err(broken)?;
-                array.as_primitive::<Int64Type>().iter().map(|n| n.map_or(Value::Null, Value::Int)).collect()
-            }
-            _ => {
-                let array = cast(array, &DataType::Utf8).map_err(broken)?;
-                array.as_string::<i32>().iter().map(|t| t.map_or(Value::Null, |t| self.value(t, ty))).collect()
-            }
-        })
-    }
-
-    /// A value from the text that the export has for it.
-    fn value(&self, text: &str, ty: &Type) -> Value {
-        let list = |text: &str| -> Vec<String> {
-            let inner = text.trim_start_matches(['[', '{']).trim_end_matches([']', '}']);
-            let items = inner.split(',').map(|i| i.trim().trim_matches(['\'', '"']).to_owned());
-            items.filter(|_| !inner.is_empty()).collect()
-        };
-        match *ty {
-            Type::REGPROC => Value::oid(self.function(text).unwrap_or(0)),
-            Type::INT2_VECTOR | Type::OID_VECTOR => {
-                Value::Array(0, text.split_whitespace().map(|n| Value::Int(n.parse().unwrap_or(0))).collect())
-            }
-            Type::OID_ARRAY | Type::INT2_ARRAY => Value::array(list(text).into_iter().map(|n| Value::Int(n.parse().unwrap_or(0)))),
-            Type::TEXT_ARRAY | Type::NAME_ARRAY | Type::CHAR_ARRAY | Type::ACLITEM_ARRAY => {
-                Value::array(list(text).into_iter().map(Value::text))
-            }
-            Type::INT2 | Type::INT4 | Type::INT8 | Type::OID | Type::XID => text.parse().map_or(Value::Null, Value::Int),
-            _ => Value::text(text),
-        }
+    pub(super) fn rows(&self, definition: &Definition) -> &[Row] {
+        let rows = self.rows.get(definition.name).filter(|_| definition.schema == "pg_catalog");
+        rows.map_or(&[], Vec::as_slice)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::snapshot::INFORMATION_SCHEMA;
     use super::*;
 
     #[test]
@@ -311,11 +267,21 @@ mod tests {
         assert!(statics.definitions.iter().all(|d| d.oid > 0 && !d.columns.is_empty()));
         for (table, at_least) in [("pg_type", 500), ("pg_proc", 3000), ("pg_operator", 700), ("pg_cast", 200), ("pg_am", 2)] {
             let definition = statics.definition("pg_catalog", table).expect("defined");
-            let rows = statics.rows(definition).expect("rows");
+            let rows = statics.rows(definition);
             assert!(rows.len() >= at_least && rows.iter().all(|r| r.len() == definition.columns.len()), "{table}");
         }
         let array_in = statics.function("array_in").expect("a function");
         assert_eq!(statics.function_names.get(&array_in).map(String::as_str), Some("array_in"));
         assert_eq!(statics.type_oid("int8"), Some(20));
+        let definition = statics.definition("pg_catalog", "pg_proc").expect("defined");
+        let cell = |function: &str, column: &str| {
+            let name = definition.column("proname").expect("a column");
+            let row = statics.rows(definition).iter().find(|r| matches!(&r[name], Value::Text(n) if **n == *function));
+            row.expect("a row")[definition.column(column).expect("a column")].clone()
+        };
+        assert!(matches!(cell("_pg_expandarray", "pronamespace"), Value::Int(n) if n == i64::from(INFORMATION_SCHEMA)));
+        assert!(matches!(cell("abs", "procost"), Value::Float(cost) if cost == 1.0));
+        assert!(matches!(cell("lpad", "proargtypes"), Value::Array(0, types) if types.len() == 3));
+        assert!(matches!(cell("json_each", "proargmodes"), Value::Array(1, modes) if modes.len() == 3));
     }
 }

@@ -150,7 +150,8 @@ pub struct Activity {
 /// Where numbers of a user's objects begin, as in PostgreSQL.
 const FIRST_USER_OID: u32 = 16_384;
 pub(super) const PG_CATALOG: u32 = 11;
-pub(super) const INFORMATION_SCHEMA: u32 = 13_000;
+/// As in the PostgreSQL that `builtin/` was written from.
+pub(super) const INFORMATION_SCHEMA: u32 = 13_207;
 /// The first of PostgreSQL's roles, the owner of everything here.
 pub(super) const OWNER: u32 = 10;
 

@@ -40,7 +40,7 @@ struct Storage {
 /// The rows of one relation.
 pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Result<Vec<Row>, Error> {
     let world = &snapshot.world;
-    let mut rows = snapshot.statics.rows(definition)?;
+    let mut rows = snapshot.statics.rows(definition).to_vec();
     let d = definition;
     let keyed = || snapshot.tables().filter(|(_, t)| !t.key.is_empty());
     match definition.name {
