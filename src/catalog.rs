@@ -6,7 +6,9 @@
 //! a [`CatalogSnapshot`], and is never given a statement that names any other table; those are DataFusion's, which sees the same
 //! catalogs as tables ([`CatalogSnapshot::batch`]).
 //!
-//! What is the same in every PostgreSQL (types, functions, operators) comes from `datafusion-pg-catalog`.
+//! What is the same in every PostgreSQL 15 (types, functions, operators) is in `builtin/`, as a server has it.
+//!
+//! A part of a statement that the evaluator does not do is refused by its name (`refused.rs`), never passed over.
 
 mod aggregate;
 mod answer;
@@ -16,17 +18,23 @@ mod compile;
 mod context;
 mod from_clause;
 mod functions;
+mod grouping;
 mod information_schema;
 mod join;
 mod oids;
 mod operators;
 mod procedures;
+mod refused;
 mod relations;
 mod roles;
 mod select;
 mod snapshot;
+mod stages;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod text_functions;
+mod times;
 mod types;
 mod value;
 

@@ -51,8 +51,8 @@ error_kinds! {
     AmbiguousColumn => "42702",
     /// The same column twice.
     DuplicateColumn => "42701",
-    /// A table where a view should be, or the other way round.
-    NotAView => "42809",
+    /// An object or a function of another kind than the statement needs: a table where a view should be, FILTER of no aggregate.
+    WrongObjectType => "42809",
     /// The same table twice, or one that exists already.
     DuplicateTable => "42P07",
     /// No such cluster (a database, to PostgreSQL).
@@ -97,6 +97,8 @@ error_kinds! {
     DivisionByZero => "22012",
     /// A date or time that is none.
     InvalidDatetime => "22007",
+    /// A time or an interval outside of its range.
+    DateTimeOverflow => "22008",
     /// A malformed COPY stream.
     BadCopy => "22P04",
     /// Any other error in data.

@@ -145,7 +145,9 @@ impl Aggregate {
                         (Value::Int(a), Value::Int(b)) => {
                             Value::Int(a.checked_add(*b).ok_or_else(|| Error::new(ErrorKind::OutOfRange, "bigint out of range"))?)
                         }
-                        (Value::Span(a), Value::Span(b)) => Value::Span(a.wrapping_add(*b)),
+                        (Value::Span(a), Value::Span(b)) => Value::Span(
+                            a.checked_add(*b).ok_or_else(|| Error::new(ErrorKind::DateTimeOverflow, "interval out of range"))?,
+                        ),
                         (a, b) => Value::Float(float(&a) + float(b)),
                     });
                 }

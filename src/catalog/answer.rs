@@ -228,7 +228,7 @@ pub struct Answer {
 }
 
 impl Catalogs {
-    fn plan(&self, query: &sql::Query, declared: &[Option<DataType>]) -> Result<(Plan, Vec<ValueType>), Error> {
+    pub(super) fn plan(&self, query: &sql::Query, declared: &[Option<DataType>]) -> Result<(Plan, Vec<ValueType>), Error> {
         let compiler = Compiler {
             snapshot: &self.0,
             parameters: RefCell::new(declared.iter().map(|d| d.as_ref().map(type_of)).collect()),

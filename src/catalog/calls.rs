@@ -7,6 +7,8 @@ use super::aggregate::{Aggregate, Kind, SortKey, Window, WindowKind};
 use super::compile::{Compiler, Env, Eval, Expr, Scope, parts, row_of, unsupported};
 use super::context::Context;
 use super::functions;
+use super::grouping::check_distinct_order;
+use super::refused;
 use super::relations::Row;
 use super::value::{Value, ValueType, type_name};
 use crate::error::{Error, ErrorKind};
@@ -67,7 +69,9 @@ pub(super) fn set_function(name: &str, args: &[ValueType]) -> Option<SetFunction
         ("generate_subscripts", 2) => SetFunction {
             columns: one(ValueType::INT4),
             rows: |values, _| match &values[0] {
-                Value::Array(lower, items) => Ok((0..items.len()).map(|i| vec![Value::Int(lower + i as i64)]).collect()),
+                Value::Array(lower, items) => {
+                    Ok((0..items.len()).map(|i| vec![Value::Int(lower.saturating_add(i as i64))]).collect())
+                }
                 _ => Ok(Vec::new()),
             },
         },
@@ -171,7 +175,14 @@ impl Compiler<'_> {
     }
 
     pub(super) fn function(&self, function: &sql::Function, scope: &Scope<'_>) -> Result<Expr, Error> {
-        let name = parts(&function.name).pop().unwrap_or_default();
+        let parts = parts(&function.name);
+        if let [.., schema, name] = parts.as_slice()
+            && !matches!((schema.as_str(), name.as_str()), ("pg_catalog", _) | ("information_schema", "_pg_expandarray"))
+        {
+            let message = format!("function {}(…) does not exist", parts.join("."));
+            return Err(Error::new(ErrorKind::UndefinedFunction, message));
+        }
+        let name = parts.last().cloned().unwrap_or_default();
         if let sql::FunctionArguments::Subquery(query) = &function.args {
             if name != "array" {
                 return Err(unsupported(format_args!("{name}(SELECT …)")));
@@ -191,10 +202,13 @@ impl Compiler<'_> {
             let message = format!("aggregate functions are not allowed here: {name}");
             return Err(Error::new(ErrorKind::Grouping, message));
         }
+        refused::call(function, &name, is_aggregate || is_window_only)?;
         if is_aggregate || is_window_only {
             // Inside their arguments stand plain expressions of a row.
             scope.gathers.set(false);
-            let compiled = self.aggregate_or_window(&name, function, scope);
+            let compile = || self.aggregate_or_window(&name, function, scope);
+            // A window looks at rows that are grouped already.
+            let compiled = if function.over.is_some() { compile() } else { scope.as_grouped(compile) };
             scope.gathers.set(gathers);
             return compiled;
         }
@@ -234,6 +248,9 @@ impl Compiler<'_> {
         }
         let filter = function.filter.as_ref().map(|f| self.expr(f, scope)).transpose()?.map(|f| f.eval);
         let distinct = list.is_some_and(|l| l.duplicate_treatment == Some(sql::DuplicateTreatment::Distinct));
+        if let (true, Some(list)) = (distinct, list) {
+            check_distinct_order(list, scope)?;
+        }
         let aggregate = Kind::of(name, &types).map(|(kind, ty)| {
             let aggregate = Aggregate { kind, args, types, distinct, order, filter };
             (aggregate, ty)
@@ -264,6 +281,7 @@ impl Compiler<'_> {
 
     pub(super) fn sort_keys(&self, keys: &[sql::OrderByExpr], scope: &Scope<'_>) -> Result<Vec<SortKey>, Error> {
         let key = |k: &sql::OrderByExpr| {
+            refused::key(k)?;
             let descending = k.options.asc == Some(false);
             let eval = self.expr(&k.expr, scope)?.eval;
             Ok(SortKey { eval, descending, nulls_first: k.options.nulls_first.unwrap_or(descending) })

@@ -5,6 +5,7 @@ use postgres_types::Type;
 
 use super::compile::{Compiler, Eval, Expr, parts};
 use super::context::Context;
+use super::refused;
 use super::value::{Value, ValueType, read, show, type_name};
 use crate::error::{Error, ErrorKind};
 
@@ -12,6 +13,7 @@ impl Compiler<'_> {
     /// The type that a cast names.
     pub fn type_of(&self, data_type: &sql::DataType) -> Result<ValueType, Error> {
         use sql::DataType as D;
+        refused::data_type(data_type)?;
         let pg = match data_type {
             D::Array(sql::ArrayElemTypeDef::SquareBracket(item, _)) => return Ok(self.type_of(item)?.array()),
             D::Boolean | D::Bool => Type::BOOL,
@@ -90,7 +92,9 @@ impl Compiler<'_> {
             let message = format!("operator does not exist: {} = {}", type_name(&a.ty.pg), type_name(&b.ty.pg));
             Error::new(ErrorKind::UndefinedFunction, message).hint("You might need to add explicit type casts.")
         })?;
-        let settle = |e: Expr| if e.ty.pg == Type::UNKNOWN { self.cast(e, ty.clone()) } else { Ok(e) };
+        // A number becomes an object's, which has less room; other types are compared as they are.
+        let must_become = |e: &Expr| e.ty.pg == Type::UNKNOWN || ty.pg == Type::OID && e.ty.is_number();
+        let settle = |e: Expr| if must_become(&e) { self.cast(e, ty.clone()) } else { Ok(e) };
         Ok((settle(a)?, settle(b)?))
     }
 
@@ -172,7 +176,14 @@ pub(super) fn convert(value: Value, from: &ValueType, to: &ValueType, context: &
         Value::Int(n) if to.pg == Type::BOOL => Value::Bool(n != 0),
         other if to.is_text() => Value::text(show(&other, from, &context.snapshot)),
         Value::Int(n) if matches!(to.pg, Type::FLOAT4 | Type::FLOAT8 | Type::NUMERIC) => Value::Float(n as f64),
-        Value::Float(f) if to.is_integer() => Value::Int(f.round() as i64),
+        Value::Float(f) if to.is_integer() => {
+            let rounded = if from.pg == Type::NUMERIC { f.round() } else { f.round_ties_even() };
+            // All of them are whole numbers of 64 bits; the next one is not.
+            if !(-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&rounded) {
+                return Err(out_of_range());
+            }
+            convert(Value::Int(rounded as i64), &ValueType::INT8, to, context)?
+        }
         Value::Int(n) => match to.pg {
             Type::INT2 => Value::Int(i16::try_from(n).map_err(|_| out_of_range())?.into()),
             Type::INT4 => Value::Int(i32::try_from(n).map_err(|_| out_of_range())?.into()),

@@ -127,11 +127,23 @@ pub(super) struct Scope<'a> {
     pub gathered: RefCell<Gathered>,
     /// Whether aggregates and windows may stand here.
     pub gathers: Cell<bool>,
+    /// What GROUP BY goes by, as [`normalized`](super::grouping::normalized) writes it.
+    pub grouped_by: RefCell<Vec<sql::Expr>>,
+    /// The columns that were named outside of aggregates and of what GROUP BY goes by, and whether a subquery named them.
+    pub ungrouped: RefCell<BTreeSet<(usize, bool)>>,
 }
 
 impl<'a> Scope<'a> {
     pub fn new(outer: Option<&'a Scope<'a>>) -> Self {
-        Self { columns: Vec::new(), outer, used: RefCell::default(), gathered: RefCell::default(), gathers: Cell::new(false) }
+        Self {
+            columns: Vec::new(),
+            outer,
+            used: RefCell::default(),
+            gathered: RefCell::default(),
+            gathers: Cell::new(false),
+            grouped_by: RefCell::default(),
+            ungrouped: RefCell::default(),
+        }
     }
 
     /// What a compilation does, and the columns that it named.
@@ -180,18 +192,35 @@ pub(super) fn parts(name: &sql::ObjectName) -> Vec<String> {
 
 impl<'s> Compiler<'s> {
     pub fn expr(&self, ast: &sql::Expr, scope: &Scope<'_>) -> Result<Expr, Error> {
+        if scope.is_grouped_by(ast) {
+            return scope.as_grouped(|| self.expr_of(ast, scope));
+        }
+        self.expr_of(ast, scope)
+    }
+
+    fn expr_of(&self, ast: &sql::Expr, scope: &Scope<'_>) -> Result<Expr, Error> {
         use sql::Expr as E;
         match ast {
             E::Identifier(ident) => self.name(&[folded(ident)], scope),
             E::CompoundIdentifier(idents) => self.name(&idents.iter().map(folded).collect::<Vec<_>>(), scope),
-            E::Nested(inner) | E::Collate { expr: inner, .. } => self.expr(inner, scope),
+            E::Nested(inner) => self.expr(inner, scope),
+            E::Collate { expr, collation } => {
+                // All of these compare bytes here.
+                match parts(collation).pop() {
+                    Some(name) if matches!(name.as_str(), "default" | "C" | "POSIX" | "ucs_basic") => self.expr(expr, scope),
+                    _ => {
+                        let message = format!("collation {collation} for encoding \"UTF8\" does not exist");
+                        Err(Error::new(ErrorKind::UndefinedObject, message))
+                    }
+                }
+            }
             E::Value(value) => self.value(&value.value),
             E::TypedString(typed) => {
                 let ty = self.type_of(&typed.data_type)?;
                 let text = typed.value.value.clone().into_string().unwrap_or_default();
                 Ok(Expr::constant(ty.clone(), read(&text, &ty, self.snapshot)?))
             }
-            E::Cast { expr, data_type, .. } => {
+            E::Cast { kind: sql::CastKind::Cast | sql::CastKind::DoubleColon, expr, data_type, array: false, format: None } => {
                 let (inner, ty) = (self.expr(expr, scope)?, self.type_of(data_type)?);
                 self.cast(inner, ty)
             }
@@ -244,7 +273,7 @@ impl<'s> Compiler<'s> {
                 let found = self.any_of_rows(self.expr(expr, scope)?, &sql::BinaryOperator::Eq, plan, false)?;
                 Ok(negate(found.eval, *negated))
             }
-            E::AnyOp { left, compare_op, right, .. } => self.quantified(left, compare_op, right, false, scope),
+            E::AnyOp { left, compare_op, right, is_some: _ } => self.quantified(left, compare_op, right, false, scope),
             E::AllOp { left, compare_op, right } => self.quantified(left, compare_op, right, true, scope),
             E::Exists { subquery, negated } => {
                 let (plan, negated) = (self.query(subquery, Some(scope))?, *negated);
@@ -257,7 +286,7 @@ impl<'s> Compiler<'s> {
             E::ILike { negated, expr, pattern, escape_char, any: false } => {
                 self.like(expr, pattern, escape_char.as_ref(), true, *negated, scope)
             }
-            E::Case { operand, conditions, else_result, .. } => {
+            E::Case { case_token: _, end_token: _, operand, conditions, else_result } => {
                 self.case(operand.as_deref(), conditions, else_result.as_deref(), scope)
             }
             E::Array(array) => self.array(&array.elem, scope),
@@ -266,7 +295,7 @@ impl<'s> Compiler<'s> {
             }
             E::Tuple(items) => Ok(row_of(items.iter().map(|i| self.expr(i, scope)).collect::<Result<Vec<_>, _>>()?)),
             E::Function(function) => self.function(function, scope),
-            E::Substring { expr, substring_from, substring_for, .. } => {
+            E::Substring { expr, substring_from, substring_for, special: _, shorthand: _ } => {
                 let mut args = vec![self.expr(expr, scope)?];
                 match substring_from {
                     Some(from) => args.push(self.expr(from, scope)?),
@@ -287,15 +316,17 @@ impl<'s> Compiler<'s> {
                 self.call(name, args)
             }
             E::Position { expr, r#in } => self.call("position", vec![self.expr(r#in, scope)?, self.expr(expr, scope)?]),
-            E::Ceil { expr, .. } => self.call("ceil", vec![self.expr(expr, scope)?]),
-            E::Floor { expr, .. } => self.call("floor", vec![self.expr(expr, scope)?]),
-            E::AtTimeZone { timestamp, .. } => {
-                let inner = self.expr(timestamp, scope)?;
-                let ty = if inner.ty.pg == Type::TIMESTAMPTZ { Type::TIMESTAMP } else { Type::TIMESTAMPTZ };
-                Ok(Expr { ty: ValueType::of(ty), ..inner })
+            E::Ceil { expr, field: sql::CeilFloorKind::DateTimeField(sql::DateTimeField::NoDateTime) } => {
+                self.call("ceil", vec![self.expr(expr, scope)?])
             }
-            E::Extract { field, expr, .. } => {
-                let part = part_of_time(field).ok_or_else(|| unsupported(format_args!("EXTRACT({field} …)")))?;
+            E::Floor { expr, field: sql::CeilFloorKind::DateTimeField(sql::DateTimeField::NoDateTime) } => {
+                self.call("floor", vec![self.expr(expr, scope)?])
+            }
+            E::AtTimeZone { timestamp, time_zone } => {
+                super::times::at_time_zone(self.expr(timestamp, scope)?, &self.expr(time_zone, scope)?)
+            }
+            E::Extract { field, syntax: _, expr } => {
+                let part = super::times::part_of_time(field).ok_or_else(|| unsupported(format_args!("EXTRACT({field} …)")))?;
                 let is_epoch = *field == sql::DateTimeField::Epoch;
                 let inner = self.expr(expr, scope)?.eval;
                 Ok(Expr::new(ValueType::of(Type::FLOAT8), move |env| {
@@ -366,6 +397,7 @@ impl<'s> Compiler<'s> {
                     return Err(Error::new(ErrorKind::AmbiguousColumn, format!("column reference \"{name}\" is ambiguous")));
                 }
                 here.used.borrow_mut().insert(i);
+                here.ungrouped.borrow_mut().insert((i, depth > 0));
                 let ty = column.ty.clone();
                 let column = (depth == 0).then_some(i);
                 return Ok(Expr { column, ..Expr::new(ty, move |env| Ok(outward(env, depth).row[i].clone())) });
@@ -518,22 +550,6 @@ impl<'s> Compiler<'s> {
     }
 }
 
-/// How a part of a time in microseconds is told.
-fn part_of_time(field: &sql::DateTimeField) -> Option<fn(i64) -> Option<f64>> {
-    use chrono::{DateTime, Datelike, Timelike};
-    use sql::DateTimeField as F;
-    Some(match field {
-        F::Epoch => |t| Some(t as f64 / 1e6),
-        F::Year | F::Years => |t| DateTime::from_timestamp_micros(t).map(|t| t.year().into()),
-        F::Month | F::Months => |t| DateTime::from_timestamp_micros(t).map(|t| t.month().into()),
-        F::Day | F::Days => |t| DateTime::from_timestamp_micros(t).map(|t| t.day().into()),
-        F::Hour | F::Hours => |t| DateTime::from_timestamp_micros(t).map(|t| t.hour().into()),
-        F::Minute | F::Minutes => |t| DateTime::from_timestamp_micros(t).map(|t| t.minute().into()),
-        F::Second | F::Seconds => |t| DateTime::from_timestamp_micros(t).map(|_| (t.rem_euclid(60_000_000)) as f64 / 1e6),
-        _ => return None,
-    })
-}
-
 fn outward<'e>(env: &'e Env<'e>, depth: usize) -> &'e Env<'e> {
     let mut env = env;
     for _ in 0..depth {
@@ -546,6 +562,7 @@ fn whole_row(scope: &Scope<'_>, table: &str, depth: usize) -> Expr {
     let columns: Vec<(usize, &ScopeColumn)> = scope.columns.iter().enumerate().filter(|(_, c)| c.table == table).collect();
     let places: Vec<usize> = columns.iter().map(|(i, _)| *i).collect();
     scope.used.borrow_mut().extend(&places);
+    scope.ungrouped.borrow_mut().extend(places.iter().map(|i| (*i, depth > 0)));
     // A function's only column is its value, not a row around it.
     if let ([(place, column)], true) = (columns.as_slice(), columns.iter().all(|(_, c)| c.name == table)) {
         let place = *place;

@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::ast as sql;
 use super::calls::set_function;
 use super::compile::{Compiler, Cte, Eval, Expr, Scope, ScopeColumn, folded, parts, unsupported};
 use super::join::{Condition, From, Item, Kind, Source, arrange};
+use super::refused;
 use super::relations::Row;
 use super::select::Run;
 use super::value::{Value, ValueType};
@@ -78,7 +79,10 @@ impl Compiler<'_> {
         self.add(&tree.relation, Kind::Inner, scope, items)?;
         for join in &tree.joins {
             use sql::JoinOperator as J;
-            let (kind, constraint) = match &join.join_operator {
+            let sql::Join { relation, global, join_operator } = join;
+            refused::unless(!global, "GLOBAL JOIN")?;
+            let is_cross = matches!(join_operator, J::CrossJoin(sql::JoinConstraint::None));
+            let (kind, constraint) = match join_operator {
                 J::Join(c) | J::Inner(c) | J::CrossJoin(c) => (Kind::Inner, c),
                 J::Left(c) | J::LeftOuter(c) => (Kind::Left, c),
                 J::Right(c) | J::RightOuter(c) => (Kind::Right, c),
@@ -90,10 +94,11 @@ impl Compiler<'_> {
                 return Err(unsupported("RIGHT or FULL JOIN behind a comma"));
             }
             let before = scope.columns.len();
-            self.add(&join.relation, kind, scope, items)?;
+            self.add(relation, kind, scope, items)?;
             let item = items.len() - 1;
             match constraint {
-                sql::JoinConstraint::None => {}
+                sql::JoinConstraint::None if is_cross => {}
+                sql::JoinConstraint::None => return Err(Error::new(ErrorKind::Syntax, "a JOIN needs ON or USING")),
                 sql::JoinConstraint::On(on) => {
                     let mut all = Vec::new();
                     conjuncts(on, &mut all);
@@ -120,6 +125,7 @@ impl Compiler<'_> {
     }
 
     fn add(&self, factor: &sql::TableFactor, kind: Kind, scope: &mut Scope<'_>, items: &mut Vec<Item>) -> Result<(), Error> {
+        refused::factor(factor)?;
         let (source, columns) = match factor {
             sql::TableFactor::Table { name, alias, args, with_ordinality, .. } => match args {
                 Some(args) => self.table_function(name, &args.args, *with_ordinality, alias.as_ref(), scope)?,
@@ -133,7 +139,7 @@ impl Compiler<'_> {
             }
             sql::TableFactor::Derived { lateral, subquery, alias, .. } => {
                 let plan = if *lateral { self.query(subquery, Some(scope))? } else { self.query(subquery, scope.outer)? };
-                let columns = aliased(plan.columns, "", alias.as_ref());
+                let columns = aliased(plan.columns, "", alias.as_ref())?;
                 (Source::Rows { run: plan.run, lateral: *lateral }, columns)
             }
             sql::TableFactor::NestedJoin { table_with_joins, alias: None } => {
@@ -156,7 +162,7 @@ impl Compiler<'_> {
         if let [bare] = parts.as_slice() {
             let ctes = self.ctes.borrow();
             if let Some(Cte { columns, slot, .. }) = ctes.iter().rev().find(|c| c.name == *bare) {
-                return Ok((Source::Slot(*slot), aliased(columns.clone(), bare, alias)));
+                return Ok((Source::Slot(*slot), aliased(columns.clone(), bare, alias)?));
             }
         }
         let (schema, bare) = match parts.as_slice() {
@@ -168,7 +174,7 @@ impl Compiler<'_> {
             .snapshot
             .relation(schema, bare)?
             .ok_or_else(|| Error::new(ErrorKind::UndefinedTable, format!("relation \"{}\" does not exist", parts.join("."))))?;
-        let mut columns = aliased(relation.columns.clone(), bare, alias);
+        let mut columns = aliased(relation.columns.clone(), bare, alias)?;
         let oid = self.snapshot.statics.definition(schema, bare).map_or(0, |d| d.oid);
         columns.iter_mut().for_each(|c| c.relation = oid);
         Ok((Source::Relation(relation), columns))
@@ -196,7 +202,7 @@ impl Compiler<'_> {
         if let (Some(view), false) = (view, with_ordinality)
             && let Some(relation) = self.snapshot.relation("pg_catalog", view)?
         {
-            let columns = aliased(relation.columns.clone(), &name, alias);
+            let columns = aliased(relation.columns.clone(), &name, alias)?;
             return Ok((Source::Relation(relation), columns));
         }
         // Compiled one level inside the rows before it, which it may name.
@@ -247,7 +253,7 @@ impl Compiler<'_> {
             };
             Ok((0..longest).map(row).collect())
         });
-        Ok((Source::Rows { run, lateral: true }, aliased(columns, "unnest", alias)))
+        Ok((Source::Rows { run, lateral: true }, aliased(columns, "unnest", alias)?))
     }
 
     fn rows_of(
@@ -291,12 +297,15 @@ impl Compiler<'_> {
         if let (true, Some(alias)) = (is_scalar, alias.filter(|a| a.columns.is_empty())) {
             columns[0].0 = folded(&alias.name);
         }
-        Ok((Source::Rows { run, lateral: true }, aliased(columns, name, alias)))
+        Ok((Source::Rows { run, lateral: true }, aliased(columns, name, alias)?))
     }
 }
 
 /// Columns under their table's alias, and under the names that it gives them.
-fn aliased(columns: Vec<(String, ValueType)>, table: &str, alias: Option<&sql::TableAlias>) -> Vec<ScopeColumn> {
+fn aliased(columns: Vec<(String, ValueType)>, table: &str, alias: Option<&sql::TableAlias>) -> Result<Vec<ScopeColumn>, Error> {
+    if let Some(alias) = alias {
+        check_aliases(&folded(&alias.name), columns.len(), alias)?;
+    }
     let table = alias.map_or(table.to_owned(), |a| folded(&a.name));
     let names = alias.map_or(&[][..], |a| &a.columns);
     let column = |(i, (name, ty)): (usize, (String, ValueType))| ScopeColumn {
@@ -306,7 +315,19 @@ fn aliased(columns: Vec<(String, ValueType)>, table: &str, alias: Option<&sql::T
         hidden: false,
         relation: 0,
     };
-    columns.into_iter().enumerate().map(column).collect()
+    Ok(columns.into_iter().enumerate().map(column).collect())
+}
+
+/// Refuses more names than there are columns, and types for them.
+pub(super) fn check_aliases(table: &str, columns: usize, alias: &sql::TableAlias) -> Result<(), Error> {
+    if alias.columns.iter().any(|c| c.data_type.is_some()) {
+        return Err(unsupported("a list of columns with types"));
+    }
+    if alias.columns.len() > columns {
+        let message = format!("table \"{table}\" has {columns} columns available but {} columns specified", alias.columns.len());
+        return Err(Error::new(ErrorKind::InvalidColumnReference, message));
+    }
+    Ok(())
 }
 
 /// The equality of a USING column; the name alone means the side that is always there.

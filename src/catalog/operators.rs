@@ -117,15 +117,13 @@ impl Compiler<'_> {
             sql::UnaryOperator::Not => Ok(super::compile::negate(self.boolean(inner)?.eval, true)),
             sql::UnaryOperator::Plus => Ok(inner),
             sql::UnaryOperator::Minus => {
-                let ty = inner.ty.clone();
+                let (ty, pg) = (inner.ty.clone(), inner.ty.pg.clone());
                 let eval = inner.eval;
                 Ok(Expr::new(ty, move |env| {
                     Ok(match eval(env)? {
-                        Value::Int(n) => {
-                            Value::Int(n.checked_neg().ok_or_else(|| Error::new(ErrorKind::OutOfRange, "bigint out of range"))?)
-                        }
+                        Value::Int(n) => Value::Int(in_range(&pg, n.checked_neg())?),
                         Value::Float(f) => Value::Float(-f),
-                        Value::Span(s) => Value::Span(s.saturating_neg()),
+                        Value::Span(s) => Value::Span(s.checked_neg().ok_or_else(interval_out_of_range)?),
                         _ => Value::Null,
                     })
                 }))
@@ -233,15 +231,19 @@ impl Compiler<'_> {
         };
         let settle = |e: Expr| if e.ty.pg == Type::UNKNOWN { self.cast(e, ty.clone()) } else { Ok(e) };
         let (a, b, op) = (settle(a)?.eval, settle(b)?.eval, op.clone());
-        let overflow = || Error::new(ErrorKind::OutOfRange, "bigint out of range");
         let by_zero = || Error::new(ErrorKind::DivisionByZero, "division by zero");
+        let pg = ty.pg.clone();
+        let moved = move |a: i64, b: i64, is_minus: bool| if is_minus { a.checked_sub(b) } else { a.checked_add(b) };
         Ok(Expr::new(ty, move |env| {
             Ok(match (a(env)?, b(env)?) {
                 (Value::Null, _) | (_, Value::Null) => Value::Null,
-                (Value::Time(a), Value::Time(b)) => Value::Span(a.wrapping_sub(b)),
-                (Value::Time(a), Value::Span(b)) => Value::Time(if op == B::Minus { a.wrapping_sub(b) } else { a.wrapping_add(b) }),
-                (Value::Span(a), Value::Span(b)) => Value::Span(if op == B::Minus { a.wrapping_sub(b) } else { a.wrapping_add(b) }),
-                (Value::Int(a), Value::Int(b)) => Value::Int(
+                (Value::Time(a), Value::Time(b)) => Value::Span(a.checked_sub(b).ok_or_else(interval_out_of_range)?),
+                (Value::Time(a), Value::Span(b)) => {
+                    Value::Time(moved(a, b, op == B::Minus).ok_or_else(super::times::out_of_range)?)
+                }
+                (Value::Span(a), Value::Span(b)) => Value::Span(moved(a, b, op == B::Minus).ok_or_else(interval_out_of_range)?),
+                (Value::Int(a), Value::Int(b)) => Value::Int(in_range(
+                    &pg,
                     match op {
                         B::Plus => a.checked_add(b),
                         B::Minus => a.checked_sub(b),
@@ -252,9 +254,8 @@ impl Compiler<'_> {
                         B::Modulo => a.checked_rem(b),
                         B::BitwiseAnd => Some(a & b),
                         _ => Some(a | b),
-                    }
-                    .ok_or_else(overflow)?,
-                ),
+                    },
+                )?),
                 (a, b) => {
                     let float = |v: &Value| match v {
                         Value::Float(f) => *f,
@@ -341,6 +342,21 @@ impl Compiler<'_> {
             quantify(&left, values.iter(), &test, all, env)
         }))
     }
+}
+
+fn interval_out_of_range() -> Error {
+    Error::new(ErrorKind::DateTimeOverflow, "interval out of range")
+}
+
+/// A result, if its type has room for it.
+fn in_range(ty: &Type, n: Option<i64>) -> Result<i64, Error> {
+    let (fits, name): (fn(i64) -> bool, _) = match *ty {
+        Type::INT2 => (|n| i16::try_from(n).is_ok(), "smallint"),
+        Type::INT4 => (|n| i32::try_from(n).is_ok(), "integer"),
+        Type::OID => (|n| u32::try_from(n).is_ok(), "OID"),
+        _ => (|_| true, "bigint"),
+    };
+    n.filter(|n| fits(*n)).ok_or_else(|| Error::new(ErrorKind::OutOfRange, format!("{name} out of range")))
 }
 
 fn quantify<'v>(

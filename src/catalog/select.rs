@@ -6,9 +6,12 @@ use std::rc::Rc;
 use datafusion::sql::sqlparser::ast as sql;
 
 use super::aggregate::sort_by_keys;
-use super::compile::{Compiler, Cte, Env, Eval, Expr, Gathered, Scope, folded, parts, unsupported};
+use super::compile::{Compiler, Cte, Env, Eval, Expr, Scope, folded, parts, unsupported};
 use super::context::ROWS_MAX;
+use super::grouping::{normalized, placed};
+use super::refused;
 use super::relations::Row;
+use super::stages::{Order, OrderKey, Stages};
 use super::value::{Value, ValueType};
 use crate::error::{Error, ErrorKind};
 use crate::statement::column_name;
@@ -31,18 +34,6 @@ impl Plan {
 /// What PostgreSQL allows in a SELECT list, stars as what they stand for.
 const COLUMNS_MAX: usize = 1664;
 
-/// What a row is sorted by: a column of the answer, or something else.
-enum Order {
-    Output(usize),
-    Input(Eval),
-}
-
-struct OrderKey {
-    by: Order,
-    descending: bool,
-    nulls_first: bool,
-}
-
 impl Compiler<'_> {
     /// Compiles a query that stands inside `outer`.
     pub(super) fn query(&self, query: &sql::Query, outer: Option<&Scope<'_>>) -> Result<Plan, Error> {
@@ -53,17 +44,14 @@ impl Compiler<'_> {
     }
 
     fn query_with(&self, query: &sql::Query, outer: Option<&Scope<'_>>) -> Result<Plan, Error> {
+        refused::query(query)?;
         let mut fills: Vec<(usize, Run)> = Vec::new();
         if let Some(with) = &query.with {
             for cte in &with.cte_tables {
                 fills.push(self.cte(cte, with.recursive, outer)?);
             }
         }
-        let order: &[sql::OrderByExpr] = match &query.order_by {
-            None => &[],
-            Some(sql::OrderBy { kind: sql::OrderByKind::Expressions(keys), .. }) => keys,
-            Some(other) => return Err(unsupported(other)),
-        };
+        let order = refused::order_by(query)?;
         let Plan { columns, run } = match &*query.body {
             sql::SetExpr::Select(select) => self.select(select, order, outer)?,
             body => {
@@ -105,42 +93,46 @@ impl Compiler<'_> {
     fn limits(&self, query: &sql::Query, outer: Option<&Scope<'_>>) -> Result<(Option<Eval>, Option<Eval>), Error> {
         let scope = Scope::new(outer);
         let number = |expr: &sql::Expr| -> Result<Eval, Error> { Ok(self.cast(self.expr(expr, &scope)?, ValueType::INT8)?.eval) };
-        let (mut limit, offset) = match &query.limit_clause {
-            None => (None, None),
-            Some(sql::LimitClause::LimitOffset { limit, offset, .. }) => {
-                (limit.as_ref().map(number).transpose()?, offset.as_ref().map(|o| number(&o.value)).transpose()?)
-            }
-            Some(sql::LimitClause::OffsetCommaLimit { offset, limit }) => (Some(number(limit)?), Some(number(offset)?)),
-        };
-        if let Some(sql::Fetch { quantity: Some(quantity), .. }) = &query.fetch {
-            limit = Some(number(quantity)?);
+        let (mut limit, mut offset) = (None, None);
+        if let Some(sql::LimitClause::LimitOffset { limit: most, offset: skipped, limit_by: _ }) = &query.limit_clause {
+            limit = most.as_ref().map(number).transpose()?;
+            offset = skipped.as_ref().map(|o| number(&o.value)).transpose()?;
+        }
+        if let Some(sql::Fetch { quantity, with_ties: false, percent: false }) = &query.fetch {
+            // FETCH FIRST ROW ONLY is one row.
+            let one: Eval = Box::new(|_| Ok(Value::Int(1)));
+            limit = Some(quantity.as_ref().map_or(Ok(one), number)?);
         }
         Ok((limit, offset))
     }
 
     fn cte(&self, cte: &sql::Cte, recursive: bool, outer: Option<&Scope<'_>>) -> Result<(usize, Run), Error> {
-        let name = folded(&cte.alias.name);
+        let sql::Cte { alias, query, from, materialized: _, closing_paren_token: _ } = cte;
+        refused::unless(from.is_none(), "FROM behind a WITH query")?;
+        let name = folded(&alias.name);
         let slot = self.slots.get();
         self.slots.set(slot + 1);
         let renamed = |mut columns: Vec<(String, ValueType)>| {
-            for (column, alias) in columns.iter_mut().zip(&cte.alias.columns) {
+            super::from_clause::check_aliases(&name, columns.len(), alias)?;
+            for (column, alias) in columns.iter_mut().zip(&alias.columns) {
                 column.0 = folded(&alias.name);
             }
-            columns
+            Ok::<_, Error>(columns)
         };
+        // RECURSIVE allows to name oneself; it does not ask for it.
         if let (true, sql::SetExpr::SetOperation { op: sql::SetOperator::Union, set_quantifier, left, right }) =
-            (recursive, &*cte.query.body)
+            (recursive, &*query.body)
+            && super::answer::names(right, &name)
         {
+            refused::in_recursion(query)?;
+            let all = is_all(*set_quantifier)?;
             let base = self.body(left, outer)?;
-            let columns = renamed(base.columns);
+            let columns = renamed(base.columns)?;
             self.ctes.borrow_mut().push(Cte { name: name.clone(), columns: columns.clone(), slot });
             let step = self.body(right, outer)?;
-            // RECURSIVE allows to name oneself; it does not ask for it.
-            let is_recursive = super::answer::names(right, &name);
             if step.columns.len() != columns.len() {
                 return Err(uneven());
             }
-            let all = *set_quantifier == sql::SetQuantifier::All;
             let run: Run = Box::new(move |env| {
                 let mut seen = HashSet::new();
                 let mut fresh: Vec<Row> = (base.run)(env)?;
@@ -148,14 +140,6 @@ impl Compiler<'_> {
                 loop {
                     if !all {
                         fresh.retain(|row| seen.insert(row.clone()));
-                    }
-                    if !is_recursive {
-                        let mut more = (step.run)(env)?;
-                        if !all {
-                            more.retain(|row| seen.insert(row.clone()));
-                        }
-                        fresh.extend(more);
-                        return Ok(fresh);
                     }
                     if fresh.is_empty() {
                         return Ok(rows);
@@ -172,8 +156,9 @@ impl Compiler<'_> {
             });
             return Ok((slot, run));
         }
-        let plan = self.query(&cte.query, outer)?;
-        self.ctes.borrow_mut().push(Cte { name, columns: renamed(plan.columns), slot });
+        let plan = self.query(query, outer)?;
+        let columns = renamed(plan.columns)?;
+        self.ctes.borrow_mut().push(Cte { name, columns, slot });
         Ok((slot, plan.run))
     }
 
@@ -190,10 +175,12 @@ impl Compiler<'_> {
     }
 
     fn values(&self, values: &sql::Values, outer: Option<&Scope<'_>>) -> Result<Plan, Error> {
+        let sql::Values { explicit_row, value_keyword, rows } = values;
+        refused::unless(!explicit_row && !value_keyword, "VALUES ROW and VALUE")?;
         let scope = Scope::new(outer);
-        let width = values.rows.first().map_or(0, |r| r.content.len());
+        let width = rows.first().map_or(0, |r| r.content.len());
         let mut columns: Vec<Vec<Expr>> = (0..width).map(|_| Vec::new()).collect();
-        for row in &values.rows {
+        for row in rows {
             if row.content.len() != width {
                 return Err(Error::new(ErrorKind::Syntax, "VALUES lists must all be the same length"));
             }
@@ -208,7 +195,7 @@ impl Compiler<'_> {
             types.push(ty);
             evals.push(column);
         }
-        let height = values.rows.len();
+        let height = rows.len();
         let columns = types.into_iter().enumerate().map(|(i, ty)| (format!("column{}", i + 1), ty)).collect();
         let run: Run = Box::new(move |env| {
             let env = env.within();
@@ -225,6 +212,8 @@ impl Compiler<'_> {
         right: &sql::SetExpr,
         outer: Option<&Scope<'_>>,
     ) -> Result<Plan, Error> {
+        let all = is_all(quantifier)?;
+        refused::unless(op != sql::SetOperator::Minus, "MINUS")?;
         let (left, right) = (self.body(left, outer)?, self.body(right, outer)?);
         if left.columns.len() != right.columns.len() {
             return Err(uneven());
@@ -239,7 +228,6 @@ impl Compiler<'_> {
             casts.push([(a.clone(), ty.clone()), (b.clone(), ty.clone())]);
             columns.push((name.clone(), ty));
         }
-        let all = quantifier == sql::SetQuantifier::All;
         let run: Run = Box::new(move |env| {
             let settle = |rows: Vec<Row>, side: usize| -> Result<Vec<Row>, Error> {
                 let cast = |row: Row| {
@@ -252,16 +240,23 @@ impl Compiler<'_> {
                 rows.into_iter().map(cast).collect()
             };
             let (mut left, right) = (settle((left.run)(env)?, 0)?, settle((right.run)(env)?, 1)?);
-            match op {
-                sql::SetOperator::Union => left.extend(right),
-                sql::SetOperator::Intersect => {
-                    let right: HashSet<Row> = right.into_iter().collect();
-                    left.retain(|row| right.contains(row));
+            if op == sql::SetOperator::Union {
+                left.extend(right);
+            } else {
+                // How often each row is on the other side: with ALL, one there stands for one here.
+                let mut there: HashMap<Row, usize> = HashMap::new();
+                for row in right {
+                    *there.entry(row).or_default() += 1;
                 }
-                _ => {
-                    let right: HashSet<Row> = right.into_iter().collect();
-                    left.retain(|row| !right.contains(row));
-                }
+                let is_intersection = op == sql::SetOperator::Intersect;
+                left.retain(|row| {
+                    let count = there.get_mut(row).filter(|n| **n > 0);
+                    let found = count.is_some();
+                    if let (true, Some(count)) = (all, count) {
+                        *count -= 1;
+                    }
+                    found == is_intersection
+                });
             }
             if !all {
                 let mut seen = HashSet::new();
@@ -277,9 +272,10 @@ impl Compiler<'_> {
         if order.is_empty() {
             return Ok(plan);
         }
+        let names: Vec<(&str, usize)> = plan.columns.iter().enumerate().map(|(i, (name, _))| (name.as_str(), i)).collect();
         let mut keys = Vec::new();
         for key in order {
-            let at = output(&key.expr, &plan.columns)?.ok_or_else(|| unsupported("ORDER BY of an expression behind UNION"))?;
+            let at = output(&key.expr, &names, "ORDER BY")?.ok_or_else(|| unsupported("ORDER BY of an expression after UNION"))?;
             let descending = key.options.asc == Some(false);
             keys.push((at, (descending, key.options.nulls_first.unwrap_or(descending))));
         }
@@ -295,85 +291,173 @@ impl Compiler<'_> {
     }
 
     fn select(&self, select: &sql::Select, order: &[sql::OrderByExpr], outer: Option<&Scope<'_>>) -> Result<Plan, Error> {
+        refused::select(select)?;
         let mut scope = Scope::new(outer);
         let from = self.from(&select.from, select.selection.as_ref(), &mut scope)?;
-        scope.gathers.set(true);
-        let mut columns: Vec<(String, ValueType)> = Vec::new();
-        let mut outputs: Vec<Eval> = Vec::new();
-        for item in &select.projection {
-            match item {
-                sql::SelectItem::UnnamedExpr(expr) | sql::SelectItem::ExprWithAlias { expr, .. } => {
-                    let name = match item {
-                        sql::SelectItem::ExprWithAlias { alias, .. } => folded(alias),
-                        _ => column_name(expr),
-                    };
-                    let compiled = self.expr(expr, &scope)?;
-                    columns.push((name, compiled.ty));
-                    outputs.push(compiled.eval);
-                }
-                sql::SelectItem::Wildcard(_) => star(None, &scope, &mut columns, &mut outputs)?,
-                sql::SelectItem::QualifiedWildcard(sql::SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
-                    star(parts(name).pop(), &scope, &mut columns, &mut outputs)?;
-                }
-                other => return Err(unsupported(other)),
-            }
-        }
-        if outputs.len() > COLUMNS_MAX {
+        let items = items(&select.projection, &scope)?;
+        if items.len() > COLUMNS_MAX {
             let message = format!("target lists can have at most {COLUMNS_MAX} entries");
             return Err(Error::new(ErrorKind::TooManyColumns, message));
         }
-        let having = select.having.as_ref().map(|h| self.expr(h, &scope)).transpose()?.map(|h| h.eval);
-        let mut keys = Vec::new();
-        for key in order {
-            let by = match output(&key.expr, &columns)? {
-                Some(at) => Order::Output(at),
-                None => Order::Input(self.expr(&key.expr, &scope)?.eval),
+        let group_keys = self.group_keys(&select.group_by, &items, &scope)?;
+        scope.ungrouped.take();
+        scope.gathers.set(true);
+        let mut columns: Vec<(String, ValueType)> = Vec::new();
+        let mut outputs: Vec<Eval> = Vec::new();
+        for item in &items {
+            let compiled = match item.what {
+                What::Expr(expr) => self.expr(expr, &scope)?,
+                What::Column(at) => self.column(at, &scope),
             };
+            columns.push((item.name.clone(), compiled.ty));
+            outputs.push(compiled.eval);
+        }
+        let having = select.having.as_ref().map(|h| self.expr(h, &scope).and_then(|h| self.boolean(h))).transpose()?;
+        let mut keys = Vec::new();
+        let mut sorted = Vec::new();
+        for key in order {
+            let (by, normal) = self.order(&key.expr, &items, &scope, "ORDER BY")?;
+            if let (Order::Input(_), Some(sql::Distinct::Distinct)) = (&by, &select.distinct) {
+                let message = "for SELECT DISTINCT, ORDER BY expressions must appear in select list";
+                return Err(Error::new(ErrorKind::InvalidColumnReference, message));
+            }
+            sorted.push(normal);
             let descending = key.options.asc == Some(false);
             keys.push(OrderKey { by, descending, nulls_first: key.options.nulls_first.unwrap_or(descending) });
-        }
-        scope.gathers.set(false);
-        let sql::GroupByExpr::Expressions(groups, _) = &select.group_by else { return Err(unsupported("GROUP BY ALL")) };
-        let mut group_keys = Vec::new();
-        for group in groups {
-            // A place or an alias means the item of the SELECT list, if no column has that name.
-            let item = output(group, &columns)?.and_then(|at| match select.projection.get(at) {
-                Some(sql::SelectItem::UnnamedExpr(e) | sql::SelectItem::ExprWithAlias { expr: e, .. }) => Some(e),
-                _ => None,
-            });
-            let compiled = match self.expr(group, &scope) {
-                Ok(compiled) if !matches!(group, sql::Expr::Value(_)) => compiled,
-                result => match item {
-                    // Grouping by what a set-returning item answers: the set comes first, then the groups.
-                    Some(item) => {
-                        let before = scope.gathered.borrow().aggregates.len();
-                        scope.gathers.set(true);
-                        let compiled = self.expr(item, &scope);
-                        scope.gathers.set(false);
-                        if scope.gathered.borrow().aggregates.len() > before {
-                            return Err(Error::new(ErrorKind::Grouping, "aggregate functions are not allowed in GROUP BY"));
-                        }
-                        compiled?
-                    }
-                    None => result?,
-                },
-            };
-            group_keys.push(compiled.eval);
         }
         let distinct = match &select.distinct {
             None | Some(sql::Distinct::All) => None,
             Some(sql::Distinct::Distinct) => Some(Vec::new()),
             Some(sql::Distinct::On(exprs)) => {
-                Some(exprs.iter().map(|e| self.expr(e, &scope).map(|e| e.eval)).collect::<Result<Vec<_>, _>>()?)
+                let on = exprs.iter().map(|e| self.order(e, &items, &scope, "DISTINCT ON")).collect::<Result<Vec<_>, _>>()?;
+                let (on, normal): (Vec<_>, Vec<_>) = on.into_iter().unzip();
+                check_distinct_on(&normal, &sorted)?;
+                Some(on)
             }
         };
+        scope.gathers.set(false);
         let width = scope.columns.len();
         let gathered = scope.gathered.take();
-        let grouped = !group_keys.is_empty() || !gathered.aggregates.is_empty();
+        let grouped = !group_keys.is_empty() || !gathered.aggregates.is_empty() || having.is_some();
+        if grouped {
+            self.check_grouped(&scope)?;
+        }
         let is_plain = gathered.sets.is_empty();
+        let having = having.map(|h| h.eval);
         let stages = Stages { from, width, grouped, group_keys, having, gathered, outputs, keys, distinct, is_plain };
         Ok(Plan { columns, run: Box::new(move |env| stages.run(env)) })
     }
+
+    /// What ORDER BY or DISTINCT ON goes by: a column of the answer, by its place, its name, or because it says the same; or
+    /// something of its own.
+    fn order(&self, expr: &sql::Expr, items: &[Item<'_>], scope: &Scope<'_>, clause: &str) -> Result<(Order, sql::Expr), Error> {
+        let names: Vec<(&str, &sql::Expr)> = items.iter().map(|i| (i.name.as_str(), &i.normal)).collect();
+        let normal = normalized(expr, scope);
+        let same = || items.iter().position(|i| i.normal == normal);
+        if let Some(at) = output(expr, &names, clause)?.or_else(same) {
+            return Ok((Order::Output(at), items[at].normal.clone()));
+        }
+        Ok((Order::Input(self.expr(expr, scope)?.eval), normal))
+    }
+
+    /// What GROUP BY goes by; the scope learns what may be named beside aggregates.
+    fn group_keys(&self, group_by: &sql::GroupByExpr, items: &[Item<'_>], scope: &Scope<'_>) -> Result<Vec<Eval>, Error> {
+        let sql::GroupByExpr::Expressions(groups, modifiers) = group_by else { return Err(unsupported("GROUP BY ALL")) };
+        refused::unless(modifiers.is_empty(), "a modifier of GROUP BY")?;
+        let names: Vec<(&str, &sql::Expr)> = items.iter().map(|i| (i.name.as_str(), &i.normal)).collect();
+        let mut groups: Vec<&sql::Expr> = groups.iter().rev().collect();
+        let mut keys = Vec::new();
+        while let Some(group) = groups.pop() {
+            if let sql::Expr::Tuple(parts) = group {
+                refused::unless(!parts.is_empty(), "GROUP BY ()")?;
+                groups.extend(parts.iter().rev());
+                continue;
+            }
+            // A place or an alias means the item of the SELECT list, if no column has that name.
+            let own = if matches!(group, sql::Expr::Value(_)) { None } else { Some(self.expr(group, scope)) };
+            let (compiled, normal) = match own {
+                Some(Ok(compiled)) => (compiled, normalized(group, scope)),
+                own => match output(group, &names, "GROUP BY")?.map(|at| &items[at]) {
+                    Some(Item { what: What::Column(at), normal, .. }) => (self.column(*at, scope), normal.clone()),
+                    // Grouping by what a set-returning item answers: the set comes first, then the groups.
+                    Some(Item { what: What::Expr(expr), normal, .. }) => {
+                        scope.gathers.set(true);
+                        let compiled = self.expr(expr, scope);
+                        scope.gathers.set(false);
+                        let gathered = scope.gathered.borrow();
+                        if !gathered.aggregates.is_empty() || !gathered.windows.is_empty() {
+                            return Err(Error::new(ErrorKind::Grouping, "aggregate functions are not allowed in GROUP BY"));
+                        }
+                        (compiled?, normal.clone())
+                    }
+                    None => match own {
+                        Some(refused) => (refused?, normalized(group, scope)),
+                        None => return Err(Error::new(ErrorKind::Syntax, "non-integer constant in GROUP BY")),
+                    },
+                },
+            };
+            scope.grouped_by.borrow_mut().push(normal);
+            keys.push(compiled.eval);
+        }
+        Ok(keys)
+    }
+}
+
+/// One column of a SELECT list, stars as what they stand for.
+struct Item<'q> {
+    name: String,
+    what: What<'q>,
+    /// What it says, so that it can be compared with what other clauses say.
+    normal: sql::Expr,
+}
+
+enum What<'q> {
+    Expr(&'q sql::Expr),
+    /// The place of a column in the scope.
+    Column(usize),
+}
+
+fn items<'q>(projection: &'q [sql::SelectItem], scope: &Scope<'_>) -> Result<Vec<Item<'q>>, Error> {
+    let mut items = Vec::new();
+    for item in projection {
+        let (name, expr) = match item {
+            sql::SelectItem::UnnamedExpr(expr) => (column_name(expr), expr),
+            sql::SelectItem::ExprWithAlias { expr, alias } => (folded(alias), expr),
+            sql::SelectItem::Wildcard(options) => {
+                refused::star(options)?;
+                star(None, scope, &mut items)?;
+                continue;
+            }
+            sql::SelectItem::QualifiedWildcard(sql::SelectItemQualifiedWildcardKind::ObjectName(name), options) => {
+                refused::star(options)?;
+                star(parts(name).pop(), scope, &mut items)?;
+                continue;
+            }
+            other => return Err(unsupported(other)),
+        };
+        items.push(Item { name, what: What::Expr(expr), normal: normalized(expr, scope) });
+    }
+    Ok(items)
+}
+
+/// Whether a set operation keeps what is there twice.
+fn is_all(quantifier: sql::SetQuantifier) -> Result<bool, Error> {
+    match quantifier {
+        sql::SetQuantifier::All => Ok(true),
+        sql::SetQuantifier::Distinct | sql::SetQuantifier::None => Ok(false),
+        by_name => Err(unsupported(by_name)),
+    }
+}
+
+/// DISTINCT ON keeps the first row of each, so the order must begin with what it goes by.
+fn check_distinct_on(on: &[sql::Expr], sorted: &[sql::Expr]) -> Result<(), Error> {
+    let first = sorted.iter().take_while(|key| on.contains(key)).count();
+    let is_whole = first == sorted.len() || on.iter().all(|e| sorted[..first].contains(e));
+    if is_whole && !sorted[first..].iter().any(|key| on.contains(key)) {
+        return Ok(());
+    }
+    let message = "SELECT DISTINCT ON expressions must match initial ORDER BY expressions";
+    Err(Error::new(ErrorKind::InvalidColumnReference, message))
 }
 
 fn uneven() -> Error {
@@ -388,186 +472,48 @@ fn put_slot(env: &Env<'_>, slot: usize, rows: Vec<Row>) {
     slots[slot] = Rc::new(rows);
 }
 
-/// The column of the answer that ORDER BY or GROUP BY names by its place or its name.
-fn output(expr: &sql::Expr, columns: &[(String, ValueType)]) -> Result<Option<usize>, Error> {
+/// The column of the answer that a clause names by its place or its name. Columns that share a name mean the same one if they say
+/// the same.
+fn output<T: PartialEq>(expr: &sql::Expr, columns: &[(&str, T)], clause: &str) -> Result<Option<usize>, Error> {
     match expr {
         sql::Expr::Identifier(ident) => {
             let name = folded(ident);
-            Ok(columns.iter().position(|(n, _)| *n == name))
+            let mut found = columns.iter().enumerate().filter(|(_, (known, _))| *known == name);
+            let Some((at, (_, first))) = found.next() else { return Ok(None) };
+            if found.any(|(_, (_, other))| other != first) {
+                return Err(Error::new(ErrorKind::AmbiguousColumn, format!("{clause} \"{name}\" is ambiguous")));
+            }
+            Ok(Some(at))
         }
-        sql::Expr::Value(value) => {
-            let sql::Value::Number(text, _) = &value.value else { return Ok(None) };
-            let place = text.parse::<usize>().ok().and_then(|n| n.checked_sub(1)).filter(|n| *n < columns.len());
-            place.map(Some).ok_or_else(|| {
-                Error::new(ErrorKind::InvalidColumnReference, format!("ORDER BY position {text} is not in select list"))
-            })
-        }
+        sql::Expr::Value(value) => match &value.value {
+            sql::Value::Placeholder(_) => Ok(None),
+            sql::Value::Number(text, _) => {
+                let place = text.parse::<usize>().ok().and_then(|n| n.checked_sub(1)).filter(|n| *n < columns.len());
+                place.map(Some).ok_or_else(|| {
+                    Error::new(ErrorKind::InvalidColumnReference, format!("{clause} position {text} is not in select list"))
+                })
+            }
+            _ => Err(Error::new(ErrorKind::Syntax, format!("non-integer constant in {clause}"))),
+        },
         _ => Ok(None),
     }
 }
 
-fn star(
-    table: Option<String>,
-    scope: &Scope<'_>,
-    columns: &mut Vec<(String, ValueType)>,
-    outputs: &mut Vec<Eval>,
-) -> Result<(), Error> {
-    let before = columns.len();
+fn star(table: Option<String>, scope: &Scope<'_>, items: &mut Vec<Item<'_>>) -> Result<(), Error> {
+    let before = items.len();
     for (i, column) in scope.columns.iter().enumerate() {
         let wanted = match &table {
             Some(table) => column.table == *table,
             None => !column.hidden,
         };
         if wanted {
-            scope.used.borrow_mut().insert(i);
-            columns.push((column.name.clone(), column.ty.clone()));
-            outputs.push(Box::new(move |env| Ok(env.row[i].clone())));
+            items.push(Item { name: column.name.clone(), what: What::Column(i), normal: placed(i) });
         }
     }
     match table {
-        Some(table) if columns.len() == before => {
+        Some(table) if items.len() == before => {
             Err(Error::new(ErrorKind::UndefinedTable, format!("missing FROM-clause entry for table \"{table}\"")))
         }
         _ => Ok(()),
-    }
-}
-
-/// A row that stands for its group, what was aggregated over that, and the current values of its sets.
-type Group = (Row, Vec<Value>, Vec<Value>);
-
-/// A SELECT's stages, in the order in which SQL has them.
-struct Stages {
-    from: super::join::From,
-    width: usize,
-    grouped: bool,
-    group_keys: Vec<Eval>,
-    having: Option<Eval>,
-    gathered: Gathered,
-    outputs: Vec<Eval>,
-    keys: Vec<OrderKey>,
-    /// DISTINCT over everything if there is nothing in it.
-    distinct: Option<Vec<Eval>>,
-    is_plain: bool,
-}
-
-impl Stages {
-    fn run(&self, outer: &Env<'_>) -> Result<Vec<Row>, Error> {
-        let base = outer.within();
-        let held = outer.context.held();
-        let rows = self.from.rows(&base)?;
-        let joined = outer.context.held() - held;
-        // Each row with what was aggregated over its group; a group is stood for by its first row.
-        let mut groups: Vec<Group> = Vec::new();
-        if self.grouped {
-            groups = self.group(&rows, &base)?;
-        } else {
-            groups.extend(rows.into_iter().map(|row| (row, Vec::new(), Vec::new())));
-        }
-        if let Some(having) = &self.having {
-            let mut kept = Vec::new();
-            for (row, aggregates, sets) in groups {
-                if having(&Env { aggregates: &aggregates, sets: &sets, ..base.row(&row) })?.is_true() {
-                    kept.push((row, aggregates, sets));
-                }
-            }
-            groups = kept;
-        }
-        let mut windows = Vec::new();
-        if !self.gathered.windows.is_empty() {
-            let rows: Vec<Row> = groups.iter().map(|(row, ..)| row.clone()).collect();
-            for window in &self.gathered.windows {
-                windows.push(window.of(&rows, &base)?);
-            }
-        }
-        let mut answer: Vec<(Vec<Value>, Row)> = Vec::new();
-        let mut seen = HashSet::new();
-        for (i, (row, aggregates, sets)) in groups.iter().enumerate() {
-            let of_row: Vec<Value> = windows.iter().map(|w| w[i].clone()).collect();
-            let env = Env { aggregates, windows: &of_row, sets, ..base.row(row) };
-            if self.is_plain || self.grouped {
-                self.emit(&env, &mut answer, &mut seen)?;
-                continue;
-            }
-            let sets = self.gathered.sets.iter().map(|s| s(&env)).collect::<Result<Vec<_>, _>>()?;
-            let longest = sets.iter().map(|s| s.items().len()).max().unwrap_or(0);
-            for n in 0..longest {
-                let current: Vec<Value> = sets.iter().map(|s| s.items().get(n).cloned().unwrap_or(Value::Null)).collect();
-                self.emit(&Env { sets: &current, ..env }, &mut answer, &mut seen)?;
-            }
-        }
-        let order: Vec<_> = self.keys.iter().map(|k| (k.descending, k.nulls_first)).collect();
-        if !order.is_empty() {
-            sort_by_keys(&mut answer, &order);
-        }
-        let mut rows: Vec<Row> = answer.into_iter().map(|(_, row)| row).collect();
-        if let Some([_, ..]) = self.distinct.as_deref() {
-            // DISTINCT ON keeps the first of each in the order; what it goes by stands behind the row.
-            let width = self.outputs.len();
-            let mut first = HashSet::new();
-            rows.retain(|row| first.insert(row[width..].to_vec()));
-            rows.iter_mut().for_each(|row| row.truncate(width));
-        }
-        // What the answer was made of is gone.
-        outer.context.let_go(outer.context.held().saturating_sub(joined));
-        Ok(rows)
-    }
-
-    fn emit(&self, env: &Env<'_>, answer: &mut Vec<(Vec<Value>, Row)>, seen: &mut HashSet<Row>) -> Result<(), Error> {
-        env.context.step()?;
-        let mut row = Row::with_capacity(self.outputs.len());
-        for output in &self.outputs {
-            let value = output(env)?;
-            env.context.hold(value.size())?;
-            row.push(value);
-        }
-        let key = |k: &OrderKey| match &k.by {
-            Order::Output(at) => Ok(row[*at].clone()),
-            Order::Input(eval) => eval(env),
-        };
-        let keys = self.keys.iter().map(key).collect::<Result<Vec<_>, _>>()?;
-        match self.distinct.as_deref() {
-            Some([]) if !seen.insert(row.clone()) => return Ok(()),
-            Some(on @ [_, ..]) => {
-                let values = on.iter().map(|e| e(env)).collect::<Result<Vec<_>, _>>()?;
-                row.extend(values);
-            }
-            _ => {}
-        }
-        if answer.len() >= ROWS_MAX {
-            return Err(Error::new(ErrorKind::LimitExceeded, "a query of the catalogs holds too many rows"));
-        }
-        answer.push((keys, row));
-        Ok(())
-    }
-
-    fn group(&self, rows: &[Row], base: &Env<'_>) -> Result<Vec<Group>, Error> {
-        let mut places: HashMap<Vec<Value>, usize> = HashMap::new();
-        let mut groups: Vec<(Vec<&Row>, Vec<Value>)> = Vec::new();
-        for row in rows {
-            let env = base.row(row);
-            let sets = self.gathered.sets.iter().map(|s| s(&env)).collect::<Result<Vec<_>, _>>()?;
-            // A row counts once for each row of its sets; without any, once.
-            let times = if sets.is_empty() { 1 } else { sets.iter().map(|s| s.items().len()).max().unwrap_or(0) };
-            for n in 0..times {
-                let current: Vec<Value> = sets.iter().map(|s| s.items().get(n).cloned().unwrap_or(Value::Null)).collect();
-                let env = Env { sets: &current, ..env };
-                let key = self.group_keys.iter().map(|k| k(&env)).collect::<Result<Vec<_>, _>>()?;
-                let at = *places.entry(key).or_insert_with(|| {
-                    groups.push((Vec::new(), current.clone()));
-                    groups.len() - 1
-                });
-                groups[at].0.push(row);
-            }
-        }
-        // Without GROUP BY there is one group, even of no rows.
-        if self.group_keys.is_empty() && groups.is_empty() {
-            groups.push((Vec::new(), Vec::new()));
-        }
-        let group = |(members, sets): (Vec<&Row>, Vec<Value>)| {
-            let aggregates = self.gathered.aggregates.iter().map(|a| a.of(&members, base)).collect::<Result<Vec<_>, _>>()?;
-            let row = members.first().map_or_else(|| vec![Value::Null; self.width], |r| (*r).clone());
-            Ok((row, aggregates, sets))
-        };
-        groups.into_iter().map(group).collect()
     }
 }

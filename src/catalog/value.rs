@@ -232,11 +232,12 @@ pub(super) fn show(value: &Value, ty: &ValueType, snapshot: &CatalogSnapshot) ->
             .map(|t| {
                 let fraction = t.timestamp_subsec_micros();
                 let fraction = if fraction == 0 { String::new() } else { format!(".{fraction:06}") };
-                format!("{}{}+00", t.format("%Y-%m-%d %H:%M:%S"), fraction.trim_end_matches('0'))
+                let zone = if ty.pg == Type::TIMESTAMP { "" } else { "+00" };
+                format!("{}{}{zone}", t.format("%Y-%m-%d %H:%M:%S"), fraction.trim_end_matches('0'))
             })
             .unwrap_or_default(),
         Value::Span(micros) => {
-            let (sign, micros) = if *micros < 0 { ("-", -micros) } else { ("", *micros) };
+            let (sign, micros) = (if *micros < 0 { "-" } else { "" }, micros.unsigned_abs());
             let seconds = micros / 1_000_000;
             let fraction = micros % 1_000_000;
             let fraction = if fraction == 0 { String::new() } else { format!(".{fraction:06}").trim_end_matches('0').to_owned() };

@@ -476,7 +476,7 @@ impl Failure {
     pub fn of(error: &Error) -> Self {
         let code = match error.kind {
             ErrorKind::Corrupted => StatusCode::BadFile,
-            ErrorKind::NotAView => StatusCode::BadReplace,
+            ErrorKind::WrongObjectType => StatusCode::BadReplace,
             ErrorKind::MissingFile | ErrorKind::UndefinedTable | ErrorKind::UndefinedSchema | ErrorKind::UndefinedObject => {
                 StatusCode::NotFound
             }

@@ -121,10 +121,14 @@ impl Session {
                 match show {
                     Show::CreateTable(_) => Ok(()),
                     Show::CreateView(_) if is_view => Ok(()),
-                    Show::CreateView(_) => Err(Error::new(ErrorKind::NotAView, format!("'{name}.{}' is not VIEW", table.name))),
+                    Show::CreateView(_) => {
+                        Err(Error::new(ErrorKind::WrongObjectType, format!("'{name}.{}' is not VIEW", table.name)))
+                    }
                     Show::Columns(_) if is_view => Err(Error::unsupported(format_args!("DESC of the view {}", table.name))
                         .hint("SELECT * FROM it LIMIT 0, or see information_schema.columns.")),
-                    _ if is_view => Err(Error::new(ErrorKind::NotAView, format!("Table '{}' is not a OLAP table", table.name))),
+                    _ if is_view => {
+                        Err(Error::new(ErrorKind::WrongObjectType, format!("Table '{}' is not a OLAP table", table.name)))
+                    }
                     _ => Ok(()),
                 }
             }

@@ -166,7 +166,7 @@ fn drop_view(t: &Transaction<'_>, catalog: &Catalog, view: &Qualified<TableName>
     let home = catalog.database(database.as_str()).ok_or_else(|| unknown_database(database))?;
     let Some(found) = catalog.view(database.as_str(), view.name.as_str()) else {
         if catalog.table(database.as_str(), view.name.as_str()).is_some() {
-            return Err(Error::new(ErrorKind::NotAView, format!("\"{}\" is not a view", view.name)).hint("Use DROP TABLE."));
+            return Err(Error::new(ErrorKind::WrongObjectType, format!("\"{}\" is not a view", view.name)).hint("Use DROP TABLE."));
         }
         if if_exists {
             return Ok((vec![format!("view \"{}\" does not exist, skipping", view.name)], Vec::new()));

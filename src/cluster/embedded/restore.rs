@@ -146,7 +146,9 @@ fn reserve(
         reserve_name(t, into, target)?;
         if catalog.databases.get(database.as_str()).is_some_and(|d| d.views.contains_key(target.as_str())) {
             let message = format!("Table: {target} can not support backup restore, type: VIEW");
-            return Err(Error::new(ErrorKind::NotAView, message).hint("Drop the view, or restore under another name with AS."));
+            return Err(
+                Error::new(ErrorKind::WrongObjectType, message).hint("Drop the view, or restore under another name with AS.")
+            );
         }
         let existing = catalog.databases.get(database.as_str()).and_then(|d| d.tables.get(target.as_str()));
         if let Some(existing) = existing {
@@ -209,7 +211,7 @@ fn reserve(
         let (source, target) = (manifest.view(&object.view)?, object.target());
         reserve_name(t, into, target)?;
         if catalog.databases.get(database.as_str()).is_some_and(|d| d.tables.contains_key(target.as_str())) {
-            return Err(Error::new(ErrorKind::NotAView, format!("Table: {target} has existed and it is not a View"))
+            return Err(Error::new(ErrorKind::WrongObjectType, format!("Table: {target} has existed and it is not a View"))
                 .hint("Restore the view under another name with AS, or into another database."));
         }
         views.push(PlannedView { name: target.clone(), definition: source.definition.clone() });

@@ -1,0 +1,127 @@
+//! What the evaluator answers and refuses, without a server.
+
+use std::sync::Arc;
+
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, UnboundedMemoryPool};
+use datafusion::sql::sqlparser::ast as sql;
+use tokio_util::sync::CancellationToken;
+
+use super::compile::Env;
+use super::context::{Allowance, Context};
+use super::value::show;
+use super::{BuiltinRelations, CatalogSnapshot, Catalogs, ServerFacts};
+use crate::error::Error;
+use crate::statement::{Statement, parse_one};
+
+/// The rows of a query as texts, its columns by `|`, its rows by `/`.
+fn ask(catalogs: &Catalogs, text: &str) -> Result<String, Error> {
+    let Statement::Sql(statement) = parse_one(text)? else { panic!("{text} is not for the catalogs") };
+    let sql::Statement::Query(query) = *statement else { panic!("{text} is no query") };
+    let (plan, _) = catalogs.plan(&query, &[])?;
+    let pool: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
+    let memory = MemoryConsumer::new("test").register(&pool);
+    let allowance = Allowance { stop: CancellationToken::new(), value_bytes_max: 1 << 20, memory };
+    let context = Context::new(catalogs.0.clone(), Vec::new(), allowance);
+    let rows = (plan.run)(&Env::top(&context))?;
+    let row = |row: &super::relations::Row| {
+        let shown = row.iter().zip(&plan.columns).map(|(value, (_, ty))| show(value, ty, &catalogs.0));
+        shown.collect::<Vec<_>>().join("|")
+    };
+    Ok(rows.iter().map(row).collect::<Vec<_>>().join("/"))
+}
+
+fn catalogs() -> Catalogs {
+    let statics = Arc::new(BuiltinRelations::load().expect("the catalogs"));
+    Catalogs(Arc::new(CatalogSnapshot::new(ServerFacts::default(), statics)))
+}
+
+/// Each answer, or SQLSTATE, is PostgreSQL 15's; `0A000` is what PostgreSQL answers and the evaluator does not.
+fn check(cases: &[(&str, &str)]) {
+    let catalogs = catalogs();
+    let seen: Vec<(&str, String)> = cases
+        .iter()
+        .map(|(text, _)| (*text, ask(&catalogs, text).unwrap_or_else(|error| error.kind.sqlstate().to_owned())))
+        .collect();
+    let wanted: Vec<(&str, String)> = cases.iter().map(|(text, answer)| (*text, (*answer).to_owned())).collect();
+    assert_eq!(seen, wanted);
+}
+
+#[test]
+fn unsupported_clauses_are_refused() {
+    check(&[
+        ("SELECT oid FROM pg_am FOR UPDATE", "0A000"),
+        ("SELECT oid INTO t FROM pg_am", "0A000"),
+        ("SELECT oid FROM pg_am TABLESAMPLE SYSTEM (10)", "0A000"),
+        ("SELECT amname FROM pg_am GROUP BY ROLLUP (amname)", "0A000"),
+        ("SELECT amname FROM pg_am GROUP BY CUBE (amname)", "0A000"),
+        ("SELECT amname FROM pg_am GROUP BY GROUPING SETS ((amname), ())", "0A000"),
+        ("SELECT amname FROM pg_am ORDER BY amname FETCH FIRST 1 ROW WITH TIES", "0A000"),
+        ("SELECT count(*) OVER (w) FROM pg_am WINDOW w AS (PARTITION BY amtype)", "0A000"),
+        ("SELECT count(*) OVER w FROM pg_am WINDOW w AS (PARTITION BY amtype)", "0A000"),
+        ("SELECT count(*) OVER (PARTITION BY amtype ROWS 1 PRECEDING) FROM pg_am", "0A000"),
+        ("SELECT lower(amname) FILTER (WHERE true) FROM pg_am", "42809"),
+        ("SELECT length(DISTINCT amname) FROM pg_am", "42809"),
+        ("SELECT lower(amname) OVER () FROM pg_am", "42809"),
+        ("SELECT other.lower(amname) FROM pg_am", "42883"),
+        ("SELECT amname::varchar(3) FROM pg_am", "0A000"),
+        ("SELECT amname COLLATE \"de-x-icu\" FROM pg_am", "42704"),
+        ("SELECT now() AT TIME ZONE amname FROM pg_am", "0A000"),
+        ("WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t LIMIT 3) SELECT n FROM t", "0A000"),
+    ]);
+}
+
+#[test]
+fn grouped_queries_name_only_what_is_grouped() {
+    check(&[
+        ("SELECT amtype, count(*) FROM pg_am GROUP BY amtype ORDER BY 1", "i|6/t|1"),
+        ("SELECT amname FROM pg_am HAVING count(*) > 0", "42803"),
+        ("SELECT count(*), amname FROM pg_am", "42803"),
+        ("SELECT count(*) FROM pg_am ORDER BY amname", "42803"),
+        ("SELECT amtype, amname FROM pg_am GROUP BY amtype", "42803"),
+        ("SELECT * FROM pg_am GROUP BY amtype", "42803"),
+        ("SELECT (SELECT a.amname) FROM pg_am a GROUP BY a.amtype", "42803"),
+        ("SELECT a.amname, count(*) FROM pg_am a GROUP BY a.oid ORDER BY 1 LIMIT 1", "brin|1"),
+        ("SELECT upper((a.amtype)::text), count(*) FROM pg_am a GROUP BY upper(amtype::text) ORDER BY 1", "I|6/T|1"),
+        ("SELECT amtype AS x, count(*) FROM pg_am GROUP BY x ORDER BY 2", "t|1/i|6"),
+        ("SELECT count(*) FROM pg_am GROUP BY (amtype, amtype) ORDER BY 1", "1/6"),
+        ("SELECT max(length(amname)) FROM pg_am WHERE amname < 'c'", "5"),
+        ("SELECT 1 FROM pg_am HAVING true", "1"),
+        ("SELECT string_agg(DISTINCT amname, ',' ORDER BY amtype) FROM pg_am", "42P10"),
+    ]);
+}
+
+#[test]
+fn sets_and_orders_are_postgresqls() {
+    check(&[
+        ("SELECT 1 UNION ALL SELECT 1 INTERSECT ALL SELECT 1", "1/1"),
+        ("VALUES (1), (1), (2) INTERSECT ALL VALUES (1), (1), (1)", "1/1"),
+        ("VALUES (1), (1), (2) EXCEPT ALL VALUES (1)", "1/2"),
+        ("VALUES (1), (1), (2) EXCEPT VALUES (3)", "1/2"),
+        ("SELECT amname FROM pg_am ORDER BY 1 FETCH FIRST ROW ONLY", "brin"),
+        ("SELECT DISTINCT ON (1) amtype, amname FROM pg_am ORDER BY 1, 2", "i|brin/t|heap"),
+        ("SELECT DISTINCT ON (amtype) amname FROM pg_am ORDER BY amname", "42P10"),
+        ("SELECT DISTINCT amtype FROM pg_am ORDER BY amname", "42P10"),
+        ("SELECT DISTINCT upper(amtype::text) FROM pg_am ORDER BY upper(amtype::text) DESC", "T/I"),
+        ("SELECT a.oid, b.oid FROM pg_am a, pg_am b ORDER BY oid", "42702"),
+        ("SELECT amname, amname FROM pg_am ORDER BY amname LIMIT 1", "brin|brin"),
+        ("SELECT amname FROM pg_am ORDER BY 'x'", "42601"),
+        ("SELECT * FROM (VALUES (1)) t (a, b)", "42P10"),
+        ("WITH RECURSIVE t(n) AS (SELECT 1 UNION SELECT 1 ORDER BY 1 LIMIT 1) SELECT n FROM t", "1"),
+    ]);
+}
+
+#[test]
+fn numbers_and_times_do_not_wrap() {
+    check(&[
+        ("SELECT 2147483647 + 1", "22003"),
+        ("SELECT 2147483647::int8 + 1", "2147483648"),
+        ("SELECT 32767::int2 + 1::int2", "22003"),
+        ("SELECT -((-2147483648)::int4)", "22003"),
+        ("SELECT 9223372036854775807 + 1", "22003"),
+        ("SELECT count(*) FROM generate_series(9223372036854775806, 9223372036854775807)", "2"),
+        ("SELECT count(*) FROM generate_series(-9223372036854775807 - 1, -9223372036854775807)", "2"),
+        ("SELECT '2024-07-01 12:00:00+00'::timestamptz AT TIME ZONE 'Europe/Berlin'", "2024-07-01 14:00:00"),
+        ("SELECT '2024-07-01 12:00:00'::timestamp AT TIME ZONE 'europe/berlin' = '2024-07-01 10:00:00+00'::timestamptz", "t"),
+        ("SELECT now() AT TIME ZONE 'Europe/Nowhere'", "22023"),
+    ]);
+}
