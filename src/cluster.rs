@@ -255,6 +255,9 @@ pub trait ManagedCluster: Debug + Send + Sync {
     /// may be nothing.
     async fn check_backup(&self, database: &DatabaseName, objects: Option<&[ObjectRef]>) -> Result<BackupRequest, Error>;
 
+    /// Whether a RESTORE may go into this database, which it makes if it is not there.
+    fn check_restore(&self, database: &DatabaseName) -> Result<(), Error>;
+
     /// How many replicas a restored tablet gets when RESTORE does not say.
     fn default_replication(&self) -> u16;
 
@@ -288,7 +291,7 @@ pub trait ManagedCluster: Debug + Send + Sync {
         repository: &Repository,
     ) -> Result<Placed, StepError>;
 
-    /// PENDING of a restore: reads the manifest, checks, reserves, and fixes what will be made.
+    /// PENDING of a restore: reads the manifest, checks, makes the database, reserves, and fixes what will be made.
     async fn plan_restore(&self, job: &Job, repository: &Repository) -> Result<RestorePlan, StepError>;
     /// SNAPSHOTING: makes room for one tablet.
     async fn prepare(&self, job: &Job, tablet: &TargetTablet) -> Result<(), StepError>;

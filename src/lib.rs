@@ -13,8 +13,8 @@
 //!
 //! 1. comes as a message to `Connection::simple` (`wire/query.rs`), is measured and parsed by `Session::read` (`session/reading.rs`,
 //!    `statement/bounds.rs`, `statement/split.rs`; a long one on another thread), and is a [`statement::Statement::Backup`] from there on;
-//! 2. goes through `Session::prepare` and `Session::execute` (`session.rs`) to `Session::backup` (`session/jobs.rs`), which checks what
-//!    StarRocks checks, in its order, and makes a [`job::JobSpec`];
+//! 2. is given its way by `Session::prepare` (`session/route.rs`), and goes by `Session::execute` to [`admission::Caller::change`] and
+//!    `Caller::backup` (`admission/embedded.rs`), which checks what StarRocks checks, in its order, and makes a [`job::JobSpec`];
 //! 3. is admitted by [`runner::Runner::submit`]: `Journal::admit` takes its locks and writes its row in one transaction, and the client has
 //!    its answer;
 //! 4. is driven by `runner/drive.rs`: what `Machine::commands` says may run is run by `StepContext::perform` (`runner/steps.rs`,
@@ -24,8 +24,8 @@
 //!
 //! A `SELECT … FROM system.jobs`
 //!
-//! 1. is read as above; `Session::prepare` makes what PostgreSQL says into what DataFusion reads (`query/rewrite.rs`) and plans it
-//!    (`session/plan.rs`) against one instant of everything it can name ([`query::AsOf`]);
+//! 1. is read as above; `Session::prepare` (`session/route.rs`) makes what PostgreSQL says into what DataFusion reads
+//!    (`query/rewrite.rs`) and plans it (`query/plan.rs`) against one instant of everything it can name ([`query::AsOf`]);
 //! 2. is run by [`query::QueryEngine::run`], on threads of its own, within a share of memory and until somebody gives it up;
 //! 3. scans `SystemTable` (`query/system.rs`), whose rows are gathered by `query/tables/jobs.rs` from the store and [`progress::Progress`];
 //! 4. is written row by row (`wire/encode.rs`); `Connection::take` (`wire/query.rs`) waits for a client that does not read.
@@ -34,11 +34,14 @@
 //!
 //! A SHOW is such a SELECT, in a file of `sql/show/`.
 
+pub mod admission;
+pub mod auth;
 pub mod catalog;
 pub mod cluster;
 pub mod demo;
 pub mod env;
 pub mod error;
+pub mod gateway;
 pub mod http;
 pub mod job;
 pub mod metrics;

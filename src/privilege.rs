@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, ErrorKind};
 use crate::names::{DatabaseName, RoleName, TableName, UserName};
 
 macro_rules! privileges {
@@ -162,6 +163,69 @@ impl Grant {
             Self::Privilege(privilege, on) => format!("GRANT {privilege} ON {on} TO {grantee}"),
             Self::Role(role) => format!("GRANT '{role}' TO {grantee}"),
         }
+    }
+}
+
+/// Everything that a user holds. All roles are active.
+#[derive(Debug)]
+pub struct Rights {
+    admin: bool,
+    roles: Vec<RoleName>,
+    held: Vec<(Privilege, Securable)>,
+    user: String,
+}
+
+impl Rights {
+    /// What a user holds by these grants, his own and those of his roles; an administrator needs none.
+    pub fn gather(user: &UserName, admin: bool, grants: &[(Grantee, Grant)]) -> Self {
+        let (mut roles, mut held) = (Vec::new(), Vec::new());
+        let mut holders = vec![Grantee::User(user.clone())];
+        while let Some(holder) = holders.pop() {
+            for (_, grant) in grants.iter().filter(|(grantee, _)| *grantee == holder) {
+                match grant {
+                    Grant::Privilege(privilege, on) => held.push((*privilege, on.clone())),
+                    Grant::Role(role) if roles.contains(role) => {}
+                    Grant::Role(role) => {
+                        roles.push(role.clone());
+                        holders.push(Grantee::Role(role.clone()));
+                    }
+                }
+            }
+        }
+        Self { admin, roles, held, user: user.to_string() }
+    }
+
+    /// Whether nothing is refused.
+    pub fn is_admin(&self) -> bool {
+        self.admin
+    }
+
+    /// Demands ADMIN.
+    pub fn require_admin(&self) -> Result<(), Error> {
+        if self.admin {
+            return Ok(());
+        }
+        Err(self.denied("ADMIN privilege(s)").hint(format!("An administrator can GRANT ADMIN TO {}.", self.user)))
+    }
+
+    /// Demands one privilege; the object's names are complete.
+    pub fn require(&self, privilege: Privilege, on: &Securable) -> Result<(), Error> {
+        if self.admin || self.held.iter().any(|(held, granted)| *held == privilege && granted.covers(on)) {
+            return Ok(());
+        }
+        let hint = format!("An administrator can GRANT {privilege} ON {on} TO {}.", self.user);
+        Err(self.denied(&format!("{privilege} privilege(s) on {}", on.refused_name())).hint(hint))
+    }
+
+    /// The refusal of somebody who lacks `what`, in StarRocks' words.
+    pub fn denied(&self, what: &str) -> Error {
+        let roles: Vec<_> = self.roles.iter().map(RoleName::as_str).collect();
+        let current = if roles.is_empty() { "NONE".to_owned() } else { format!("[{}]", roles.join(", ")) };
+        let message = format!(
+            "Access denied; you need (at least one of) the {what} for this operation. Please ask the admin to grant permission(s) \
+             or try activating existing roles using <set [default] role>. Current role(s): {current}. Inactivated role(s): NONE."
+        );
+        Error::new(ErrorKind::InsufficientPrivilege, message)
     }
 }
 

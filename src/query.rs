@@ -4,12 +4,16 @@
 //! exception: each is a file in `sql/show/`, a query over `system.*`.
 
 mod any_array;
+mod cached_plan;
 mod catalogs;
+mod describe;
 mod fence;
 mod functions;
 mod growth;
 mod lookup;
+mod plan;
 mod planner;
+mod reads;
 mod rewrite;
 mod share;
 mod show;
@@ -41,10 +45,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::any_array::ANY_ARRAY;
+pub use self::cached_plan::{CachedPlan, PlanningContext};
 use self::catalogs::{CatalogSchema, WithCatalogs};
+pub use self::describe::{described_as, view_schema};
 pub use self::functions::Zone;
 pub use self::functions::{SERVER_VERSION, SessionFacts, server_version_text, time_zone_name};
 pub use self::lookup::{Lookup, Operand};
+pub use self::plan::{described, parameter_types, plan_sql, plan_statement, refuse_unknown_sql, same_shape};
+pub use self::reads::{subqueries_of, tables_of};
 pub use self::rewrite::to_datafusion_dialect;
 pub use self::show::{show_parameters, show_query};
 pub use self::system::{SessionRow, Sources};

@@ -141,6 +141,9 @@ impl ManagedCluster for Sabotaged {
     async fn check_backup(&self, database: &DatabaseName, objects: Option<&[ObjectRef]>) -> Result<BackupRequest, Error> {
         self.0.check_backup(database, objects).await
     }
+    fn check_restore(&self, database: &DatabaseName) -> Result<(), Error> {
+        self.0.check_restore(database)
+    }
     fn default_replication(&self) -> u16 {
         self.0.default_replication()
     }

@@ -111,6 +111,17 @@ fn sets_and_orders_are_postgresqls() {
 }
 
 #[test]
+fn distinct_from_ends_before_and() {
+    check(&[
+        ("SELECT 1 IS DISTINCT FROM 2 AND false", "f"),
+        ("SELECT NULL IS NOT DISTINCT FROM NULL OR false", "t"),
+        ("SELECT 1 IS DISTINCT FROM 1 + 1 = true", "42883"),
+        ("SELECT true IS DISTINCT FROM 1 + 1 = 2", "f"),
+        ("SELECT 1 IS DISTINCT FROM 2 IS NULL", "f"),
+    ]);
+}
+
+#[test]
 fn numbers_and_times_do_not_wrap() {
     check(&[
         ("SELECT 2147483647 + 1", "22003"),

@@ -373,6 +373,10 @@ impl ManagedCluster for EmbeddedCluster {
         Ok(repository.publish(&crate::repository::Manifest::of(job, plan, self.id(), saved_at)?).await?)
     }
 
+    fn check_restore(&self, database: &DatabaseName) -> Result<(), Error> {
+        define::check_database_name(database)
+    }
+
     async fn plan_restore(&self, job: &Job, repository: &Repository) -> Result<RestorePlan, StepError> {
         self.restore_plan(job, repository).await
     }

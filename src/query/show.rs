@@ -1,14 +1,15 @@
 //! SHOW: which file answers which statement, and with which parameters. No other code per SHOW.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::ListArray;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
+use datafusion::sql::sqlparser::ast as sql;
 
 use crate::names::{DatabaseName, TableName};
 use crate::privilege::Grantee;
-use crate::statement::{Partitions, Qualified, Show};
+use crate::statement::{Partitions, Qualified, Show, Statement, parse_one};
 
 macro_rules! files {
     ($($name:literal),* $(,)?) => {
@@ -43,15 +44,24 @@ files!(
     "tablets",
 );
 
+/// The same, read once.
+static QUERIES: LazyLock<Vec<(&str, sql::Statement)>> = LazyLock::new(|| {
+    let read = |(name, text): &(&'static str, &str)| match parse_one(text) {
+        Ok(Statement::Sql(query)) => (*name, *query),
+        _ => panic!("sql/show/{name}.sql is no query"),
+    };
+    FILES.iter().map(read).collect()
+});
+
 /// The query that answers a SHOW. `lists` says whether the table that it names is partitioned by lists: the answer has other
 /// columns then.
-pub fn show_query(show: &Show, lists: bool) -> &'static str {
+pub fn show_query(show: &Show, lists: bool) -> &'static sql::Statement {
     let name = match show {
         Show::Partitions { .. } if lists => "list_partitions",
         Show::Grants(Some(Grantee::Role(_))) => "role_grants",
         other => other.query_name(),
     };
-    FILES.iter().find(|(file, _)| *file == name).map(|(_, query)| *query).expect("every SHOW has its file")
+    QUERIES.iter().find(|(file, _)| *file == name).map(|(_, query)| query).expect("every SHOW has its file")
 }
 
 /// The values of `$1`, `$2`, … in that query. `current` is the session's current database, `user` its user.
@@ -109,5 +119,6 @@ mod tests {
         found.sort();
         let listed: Vec<_> = FILES.iter().map(|(name, _)| (*name).to_owned()).collect();
         assert_eq!(found, listed);
+        assert_eq!(QUERIES.len(), FILES.len());
     }
 }

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast as sql;
 
-use super::kept::PlanningContext;
 use super::{Session, TransactionState};
 use crate::error::{Error, ErrorKind};
-use crate::query::AsOf;
-use crate::statement::{ClusterCommand, SessionCommand, Statement, offset_of};
+use crate::query::{AsOf, PlanningContext};
+use crate::statement::{SessionCommand, Statement, offset_of};
 
 impl Session {
     /// In a block that has failed nothing but its end is possible.
@@ -27,11 +26,12 @@ impl Session {
         ))
     }
 
-    pub(super) fn surroundings(&self) -> PlanningContext {
+    pub(super) fn planning_context(&self) -> PlanningContext {
         PlanningContext {
-            database: self.database.clone(),
+            database: self.caller.database.clone(),
             time_zone: self.variables.time_zone().to_owned(),
-            cluster: self.cluster.clone(),
+            cluster: self.caller.cluster.clone(),
+            passes_through: self.passes_through(),
         }
     }
 
@@ -43,12 +43,12 @@ impl Session {
 
     /// ALTER CLUSTER puts another one in the place of the session's; DROP CLUSTER leaves nothing to stand on.
     pub(super) fn follow_cluster(&mut self) -> Result<(), Error> {
-        let Some(now) = self.gateway.clusters.get(self.cluster.name()) else {
-            let message = format!("cluster \"{}\" has been dropped", self.cluster.name());
+        let Some(now) = self.caller.gateway.clusters.get(self.caller.cluster.name()) else {
+            let message = format!("cluster \"{}\" has been dropped", self.caller.cluster.name());
             return Err(Error::new(ErrorKind::UndefinedDatabase, message).hint("Connect to another one."));
         };
-        if !Arc::ptr_eq(&now, &self.cluster) {
-            self.cluster = now;
+        if !Arc::ptr_eq(&now, &self.caller.cluster) {
+            self.caller.cluster = now;
             self.block.view = None;
         }
         Ok(())
@@ -60,7 +60,7 @@ impl Session {
             Statement::Sql(ast) if self.is_passthrough(ast) => "PASSED THROUGH".into(),
             // As it was written: no statement of this kind has a secret.
             Statement::Sql(_) => text.into(),
-            statement => shown(statement).into(),
+            statement => statement.redacted().into(),
         }
     }
 
@@ -71,7 +71,7 @@ impl Session {
 
     /// Brings the cluster's names up to date if the statement may name any; answers why they may be old.
     pub(super) async fn refresh_for(&self, ast: &sql::Statement) -> Option<Error> {
-        let has_current = self.database.as_ref().is_some_and(|d| d.as_str() != crate::query::SYSTEM_SCHEMA);
+        let has_current = self.caller.database.as_ref().is_some_and(|d| d.as_str() != crate::query::SYSTEM_SCHEMA);
         let may_be_the_clusters = sql::visit_relations(ast, |name| {
             let parts: Vec<_> = name.0.iter().filter_map(|p| p.as_ident()).map(|i| i.value.to_ascii_lowercase()).collect();
             let is_ours = match parts.as_slice() {
@@ -84,7 +84,7 @@ impl Session {
         if may_be_the_clusters.is_continue() {
             return None;
         }
-        self.cluster.refresh().await.err()
+        self.caller.cluster.refresh().await.err()
     }
 }
 
@@ -97,47 +97,6 @@ pub(super) fn prefer_stale_error(error: Error, stale: Option<Error>) -> Error {
             stale
         }
         _ => error,
-    }
-}
-
-/// A statement as logs and tables may show it.
-pub(crate) fn shown(statement: &Statement) -> String {
-    match statement {
-        Statement::Empty => String::new(),
-        Statement::Backup(s) => s.to_string(),
-        Statement::Restore(s) => s.to_string(),
-        Statement::Cancel(s) => s.to_string(),
-        Statement::CreateRepository(s) => s.redacted().to_string(),
-        Statement::DropRepository(name) => format!("DROP REPOSITORY {name}"),
-        Statement::DropSnapshot(s) => s.to_string(),
-        Statement::CancelJob { id, force } => format!("CANCEL JOB {id}{}", if *force { " FORCE" } else { "" }),
-        Statement::AlterRepository(s) => format!("ALTER REPOSITORY {} SET PROPERTIES (…)", s.name),
-        Statement::Cluster(ClusterCommand::Create { name, .. }) => format!("CREATE CLUSTER {name} PROPERTIES (…)"),
-        Statement::Cluster(ClusterCommand::Alter { name, .. }) => format!("ALTER CLUSTER {name} SET (…)"),
-        Statement::Cluster(ClusterCommand::Drop { name, .. }) => format!("DROP CLUSTER {name}"),
-        Statement::Raw(_) => "PASSED THROUGH".into(),
-        Statement::Recover(s) => s.to_string(),
-        Statement::Define(_) => "DDL".into(),
-        Statement::User(_) => "USER COMMAND".into(),
-        Statement::Show(show) => show.to_string(),
-        Statement::Session(_) => "SESSION COMMAND".into(),
-        Statement::Copy(copy) => format!("COPY {} FROM …", copy.table.name),
-        Statement::CopyTo(copy) => format!("COPY ({}) TO STDOUT", copy.query),
-        Statement::Sql(ast) => ast.to_string(),
-    }
-}
-
-/// What a statement that changes something is called.
-pub(super) fn verb(statement: &Statement) -> &'static str {
-    match statement {
-        Statement::Backup(_) => "BACKUP",
-        Statement::Restore(_) => "RESTORE",
-        Statement::Cancel(_) | Statement::CancelJob { .. } => "CANCEL",
-        Statement::CreateRepository(_) | Statement::DropRepository(_) | Statement::AlterRepository(_) => "REPOSITORY DDL",
-        Statement::DropSnapshot(_) => "DROP SNAPSHOT",
-        Statement::Copy(_) => "COPY FROM",
-        Statement::User(_) => "GRANT",
-        _ => "DDL",
     }
 }
 

@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind, from_datafusion};
 use crate::names::TableName;
 use crate::privilege::Privilege;
 use crate::repository::Location;
-use crate::statement::{CopyFormat, CopyFrom, CopyTo, ForceQuote, Qualified, Statement};
+use crate::statement::{CopyFormat, CopyFrom, CopyTo, ForceQuote, Qualified};
 
 /// Batches between the wire and the writer.
 const CHANNEL_BATCHES: usize = 4;
@@ -101,10 +101,10 @@ impl Session {
     pub(super) async fn check_copy(&self, copy: &CopyFrom) -> Result<(), Error> {
         if copy.location.is_some() {
             // Whoever names a file reads with the server's own rights.
-            self.require_admin().await?;
+            self.caller.require_admin().await?;
         }
-        self.require_on(Privilege::Insert, &copy.table).await?;
-        let database = self.database_or_current(copy.table.database.as_ref())?;
+        self.caller.require_on(Privilege::Insert, &copy.table).await?;
+        let database = self.caller.database_or_current(copy.table.database.as_ref())?;
         let table = Qualified { database: Some(database), name: copy.table.name.clone() };
         chosen_columns(&self.target(&table).await?, &copy.columns, &table.name).map(drop)
     }
@@ -112,10 +112,10 @@ impl Session {
     pub(super) async fn copy_from(&mut self, copy: &CopyFrom) -> Result<Outcome, Error> {
         // Again: what was granted may have been revoked since the statement was prepared.
         self.check_copy(copy).await?;
-        let database = self.database_or_current(copy.table.database.as_ref())?;
+        let database = self.caller.database_or_current(copy.table.database.as_ref())?;
         let table = Qualified { database: Some(database), name: copy.table.name.clone() };
         let view = self.view();
-        let state = self.gateway.engine.state(&view, &self.facts())?;
+        let state = self.caller.gateway.engine.state(&view, &self.facts())?;
         let target = self.target(&table).await?;
         let columns = chosen_columns(&target, &copy.columns, &table.name)?;
         match &copy.location {
@@ -131,10 +131,8 @@ impl Session {
     }
 
     /// `COPY … TO STDOUT`: the rows of a query, written as data.
-    pub(super) async fn copy_to(&mut self, copy: &CopyTo, prepared: &Prepared, values: Vec<ScalarValue>) -> Result<Outcome, Error> {
-        let types: Vec<_> = prepared.parameters.iter().map(|t| Some(t.clone())).collect();
-        let inner = Box::pin(self.prepare(Statement::Sql(copy.query.clone()), &prepared.text, &types)).await?;
-        let Outcome::Rows(rows) = Box::pin(self.carry_out(&inner, values)).await? else {
+    pub(super) async fn copy_to(&mut self, copy: &CopyTo, query: &Prepared, values: Vec<ScalarValue>) -> Result<Outcome, Error> {
+        let Outcome::Rows(rows) = Box::pin(self.carry_out(query, values)).await? else {
             return Err(Error::new(ErrorKind::Syntax, "COPY is for queries"));
         };
         let quoted = rows.schema.fields().iter().map(|field| match &copy.force_quote {
@@ -147,12 +145,12 @@ impl Session {
     }
 
     async fn target(&self, table: &Qualified<TableName>) -> Result<SchemaRef, Error> {
-        let database = table.database.as_ref().ok_or_else(super::data::no_database)?;
+        let database = table.database.as_ref().ok_or_else(crate::admission::no_database)?;
         let unknown = || {
             Error::new(ErrorKind::UndefinedTable, format!("relation \"{database}.{}\" does not exist", table.name))
                 .hint("See SHOW TABLES.")
         };
-        let schema = self.cluster.catalog().schema(database.as_str()).ok_or_else(unknown)?;
+        let schema = self.caller.cluster.catalog().schema(database.as_str()).ok_or_else(unknown)?;
         let provider = schema.table(table.name.as_str()).await.map_err(from_datafusion)?.ok_or_else(unknown)?;
         Ok(provider.schema())
     }
@@ -160,7 +158,7 @@ impl Session {
     /// The default of a column, as the table's provider has it.
     fn default_of(&self, table: &Qualified<TableName>, column: &str) -> Option<Expr> {
         let database = table.database.as_ref()?;
-        let schema = self.cluster.catalog().schema(database.as_str())?;
+        let schema = self.caller.cluster.catalog().schema(database.as_str())?;
         let provider = futures::FutureExt::now_or_never(schema.table(table.name.as_str()))?.ok()??;
         provider.get_column_default(column).cloned()
     }
@@ -190,9 +188,10 @@ impl Session {
             .and_then(LogicalPlanBuilder::build)
             .map_err(from_datafusion)?;
         let plan = fill(scan, target, &columns, &|column| self.default_of(&table, column))?;
-        let cluster = self.cluster.clone();
+        let cluster = self.caller.cluster.clone();
         let lock_timeout = self.lock_timeout();
         let writer = self
+            .caller
             .gateway
             .engine
             .spawn(async move { cluster.managed()?.write(&table, Write::Insert(plan), lock_timeout, &state).await });

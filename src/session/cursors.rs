@@ -207,7 +207,7 @@ impl Session {
     pub(super) async fn declare(
         &mut self,
         declared: &DeclareCursor,
-        prepared: &Prepared,
+        query: &Prepared,
         values: Vec<ScalarValue>,
     ) -> Result<Outcome, Error> {
         if self.block.state == TransactionState::Idle && !declared.hold {
@@ -220,9 +220,7 @@ impl Session {
         if self.cursors.len() >= CURSORS_MAX {
             return Err(Error::new(ErrorKind::LimitExceeded, format!("more than {CURSORS_MAX} cursors")).hint("CLOSE some."));
         }
-        let types: Vec<_> = prepared.parameters.iter().map(|t| Some(t.clone())).collect();
-        let inner = self.prepare_declared(declared, &types).await?;
-        let Outcome::Rows(rows) = Box::pin(self.carry_out(&inner, values)).await? else {
+        let Outcome::Rows(rows) = Box::pin(self.carry_out(query, values)).await? else {
             return Err(Error::internal("a query answered no rows"));
         };
         let schema = rows.schema.clone();
@@ -231,7 +229,7 @@ impl Session {
             rows: Some(rows),
             batches: Vec::new(),
             bytes: 0,
-            bytes_max: self.gateway.limits.cursor_bytes_max,
+            bytes_max: self.caller.gateway.limits.cursor_bytes_max,
             keeps: scroll,
             pulled: 0,
             ended: false,
@@ -368,7 +366,7 @@ impl Session {
     }
 
     fn fetched(&self, schema: SchemaRef, stream: datafusion::execution::SendableRecordBatchStream, binary: bool) -> Rows {
-        let view = self.gateway.engine.view(&self.cluster, self.client.user.as_str());
+        let view = self.caller.gateway.engine.view(&self.caller.cluster, self.client.user.as_str());
         Rows { schema, stream, verb: "FETCH", binary, _view: view }
     }
 

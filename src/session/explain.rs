@@ -14,19 +14,18 @@ use datafusion::sql::sqlparser::ast as sql;
 use futures::TryStreamExt;
 use postgres_types::Type;
 
-use super::plan::plan_statement;
 use super::{Outcome, Rows, Session, parameter_types, prefer_stale_error, with_position};
 use crate::catalog::TYPE_KEY;
 use crate::error::{Error, ErrorKind, from_datafusion};
-use crate::query::{QueryEngine, to_datafusion_dialect};
+use crate::query::{QueryEngine, plan_statement, to_datafusion_dialect};
 use crate::statement::Statement;
 
 /// What EXPLAIN is asked.
-pub(super) struct Explain<'a> {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Explain {
     analyze: bool,
     verbose: bool,
     json: bool,
-    statement: &'a sql::Statement,
 }
 
 /// A query, and the values of its parameters.
@@ -46,16 +45,16 @@ fn switch(name: &str, value: Option<&sql::Expr>) -> Result<bool, Error> {
     }
 }
 
-impl<'a> Explain<'a> {
-    /// The statement as an EXPLAIN, if it is one. Options that are about what only PostgreSQL counts change nothing.
-    pub fn read(ast: &'a sql::Statement) -> Result<Option<Self>, Error> {
+impl Explain {
+    /// The statement as an EXPLAIN, if it is one, and what it explains. Options that are about what only PostgreSQL counts change nothing.
+    pub fn read(ast: &sql::Statement) -> Result<Option<(Self, &sql::Statement)>, Error> {
         let sql::Statement::Explain { describe_alias, analyze, verbose, statement, format, options, .. } = ast else {
             return Ok(None);
         };
         if *describe_alias != sql::DescribeAlias::Explain {
             return Err(Error::unsupported(describe_alias).hint("\\d in psql, or SHOW CREATE TABLE."));
         }
-        let mut explain = Self { analyze: *analyze, verbose: *verbose, json: false, statement };
+        let mut explain = Self { analyze: *analyze, verbose: *verbose, json: false };
         let mut format = format.as_ref().map(ToString::to_string);
         for option in options.iter().flatten() {
             let name = option.name.value.to_lowercase();
@@ -80,7 +79,7 @@ impl<'a> Explain<'a> {
         if !matches!(statement.as_ref(), sql::Statement::Query(_) | sql::Statement::Execute { name: Some(_), .. }) {
             return Err(Error::unsupported("EXPLAIN of anything but a query"));
         }
-        Ok(Some(explain))
+        Ok(Some((explain, statement)))
     }
 
     /// Its one column.
@@ -137,28 +136,29 @@ impl Session {
     /// The types of the parameters of an EXPLAIN.
     pub(super) async fn explained_parameters(
         &mut self,
-        explain: &Explain<'_>,
+        explain: Explain,
+        ast: &sql::Statement,
         text: &str,
         declared: &[Option<DataType>],
     ) -> Result<Vec<DataType>, Error> {
-        let ast = explain.statement;
         let sql::Statement::Query(query) = ast else { return Ok(Vec::new()) };
         if let Some((types, _)) = self.describe_by_catalogs(ast, text, declared).await? {
             return Ok(types);
         }
         let stale = self.refresh_for(ast).await;
         let view = self.view_for(ast).await?;
-        let state = self.gateway.engine.state(&view, &self.facts())?;
+        let state = self.caller.gateway.engine.state(&view, &self.facts())?;
         let plan = explain
-            .plan(&self.gateway.engine, &state, query.clone())
+            .plan(&self.caller.gateway.engine, &state, query.clone())
             .await
             .map_err(|e| with_position(prefer_stale_error(e, stale), ast, text))?;
         parameter_types(&plan, ast, declared)
     }
 
     /// The query that is explained, with the values of its parameters.
-    async fn explained(&mut self, explain: &Explain<'_>, values: Vec<ScalarValue>) -> Result<Explained, Error> {
-        match explain.statement {
+    async fn explained(&mut self, ast: &sql::Statement, values: Vec<ScalarValue>) -> Result<Explained, Error> {
+        let Some((_, statement)) = Explain::read(ast)? else { return Err(Error::internal("an EXPLAIN is none")) };
+        match statement {
             sql::Statement::Query(query) => Ok((query.clone(), values)),
             sql::Statement::Execute { name: Some(name), parameters, .. } => {
                 let (prepared, values) = self.bound(name, parameters).await?;
@@ -178,14 +178,19 @@ impl Session {
         else {
             return Error::internal("an EXPLAIN is none");
         };
-        match self.gateway.engine.run(state, &inner).await {
+        match self.caller.gateway.engine.run(state, &inner).await {
             Err(error) => error,
             Ok(_) => Error::internal("a query runs that could not be explained"),
         }
     }
 
-    pub(super) async fn explain(&mut self, explain: &Explain<'_>, values: Vec<ScalarValue>) -> Result<Outcome, Error> {
-        let (query, values) = self.explained(explain, values).await?;
+    pub(super) async fn explain(
+        &mut self,
+        explain: Explain,
+        ast: &sql::Statement,
+        values: Vec<ScalarValue>,
+    ) -> Result<Outcome, Error> {
+        let (query, values) = self.explained(ast, values).await?;
         let ast = sql::Statement::Query(query.clone());
         let types: Vec<_> = values.iter().map(|v| Some(v.data_type())).collect();
         let (view, lines) = match self.describe_by_catalogs(&ast, "", &types).await? {
@@ -194,19 +199,20 @@ impl Session {
                 let output: Vec<_> = columns.fields().iter().map(|f| f.name()).collect();
                 let node = serde_json::json!([{ "Plan": { "Node Type": "Catalog Query", "Output": output } }]);
                 let line = if explain.json { format!("{node:#}") } else { "Catalog Query".to_owned() };
-                (self.gateway.engine.view(&self.cluster, self.client.user.as_str()), vec![line])
+                (self.caller.gateway.engine.view(&self.caller.cluster, self.client.user.as_str()), vec![line])
             }
             None => {
                 let stale = self.refresh_for(&ast).await;
                 let view = self.view_for(&ast).await?;
-                let state = self.gateway.engine.state(&view, &self.facts())?;
-                let mut plan = explain.plan(&self.gateway.engine, &state, query).await.map_err(|e| prefer_stale_error(e, stale))?;
+                let state = self.caller.gateway.engine.state(&view, &self.facts())?;
+                let mut plan =
+                    explain.plan(&self.caller.gateway.engine, &state, query).await.map_err(|e| prefer_stale_error(e, stale))?;
                 if !values.is_empty() {
                     plan = plan.with_param_values(ParamValues::from(values)).map_err(from_datafusion)?;
                 }
-                self.check_readable(&plan).await?;
-                let plan = self.cluster.push_down(plan)?;
-                let told = self.gateway.engine.run(&state, &plan).await?;
+                self.caller.check_readable(&plan).await?;
+                let plan = self.caller.cluster.push_down(plan)?;
+                let told = self.caller.gateway.engine.run(&state, &plan).await?;
                 let lines = explain.shown(&told.try_collect::<Vec<_>>().await.map_err(from_datafusion)?);
                 if lines.is_empty() {
                     return Err(self.why_it_does_not_run(&state, plan).await);

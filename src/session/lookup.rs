@@ -94,14 +94,14 @@ impl Session {
     /// The statement as a lookup.
     pub(super) fn lookup(&self, ast: &sql::Statement) -> Option<Arc<Lookup>> {
         let sql::Statement::Query(query) = ast else { return None };
-        let in_system = self.database.as_ref().is_none_or(|d| d.as_str() == SYSTEM_SCHEMA);
+        let in_system = self.caller.database.as_ref().is_none_or(|d| d.as_str() == SYSTEM_SCHEMA);
         read(query, in_system).map(Arc::new)
     }
 
     /// Its columns, with the table that they come from.
     pub(super) fn looked_up_schema(&self, lookup: &Lookup) -> SchemaRef {
         let (table, places) = lookup.origins();
-        let oid = relation_oid(self.cluster.name().as_str(), SYSTEM_SCHEMA, table);
+        let oid = relation_oid(self.caller.cluster.name().as_str(), SYSTEM_SCHEMA, table);
         let schema = lookup.schema();
         let fields = schema.fields().iter().zip(places).map(|(field, place)| {
             let origin = HashMap::from([(ORIGIN_KEY.to_owned(), format!("{oid}.{}", place + 1))]);
@@ -111,10 +111,10 @@ impl Session {
     }
 
     pub(super) async fn look_up(&self, lookup: &Lookup, schema: SchemaRef, values: &[ScalarValue]) -> Result<Outcome, Error> {
-        let sources = self.gateway.engine.sources();
-        let batch = lookup.rows(sources, &self.cluster, self.client.user.as_str(), values).await?;
+        let sources = self.caller.gateway.engine.sources();
+        let batch = lookup.rows(sources, &self.caller.cluster, self.client.user.as_str(), values).await?;
         let batch = RecordBatch::try_new(schema, batch.columns().to_vec()).map_err(|e| from_datafusion(e.into()))?;
-        let view = self.gateway.engine.view(&self.cluster, self.client.user.as_str());
+        let view = self.caller.gateway.engine.view(&self.caller.cluster, self.client.user.as_str());
         Ok(Outcome::Rows(Rows::of(batch, "SELECT", view)))
     }
 }

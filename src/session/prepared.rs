@@ -74,7 +74,7 @@ impl Session {
         self.check_statement_name(&name)?;
         let mut declared = Vec::new();
         for ty in types {
-            let known = declared_type(&self.gateway.statics, ty);
+            let known = declared_type(&self.caller.gateway.statics, ty);
             declared
                 .push(Some(known.ok_or_else(|| Error::new(ErrorKind::UndefinedObject, format!("type \"{ty}\" does not exist")))?));
         }
@@ -123,7 +123,7 @@ impl Session {
             return Ok(Vec::new());
         }
         let view = self.view();
-        let state = self.gateway.engine.state(&view, &self.facts())?;
+        let state = self.caller.gateway.engine.state(&view, &self.facts())?;
         let schema = DFSchema::empty();
         let mut logical = Vec::new();
         for (i, expr) in exprs.iter().enumerate() {
@@ -132,7 +132,7 @@ impl Session {
             logical.push(expr.alias(format!("p{i}")));
         }
         let plan = LogicalPlanBuilder::empty(true).project(logical).and_then(LogicalPlanBuilder::build).map_err(from_datafusion)?;
-        let mut rows = self.gateway.engine.run(&state, &plan).await?;
+        let mut rows = self.caller.gateway.engine.run(&state, &plan).await?;
         let batch = rows.next().await.ok_or_else(|| Error::internal("constants are one row"))?.map_err(from_datafusion)?;
         let value = |(array, ty): (&datafusion::arrow::array::ArrayRef, &DataType)| {
             let value = ScalarValue::try_from_array(array, 0).map_err(from_datafusion)?;

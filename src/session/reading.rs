@@ -39,14 +39,14 @@ pub struct Read {
 impl Session {
     /// The next statement of a message from a byte on, or none. Positions of errors count from the start of the message.
     pub async fn read(&self, message: &Arc<str>, at: usize, lasts: Lasts) -> Result<Option<Read>, Error> {
-        let (unread, reading) = (self.unread(), Reading::within(self.gateway.bounds));
+        let (unread, reading) = (self.unread(), Reading::within(self.caller.gateway.bounds));
         let said = match next_short_statement(message, at, unread, &reading) {
             NextShort::Said(said) => Some(*said),
             NextShort::End => None,
             NextShort::Long => {
                 let _given_up = reading.stop_on_drop();
                 let message = message.clone();
-                self.gateway.engine.offload(async move { next_statement(&message, at, unread, &reading) }).await?
+                self.caller.gateway.engine.offload(async move { next_statement(&message, at, unread, &reading) }).await?
             }
         };
         let Some(Said { statement, place, measure }) = said else { return Ok(None) };
@@ -63,8 +63,8 @@ impl Session {
     fn memory_of(&self, tokens: usize, lasts: Lasts) -> Result<MemoryReservation, Error> {
         let bytes = tokens * BYTES_PER_TOKEN;
         match lasts {
-            Lasts::OneRun if bytes <= SMALL => Ok(self.gateway.engine.take("a statement", bytes)),
-            _ => self.gateway.engine.reserve("a statement", bytes),
+            Lasts::OneRun if bytes <= SMALL => Ok(self.caller.gateway.engine.take("a statement", bytes)),
+            _ => self.caller.gateway.engine.reserve("a statement", bytes),
         }
     }
 }

@@ -7,46 +7,56 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast as sql;
 
-use super::data::unknown_table;
 use super::{Outcome, Rows, Session, plan_sql};
+use crate::admission::unknown_table;
 use crate::cluster::ClusterRole;
 use crate::error::{Error, ErrorKind, from_datafusion};
 use crate::names::{DatabaseName, TableName};
 use crate::privilege::{Grantee, Privilege, Securable};
-use crate::query::{show_parameters, show_query};
+use crate::query::{CachedPlan, show_parameters, show_query};
 use crate::schema::Partitioning;
-use crate::statement::{Filter, Operand, Qualified, Show, ShowStatement, Statement, parse_one, resolve_names};
+use crate::statement::{Filter, Operand, Qualified, Show, ShowStatement, resolve_names};
 
 impl Session {
-    pub(super) async fn show(&mut self, statement: &ShowStatement) -> Result<Outcome, Error> {
+    pub(super) async fn show(&mut self, statement: &ShowStatement, cached: Option<&CachedPlan>) -> Result<Outcome, Error> {
         self.check_show(&statement.show).await?;
         let view = self.view();
-        let state = self.gateway.engine.state(&view, &self.facts())?;
-        let plan = self.plan_show(&state, statement).await?;
+        let state = self.caller.gateway.engine.state(&view, &self.facts())?;
+        let cached = match cached {
+            Some(cached) => cached.against(&state).await?,
+            None => None,
+        };
+        let plan = match cached {
+            Some(plan) => plan,
+            None => self.plan_show(&state, statement).await?.0,
+        };
         let schema = plan.schema().inner().clone();
-        let stream = self.gateway.engine.run(&state, &plan).await?;
+        let stream = self.caller.gateway.engine.run(&state, &plan).await?;
         Ok(Outcome::Rows(Rows { schema, stream, verb: "SHOW", binary: false, _view: view }))
     }
 
-    pub(super) async fn plan_show(&mut self, state: &Arc<SessionState>, statement: &ShowStatement) -> Result<LogicalPlan, Error> {
+    /// The plan of a SHOW, and the query of its file.
+    pub(super) async fn plan_show(
+        &mut self,
+        state: &Arc<SessionState>,
+        statement: &ShowStatement,
+    ) -> Result<(LogicalPlan, &'static sql::Statement), Error> {
         let show = &self.spelled_show(&statement.show);
-        let Statement::Sql(ast) = parse_one(show_query(show, self.shows_lists(show).await?))? else {
-            return Err(Error::internal("a file of sql/show is not a query"));
-        };
-        let mut plan = plan_sql(&self.gateway.engine, state, &ast).await?;
-        let values = show_parameters(show, self.database.as_ref(), self.client.user.as_str());
+        let ast = show_query(show, self.shows_lists(show).await?);
+        let mut plan = plan_sql(&self.caller.gateway.engine, state, ast).await?;
+        let values = show_parameters(show, self.caller.database.as_ref(), self.client.user.as_str());
         if !values.is_empty() {
             plan = plan.with_param_values(ParamValues::from(values)).map_err(from_datafusion)?;
         }
-        filtered(state, plan, show, &statement.filter)
+        Ok((filtered(state, plan, show, &statement.filter)?, ast))
     }
 
     /// Whether this is SHOW PARTITIONS of a table that is partitioned by lists.
     async fn shows_lists(&self, show: &Show) -> Result<bool, Error> {
         let Show::Partitions { table: Qualified { database, name }, .. } = show else { return Ok(false) };
-        let ClusterRole::Managed(managed) = self.cluster.role() else { return Ok(false) };
+        let ClusterRole::Managed(managed) = self.caller.cluster.role() else { return Ok(false) };
         let databases = managed.databases().await?;
-        let database = database.as_ref().or(self.database.as_ref());
+        let database = database.as_ref().or(self.caller.database.as_ref());
         let found = databases.iter().find(|d| Some(&d.name) == database);
         let table = found.and_then(|d| d.tables.iter().find(|t| &t.name == name));
         Ok(table.is_some_and(|t| matches!(t.schema.partitioning, Partitioning::List { .. })))
@@ -54,8 +64,8 @@ impl Session {
 
     /// A SHOW with its names as the cluster spells them: the queries behind it compare names exactly.
     fn spelled_show(&self, show: &Show) -> Show {
-        let database = |name: &Option<DatabaseName>| name.as_ref().map(|n| self.spelled(n));
-        let table = |table: &Qualified<TableName>| self.spelled_table(table).unwrap_or_else(|_| table.clone());
+        let database = |name: &Option<DatabaseName>| name.as_ref().map(|n| self.caller.spelled(n));
+        let table = |table: &Qualified<TableName>| self.caller.spelled_table(table).unwrap_or_else(|_| table.clone());
         match show {
             Show::Tables(name) => Show::Tables(database(name)),
             Show::Jobs { kind, all, database: name } => Show::Jobs { kind: *kind, all: *all, database: database(name) },
@@ -82,20 +92,20 @@ impl Session {
         );
         // The history needs no cluster, if only the name is known.
         let is_known = match show {
-            Show::Jobs { database: Some(name), .. } => self.cluster.catalog().schema(name.as_str()).is_some(),
+            Show::Jobs { database: Some(name), .. } => self.caller.cluster.catalog().schema(name.as_str()).is_some(),
             _ => false,
         };
         if names_a_thing
             && !is_known
-            && let Err(stale) = self.cluster.refresh().await
+            && let Err(stale) = self.caller.cluster.refresh().await
         {
             return if matches!(show, Show::Jobs { .. }) {
-                self.require(Privilege::Repository, Securable::System).await
+                self.caller.require(Privilege::Repository, Securable::System).await
             } else {
                 Err(stale)
             };
         }
-        let catalog = self.cluster.catalog();
+        let catalog = self.caller.cluster.catalog();
         let database = |name: &DatabaseName| {
             let known = catalog.schema(name.as_str());
             known.ok_or_else(|| {
@@ -103,17 +113,17 @@ impl Session {
             })
         };
         match show {
-            Show::Tables(named) => database(&self.database_or_current(named.as_ref())?).map(drop),
+            Show::Tables(named) => database(&self.caller.database_or_current(named.as_ref())?).map(drop),
             Show::Jobs { database: named, .. } => {
                 named.as_ref().map_or(Ok(()), |name| database(name).map(drop))?;
-                self.require(Privilege::Repository, Securable::System).await
+                self.caller.require(Privilege::Repository, Securable::System).await
             }
             Show::CreateTable(table)
             | Show::CreateView(table)
             | Show::Columns(table)
             | Show::Partitions { table, .. }
             | Show::Tablets { table, .. } => {
-                let name = self.database_or_current(table.database.as_ref())?;
+                let name = self.caller.database_or_current(table.database.as_ref())?;
                 let Some(found) = database(&name)?.table(table.name.as_str()).await.map_err(from_datafusion)? else {
                     return Err(unknown_table(&name, &table.name));
                 };
@@ -133,16 +143,16 @@ impl Session {
                 }
             }
             Show::Snapshots(repository) | Show::SnapshotDetails { repository, .. } => {
-                if self.cluster.remote().is_none() {
-                    self.known_repository(repository).await?;
+                if self.caller.cluster.remote().is_none() {
+                    self.caller.known_repository(repository).await?;
                 }
-                self.require(Privilege::Repository, Securable::System).await
+                self.caller.require(Privilege::Repository, Securable::System).await
             }
             Show::Grants(Some(grantee)) => {
                 if *grantee != Grantee::User(self.client.user.clone()) {
-                    self.require_admin().await?;
+                    self.caller.require_admin().await?;
                 }
-                self.check_grantee(grantee).await
+                self.caller.check_grantee(grantee).await
             }
             _ => Ok(()),
         }

@@ -40,7 +40,7 @@ impl Session {
     }
 
     fn begin_block(&mut self, modes: &TransactionModes) {
-        self.block = TransactionBlock::new(TransactionState::Active, self.database.clone());
+        self.block = TransactionBlock::new(TransactionState::Active, self.caller.database.clone());
         self.block.modes = modes.clone();
         self.block.cursors_before = self.cursors.keys().cloned().collect();
     }
@@ -51,7 +51,7 @@ impl Session {
             SessionCommand::Begin { modes, tag } => {
                 match self.block.state {
                     TransactionState::Idle => self.begin_block(modes),
-                    _ => self.warning("25001", "there is already a transaction in progress"),
+                    _ => self.caller.warning("25001", "there is already a transaction in progress"),
                 }
                 done(tag)
             }
@@ -68,7 +68,7 @@ impl Session {
             }
             SessionCommand::SetTransaction { modes, session: false } => {
                 if self.block.state == TransactionState::Idle {
-                    self.warning("25P01", "SET TRANSACTION can only be used in transaction blocks");
+                    self.caller.warning("25P01", "SET TRANSACTION can only be used in transaction blocks");
                     return Some(done("SET"));
                 }
                 if modes.isolation.is_some() {
@@ -90,7 +90,7 @@ impl Session {
                 }
                 match state {
                     TransactionState::Idle => {
-                        self.warning("25P01", "there is no transaction in progress");
+                        self.caller.warning("25P01", "there is no transaction in progress");
                         done("COMMIT")
                     }
                     TransactionState::Active => done("COMMIT"),
@@ -103,10 +103,10 @@ impl Session {
                     return Some(Err(error));
                 }
                 match (self.block.state, self.block.applied) {
-                    (TransactionState::Idle, _) => self.warning("25P01", "there is no transaction in progress"),
+                    (TransactionState::Idle, _) => self.caller.warning("25P01", "there is no transaction in progress"),
                     (_, 0) => {}
                     (_, n) => {
-                        self.warning(
+                        self.caller.warning(
                             "01000",
                             format!("{n} statement(s) of this block took effect at once and are not rolled back"),
                         );
@@ -164,7 +164,7 @@ impl Session {
         }
         let was = std::mem::replace(&mut self.block, TransactionBlock::new(TransactionState::Idle, None));
         if was.state != TransactionState::Idle && (!committed || was.database_is_local) {
-            self.database = was.database_before;
+            self.caller.database = was.database_before;
         }
     }
 }

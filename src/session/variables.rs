@@ -289,7 +289,7 @@ impl Session {
         }
         let value = Variables::check(&name, &values.join(", "))?;
         if local && !in_block {
-            self.warning("25P01", "SET LOCAL can only be used in transaction blocks");
+            self.caller.warning("25P01", "SET LOCAL can only be used in transaction blocks");
             return Ok(());
         }
         self.variables.put(&name, Some(value), in_block, local);
@@ -299,15 +299,15 @@ impl Session {
     /// The first existing database of the path becomes the current one.
     fn set_search_path(&mut self, values: &[String], in_block: bool, local: bool) -> Result<(), Error> {
         if local && !in_block {
-            self.warning("25P01", "SET LOCAL can only be used in transaction blocks");
+            self.caller.warning("25P01", "SET LOCAL can only be used in transaction blocks");
             return Ok(());
         }
         self.block.database_is_local |= local;
-        let catalog = self.cluster.catalog();
+        let catalog = self.caller.cluster.catalog();
         let names = values.iter().flat_map(|v| v.split(',')).map(|v| v.trim().trim_matches('"').to_owned());
         let names: Vec<String> = names.filter(|n| !n.is_empty()).collect();
         let known = names.iter().filter(|n| catalog.schema(n).is_some()).find_map(|n| DatabaseName::new(n.as_str()).ok());
-        self.database = known.map(|name| self.spelled(&name));
+        self.caller.database = known.map(|name| self.caller.spelled(&name));
         self.variables.put("search_path", Some(names.join(", ")), in_block, local);
         Ok(())
     }
@@ -316,7 +316,7 @@ impl Session {
         let schema = answer_schema(command).ok_or_else(|| Error::internal("the command answers no rows"))?;
         let arrays: Vec<ArrayRef> = columns.into_iter().map(|c| Arc::new(StringArray::from(c)) as ArrayRef).collect();
         let batch = RecordBatch::try_new(schema, arrays).map_err(|e| Error::internal(e.to_string()))?;
-        let view = self.gateway.engine.view(&self.cluster, self.client.user.as_str());
+        let view = self.caller.gateway.engine.view(&self.caller.cluster, self.client.user.as_str());
         Ok(Outcome::Rows(Rows::of(batch, "SHOW", view)))
     }
 
@@ -327,13 +327,13 @@ impl Session {
         }
         match command {
             SessionCommand::Use(name) => {
-                if self.cluster.catalog().schema(name.as_str()).is_none() && name.as_str() != crate::query::SYSTEM_SCHEMA {
+                if self.caller.cluster.catalog().schema(name.as_str()).is_none() && name.as_str() != crate::query::SYSTEM_SCHEMA {
                     return Err(
                         Error::new(ErrorKind::UndefinedSchema, format!("Unknown database '{name}'")).hint("See SHOW DATABASES.")
                     );
                 }
-                let name = self.spelled(name);
-                self.database = Some(name.clone());
+                let name = self.caller.spelled(name);
+                self.caller.database = Some(name.clone());
                 let in_block = self.block.state == TransactionState::Active;
                 self.variables.put("search_path", Some(name.to_string()), in_block, false);
                 done("USE")
@@ -347,7 +347,7 @@ impl Session {
                     return Err(unknown(name));
                 }
                 if name == "search_path" {
-                    self.database = None;
+                    self.caller.database = None;
                 }
                 let in_block = self.block.state == TransactionState::Active;
                 self.variables.put(name, None, in_block, false);
@@ -360,7 +360,7 @@ impl Session {
             SessionCommand::ShowSetting(name) => {
                 let value = match name.as_str() {
                     "session_authorization" => Some(self.client.user.to_string()),
-                    "search_path" if self.database.is_some() => self.database.as_ref().map(ToString::to_string),
+                    "search_path" if self.caller.database.is_some() => self.caller.database.as_ref().map(ToString::to_string),
                     "transaction_isolation" => Some(self.isolation()),
                     "transaction_read_only" => Some(if self.reads_only() { "on" } else { "off" }.to_owned()),
                     name => self.variables.get(name),
@@ -398,6 +398,6 @@ impl Session {
         for name in names {
             self.variables.put(&name, None, in_block, false);
         }
-        self.database = None;
+        self.caller.database = None;
     }
 }

@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::ast as sql;
 use tokio_util::sync::CancellationToken;
 
 use super::{Outcome, Prepared, Rows, Session, TransactionState, plan_sql, with_position};
+use crate::admission::Caller;
 use crate::catalog::{
     Activity, Allowance, CatalogSnapshot, Catalogs, FactScope, Objects, ServerFacts, Setting, SideEffect, asks_the_catalogs,
     has_decimals, is_constant, is_without_relations, names_a_catalog, need_of,
@@ -28,7 +29,7 @@ impl Session {
         declared: &[Option<DataType>],
     ) -> Result<Option<(Vec<DataType>, SchemaRef)>, Error> {
         let sql::Statement::Query(query) = ast else { return Ok(None) };
-        if !asks_the_catalogs(&self.gateway.statics, query) {
+        if !asks_the_catalogs(&self.caller.gateway.statics, query) {
             return Ok(None);
         }
         let catalogs = self.catalogs_for(query).await?;
@@ -36,7 +37,7 @@ impl Session {
             catalogs.describe(query, declared)
         } else {
             let (query, declared) = (query.clone(), declared.to_vec());
-            self.gateway.engine.offload(async move { catalogs.describe(&query, &declared) }).await?
+            self.caller.gateway.engine.offload(async move { catalogs.describe(&query, &declared) }).await?
         };
         let is_better_planned = is_without_relations(query)
             && match &described {
@@ -45,9 +46,9 @@ impl Session {
             };
         if is_better_planned {
             // Not the block's: nothing of it is read.
-            let view = self.gateway.engine.view(&self.cluster, self.client.user.as_str());
-            let state = self.gateway.engine.state(&view, &self.facts())?;
-            if plan_sql(&self.gateway.engine, &state, ast).await.is_ok() {
+            let view = self.caller.gateway.engine.view(&self.caller.cluster, self.client.user.as_str());
+            let state = self.caller.gateway.engine.state(&view, &self.facts())?;
+            if plan_sql(&self.caller.gateway.engine, &state, ast).await.is_ok() {
                 return Ok(None);
             }
         }
@@ -56,7 +57,7 @@ impl Session {
 
     /// Whether it names one of them beside other tables.
     pub(super) fn names_a_catalog(&self, ast: &sql::Statement) -> bool {
-        names_a_catalog(&self.gateway.statics, ast)
+        names_a_catalog(&self.caller.gateway.statics, ast)
     }
 
     /// The catalogs at this instant, or at that of the block.
@@ -65,9 +66,11 @@ impl Session {
             return Ok(known.clone());
         }
         // Those who browse must come in even while the cluster is down; what was known is shown.
-        let _ = self.cluster.refresh().await;
-        let objects = self.objects().await?;
-        let catalogs = Catalogs(Arc::new(CatalogSnapshot::new(self.world(objects).await?, self.gateway.statics.clone())));
+        let _ = self.caller.cluster.refresh().await;
+        let (view, facts) = (self.view(), self.facts());
+        let Caller { gateway, cluster, user, .. } = &self.caller;
+        let objects = gateway.objects(cluster, user, &view, &facts).await?;
+        let catalogs = Catalogs(Arc::new(CatalogSnapshot::new(self.world(objects).await?, self.caller.gateway.statics.clone())));
         if self.block.state == TransactionState::Active {
             self.block.catalogs = Some(catalogs.clone());
         }
@@ -80,18 +83,18 @@ impl Session {
             FactScope::Objects => return self.catalogs().await,
             FactScope::Nothing => ServerFacts::default(),
             FactScope::Session => ServerFacts {
-                now: self.gateway.env.now().micros(),
-                started_at: self.gateway.started_at.micros(),
+                now: self.caller.gateway.env.now().micros(),
+                started_at: self.caller.gateway.started_at.micros(),
                 user: self.client.user.to_string(),
                 pid: self.client.pid,
-                database: self.cluster.name().to_string(),
-                current_schema: self.database.as_ref().map(ToString::to_string),
+                database: self.caller.cluster.name().to_string(),
+                current_schema: self.caller.database.as_ref().map(ToString::to_string),
                 settings: self.settings(),
                 version: server_version_text(),
                 ..ServerFacts::default()
             },
         };
-        Ok(Catalogs(Arc::new(CatalogSnapshot::new(world, self.gateway.statics.clone()))))
+        Ok(Catalogs(Arc::new(CatalogSnapshot::new(world, self.caller.gateway.statics.clone()))))
     }
 
     /// Answers a query of the catalogs, and does what its functions ask for.
@@ -104,20 +107,20 @@ impl Session {
         let catalogs = self.catalogs_for(query).await?;
         let stop = CancellationToken::new();
         let _guard = stop.clone().drop_guard();
-        let memory = self.gateway.engine.statement_memory("a query of the catalogs");
-        let allowance = Allowance { stop, value_bytes_max: self.gateway.limits.value_bytes_max, memory };
+        let memory = self.caller.gateway.engine.statement_memory("a query of the catalogs");
+        let allowance = Allowance { stop, value_bytes_max: self.caller.gateway.limits.value_bytes_max, memory };
         let answer = if is_constant(query) && prepared.text.len() <= SHORT_BYTES {
             // Over before another thread would have taken it.
             catalogs.answer(query, &prepared.parameters, &values, allowance)?
         } else {
             let (query, types) = (query.clone(), prepared.parameters.clone());
             let work = async move { catalogs.answer(&query, &types, &values, allowance) };
-            self.gateway.engine.offload(work).await??
+            self.caller.gateway.engine.offload(work).await??
         };
         for effect in answer.effects {
             self.take_effect(effect).await?;
         }
-        let view = self.gateway.engine.view(&self.cluster, self.client.user.as_str());
+        let view = self.caller.gateway.engine.view(&self.caller.cluster, self.client.user.as_str());
         Ok(Outcome::Rows(Rows::of(answer.batch, "SELECT", view)))
     }
 
@@ -125,18 +128,18 @@ impl Session {
         match effect {
             SideEffect::Set { name, value, local } => self.set(&name, &[value], local),
             SideEffect::Sleep(micros) => {
-                self.gateway.env.clock.sleep(Duration::from_micros(micros)).await;
+                self.caller.gateway.env.clock.sleep(Duration::from_micros(micros)).await;
                 Ok(())
             }
             SideEffect::Cancel(pid) | SideEffect::Terminate(pid) => {
-                let sessions = self.gateway.engine.sources().sessions.read().get(&pid).map(|s| s.user.clone());
-                if sessions.is_some_and(|user| user != self.client.user.as_str()) && self.require_admin().await.is_err() {
+                let sessions = self.caller.gateway.engine.sources().sessions.read().get(&pid).map(|s| s.user.clone());
+                if sessions.is_some_and(|user| user != self.client.user.as_str()) && self.caller.require_admin().await.is_err() {
                     let message = "must be a member of the role whose query is being canceled or an administrator";
                     return Err(Error::new(ErrorKind::InsufficientPrivilege, message));
                 }
                 match effect {
-                    SideEffect::Cancel(_) => self.gateway.connections.cancel_statement(pid),
-                    _ => self.gateway.connections.terminate(pid),
+                    SideEffect::Cancel(_) => self.caller.gateway.connections.cancel_statement(pid),
+                    _ => self.caller.gateway.connections.terminate(pid),
                 }
                 Ok(())
             }
@@ -145,7 +148,7 @@ impl Session {
 
     /// Everything that a catalog query may ask about.
     async fn world(&self, objects: Arc<Objects>) -> Result<ServerFacts, Error> {
-        let sources = self.gateway.engine.sources();
+        let sources = self.caller.gateway.engine.sources();
         let sees_all = objects.roles.iter().any(|r| r.is_admin && r.name == self.client.user.as_str());
         let sessions = sources.sessions.read().clone();
         let activity = sessions.iter().map(|(pid, s)| {
@@ -167,12 +170,12 @@ impl Session {
             }
         });
         Ok(ServerFacts {
-            now: self.gateway.env.now().micros(),
-            started_at: self.gateway.started_at.micros(),
+            now: self.caller.gateway.env.now().micros(),
+            started_at: self.caller.gateway.started_at.micros(),
             user: self.client.user.to_string(),
             pid: self.client.pid,
-            database: self.cluster.name().to_string(),
-            current_schema: self.database.as_ref().map(ToString::to_string),
+            database: self.caller.cluster.name().to_string(),
+            current_schema: self.caller.database.as_ref().map(ToString::to_string),
             objects,
             settings: self.settings(),
             activity: activity.collect(),
@@ -187,7 +190,9 @@ impl Session {
         let mut settings = self.variables.all();
         for setting in &mut settings {
             match setting.name.as_str() {
-                "search_path" => setting.value = self.database.as_ref().map(ToString::to_string).unwrap_or(setting.value.clone()),
+                "search_path" => {
+                    setting.value = self.caller.database.as_ref().map(ToString::to_string).unwrap_or(setting.value.clone())
+                }
                 "transaction_isolation" => setting.value = self.isolation().to_owned(),
                 _ => {}
             }

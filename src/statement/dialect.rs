@@ -142,10 +142,24 @@ impl<D: Dialect> Dialect for Budgeted<D> {
         false
     }
 
+    /// What follows DISTINCT FROM ends before AND, OR and comparisons. sqlparser would take `b AND c` of `a IS DISTINCT FROM b AND c`.
+    fn parse_infix(&self, parser: &mut Parser<'_>, expr: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
+        self.count();
+        let negated = parser.parse_keywords(&[Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM]);
+        if negated || parser.parse_keywords(&[Keyword::IS, Keyword::DISTINCT, Keyword::FROM]) {
+            let left = Box::new(expr.clone());
+            let right = parser.parse_subexpr(self.inner.prec_value(Precedence::Is)).map(Box::new);
+            return Some(right.map(|right| match negated {
+                true => Expr::IsNotDistinctFrom(left, right),
+                false => Expr::IsDistinctFrom(left, right),
+            }));
+        }
+        self.inner.parse_infix(parser, expr, precedence)
+    }
+
     hand_on! {
         dialect() -> TypeId;
         parse_prefix(parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>>;
-        parse_infix(parser: &mut Parser<'_>, expr: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>>;
         get_next_precedence(parser: &Parser<'_>) -> Option<Result<u8, ParserError>>;
         parse_statement(parser: &mut Parser<'_>) -> Option<Result<Statement, ParserError>>;
         is_table_factor_alias(explicit: bool, word: &Keyword, parser: &mut Parser<'_>) -> bool;

@@ -1,6 +1,8 @@
-//! What PostgreSQL calls a column that the statement gives no name.
+//! Names: what PostgreSQL calls a column that the statement gives none, and what statements are called.
 
 use datafusion::sql::sqlparser::ast as sql;
+
+use super::{ClusterCommand, Statement};
 
 /// The name of an item of a SELECT list: of its column or function, of the type that it is cast to, or `?column?`.
 pub fn column_name(expr: &sql::Expr) -> String {
@@ -118,6 +120,49 @@ mod tests {
             let sql::SetExpr::Select(select) = *query.body else { panic!("{item}") };
             let sql::SelectItem::UnnamedExpr(expr) = &select.projection[0] else { panic!("{item}") };
             assert_eq!(column_name(expr), name, "{item}");
+        }
+    }
+}
+
+impl Statement {
+    /// A statement as logs and tables may show it.
+    pub fn redacted(&self) -> String {
+        match self {
+            Statement::Empty => String::new(),
+            Statement::Backup(s) => s.to_string(),
+            Statement::Restore(s) => s.to_string(),
+            Statement::Cancel(s) => s.to_string(),
+            Statement::CreateRepository(s) => s.redacted().to_string(),
+            Statement::DropRepository(name) => format!("DROP REPOSITORY {name}"),
+            Statement::DropSnapshot(s) => s.to_string(),
+            Statement::CancelJob { id, force } => format!("CANCEL JOB {id}{}", if *force { " FORCE" } else { "" }),
+            Statement::AlterRepository(s) => format!("ALTER REPOSITORY {} SET PROPERTIES (…)", s.name),
+            Statement::Cluster(ClusterCommand::Create { name, .. }) => format!("CREATE CLUSTER {name} PROPERTIES (…)"),
+            Statement::Cluster(ClusterCommand::Alter { name, .. }) => format!("ALTER CLUSTER {name} SET (…)"),
+            Statement::Cluster(ClusterCommand::Drop { name, .. }) => format!("DROP CLUSTER {name}"),
+            Statement::Raw(_) => "PASSED THROUGH".into(),
+            Statement::Recover(s) => s.to_string(),
+            Statement::Define(_) => "DDL".into(),
+            Statement::User(_) => "USER COMMAND".into(),
+            Statement::Show(show) => show.to_string(),
+            Statement::Session(_) => "SESSION COMMAND".into(),
+            Statement::Copy(copy) => format!("COPY {} FROM …", copy.table.name),
+            Statement::CopyTo(copy) => format!("COPY ({}) TO STDOUT", copy.query),
+            Statement::Sql(ast) => ast.to_string(),
+        }
+    }
+
+    /// What a statement that changes something is called.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Statement::Backup(_) => "BACKUP",
+            Statement::Restore(_) => "RESTORE",
+            Statement::Cancel(_) | Statement::CancelJob { .. } => "CANCEL",
+            Statement::CreateRepository(_) | Statement::DropRepository(_) | Statement::AlterRepository(_) => "REPOSITORY DDL",
+            Statement::DropSnapshot(_) => "DROP SNAPSHOT",
+            Statement::Copy(_) => "COPY FROM",
+            Statement::User(_) => "GRANT",
+            _ => "DDL",
         }
     }
 }

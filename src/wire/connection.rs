@@ -23,7 +23,8 @@ use super::query::{Guard, Portal};
 use super::stream::{Stream, negotiate};
 use super::tls::Loaded;
 use crate::error::{Error, ErrorKind};
-use crate::session::{Gateway, Notice, Session, TransactionState};
+use crate::gateway::Gateway;
+use crate::session::{Notice, Session, TransactionState};
 
 /// How much is written before it is flushed without being asked.
 pub(super) const FLUSH_BYTES: usize = 64 * 1024;

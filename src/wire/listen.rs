@@ -18,7 +18,7 @@ use super::addresses::Addresses;
 use super::connection::Connection;
 use super::tls::Tls;
 use crate::error::{Error, ErrorKind};
-use crate::session::Gateway;
+use crate::gateway::Gateway;
 
 /// Limits of the wire.
 #[derive(Clone, Copy, Debug)]

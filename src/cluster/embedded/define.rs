@@ -94,6 +94,13 @@ fn find(catalog: &Catalog, table: &Qualified<TableName>) -> Result<Arc<Table>, E
     catalog.table(database.as_str(), table.name.as_str()).cloned().ok_or_else(|| unknown_table(database, &table.name))
 }
 
+pub(super) fn check_database_name(name: &DatabaseName) -> Result<(), Error> {
+    if ["system", "information_schema", "pg_catalog"].iter().any(|reserved| name.as_str().eq_ignore_ascii_case(reserved)) {
+        return Err(Error::new(ErrorKind::InvalidName, format!("the database name \"{name}\" is reserved")));
+    }
+    Ok(())
+}
+
 pub(super) fn create_database(
     t: &Transaction<'_>,
     catalog: &Catalog,
@@ -107,9 +114,7 @@ pub(super) fn create_database(
         }
         return Err(Error::new(ErrorKind::DuplicateSchema, format!("Can't create database '{name}'; database exists")));
     }
-    if ["system", "information_schema", "pg_catalog"].iter().any(|reserved| name.as_str().eq_ignore_ascii_case(reserved)) {
-        return Err(Error::new(ErrorKind::InvalidName, format!("the database name \"{name}\" is reserved")));
-    }
+    check_database_name(name)?;
     let id = next_ids(t, 1)?;
     t.execute("INSERT INTO databases (database_id, name, created_at) VALUES (?1, ?2, ?3)", params![id, name.as_str(), at.0])
         .map_err(sql_error)?;

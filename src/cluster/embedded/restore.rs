@@ -5,8 +5,8 @@ use std::sync::Arc;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::catalog::{Catalog, Table};
-use super::define::{place, too_few_backends};
-use super::fe::{self, next_ids};
+use super::define::{self, place, too_few_backends};
+use super::fe::next_ids;
 use super::{EmbeddedCluster, ReportProgress};
 use crate::cluster::StepError;
 use crate::error::{Error, ErrorKind};
@@ -125,6 +125,7 @@ fn reserve(
     manifest: &Manifest,
     digest: &ManifestDigest,
     alive: &[BackendId],
+    at: Timestamp,
 ) -> Result<(RestorePlan, Vec<TabletId>), Error> {
     let Destination { uid, database } = into;
     let mut stale = Vec::new();
@@ -137,7 +138,7 @@ fn reserve(
     }
     t.execute("DELETE FROM staged_tablets WHERE uid = ?1", [uid]).map_err(sql_error)?;
     t.execute("DELETE FROM restore_locks WHERE uid = ?1", [uid]).map_err(sql_error)?;
-    catalog.database(database.as_str()).ok_or_else(|| fe::unknown_database(database))?;
+    define::create_database(t, catalog, database, true, at)?;
     let wanted = request.replication_given.then_some(request.replication_num);
     let mut tables = Vec::new();
     for object in &request.objects {
@@ -246,13 +247,13 @@ impl EmbeddedCluster {
             return Err(Error::internal("a restore was planned for another kind of job").into());
         };
         let (manifest, digest) = repository.manifest(&target.label, &request.timestamp).await?;
-        let (uid, alive) = (job.spec.uid.clone(), self.alive().await?);
+        let (uid, alive, at) = (job.spec.uid.clone(), self.alive().await?, self.inner.env.now());
         let (plan, stale) = self
             .inner
             .frontend
             .change(move |t, catalog| {
                 let into = Destination { uid: &uid, database: &target.database };
-                let (plan, stale) = reserve(t, catalog, into, &request, &manifest, &digest, &alive)?;
+                let (plan, stale) = reserve(t, catalog, into, &request, &manifest, &digest, &alive, at)?;
                 let touched = plan.tables.iter().filter(|t| t.exists).map(|t| t.table_id).collect();
                 Ok(((plan, stale), touched))
             })

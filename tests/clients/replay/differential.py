@@ -57,11 +57,14 @@ class Generator:
 
     def int(self, scope, depth):
         if depth <= 0 or self.random.random() < 0.35:
-            return self.pick(*(scope["int"] or ["1"]), lambda: str(self.random.choice([0, 1, 2, 7, 23, 100, 2147483647])))
+            columns = [f"{c}::int8" for c in scope["int"]]
+            return self.pick(*columns, lambda: str(self.random.choice([0, 1, 2, 7, 23, 100, 2147483647])))
         a, b = (lambda: self.int(scope, depth - 1)), (lambda: self.int(scope, depth - 1))
         return self.pick(
-            lambda: f"({a()}::int8 {self.random.choice('+-*')} {b()}::int8)",
-            lambda: f"({a()}::int4 {self.random.choice('+-*/%')} {b()}::int4)",
+            # Which rows an error is told for depends on the plan, so nothing here leaves its range or divides by nothing.
+            lambda: f"({a()}::int8 % 10007 {self.random.choice('+-*')} {b()}::int8 % 10007)",
+            lambda: f"(({a()}::int8 % 1009)::int4 {self.random.choice('+-*')} ({b()}::int8 % 1009)::int4)",
+            lambda: f"({a()}::int8 {self.random.choice('/%')} {self.random.choice([1, 2, 7, -3])})",
             lambda: f"length({self.text(scope, depth - 1)})",
             lambda: f"coalesce({a()}::int8, {b()}::int8)",
             lambda: f"nullif({a()}::int8, {b()}::int8)",
@@ -165,7 +168,7 @@ class Generator:
         aggregate = lambda: self.pick(
             "count(*)",
             lambda: f"count({self.random.choice(['', 'DISTINCT '])}{self.some(scope, 1)})",
-            lambda: f"sum({self.int(scope, 1)}::int4)",
+            lambda: f"sum(({self.int(scope, 1)}::int8 % 1009)::int4)",
             lambda: f"min({self.text(scope, 1)})",
             lambda: f"max({self.int(scope, 1)}::int8)",
             lambda: f"bool_or({self.bool(scope, 1)})",

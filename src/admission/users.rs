@@ -1,69 +1,12 @@
-//! Users and their passwords.
+//! Users, roles and what they are granted.
 
-use std::num::NonZeroU32;
-
-use ring::{digest, hmac, pbkdf2};
-
-use super::data::unknown_table;
-use super::{Outcome, Session};
-use crate::env::Env;
+use super::{Caller, unknown_table};
+use crate::auth::{ROOT, password_verifier};
 use crate::error::{Error, ErrorKind};
 use crate::names::UserName;
 use crate::privilege::{Grant, Grantee, Securable};
 use crate::statement::{Qualified, UserCommand};
-use crate::store::{GrantRecord, PasswordVerifier, RoleRecord, UserRecord};
-
-/// The user that always exists and always is an administrator.
-pub const ROOT: &str = "root";
-
-/// Rounds of PBKDF2, as PostgreSQL's default.
-const SCRAM_ITERATIONS: u32 = 4096;
-const SALT_BYTES: usize = 16;
-const KEY_BYTES: usize = 32;
-
-/// What a password will be checked against, as RFC 5802 makes it.
-pub fn password_verifier(password: &str, env: &Env) -> PasswordVerifier {
-    let mut salt = vec![0; SALT_BYTES];
-    env.ids.fill(&mut salt);
-    let iterations = NonZeroU32::new(SCRAM_ITERATIONS).expect("not zero");
-    let normal = stringprep::saslprep(password).unwrap_or(password.into());
-    let mut salted = [0; KEY_BYTES];
-    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, &salt, normal.as_bytes(), &mut salted);
-    let key = hmac::Key::new(hmac::HMAC_SHA256, &salted);
-    let client_key = hmac::sign(&key, b"Client Key");
-    PasswordVerifier {
-        salt,
-        iterations: SCRAM_ITERATIONS,
-        stored_key: digest::digest(&digest::SHA256, client_key.as_ref()).as_ref().to_vec(),
-        server_key: hmac::sign(&key, b"Server Key").as_ref().to_vec(),
-    }
-}
-
-/// What users that do not exist are asked by: the same salt for a name at each try, as a user who is there has it, and one that
-/// nobody can tell from a real one without the server's secret.
-#[derive(Debug)]
-pub struct MockSalts(hmac::Key);
-
-impl MockSalts {
-    /// Salts that follow from a secret, so that they outlive a restart.
-    pub fn new(secret: &[u8]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
-    }
-
-    /// A verifier that no password satisfies.
-    pub fn verifier(&self, name: &str, env: &Env) -> PasswordVerifier {
-        let salt = hmac::sign(&self.0, name.as_bytes());
-        let mut keys = [0; 2 * KEY_BYTES];
-        env.ids.fill(&mut keys);
-        let (stored_key, server_key) = keys.split_at(KEY_BYTES);
-        PasswordVerifier {
-            salt: salt.as_ref()[..SALT_BYTES].to_vec(),
-            iterations: SCRAM_ITERATIONS,
-            stored_key: stored_key.to_vec(),
-            server_key: server_key.to_vec(),
-        }
-    }
-}
+use crate::store::{GrantRecord, RoleRecord, UserRecord};
 
 fn refuse_empty(password: &str) -> Result<(), Error> {
     if password.is_empty() {
@@ -79,13 +22,13 @@ fn refuse_root(name: &UserName, what: &str) -> Result<(), Error> {
     Ok(())
 }
 
-impl Session {
+impl Caller {
     async fn known_user(&self, name: &UserName) -> Result<UserRecord, Error> {
         let found = self.gateway.store.user(name).await?;
         found.ok_or_else(|| Error::new(ErrorKind::UndefinedObject, format!("user \"{name}\" does not exist")))
     }
 
-    pub(super) async fn user_command(&mut self, command: &UserCommand) -> Result<Outcome, Error> {
+    pub(super) async fn user_command(&mut self, command: &UserCommand) -> Result<String, Error> {
         self.require_admin().await?;
         let store = self.gateway.store.clone();
         let env = self.gateway.env.clone();
@@ -93,7 +36,7 @@ impl Session {
             UserCommand::Create { name, password, if_not_exists } => {
                 if *if_not_exists && store.user(name).await?.is_some() {
                     self.notice(format!("user \"{name}\" already exists, skipping"));
-                    return Ok(Outcome::Done("CREATE USER".into()));
+                    return Ok("CREATE USER".into());
                 }
                 password.as_deref().map_or(Ok(()), refuse_empty)?;
                 let verifier = password.as_deref().map(|p| password_verifier(p, &env));
@@ -165,7 +108,7 @@ impl Session {
                 "REVOKE"
             }
         };
-        Ok(Outcome::Done(tag.into()))
+        Ok(tag.into())
     }
 
     /// Grants whose objects must be there, with complete names.
@@ -213,7 +156,7 @@ impl Session {
     }
 
     /// 42704 unless there is such a user or role.
-    pub(super) async fn check_grantee(&self, grantee: &Grantee) -> Result<(), Error> {
+    pub async fn check_grantee(&self, grantee: &Grantee) -> Result<(), Error> {
         match grantee {
             Grantee::User(name) => self.known_user(name).await.map(drop),
             Grantee::Role(name) if self.gateway.store.roles().await?.iter().any(|r| &r.name == name) => Ok(()),

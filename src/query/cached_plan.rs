@@ -19,29 +19,34 @@ use datafusion::logical_expr::{LogicalPlan, TableScan, TableSource};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast as sql;
 
+use super::to_datafusion_dialect;
 use crate::cluster::Cluster;
 use crate::error::{Error, from_datafusion};
 use crate::names::DatabaseName;
-use crate::query::to_datafusion_dialect;
 
 /// What a plan depends on beside its text.
 #[derive(Clone, Debug)]
-pub(super) struct PlanningContext {
+pub struct PlanningContext {
     pub database: Option<DatabaseName>,
     pub time_zone: String,
     /// ALTER CLUSTER puts another one in its place.
     pub cluster: Arc<dyn Cluster>,
+    /// Whether statements go to the cluster as they are.
+    pub passes_through: bool,
 }
 
 impl PartialEq for PlanningContext {
     fn eq(&self, other: &Self) -> bool {
-        self.database == other.database && self.time_zone == other.time_zone && Arc::ptr_eq(&self.cluster, &other.cluster)
+        self.database == other.database
+            && self.time_zone == other.time_zone
+            && self.passes_through == other.passes_through
+            && Arc::ptr_eq(&self.cluster, &other.cluster)
     }
 }
 
 /// A plan with blanks where its tables were.
 #[derive(Clone, Debug)]
-pub(super) struct CachedPlan(LogicalPlan);
+pub struct CachedPlan(LogicalPlan);
 
 /// What stands in a table's place.
 #[derive(Debug)]

@@ -9,11 +9,11 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::sql::sqlparser::ast as sql;
 
+use super::{QueryEngine, to_datafusion_dialect};
 use crate::error::{Error, ErrorKind, from_datafusion};
-use crate::query::{QueryEngine, to_datafusion_dialect};
 
 /// What DataFusion may be given: queries and INSERT, DELETE. Everything else it knows would reach files or catalogs past us.
-pub(super) fn refuse_unknown_sql(ast: &sql::Statement) -> Result<(), Error> {
+pub fn refuse_unknown_sql(ast: &sql::Statement) -> Result<(), Error> {
     match ast {
         sql::Statement::Query(_) => Ok(()),
         sql::Statement::Insert(insert) => {
@@ -45,13 +45,13 @@ pub(super) fn refuse_unknown_sql(ast: &sql::Statement) -> Result<(), Error> {
 
 /// The plan of a statement, not yet optimized. A long one takes a while and never pauses: it is made where queries run, so that
 /// nobody waits for it who has given up.
-pub(super) async fn plan_sql(engine: &QueryEngine, state: &Arc<SessionState>, ast: &sql::Statement) -> Result<LogicalPlan, Error> {
+pub async fn plan_sql(engine: &QueryEngine, state: &Arc<SessionState>, ast: &sql::Statement) -> Result<LogicalPlan, Error> {
     let statement = datafusion::sql::parser::Statement::Statement(Box::new(to_datafusion_dialect(ast)?));
     plan_statement(engine, state, statement).await
 }
 
 /// The same of a statement as DataFusion has it.
-pub(super) async fn plan_statement(
+pub async fn plan_statement(
     engine: &QueryEngine,
     state: &Arc<SessionState>,
     statement: datafusion::sql::parser::Statement,
@@ -61,17 +61,13 @@ pub(super) async fn plan_statement(
 }
 
 /// Whether rows of one schema are what the other promised: names and types, whatever their nullability.
-pub(super) fn same_shape(a: &SchemaRef, b: &SchemaRef) -> bool {
+pub fn same_shape(a: &SchemaRef, b: &SchemaRef) -> bool {
     let alike = |(a, b): (&Arc<Field>, &Arc<Field>)| a.name() == b.name() && a.data_type() == b.data_type();
     a.fields().len() == b.fields().len() && a.fields().iter().zip(b.fields()).all(alike)
 }
 
 /// The types of `$1`, `$2`, … in order: what the client said, else what the plan needs, else text.
-pub(super) fn parameter_types(
-    plan: &LogicalPlan,
-    ast: &sql::Statement,
-    declared: &[Option<DataType>],
-) -> Result<Vec<DataType>, Error> {
+pub fn parameter_types(plan: &LogicalPlan, ast: &sql::Statement, declared: &[Option<DataType>]) -> Result<Vec<DataType>, Error> {
     let mut inferred = plan.get_parameter_types().map_err(from_datafusion)?;
     for (name, data_type) in surrounded(plan)? {
         inferred.entry(name).or_default().get_or_insert(data_type);
@@ -102,7 +98,7 @@ pub(super) fn parameter_types(
 }
 
 /// The columns of a plan whose parameters are typed but not given.
-pub(super) fn described(plan: &LogicalPlan, parameters: &[DataType]) -> Result<SchemaRef, Error> {
+pub fn described(plan: &LogicalPlan, parameters: &[DataType]) -> Result<SchemaRef, Error> {
     if parameters.is_empty() {
         return Ok(plan.schema().inner().clone());
     }
@@ -130,7 +126,7 @@ fn surrounded(plan: &LogicalPlan) -> Result<Vec<(String, DataType)>, Error> {
                     found.push((parameter.id.clone(), cast.field.data_type().clone()));
                 }
                 if let Expr::ScalarFunction(call) = expr
-                    && call.name() == crate::query::ANY_ARRAY
+                    && call.name() == super::ANY_ARRAY
                     && let [Expr::Placeholder(parameter), value] = call.args.as_slice()
                     && let Ok(value) = value.get_type(&below)
                 {

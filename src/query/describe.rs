@@ -9,10 +9,9 @@ use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{Expr, JoinType, LogicalPlan};
 use datafusion::sql::sqlparser::ast as sql;
 
-use super::Session;
+use super::SYSTEM_SCHEMA;
 use crate::catalog::{MODIFIER_KEY, ORIGIN_KEY, TYPE_KEY, relation_oid};
 use crate::cluster::Cluster;
-use crate::query::SYSTEM_SCHEMA;
 use crate::schema::SEQUENCE_COLUMN;
 use crate::statement::column_name;
 
@@ -110,28 +109,26 @@ fn item_names(ast: &sql::Statement, width: usize) -> Vec<Option<String>> {
     names
 }
 
-impl Session {
-    /// The schema of an answer with PostgreSQL's names, and with what clients look up in the catalogs.
-    pub(super) fn described_as(&self, schema: &SchemaRef, ast: &sql::Statement, plan: &LogicalPlan) -> SchemaRef {
-        let names = item_names(ast, schema.fields().len());
-        let fields = schema.fields().iter().zip(names).enumerate().map(|(i, (field, name))| {
-            // What was told apart for the planner has its own name again.
-            let name = name.unwrap_or_else(|| field.name().split('\u{1}').next().unwrap_or_default().to_owned());
-            let mut metadata = HashMap::new();
-            if let Some(said) = field.metadata().get(TYPE_KEY) {
-                metadata.insert(TYPE_KEY.to_owned(), said.clone());
-            }
-            if let Some(origin) = origin(plan, i) {
-                tell_origin(&*self.cluster, &origin, &mut metadata);
-            }
-            Field::new(name, field.data_type().clone(), field.is_nullable()).with_metadata(metadata)
-        });
-        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
-    }
+/// The schema of an answer with PostgreSQL's names, and with what clients look up in the catalogs.
+pub fn described_as(cluster: &dyn Cluster, schema: &SchemaRef, ast: &sql::Statement, plan: &LogicalPlan) -> SchemaRef {
+    let names = item_names(ast, schema.fields().len());
+    let fields = schema.fields().iter().zip(names).enumerate().map(|(i, (field, name))| {
+        // What was told apart for the planner has its own name again.
+        let name = name.unwrap_or_else(|| field.name().split('\u{1}').next().unwrap_or_default().to_owned());
+        let mut metadata = HashMap::new();
+        if let Some(said) = field.metadata().get(TYPE_KEY) {
+            metadata.insert(TYPE_KEY.to_owned(), said.clone());
+        }
+        if let Some(origin) = origin(plan, i) {
+            tell_origin(cluster, &origin, &mut metadata);
+        }
+        Field::new(name, field.data_type().clone(), field.is_nullable()).with_metadata(metadata)
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 /// The schema of a view whose columns say what they are in the tables below.
-pub(super) fn view_schema(cluster: &dyn Cluster, provider: &dyn TableProvider) -> SchemaRef {
+pub fn view_schema(cluster: &dyn Cluster, provider: &dyn TableProvider) -> SchemaRef {
     let schema = provider.schema();
     let Some(plan) = provider.get_logical_plan() else { return schema };
     let fields = schema.fields().iter().enumerate().map(|(i, field)| {

@@ -15,15 +15,13 @@ use parking_lot::Mutex;
 use postgres_types::Type;
 use tokio::sync::OnceCell;
 
-use super::describe::view_schema;
-use super::privileges::Rights;
-use super::{Gateway, Session};
+use super::Gateway;
 use crate::catalog::{Column, Objects, Role, Schema, Table, field_modifier, field_type};
 use crate::cluster::{Cluster, ClusterRole, NativeTable, Scope};
 use crate::error::Error;
 use crate::names::{ClusterName, DatabaseName, TableName, UserName};
-use crate::privilege::{Grant, Grantee, Privilege, Securable};
-use crate::query::SYSTEM_SCHEMA;
+use crate::privilege::{Grant, Grantee, Privilege, Rights, Securable};
+use crate::query::{AsOf, SYSTEM_SCHEMA, SessionFacts, view_schema};
 use crate::schema::{DefaultValue, KeyModel};
 
 /// What is kept at most: a set of objects for each user and cluster that has asked last.
@@ -96,28 +94,26 @@ impl Gateway {
         });
         Ok(People { databases, roles, memberships: memberships.collect(), fingerprint: hasher.finish() })
     }
-}
 
-impl Session {
-    /// The objects of the cluster as the user sees them.
-    pub(super) async fn objects(&mut self) -> Result<Arc<Objects>, Error> {
+    /// The objects of a cluster as a user sees them; `view` is the instant to gather them at.
+    pub async fn objects(
+        self: &Arc<Self>,
+        cluster: &Arc<dyn Cluster>,
+        user: &UserName,
+        view: &AsOf,
+        facts: &SessionFacts,
+    ) -> Result<Arc<Objects>, Error> {
         // Read before everything else: what changes meanwhile is gathered again by whoever asks next.
-        let names = self.cluster.names_version();
-        let people = self.gateway.people().await?;
-        let key = names.map(|names| Key {
-            cluster: self.cluster.name().clone(),
-            user: self.client.user.clone(),
-            names,
-            people: people.fingerprint,
-        });
-        let cell = key.map_or_else(Arc::default, |key| self.gateway.kept_objects.cell(key));
+        let names = cluster.names_version();
+        let people = self.people().await?;
+        let key = names.map(|names| Key { cluster: cluster.name().clone(), user: user.clone(), names, people: people.fingerprint });
+        let cell = key.map_or_else(Arc::default, |key| self.kept_objects.cell(key));
         if let Some(known) = cell.get() {
             return Ok(known.clone());
         }
-        let rights = self.rights().await?;
-        let view = self.view();
-        let state = self.gateway.engine.state(&view, &self.facts())?;
-        let (gateway, cluster) = (self.gateway.clone(), self.cluster.clone());
+        let rights = self.rights(user, cluster.name()).await?;
+        let state = self.engine.state(view, facts)?;
+        let (gateway, cluster) = (self.clone(), cluster.clone());
         let gathered = cell.get_or_try_init(|| async move {
             let name = cluster.name().to_string();
             gateway.metrics.catalogs_gathered();

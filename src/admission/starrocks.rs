@@ -3,13 +3,7 @@
 //! Only what StarRocks lacks is decided before sending: whose the statement is, what the current database is, what `latest` and
 //! `auto` stand for. Everything else is the frontend's to refuse, in its own words.
 
-use std::sync::Arc;
-
-use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
-
-use super::data::no_database;
-use super::{Outcome, Prepared, Rows, Session};
+use super::{Caller, no_database};
 use crate::cluster::{CATALOGS, ExternalCluster, SendError};
 use crate::error::{Error, ErrorKind};
 use crate::job::{JobKind, JobSpec, RemoteRequest, Work};
@@ -18,14 +12,11 @@ use crate::privilege::{Privilege, Securable};
 use crate::runner::Submitted;
 use crate::statement::{
     BackupSnapshot, CancelJob, CancelScope, CreateRepository, DropSnapshot, JobKeyword, ObjectRef, Partitions, Properties, Recover,
-    RestoreSnapshot, Statement, Unread,
+    RestoreSnapshot, Statement,
 };
-use crate::store::RepositoryRecord;
 
 /// The property of BACKUP and RESTORE that is ours: to wait for the turn instead of being refused.
 const QUEUE: &str = "queue";
-/// The setting that lets an administrator say anything to a StarRocks cluster.
-const PASSTHROUGH: &str = "starkeep.passthrough";
 /// Replicas of a restored table where nothing says otherwise, as in StarRocks.
 const REPLICAS: u16 = 3;
 
@@ -63,72 +54,9 @@ fn shown_objects(database: &DatabaseName, objects: Option<&[ObjectRef]>) -> Vec<
     objects.unwrap_or_default().iter().map(shown).collect()
 }
 
-impl Session {
-    /// Carries out a statement whose work is the cluster's own; `None` for one that is the gateway's.
-    pub(super) async fn remote_statement(&mut self, prepared: &Prepared) -> Result<Option<Outcome>, Error> {
-        let outcome = match &*prepared.statement {
-            Statement::Backup(backup) => self.remote_backup(backup).await,
-            Statement::Restore(restore) => self.remote_restore(restore).await,
-            Statement::Cancel(cancel) => self.remote_cancel(cancel).await,
-            Statement::CreateRepository(create) => self.remote_create_repository(create).await,
-            Statement::DropRepository(name) => self.remote_drop_repository(name).await,
-            Statement::DropSnapshot(drop) => self.remote_drop_snapshot(drop).await,
-            Statement::Recover(recover) => self.remote_recover(recover).await,
-            Statement::Define(_) | Statement::Raw(_) | Statement::Copy(_) => self.pass_through(prepared).await,
-            _ => return Ok(None),
-        };
-        outcome.map(Some)
-    }
-
+impl Caller {
     fn remote(&self) -> Result<&dyn ExternalCluster, Error> {
         self.cluster.remote().ok_or_else(|| Error::internal("the cluster does its work elsewhere"))
-    }
-
-    /// What to do with statements that nothing here reads.
-    pub fn unread(&self) -> Unread {
-        if self.passes_through() { Unread::Keep } else { Unread::Refuse }
-    }
-
-    /// Whether the session asks for statements to go to the cluster as they are.
-    pub(super) fn passes_through(&self) -> bool {
-        let on = self.variables.get(PASSTHROUGH).is_some_and(|v| matches!(v.to_ascii_lowercase().as_str(), "on" | "true" | "1"));
-        on && self.cluster.remote().is_some()
-    }
-
-    /// Hands a statement over as it was written, if that is allowed.
-    pub(super) async fn pass_through(&mut self, prepared: &Prepared) -> Result<Outcome, Error> {
-        let words: Vec<&str> = prepared.text.split_whitespace().take(2).collect();
-        let what = words.join(" ").to_ascii_uppercase();
-        if !self.passes_through() {
-            return Err(Error::unsupported(format_args!("{what} on a StarRocks cluster"))
-                .hint(format!("An administrator can SET {PASSTHROUGH} = on to hand statements to it as they are.")));
-        }
-        self.require_admin().await?;
-        if !prepared.parameters.is_empty() {
-            return Err(Error::unsupported("parameters in a statement that is handed over as it is"));
-        }
-        let answer = self.remote()?.ask(self.database.as_ref(), &prepared.text).await?;
-        // It may have changed what there is.
-        self.cluster.forget_names();
-        if answer.columns.is_empty() {
-            let verb = words.first().map_or(String::new(), |w| w.to_ascii_uppercase());
-            return Ok(Outcome::Done(match verb.as_str() {
-                "INSERT" => format!("INSERT 0 {}", answer.affected),
-                "UPDATE" | "DELETE" => format!("{verb} {}", answer.affected),
-                _ => what,
-            }));
-        }
-        let fields = answer.columns.iter().map(|name| Field::new(name, DataType::Utf8, true));
-        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        let column = |i: usize| {
-            let values = answer.rows.iter().map(|row| row.get(i).cloned().flatten());
-            Arc::new(values.collect::<StringArray>()) as ArrayRef
-        };
-        let options = RecordBatchOptions::new().with_row_count(Some(answer.rows.len()));
-        let batch = RecordBatch::try_new_with_options(schema, (0..answer.columns.len()).map(column).collect(), &options)
-            .map_err(|e| Error::internal(e.to_string()))?;
-        let view = self.view();
-        Ok(Outcome::Rows(Rows::of(batch, "SELECT", view)))
     }
 
     fn remote_spec(&self, properties: &Properties, statement: &str, request: RemoteRequest) -> JobSpec {
@@ -144,7 +72,7 @@ impl Session {
         allowed: Result<(), Error>,
         statement: Statement,
         tag: &str,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<String, Error> {
         let checked = match allowed {
             Ok(()) => self.remote()?.render(&statement).await.map(drop),
             Err(e) => Err(e),
@@ -166,7 +94,7 @@ impl Session {
                  and CANCEL JOB {id} gives it up"
             )),
         }
-        Ok(Outcome::Done(tag.to_owned()))
+        Ok(tag.to_owned())
     }
 
     /// EXPORT on every table that a BACKUP names, or on all that the database has.
@@ -187,7 +115,7 @@ impl Session {
         Ok(())
     }
 
-    async fn remote_backup(&mut self, backup: &BackupSnapshot) -> Result<Outcome, Error> {
+    pub(super) async fn remote_backup(&mut self, backup: &BackupSnapshot) -> Result<String, Error> {
         let mut backup = backup.clone();
         let queue = take_queue(&mut backup.properties, self.remote()?.queues())?;
         let database = match (&backup.catalogs, &backup.label.database) {
@@ -218,7 +146,7 @@ impl Session {
         self.submit_remote(spec, allowed, Statement::Backup(backup), "BACKUP").await
     }
 
-    async fn remote_restore(&mut self, restore: &RestoreSnapshot) -> Result<Outcome, Error> {
+    pub(super) async fn remote_restore(&mut self, restore: &RestoreSnapshot) -> Result<String, Error> {
         let mut restore = restore.clone();
         let queue = take_queue(&mut restore.properties, self.remote()?.queues())?;
         // Which tables are there already decides which privileges are asked for, so it must be what is true now.
@@ -297,7 +225,7 @@ impl Session {
         }
     }
 
-    async fn remote_cancel(&mut self, cancel: &CancelJob) -> Result<Outcome, Error> {
+    pub(super) async fn remote_cancel(&mut self, cancel: &CancelJob) -> Result<String, Error> {
         let (database, scope) = match &cancel.scope {
             CancelScope::ExternalCatalog => (DatabaseName::new(CATALOGS)?, CancelScope::ExternalCatalog),
             CancelScope::Current | CancelScope::Database(_) => {
@@ -318,29 +246,20 @@ impl Session {
         if let Some(id) = self.gateway.runner.cancel_remote(&cluster, &database, kind, scope).await? {
             self.notice(format!("job {id} cancelled"));
         }
-        Ok(Outcome::Done("CANCEL".into()))
+        Ok("CANCEL".into())
     }
 
-    async fn remote_create_repository(&mut self, create: &CreateRepository) -> Result<Outcome, Error> {
+    pub(super) async fn remote_create_repository(&mut self, create: &CreateRepository) -> Result<String, Error> {
         self.require(Privilege::Repository, Securable::System).await?;
         let remote = self.remote()?;
         let sql = remote.render(&Statement::CreateRepository(create.clone())).await?;
         remote.send(&sql).await.map_err(SendError::into_error)?;
         let record = self.repository_record(create, self.gateway.env.now());
         self.remember(record).await?;
-        Ok(Outcome::Done("CREATE REPOSITORY".into()))
+        Ok("CREATE REPOSITORY".into())
     }
 
-    /// Keeps how a repository is reached. One of that name may have been dropped past us.
-    pub(super) async fn remember(&self, record: RepositoryRecord) -> Result<(), Error> {
-        let store = &self.gateway.store;
-        match store.add_repository(&record).await {
-            Err(e) if e.kind == ErrorKind::DuplicateObject => store.change_repository(&record).await,
-            done => done.map(drop),
-        }
-    }
-
-    async fn remote_drop_repository(&mut self, name: &RepositoryName) -> Result<Outcome, Error> {
+    pub(super) async fn remote_drop_repository(&mut self, name: &RepositoryName) -> Result<String, Error> {
         self.require(Privilege::Repository, Securable::System).await?;
         let remote = self.remote()?;
         let sql = remote.render(&Statement::DropRepository(name.clone())).await?;
@@ -350,18 +269,18 @@ impl Session {
             Err(e) if matches!(e.kind, ErrorKind::UndefinedObject | ErrorKind::ObjectInUse) => {}
             done => done?,
         }
-        Ok(Outcome::Done("DROP REPOSITORY".into()))
+        Ok("DROP REPOSITORY".into())
     }
 
-    async fn remote_drop_snapshot(&mut self, drop: &DropSnapshot) -> Result<Outcome, Error> {
+    pub(super) async fn remote_drop_snapshot(&mut self, drop: &DropSnapshot) -> Result<String, Error> {
         self.require(Privilege::Repository, Securable::System).await?;
         let remote = self.remote()?;
         let sql = remote.render(&Statement::DropSnapshot(drop.clone())).await?;
         remote.send(&sql).await.map_err(SendError::into_error)?;
-        Ok(Outcome::Done("DROP SNAPSHOT".into()))
+        Ok("DROP SNAPSHOT".into())
     }
 
-    async fn remote_recover(&mut self, recover: &Recover) -> Result<Outcome, Error> {
+    pub(super) async fn remote_recover(&mut self, recover: &Recover) -> Result<String, Error> {
         self.require_admin().await?;
         let recover = match recover {
             Recover::Table(table) => Recover::Table(self.completed(table)?),
@@ -372,7 +291,7 @@ impl Session {
         let sql = remote.render(&Statement::Recover(recover)).await?;
         remote.send(&sql).await.map_err(SendError::into_error)?;
         self.cluster.forget_names();
-        Ok(Outcome::Done("RECOVER".into()))
+        Ok("RECOVER".into())
     }
 
     fn completed(&self, table: &crate::statement::Qualified<TableName>) -> Result<crate::statement::Qualified<TableName>, Error> {

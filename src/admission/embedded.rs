@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Outcome, Session};
+use super::{Caller, unknown_database};
 use crate::cluster::ClusterRole;
 use crate::error::{Error, ErrorKind};
 use crate::job::{
-    BackupObject, BackupRequest, DropRequest, DroppedBackups, JobKind, JobSpec, Requester, RestoreObject, RestoreRequest,
-    RestoreView, Target, Work,
+    BackupObject, BackupRequest, DropRequest, DroppedBackups, JobKind, JobSpec, RestoreObject, RestoreRequest, RestoreView, Target,
+    Work,
 };
 use crate::names::*;
 use crate::privilege::{Privilege, Securable};
@@ -133,32 +133,12 @@ fn chosen(manifest: &Manifest, objects: Option<&[ObjectRef]>) -> Result<(Vec<Res
     Ok((tables, views))
 }
 
-/// The location that a statement gives.
-pub(super) fn location_of(create: &CreateRepository) -> Location {
-    Location { url: create.location.clone(), properties: create.properties.0.clone() }
-}
-
-impl Session {
+impl Caller {
     async fn open(&self, name: &RepositoryName) -> Result<(RepositoryRecord, Arc<Repository>), Error> {
         let record = self.gateway.store.repository(self.cluster.name(), name).await?;
         let location = Location { url: record.location.clone(), properties: record.properties.clone() };
         let repository = self.gateway.open.open(&record.name, &location)?;
         Ok((record, repository))
-    }
-
-    pub(super) fn spec(&self, timeout: Option<u64>, work: Work, statement: &str) -> JobSpec {
-        JobSpec {
-            uid: self.gateway.env.uuid(),
-            cluster: self.cluster.name().clone(),
-            requester: Requester::User {
-                name: self.client.user.to_string(),
-                client_addr: Some(self.client.addr.clone()),
-                application_name: self.variables.get("application_name").filter(|n| !n.is_empty()),
-            },
-            statement: JobSpec::kept_text(statement),
-            timeout_seconds: timeout.unwrap_or(self.gateway.job_timeout_seconds),
-            work,
-        }
     }
 
     /// Refuses a second job early, before anything remote is asked. The journal refuses it again when the job is admitted.
@@ -170,19 +150,8 @@ impl Session {
         }
     }
 
-    /// Records an attempt that was refused, if it was made by somebody who may back up at all: what others say goes to the log alone,
-    /// or anybody could fill the history.
-    pub(super) async fn record_refusal(&self, spec: JobSpec, error: &Error) {
-        let rights = self.rights().await;
-        if rights.is_ok_and(|rights| rights.require(Privilege::Repository, &Securable::System).is_ok()) {
-            self.gateway.runner.record_refusal(&spec.abridged(), error).await;
-        } else {
-            tracing::info!(user = %self.client.user, kind = %spec.kind(), %error, "a job was refused");
-        }
-    }
-
     /// Submits a job whose checks passed; records one whose checks did not.
-    async fn submit(&mut self, mut spec: JobSpec, checked: Result<Work, Error>, tag: &str, show: &str) -> Result<Outcome, Error> {
+    async fn submit(&mut self, mut spec: JobSpec, checked: Result<Work, Error>, tag: &str, show: &str) -> Result<String, Error> {
         match checked {
             Ok(work) => spec.work = work,
             Err(error) => {
@@ -193,10 +162,10 @@ impl Session {
         let from = spec.work.database().map(|database| format!(" FROM {database}")).unwrap_or_default();
         let id = self.gateway.runner.submit(spec).await?;
         self.notice(format!("job {id} submitted; watch it with {show}{from}"));
-        Ok(Outcome::Done(tag.into()))
+        Ok(tag.into())
     }
 
-    pub(super) async fn backup(&mut self, backup: &BackupSnapshot) -> Result<Outcome, Error> {
+    pub(super) async fn backup(&mut self, backup: &BackupSnapshot) -> Result<String, Error> {
         refuse_catalogs(backup.catalogs.as_ref())?;
         let database = self.database_or_current(backup.label.database.as_ref())?;
         let named = backup.objects.iter().flatten().filter_map(|object| match object {
@@ -267,7 +236,7 @@ impl Session {
         Ok((request, options))
     }
 
-    pub(super) async fn restore(&mut self, restore: &RestoreSnapshot) -> Result<Outcome, Error> {
+    pub(super) async fn restore(&mut self, restore: &RestoreSnapshot) -> Result<String, Error> {
         refuse_catalogs(restore.catalogs.as_ref())?;
         let objects = restore.objects.as_deref();
         let clause = restore.database.as_ref().map(|(database, alias)| alias.as_ref().unwrap_or(database));
@@ -296,7 +265,7 @@ impl Session {
             replication_given: options.replication_num.is_some(),
             allow_load: options.allow_load,
         };
-        let target = Target { database, label: label.clone(), repository: restore.repository.clone() };
+        let target = Target { database: database.clone(), label: label.clone(), repository: restore.repository.clone() };
         let refused = Work::Restore { target: target.clone(), request: request.clone() };
         let spec = self.spec(options.timeout_seconds, refused, &restore.to_string());
         let checked = self.check_restore(restore, &target.database, &manifest).await;
@@ -304,43 +273,13 @@ impl Session {
             let request = RestoreRequest { objects, views, ..request };
             Work::Restore { target, request }
         });
-        self.submit(spec, checked, "RESTORE", "SHOW RESTORE").await
-    }
-
-    pub(super) async fn check_restore_privileges(
-        &self,
-        target: Option<&DatabaseName>,
-        objects: Option<&[ObjectRef]>,
-    ) -> Result<(), Error> {
-        let rights = self.rights().await?;
-        rights.require(Privilege::Repository, &Securable::System)?;
-        let (Some(objects), Some(target)) = (objects, target) else {
-            return rights.require(Privilege::CreateDatabase, &Securable::Catalog);
-        };
-        rights.require(Privilege::CreateTable, &Securable::Database(Some(target.clone())))?;
-        let schema = self.cluster.catalog().schema(target.as_str());
-        for object in objects {
-            let name = match object {
-                ObjectRef::Untyped(table) | ObjectRef::Table(table) => table.alias.as_ref().unwrap_or(&table.table.name),
-                // A restored view replaces one of its name, as CREATE OR REPLACE VIEW does.
-                ObjectRef::Named { .. } | ObjectRef::All(ObjectKind::View) => {
-                    rights.require(Privilege::CreateView, &Securable::Database(Some(target.clone())))?;
-                    continue;
-                }
-                // Which tables these are is known when the snapshot is read; any of them may be there already.
-                ObjectRef::All(_) => {
-                    for name in schema.iter().flat_map(|s| s.table_names()) {
-                        rights.require(Privilege::Insert, &Securable::Table(Some(target.clone()), TableName::new(name)?))?;
-                    }
-                    continue;
-                }
-            };
-            // By its exact name: a table of another spelling is another table, and stays.
-            if schema.as_ref().is_some_and(|s| s.table_names().iter().any(|n| n == name.as_str())) {
-                rights.require(Privilege::Insert, &Securable::Table(Some(target.clone()), name.clone()))?;
-            }
+        let tag = self.submit(spec, checked, "RESTORE", "SHOW RESTORE").await?;
+        // The job makes the database, too, if it is not there yet; it is made here so that SHOW RESTORE FROM it can follow at once.
+        let make = Definition::CreateDatabase { name: database, if_not_exists: true };
+        if let Err(error) = self.cluster.managed()?.define(&make, Vec::new()).await {
+            tracing::warn!(%error, "the database of a restore is left to its job");
         }
-        Ok(())
+        Ok(tag)
     }
 
     async fn check_restore(
@@ -364,18 +303,14 @@ impl Session {
             self.require(Privilege::CreateView, Securable::Database(Some(database.clone()))).await?;
         }
         if self.cluster.catalog().schema(database.as_str()).is_none() {
-            self.cluster
-                .managed()?
-                .define(&Definition::CreateDatabase { name: database.clone(), if_not_exists: true }, Vec::new())
-                .await
-                .map_err(|e| {
-                    Error::new(e.kind, format!("Can not create database: {database} in restore process")).detail(e.message)
-                })?;
+            self.cluster.managed()?.check_restore(database).map_err(|e| {
+                Error::new(e.kind, format!("Can not create database: {database} in restore process")).detail(e.message)
+            })?;
         }
         Ok(chosen)
     }
 
-    pub(super) async fn cancel(&mut self, cancel: &CancelJob) -> Result<Outcome, Error> {
+    pub(super) async fn cancel(&mut self, cancel: &CancelJob) -> Result<String, Error> {
         let named = match &cancel.scope {
             CancelScope::Current => None,
             CancelScope::Database(name) => Some(name),
@@ -402,34 +337,26 @@ impl Session {
         }
         let id = self.gateway.runner.cancel(self.cluster.name(), &database, kind).await?;
         self.notice(format!("job {id} cancelled"));
-        Ok(Outcome::Done("CANCEL".into()))
+        Ok("CANCEL".into())
     }
 
-    /// A repository that a statement names before anything is done with it.
-    pub(super) async fn known_repository(&self, name: &RepositoryName) -> Result<RepositoryRecord, Error> {
-        let known = self.gateway.store.find_repository(self.cluster.name(), name).await?;
-        known.ok_or_else(|| {
-            Error::new(ErrorKind::UndefinedObject, format!("Repository [{name}] does not exist")).hint("See SHOW REPOSITORIES.")
-        })
-    }
-
-    pub(super) async fn drop_repository(&mut self, name: &RepositoryName) -> Result<Outcome, Error> {
+    pub(super) async fn drop_repository(&mut self, name: &RepositoryName) -> Result<String, Error> {
         self.require(Privilege::Repository, Securable::System).await?;
         self.gateway.store.remove_repository(self.cluster.name(), name).await?;
-        Ok(Outcome::Done("DROP REPOSITORY".into()))
+        Ok("DROP REPOSITORY".into())
     }
 
-    pub(super) async fn drop_snapshot(&mut self, drop: &DropSnapshot) -> Result<Outcome, Error> {
+    pub(super) async fn drop_snapshot(&mut self, drop: &DropSnapshot) -> Result<String, Error> {
         self.require(Privilege::Repository, Securable::System).await?;
         let cluster_id = self.cluster.managed()?.id().to_owned();
         let backups = DroppedBackups::All { cluster_id, force: drop.force };
         let work = Work::DropSnapshot(DropRequest { repository: drop.repository.clone(), label: drop.label.clone(), backups });
         self.gateway.runner.drop_snapshot(self.spec(None, work, &drop.to_string())).await?;
         self.notice("the snapshot's data stays until it is pruned: other snapshots may share it");
-        Ok(Outcome::Done("DROP SNAPSHOT".into()))
+        Ok("DROP SNAPSHOT".into())
     }
 
-    pub(super) async fn recover(&mut self, recover: &Recover) -> Result<Outcome, Error> {
+    pub(super) async fn recover(&mut self, recover: &Recover) -> Result<String, Error> {
         self.require_admin().await?;
         let what = match recover {
             Recover::Database(name) => format!("RECOVER DATABASE {name}"),
@@ -439,42 +366,7 @@ impl Session {
         Err(Error::unsupported(what).hint("The embedded cluster keeps nothing that was dropped; RESTORE it from a snapshot."))
     }
 
-    /// A repository of the connected cluster, as a statement describes it.
-    pub(super) fn repository_record(&self, create: &CreateRepository, created_at: Timestamp) -> RepositoryRecord {
-        RepositoryRecord {
-            cluster: self.cluster.name().clone(),
-            id: RepositoryId(0),
-            name: create.name.clone(),
-            location: create.location.clone(),
-            broker: create.broker.as_ref().map(ToString::to_string),
-            read_only: create.read_only,
-            created_at,
-            properties: create.properties.0.clone(),
-        }
-    }
-
-    /// CANCEL JOB, of any cluster's.
-    pub(super) async fn cancel_job(&mut self, id: JobId, force: bool) -> Result<Outcome, Error> {
-        if force {
-            self.require_admin().await?;
-            self.gateway.runner.force(id, self.client.user.as_str()).await?;
-            self.notice(format!("job {id} given up"));
-            return Ok(Outcome::Done("CANCEL".into()));
-        }
-        let rights = self.rights().await?;
-        rights.require(Privilege::Repository, &Securable::System)?;
-        let spec = self.gateway.store.spec(id).await?;
-        if let Work::Backup { target, request } = spec.work {
-            for object in request.objects {
-                rights.require(Privilege::Export, &Securable::Table(Some(target.database.clone()), object.table))?;
-            }
-        }
-        self.gateway.runner.cancel_job(id).await?;
-        self.notice(format!("job {id} cancelled"));
-        Ok(Outcome::Done("CANCEL".into()))
-    }
-
-    pub(super) async fn create_repository(&mut self, create: &CreateRepository) -> Result<Outcome, Error> {
+    pub(super) async fn create_repository(&mut self, create: &CreateRepository) -> Result<String, Error> {
         if matches!(self.cluster.role(), ClusterRole::RepositoryOnly) {
             return self.hold_repository(create).await;
         }
@@ -491,7 +383,7 @@ impl Session {
             return Err(Error::new(ErrorKind::DuplicateObject, message)
                 .hint("DROP REPOSITORY removes the name only; what is stored stays."));
         }
-        let location = location_of(create);
+        let location = super::location_of(create);
         let failed = |e: Error| e.prefixed("Failed to create repository");
         if !create.read_only {
             location.create().map_err(failed)?;
@@ -500,12 +392,8 @@ impl Session {
         let info = repository.initialize(create.read_only, &self.gateway.env).await.map_err(failed)?;
         let record = self.repository_record(create, info.created_at);
         store.add_repository(&record).await?;
-        Ok(Outcome::Done("CREATE REPOSITORY".into()))
+        Ok("CREATE REPOSITORY".into())
     }
-}
-
-fn unknown_database(name: &DatabaseName) -> Error {
-    Error::new(ErrorKind::UndefinedSchema, format!("Unknown database '{name}'")).hint("See SHOW DATABASES.")
 }
 
 /// The backup that a RESTORE means, in StarRocks' words when there is none.

@@ -1,13 +1,20 @@
 //! What all sessions share.
 
+mod connections;
+mod objects;
+
 use std::sync::Arc;
 
-use super::{Connections, KeptObjects, MockSalts};
+pub use self::connections::Connections;
+pub use self::objects::KeptObjects;
+use crate::auth::MockSalts;
 use crate::catalog::BuiltinRelations;
 use crate::cluster::Clusters;
 use crate::env::Env;
+use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::names::*;
+use crate::privilege::Rights;
 use crate::query::QueryEngine;
 use crate::repository::OpenRepository;
 use crate::runner::Runner;
@@ -91,8 +98,17 @@ pub struct Limits {
 }
 
 impl Gateway {
+    /// What a user may do in a cluster, now.
+    pub async fn rights(&self, user: &UserName, cluster: &ClusterName) -> Result<Rights, Error> {
+        let admin = self.store.user(user).await?.is_some_and(|u| u.admin);
+        let grants = if admin { Vec::new() } else { self.store.grants().await? };
+        let here = grants.into_iter().filter(|g| g.cluster.as_ref().is_none_or(|c| c == cluster));
+        let held: Vec<_> = here.map(|g| (g.grantee, g.grant)).collect();
+        Ok(Rights::gather(user, admin, &held))
+    }
+
     /// Ends every session of a user.
-    pub(super) fn end_sessions_of(&self, user: &UserName) {
+    pub fn end_sessions_of(&self, user: &UserName) {
         let sessions = self.engine.sources().sessions.read();
         let theirs: Vec<i32> = sessions.iter().filter(|(_, s)| s.user == user.as_str()).map(|(pid, _)| *pid).collect();
         drop(sessions);

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::jobs::location_of;
-use super::{Outcome, Session};
+use super::{Caller, location_of};
 use crate::cluster::starrocks::{Options, StarRocksCluster, kind_of};
 use crate::cluster::{Cluster, ClusterKind, ClusterRole, DetachedCluster};
 use crate::env::Env;
@@ -23,15 +22,15 @@ pub fn open_cluster(name: &ClusterName, properties: &BTreeMap<String, String>, e
     }
 }
 
-impl Session {
-    pub(super) async fn cluster_command(&mut self, command: &ClusterCommand) -> Result<Outcome, Error> {
+impl Caller {
+    pub(super) async fn cluster_command(&mut self, command: &ClusterCommand) -> Result<String, Error> {
         self.require_admin().await?;
         let tag = match command {
             ClusterCommand::Create { name, if_not_exists, properties } => {
                 if self.gateway.clusters.get(name).is_some() {
                     if *if_not_exists {
                         self.notice(format!("cluster \"{name}\" already exists, skipping"));
-                        return Ok(Outcome::Done("CREATE CLUSTER".into()));
+                        return Ok("CREATE CLUSTER".into());
                     }
                     return Err(Error::new(ErrorKind::DuplicateObject, format!("cluster \"{name}\" already exists")));
                 }
@@ -64,7 +63,7 @@ impl Session {
             ClusterCommand::Drop { name, if_exists, force } => {
                 if *if_exists && self.gateway.clusters.get(name).is_none() {
                     self.notice(format!("cluster \"{name}\" does not exist, skipping"));
-                    return Ok(Outcome::Done("DROP CLUSTER".into()));
+                    return Ok("DROP CLUSTER".into());
                 }
                 self.known_cluster(name).await?;
                 if name == self.cluster.name() {
@@ -88,7 +87,7 @@ impl Session {
                 "DROP CLUSTER"
             }
         };
-        Ok(Outcome::Done(tag.into()))
+        Ok(tag.into())
     }
 
     /// A cluster that a statement created; those of the settings are changed there.
@@ -125,7 +124,7 @@ impl Session {
     }
 
     /// How a repository's storage is reached from now on.
-    pub(super) async fn alter_repository(&mut self, alter: &AlterRepository) -> Result<Outcome, Error> {
+    pub(super) async fn alter_repository(&mut self, alter: &AlterRepository) -> Result<String, Error> {
         self.require(Privilege::Repository, Securable::System).await?;
         let (store, cluster) = (&self.gateway.store, self.cluster.name());
         let known = store.find_repository(cluster, &alter.name).await?;
@@ -165,11 +164,11 @@ impl Session {
         if let Err(e) = reached {
             self.warning("01000", format!("the repository cannot be reached from here: {e}"));
         }
-        Ok(Outcome::Done("ALTER REPOSITORY".into()))
+        Ok("ALTER REPOSITORY".into())
     }
 
     /// CREATE REPOSITORY where there is no cluster: what is stored there already is taken in, and only read.
-    pub(super) async fn hold_repository(&mut self, create: &CreateRepository) -> Result<Outcome, Error> {
+    pub(super) async fn hold_repository(&mut self, create: &CreateRepository) -> Result<String, Error> {
         if self.gateway.store.find_repository(self.cluster.name(), &create.name).await?.is_some() {
             let message = format!("Failed to create repository: repository with same name already exist: {}", create.name);
             return Err(Error::new(ErrorKind::DuplicateObject, message));
@@ -180,6 +179,6 @@ impl Session {
         // Nothing here writes StarRocks' layout.
         let record = RepositoryRecord { read_only: true, ..self.repository_record(create, self.gateway.env.now()) };
         self.gateway.store.add_repository(&record).await?;
-        Ok(Outcome::Done("CREATE REPOSITORY".into()))
+        Ok("CREATE REPOSITORY".into())
     }
 }
