@@ -15,7 +15,7 @@ use starkeep::repository::{ByteBudget, Location, Locations, OpenRepository, hash
 use starkeep::server::Server;
 use starkeep::settings::Settings;
 use starkeep::statement::parse_one;
-use starkeep::store::{Journal, Registry, RepositoryRecord, SecretKey, SqliteStore};
+use starkeep::store::{Journal, Repositories, RepositoryRecord, SecretKey, SqliteStore};
 use tokio::runtime::Runtime;
 use tokio_postgres::NoTls;
 

@@ -33,7 +33,6 @@ pub struct Notice {
     pub severity: &'static str,
     /// Its SQLSTATE.
     pub code: &'static str,
-    /// In words.
     pub message: String,
 }
 

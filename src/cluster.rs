@@ -115,10 +115,8 @@ pub enum ClusterRole<'a> {
 /// A cluster: a PostgreSQL database.
 #[async_trait]
 pub trait Cluster: Debug + Send + Sync {
-    /// Its name.
     fn name(&self) -> &ClusterName;
 
-    /// What it is.
     fn kind(&self) -> ClusterKind;
 
     /// Who does its work.
@@ -192,12 +190,10 @@ pub fn task_context(state: &SessionState) -> Arc<TaskContext> {
 pub struct Clusters(RwLock<BTreeMap<ClusterName, Arc<dyn Cluster>>>);
 
 impl Clusters {
-    /// These clusters.
     pub fn new(clusters: impl IntoIterator<Item = Arc<dyn Cluster>>) -> Self {
         Self(RwLock::new(clusters.into_iter().map(|c| (c.name().clone(), c)).collect()))
     }
 
-    /// One cluster.
     pub fn get(&self, name: &ClusterName) -> Option<Arc<dyn Cluster>> {
         self.0.read().get(name).cloned()
     }
@@ -227,7 +223,6 @@ pub trait ManagedCluster: Debug + Send + Sync {
     /// Its databases, tables, partitions and tablets, by name.
     async fn databases(&self) -> Result<Vec<DatabaseInfo>, Error>;
 
-    /// Its nodes.
     async fn nodes(&self) -> Result<Nodes, Error>;
 
     /// Why each backend that does not answer does not. Takes as long as the slowest of them.
@@ -329,9 +324,7 @@ pub enum Swap {
 /// The nodes of a cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Nodes {
-    /// Frontends.
     pub frontends: Vec<FrontendInfo>,
-    /// Backends.
     pub backends: Vec<BackendInfo>,
     /// Broker processes: name and `host:port`.
     pub brokers: Vec<(String, String)>,
@@ -340,13 +333,10 @@ pub struct Nodes {
 /// A frontend.
 #[derive(Clone, Debug)]
 pub struct FrontendInfo {
-    /// Its name.
     pub name: String,
-    /// Its host.
     pub host: String,
     /// Whether it decides.
     pub is_leader: bool,
-    /// Its version.
     pub version: String,
     /// When it came up.
     pub started_at: Timestamp,
@@ -355,9 +345,7 @@ pub struct FrontendInfo {
 /// A backend.
 #[derive(Clone, Debug)]
 pub struct BackendInfo {
-    /// Its id.
     pub id: BackendId,
-    /// Where it is.
     pub path: String,
     /// How many tablets have a replica on it.
     pub tablets: u64,
@@ -368,9 +356,7 @@ pub struct BackendInfo {
 /// A database.
 #[derive(Clone, Debug)]
 pub struct DatabaseInfo {
-    /// Its id.
     pub id: i64,
-    /// Its name.
     pub name: DatabaseName,
     /// When it was made.
     pub created_at: Timestamp,
@@ -383,9 +369,7 @@ pub struct DatabaseInfo {
 /// A view.
 #[derive(Clone, Debug)]
 pub struct ViewInfo {
-    /// Its name.
     pub name: TableName,
-    /// Its definition.
     pub definition: ViewDefinition,
     /// When it was made, or last replaced.
     pub created_at: Timestamp,
@@ -399,7 +383,6 @@ pub struct ViewSource {
 }
 
 impl ViewSource {
-    /// A view of this database.
     pub fn new(database: DatabaseName, definition: ViewDefinition) -> Self {
         Self { database, definition }
     }
@@ -443,11 +426,8 @@ impl TableProvider for ViewSource {
 /// A table.
 #[derive(Clone, Debug)]
 pub struct TableInfo {
-    /// Its id.
     pub id: TableId,
-    /// Its name.
     pub name: TableName,
-    /// Its definition.
     pub schema: Arc<TableSchema>,
     /// NORMAL or RESTORE.
     pub state: &'static str,
@@ -471,9 +451,7 @@ impl TableInfo {
 /// A partition.
 #[derive(Clone, Debug)]
 pub struct PartitionInfo {
-    /// Its id.
     pub id: PartitionId,
-    /// Its name.
     pub name: PartitionName,
     /// The rows it takes.
     pub bounds: Bounds,
@@ -488,13 +466,11 @@ pub struct PartitionInfo {
 /// A tablet.
 #[derive(Clone, Debug)]
 pub struct TabletInfo {
-    /// Its id.
     pub id: TabletId,
     /// Its bucket, from 0.
     pub bucket: u32,
     /// Where its replicas are.
     pub backends: Vec<BackendId>,
-    /// Its files.
     pub volume: Volume,
     /// The rows in its files.
     pub rows: u64,

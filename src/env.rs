@@ -34,7 +34,6 @@ pub trait Ids: Debug + Send + Sync {
 /// What a component needs from the world outside its arguments.
 #[derive(Clone, Debug)]
 pub struct Env {
-    /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub ids: Arc<dyn Ids>,
@@ -46,7 +45,6 @@ impl Env {
         Self { clock: Arc::new(SystemClock::start()), ids: Arc::new(SystemIds(SystemRandom::new())) }
     }
 
-    /// Now.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }

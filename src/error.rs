@@ -93,7 +93,6 @@ error_kinds! {
     Windowing => "42P20",
     /// ORDER BY of a place that is not there.
     InvalidColumnReference => "42P10",
-    /// Division by zero.
     DivisionByZero => "22012",
     /// A date or time that is none.
     InvalidDatetime => "22007",
@@ -169,7 +168,6 @@ error_kinds! {
     Shutdown => "57P01",
     /// The server is not up yet.
     StartingUp => "57P03",
-    /// Too many connections.
     TooManyConnections => "53300",
     /// A named limit of the settings is reached.
     LimitExceeded => "54000",

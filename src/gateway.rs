@@ -30,7 +30,6 @@ pub struct Gateway {
     pub runner: Runner,
     /// Jobs, repositories, users.
     pub store: Arc<dyn Store>,
-    /// Every cluster.
     pub clusters: Arc<Clusters>,
     /// The cluster of a connection that names none.
     pub default_cluster: ClusterName,
@@ -38,7 +37,6 @@ pub struct Gateway {
     pub open: Arc<dyn OpenRepository>,
     /// Time and randomness.
     pub env: Env,
-    /// Counters.
     pub metrics: Arc<Metrics>,
     /// What every PostgreSQL's catalogs hold.
     pub statics: Arc<BuiltinRelations>,

@@ -18,7 +18,6 @@ use crate::metrics::Metrics;
 /// What the handlers look at.
 #[derive(Clone, Debug)]
 pub struct HttpState {
-    /// Counters.
     pub metrics: Arc<Metrics>,
     /// Whether jobs are recovered and connections are served.
     pub ready: Arc<AtomicBool>,

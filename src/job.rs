@@ -17,6 +17,7 @@ mod restore;
 mod row;
 mod spec;
 mod tasks;
+mod tell;
 mod validate;
 
 use std::sync::Arc;
@@ -40,9 +41,7 @@ use crate::names::{JobId, TabletId, TaskId, Timestamp};
 /// Where a job stands, of any kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum JobState {
-    /// Of a backup.
     Backup(BackupState),
-    /// Of a restore.
     Restore(RestoreState),
     /// Of another cluster's job.
     Remote(Box<RemoteState>),
@@ -54,9 +53,7 @@ pub enum JobState {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobEvent {
-    /// To a backup.
     Backup(BackupEvent),
-    /// To a restore.
     Restore(RestoreEvent),
     /// To another cluster's job.
     Remote(Box<RemoteEvent>),
@@ -67,9 +64,7 @@ pub enum JobEvent {
 /// Something to do, of any kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum JobCommand {
-    /// For a backup.
     Backup(BackupCommand),
-    /// For a restore.
     Restore(RestoreCommand),
     /// For another cluster's job.
     Remote(RemoteCommand),
@@ -94,7 +89,6 @@ pub struct Version(pub u64);
 /// A job: what was asked, and the fold of its events.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
-    /// Its id.
     pub id: JobId,
     /// What was asked.
     pub spec: Arc<JobSpec>,
@@ -109,7 +103,7 @@ pub struct Job {
 }
 
 /// The kinds of task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskKind {
     /// Pin a tablet's files.

@@ -17,7 +17,6 @@ macro_rules! privileges {
         pub enum Privilege { $($(#[$doc])* $name,)* }
 
         impl Privilege {
-            /// Every privilege.
             pub const ALL: &'static [Privilege] = &[$(Privilege::$name,)*];
 
             /// StarRocks' words for it.
@@ -131,9 +130,7 @@ impl fmt::Display for Securable {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Grantee {
-    /// A user.
     User(UserName),
-    /// A role.
     Role(RoleName),
 }
 

@@ -10,7 +10,6 @@ use crate::names::{JobId, TaskId};
 /// What a task last said about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Note {
-    /// Attempts so far.
     pub attempts: u32,
     /// What is done beyond what the journal knows.
     pub done: Volume,
@@ -23,7 +22,6 @@ pub struct Note {
 /// The notes of a job: of its tasks, and of the job itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notes {
-    /// By task.
     pub tasks: BTreeMap<TaskId, Note>,
     /// Of commands that are no tasks.
     pub job: Option<Note>,
@@ -68,7 +66,6 @@ impl Progress {
         (notes.job.as_ref().and_then(|note| note.seen.clone()), error)
     }
 
-    /// The notes of one job.
     pub fn notes(&self, job: JobId) -> Notes {
         self.0.lock().get(&job).cloned().unwrap_or_default()
     }

@@ -64,7 +64,6 @@ pub struct RepositoryInfo {
 /// The backups under one label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotListing {
-    /// The label.
     pub label: SnapshotLabel,
     /// The timestamps of its manifests, oldest first.
     pub timestamps: Vec<BackupTimestamp>,
@@ -108,7 +107,6 @@ impl Repository {
         self.local.is_some()
     }
 
-    /// Its name.
     pub fn name(&self) -> &RepositoryName {
         &self.name
     }

@@ -43,7 +43,6 @@ pub struct TableSchema {
 pub struct Column {
     /// Its name: bare names are folded to lower case, quoted ones kept.
     pub name: String,
-    /// Its type.
     #[serde(rename = "type")]
     pub column_type: ColumnType,
     /// Whether NULL may stand in it.
@@ -61,7 +60,6 @@ pub struct Column {
 pub struct ViewDefinition {
     /// `(name, …)` of CREATE VIEW; empty means the names that the query gives.
     pub columns: Vec<ViewColumn>,
-    /// The query.
     pub query: String,
     /// `COMMENT '…'` of the view.
     pub comment: Option<String>,
@@ -102,7 +100,6 @@ pub enum DefaultValue {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ColumnType {
-    /// `BOOLEAN`
     Boolean,
     /// `TINYINT`, 8 bits
     TinyInt,
@@ -125,7 +122,6 @@ pub enum ColumnType {
         /// Digits after the point.
         scale: i8,
     },
-    /// `DATE`
     Date,
     /// `DATETIME`, microseconds, without a zone
     DateTime,
@@ -133,7 +129,6 @@ pub enum ColumnType {
     Char(u32),
     /// `VARCHAR(n)`, n bytes
     VarChar(u32),
-    /// `STRING`
     String,
     /// `JSON`, kept as text
     Json,
@@ -260,15 +255,9 @@ pub enum Partitioning {
     /// One partition, named like the table.
     Unpartitioned,
     /// By ranges of one column.
-    Range {
-        /// Its name.
-        column: String,
-    },
+    Range { column: String },
     /// By lists of values of one or more columns.
-    List {
-        /// Their names.
-        columns: Vec<String>,
-    },
+    List { columns: Vec<String> },
 }
 
 /// How rows of a partition are told apart into tablets.

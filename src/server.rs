@@ -28,7 +28,7 @@ use crate::query::{QueryEngine, QuerySettings, Sources};
 use crate::repository::{ByteBudget, Locations, OpenRepository};
 use crate::runner::{Runner, RunnerSettings};
 use crate::settings::Settings;
-use crate::store::{Registry, SecretKey, SqliteStore, Store, UserRecord};
+use crate::store::{SecretKey, SqliteStore, Store, UserRecord, Users};
 use crate::wire::{Listener, Tls, TlsFiles, WireSettings};
 
 /// The name of the cluster in this process.

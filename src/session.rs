@@ -59,11 +59,9 @@ pub enum TransactionState {
 /// Who connects.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// The user.
     pub user: UserName,
     /// `dbname` of the start-up packet.
     pub database: Option<String>,
-    /// Where from.
     pub addr: String,
     /// The connection's number.
     pub pid: i32,
@@ -72,7 +70,6 @@ pub struct Client {
 /// A statement that is ready to run.
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    /// It.
     pub statement: Arc<Statement>,
     /// Its text, as the client sent it.
     pub text: Arc<str>,
@@ -94,7 +91,6 @@ pub struct Prepared {
 pub enum Outcome {
     /// Nothing was said.
     Empty,
-    /// Rows.
     Rows(Rows),
     /// Done; holds the command tag.
     Done(String),

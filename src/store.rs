@@ -11,6 +11,7 @@ mod sqlite;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -45,11 +46,6 @@ pub trait Journal: Debug + Send + Sync {
     /// What a job was asked to do; 42704 if there is none.
     async fn spec(&self, id: JobId) -> Result<JobSpec, Error>;
 
-    /// When the newest job was made, if there is any.
-    async fn newest_job(&self) -> Result<Option<Timestamp>, Error> {
-        Ok(self.jobs(&JobFilter::default()).await?.into_iter().map(|row| row.created_at).max())
-    }
-
     /// Ends a job whose journal does not read: LOST, so that its database can have others.
     async fn bury(&self, id: JobId, why: &Error, at: Timestamp) -> Result<(), Error>;
 
@@ -58,23 +54,33 @@ pub trait Journal: Debug + Send + Sync {
 
     /// The jobs of a database that are not FINISHED, CANCELLED or otherwise at their end, oldest first. Exclusive ones are alone.
     async fn unsettled(&self, cluster: &ClusterName, database: &DatabaseName) -> Result<Vec<JobId>, Error>;
+}
 
-    /// Rows of `system.jobs`, by id.
+/// What has happened: the rows that people read.
+#[async_trait]
+pub trait History: Debug + Send + Sync {
+    /// Jobs, by id.
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRow>, Error>;
 
-    /// Rows of `system.job_tasks`, by job and id; of one job or of all.
-    async fn tasks(&self, job: Option<JobId>) -> Result<Vec<TaskRow>, Error>;
+    /// The tasks of these jobs, by job and number.
+    async fn tasks(&self, jobs: RangeInclusive<JobId>) -> Result<Vec<TaskRow>, Error>;
 
-    /// Rows of `system.job_events`, by job and number; of one job or of all.
-    async fn events(&self, job: Option<JobId>) -> Result<Vec<EventRow>, Error>;
+    /// The events of these jobs, by job and number.
+    async fn events(&self, jobs: RangeInclusive<JobId>) -> Result<Vec<EventRow>, Error>;
+
+    /// The largest number of a job, if there is any.
+    async fn last_job(&self) -> Result<Option<JobId>, Error>;
+
+    /// When the newest job was made, if there is any.
+    async fn newest_job(&self) -> Result<Option<Timestamp>, Error> {
+        Ok(self.jobs(&JobFilter::default()).await?.into_iter().map(|row| row.created_at).max())
+    }
 }
 
 /// Which jobs are wanted; `None` means any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobFilter {
-    /// This job.
     pub job_id: Option<JobId>,
-    /// Of this cluster.
     pub cluster: Option<String>,
     /// Of this database.
     pub db_name: Option<String>,
@@ -82,16 +88,18 @@ pub struct JobFilter {
     pub snapshot: Option<String>,
     /// `backup` or `restore`.
     pub kind: Option<String>,
-    /// With this status.
     pub status: Option<String>,
     /// Only the latest of each database, of those that have had their turn; with a cluster and a kind.
     pub latest: bool,
+    /// With a larger number than this.
+    pub after: Option<JobId>,
+    /// So many at most.
+    pub limit: Option<usize>,
 }
 
 /// One row of `system.job_events`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventRow {
-    /// The job.
     pub job_id: JobId,
     /// From 1.
     pub seq: u64,
@@ -102,12 +110,12 @@ pub struct EventRow {
     /// The phase after.
     pub to_state: String,
     /// The event as JSON.
-    pub detail: String,
+    pub event: String,
 }
 
-/// Repositories and users.
+/// Repositories, by cluster and name.
 #[async_trait]
-pub trait Registry: Debug + Send + Sync {
+pub trait Repositories: Debug + Send + Sync {
     /// Adds a repository; 42710 if its cluster has one of that name.
     async fn add_repository(&self, repository: &RepositoryRecord) -> Result<RepositoryId, Error>;
     /// Replaces what is known about a repository, by cluster and name; 42704 if there is none.
@@ -125,8 +133,12 @@ pub trait Registry: Debug + Send + Sync {
     async fn repository(&self, cluster: &ClusterName, name: &RepositoryName) -> Result<RepositoryRecord, Error> {
         self.find_repository(cluster, name).await?.ok_or_else(|| no_repository(name))
     }
+}
 
-    /// Every cluster that was created by a statement, by name.
+/// Clusters that statements have created.
+#[async_trait]
+pub trait ClusterRegistry: Debug + Send + Sync {
+    /// All of them, by name.
     async fn clusters(&self) -> Result<Vec<ClusterRecord>, Error>;
     /// Adds a cluster; 42710 if the name is taken.
     async fn add_cluster(&self, cluster: &ClusterRecord) -> Result<(), Error>;
@@ -135,7 +147,11 @@ pub trait Registry: Debug + Send + Sync {
     /// Removes a cluster, with the repositories and grants that were recorded for it; 42704 if there is none, 55006 if a job of
     /// its is unfinished. Its jobs stay in the history.
     async fn remove_cluster(&self, name: &ClusterName) -> Result<(), Error>;
+}
 
+/// Users, roles and grants.
+#[async_trait]
+pub trait Users: Debug + Send + Sync {
     /// Adds a user; 42710 if the name is taken.
     async fn add_user(&self, user: &UserRecord) -> Result<(), Error>;
     /// Changes what a user's password is checked against, and nothing else; 42704 if there is none.
@@ -168,15 +184,14 @@ pub trait Registry: Debug + Send + Sync {
 }
 
 /// Everything that must survive, in one place.
-pub trait Store: Journal + Registry {}
-impl<T: Journal + Registry> Store for T {}
+pub trait Store: Journal + History + Repositories + ClusterRegistry + Users {}
+impl<T: Journal + History + Repositories + ClusterRegistry + Users> Store for T {}
 
 /// A cluster as it was created. Its properties hold secrets, so it has no Debug of its own fields.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClusterRecord {
     /// Its name: the PostgreSQL database.
     pub name: ClusterName,
-    /// When it was created here.
     pub created_at: Timestamp,
     /// What it is and how it is reached.
     pub properties: BTreeMap<String, String>,
@@ -195,7 +210,6 @@ pub struct RepositoryRecord {
     pub cluster: ClusterName,
     /// Its id; 0 until it is added.
     pub id: RepositoryId,
-    /// Its name.
     pub name: RepositoryName,
     /// A URL or an absolute path.
     pub location: String,
@@ -218,7 +232,6 @@ impl Debug for RepositoryRecord {
 /// A user of the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserRecord {
-    /// The name.
     pub name: UserName,
     /// What a password is checked against; without one the user comes from loopback only.
     pub verifier: Option<PasswordVerifier>,
@@ -231,9 +244,7 @@ pub struct UserRecord {
 /// A role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleRecord {
-    /// Its name.
     pub name: RoleName,
-    /// When it was created.
     pub created_at: Timestamp,
 }
 

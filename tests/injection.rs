@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -231,19 +232,26 @@ impl Journal for Mortal {
     async fn unsettled(&self, cluster: &ClusterName, database: &DatabaseName) -> Result<Vec<JobId>, Error> {
         self.0.unsettled(cluster, database).await
     }
+}
+
+#[async_trait]
+impl History for Mortal {
+    async fn last_job(&self) -> Result<Option<JobId>, Error> {
+        self.0.last_job().await
+    }
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRow>, Error> {
         self.0.jobs(filter).await
     }
-    async fn tasks(&self, job: Option<JobId>) -> Result<Vec<TaskRow>, Error> {
-        self.0.tasks(job).await
+    async fn tasks(&self, jobs: RangeInclusive<JobId>) -> Result<Vec<TaskRow>, Error> {
+        self.0.tasks(jobs).await
     }
-    async fn events(&self, job: Option<JobId>) -> Result<Vec<EventRow>, Error> {
-        self.0.events(job).await
+    async fn events(&self, jobs: RangeInclusive<JobId>) -> Result<Vec<EventRow>, Error> {
+        self.0.events(jobs).await
     }
 }
 
 #[async_trait]
-impl Registry for Mortal {
+impl Repositories for Mortal {
     async fn add_repository(&self, repository: &RepositoryRecord) -> Result<RepositoryId, Error> {
         self.0.add_repository(repository).await
     }
@@ -253,6 +261,13 @@ impl Registry for Mortal {
     async fn remove_repository(&self, cluster: &ClusterName, name: &RepositoryName) -> Result<(), Error> {
         self.0.remove_repository(cluster, name).await
     }
+    async fn repositories(&self) -> Result<Vec<RepositoryRecord>, Error> {
+        self.0.repositories().await
+    }
+}
+
+#[async_trait]
+impl ClusterRegistry for Mortal {
     async fn clusters(&self) -> Result<Vec<ClusterRecord>, Error> {
         self.0.clusters().await
     }
@@ -265,9 +280,10 @@ impl Registry for Mortal {
     async fn remove_cluster(&self, name: &ClusterName) -> Result<(), Error> {
         self.0.remove_cluster(name).await
     }
-    async fn repositories(&self) -> Result<Vec<RepositoryRecord>, Error> {
-        self.0.repositories().await
-    }
+}
+
+#[async_trait]
+impl Users for Mortal {
     async fn add_user(&self, user: &UserRecord) -> Result<(), Error> {
         self.0.add_user(user).await
     }

@@ -230,7 +230,6 @@ pub(super) enum WindowKind {
 }
 
 impl Window {
-    /// A value for each row.
     pub fn of(&self, rows: &[Row], env: &Env<'_>) -> Result<Vec<Value>, Error> {
         let mut partitions: HashMap<Vec<Value>, Vec<(Vec<Value>, usize)>> = HashMap::new();
         for (i, row) in rows.iter().enumerate() {

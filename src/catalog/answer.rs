@@ -87,7 +87,6 @@ pub enum FactScope {
     Nothing,
     /// Who asks, and the settings of the session.
     Session,
-    /// Every object there is.
     Objects,
 }
 

@@ -27,7 +27,6 @@ pub struct ServerFacts {
     pub database: String,
     /// The current StarRocks database: the first schema of the search path.
     pub current_schema: Option<String>,
-    /// What there is, and who.
     pub objects: Arc<Objects>,
     /// Name, value, default, meaning.
     pub settings: Vec<Setting>,
@@ -60,7 +59,6 @@ pub struct Objects {
 /// A database of the cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Schema {
-    /// Its name.
     pub name: String,
     /// Its tables and views.
     pub tables: Vec<Table>,
@@ -69,13 +67,10 @@ pub struct Schema {
 /// A table or view.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    /// Its name.
     pub name: String,
-    /// Its columns.
     pub columns: Vec<Column>,
     /// The places of the columns that tell its rows apart; none for tables that keep duplicates.
     pub key: Vec<usize>,
-    /// `COMMENT`
     pub comment: Option<String>,
     /// The query of a view.
     pub definition: Option<String>,
@@ -86,9 +81,7 @@ pub struct Table {
 /// A column.
 #[derive(Clone, Debug)]
 pub struct Column {
-    /// Its name.
     pub name: String,
-    /// Its type.
     pub pg: Type,
     /// Precision and scale, or length; -1 for none.
     pub modifier: i32,
@@ -96,14 +89,12 @@ pub struct Column {
     pub not_null: bool,
     /// Its default, as SQL.
     pub default: Option<String>,
-    /// `COMMENT`
     pub comment: Option<String>,
 }
 
 /// A user or role.
 #[derive(Clone, Debug, Default)]
 pub struct Role {
-    /// Its name.
     pub name: String,
     /// Whether it may do everything.
     pub is_admin: bool,
@@ -129,9 +120,7 @@ pub struct Setting {
 pub struct Activity {
     /// Its number.
     pub pid: i32,
-    /// Its user.
     pub user: String,
-    /// Its cluster.
     pub database: String,
     /// What the client calls itself.
     pub application_name: String,

@@ -306,7 +306,6 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
     }
 }
 
-/// A value as JSON.
 pub(super) fn json(value: &Value, ty: &ValueType, context: &super::context::Context) -> serde_json::Value {
     match value {
         Value::Null => serde_json::Value::Null,

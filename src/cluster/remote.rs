@@ -28,11 +28,9 @@ pub struct Polling {
 /// A job that was seen in a database's slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sighted {
-    /// Of which kind it is.
     pub kind: JobKind,
     /// Whose slot it is; [`CATALOGS`] for external catalogs.
     pub database: String,
-    /// It.
     pub seen: SlotStatus,
 }
 
@@ -75,15 +73,11 @@ pub struct Health {
 /// A repository as the cluster knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteRepository {
-    /// Its id there.
     pub id: Option<i64>,
-    /// Its name.
     pub name: String,
-    /// When it was created.
     pub created_at: Option<Timestamp>,
     /// Whether BACKUP into it is forbidden.
     pub read_only: bool,
-    /// Where it is.
     pub location: String,
     /// Through which broker; `None` without one.
     pub broker: Option<String>,
@@ -94,7 +88,6 @@ pub struct RemoteRepository {
 /// A row of SHOW SNAPSHOT.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RemoteSnapshot {
-    /// Its label.
     pub label: String,
     /// The timestamps of its backups, oldest first; usually one.
     pub timestamps: Vec<String>,
@@ -147,11 +140,8 @@ pub enum NativeTable {
 /// Of what a question is; `None` is everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// Of this database.
     pub database: Option<String>,
-    /// Of this table.
     pub table: Option<String>,
-    /// Of this tablet.
     pub tablet: Option<i64>,
 }
 

@@ -32,7 +32,6 @@ pub enum BackupState {
     Uploading {
         /// What goes into the backup.
         plan: Arc<BackupPlan>,
-        /// All tasks.
         tasks: Arc<Vec<TransferTask>>,
         /// Tasks not done yet.
         left: TasksLeft,
@@ -46,7 +45,6 @@ pub enum BackupState {
     UploadInfo {
         /// What goes into the backup.
         plan: Arc<BackupPlan>,
-        /// The manifest.
         manifest: ManifestDigest,
         /// The time in the manifest.
         saved_at: Timestamp,
@@ -65,7 +63,6 @@ pub enum BackupState {
     },
     /// The backup does not and will not exist.
     Cancelled {
-        /// Why.
         failure: Failure,
         /// Whether pins are gone.
         released: bool,
@@ -96,32 +93,23 @@ pub enum BackupCommand {
 #[serde(rename_all = "snake_case")]
 pub enum BackupEvent {
     /// The content is fixed.
-    Planned {
-        /// It.
-        plan: Arc<BackupPlan>,
-    },
+    Planned { plan: Arc<BackupPlan> },
     /// One tablet's files are linked.
     Snapshoted {
-        /// The task.
         task: TaskId,
         /// The backend whose replica was taken.
         backend_id: BackendId,
     },
     /// The work is divided.
-    UploadPlanned {
-        /// All tasks.
-        tasks: Arc<Vec<TransferTask>>,
-    },
+    UploadPlanned { tasks: Arc<Vec<TransferTask>> },
     /// One tablet's files are in the repository.
     Uploaded {
-        /// The task.
         task: TaskId,
         /// What it moved.
         transfer: Transfer,
     },
     /// The manifest's content is fixed.
     MetaSaved {
-        /// The manifest.
         manifest: ManifestDigest,
         /// The time in the manifest.
         saved_at: Timestamp,
@@ -129,20 +117,14 @@ pub enum BackupEvent {
     /// The manifest is in the repository.
     Published,
     /// Something else stands in the manifest's place, so that it will never be there.
-    Displaced {
-        /// What.
-        failure: Failure,
-    },
+    Displaced { failure: Failure },
     /// The job was given up while nobody could know whether its manifest is there.
     Lost {
         /// By whom.
         failure: Failure,
     },
     /// The job is not carried on.
-    Cancelled {
-        /// Why.
-        failure: Failure,
-    },
+    Cancelled { failure: Failure },
     /// Pins and links are gone.
     Released,
 }

@@ -17,7 +17,6 @@ use crate::schema::{Bounds, TableSchema, ViewDefinition};
 pub struct DataFile {
     /// Of its bytes.
     pub sha256: Sha256,
-    /// Its length.
     pub bytes: u64,
     /// How many rows it holds.
     pub rows: u64,
@@ -57,9 +56,7 @@ pub struct Transfer {
 /// What a task works on and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
-    /// The tablet.
     pub tablet_id: TabletId,
-    /// The backend.
     pub backend_id: BackendId,
 }
 
@@ -68,7 +65,6 @@ pub struct Assignment {
 pub struct BackupRequest {
     /// Tables with their partitions; no partitions means all of them.
     pub objects: Vec<BackupObject>,
-    /// Views.
     #[serde(default)]
     pub views: Vec<TableName>,
     /// How long it is kept; `None` is for ever.
@@ -79,7 +75,6 @@ pub struct BackupRequest {
 /// A table in a backup request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupObject {
-    /// The table.
     pub table: TableName,
     /// Only these partitions; empty means all.
     pub partitions: Vec<PartitionName>,
@@ -90,9 +85,7 @@ pub struct BackupObject {
 pub struct RestoreRequest {
     /// The backup's timestamp.
     pub timestamp: BackupTimestamp,
-    /// The tables.
     pub objects: Vec<RestoreObject>,
-    /// The views.
     #[serde(default)]
     pub views: Vec<RestoreView>,
     /// Replicas of each tablet of a new table.
@@ -110,7 +103,6 @@ pub struct RestoreObject {
     pub table: TableName,
     /// Only these partitions; empty means all.
     pub partitions: Vec<PartitionName>,
-    /// Its name here.
     pub alias: Option<TableName>,
 }
 
@@ -126,7 +118,6 @@ impl RestoreObject {
 pub struct RestoreView {
     /// Its name in the snapshot.
     pub view: TableName,
-    /// Its name here.
     pub alias: Option<TableName>,
 }
 
@@ -140,9 +131,7 @@ impl RestoreView {
 /// A view, in a backup or as a restore will make it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedView {
-    /// Its name.
     pub name: TableName,
-    /// Its definition.
     pub definition: ViewDefinition,
 }
 
@@ -179,9 +168,7 @@ fn places<'p>(tables: impl Iterator<Item: Iterator<Item: Iterator<Item = TabletI
 /// What a backup will contain: fixed when PENDING ends, at one instant of the catalog.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupPlan {
-    /// The tables.
     pub tables: Vec<PlannedTable>,
-    /// The views.
     #[serde(default)]
     pub views: Vec<PlannedView>,
     #[serde(skip)]
@@ -191,11 +178,8 @@ pub struct BackupPlan {
 /// A table of a backup plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedTable {
-    /// Its name.
     pub name: TableName,
-    /// Its id.
     pub table_id: TableId,
-    /// Its definition.
     pub schema: TableSchema,
     /// Replicas per tablet.
     pub replication_num: u16,
@@ -206,9 +190,7 @@ pub struct PlannedTable {
 /// A partition of a backup plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedPartition {
-    /// Its name.
     pub name: PartitionName,
-    /// Its id.
     pub partition_id: PartitionId,
     /// The rows it takes.
     pub bounds: Bounds,
@@ -221,7 +203,6 @@ pub struct PlannedPartition {
 /// A tablet of a backup plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedTablet {
-    /// Its id.
     pub tablet_id: TabletId,
     /// The replica that is read first.
     pub backend_id: BackendId,
@@ -242,7 +223,6 @@ impl BackupPlan {
         Self { tables, views, places: Places::default() }
     }
 
-    /// One tablet.
     pub fn tablet(&self, id: TabletId) -> Option<&PlannedTablet> {
         let all = || places(self.tables.iter().map(|t| t.partitions.iter().map(|p| p.tablets.iter().map(|t| t.tablet_id))));
         let [table, partition, bucket] = self.places.find(id, all)?;
@@ -281,7 +261,6 @@ pub fn transfer_task(tasks: &[TransferTask], id: TaskId) -> Option<&TransferTask
 pub struct ManifestDigest {
     /// SHA-256 of its bytes, lower-case hex.
     pub sha256: String,
-    /// Its length.
     pub bytes: u64,
 }
 
@@ -290,7 +269,6 @@ pub struct ManifestDigest {
 pub struct RestorePlan {
     /// The manifest it was made from.
     pub manifest: ManifestDigest,
-    /// The tables.
     pub tables: Vec<TargetTable>,
     /// The views, under their new names.
     #[serde(default)]
@@ -304,24 +282,20 @@ pub struct RestorePlan {
 pub struct TargetTable {
     /// Its name in the snapshot.
     pub source: TableName,
-    /// Its name here.
     pub name: TableName,
     /// Its id: a new one, or that of the table it goes into.
     pub table_id: TableId,
     /// Whether the table exists already.
     pub exists: bool,
-    /// Its definition.
     pub schema: TableSchema,
     /// Replicas per tablet.
     pub replication_num: u16,
-    /// The partitions.
     pub partitions: Vec<TargetPartition>,
 }
 
 /// A partition of a restore plan: made beside the one it replaces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetPartition {
-    /// Its name.
     pub name: PartitionName,
     /// Its new id.
     pub partition_id: PartitionId,
@@ -342,7 +316,6 @@ pub struct TargetTablet {
     pub tablet_id: TabletId,
     /// Where its replicas go.
     pub backends: Vec<BackendId>,
-    /// Its files.
     pub files: Vec<DataFile>,
 }
 
@@ -359,7 +332,6 @@ impl RestorePlan {
         Self { manifest, tables, views, places: Places::default() }
     }
 
-    /// One tablet.
     pub fn tablet(&self, id: TabletId) -> Option<&TargetTablet> {
         let all = || places(self.tables.iter().map(|t| t.partitions.iter().map(|p| p.tablets.iter().map(|t| t.tablet_id))));
         let [table, partition, bucket] = self.places.find(id, all)?;
@@ -418,7 +390,6 @@ pub struct Failure {
     pub code: StatusCode,
     /// What kind of error, for `error_code`.
     pub kind: ErrorKind,
-    /// In words.
     pub message: String,
     /// More facts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -442,7 +413,6 @@ impl Failure {
         self.cause.map_or(End::Failed, End::Cancelled)
     }
 
-    /// The error that it was.
     pub fn error(&self) -> Error {
         let message = if self.message.is_empty() { "timeout" } else { &self.message };
         let mut error = Error::new(self.kind, message);

@@ -48,7 +48,6 @@ impl Delta {
         Ok(())
     }
 
-    /// One event to a job.
     pub fn one(job: &Job, event: JobEvent, at: Timestamp) -> Result<Self, IllegalEvent> {
         let mut delta = Self::of(job);
         delta.push(event, at)?;

@@ -14,17 +14,11 @@ pub enum DropState {
     /// What goes is not decided.
     Pending,
     /// Manifests are being deleted.
-    Deleting {
-        /// Of these backups.
-        timestamps: Vec<BackupTimestamp>,
-    },
+    Deleting { timestamps: Vec<BackupTimestamp> },
     /// They are gone.
     Finished,
     /// Some may be gone.
-    Cancelled {
-        /// Why.
-        failure: Failure,
-    },
+    Cancelled { failure: Failure },
 }
 
 /// What may be done.
@@ -41,17 +35,11 @@ pub enum DropCommand {
 #[serde(rename_all = "snake_case")]
 pub enum DropEvent {
     /// What goes is fixed.
-    Checked {
-        /// The backups.
-        timestamps: Vec<BackupTimestamp>,
-    },
+    Checked { timestamps: Vec<BackupTimestamp> },
     /// They are gone.
     Deleted,
     /// The job is not carried on.
-    Cancelled {
-        /// Why.
-        failure: Failure,
-    },
+    Cancelled { failure: Failure },
 }
 
 impl DropEvent {

@@ -12,7 +12,6 @@ macro_rules! phases {
             /// All of them, in order.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// Its name.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
             }

@@ -27,9 +27,7 @@ pub struct Record {
     pub looked_at: Option<Timestamp>,
     /// How often a job went back into the queue because somebody else was faster.
     pub bounces: u32,
-    /// Tasks so far.
     pub tasks_total: u64,
-    /// Those that are done.
     pub tasks_done: u64,
     /// What the tasks so far are to move.
     pub planned: Volume,

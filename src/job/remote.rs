@@ -15,11 +15,9 @@ use crate::names::{BackupTimestamp, DatabaseName, RepositoryName, SnapshotLabel,
 /// What is asked of a cluster, or was seen there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteRequest {
-    /// Which kind of job.
     pub kind: JobKind,
     /// Backed up from, or restored into.
     pub database: DatabaseName,
-    /// The snapshot.
     pub label: SnapshotLabel,
     /// Where it is; `None` for a job of somebody else's, of which that is not shown.
     pub repository: Option<RepositoryName>,
@@ -85,7 +83,6 @@ pub struct SlotStatus {
 pub struct SlotIdentity {
     /// Of which kind the job is.
     pub kind: JobKind,
-    /// Its label.
     pub label: String,
     /// When the cluster says that it was submitted.
     pub created_at: Option<Timestamp>,
@@ -126,7 +123,6 @@ impl SlotStatus {
         }
     }
 
-    /// Its phase.
     pub fn phase(&self) -> Phase {
         Phase::parse(&self.state)
     }
@@ -177,23 +173,18 @@ pub enum RemoteState {
         /// The last news.
         seen: Option<SlotStatus>,
     },
-    /// FINISHED there.
     Finished {
         /// The last news.
         seen: Option<SlotStatus>,
     },
     /// CANCELLED there, or here while it waited.
     Cancelled {
-        /// Why.
         failure: Failure,
         /// The last news.
         seen: Option<SlotStatus>,
     },
     /// The cluster would not have it.
-    Refused {
-        /// Why.
-        failure: Failure,
-    },
+    Refused { failure: Failure },
     /// It is over, and nobody can tell how it ended.
     Lost {
         /// What is known.
@@ -237,16 +228,12 @@ pub enum RemoteEvent {
         seen: Option<SlotStatus>,
     },
     /// The cluster refused the statement, in its words.
-    Refused {
-        /// Why.
-        failure: Failure,
-    },
+    Refused { failure: Failure },
     /// The slot was taken by somebody else, so the job waits on.
     #[serde(rename = "bounced")]
     RequeuedBusy,
     /// News.
     Observed {
-        /// What was seen.
         seen: SlotStatus,
         /// The backup's timestamp in the repository, once it is known.
         #[serde(default)]
@@ -263,10 +250,7 @@ pub enum RemoteEvent {
         failure: Failure,
     },
     /// The user said CANCEL while it waited.
-    Cancelled {
-        /// So.
-        failure: Failure,
-    },
+    Cancelled { failure: Failure },
 }
 
 impl RemoteEvent {

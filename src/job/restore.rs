@@ -33,7 +33,6 @@ pub enum RestoreState {
     Downloading {
         /// What will be made.
         plan: Arc<RestorePlan>,
-        /// All tasks.
         tasks: Arc<Vec<TransferTask>>,
         /// Tasks not done yet.
         left: TasksLeft,
@@ -55,7 +54,6 @@ pub enum RestoreState {
     },
     /// The data is not and will not be restored.
     Cancelled {
-        /// Why.
         failure: Failure,
         /// Whether half-made tablets and reservations are gone.
         released: bool,
@@ -86,23 +84,13 @@ pub enum RestoreCommand {
 #[serde(rename_all = "snake_case")]
 pub enum RestoreEvent {
     /// What will be made is fixed.
-    Planned {
-        /// It.
-        plan: Arc<RestorePlan>,
-    },
+    Planned { plan: Arc<RestorePlan> },
     /// There is room for one tablet.
-    Prepared {
-        /// The task.
-        task: TaskId,
-    },
+    Prepared { task: TaskId },
     /// The work is divided.
-    DownloadPlanned {
-        /// All tasks.
-        tasks: Arc<Vec<TransferTask>>,
-    },
+    DownloadPlanned { tasks: Arc<Vec<TransferTask>> },
     /// One tablet's files are here.
     Downloaded {
-        /// The task.
         task: TaskId,
         /// What it moved.
         transfer: Transfer,
@@ -112,15 +100,9 @@ pub enum RestoreEvent {
     /// The restored data is visible.
     Swapped,
     /// The catalog has refused to make it visible, and would do so again.
-    SwapRefused {
-        /// Why.
-        failure: Failure,
-    },
+    SwapRefused { failure: Failure },
     /// The job is not carried on.
-    Cancelled {
-        /// Why.
-        failure: Failure,
-    },
+    Cancelled { failure: Failure },
     /// Reservations and remains are gone.
     Released,
 }

@@ -48,19 +48,15 @@ impl JobStatus {
 /// One row of `system.jobs`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobRow {
-    /// Its id.
     pub job_id: JobId,
-    /// Its kind.
     pub kind: JobKind,
     /// Where it stands; `None` for a refused job.
     pub state: Option<Phase>,
     /// How it stands.
     pub status: JobStatus,
-    /// Its cluster.
     pub cluster: String,
     /// Its database; empty if it is about none.
     pub db_name: String,
-    /// Its label.
     pub snapshot: String,
     /// The backup it makes or takes.
     pub backup_timestamp: Option<BackupTimestamp>,
@@ -92,9 +88,7 @@ pub struct JobRow {
     pub finished_at: Option<Timestamp>,
     /// Seconds from creation.
     pub timeout_seconds: u64,
-    /// All tasks so far.
     pub tasks_total: u64,
-    /// Those that are done.
     pub tasks_done: u64,
     /// What transfers there are.
     pub planned: Volume,
@@ -104,7 +98,6 @@ pub struct JobRow {
     pub bytes_new: u64,
     /// SQLSTATE of the end, if it was a bad one.
     pub error_code: Option<String>,
-    /// In words.
     pub error_message: Option<String>,
     /// `[OK]` or `[CODE, msg: …]`.
     pub native_status: String,
@@ -140,9 +133,7 @@ pub struct JobCourse {
     pub transfer_finished_at: Option<Timestamp>,
     /// FINISHED or CANCELLED.
     pub finished_at: Option<Timestamp>,
-    /// All tasks so far.
     pub tasks_total: u64,
-    /// Those that are done.
     pub tasks_done: u64,
     /// What transfers there are.
     pub planned: Volume,
@@ -161,21 +152,15 @@ pub struct JobCourse {
 /// One row of `system.job_tasks`, without its progress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskRow {
-    /// Its job.
     pub job_id: JobId,
-    /// Its id.
     pub task_id: TaskId,
-    /// Its kind.
     pub kind: TaskKind,
-    /// The backend.
     pub backend_id: BackendId,
-    /// The tablet.
     pub tablet_id: TabletId,
     /// Whether it is done.
     pub finished: bool,
     /// What there is to do.
     pub planned: Volume,
-    /// What is done.
     pub done: Volume,
 }
 

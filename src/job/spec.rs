@@ -31,7 +31,6 @@ pub struct JobSpec {
 pub enum Requester {
     /// Somebody by a statement.
     User {
-        /// The user.
         name: String,
         /// Where the user came from.
         client_addr: Option<String>,
@@ -49,19 +48,9 @@ pub enum Requester {
 #[serde(rename_all = "snake_case")]
 pub enum Work {
     /// BACKUP SNAPSHOT
-    Backup {
-        /// From where to where.
-        target: Target,
-        /// What.
-        request: BackupRequest,
-    },
+    Backup { target: Target, request: BackupRequest },
     /// RESTORE SNAPSHOT
-    Restore {
-        /// From where to where.
-        target: Target,
-        /// What.
-        request: RestoreRequest,
-    },
+    Restore { target: Target, request: RestoreRequest },
     /// Either, done by another cluster.
     Remote(Box<RemoteRequest>),
     /// DROP SNAPSHOT, or the end of one whose time is over.
@@ -73,20 +62,15 @@ pub enum Work {
 pub struct Target {
     /// Backed up from, or restored into.
     pub database: DatabaseName,
-    /// The snapshot.
     pub label: SnapshotLabel,
-    /// Where it is.
     pub repository: RepositoryName,
 }
 
 /// Which snapshot goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DropRequest {
-    /// Where it is.
     pub repository: RepositoryName,
-    /// The snapshot.
     pub label: SnapshotLabel,
-    /// Which of its backups.
     pub backups: DroppedBackups,
 }
 
@@ -102,10 +86,7 @@ pub enum DroppedBackups {
         force: bool,
     },
     /// One, if its time is still over when it comes to that.
-    Expired {
-        /// It.
-        timestamp: BackupTimestamp,
-    },
+    Expired { timestamp: BackupTimestamp },
 }
 
 /// The kinds of job. The names are stored.
@@ -116,7 +97,6 @@ pub enum JobKind {
     Backup,
     /// RESTORE SNAPSHOT
     Restore,
-    /// DROP SNAPSHOT
     DropSnapshot,
 }
 
@@ -140,7 +120,6 @@ impl fmt::Display for JobKind {
 /// Something that a job keeps others from, until it has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lock {
-    /// What.
     pub resource: Resource,
     /// Whether from everybody; if not, only from those who want it for themselves alone.
     pub exclusive: bool,

@@ -17,7 +17,6 @@ pub struct TasksLeft {
 }
 
 impl TasksLeft {
-    /// All of these.
     pub fn all(ids: impl IntoIterator<Item = TaskId>) -> Self {
         let mut ids: Vec<_> = ids.into_iter().collect();
         ids.sort_unstable();

@@ -11,7 +11,6 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl,
 use crate::error::{Error, ErrorKind};
 use crate::statement::array_items;
 
-/// Its name.
 pub const ANY_ARRAY: &str = "any_array";
 
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -14,9 +14,7 @@ use twox_hash::XxHash3_64;
 /// What functions may say about a session.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SessionFacts {
-    /// The user.
     pub user: String,
-    /// The cluster.
     pub database: String,
     /// The current database, if one is chosen.
     pub current_schema: Option<String>,
@@ -167,7 +165,6 @@ pub fn time_zone_name(name: &str) -> Option<String> {
 pub enum Zone {
     /// By its IANA name.
     Named(chrono_tz::Tz),
-    /// By its offset.
     Fixed(chrono::FixedOffset),
 }
 

@@ -4,11 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
+use datafusion::arrow::compute::kernels::cmp;
+use datafusion::arrow::compute::{concat_batches, filter_record_batch};
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 
-use super::system::{Cell, Definition, ScanRequest, Sources};
-use super::tables;
+use futures::TryStreamExt;
+
+use super::system::{ScanContext, ScanRequest, Sources};
+use super::tables::{self, SystemTable};
 use crate::cluster::Cluster;
 use crate::error::{Error, from_datafusion};
 
@@ -24,7 +28,7 @@ pub enum Operand {
 /// `SELECT columns FROM system.table WHERE column = … AND …`
 #[derive(Clone, Debug)]
 pub struct Lookup {
-    definition: Definition,
+    table: &'static dyn SystemTable,
     /// All of the table's columns.
     full: SchemaRef,
     /// The places of the columns, and what they are called.
@@ -36,13 +40,13 @@ impl Lookup {
     /// A lookup in a table, all of its columns for `None`; nothing if there is no such table or column, or if a column is of a type
     /// whose comparisons need a planner.
     pub fn new(table: &str, columns: Option<&[(String, String)]>, equal: &[(String, Operand)]) -> Option<Self> {
-        let definition = *tables::DEFINITIONS.iter().find(|d| d.name == table)?;
-        let place = |name: &str| definition.columns.iter().position(|(n, _)| *n == name);
+        let table = tables::find(table)?;
+        let full = table.schema();
+        let place = |name: &str| full.fields().iter().position(|f| f.name() == name);
         let columns = match columns {
             Some(named) => named.iter().map(|(column, name)| Some((place(column)?, name.clone()))).collect::<Option<_>>()?,
-            None => definition.columns.iter().enumerate().map(|(i, (n, _))| (i, (*n).to_owned())).collect(),
+            None => full.fields().iter().enumerate().map(|(i, f)| (i, f.name().clone())).collect(),
         };
-        let full = definition.schema();
         let comparable = |(column, operand): &(String, Operand)| {
             let at = place(column)?;
             let wanted = full.field(at).data_type();
@@ -53,7 +57,7 @@ impl Lookup {
             (fits && matches!(wanted, DataType::Int64 | DataType::Utf8)).then(|| (at, operand.clone()))
         };
         let equal = equal.iter().map(comparable).collect::<Option<_>>()?;
-        Some(Self { definition, full, columns, equal })
+        Some(Self { table, full, columns, equal })
     }
 
     /// The columns of the answer.
@@ -64,7 +68,7 @@ impl Lookup {
 
     /// The table, and the place in it of each column of the answer.
     pub fn origins(&self) -> (&'static str, impl Iterator<Item = usize>) {
-        (self.definition.name, self.columns.iter().map(|(i, _)| *i))
+        (self.table.name(), self.columns.iter().map(|(i, _)| *i))
     }
 
     /// The types of the parameters, by number.
@@ -85,15 +89,14 @@ impl Lookup {
     /// The rows, as this user sees them.
     pub async fn rows(
         &self,
-        sources: &Sources,
+        sources: &Arc<Sources>,
         cluster: &Arc<dyn Cluster>,
         viewer: &str,
         values: &[ScalarValue],
     ) -> Result<RecordBatch, Error> {
         let full = &self.full;
         let mut equal = BTreeMap::new();
-        let mut cells = Vec::new();
-        let mut possible = true;
+        let mut wanted = Vec::new();
         for (column, operand) in &self.equal {
             let value = match operand {
                 Operand::Value(value) => Some(value.clone()),
@@ -101,29 +104,33 @@ impl Lookup {
             };
             let value = value.ok_or_else(|| Error::internal("a parameter is missing"))?;
             let value = value.cast_to(full.field(*column).data_type()).map_err(from_datafusion)?;
-            match &value {
-                ScalarValue::Int64(Some(n)) => cells.push((*column, Cell::Int(*n))),
-                ScalarValue::Utf8(Some(text)) => cells.push((*column, Cell::Text(text.clone()))),
+            if value.is_null() {
                 // Nothing equals NULL.
-                _ => possible = false,
+                return Ok(RecordBatch::new_empty(self.schema()));
             }
+            wanted.push((*column, value.to_scalar().map_err(from_datafusion)?));
             equal.insert(full.field(*column).name().clone(), value);
         }
         let named = self.columns.iter().map(|(i, _)| *i).chain(self.equal.iter().map(|(i, _)| *i));
         let columns: BTreeSet<String> = named.map(|i| full.field(i).name().clone()).collect();
-        let mut rows = if possible {
-            tables::rows(self.definition.name, sources, cluster, viewer, &ScanRequest::exactly(equal, columns)).await?
-        } else {
-            Vec::new()
+        let context = ScanContext {
+            sources: sources.clone(),
+            cluster: cluster.clone(),
+            viewer: viewer.to_owned(),
+            request: ScanRequest::exactly(equal, columns),
         };
-        let same = |cell: &Cell, wanted: &Cell| match (cell, wanted) {
-            (Cell::Int(a), Cell::Int(b)) => a == b,
-            (Cell::Text(a), Cell::Text(b)) => a == b,
-            _ => false,
-        };
-        rows.retain(|row| cells.iter().all(|(i, wanted)| same(&row[*i], wanted)));
-        let arrays = self.columns.iter().map(|(i, _)| self.definition.array(&rows, *i)).collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        let mut found = Vec::new();
+        let mut batches = self.table.scan(Arc::new(context));
+        while let Some(mut batch) = batches.try_next().await? {
+            for (column, value) in &wanted {
+                let same = cmp::eq(batch.column(*column), value).map_err(|e| from_datafusion(e.into()))?;
+                batch = filter_record_batch(&batch, &same).map_err(|e| from_datafusion(e.into()))?;
+            }
+            found.push(batch);
+        }
+        let rows = concat_batches(full, &found).map_err(|e| from_datafusion(e.into()))?;
+        let arrays = self.columns.iter().map(|(i, _)| rows.column(*i).clone()).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
         RecordBatch::try_new_with_options(self.schema(), arrays, &options).map_err(|e| from_datafusion(e.into()))
     }
 }

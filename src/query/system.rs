@@ -1,22 +1,24 @@
-//! Schema `system`: tables made from rows that a function gathers when they are scanned.
+//! Schema `system`: tables whose rows are gathered while a plan runs.
+
+mod row;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{
-    ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, ListBuilder, RecordBatch, RecordBatchOptions, StringBuilder,
-    TimestampMicrosecondBuilder,
-};
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{SchemaProvider, Session, TableProvider};
 use datafusion::common::{Column, DataFusionError, Result as DfResult, ScalarValue};
-use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use futures::TryStreamExt;
 use parking_lot::RwLock;
 
-use super::tables;
+pub(super) use self::row::{Bool, ColumnValue, Double, Int, SystemRow, Text, Texts, Time, column_name, system_row};
+use super::tables::{self, SystemTable};
 use crate::cluster::{Cluster, Clusters};
 use crate::env::Env;
 use crate::error::Error;
@@ -32,11 +34,9 @@ pub struct Sources {
     pub store: Arc<dyn Store>,
     /// What running jobs say about themselves.
     pub progress: Arc<Progress>,
-    /// Every cluster.
     pub clusters: Arc<Clusters>,
     /// Opens repositories, to list what is in them.
     pub open: Arc<dyn OpenRepository>,
-    /// Time.
     pub env: Env,
     /// Name, value and meaning of each setting.
     pub settings: Vec<(String, String, String)>,
@@ -47,11 +47,8 @@ pub struct Sources {
 /// A row of `system.sessions`.
 #[derive(Clone, Debug)]
 pub struct SessionRow {
-    /// The user.
     pub user: String,
-    /// The cluster.
     pub cluster: String,
-    /// Where the client is.
     pub client_addr: String,
     /// What the client calls itself.
     pub application_name: Option<String>,
@@ -65,165 +62,6 @@ pub struct SessionRow {
     pub query_started_at: Option<Timestamp>,
     /// The last statement, without secrets.
     pub statement: Option<String>,
-}
-
-/// The types of system columns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Type {
-    Int,
-    Text,
-    Bool,
-    Time,
-    Double,
-    Texts,
-}
-
-/// One value of a system table.
-#[derive(Clone, Debug)]
-pub(super) enum Cell {
-    Null,
-    Int(i64),
-    Text(String),
-    Bool(bool),
-    Time(Timestamp),
-    Double(f64),
-    Texts(Vec<String>),
-}
-
-impl Cell {
-    /// A value from its text; what does not read is NULL, as a foreign system may write anything.
-    pub fn read(text: &str, ty: Type) -> Self {
-        let text = text.trim();
-        let time = || {
-            let parsed = chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").ok()?;
-            Some(Self::Time(Timestamp(parsed.and_utc().timestamp_millis())))
-        };
-        match ty {
-            Type::Text => Some(Self::Text(text.to_owned())),
-            Type::Int => text.parse().ok().map(Self::Int),
-            Type::Double => text.parse().ok().map(Self::Double),
-            Type::Bool => text.parse().ok().map(Self::Bool),
-            Type::Time => time(),
-            Type::Texts => Some(Self::Texts(vec![text.to_owned()])),
-        }
-        .unwrap_or(Self::Null)
-    }
-}
-
-impl From<i64> for Cell {
-    fn from(v: i64) -> Self {
-        Self::Int(v)
-    }
-}
-
-impl From<u64> for Cell {
-    fn from(v: u64) -> Self {
-        Self::Int(i64::try_from(v).unwrap_or(i64::MAX))
-    }
-}
-
-impl From<bool> for Cell {
-    fn from(v: bool) -> Self {
-        Self::Bool(v)
-    }
-}
-
-impl From<Timestamp> for Cell {
-    fn from(v: Timestamp) -> Self {
-        Self::Time(v)
-    }
-}
-
-impl From<f64> for Cell {
-    fn from(v: f64) -> Self {
-        Self::Double(v)
-    }
-}
-
-impl From<String> for Cell {
-    fn from(v: String) -> Self {
-        Self::Text(v)
-    }
-}
-
-impl From<&str> for Cell {
-    fn from(v: &str) -> Self {
-        Self::Text(v.to_owned())
-    }
-}
-
-impl From<Vec<String>> for Cell {
-    fn from(v: Vec<String>) -> Self {
-        Self::Texts(v)
-    }
-}
-
-impl<T: Into<Cell>> From<Option<T>> for Cell {
-    fn from(v: Option<T>) -> Self {
-        v.map_or(Self::Null, Into::into)
-    }
-}
-
-/// Rows of a system table, in the order of its columns.
-pub(super) type Rows = Vec<Vec<Cell>>;
-
-/// A system table's name and columns.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Definition {
-    pub name: &'static str,
-    pub columns: &'static [(&'static str, Type)],
-}
-
-impl Definition {
-    pub fn schema(&self) -> SchemaRef {
-        let field = |(name, ty): &(&str, Type)| {
-            let data_type = match ty {
-                Type::Int => DataType::Int64,
-                Type::Text => DataType::Utf8,
-                Type::Bool => DataType::Boolean,
-                Type::Time => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-                Type::Double => DataType::Float64,
-                Type::Texts => DataType::List(Field::new_list_field(DataType::Utf8, true).into()),
-            };
-            Field::new(*name, data_type, true)
-        };
-        Schema::new(self.columns.iter().map(field).collect::<Vec<_>>()).into()
-    }
-
-    /// One column of some rows.
-    pub fn array(&self, rows: &Rows, column_at: usize) -> ArrayRef {
-        column(rows, column_at, self.columns[column_at].1)
-    }
-
-    fn batch(&self, rows: &Rows) -> DfResult<RecordBatch> {
-        let columns: Vec<ArrayRef> = self.columns.iter().enumerate().map(|(i, (_, ty))| column(rows, i, *ty)).collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        Ok(RecordBatch::try_new_with_options(self.schema(), columns, &options)?)
-    }
-}
-
-fn column(rows: &Rows, i: usize, ty: Type) -> ArrayRef {
-    macro_rules! build {
-        ($builder:expr, $variant:ident, $value:ident => $append:expr) => {{
-            let mut builder = $builder;
-            for row in rows {
-                match &row[i] {
-                    Cell::$variant($value) => builder.append_value($append),
-                    Cell::Null => builder.append_null(),
-                    other => unreachable!("{other:?} in a column of type {ty:?}"),
-                }
-            }
-            Arc::new(builder.finish())
-        }};
-    }
-    match ty {
-        Type::Int => build!(Int64Builder::new(), Int, v => *v),
-        Type::Text => build!(StringBuilder::new(), Text, v => v),
-        Type::Bool => build!(BooleanBuilder::new(), Bool, v => *v),
-        Type::Double => build!(Float64Builder::new(), Double, v => *v),
-        Type::Time => build!(TimestampMicrosecondBuilder::new().with_timezone("UTC"), Time, v => v.micros()),
-        Type::Texts => build!(ListBuilder::new(StringBuilder::new()), Texts, v => v.iter().map(Some)),
-    }
 }
 
 /// Equalities of the query with constants, and the columns that it reads: a table may gather less. DataFusion filters again.
@@ -280,6 +118,17 @@ impl ScanRequest {
     }
 }
 
+/// What a table is scanned for, and from which point of view.
+#[derive(Clone, Debug)]
+pub(super) struct ScanContext {
+    pub sources: Arc<Sources>,
+    /// The cluster that the session is connected to.
+    pub cluster: Arc<dyn Cluster>,
+    /// The user, who may not see everything.
+    pub viewer: String,
+    pub request: ScanRequest,
+}
+
 /// The schema of one cluster's point of view, for one user.
 #[derive(Debug)]
 pub(super) struct SystemSchema {
@@ -297,15 +146,14 @@ impl SystemSchema {
 #[async_trait]
 impl SchemaProvider for SystemSchema {
     fn table_names(&self) -> Vec<String> {
-        tables::DEFINITIONS.iter().map(|d| d.name.to_owned()).collect()
+        tables::all().iter().map(|t| t.name().to_owned()).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
-        let found = tables::DEFINITIONS.iter().find(|d| d.name == name);
-        Ok(found.map(|definition| {
-            Arc::new(SystemTable {
-                definition: *definition,
-                schema: definition.schema(),
+        Ok(tables::find(name).map(|table| {
+            Arc::new(Provider {
+                table,
+                schema: table.schema(),
                 sources: self.sources.clone(),
                 cluster: self.cluster.clone(),
                 viewer: self.viewer.clone(),
@@ -314,13 +162,13 @@ impl SchemaProvider for SystemSchema {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        tables::DEFINITIONS.iter().any(|d| d.name == name)
+        tables::find(name).is_some()
     }
 }
 
 #[derive(Debug)]
-struct SystemTable {
-    definition: Definition,
+struct Provider {
+    table: &'static dyn SystemTable,
     schema: SchemaRef,
     sources: Arc<Sources>,
     cluster: Arc<dyn Cluster>,
@@ -328,7 +176,7 @@ struct SystemTable {
 }
 
 #[async_trait]
-impl TableProvider for SystemTable {
+impl TableProvider for Provider {
     fn schema(&self) -> SchemaRef {
         self.schema.clone()
     }
@@ -346,19 +194,38 @@ impl TableProvider for SystemTable {
         _state: &dyn Session,
         projection: Option<&Vec<usize>>,
         filters: &[Expr],
-        _limit: Option<usize>,
+        limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let names = self.schema.fields().iter().map(|f| f.name().clone());
         let columns = match projection {
             Some(projection) => projection.iter().map(|i| self.schema.field(*i).name().clone()).collect(),
             None => names.collect(),
         };
-        let mut wanted = ScanRequest::of(filters, columns);
-        wanted.columns.extend(filters.iter().flat_map(|f| f.column_refs()).map(|c| c.name.clone()));
-        let rows = tables::rows(self.definition.name, &self.sources, &self.cluster, &self.viewer, &wanted)
-            .await
-            .map_err(|e: Error| DataFusionError::External(Box::new(e)))?;
-        let batch = self.definition.batch(&rows)?;
-        Ok(MemorySourceConfig::try_new_exec(&[vec![batch]], self.schema.clone(), projection.cloned())?)
+        let mut request = ScanRequest::of(filters, columns);
+        request.columns.extend(filters.iter().flat_map(|f| f.column_refs()).map(|c| c.name.clone()));
+        let context =
+            ScanContext { sources: self.sources.clone(), cluster: self.cluster.clone(), viewer: self.viewer.clone(), request };
+        let scan = Scan { table: self.table, schema: self.schema.clone(), context: Arc::new(context) };
+        let exec = StreamingTableExec::try_new(self.schema.clone(), vec![Arc::new(scan)], projection, None, false, limit)?;
+        Ok(Arc::new(exec))
+    }
+}
+
+/// One scan of a table, begun when its plan runs.
+#[derive(Debug)]
+struct Scan {
+    table: &'static dyn SystemTable,
+    schema: SchemaRef,
+    context: Arc<ScanContext>,
+}
+
+impl PartitionStream for Scan {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let rows = self.table.scan(self.context.clone()).map_err(|e: Error| DataFusionError::External(Box::new(e)));
+        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows))
     }
 }

@@ -7,73 +7,89 @@ mod jobs;
 mod repositories;
 mod stored;
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::system::{Definition, Rows, ScanRequest, Sources};
-use crate::cluster::Cluster;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+
+use super::system::{ScanContext, SystemRow};
 use crate::error::Error;
 
-/// Every system table.
-pub(super) const DEFINITIONS: &[Definition] = &[
-    jobs::JOBS,
-    jobs::BACKUP_JOBS,
-    jobs::RESTORE_JOBS,
-    jobs::JOB_EVENTS,
-    jobs::JOB_TASKS,
-    repositories::REPOSITORIES,
-    repositories::SNAPSHOTS,
-    repositories::SNAPSHOT_FILES,
-    repositories::VERIFICATIONS,
-    cluster::FRONTENDS,
-    cluster::BACKENDS,
-    cluster::BROKERS,
-    cluster::DATABASES,
-    cluster::TABLES,
-    cluster::VIEWS,
-    cluster::COLUMNS,
-    cluster::PARTITIONS,
-    cluster::TABLETS,
-    gateway::CLUSTERS,
-    gateway::SESSIONS,
-    gateway::SETTINGS,
-    gateway::USERS,
-    gateway::ROLES,
-    gateway::GRANTS,
-];
+const BATCH_ROWS: usize = 8192;
 
-/// The rows of a table, in the order of its columns.
-pub(super) async fn rows(
-    name: &str,
-    sources: &Sources,
-    cluster: &Arc<dyn Cluster>,
-    viewer: &str,
-    wanted: &ScanRequest,
-) -> Result<Rows, Error> {
-    match name {
-        "jobs" => jobs::jobs(sources, wanted).await,
-        "backup_jobs" => jobs::backup_jobs(sources, cluster, wanted).await,
-        "restore_jobs" => jobs::restore_jobs(sources, cluster, wanted).await,
-        "job_events" => jobs::job_events(sources, wanted).await,
-        "job_tasks" => jobs::job_tasks(sources, wanted).await,
-        "repositories" => repositories::repositories(sources, wanted).await,
-        "snapshots" => repositories::snapshots(sources, wanted).await,
-        "snapshot_files" => repositories::snapshot_files(sources, wanted).await,
-        "verifications" => Ok(Rows::new()),
-        "frontends" => cluster::frontends(cluster, wanted).await,
-        "backends" => cluster::backends(cluster, wanted).await,
-        "brokers" => cluster::brokers(cluster, wanted).await,
-        "databases" => cluster::databases(cluster, wanted).await,
-        "tables" => cluster::tables(cluster, wanted).await,
-        "views" => cluster::views(cluster, wanted).await,
-        "columns" => cluster::columns(cluster, wanted).await,
-        "partitions" => cluster::partitions(cluster, wanted).await,
-        "tablets" => cluster::tablets(cluster, wanted).await,
-        "clusters" => gateway::clusters(sources).await,
-        "sessions" => gateway::sessions(sources, viewer).await,
-        "settings" => Ok(gateway::settings(sources)),
-        "users" => gateway::users(sources).await,
-        "roles" => gateway::roles(sources).await,
-        "grants" => gateway::grants(sources).await,
-        other => Err(Error::internal(format!("system table {other} has no source"))),
+/// Rows as they come, some at a time.
+type Chunks<R> = BoxStream<'static, Result<Vec<R>, Error>>;
+
+pub(super) trait SystemTable: Debug + Send + Sync {
+    fn name(&self) -> &'static str;
+
+    fn schema(&self) -> SchemaRef;
+
+    /// Its rows, gathered while somebody takes them.
+    fn scan(&self, context: Arc<ScanContext>) -> BoxStream<'static, Result<RecordBatch, Error>>;
+}
+
+/// A system table by its row.
+#[derive(Debug)]
+struct Table<R: SystemRow> {
+    chunks: fn(Arc<ScanContext>) -> Chunks<R>,
+}
+
+impl<R: SystemRow> SystemTable for Table<R> {
+    fn name(&self) -> &'static str {
+        R::NAME
     }
+
+    fn schema(&self) -> SchemaRef {
+        R::schema()
+    }
+
+    fn scan(&self, context: Arc<ScanContext>) -> BoxStream<'static, Result<RecordBatch, Error>> {
+        let batches = |rows: Vec<R>| {
+            let batches: Vec<_> = rows.chunks(BATCH_ROWS).map(R::batch).collect();
+            stream::iter(batches)
+        };
+        (self.chunks)(context).map_ok(batches).try_flatten().boxed()
+    }
+}
+
+/// The rows of a table that are gathered all at once.
+fn once<R: SystemRow>(rows: impl Future<Output = Result<Vec<R>, Error>> + Send + 'static) -> Chunks<R> {
+    stream::once(rows).boxed()
+}
+
+pub(super) fn all() -> &'static [&'static dyn SystemTable] {
+    &[
+        &Table { chunks: jobs::jobs },
+        &Table { chunks: |c| once(async move { jobs::backup_jobs(&c).await }) },
+        &Table { chunks: |c| once(async move { jobs::restore_jobs(&c).await }) },
+        &Table { chunks: jobs::job_events },
+        &Table { chunks: jobs::job_tasks },
+        &Table { chunks: |c| once(async move { repositories::repositories(&c).await }) },
+        &Table { chunks: |c| once(async move { repositories::snapshots(&c).await }) },
+        &Table { chunks: |c| once(async move { repositories::snapshot_files(&c).await }) },
+        &Table { chunks: |_| once(async { Ok(Vec::<repositories::VerificationsRow>::new()) }) },
+        &Table { chunks: |c| once(async move { cluster::frontends(&c).await }) },
+        &Table { chunks: |c| once(async move { cluster::backends(&c).await }) },
+        &Table { chunks: |c| once(async move { cluster::brokers(&c).await }) },
+        &Table { chunks: |c| once(async move { cluster::databases(&c).await }) },
+        &Table { chunks: |c| once(async move { cluster::tables(&c).await }) },
+        &Table { chunks: |c| once(async move { cluster::views(&c).await }) },
+        &Table { chunks: |c| once(async move { cluster::columns(&c).await }) },
+        &Table { chunks: |c| once(async move { cluster::partitions(&c).await }) },
+        &Table { chunks: |c| once(async move { cluster::tablets(&c).await }) },
+        &Table { chunks: |c| once(async move { gateway::clusters(&c.sources).await }) },
+        &Table { chunks: |c| once(async move { gateway::sessions(&c).await }) },
+        &Table { chunks: |c| once(async move { Ok(gateway::settings(&c.sources)) }) },
+        &Table { chunks: |c| once(async move { gateway::users(&c.sources).await }) },
+        &Table { chunks: |c| once(async move { gateway::roles(&c.sources).await }) },
+        &Table { chunks: |c| once(async move { gateway::grants(&c.sources).await }) },
+    ]
+}
+
+pub(super) fn find(name: &str) -> Option<&'static dyn SystemTable> {
+    all().iter().copied().find(|t| t.name() == name)
 }

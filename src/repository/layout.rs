@@ -38,7 +38,6 @@ pub(super) fn data(root: &Path, sha256: &Sha256) -> Path {
     data_dir(root).join(&sha256[..2]).join(format!("{sha256}.parquet"))
 }
 
-/// Where all of them are.
 pub(super) fn data_dir(root: &Path) -> Path {
     root.clone().join("data")
 }

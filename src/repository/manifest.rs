@@ -21,7 +21,6 @@ use crate::names::{BackupTimestamp, ClusterName, DatabaseName, SnapshotLabel, Ta
 pub struct Manifest {
     /// The version of the format.
     pub format: u32,
-    /// Its label.
     pub label: SnapshotLabel,
     /// Its timestamp: when the job was created.
     pub timestamp: BackupTimestamp,
@@ -44,9 +43,7 @@ pub struct Manifest {
     /// When it may be deleted: fixed when it was made.
     #[serde(default)]
     pub expire_at: Option<Timestamp>,
-    /// Its tables.
     pub tables: Vec<PlannedTable>,
-    /// Its views.
     #[serde(default)]
     pub views: Vec<PlannedView>,
 }
@@ -168,7 +165,6 @@ impl Manifest {
         Ok((table, partitions.collect()))
     }
 
-    /// The view of this name.
     pub fn view(&self, name: &TableName) -> Result<&PlannedView, Error> {
         self.views.iter().find(|v| &v.name == name).ok_or_else(|| self.lacks(name))
     }

@@ -40,7 +40,6 @@ pub struct StarRocksRepository {
 /// What stands directly under one label.
 #[derive(Clone, Debug, Default)]
 pub struct StoredLabel {
-    /// The label.
     pub label: String,
     /// Every `__info_` file with a checksum in its name, by timestamp.
     pub infos: Vec<StoredInfo>,
@@ -57,7 +56,6 @@ pub struct StoredInfo {
     pub timestamp: String,
     /// The MD5 in the name.
     pub md5: String,
-    /// Its length.
     pub bytes: u64,
     path: Path,
 }
@@ -81,7 +79,6 @@ impl StoredLabel {
 /// What an `__info_` file says.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Info {
-    /// The label.
     pub name: String,
     /// The database; empty for external catalogs.
     #[serde(default)]
@@ -119,7 +116,6 @@ pub struct InfoTable {
 /// A partition in an `__info_` file. From 3.4 on the tablets are in its physical partitions.
 #[derive(Clone, Debug, Deserialize)]
 pub struct InfoPartition {
-    /// Its id.
     pub id: i64,
     /// Its visible version.
     #[serde(default)]
@@ -145,7 +141,6 @@ pub struct InfoPhysical {
 /// An index: the base table or a rollup.
 #[derive(Clone, Debug, Deserialize)]
 pub struct InfoIndex {
-    /// Its id.
     pub id: i64,
     /// Its tablets, by id, each with its files where the version lists them.
     #[serde(default)]
@@ -215,9 +210,7 @@ impl Info {
 /// Names of what paths call by ids.
 #[derive(Clone, Debug, Default)]
 pub struct Names<'a> {
-    /// Tables.
     pub tables: HashMap<i64, &'a str>,
-    /// Partitions.
     pub partitions: HashMap<i64, &'a str>,
 }
 
@@ -226,11 +219,9 @@ pub struct Names<'a> {
 pub struct StoredFile {
     /// Its path below the repository.
     pub path: String,
-    /// Its length.
     pub bytes: u64,
     /// The MD5 in its name.
     pub md5: Option<String>,
-    /// What it is.
     pub status: FileStatus,
     /// The table's id.
     pub table_id: Option<i64>,

@@ -24,7 +24,6 @@ const FAST_POLLS_AFTER_CHANGE: u32 = 10;
 pub(super) struct Poll {
     /// How many looks there have been; 0 is none.
     pub number: u64,
-    /// What was in the slots.
     pub slots: Arc<Vec<Sighted>>,
     /// Why nothing was seen.
     pub error: Option<Error>,
@@ -250,7 +249,6 @@ enum Journalled {
     Seen,
     /// As one that may just be arriving.
     Arriving,
-    /// Not at all.
     Not,
 }
 

@@ -14,7 +14,6 @@ use crate::names::PartitionName;
 /// A partition as `CREATE TABLE` and `ALTER TABLE` name it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionDef {
-    /// Its name.
     pub name: PartitionName,
     /// The rows it takes.
     pub bounds: Bounds,
@@ -139,7 +138,6 @@ pub enum RangeStep {
 pub struct Interval {
     /// How many.
     pub count: u32,
-    /// Of what.
     pub unit: TimeUnitOfRange,
 }
 
@@ -148,7 +146,6 @@ pub struct Interval {
 pub enum TimeUnitOfRange {
     /// 60 minutes.
     Hour,
-    /// A day.
     Day,
     /// Seven days.
     Week,

@@ -61,7 +61,6 @@ impl CopyIn {
 
 /// Rows on their way out as data of COPY.
 pub struct CopyOut {
-    /// They.
     pub rows: Rows,
     /// How they are written.
     pub format: CopyFormat,

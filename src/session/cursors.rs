@@ -19,7 +19,6 @@ use crate::statement::{DeclareCursor, Direction, Statement};
 /// Cursors that one session may hold.
 const CURSORS_MAX: usize = 256;
 
-/// A cursor.
 #[derive(Debug)]
 pub(super) struct Cursor {
     pub schema: SchemaRef,

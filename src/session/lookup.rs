@@ -91,7 +91,6 @@ fn read(query: &sql::Query, in_system: bool) -> Option<Lookup> {
 }
 
 impl Session {
-    /// The statement as a lookup.
     pub(super) fn lookup(&self, ast: &sql::Statement) -> Option<Arc<Lookup>> {
         let sql::Statement::Query(query) = ast else { return None };
         let in_system = self.caller.database.as_ref().is_none_or(|d| d.as_str() == SYSTEM_SCHEMA);

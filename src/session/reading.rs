@@ -28,7 +28,6 @@ pub enum Lasts {
 /// A statement of a message.
 #[derive(Debug)]
 pub struct Read {
-    /// It.
     pub statement: Statement,
     /// Where it stands in the message, bytes.
     pub place: Range<usize>,

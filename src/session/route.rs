@@ -33,9 +33,7 @@ pub(super) enum Route {
     Query(Option<Arc<CachedPlan>>),
     /// INSERT and DELETE.
     Dml,
-    /// EXPLAIN.
     Explain(Explain),
-    /// SHOW, and its plan.
     Show(Option<Arc<CachedPlan>>),
     /// `PREPARE name AS …`
     NamedPrepare,

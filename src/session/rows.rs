@@ -11,7 +11,6 @@ use crate::query::AsOf;
 pub struct Rows {
     /// Their columns.
     pub schema: SchemaRef,
-    /// They.
     pub stream: SendableRecordBatchStream,
     /// The word of the command tag: `SELECT`, `SHOW`.
     pub verb: &'static str,

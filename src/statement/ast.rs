@@ -21,26 +21,18 @@ use crate::schema::{PartitionDef, TableSchema, ViewDefinition};
 pub enum Statement {
     /// Nothing but comments and blanks.
     Empty,
-    /// `BACKUP SNAPSHOT`
     Backup(BackupSnapshot),
-    /// `RESTORE SNAPSHOT`
     Restore(RestoreSnapshot),
     /// `CANCEL BACKUP | RESTORE`
     Cancel(CancelJob),
-    /// `CREATE REPOSITORY`
     CreateRepository(CreateRepository),
-    /// `DROP REPOSITORY`
     DropRepository(RepositoryName),
-    /// `DROP SNAPSHOT`
     DropSnapshot(DropSnapshot),
-    /// `CANCEL JOB`
     CancelJob {
-        /// The job.
         id: JobId,
         /// Gives it up even where nobody can know its end.
         force: bool,
     },
-    /// `ALTER REPOSITORY`
     AlterRepository(AlterRepository),
     /// `CREATE | ALTER | DROP CLUSTER`
     Cluster(ClusterCommand),
@@ -76,9 +68,7 @@ pub struct Qualified<N> {
 /// Which of the two kinds of job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobKeyword {
-    /// BACKUP
     Backup,
-    /// RESTORE
     Restore,
 }
 
@@ -98,12 +88,7 @@ pub enum Partitions {
     #[default]
     All,
     /// `[TEMPORARY] PARTITION (p, …)`, at least one.
-    Named {
-        /// `TEMPORARY`
-        temporary: bool,
-        /// Their names.
-        names: Vec<PartitionName>,
-    },
+    Named { temporary: bool, names: Vec<PartitionName> },
     /// `PARTITION (column = value, …)`: StarRocks 3.0 and later read it, and no backup takes it.
     Keyed(Vec<(String, Box<sql::Expr>)>),
 }
@@ -113,7 +98,6 @@ pub enum Partitions {
 pub struct TableRef {
     /// The table, perhaps with its database.
     pub table: Qualified<TableName>,
-    /// Which of its partitions.
     pub partitions: Partitions,
     /// `AS alias` (RESTORE only).
     pub alias: Option<TableName>,
@@ -122,13 +106,9 @@ pub struct TableRef {
 /// The kinds of object that a database has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObjectKind {
-    /// TABLE
     Table,
-    /// VIEW
     View,
-    /// MATERIALIZED VIEW
     MaterializedView,
-    /// FUNCTION
     Function,
 }
 
@@ -192,7 +172,6 @@ pub struct BackupSnapshot {
 pub struct RestoreSnapshot {
     /// The snapshot, and the database to restore into.
     pub label: Qualified<SnapshotLabel>,
-    /// Where it is.
     pub repository: RepositoryName,
     /// Set instead of a database.
     pub catalogs: Option<ExternalCatalogs>,
@@ -211,14 +190,12 @@ pub enum CancelScope {
     Current,
     /// `FROM db`
     Database(DatabaseName),
-    /// `FOR EXTERNAL CATALOG`
     ExternalCatalog,
 }
 
 /// `CANCEL BACKUP | RESTORE [FROM db | FOR EXTERNAL CATALOG]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CancelJob {
-    /// Which kind.
     pub kind: JobKeyword,
     /// Whose.
     pub scope: CancelScope,
@@ -227,9 +204,7 @@ pub struct CancelJob {
 /// `DROP SNAPSHOT label ON repository [FORCE]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DropSnapshot {
-    /// The snapshot.
     pub label: SnapshotLabel,
-    /// Where it is.
     pub repository: RepositoryName,
     /// `FORCE`: whoever made it.
     pub force: bool,
@@ -238,7 +213,6 @@ pub struct DropSnapshot {
 /// `ALTER REPOSITORY name SET PROPERTIES (…)`
 #[derive(Clone, Debug, PartialEq)]
 pub struct AlterRepository {
-    /// The repository.
     pub name: RepositoryName,
     /// Its storage properties from now on; they take the place of all that were there.
     pub properties: Properties,
@@ -251,23 +225,19 @@ pub enum ClusterCommand {
     Create {
         /// Its name, and that of the PostgreSQL database.
         name: ClusterName,
-        /// `IF NOT EXISTS`
         if_not_exists: bool,
         /// What it is and how it is reached.
         properties: Properties,
     },
     /// `ALTER CLUSTER name SET (…)`
     Alter {
-        /// The cluster.
         name: ClusterName,
         /// Put over what was there; an empty value takes one away.
         properties: Properties,
     },
     /// `DROP CLUSTER name [FORCE]`
     Drop {
-        /// The cluster.
         name: ClusterName,
-        /// `IF EXISTS`
         if_exists: bool,
         /// `FORCE`: its unfinished jobs are given up.
         force: bool,
@@ -303,91 +273,65 @@ pub struct CreateRepository {
 /// A change of a cluster's catalog. The session fills in the database before a cluster sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Definition {
-    /// `CREATE DATABASE`
     CreateDatabase {
-        /// Its name.
         name: DatabaseName,
-        /// `IF NOT EXISTS`
         if_not_exists: bool,
     },
-    /// `DROP DATABASE`
     DropDatabase {
-        /// Its name.
         name: DatabaseName,
-        /// `IF EXISTS`
         if_exists: bool,
     },
-    /// `CREATE TABLE`
     CreateTable {
-        /// Its name.
         table: Qualified<TableName>,
         /// Its definition, validated.
         schema: Box<TableSchema>,
         /// Its first partitions.
         partitions: Vec<PartitionDef>,
-        /// `IF NOT EXISTS`
         if_not_exists: bool,
     },
-    /// `DROP TABLE`
     DropTable {
-        /// Its name.
         table: Qualified<TableName>,
-        /// `IF EXISTS`
         if_exists: bool,
     },
     /// `CREATE [OR REPLACE] VIEW`
     CreateView {
-        /// Its name.
         view: Qualified<TableName>,
         /// What it shows.
         definition: Box<ViewDefinition>,
-        /// `OR REPLACE`
         or_replace: bool,
-        /// `IF NOT EXISTS`
         if_not_exists: bool,
     },
-    /// `DROP VIEW`
     DropView {
-        /// Its name.
         view: Qualified<TableName>,
-        /// `IF EXISTS`
         if_exists: bool,
     },
     /// `TRUNCATE TABLE t [PARTITION (…)]`
     TruncateTable {
-        /// Its name.
         table: Qualified<TableName>,
         /// Only these; empty means all.
         partitions: Vec<PartitionName>,
     },
     /// `ALTER TABLE t ADD PARTITION …`; the bounds are text until the table's types are known.
     AddPartition {
-        /// The table.
         table: Qualified<TableName>,
         /// The new partitions.
         partitions: Vec<PartitionText>,
-        /// `IF NOT EXISTS`
         if_not_exists: bool,
     },
     /// `ALTER TABLE t DROP PARTITION p`
     DropPartition {
-        /// The table.
         table: Qualified<TableName>,
-        /// The partition.
         partition: PartitionName,
-        /// `IF EXISTS`
         if_exists: bool,
     },
     /// `ALTER SYSTEM ADD BROKER`
     AddBroker {
-        /// Its name.
         name: BrokerName,
         /// `host:port` of its processes.
         hosts: Vec<String>,
     },
     /// `ALTER SYSTEM DROP [ALL] BROKER`
     DropBroker {
-        /// Its name.
         name: BrokerName,
         /// Which of its processes; empty means ALL.
         hosts: Vec<String>,
@@ -399,7 +343,6 @@ pub enum Definition {
 pub enum PartitionText {
     /// `PARTITION name VALUES …`
     One {
-        /// Its name.
         name: PartitionName,
         /// Its bounds.
         values: ValuesText,
@@ -431,27 +374,19 @@ pub enum ValuesText {
 pub enum UserCommand {
     /// `CREATE USER u [IDENTIFIED BY '…']`
     Create {
-        /// The user.
         name: UserName,
         /// The password; without one the user logs in from loopback only.
         password: Option<String>,
-        /// `IF NOT EXISTS`
         if_not_exists: bool,
     },
     /// `ALTER USER u IDENTIFIED BY '…'`
     Alter {
-        /// The user.
         name: UserName,
         /// The new password.
         password: String,
     },
     /// `DROP USER u`
-    Drop {
-        /// The user.
-        name: UserName,
-        /// `IF EXISTS`
-        if_exists: bool,
-    },
+    Drop { name: UserName, if_exists: bool },
     /// `GRANT ADMIN TO u`
     GrantAdmin(UserName),
     /// `REVOKE ADMIN FROM u`
@@ -460,14 +395,12 @@ pub enum UserCommand {
     CreateRole {
         /// The roles.
         names: Vec<RoleName>,
-        /// `IF NOT EXISTS`
         if_not_exists: bool,
     },
     /// `DROP ROLE r, …`
     DropRole {
         /// The roles.
         names: Vec<RoleName>,
-        /// `IF EXISTS`
         if_exists: bool,
     },
     /// `GRANT … TO …`. A database that is not named is the session's current one.

@@ -131,7 +131,6 @@ fn has_subquery(expr: &Expr) -> bool {
 pub enum Operand {
     /// This column of the answer, spelled exactly.
     Column(String),
-    /// A text.
     Text(String),
 }
 

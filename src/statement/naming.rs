@@ -91,39 +91,6 @@ pub fn type_name(data_type: &sql::DataType) -> String {
     .to_owned()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::statement::{Statement, parse_one};
-
-    #[test]
-    fn columns_are_called_as_in_postgresql() {
-        for (item, name) in [
-            ("1", "?column?"),
-            ("a.\"B\"", "B"),
-            ("count(*)", "count"),
-            ("pg_catalog.now()", "now"),
-            ("1::int", "int4"),
-            ("a::int", "a"),
-            ("'x'::pg_catalog.regclass", "regclass"),
-            ("CASE WHEN a THEN 1 END", "case"),
-            ("CASE WHEN a THEN 1 ELSE b END", "b"),
-            ("(SELECT max(x) FROM t)", "max"),
-            ("coalesce(a, 1)", "coalesce"),
-            ("a + 1", "?column?"),
-            ("(f(x)).n", "n"),
-            ("trim(both 'x' from a)", "btrim"),
-            ("true", "bool"),
-        ] {
-            let Ok(Statement::Sql(ast)) = parse_one(&format!("SELECT {item}")) else { panic!("{item}") };
-            let sql::Statement::Query(query) = *ast else { panic!("{item}") };
-            let sql::SetExpr::Select(select) = *query.body else { panic!("{item}") };
-            let sql::SelectItem::UnnamedExpr(expr) = &select.projection[0] else { panic!("{item}") };
-            assert_eq!(column_name(expr), name, "{item}");
-        }
-    }
-}
-
 impl Statement {
     /// A statement as logs and tables may show it.
     pub fn redacted(&self) -> String {
@@ -163,6 +130,39 @@ impl Statement {
             Statement::Copy(_) => "COPY FROM",
             Statement::User(_) => "GRANT",
             _ => "DDL",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statement::{Statement, parse_one};
+
+    #[test]
+    fn columns_are_called_as_in_postgresql() {
+        for (item, name) in [
+            ("1", "?column?"),
+            ("a.\"B\"", "B"),
+            ("count(*)", "count"),
+            ("pg_catalog.now()", "now"),
+            ("1::int", "int4"),
+            ("a::int", "a"),
+            ("'x'::pg_catalog.regclass", "regclass"),
+            ("CASE WHEN a THEN 1 END", "case"),
+            ("CASE WHEN a THEN 1 ELSE b END", "b"),
+            ("(SELECT max(x) FROM t)", "max"),
+            ("coalesce(a, 1)", "coalesce"),
+            ("a + 1", "?column?"),
+            ("(f(x)).n", "n"),
+            ("trim(both 'x' from a)", "btrim"),
+            ("true", "bool"),
+        ] {
+            let Ok(Statement::Sql(ast)) = parse_one(&format!("SELECT {item}")) else { panic!("{item}") };
+            let sql::Statement::Query(query) = *ast else { panic!("{item}") };
+            let sql::SetExpr::Select(select) = *query.body else { panic!("{item}") };
+            let sql::SelectItem::UnnamedExpr(expr) = &select.projection[0] else { panic!("{item}") };
+            assert_eq!(column_name(expr), name, "{item}");
         }
     }
 }

@@ -79,7 +79,6 @@ const RESERVED: &[&str] = &[
 /// What to do with a statement that nothing here reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unread {
-    /// Refuse it.
     Refuse,
     /// Take it as it is: [`Statement::Raw`].
     Keep,
@@ -99,7 +98,6 @@ pub struct Said {
 /// What comes next in a message, if that is short.
 #[derive(Debug)]
 pub enum NextShort {
-    /// It.
     Said(Box<Said>),
     /// Nothing.
     End,

@@ -61,7 +61,6 @@ pub struct BackupOptions {
 pub enum WhichBackup {
     /// `"latest"`: the newest with that label.
     Latest,
-    /// The one with this timestamp.
     At(BackupTimestamp),
     /// Text that no backup can have; looked up all the same, so that the message is the one of a missing backup.
     Unknown(String),

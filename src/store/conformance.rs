@@ -128,7 +128,7 @@ async fn jobs_and_journal(store: Arc<dyn Store>) {
     assert_eq!(store.spec(job.id).await.expect("loaded"), *job.spec);
     let shown = |rows: Vec<TaskRow>| rows.iter().map(|t| (t.task_id.0, t.kind, t.finished, t.planned.bytes)).collect::<Vec<_>>();
     assert_eq!(
-        shown(store.tasks(Some(job.id)).await.expect("listed")),
+        shown(store.tasks(job.id..=job.id).await.expect("listed")),
         [(1, TaskKind::Upload, false, 7), (11, TaskKind::Snapshot, true, 0), (12, TaskKind::Snapshot, true, 0)]
     );
     let row = store.jobs(&JobFilter { job_id: Some(job.id), ..JobFilter::default() }).await.expect("listed");
@@ -144,7 +144,7 @@ async fn jobs_and_journal(store: Arc<dyn Store>) {
     append(&*store, &over, released, Timestamp(32)).await;
     assert_eq!(store.unfinished().await.expect("listed"), [other.id, again.id]);
 
-    let events = store.events(Some(job.id)).await.expect("listed");
+    let events = store.events(job.id..=job.id).await.expect("listed");
     let shown: Vec<_> = events.iter().map(|e| (e.seq, e.at.0, e.from_state.as_str(), e.to_state.as_str())).collect();
     assert_eq!(
         shown,

@@ -84,7 +84,7 @@ impl Journal for MemoryStore {
                         at: entry.at,
                         from_state: entry.from.to_string(),
                         to_state: entry.to.to_string(),
-                        detail: serde_json::to_string(&entry.event).map_err(|e| Error::internal(e.to_string()))?,
+                        event: serde_json::to_string(&entry.event).map_err(|e| Error::internal(e.to_string()))?,
                     };
                     events.push((entry.event.clone(), row));
                 }
@@ -134,6 +134,13 @@ impl Journal for MemoryStore {
             .filter(|j| !j.is_settled() && &j.spec.cluster == cluster && j.spec.work.database() == Some(database));
         Ok(found.map(|j| j.id).collect())
     }
+}
+
+#[async_trait]
+impl History for MemoryStore {
+    async fn last_job(&self) -> Result<Option<JobId>, Error> {
+        Ok(self.0.lock().jobs.keys().next_back().copied())
+    }
 
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRow>, Error> {
         let content = self.0.lock();
@@ -148,10 +155,11 @@ impl Journal for MemoryStore {
                 && filter.snapshot.as_ref().is_none_or(|label| *label == row.snapshot)
                 && filter.kind.as_ref().is_none_or(|kind| *kind == row.kind.to_string())
                 && filter.status.as_ref().is_none_or(|status| status == row.status.name())
+                && filter.after.is_none_or(|id| row.job_id > id)
         };
         let rows = rows.filter(wanted);
         if !filter.latest {
-            return Ok(rows.collect());
+            return Ok(rows.take(filter.limit.unwrap_or(usize::MAX)).collect());
         }
         let had_their_turn = rows.filter(|row| row.state.is_some_and(|phase| phase != Phase::Queued));
         let latest: BTreeMap<String, JobRow> = had_their_turn.map(|row| (row.db_name.clone(), row)).collect();
@@ -160,18 +168,18 @@ impl Journal for MemoryStore {
         Ok(rows)
     }
 
-    async fn tasks(&self, job: Option<JobId>) -> Result<Vec<TaskRow>, Error> {
+    async fn tasks(&self, jobs: RangeInclusive<JobId>) -> Result<Vec<TaskRow>, Error> {
         let content = self.0.lock();
         let of_job = |(id, entry): (&JobId, &Entry)| match entry {
-            Entry::Admitted { tasks, .. } if job.is_none_or(|wanted| wanted == *id) => tasks.values().cloned().collect(),
+            Entry::Admitted { tasks, .. } if jobs.contains(id) => tasks.values().cloned().collect(),
             _ => Vec::new(),
         };
         Ok(content.jobs.iter().flat_map(of_job).collect())
     }
 
-    async fn events(&self, job: Option<JobId>) -> Result<Vec<EventRow>, Error> {
+    async fn events(&self, jobs: RangeInclusive<JobId>) -> Result<Vec<EventRow>, Error> {
         let content = self.0.lock();
-        let wanted = content.jobs.iter().filter(|(id, _)| job.is_none_or(|j| j == **id));
+        let wanted = content.jobs.range(jobs);
         let events = wanted.flat_map(|(_, entry)| match entry {
             Entry::Admitted { events, .. } => events.as_slice(),
             Entry::Refused(_) => &[],
@@ -181,7 +189,7 @@ impl Journal for MemoryStore {
 }
 
 #[async_trait]
-impl Registry for MemoryStore {
+impl Repositories for MemoryStore {
     async fn add_repository(&self, repository: &RepositoryRecord) -> Result<RepositoryId, Error> {
         let mut content = self.0.lock();
         let key = (repository.cluster.clone(), repository.name.clone());
@@ -212,6 +220,13 @@ impl Registry for MemoryStore {
         content.repositories.remove(&(cluster.clone(), name.clone())).map(|_| ()).ok_or_else(no_such_repository)
     }
 
+    async fn repositories(&self) -> Result<Vec<RepositoryRecord>, Error> {
+        Ok(self.0.lock().repositories.values().cloned().collect())
+    }
+}
+
+#[async_trait]
+impl ClusterRegistry for MemoryStore {
     async fn clusters(&self) -> Result<Vec<ClusterRecord>, Error> {
         Ok(self.0.lock().clusters.values().cloned().collect())
     }
@@ -245,11 +260,10 @@ impl Registry for MemoryStore {
         content.grants.retain(|g| g.cluster.as_ref() != Some(name));
         Ok(())
     }
+}
 
-    async fn repositories(&self) -> Result<Vec<RepositoryRecord>, Error> {
-        Ok(self.0.lock().repositories.values().cloned().collect())
-    }
-
+#[async_trait]
+impl Users for MemoryStore {
     async fn add_user(&self, user: &UserRecord) -> Result<(), Error> {
         let mut content = self.0.lock();
         if content.users.contains_key(&user.name) {

@@ -212,10 +212,17 @@ fn read_jobs(connection: &Connection, filter: JobFilter) -> Result<Vec<JobRow>, 
     let columns = ["job_id", "db_name", "kind", "status", "cluster", "snapshot"];
     let wanted = columns.into_iter().zip([job].into_iter().chain(texts)).filter_map(|(column, v)| Some((column, v?)));
     let (columns, values): (Vec<_>, Vec<_>) = wanted.unzip();
-    let conditions: Vec<_> = columns.iter().map(|column| format!("{column} = ?")).collect();
+    let mut conditions: Vec<_> = columns.iter().map(|column| format!("{column} = ?")).collect();
+    let mut values: Vec<Value> = values;
+    if let Some(after) = filter.after {
+        conditions.push("job_id > ?".to_owned());
+        values.push(after.0.into());
+    }
     let conditions = if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) };
-    let mut select =
-        connection.prepare_cached(&format!("SELECT row, course FROM jobs {conditions} ORDER BY job_id")).map_err(sql_error)?;
+    let limit = filter.limit.map_or(-1, |n| i64::try_from(n).unwrap_or(i64::MAX));
+    values.push(limit.into());
+    let text = format!("SELECT row, course FROM jobs {conditions} ORDER BY job_id LIMIT ?");
+    let mut select = connection.prepare_cached(&text).map_err(sql_error)?;
     rows_of(&mut select, values)
 }
 
@@ -322,15 +329,6 @@ impl Journal for SqliteStore {
         from_json(&found.await?.ok_or_else(|| no_job(id))?)
     }
 
-    async fn newest_job(&self) -> Result<Option<Timestamp>, Error> {
-        let newest = |t: &Transaction<'_>| {
-            t.query_row("SELECT created_at FROM jobs ORDER BY job_id DESC LIMIT 1", [], |r| r.get(0).map(Timestamp))
-                .optional()
-                .map_err(sql_error)
-        };
-        self.readers.read(newest).await
-    }
-
     async fn bury(&self, id: JobId, why: &Error, at: Timestamp) -> Result<(), Error> {
         let why = why.message.clone();
         self.call(move |t| {
@@ -373,6 +371,25 @@ impl Journal for SqliteStore {
             })
             .await
     }
+}
+
+#[async_trait]
+impl History for SqliteStore {
+    async fn last_job(&self) -> Result<Option<JobId>, Error> {
+        let last = |t: &Transaction<'_>| {
+            t.query_row("SELECT max(job_id) FROM jobs", [], |r| Ok(r.get::<_, Option<i64>>(0)?.map(JobId))).map_err(sql_error)
+        };
+        self.readers.read(last).await
+    }
+
+    async fn newest_job(&self) -> Result<Option<Timestamp>, Error> {
+        let newest = |t: &Transaction<'_>| {
+            t.query_row("SELECT created_at FROM jobs ORDER BY job_id DESC LIMIT 1", [], |r| r.get(0).map(Timestamp))
+                .optional()
+                .map_err(sql_error)
+        };
+        self.readers.read(newest).await
+    }
 
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRow>, Error> {
         match filter.job_id {
@@ -384,36 +401,36 @@ impl Journal for SqliteStore {
         }
     }
 
-    async fn tasks(&self, job: Option<JobId>) -> Result<Vec<TaskRow>, Error> {
+    async fn tasks(&self, jobs: RangeInclusive<JobId>) -> Result<Vec<TaskRow>, Error> {
         self.readers
             .read(move |t| {
                 let mut select = t
-                    .prepare_cached("SELECT row FROM job_tasks WHERE ?1 IS NULL OR job_id = ?1 ORDER BY job_id, task_id")
+                    .prepare_cached("SELECT row FROM job_tasks WHERE job_id BETWEEN ?1 AND ?2 ORDER BY job_id, task_id")
                     .map_err(sql_error)?;
-                let rows = select.query_map([job.map(|j| j.0)], |r| r.get::<_, String>(0)).map_err(sql_error)?;
+                let rows = select.query_map([jobs.start().0, jobs.end().0], |r| r.get::<_, String>(0)).map_err(sql_error)?;
                 rows.map(|row| from_json(&row.map_err(sql_error)?)).collect()
             })
             .await
     }
 
-    async fn events(&self, job: Option<JobId>) -> Result<Vec<EventRow>, Error> {
+    async fn events(&self, jobs: RangeInclusive<JobId>) -> Result<Vec<EventRow>, Error> {
         self.readers
             .read(move |t| {
                 let mut select = t
                     .prepare_cached(
                         "SELECT job_id, seq, at, from_state, to_state, event FROM job_events
-                     WHERE ?1 IS NULL OR job_id = ?1 ORDER BY job_id, seq",
+                     WHERE job_id BETWEEN ?1 AND ?2 ORDER BY job_id, seq",
                     )
                     .map_err(sql_error)?;
                 let rows = select
-                    .query_map([job.map(|j| j.0)], |r| {
+                    .query_map([jobs.start().0, jobs.end().0], |r| {
                         Ok(EventRow {
                             job_id: JobId(r.get(0)?),
                             seq: r.get::<_, i64>(1)? as u64,
                             at: Timestamp(r.get(2)?),
                             from_state: r.get(3)?,
                             to_state: r.get(4)?,
-                            detail: r.get(5)?,
+                            event: r.get(5)?,
                         })
                     })
                     .map_err(sql_error)?;

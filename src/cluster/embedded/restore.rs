@@ -109,11 +109,12 @@ fn replaced(existing: &Table, partition: &PlannedPartition, wanted: Option<u16>)
     }
 }
 
-/// Which job restores, and into which database.
+/// Which job restores, into which database, and when.
 #[derive(Clone, Copy)]
 struct Destination<'a> {
     uid: &'a str,
     database: &'a DatabaseName,
+    at: Timestamp,
 }
 
 /// Reserves the names and ids of a restore. Said again, it lets go of what it reserved before and starts over.
@@ -125,9 +126,8 @@ fn reserve(
     manifest: &Manifest,
     digest: &ManifestDigest,
     alive: &[BackendId],
-    at: Timestamp,
 ) -> Result<(RestorePlan, Vec<TabletId>), Error> {
-    let Destination { uid, database } = into;
+    let Destination { uid, database, at } = into;
     let mut stale = Vec::new();
     {
         let mut select = t.prepare_cached("SELECT tablet_id FROM staged_tablets WHERE uid = ?1").map_err(sql_error)?;
@@ -252,8 +252,8 @@ impl EmbeddedCluster {
             .inner
             .frontend
             .change(move |t, catalog| {
-                let into = Destination { uid: &uid, database: &target.database };
-                let (plan, stale) = reserve(t, catalog, into, &request, &manifest, &digest, &alive, at)?;
+                let into = Destination { uid: &uid, database: &target.database, at };
+                let (plan, stale) = reserve(t, catalog, into, &request, &manifest, &digest, &alive)?;
                 let touched = plan.tables.iter().filter(|t| t.exists).map(|t| t.table_id).collect();
                 Ok(((plan, stale), touched))
             })

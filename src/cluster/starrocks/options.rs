@@ -39,7 +39,6 @@ pub enum Tls {
 pub struct Options {
     /// Its frontends; any that answers tells which of them leads.
     pub frontends: Vec<Address>,
-    /// The user there.
     pub user: String,
     /// The user's password.
     pub password: Option<String>,

@@ -80,7 +80,6 @@ pub fn literal(text: &str) -> String {
 pub struct Printer<'a> {
     /// The cluster, for messages.
     pub cluster: &'a ClusterName,
-    /// Its version.
     pub version: FeVersion,
 }
 

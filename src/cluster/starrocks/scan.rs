@@ -24,7 +24,6 @@ use super::print_statement::identifier;
 use super::types;
 use crate::error::{Error, ErrorKind};
 
-/// Rows in one batch.
 const BATCH_ROWS: usize = 8192;
 /// Batches between the frontend and whoever takes the rows.
 const CHANNEL_BATCHES: usize = 2;

@@ -3,162 +3,171 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::super::system::Type::{Bool, Int, Text, Time};
-use super::super::system::{Cell, Definition, Rows, ScanRequest};
+use super::super::system::{ScanContext, SystemRow, system_row};
 use crate::cluster::{BackendInfo, Cluster, ClusterRole, DatabaseInfo, NativeTable, PartitionInfo, Record, Scope, TableInfo};
 use crate::error::Error;
 use crate::job::Volume;
 use crate::names::{BackendId, DatabaseName};
 use crate::schema::{DefaultValue, Partitioning};
 
-pub(super) const FRONTENDS: Definition = Definition {
-    name: "frontends",
-    columns: &[("name", Text), ("host", Text), ("is_leader", Bool), ("alive", Bool), ("version", Text), ("started_at", Time)],
-};
+system_row! {
+    pub FrontendsRow in "frontends" {
+        name: Text,
+        host: Text,
+        is_leader: Bool,
+        alive: Bool,
+        version: Text,
+        started_at: Time,
+    }
+}
 
-pub(super) const BACKENDS: Definition = Definition {
-    name: "backends",
-    columns: &[("backend_id", Int), ("path", Text), ("alive", Bool), ("error", Text), ("tablets", Int), ("bytes", Int)],
-};
+system_row! {
+    pub BackendsRow in "backends" {
+        backend_id: Int,
+        path: Text,
+        alive: Bool,
+        error: Text,
+        tablets: Int,
+        bytes: Int,
+    }
+}
 
-pub(super) const BROKERS: Definition =
-    Definition { name: "brokers", columns: &[("name", Text), ("host", Text), ("port", Int), ("alive", Bool), ("error", Text)] };
+system_row! {
+    pub BrokersRow in "brokers" {
+        name: Text,
+        host: Text,
+        port: Int,
+        alive: Bool,
+        error: Text,
+    }
+}
 
-pub(super) const DATABASES: Definition =
-    Definition { name: "databases", columns: &[("db_name", Text), ("tables", Int), ("created_at", Time)] };
+system_row! {
+    pub DatabasesRow in "databases" {
+        db_name: Text,
+        tables: Int,
+        created_at: Time,
+    }
+}
 
-pub(super) const TABLES: Definition = Definition {
-    name: "tables",
-    columns: &[
-        ("db_name", Text),
-        ("table_name", Text),
-        ("table_id", Int),
-        ("model", Text),
-        ("state", Text),
-        ("replication_num", Int),
-        ("partitions", Int),
-        ("tablets", Int),
-        ("files", Int),
-        ("rows", Int),
-        ("bytes", Int),
-        ("comment", Text),
-        ("ddl", Text),
-        ("created_at", Time),
-    ],
-};
+system_row! {
+    pub TablesRow in "tables" {
+        db_name: Text,
+        table_name: Text,
+        table_id: Int,
+        model: Text,
+        state: Text,
+        replication_num: Int,
+        partitions: Int,
+        tablets: Int,
+        files: Int,
+        rows: Int,
+        bytes: Int,
+        comment: Text,
+        ddl: Text,
+        created_at: Time,
+    }
+}
 
-pub(super) const COLUMNS: Definition = Definition {
-    name: "columns",
-    columns: &[
-        ("db_name", Text),
-        ("table_name", Text),
-        ("position", Int),
-        ("column_name", Text),
-        ("type", Text),
-        ("nullable", Bool),
-        ("is_key", Bool),
-        ("default_value", Text),
-        ("extra", Text),
-        ("comment", Text),
-    ],
-};
+system_row! {
+    pub ColumnsRow in "columns" {
+        db_name: Text,
+        table_name: Text,
+        position: Int,
+        column_name: Text,
+        r#type: Text,
+        nullable: Bool,
+        is_key: Bool,
+        default_value: Text,
+        extra: Text,
+        comment: Text,
+    }
+}
 
-pub(super) const PARTITIONS: Definition = Definition {
-    name: "partitions",
-    columns: &[
-        ("db_name", Text),
-        ("table_name", Text),
-        ("partition_id", Int),
-        ("partition_name", Text),
-        ("visible_version", Int),
-        ("visible_version_at", Time),
-        ("state", Text),
-        ("kind", Text),
-        ("partition_key", Text),
-        ("bounds", Text),
-        ("distribution_key", Text),
-        ("buckets", Int),
-        ("replication_num", Int),
-        ("files", Int),
-        ("rows", Int),
-        ("bytes", Int),
-    ],
-};
+system_row! {
+    pub PartitionsRow in "partitions" {
+        db_name: Text,
+        table_name: Text,
+        partition_id: Int,
+        partition_name: Text,
+        visible_version: Int,
+        visible_version_at: Time,
+        state: Text,
+        kind: Text,
+        partition_key: Text,
+        bounds: Text,
+        distribution_key: Text,
+        buckets: Int,
+        replication_num: Int,
+        files: Int,
+        rows: Int,
+        bytes: Int,
+    }
+}
 
-pub(super) const TABLETS: Definition = Definition {
-    name: "tablets",
-    columns: &[
-        ("db_name", Text),
-        ("table_name", Text),
-        ("partition_name", Text),
-        ("tablet_id", Int),
-        ("bucket", Int),
-        ("backend_id", Int),
-        ("version", Int),
-        ("files", Int),
-        ("rows", Int),
-        ("bytes", Int),
-        ("db_id", Int),
-        ("table_id", Int),
-        ("partition_id", Int),
-        ("path", Text),
-    ],
-};
+system_row! {
+    pub TabletsRow in "tablets" {
+        db_name: Text,
+        table_name: Text,
+        partition_name: Text,
+        tablet_id: Int,
+        bucket: Int,
+        backend_id: Int,
+        version: Int,
+        files: Int,
+        rows: Int,
+        bytes: Int,
+        db_id: Int,
+        table_id: Int,
+        partition_id: Int,
+        path: Text,
+    }
+}
 
-pub(super) const VIEWS: Definition = Definition {
-    name: "views",
-    columns: &[
-        ("db_name", Text),
-        ("view_name", Text),
-        ("definition", Text),
-        ("comment", Text),
-        ("ddl", Text),
-        ("created_at", Time),
-    ],
-};
+system_row! {
+    pub ViewsRow in "views" {
+        db_name: Text,
+        view_name: Text,
+        definition: Text,
+        comment: Text,
+        ddl: Text,
+        created_at: Time,
+    }
+}
 
-pub(super) async fn views(cluster: &Arc<dyn Cluster>, wanted: &ScanRequest) -> Result<Rows, Error> {
-    if let Some(rows) = native(cluster, NativeTable::Views, &VIEWS, wanted).await? {
+pub(super) async fn views(context: &ScanContext) -> Result<Vec<ViewsRow>, Error> {
+    if let Some(rows) = native(context, NativeTable::Views).await? {
         return Ok(rows);
     }
-    let databases = databases_of(cluster).await?;
+    let databases = databases_of(&context.cluster).await?;
     let views = databases.iter().flat_map(|d| d.views.iter().map(move |v| (&d.name, v)));
     Ok(views
-        .map(|(database, v)| {
-            vec![
-                database.to_string().into(),
-                v.name.to_string().into(),
-                v.definition.query.clone().into(),
-                v.definition.comment.clone().into(),
-                v.definition.ddl(v.name.as_str()).into(),
-                v.created_at.into(),
-            ]
+        .map(|(database, v)| ViewsRow {
+            db_name: database.to_string().into(),
+            view_name: v.name.to_string().into(),
+            definition: v.definition.query.clone().into(),
+            comment: v.definition.comment.clone().into(),
+            ddl: v.definition.ddl(v.name.as_str()).into(),
+            created_at: v.created_at.into(),
         })
         .collect())
 }
 
 /// The rows as a cluster that does its work itself tells them; `None` for one whose inside is ours. A cluster that is none is empty.
-async fn native(
-    cluster: &Arc<dyn Cluster>,
-    table: NativeTable,
-    definition: &Definition,
-    wanted: &ScanRequest,
-) -> Result<Option<Rows>, Error> {
-    let remote = match cluster.role() {
+async fn native<R: SystemRow>(context: &ScanContext, table: NativeTable) -> Result<Option<Vec<R>>, Error> {
+    let remote = match context.cluster.role() {
         ClusterRole::Managed(_) => return Ok(None),
-        ClusterRole::RepositoryOnly => return Ok(Some(Rows::new())),
+        ClusterRole::RepositoryOnly => return Ok(Some(Vec::new())),
         ClusterRole::External(remote) => remote,
     };
+    let request = &context.request;
     let scope = Scope {
-        database: wanted.text("db_name"),
-        table: wanted.text("table_name").or_else(|| wanted.text("view_name")),
-        tablet: wanted.int("tablet_id"),
+        database: request.text("db_name"),
+        table: request.text("table_name").or_else(|| request.text("view_name")),
+        tablet: request.int("tablet_id"),
     };
     let records = remote.native(table, &scope).await?;
-    let cell = |record: &Record, (name, ty): &(&str, super::super::system::Type)| {
-        record.get(name).map_or(Cell::Null, |text| Cell::read(text, *ty))
-    };
-    let row = |record: &Record| definition.columns.iter().map(|column| cell(record, column)).collect();
+    let row = |record: &Record| R::read(|name| record.get(name).map(|text| &**text));
     Ok(Some(records.iter().map(row).collect()))
 }
 
@@ -181,86 +190,106 @@ fn volume<'a>(partitions: impl IntoIterator<Item = &'a PartitionInfo>) -> (Volum
     })
 }
 
-pub(super) async fn frontends(cluster: &Arc<dyn Cluster>, wanted: &ScanRequest) -> Result<Rows, Error> {
-    if let Some(rows) = native(cluster, NativeTable::Frontends, &FRONTENDS, wanted).await? {
+pub(super) async fn frontends(context: &ScanContext) -> Result<Vec<FrontendsRow>, Error> {
+    if let Some(rows) = native(context, NativeTable::Frontends).await? {
         return Ok(rows);
     }
-    let rows = cluster.managed()?.nodes().await?.frontends.into_iter();
+    let rows = context.cluster.managed()?.nodes().await?.frontends.into_iter();
     Ok(rows
-        .map(|f| vec![f.name.into(), f.host.into(), f.is_leader.into(), true.into(), f.version.into(), f.started_at.into()])
+        .map(|f| FrontendsRow {
+            name: f.name.into(),
+            host: f.host.into(),
+            is_leader: f.is_leader.into(),
+            alive: true.into(),
+            version: f.version.into(),
+            started_at: f.started_at.into(),
+        })
         .collect())
 }
 
-pub(super) async fn backends(cluster: &Arc<dyn Cluster>, wanted: &ScanRequest) -> Result<Rows, Error> {
-    if let Some(rows) = native(cluster, NativeTable::Backends, &BACKENDS, wanted).await? {
+pub(super) async fn backends(context: &ScanContext) -> Result<Vec<BackendsRow>, Error> {
+    if let Some(rows) = native(context, NativeTable::Backends).await? {
         return Ok(rows);
     }
-    let managed = cluster.managed()?;
+    let managed = context.cluster.managed()?;
     let silent = managed.silent_backends().await?;
     let rows = managed.nodes().await?.backends.into_iter();
     let row = |b: BackendInfo| {
         let error = silent.get(&b.id);
         let (alive, error) = (error.is_none(), error.map(ToString::to_string));
-        vec![b.id.0.into(), b.path.into(), alive.into(), error.into(), b.tablets.into(), b.bytes.into()]
+        BackendsRow {
+            backend_id: b.id.0.into(),
+            path: b.path.into(),
+            alive: alive.into(),
+            error: error.into(),
+            tablets: b.tablets.into(),
+            bytes: b.bytes.into(),
+        }
     };
     Ok(rows.map(row).collect())
 }
 
-pub(super) async fn brokers(cluster: &Arc<dyn Cluster>, wanted: &ScanRequest) -> Result<Rows, Error> {
-    if let Some(rows) = native(cluster, NativeTable::Brokers, &BROKERS, wanted).await? {
+pub(super) async fn brokers(context: &ScanContext) -> Result<Vec<BrokersRow>, Error> {
+    if let Some(rows) = native(context, NativeTable::Brokers).await? {
         return Ok(rows);
     }
-    let rows = cluster.managed()?.nodes().await?.brokers.into_iter();
+    let rows = context.cluster.managed()?.nodes().await?.brokers.into_iter();
     Ok(rows
         .map(|(name, address)| {
             let (host, port) = address.rsplit_once(':').unwrap_or((&address, "0"));
-            vec![name.into(), host.into(), port.parse::<i64>().unwrap_or(0).into(), Cell::Null, Cell::Null]
+            BrokersRow { name: name.into(), host: host.into(), port: port.parse::<i64>().unwrap_or(0).into(), ..Default::default() }
         })
         .collect())
 }
 
-pub(super) async fn databases(cluster: &Arc<dyn Cluster>, wanted: &ScanRequest) -> Result<Rows, Error> {
-    if let Some(rows) = native(cluster, NativeTable::Databases, &DATABASES, wanted).await? {
+pub(super) async fn databases(context: &ScanContext) -> Result<Vec<DatabasesRow>, Error> {
+    if let Some(rows) = native(context, NativeTable::Databases).await? {
         return Ok(rows);
     }
-    let rows = databases_of(cluster).await?.into_iter();
-    Ok(rows.map(|d| vec![d.name.to_string().into(), (d.tables.len() as u64).into(), d.created_at.into()]).collect())
+    let rows = databases_of(&context.cluster).await?.into_iter();
+    Ok(rows
+        .map(|d| DatabasesRow {
+            db_name: d.name.to_string().into(),
+            tables: (d.tables.len() as u64).into(),
+            created_at: d.created_at.into(),
+        })
+        .collect())
 }
 
-pub(super) async fn tables(cluster: &Arc<dyn Cluster>, wanted: &ScanRequest) -> Result<Rows, Error> {
-    if let Some(rows) = native(cluster, NativeTable::Tables, &TABLES, wanted).await? {
+pub(super) async fn tables(context: &ScanContext) -> Result<Vec<TablesRow>, Error> {
+    if let Some(rows) = native(context, NativeTable::Tables).await? {
         return Ok(rows);
     }
-    let databases = databases_of(cluster).await?;
+    let databases = databases_of(&context.cluster).await?;
     Ok(each_table(&databases)
         .map(|(database, t)| {
             let (volume, rows) = volume(&t.partitions);
-            vec![
-                database.to_string().into(),
-                t.name.to_string().into(),
-                t.id.0.into(),
-                t.schema.key.keywords().into(),
-                t.state.into(),
-                i64::from(t.replication_num).into(),
-                (t.partitions.len() as u64).into(),
-                (t.partitions.iter().map(|p| p.tablets.len() as u64).sum::<u64>()).into(),
-                volume.files.into(),
-                rows.into(),
-                volume.bytes.into(),
-                t.schema.comment.clone().into(),
-                t.ddl().into(),
-                t.created_at.into(),
-            ]
+            TablesRow {
+                db_name: database.to_string().into(),
+                table_name: t.name.to_string().into(),
+                table_id: t.id.0.into(),
+                model: t.schema.key.keywords().into(),
+                state: t.state.into(),
+                replication_num: i64::from(t.replication_num).into(),
+                partitions: (t.partitions.len() as u64).into(),
+                tablets: (t.partitions.iter().map(|p| p.tablets.len() as u64).sum::<u64>()).into(),
+                files: volume.files.into(),
+                rows: rows.into(),
+                bytes: volume.bytes.into(),
+                comment: t.schema.comment.clone().into(),
+                ddl: t.ddl().into(),
+                created_at: t.created_at.into(),
+            }
         })
         .collect())
 }
 
-pub(super) async fn columns(cluster: &Arc<dyn Cluster>, wanted: &ScanRequest) -> Result<Rows, Error> {
-    if let Some(rows) = native(cluster, NativeTable::Columns, &COLUMNS, wanted).await? {
+pub(super) async fn columns(context: &ScanContext) -> Result<Vec<ColumnsRow>, Error> {
+    if let Some(rows) = native(context, NativeTable::Columns).await? {
         return Ok(rows);
     }
-    let databases = databases_of(cluster).await?;
-    let mut out = Rows::new();
+    let databases = databases_of(&context.cluster).await?;
+    let mut out = Vec::new();
     for (database, table) in each_table(&databases) {
         for (i, column) in table.schema.columns.iter().enumerate() {
             let default = match &column.default {
@@ -268,28 +297,28 @@ pub(super) async fn columns(cluster: &Arc<dyn Cluster>, wanted: &ScanRequest) ->
                 Some(DefaultValue::CurrentTimestamp) => Some("CURRENT_TIMESTAMP".into()),
                 Some(DefaultValue::Null) | None => None,
             };
-            out.push(vec![
-                database.to_string().into(),
-                table.name.to_string().into(),
-                (i as u64 + 1).into(),
-                column.name.clone().into(),
-                column.column_type.to_string().into(),
-                column.nullable.into(),
-                (i < table.schema.key_columns.len()).into(),
-                default.into(),
-                column.aggregate.map(|a| a.to_string()).unwrap_or_default().into(),
-                column.comment.clone().into(),
-            ]);
+            out.push(ColumnsRow {
+                db_name: database.to_string().into(),
+                table_name: table.name.to_string().into(),
+                position: (i as u64 + 1).into(),
+                column_name: column.name.clone().into(),
+                r#type: column.column_type.to_string().into(),
+                nullable: column.nullable.into(),
+                is_key: (i < table.schema.key_columns.len()).into(),
+                default_value: default.into(),
+                extra: column.aggregate.map(|a| a.to_string()).unwrap_or_default().into(),
+                comment: column.comment.clone().into(),
+            });
         }
     }
     Ok(out)
 }
 
-pub(super) async fn partitions(cluster: &Arc<dyn Cluster>, wanted: &ScanRequest) -> Result<Rows, Error> {
-    if let Some(rows) = native(cluster, NativeTable::Partitions, &PARTITIONS, wanted).await? {
+pub(super) async fn partitions(context: &ScanContext) -> Result<Vec<PartitionsRow>, Error> {
+    if let Some(rows) = native(context, NativeTable::Partitions).await? {
         return Ok(rows);
     }
-    let databases = databases_of(cluster).await?;
+    let databases = databases_of(&context.cluster).await?;
     Ok(each_partition(&databases)
         .map(|(database, t, p)| {
             let (volume, rows) = volume([p]);
@@ -298,56 +327,56 @@ pub(super) async fn partitions(cluster: &Arc<dyn Cluster>, wanted: &ScanRequest)
                 Partitioning::Range { .. } => "RANGE",
                 Partitioning::List { .. } => "LIST",
             };
-            vec![
-                database.to_string().into(),
-                t.name.to_string().into(),
-                p.id.0.into(),
-                p.name.to_string().into(),
-                p.version.into(),
-                p.version_at.into(),
-                t.state.into(),
-                kind.into(),
-                t.schema.partition_columns().join(", ").into(),
-                p.bounds.to_string().into(),
-                t.schema.distribution.columns.join(", ").into(),
-                (p.tablets.len() as u64).into(),
-                i64::from(t.replication_num).into(),
-                volume.files.into(),
-                rows.into(),
-                volume.bytes.into(),
-            ]
+            PartitionsRow {
+                db_name: database.to_string().into(),
+                table_name: t.name.to_string().into(),
+                partition_id: p.id.0.into(),
+                partition_name: p.name.to_string().into(),
+                visible_version: p.version.into(),
+                visible_version_at: p.version_at.into(),
+                state: t.state.into(),
+                kind: kind.into(),
+                partition_key: t.schema.partition_columns().join(", ").into(),
+                bounds: p.bounds.to_string().into(),
+                distribution_key: t.schema.distribution.columns.join(", ").into(),
+                buckets: (p.tablets.len() as u64).into(),
+                replication_num: i64::from(t.replication_num).into(),
+                files: volume.files.into(),
+                rows: rows.into(),
+                bytes: volume.bytes.into(),
+            }
         })
         .collect())
 }
 
-pub(super) async fn tablets(cluster: &Arc<dyn Cluster>, wanted: &ScanRequest) -> Result<Rows, Error> {
-    if let Some(rows) = native(cluster, NativeTable::Tablets, &TABLETS, wanted).await? {
+pub(super) async fn tablets(context: &ScanContext) -> Result<Vec<TabletsRow>, Error> {
+    if let Some(rows) = native(context, NativeTable::Tablets).await? {
         return Ok(rows);
     }
-    let databases = databases_of(cluster).await?;
+    let databases = databases_of(&context.cluster).await?;
     let ids: HashMap<&DatabaseName, i64> = databases.iter().map(|d| (&d.name, d.id)).collect();
-    let nodes = cluster.managed()?.nodes().await?;
+    let nodes = context.cluster.managed()?.nodes().await?;
     let paths: HashMap<BackendId, &str> = nodes.backends.iter().map(|b| (b.id, b.path.as_str())).collect();
-    let mut out = Rows::new();
+    let mut out = Vec::new();
     for (database, table, partition) in each_partition(&databases) {
         for tablet in &partition.tablets {
             for backend in &tablet.backends {
-                out.push(vec![
-                    database.to_string().into(),
-                    table.name.to_string().into(),
-                    partition.name.to_string().into(),
-                    tablet.id.0.into(),
-                    i64::from(tablet.bucket).into(),
-                    backend.0.into(),
-                    partition.version.into(),
-                    tablet.volume.files.into(),
-                    tablet.rows.into(),
-                    tablet.volume.bytes.into(),
-                    ids.get(database).copied().into(),
-                    table.id.0.into(),
-                    partition.id.0.into(),
-                    paths.get(backend).copied().into(),
-                ]);
+                out.push(TabletsRow {
+                    db_name: database.to_string().into(),
+                    table_name: table.name.to_string().into(),
+                    partition_name: partition.name.to_string().into(),
+                    tablet_id: tablet.id.0.into(),
+                    bucket: i64::from(tablet.bucket).into(),
+                    backend_id: backend.0.into(),
+                    version: partition.version.into(),
+                    files: tablet.volume.files.into(),
+                    rows: tablet.rows.into(),
+                    bytes: tablet.volume.bytes.into(),
+                    db_id: ids.get(database).copied().into(),
+                    table_id: table.id.0.into(),
+                    partition_id: partition.id.0.into(),
+                    path: paths.get(backend).copied().into(),
+                });
             }
         }
     }

@@ -2,81 +2,94 @@
 
 use std::sync::Arc;
 
-use super::super::system::Type::{Bool, Int, Text, Time};
-use super::super::system::{Cell, Definition, Rows, Sources};
+use super::super::system::{ScanContext, Sources, system_row};
 use crate::cluster::{Cluster, ClusterKind, ClusterRole, Health};
 use crate::error::Error;
 use crate::job::JobRow;
 use crate::privilege::{Grant, Grantee, Securable};
 use crate::store::JobFilter;
 
-pub(super) const CLUSTERS: Definition = Definition {
-    name: "clusters",
-    columns: &[
-        ("cluster", Text),
-        ("kind", Text),
-        ("version", Text),
-        ("reachable", Bool),
-        ("error", Text),
-        ("jobs_running", Int),
-        ("leader", Text),
-        ("address", Text),
-    ],
-};
+system_row! {
+    pub ClustersRow in "clusters" {
+        cluster: Text,
+        kind: Text,
+        version: Text,
+        reachable: Bool,
+        error: Text,
+        jobs_running: Int,
+        leader: Text,
+        address: Text,
+    }
+}
 
-pub(super) const SESSIONS: Definition = Definition {
-    name: "sessions",
-    columns: &[
-        ("pid", Int),
-        ("user_name", Text),
-        ("cluster", Text),
-        ("client_addr", Text),
-        ("application_name", Text),
-        ("started_at", Time),
-        ("state", Text),
-        ("statement", Text),
-    ],
-};
+system_row! {
+    pub SessionsRow in "sessions" {
+        pid: Int,
+        user_name: Text,
+        cluster: Text,
+        client_addr: Text,
+        application_name: Text,
+        started_at: Time,
+        state: Text,
+        statement: Text,
+    }
+}
 
-pub(super) const SETTINGS: Definition =
-    Definition { name: "settings", columns: &[("name", Text), ("value", Text), ("description", Text)] };
+system_row! {
+    pub SettingsRow in "settings" {
+        name: Text,
+        value: Text,
+        description: Text,
+    }
+}
 
-pub(super) const USERS: Definition =
-    Definition { name: "users", columns: &[("user_name", Text), ("is_admin", Bool), ("has_password", Bool), ("created_at", Time)] };
+system_row! {
+    pub UsersRow in "users" {
+        user_name: Text,
+        is_admin: Bool,
+        has_password: Bool,
+        created_at: Time,
+    }
+}
 
-pub(super) const ROLES: Definition = Definition { name: "roles", columns: &[("role_name", Text), ("created_at", Time)] };
+system_row! {
+    pub RolesRow in "roles" {
+        role_name: Text,
+        created_at: Time,
+    }
+}
 
-pub(super) const GRANTS: Definition = Definition {
-    name: "grants",
-    columns: &[
-        ("grantee", Text),
-        ("grantee_kind", Text),
-        ("privilege", Text),
-        ("role_name", Text),
-        ("cluster", Text),
-        ("object_kind", Text),
-        ("db_name", Text),
-        ("object_name", Text),
-        ("statement", Text),
-    ],
-};
+system_row! {
+    pub GrantsRow in "grants" {
+        grantee: Text,
+        grantee_kind: Text,
+        privilege: Text,
+        role_name: Text,
+        cluster: Text,
+        object_kind: Text,
+        db_name: Text,
+        object_name: Text,
+        statement: Text,
+    }
+}
 
-pub(super) async fn roles(sources: &Sources) -> Result<Rows, Error> {
+pub(super) async fn roles(sources: &Sources) -> Result<Vec<RolesRow>, Error> {
     let roles = sources.store.roles().await?.into_iter();
-    Ok(roles.map(|r| vec![r.name.to_string().into(), r.created_at.into()]).collect())
+    Ok(roles.map(|r| RolesRow { role_name: r.name.to_string().into(), created_at: r.created_at.into() }).collect())
 }
 
 /// Every grant, and ADMIN as one of its own.
-pub(super) async fn grants(sources: &Sources) -> Result<Rows, Error> {
-    let mut out = Rows::new();
+pub(super) async fn grants(sources: &Sources) -> Result<Vec<GrantsRow>, Error> {
+    let mut out = Vec::new();
     for user in sources.store.users().await?.into_iter().filter(|u| u.admin) {
         let statement = format!("GRANT ADMIN TO {}", Grantee::User(user.name.clone()));
-        let mut row = vec![Cell::Null; GRANTS.columns.len()];
-        row[0] = user.name.to_string().into();
-        row[1] = "user".into();
-        row[2] = "ADMIN".into();
-        row[8] = statement.into();
-        out.push(row);
+        out.push(GrantsRow {
+            grantee: user.name.to_string().into(),
+            grantee_kind: "user".into(),
+            privilege: "ADMIN".into(),
+            statement: statement.into(),
+            ..GrantsRow::default()
+        });
     }
     for record in sources.store.grants().await? {
         let (grantee, kind) = match &record.grantee {
@@ -97,17 +110,17 @@ pub(super) async fn grants(sources: &Sources) -> Result<Rows, Error> {
             Some(Securable::AllTablesIn(database)) => (Some("ALL TABLES"), Some(database.clone()), None),
             Some(Securable::AllTables) => (Some("ALL TABLES"), None, None),
         };
-        out.push(vec![
-            grantee.into(),
-            kind.into(),
-            privilege.into(),
-            role.into(),
-            record.cluster.as_ref().map(ToString::to_string).into(),
-            object_kind.into(),
-            database.map(|d| d.to_string()).into(),
-            name.into(),
-            record.grant.statement(&record.grantee).into(),
-        ]);
+        out.push(GrantsRow {
+            grantee: grantee.into(),
+            grantee_kind: kind.into(),
+            privilege: privilege.into(),
+            role_name: role.into(),
+            cluster: record.cluster.as_ref().map(ToString::to_string).into(),
+            object_kind: object_kind.into(),
+            db_name: database.map(|d| d.to_string()).into(),
+            object_name: name.into(),
+            statement: record.grant.statement(&record.grantee).into(),
+        });
     }
     Ok(out)
 }
@@ -123,9 +136,9 @@ async fn health(cluster: &Arc<dyn Cluster>) -> Health {
     }
 }
 
-pub(super) async fn clusters(sources: &Sources) -> Result<Rows, Error> {
+pub(super) async fn clusters(sources: &Sources) -> Result<Vec<ClustersRow>, Error> {
     let running = sources.store.jobs(&JobFilter { status: Some("running".into()), ..JobFilter::default() }).await?;
-    let mut out = Rows::new();
+    let mut out = Vec::new();
     let clusters = sources.clusters.all();
     // At once: each of those that are down takes its time to say so.
     let all = futures::future::join_all(clusters.iter().map(health)).await;
@@ -133,51 +146,59 @@ pub(super) async fn clusters(sources: &Sources) -> Result<Rows, Error> {
         let is_here = |row: &&JobRow| row.cluster == cluster.name().as_str();
         // Of a cluster that nobody works on it cannot be said.
         let reachable = (cluster.kind() != ClusterKind::None).then_some(health.error.is_none());
-        out.push(vec![
-            cluster.name().to_string().into(),
-            cluster.kind().name().into(),
-            health.version.into(),
-            reachable.into(),
-            health.error.map(|e| e.to_string()).into(),
-            (running.iter().filter(is_here).count() as u64).into(),
-            health.leader.into(),
-            cluster.remote().map(|r| r.address()).into(),
-        ]);
+        out.push(ClustersRow {
+            cluster: cluster.name().to_string().into(),
+            kind: cluster.kind().name().into(),
+            version: health.version.into(),
+            reachable: reachable.into(),
+            error: health.error.map(|e| e.to_string()).into(),
+            jobs_running: (running.iter().filter(is_here).count() as u64).into(),
+            leader: health.leader.into(),
+            address: cluster.remote().map(|r| r.address()).into(),
+        });
     }
     Ok(out)
 }
 
 /// Every session. What others say and where they are is for administrators: statements carry literals.
-pub(super) async fn sessions(sources: &Sources, viewer: &str) -> Result<Rows, Error> {
-    let sees_all = sources.store.users().await?.iter().any(|u| u.admin && u.name.as_str() == viewer);
+pub(super) async fn sessions(context: &ScanContext) -> Result<Vec<SessionsRow>, Error> {
+    let ScanContext { sources, viewer, .. } = context;
+    let sees_all = sources.store.users().await?.iter().any(|u| u.admin && u.name.as_str() == viewer.as_str());
     let shown = |user: &str| sees_all || user == viewer;
     let sessions = sources.sessions.read();
     let rows = sessions
         .iter()
-        .map(|(pid, s)| {
-            vec![
-                i64::from(*pid).into(),
-                s.user.clone().into(),
-                s.cluster.clone().into(),
-                Some(s.client_addr.clone()).filter(|_| shown(&s.user)).into(),
-                s.application_name.clone().into(),
-                s.started_at.into(),
-                if s.active { "active" } else { "idle" }.into(),
-                s.statement.clone().filter(|_| shown(&s.user)).into(),
-            ]
+        .map(|(pid, s)| SessionsRow {
+            pid: i64::from(*pid).into(),
+            user_name: s.user.clone().into(),
+            cluster: s.cluster.clone().into(),
+            client_addr: Some(s.client_addr.clone()).filter(|_| shown(&s.user)).into(),
+            application_name: s.application_name.clone().into(),
+            started_at: s.started_at.into(),
+            state: if s.active { "active" } else { "idle" }.into(),
+            statement: s.statement.clone().filter(|_| shown(&s.user)).into(),
         })
         .collect();
     Ok(rows)
 }
 
-pub(super) fn settings(sources: &Sources) -> Rows {
-    let row = |(name, value, description): &(String, String, String)| {
-        vec![name.clone().into(), value.clone().into(), description.clone().into()]
+pub(super) fn settings(sources: &Sources) -> Vec<SettingsRow> {
+    let row = |(name, value, description): &(String, String, String)| SettingsRow {
+        name: name.clone().into(),
+        value: value.clone().into(),
+        description: description.clone().into(),
     };
     sources.settings.iter().map(row).collect()
 }
 
-pub(super) async fn users(sources: &Sources) -> Result<Rows, Error> {
+pub(super) async fn users(sources: &Sources) -> Result<Vec<UsersRow>, Error> {
     let users = sources.store.users().await?.into_iter();
-    Ok(users.map(|u| vec![u.name.to_string().into(), u.admin.into(), u.verifier.is_some().into(), u.created_at.into()]).collect())
+    Ok(users
+        .map(|u| UsersRow {
+            user_name: u.name.to_string().into(),
+            is_admin: u.admin.into(),
+            has_password: u.verifier.is_some().into(),
+            created_at: u.created_at.into(),
+        })
+        .collect())
 }

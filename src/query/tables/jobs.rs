@@ -1,143 +1,144 @@
 //! Jobs, their events and their tasks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use super::super::system::Type::{Bool, Double, Int, Text, Texts, Time};
-use super::super::system::{Definition, Rows, ScanRequest, Sources};
-use crate::cluster::{CATALOGS, Cluster};
+use futures::future::BoxFuture;
+use futures::stream;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+
+use super::super::system::{ScanContext, ScanRequest, Sources, system_row};
+use super::Chunks;
+use crate::cluster::CATALOGS;
 use crate::error::Error;
-use crate::job::{JobKind, JobRow, JobStatus, Phase, SlotStatus, TaskKind, TaskRow, Volume};
-use crate::names::{ClusterName, DatabaseName, JobId, TaskId, Timestamp};
+use crate::job::{JobEvent, JobKind, JobRow, JobStatus, Phase, SlotStatus, TaskKind, TaskRow, Volume};
+use crate::names::{ClusterName, DatabaseName, JobId, TabletId, TaskId, Timestamp};
 use crate::progress::Notes;
-use crate::store::JobFilter;
+use crate::store::{EventRow, JobFilter};
 
-pub(super) const JOBS: Definition = Definition {
-    name: "jobs",
-    columns: &[
-        ("job_id", Int),
-        ("kind", Text),
-        ("state", Text),
-        ("status", Text),
-        ("cluster", Text),
-        ("db_name", Text),
-        ("snapshot", Text),
-        ("backup_timestamp", Text),
-        ("repository", Text),
-        ("objects", Texts),
-        ("requested_by", Text),
-        ("client_addr", Text),
-        ("application_name", Text),
-        ("statement", Text),
-        ("created_at", Time),
-        ("started_at", Time),
-        ("snapshot_finished_at", Time),
-        ("transfer_finished_at", Time),
-        ("finished_at", Time),
-        ("timeout_seconds", Int),
-        ("tasks_total", Int),
-        ("tasks_done", Int),
-        ("files_total", Int),
-        ("files_done", Int),
-        ("bytes_total", Int),
-        ("bytes_done", Int),
-        ("bytes_new", Int),
-        ("fraction_completed", Double),
-        ("eta_at", Time),
-        ("error_code", Text),
-        ("error_message", Text),
-        ("native_job_id", Int),
-        ("native_state", Text),
-        ("external", Bool),
-        ("queue_position", Int),
-        ("block_reason", Text),
-        ("native_status", Text),
-        ("native_created_at", Time),
-        ("native_snapshot_finished_at", Time),
-        ("native_transfer_finished_at", Time),
-        ("native_finished_at", Time),
-        ("native_unfinished_tasks", Text),
-        ("native_progress", Text),
-        ("native_task_errors", Text),
-    ],
-};
+system_row! {
+    pub JobsRow in "jobs" {
+        job_id: Int,
+        kind: Text,
+        state: Text,
+        status: Text,
+        cluster: Text,
+        db_name: Text,
+        snapshot: Text,
+        backup_timestamp: Text,
+        repository: Text,
+        objects: Texts,
+        requested_by: Text,
+        client_addr: Text,
+        application_name: Text,
+        statement: Text,
+        created_at: Time,
+        started_at: Time,
+        snapshot_finished_at: Time,
+        transfer_finished_at: Time,
+        finished_at: Time,
+        timeout_seconds: Int,
+        tasks_total: Int,
+        tasks_done: Int,
+        files_total: Int,
+        files_done: Int,
+        bytes_total: Int,
+        bytes_done: Int,
+        bytes_new: Int,
+        fraction_completed: Double,
+        eta_at: Time,
+        error_code: Text,
+        error_message: Text,
+        native_job_id: Int,
+        native_state: Text,
+        external: Bool,
+        queue_position: Int,
+        block_reason: Text,
+        native_status: Text,
+        native_created_at: Time,
+        native_snapshot_finished_at: Time,
+        native_transfer_finished_at: Time,
+        native_finished_at: Time,
+        native_unfinished_tasks: Text,
+        native_progress: Text,
+        native_task_errors: Text,
+    }
+}
 
-pub(super) const BACKUP_JOBS: Definition = Definition {
-    name: "backup_jobs",
-    columns: &[
-        ("job_id", Int),
-        ("snapshot_name", Text),
-        ("db_name", Text),
-        ("state", Text),
-        ("backup_objs", Text),
-        ("create_time", Time),
-        ("snapshot_finished_time", Time),
-        ("upload_finished_time", Time),
-        ("finished_time", Time),
-        ("unfinished_tasks", Text),
-        ("progress", Text),
-        ("task_err_msg", Text),
-        ("status", Text),
-        ("timeout", Int),
-        ("latest", Bool),
-    ],
-};
+system_row! {
+    pub BackupJobsRow in "backup_jobs" {
+        job_id: Int,
+        snapshot_name: Text,
+        db_name: Text,
+        state: Text,
+        backup_objs: Text,
+        create_time: Time,
+        snapshot_finished_time: Time,
+        upload_finished_time: Time,
+        finished_time: Time,
+        unfinished_tasks: Text,
+        progress: Text,
+        task_err_msg: Text,
+        status: Text,
+        timeout: Int,
+        latest: Bool,
+    }
+}
 
-pub(super) const RESTORE_JOBS: Definition = Definition {
-    name: "restore_jobs",
-    columns: &[
-        ("job_id", Int),
-        ("label", Text),
-        ("timestamp", Text),
-        ("db_name", Text),
-        ("state", Text),
-        ("allow_load", Bool),
-        ("replication_num", Int),
-        ("restore_objs", Text),
-        ("create_time", Time),
-        ("meta_prepared_time", Time),
-        ("snapshot_finished_time", Time),
-        ("download_finished_time", Time),
-        ("finished_time", Time),
-        ("unfinished_tasks", Text),
-        ("progress", Text),
-        ("task_err_msg", Text),
-        ("status", Text),
-        ("timeout", Int),
-        ("latest", Bool),
-    ],
-};
+system_row! {
+    pub RestoreJobsRow in "restore_jobs" {
+        job_id: Int,
+        label: Text,
+        timestamp: Text,
+        db_name: Text,
+        state: Text,
+        allow_load: Bool,
+        replication_num: Int,
+        restore_objs: Text,
+        create_time: Time,
+        meta_prepared_time: Time,
+        snapshot_finished_time: Time,
+        download_finished_time: Time,
+        finished_time: Time,
+        unfinished_tasks: Text,
+        progress: Text,
+        task_err_msg: Text,
+        status: Text,
+        timeout: Int,
+        latest: Bool,
+    }
+}
 
-pub(super) const JOB_EVENTS: Definition = Definition {
-    name: "job_events",
-    columns: &[
-        ("job_id", Int),
-        ("seq", Int),
-        ("at", Time),
-        ("from_state", Text),
-        ("to_state", Text),
-        ("actor", Text),
-        ("detail", Text),
-    ],
-};
+system_row! {
+    pub JobEventsRow in "job_events" {
+        job_id: Int,
+        seq: Int,
+        at: Time,
+        from_state: Text,
+        to_state: Text,
+        actor: Text,
+        detail: Text,
+        event: Text,
+    }
+}
 
-pub(super) const JOB_TASKS: Definition = Definition {
-    name: "job_tasks",
-    columns: &[
-        ("job_id", Int),
-        ("task_id", Int),
-        ("kind", Text),
-        ("backend_id", Int),
-        ("tablet_id", Int),
-        ("state", Text),
-        ("attempts", Int),
-        ("files_total", Int),
-        ("files_done", Int),
-        ("bytes_total", Int),
-        ("bytes_done", Int),
-        ("error", Text),
-    ],
-};
+system_row! {
+    pub JobTasksRow in "job_tasks" {
+        job_id: Int,
+        task_id: Int,
+        kind: Text,
+        backend_id: Int,
+        tablet_id: Int,
+        state: Text,
+        attempts: Int,
+        files_total: Int,
+        files_done: Int,
+        bytes_total: Int,
+        bytes_done: Int,
+        error: Text,
+    }
+}
 
 fn filter(wanted: &ScanRequest) -> JobFilter {
     JobFilter {
@@ -147,7 +148,7 @@ fn filter(wanted: &ScanRequest) -> JobFilter {
         db_name: wanted.text("db_name"),
         kind: wanted.text("kind"),
         status: wanted.text("status"),
-        latest: false,
+        ..JobFilter::default()
     }
 }
 
@@ -166,71 +167,86 @@ fn eta(row: &JobRow, fraction: f64, now: Timestamp) -> Option<Timestamp> {
     Some(Timestamp(now.0 + (elapsed * (1.0 - fraction) / fraction) as i64))
 }
 
-pub(super) async fn jobs(sources: &Sources, wanted: &ScanRequest) -> Result<Rows, Error> {
-    let now = sources.env.now();
-    let mut out = Rows::new();
-    for mut row in sources.store.jobs(&filter(wanted)).await? {
-        let mut done = row.done;
-        let (seen, last_error) = sources.progress.last_words(row.job_id);
-        freshen(&mut row, seen.as_ref());
-        if row.status == JobStatus::Running {
-            done.add(sources.progress.under_way(row.job_id));
+/// Jobs of a page.
+const PAGE_ROWS: usize = 2048;
+
+/// Pages of jobs, read as they are taken.
+pub(super) fn jobs(context: Arc<ScanContext>) -> Chunks<JobsRow> {
+    let filter = JobFilter { limit: Some(PAGE_ROWS), ..filter(&context.request) };
+    stream::try_unfold((context, Some(filter)), |(context, filter)| async move {
+        let Some(mut filter) = filter else { return Ok(None) };
+        let page = context.sources.store.jobs(&filter).await?;
+        filter.after = page.last().map(|row| row.job_id);
+        let next = Some(filter).filter(|_| page.len() == PAGE_ROWS);
+        let mut rows = Vec::with_capacity(page.len());
+        for row in page {
+            rows.push(job(&context.sources, row).await?);
         }
-        let fraction = fraction(&row, done);
-        let eta = eta(&row, fraction, now);
-        let blocked = last_error.filter(|_| matches!(row.status, JobStatus::Running | JobStatus::Queued));
-        let position = queue_position(sources, &row).await?;
-        let seen = row.seen.unwrap_or_default();
-        let is_remote = !seen.state.is_empty();
-        let native = |text: String| Some(text).filter(|_| is_remote);
-        out.push(vec![
-            row.job_id.0.into(),
-            row.kind.to_string().into(),
-            row.state.map(Phase::name).into(),
-            row.status.name().into(),
-            row.cluster.into(),
-            said(row.db_name).into(),
-            row.snapshot.into(),
-            row.backup_timestamp.map(String::from).into(),
-            row.repository.into(),
-            row.objects.into(),
-            said(row.requested_by).into(),
-            row.client_addr.into(),
-            row.application_name.into(),
-            said(row.statement).into(),
-            row.created_at.into(),
-            row.started_at.into(),
-            row.snapshot_finished_at.into(),
-            row.transfer_finished_at.into(),
-            row.finished_at.into(),
-            row.timeout_seconds.into(),
-            row.tasks_total.into(),
-            row.tasks_done.into(),
-            row.planned.files.into(),
-            done.files.into(),
-            row.planned.bytes.into(),
-            done.bytes.into(),
-            row.bytes_new.into(),
-            fraction.into(),
-            eta.into(),
-            row.error_code.into(),
-            row.error_message.into(),
-            seen.job_id.into(),
-            native(seen.state).into(),
-            row.external.into(),
-            position.into(),
-            blocked.into(),
-            native(seen.status).into(),
-            seen.created_at.into(),
-            seen.snapshot_finished_at.into(),
-            seen.transfer_finished_at.into(),
-            seen.finished_at.into(),
-            native(seen.unfinished_tasks).into(),
-            native(seen.progress).into(),
-            native(seen.task_errors).into(),
-        ]);
+        Ok(Some((rows, (context, next))))
+    })
+    .boxed()
+}
+
+async fn job(sources: &Sources, mut row: JobRow) -> Result<JobsRow, Error> {
+    let mut done = row.done;
+    let (seen, last_error) = sources.progress.last_words(row.job_id);
+    freshen(&mut row, seen.as_ref());
+    if row.status == JobStatus::Running {
+        done.add(sources.progress.under_way(row.job_id));
     }
-    Ok(out)
+    let fraction = fraction(&row, done);
+    let eta = eta(&row, fraction, sources.env.now());
+    let blocked = last_error.filter(|_| matches!(row.status, JobStatus::Running | JobStatus::Queued));
+    let position = queue_position(sources, &row).await?;
+    let seen = row.seen.unwrap_or_default();
+    let is_remote = !seen.state.is_empty();
+    let native = |text: String| Some(text).filter(|_| is_remote);
+    Ok(JobsRow {
+        job_id: row.job_id.0.into(),
+        kind: row.kind.to_string().into(),
+        state: row.state.map(Phase::name).into(),
+        status: row.status.name().into(),
+        cluster: row.cluster.into(),
+        db_name: said(row.db_name).into(),
+        snapshot: row.snapshot.into(),
+        backup_timestamp: row.backup_timestamp.map(String::from).into(),
+        repository: row.repository.into(),
+        objects: row.objects.into(),
+        requested_by: said(row.requested_by).into(),
+        client_addr: row.client_addr.into(),
+        application_name: row.application_name.into(),
+        statement: said(row.statement).into(),
+        created_at: row.created_at.into(),
+        started_at: row.started_at.into(),
+        snapshot_finished_at: row.snapshot_finished_at.into(),
+        transfer_finished_at: row.transfer_finished_at.into(),
+        finished_at: row.finished_at.into(),
+        timeout_seconds: row.timeout_seconds.into(),
+        tasks_total: row.tasks_total.into(),
+        tasks_done: row.tasks_done.into(),
+        files_total: row.planned.files.into(),
+        files_done: done.files.into(),
+        bytes_total: row.planned.bytes.into(),
+        bytes_done: done.bytes.into(),
+        bytes_new: row.bytes_new.into(),
+        fraction_completed: fraction.into(),
+        eta_at: eta.into(),
+        error_code: row.error_code.into(),
+        error_message: row.error_message.into(),
+        native_job_id: seen.job_id.into(),
+        native_state: native(seen.state).into(),
+        external: row.external.into(),
+        queue_position: position.into(),
+        block_reason: blocked.into(),
+        native_status: native(seen.status).into(),
+        native_created_at: seen.created_at.into(),
+        native_snapshot_finished_at: seen.snapshot_finished_at.into(),
+        native_transfer_finished_at: seen.transfer_finished_at.into(),
+        native_finished_at: seen.finished_at.into(),
+        native_unfinished_tasks: native(seen.unfinished_tasks).into(),
+        native_progress: native(seen.progress).into(),
+        native_task_errors: native(seen.task_errors).into(),
+    })
 }
 
 /// Nobody here asked for a job of somebody else's.
@@ -295,7 +311,7 @@ async fn task_columns(sources: &Sources, row: &JobRow) -> Result<TaskColumns, Er
         return Ok(columns);
     }
     let notes = sources.progress.notes(row.job_id);
-    let tasks = sources.store.tasks(Some(row.job_id)).await?;
+    let tasks = sources.store.tasks(row.job_id..=row.job_id).await?;
     let left = |kind: TaskKind| -> BTreeMap<TaskId, TaskRow> {
         tasks.iter().filter(|t| !t.finished && t.kind == kind).map(|t| (t.task_id, t.clone())).collect()
     };
@@ -326,12 +342,8 @@ async fn task_columns(sources: &Sources, row: &JobRow) -> Result<TaskColumns, Er
 
 /// The jobs of a kind on this cluster that were admitted, newest last, and which of them are the latest of their databases, if that is asked
 /// for.
-async fn admitted(
-    sources: &Sources,
-    cluster: &Arc<dyn Cluster>,
-    wanted: &ScanRequest,
-    kind: JobKind,
-) -> Result<Vec<(JobRow, bool)>, Error> {
+async fn admitted(context: &ScanContext, kind: JobKind) -> Result<Vec<(JobRow, bool)>, Error> {
+    let ScanContext { sources, cluster, request: wanted, .. } = context;
     let mut filter = JobFilter {
         job_id: wanted.int("job_id").map(JobId),
         cluster: Some(cluster.name().to_string()),
@@ -340,6 +352,7 @@ async fn admitted(
         kind: Some(kind.to_string()),
         status: None,
         latest: wanted.is_true("latest"),
+        ..JobFilter::default()
     };
     let mut latest = BTreeSet::new();
     if filter.latest {
@@ -382,84 +395,121 @@ fn native_state(row: &JobRow) -> Option<String> {
     }
 }
 
-pub(super) async fn backup_jobs(sources: &Sources, cluster: &Arc<dyn Cluster>, wanted: &ScanRequest) -> Result<Rows, Error> {
-    let mut out = Rows::new();
-    for (row, latest) in admitted(sources, cluster, wanted, JobKind::Backup).await? {
-        let (tasks, state) = (task_columns(sources, &row).await?, native_state(&row));
-        out.push(vec![
-            row.job_id.0.into(),
-            row.snapshot.into(),
-            row.db_name.into(),
-            state.into(),
-            row.native_objects.into(),
-            row.created_at.into(),
-            row.snapshot_finished_at.into(),
-            row.transfer_finished_at.into(),
-            row.finished_at.into(),
-            tasks.unfinished.into(),
-            tasks.progress.into(),
-            tasks.errors.into(),
-            tasks.status.into(),
-            row.timeout_seconds.into(),
-            latest.into(),
-        ]);
+pub(super) async fn backup_jobs(context: &ScanContext) -> Result<Vec<BackupJobsRow>, Error> {
+    let mut out = Vec::new();
+    for (row, latest) in admitted(context, JobKind::Backup).await? {
+        let (tasks, state) = (task_columns(&context.sources, &row).await?, native_state(&row));
+        out.push(BackupJobsRow {
+            job_id: row.job_id.0.into(),
+            snapshot_name: row.snapshot.into(),
+            db_name: row.db_name.into(),
+            state: state.into(),
+            backup_objs: row.native_objects.into(),
+            create_time: row.created_at.into(),
+            snapshot_finished_time: row.snapshot_finished_at.into(),
+            upload_finished_time: row.transfer_finished_at.into(),
+            finished_time: row.finished_at.into(),
+            unfinished_tasks: tasks.unfinished.into(),
+            progress: tasks.progress.into(),
+            task_err_msg: tasks.errors.into(),
+            status: tasks.status.into(),
+            timeout: row.timeout_seconds.into(),
+            latest: latest.into(),
+        });
     }
     Ok(out)
 }
 
-pub(super) async fn restore_jobs(sources: &Sources, cluster: &Arc<dyn Cluster>, wanted: &ScanRequest) -> Result<Rows, Error> {
-    let mut out = Rows::new();
-    for (row, latest) in admitted(sources, cluster, wanted, JobKind::Restore).await? {
-        let (tasks, state) = (task_columns(sources, &row).await?, native_state(&row));
-        out.push(vec![
-            row.job_id.0.into(),
-            row.snapshot.into(),
-            row.backup_timestamp.map(String::from).into(),
-            row.db_name.into(),
-            state.into(),
-            row.allow_load.into(),
-            row.replication_num.map(i64::from).into(),
-            row.native_objects.into(),
-            row.created_at.into(),
-            row.meta_prepared_at.into(),
-            row.snapshot_finished_at.into(),
-            row.transfer_finished_at.into(),
-            row.finished_at.into(),
-            tasks.unfinished.into(),
-            tasks.progress.into(),
-            tasks.errors.into(),
-            tasks.status.into(),
-            row.timeout_seconds.into(),
-            latest.into(),
-        ]);
+pub(super) async fn restore_jobs(context: &ScanContext) -> Result<Vec<RestoreJobsRow>, Error> {
+    let mut out = Vec::new();
+    for (row, latest) in admitted(context, JobKind::Restore).await? {
+        let (tasks, state) = (task_columns(&context.sources, &row).await?, native_state(&row));
+        out.push(RestoreJobsRow {
+            job_id: row.job_id.0.into(),
+            label: row.snapshot.into(),
+            timestamp: row.backup_timestamp.map(String::from).into(),
+            db_name: row.db_name.into(),
+            state: state.into(),
+            allow_load: row.allow_load.into(),
+            replication_num: row.replication_num.map(i64::from).into(),
+            restore_objs: row.native_objects.into(),
+            create_time: row.created_at.into(),
+            meta_prepared_time: row.meta_prepared_at.into(),
+            snapshot_finished_time: row.snapshot_finished_at.into(),
+            download_finished_time: row.transfer_finished_at.into(),
+            finished_time: row.finished_at.into(),
+            unfinished_tasks: tasks.unfinished.into(),
+            progress: tasks.progress.into(),
+            task_err_msg: tasks.errors.into(),
+            status: tasks.status.into(),
+            timeout: row.timeout_seconds.into(),
+            latest: latest.into(),
+        });
     }
     Ok(out)
 }
 
-pub(super) async fn job_events(sources: &Sources, wanted: &ScanRequest) -> Result<Rows, Error> {
-    let events = sources.store.events(wanted.int("job_id").map(JobId)).await?;
-    Ok(events
-        .into_iter()
-        .map(|e| {
-            // A user's CANCEL is the one event that the runner does not decide itself.
-            let actor = if e.detail.contains("\"message\":\"user cancelled") { "user" } else { "runner" };
-            vec![
-                e.job_id.0.into(),
-                e.seq.into(),
-                e.at.into(),
-                e.from_state.into(),
-                e.to_state.into(),
-                actor.into(),
-                e.detail.into(),
-            ]
-        })
-        .collect())
+/// Jobs whose events are read at a time.
+const PAGE_JOBS: i64 = 128;
+
+/// The jobs that a query is about, as ranges of numbers that are looked at one after another.
+async fn job_ranges(context: &ScanContext) -> Result<Vec<RangeInclusive<JobId>>, Error> {
+    if let Some(id) = context.request.int("job_id") {
+        return Ok(vec![JobId(id)..=JobId(id)]);
+    }
+    let last = context.sources.store.last_job().await?.map_or(0, |id| id.0);
+    let ranges = (1..=last).step_by(PAGE_JOBS as usize).map(|first| JobId(first)..=JobId((first + PAGE_JOBS - 1).min(last)));
+    Ok(ranges.collect())
 }
 
-pub(super) async fn job_tasks(sources: &Sources, wanted: &ScanRequest) -> Result<Rows, Error> {
+/// The events of jobs, read as they are taken.
+pub(super) fn job_events(context: Arc<ScanContext>) -> Chunks<JobEventsRow> {
+    by_ranges(context, |context, range| async move { events_of(&context, range).await }.boxed())
+}
+
+/// The tasks of jobs, read as they are taken.
+pub(super) fn job_tasks(context: Arc<ScanContext>) -> Chunks<JobTasksRow> {
+    by_ranges(context, |context, range| async move { tasks_of(&context.sources, range).await }.boxed())
+}
+
+/// Reads the rows of a range of jobs.
+type ReadRange<R> = fn(Arc<ScanContext>, RangeInclusive<JobId>) -> BoxFuture<'static, Result<Vec<R>, Error>>;
+
+fn by_ranges<R: Send + 'static>(context: Arc<ScanContext>, read: ReadRange<R>) -> Chunks<R> {
+    let ranges = {
+        let context = context.clone();
+        stream::once(async move { job_ranges(&context).await.map(|ranges| stream::iter(ranges.into_iter().map(Ok))) })
+    };
+    ranges.try_flatten().and_then(move |range| read(context.clone(), range)).boxed()
+}
+
+async fn events_of(context: &ScanContext, range: RangeInclusive<JobId>) -> Result<Vec<JobEventsRow>, Error> {
+    let events = context.sources.store.events(range.clone()).await?;
+    // Only sentences name tablets.
+    let tasks = if context.request.needs("detail") { context.sources.store.tasks(range).await? } else { Vec::new() };
+    let tablets: HashMap<_, TabletId> = tasks.iter().map(|t| ((t.job_id, t.kind, t.task_id), t.tablet_id)).collect();
+    let row = |e: EventRow| {
+        let tablet = |kind, task| tablets.get(&(e.job_id, kind, task)).copied();
+        // One that a later version wrote is shown as it is.
+        let read = serde_json::from_str::<JobEvent>(&e.event).ok();
+        JobEventsRow {
+            job_id: e.job_id.0.into(),
+            seq: e.seq.into(),
+            at: e.at.into(),
+            from_state: e.from_state.into(),
+            to_state: e.to_state.into(),
+            actor: read.as_ref().map_or("runner", JobEvent::actor).into(),
+            detail: read.map_or_else(|| e.event.clone(), |event| event.sentence(&tablet)).into(),
+            event: e.event.into(),
+        }
+    };
+    Ok(events.into_iter().map(row).collect())
+}
+
+async fn tasks_of(sources: &Sources, range: RangeInclusive<JobId>) -> Result<Vec<JobTasksRow>, Error> {
     let mut notes: BTreeMap<JobId, Notes> = BTreeMap::new();
-    let mut out = Rows::new();
-    for task in sources.store.tasks(wanted.int("job_id").map(JobId)).await? {
+    let mut out = Vec::new();
+    for task in sources.store.tasks(range).await? {
         let notes = notes.entry(task.job_id).or_insert_with(|| sources.progress.notes(task.job_id));
         let note = notes.tasks.get(&task.task_id).cloned().unwrap_or_default();
         let done = if task.finished { task.done } else { note.done };
@@ -468,20 +518,20 @@ pub(super) async fn job_tasks(sources: &Sources, wanted: &ScanRequest) -> Result
             (false, 0) => "waiting",
             (false, _) => "running",
         };
-        out.push(vec![
-            task.job_id.0.into(),
-            task.task_id.0.into(),
-            task.kind.name().into(),
-            task.backend_id.0.into(),
-            task.tablet_id.0.into(),
-            state.into(),
-            i64::from(note.attempts.max(u32::from(task.finished))).into(),
-            task.planned.files.into(),
-            done.files.into(),
-            task.planned.bytes.into(),
-            done.bytes.into(),
-            note.error.filter(|_| !task.finished).into(),
-        ]);
+        out.push(JobTasksRow {
+            job_id: task.job_id.0.into(),
+            task_id: task.task_id.0.into(),
+            kind: task.kind.name().into(),
+            backend_id: task.backend_id.0.into(),
+            tablet_id: task.tablet_id.0.into(),
+            state: state.into(),
+            attempts: i64::from(note.attempts.max(u32::from(task.finished))).into(),
+            files_total: task.planned.files.into(),
+            files_done: done.files.into(),
+            bytes_total: task.planned.bytes.into(),
+            bytes_done: done.bytes.into(),
+            error: note.error.filter(|_| !task.finished).into(),
+        });
     }
     Ok(out)
 }

@@ -7,8 +7,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 
-use super::super::system::Type::{Bool, Int, Text, Time};
-use super::super::system::{Cell, Definition, Rows, ScanRequest, Sources};
+use super::super::system::{ScanContext, ScanRequest, Sources, system_row};
 use super::stored;
 use crate::error::{Error, ErrorKind};
 use crate::names::{BackupTimestamp, SnapshotLabel};
@@ -20,89 +19,85 @@ pub(super) const READS: usize = 8;
 /// How long a repository may take to answer a ping.
 const PING: Duration = Duration::from_secs(3);
 
-pub(super) const REPOSITORIES: Definition = Definition {
-    name: "repositories",
-    columns: &[
-        ("repository_id", Int),
-        ("repository", Text),
-        ("location", Text),
-        ("broker", Text),
-        ("read_only", Bool),
-        ("format", Text),
-        ("created_at", Time),
-        ("error", Text),
-        ("checked_at", Time),
-        ("cluster", Text),
-    ],
-};
+system_row! {
+    pub RepositoriesRow in "repositories" {
+        repository_id: Int,
+        repository: Text,
+        location: Text,
+        broker: Text,
+        read_only: Bool,
+        format: Text,
+        created_at: Time,
+        error: Text,
+        checked_at: Time,
+        cluster: Text,
+    }
+}
 
-pub(super) const SNAPSHOTS: Definition = Definition {
-    name: "snapshots",
-    columns: &[
-        ("repository", Text),
-        ("snapshot", Text),
-        ("backup_timestamp", Text),
-        ("db_name", Text),
-        ("status", Text),
-        ("kind", Text),
-        ("base_snapshot", Text),
-        ("tables", Int),
-        ("partitions", Int),
-        ("files", Int),
-        ("rows", Int),
-        ("bytes_total", Int),
-        ("bytes_unique", Int),
-        ("created_at", Time),
-        ("finished_at", Time),
-        ("ttl", Text),
-        ("expire_at", Time),
-        ("last_verified_at", Time),
-        ("last_verified_level", Text),
-        ("last_verified_ok", Bool),
-        ("details", Text),
-        ("cluster_id", Text),
-        ("views", Int),
-        ("cluster", Text),
-    ],
-};
+system_row! {
+    pub SnapshotsRow in "snapshots" {
+        repository: Text,
+        snapshot: Text,
+        backup_timestamp: Text,
+        db_name: Text,
+        status: Text,
+        kind: Text,
+        base_snapshot: Text,
+        tables: Int,
+        partitions: Int,
+        files: Int,
+        rows: Int,
+        bytes_total: Int,
+        bytes_unique: Int,
+        created_at: Time,
+        finished_at: Time,
+        ttl: Text,
+        expire_at: Time,
+        last_verified_at: Time,
+        last_verified_level: Text,
+        last_verified_ok: Bool,
+        details: Text,
+        cluster_id: Text,
+        views: Int,
+        cluster: Text,
+    }
+}
 
-pub(super) const SNAPSHOT_FILES: Definition = Definition {
-    name: "snapshot_files",
-    columns: &[
-        ("repository", Text),
-        ("snapshot", Text),
-        ("backup_timestamp", Text),
-        ("db_name", Text),
-        ("table_name", Text),
-        ("partition_name", Text),
-        ("tablet_id", Int),
-        ("path", Text),
-        ("bytes", Int),
-        ("rows", Int),
-        ("checksum", Text),
-        ("status", Text),
-        ("table_id", Int),
-        ("partition_id", Int),
-        ("cluster", Text),
-    ],
-};
+system_row! {
+    pub SnapshotFilesRow in "snapshot_files" {
+        repository: Text,
+        snapshot: Text,
+        backup_timestamp: Text,
+        db_name: Text,
+        table_name: Text,
+        partition_name: Text,
+        tablet_id: Int,
+        path: Text,
+        bytes: Int,
+        rows: Int,
+        checksum: Text,
+        status: Text,
+        table_id: Int,
+        partition_id: Int,
+        cluster: Text,
+    }
+}
 
-pub(super) const VERIFICATIONS: Definition = Definition {
-    name: "verifications",
-    columns: &[
-        ("job_id", Int),
-        ("repository", Text),
-        ("snapshot", Text),
-        ("backup_timestamp", Text),
-        ("level", Text),
-        ("started_at", Time),
-        ("finished_at", Time),
-        ("ok", Bool),
-        ("files_checked", Int),
-        ("bytes_checked", Int),
-        ("findings", Int),
-    ],
-};
+system_row! {
+    pub VerificationsRow in "verifications" {
+        job_id: Int,
+        repository: Text,
+        snapshot: Text,
+        backup_timestamp: Text,
+        level: Text,
+        started_at: Time,
+        finished_at: Time,
+        ok: Bool,
+        files_checked: Int,
+        bytes_checked: Int,
+        findings: Int,
+    }
+}
 
 fn open(sources: &Sources, record: &RepositoryRecord) -> Result<Arc<Repository>, Error> {
     let location = Location { url: record.location.clone(), properties: record.properties.clone() };
@@ -135,29 +130,28 @@ async fn ours(sources: &Sources, wanted: &ScanRequest) -> Result<Vec<RepositoryR
     Ok(records)
 }
 
-pub(super) async fn repositories(sources: &Sources, wanted: &ScanRequest) -> Result<Rows, Error> {
+pub(super) async fn repositories(context: &ScanContext) -> Result<Vec<RepositoriesRow>, Error> {
+    let ScanContext { sources, request: wanted, .. } = context;
     let records = ours(sources, wanted).await?;
     let pings: Vec<BoxFuture<'_, _>> = records.iter().map(|record| ping(sources, record).boxed()).collect();
     let found: Vec<_> = futures::stream::iter(pings).buffered(READS).collect().await;
-    let mut rows: Rows = records
+    let mut rows: Vec<RepositoriesRow> = records
         .iter()
         .zip(found)
-        .map(|(r, state)| {
-            vec![
-                r.id.0.into(),
-                r.name.to_string().into(),
-                r.location.clone().into(),
-                r.broker.clone().into(),
-                r.read_only.into(),
-                "starkeep".into(),
-                r.created_at.into(),
-                state.err().map(|e| e.to_string()).into(),
-                sources.env.now().into(),
-                r.cluster.to_string().into(),
-            ]
+        .map(|(r, state)| RepositoriesRow {
+            repository_id: r.id.0.into(),
+            repository: r.name.to_string().into(),
+            location: r.location.clone().into(),
+            broker: r.broker.clone().into(),
+            read_only: r.read_only.into(),
+            format: "starkeep".into(),
+            created_at: r.created_at.into(),
+            error: state.err().map(|e| e.to_string()).into(),
+            checked_at: sources.env.now().into(),
+            cluster: r.cluster.to_string().into(),
         })
         .collect();
-    rows.extend(stored::repositories(sources, wanted).await?);
+    rows.extend(stored::repositories(context).await?);
     Ok(rows)
 }
 
@@ -214,16 +208,16 @@ async fn wanted_repositories(
     Ok(out)
 }
 
-pub(super) async fn snapshots(sources: &Sources, wanted: &ScanRequest) -> Result<Rows, Error> {
-    let mut out = Rows::new();
-    let damaged = |record: &RepositoryRecord, label: Option<String>, timestamp: Option<String>, status: String| {
-        let mut row = vec![Cell::Null; SNAPSHOTS.columns.len()];
-        row[0] = record.name.to_string().into();
-        row[23] = record.cluster.to_string().into();
-        row[1] = label.into();
-        row[2] = timestamp.into();
-        row[4] = status.into();
-        row
+pub(super) async fn snapshots(context: &ScanContext) -> Result<Vec<SnapshotsRow>, Error> {
+    let ScanContext { sources, request: wanted, .. } = context;
+    let mut out = Vec::new();
+    let damaged = |record: &RepositoryRecord, label: Option<String>, timestamp: Option<String>, status: String| SnapshotsRow {
+        repository: record.name.to_string().into(),
+        cluster: record.cluster.to_string().into(),
+        snapshot: label.into(),
+        backup_timestamp: timestamp.into(),
+        status: status.into(),
+        ..SnapshotsRow::default()
     };
     for (record, read) in wanted_repositories(sources, wanted).await? {
         let repository = record.name.as_str();
@@ -258,50 +252,47 @@ pub(super) async fn snapshots(sources: &Sources, wanted: &ScanRequest) -> Result
             };
             let volume = manifest.volume();
             let unique: u64 = manifest.files().filter(|f| users[&*f.sha256] == 1).map(|f| f.bytes).sum();
-            out.push(vec![
-                repository.into(),
-                label.into(),
-                timestamp.into(),
-                manifest.database.to_string().into(),
-                "OK".into(),
-                "full".into(),
-                Cell::Null,
-                (manifest.tables.len() as u64).into(),
-                (manifest.tables.iter().map(|t| t.partitions.len() as u64).sum::<u64>()).into(),
-                volume.files.into(),
-                manifest.files().map(|f| f.rows).sum::<u64>().into(),
-                volume.bytes.into(),
-                unique.into(),
-                manifest.created_at.into(),
-                manifest.saved_at.into(),
-                manifest.ttl.map(|ttl| ttl.to_string()).into(),
-                manifest.expire_at.into(),
-                Cell::Null,
-                Cell::Null,
-                Cell::Null,
-                manifest.details().into(),
-                manifest.cluster_id.clone().into(),
-                (manifest.views.len() as u64).into(),
-                record.cluster.to_string().into(),
-            ]);
+            out.push(SnapshotsRow {
+                repository: repository.into(),
+                snapshot: label.into(),
+                backup_timestamp: timestamp.into(),
+                db_name: manifest.database.to_string().into(),
+                status: "OK".into(),
+                kind: "full".into(),
+                tables: (manifest.tables.len() as u64).into(),
+                partitions: (manifest.tables.iter().map(|t| t.partitions.len() as u64).sum::<u64>()).into(),
+                files: volume.files.into(),
+                rows: manifest.files().map(|f| f.rows).sum::<u64>().into(),
+                bytes_total: volume.bytes.into(),
+                bytes_unique: unique.into(),
+                created_at: manifest.created_at.into(),
+                finished_at: manifest.saved_at.into(),
+                ttl: manifest.ttl.map(|ttl| ttl.to_string()).into(),
+                expire_at: manifest.expire_at.into(),
+                details: manifest.details().into(),
+                cluster_id: manifest.cluster_id.clone().into(),
+                views: (manifest.views.len() as u64).into(),
+                cluster: record.cluster.to_string().into(),
+                ..Default::default()
+            });
         }
     }
-    out.extend(stored::snapshots(sources, wanted).await?);
+    out.extend(stored::snapshots(context).await?);
     Ok(out)
 }
 
-pub(super) async fn snapshot_files(sources: &Sources, wanted: &ScanRequest) -> Result<Rows, Error> {
-    let mut out = Rows::new();
+pub(super) async fn snapshot_files(context: &ScanContext) -> Result<Vec<SnapshotFilesRow>, Error> {
+    let ScanContext { sources, request: wanted, .. } = context;
+    let mut out = Vec::new();
     for (record, read) in wanted_repositories(sources, wanted).await? {
         // A sum over files must not be less without a word.
-        let unread = |label: Option<String>, timestamp: Option<String>, error: &Error| {
-            let mut row = vec![Cell::Null; SNAPSHOT_FILES.columns.len()];
-            row[0] = record.name.to_string().into();
-            row[1] = label.into();
-            row[2] = timestamp.into();
-            row[11] = format!("ERROR: {}", error.message).into();
-            row[14] = record.cluster.to_string().into();
-            row
+        let unread = |label: Option<String>, timestamp: Option<String>, error: &Error| SnapshotFilesRow {
+            repository: record.name.to_string().into(),
+            snapshot: label.into(),
+            backup_timestamp: timestamp.into(),
+            status: format!("ERROR: {}", error.message).into(),
+            cluster: record.cluster.to_string().into(),
+            ..SnapshotFilesRow::default()
         };
         let backups = match read {
             Ok(content) => content.backups,
@@ -322,29 +313,29 @@ pub(super) async fn snapshot_files(sources: &Sources, wanted: &ScanRequest) -> R
                 for partition in &table.partitions {
                     for tablet in &partition.tablets {
                         for file in &tablet.files {
-                            out.push(vec![
-                                record.name.to_string().into(),
-                                label.to_string().into(),
-                                timestamp.to_string().into(),
-                                manifest.database.to_string().into(),
-                                table.name.to_string().into(),
-                                partition.name.to_string().into(),
-                                tablet.tablet_id.0.into(),
-                                format!("data/{}/{}.parquet", &file.sha256[..2], file.sha256).into(),
-                                file.bytes.into(),
-                                file.rows.into(),
-                                file.sha256.to_string().into(),
-                                "OK".into(),
-                                table.table_id.0.into(),
-                                partition.partition_id.0.into(),
-                                record.cluster.to_string().into(),
-                            ]);
+                            out.push(SnapshotFilesRow {
+                                repository: record.name.to_string().into(),
+                                snapshot: label.to_string().into(),
+                                backup_timestamp: timestamp.to_string().into(),
+                                db_name: manifest.database.to_string().into(),
+                                table_name: table.name.to_string().into(),
+                                partition_name: partition.name.to_string().into(),
+                                tablet_id: tablet.tablet_id.0.into(),
+                                path: format!("data/{}/{}.parquet", &file.sha256[..2], file.sha256).into(),
+                                bytes: file.bytes.into(),
+                                rows: file.rows.into(),
+                                checksum: file.sha256.to_string().into(),
+                                status: "OK".into(),
+                                table_id: table.table_id.0.into(),
+                                partition_id: partition.partition_id.0.into(),
+                                cluster: record.cluster.to_string().into(),
+                            });
                         }
                     }
                 }
             }
         }
     }
-    out.extend(stored::snapshot_files(sources, wanted).await?);
+    out.extend(stored::snapshot_files(context).await?);
     Ok(out)
 }

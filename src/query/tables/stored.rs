@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
-use super::super::system::{Cell, Definition, Rows, ScanRequest, Sources};
-use super::repositories::{READS, REPOSITORIES, SNAPSHOT_FILES, SNAPSHOTS, in_time};
+use super::super::system::{Int, ScanContext, ScanRequest, Sources};
+use super::repositories::{READS, RepositoriesRow, SnapshotFilesRow, SnapshotsRow, in_time};
 use crate::cluster::{Cluster, ClusterRole, ExternalCluster, RemoteRepository};
 use crate::error::{Error, ErrorKind};
 use crate::names::RepositoryName;
@@ -78,17 +78,9 @@ fn clusters(sources: &Sources, wanted: &ScanRequest) -> Vec<std::sync::Arc<dyn C
     all.filter(|c| c.managed().is_err() && only.as_ref().is_none_or(|name| name == c.name().as_str())).collect()
 }
 
-fn row(definition: &Definition, cells: Vec<(&str, Cell)>) -> Vec<Cell> {
-    let mut row = vec![Cell::Null; definition.columns.len()];
-    for (name, cell) in cells {
-        let at = definition.columns.iter().position(|(column, _)| *column == name).expect("a column of the table");
-        row[at] = cell;
-    }
-    row
-}
-
-pub(super) async fn repositories(sources: &Sources, wanted: &ScanRequest) -> Result<Rows, Error> {
-    let mut out = Rows::new();
+pub(super) async fn repositories(context: &ScanContext) -> Result<Vec<RepositoriesRow>, Error> {
+    let ScanContext { sources, request: wanted, .. } = context;
+    let mut out = Vec::new();
     for cluster in clusters(sources, wanted) {
         let (known, unreachable) = known(sources, &*cluster).await?;
         let pings: Vec<BoxFuture<'_, _>> = known.iter().map(|one| one.trouble(sources).boxed()).collect();
@@ -98,21 +90,18 @@ pub(super) async fn repositories(sources: &Sources, wanted: &ScanRequest) -> Res
             let error = told.or_else(|| unreachable.as_ref().map(ToString::to_string)).or(stored);
             let record = one.record.as_ref();
             let there = one.there.as_ref();
-            out.push(row(
-                &REPOSITORIES,
-                vec![
-                    ("repository_id", there.and_then(|t| t.id).or_else(|| record.map(|r| r.id.0)).into()),
-                    ("repository", one.name.clone().into()),
-                    ("location", there.map(|t| t.location.clone()).or_else(|| record.map(|r| r.location.clone())).into()),
-                    ("broker", there.and_then(|t| t.broker.clone()).or_else(|| record.and_then(|r| r.broker.clone())).into()),
-                    ("read_only", there.map(|t| t.read_only).or_else(|| record.map(|r| r.read_only)).into()),
-                    ("format", "starrocks".into()),
-                    ("created_at", there.and_then(|t| t.created_at).or_else(|| record.map(|r| r.created_at)).into()),
-                    ("error", error.into()),
-                    ("checked_at", sources.env.now().into()),
-                    ("cluster", cluster.name().to_string().into()),
-                ],
-            ));
+            out.push(RepositoriesRow {
+                repository_id: there.and_then(|t| t.id).or_else(|| record.map(|r| r.id.0)).into(),
+                repository: one.name.clone().into(),
+                location: there.map(|t| t.location.clone()).or_else(|| record.map(|r| r.location.clone())).into(),
+                broker: there.and_then(|t| t.broker.clone()).or_else(|| record.and_then(|r| r.broker.clone())).into(),
+                read_only: there.map(|t| t.read_only).or_else(|| record.map(|r| r.read_only)).into(),
+                format: "starrocks".into(),
+                created_at: there.and_then(|t| t.created_at).or_else(|| record.map(|r| r.created_at)).into(),
+                error: error.into(),
+                checked_at: sources.env.now().into(),
+                cluster: cluster.name().to_string().into(),
+            });
         }
     }
     Ok(out)
@@ -126,13 +115,24 @@ struct Ask<'a> {
 }
 
 impl Ask<'_> {
-    fn cells(&self, label: &str, status: String) -> Vec<(&'static str, Cell)> {
-        vec![
-            ("repository", self.repository.into()),
-            ("snapshot", label.into()),
-            ("status", status.into()),
-            ("cluster", self.cluster.name().to_string().into()),
-        ]
+    fn snapshot(&self, label: &str, status: String) -> SnapshotsRow {
+        SnapshotsRow {
+            repository: self.repository.into(),
+            snapshot: label.into(),
+            status: status.into(),
+            cluster: self.cluster.name().to_string().into(),
+            ..SnapshotsRow::default()
+        }
+    }
+
+    fn file(&self, label: &str, status: String) -> SnapshotFilesRow {
+        SnapshotFilesRow {
+            repository: self.repository.into(),
+            snapshot: label.into(),
+            status: status.into(),
+            cluster: self.cluster.name().to_string().into(),
+            ..SnapshotFilesRow::default()
+        }
     }
 
     async fn labels(&self, stored: &StarRocksRepository) -> Result<Vec<String>, Error> {
@@ -141,96 +141,91 @@ impl Ask<'_> {
     }
 
     /// From the storage: with everything that StarRocks itself does not tell.
-    async fn stored(&self, sources: &Sources, stored: &StarRocksRepository, counted: bool) -> Result<Rows, Error> {
+    async fn stored(&self, sources: &Sources, stored: &StarRocksRepository, counted: bool) -> Result<Vec<SnapshotsRow>, Error> {
         in_time(sources, stored.ping()).await?;
         let labels = in_time(sources, self.labels(stored)).await?;
         let read = |label: String| async move {
             let read = self.stored_label(stored, &label, counted).await;
-            read.unwrap_or_else(|e| vec![row(&SNAPSHOTS, self.cells(&label, format!("ERROR: {}", e.message)))])
+            read.unwrap_or_else(|e| vec![self.snapshot(&label, format!("ERROR: {}", e.message))])
         };
-        let reads: Vec<BoxFuture<'_, Rows>> = labels.into_iter().map(|label| read(label).boxed()).collect();
+        let reads: Vec<BoxFuture<'_, Vec<SnapshotsRow>>> = labels.into_iter().map(|label| read(label).boxed()).collect();
         Ok(futures::stream::iter(reads).buffered(READS).concat().await)
     }
 
-    async fn stored_label(&self, stored: &StarRocksRepository, label: &str, counted: bool) -> Result<Rows, Error> {
+    async fn stored_label(&self, stored: &StarRocksRepository, label: &str, counted: bool) -> Result<Vec<SnapshotsRow>, Error> {
         let found = stored.label(label).await?;
-        let mut out = Rows::new();
-        let mut sizes = vec![];
+        let (mut files, mut bytes) = (Int::default(), Int::default());
         if counted {
-            let (files, bytes) = volume(stored, label).await?;
-            // Nothing is shared between labels.
-            sizes = vec![("files", Cell::from(files)), ("bytes_total", bytes.into()), ("bytes_unique", bytes.into())];
+            let (count, sum) = volume(stored, label).await?;
+            (files, bytes) = (count.into(), sum.into());
         }
+        // Nothing is shared between labels.
+        let sized = |row: SnapshotsRow| SnapshotsRow {
+            files: files.clone(),
+            bytes_total: bytes.clone(),
+            bytes_unique: bytes.clone(),
+            ..row
+        };
+        let mut out = Vec::new();
         if found.infos.is_empty() {
-            let mut cells = self.cells(label, found.status());
-            cells.extend(sizes.clone());
-            out.push(row(&SNAPSHOTS, cells));
+            out.push(sized(self.snapshot(label, found.status())));
         }
         for stray in found.strays.iter().filter(|s| s.starts_with("__info_") && !s.ends_with(".part")) {
-            out.push(row(&SNAPSHOTS, self.cells(label, format!("Invalid: {stray}"))));
+            out.push(self.snapshot(label, format!("Invalid: {stray}")));
         }
         for info in &found.infos {
             let read = stored.info(info).await;
-            let mut cells = self.of_info(label, &found, info, read);
-            cells.extend(sizes.clone());
-            out.push(row(&SNAPSHOTS, cells));
+            out.push(sized(self.of_info(label, &found, info, read)));
         }
         Ok(out)
     }
 
-    fn of_info(
-        &self,
-        label: &str,
-        found: &StoredLabel,
-        stored: &StoredInfo,
-        read: Result<Info, Error>,
-    ) -> Vec<(&'static str, Cell)> {
+    fn of_info(&self, label: &str, found: &StoredLabel, stored: &StoredInfo, read: Result<Info, Error>) -> SnapshotsRow {
         let info = match read {
             Ok(info) => info,
             Err(e) => {
-                let mut cells = self.cells(label, format!("ERROR: Failed to get info: {}", e.message));
-                cells.push(("backup_timestamp", stored.timestamp.clone().into()));
-                return cells;
+                return SnapshotsRow {
+                    backup_timestamp: stored.timestamp.clone().into(),
+                    ..self.snapshot(label, format!("ERROR: Failed to get info: {}", e.message))
+                };
             }
         };
         let status = if found.has_meta { found.status() } else { "ERROR: Failed to get info: there is no __meta".into() };
         let (tables, partitions, views) = info.counts();
-        let mut cells = self.cells(label, status);
-        cells.extend([
-            ("backup_timestamp", Cell::from(stored.timestamp.clone())),
-            ("db_name", info.database.clone().into()),
-            ("kind", "full".into()),
-            ("tables", tables.into()),
-            ("partitions", partitions.into()),
-            ("views", views.into()),
-            ("created_at", info.created_at().into()),
-            ("finished_at", info.finish_time.map(crate::names::Timestamp).into()),
-            ("ttl", info.ttl.clone().into()),
-            ("expire_at", info.expire_time.map(crate::names::Timestamp).into()),
-            ("details", info.details().into()),
-            ("cluster_id", info.cluster_id.as_ref().map(|id| id.to_string().trim_matches('"').to_owned()).into()),
-        ]);
-        cells
+        SnapshotsRow {
+            backup_timestamp: stored.timestamp.clone().into(),
+            db_name: info.database.clone().into(),
+            kind: "full".into(),
+            tables: tables.into(),
+            partitions: partitions.into(),
+            views: views.into(),
+            created_at: info.created_at().into(),
+            finished_at: info.finish_time.map(crate::names::Timestamp).into(),
+            ttl: info.ttl.clone().into(),
+            expire_at: info.expire_time.map(crate::names::Timestamp).into(),
+            details: info.details().into(),
+            cluster_id: info.cluster_id.as_ref().map(|id| id.to_string().trim_matches('"').to_owned()).into(),
+            ..self.snapshot(label, status)
+        }
     }
 
     /// From the cluster, when the storage cannot be read from here.
-    async fn told(&self, remote: &dyn ExternalCluster) -> Result<Rows, Error> {
-        let mut out = Rows::new();
+    async fn told(&self, remote: &dyn ExternalCluster) -> Result<Vec<SnapshotsRow>, Error> {
+        let mut out = Vec::new();
         for found in remote.snapshots(self.repository, self.label.as_deref()).await? {
             let more = |timestamp: Option<&String>| {
                 let status = match timestamp {
                     Some(t) if t.starts_with("Invalid: ") => t.clone(),
                     _ => found.status.clone(),
                 };
-                let mut cells = self.cells(&found.label, status);
-                cells.extend([
-                    ("backup_timestamp", Cell::from(timestamp.filter(|t| !t.starts_with("Invalid: ")).cloned())),
-                    ("finished_at", found.finished_at.into()),
-                    ("ttl", found.ttl.clone().into()),
-                    ("expire_at", found.expire_at.into()),
-                    ("cluster_id", found.cluster_id.clone().into()),
-                ]);
-                row(&SNAPSHOTS, cells)
+                SnapshotsRow {
+                    backup_timestamp: timestamp.filter(|t| !t.starts_with("Invalid: ")).cloned().into(),
+                    finished_at: found.finished_at.into(),
+                    ttl: found.ttl.clone().into(),
+                    expire_at: found.expire_at.into(),
+                    cluster_id: found.cluster_id.clone().into(),
+                    ..self.snapshot(&found.label, status)
+                }
             };
             if found.timestamps.is_empty() {
                 out.push(more(None));
@@ -254,8 +249,9 @@ async fn asked(sources: &Sources, cluster: &dyn Cluster, wanted: &ScanRequest) -
     Ok((known, error))
 }
 
-pub(super) async fn snapshots(sources: &Sources, wanted: &ScanRequest) -> Result<Rows, Error> {
-    let mut out = Rows::new();
+pub(super) async fn snapshots(context: &ScanContext) -> Result<Vec<SnapshotsRow>, Error> {
+    let ScanContext { sources, request: wanted, .. } = context;
+    let mut out = Vec::new();
     let counted = COUNTED.iter().any(|column| wanted.needs(column));
     for cluster in clusters(sources, wanted) {
         let (known, unreachable) = asked(sources, &*cluster, wanted).await?;
@@ -282,22 +278,21 @@ pub(super) async fn snapshots(sources: &Sources, wanted: &ScanRequest) -> Result
             match read {
                 Ok(rows) => out.extend(rows),
                 Err(e) if is_meant => return Err(e),
-                Err(e) => out.push(row(
-                    &SNAPSHOTS,
-                    vec![
-                        ("repository", one.name.clone().into()),
-                        ("status", format!("ERROR: {}", e.message).into()),
-                        ("cluster", cluster.name().to_string().into()),
-                    ],
-                )),
+                Err(e) => out.push(SnapshotsRow {
+                    repository: one.name.clone().into(),
+                    status: format!("ERROR: {}", e.message).into(),
+                    cluster: cluster.name().to_string().into(),
+                    ..SnapshotsRow::default()
+                }),
             }
         }
     }
     Ok(out)
 }
 
-pub(super) async fn snapshot_files(sources: &Sources, wanted: &ScanRequest) -> Result<Rows, Error> {
-    let mut out = Rows::new();
+pub(super) async fn snapshot_files(context: &ScanContext) -> Result<Vec<SnapshotFilesRow>, Error> {
+    let ScanContext { sources, request: wanted, .. } = context;
+    let mut out = Vec::new();
     for cluster in clusters(sources, wanted) {
         let (known, _) = asked(sources, &*cluster, wanted).await?;
         let is_meant = wanted.text("repository").is_some() && wanted.text("cluster").is_some();
@@ -312,14 +307,12 @@ pub(super) async fn snapshot_files(sources: &Sources, wanted: &ScanRequest) -> R
                 Ok(rows) => out.extend(rows),
                 Err(e) if is_meant => return Err(e),
                 // A sum over files must not be less without a word.
-                Err(e) => {
-                    let cells = vec![
-                        ("repository", Cell::from(one.name.clone())),
-                        ("status", format!("ERROR: {}", e.message).into()),
-                        ("cluster", cluster.name().to_string().into()),
-                    ];
-                    out.push(row(&SNAPSHOT_FILES, cells));
-                }
+                Err(e) => out.push(SnapshotFilesRow {
+                    repository: one.name.clone().into(),
+                    status: format!("ERROR: {}", e.message).into(),
+                    cluster: cluster.name().to_string().into(),
+                    ..SnapshotFilesRow::default()
+                }),
             }
         }
     }
@@ -327,19 +320,19 @@ pub(super) async fn snapshot_files(sources: &Sources, wanted: &ScanRequest) -> R
 }
 
 impl Ask<'_> {
-    async fn files(&self, sources: &Sources, stored: &StarRocksRepository) -> Result<Rows, Error> {
+    async fn files(&self, sources: &Sources, stored: &StarRocksRepository) -> Result<Vec<SnapshotFilesRow>, Error> {
         in_time(sources, stored.ping()).await?;
         let labels = in_time(sources, self.labels(stored)).await?;
         let read = |label: String| async move {
             let read = self.files_of(stored, &label).await;
-            read.unwrap_or_else(|e| vec![row(&SNAPSHOT_FILES, self.cells(&label, format!("ERROR: {}", e.message)))])
+            read.unwrap_or_else(|e| vec![self.file(&label, format!("ERROR: {}", e.message))])
         };
-        let reads: Vec<BoxFuture<'_, Rows>> = labels.into_iter().map(|label| read(label).boxed()).collect();
+        let reads: Vec<BoxFuture<'_, Vec<SnapshotFilesRow>>> = labels.into_iter().map(|label| read(label).boxed()).collect();
         Ok(futures::stream::iter(reads).buffered(READS).concat().await)
     }
 
-    async fn files_of(&self, stored: &StarRocksRepository, label: &str) -> Result<Rows, Error> {
-        let mut out = Rows::new();
+    async fn files_of(&self, stored: &StarRocksRepository, label: &str) -> Result<Vec<SnapshotFilesRow>, Error> {
+        let mut out = Vec::new();
         let found = stored.label(label).await?;
         let info = match found.infos.last() {
             Some(last) => stored.info(last).await.ok(),
@@ -352,20 +345,19 @@ impl Ask<'_> {
             let name_of = |id: Option<i64>, names: &std::collections::HashMap<i64, &str>| {
                 id.and_then(|id| names.get(&id)).map(|name| (*name).to_owned())
             };
-            let mut cells = self.cells(label, file.status.name().to_owned());
-            cells.extend([
-                ("backup_timestamp", Cell::from(timestamp.clone())),
-                ("db_name", info.as_ref().map(|i| i.database.clone()).into()),
-                ("table_name", name_of(file.table_id, &names.tables).into()),
-                ("partition_name", name_of(file.partition_id, &names.partitions).into()),
-                ("tablet_id", file.tablet_id.into()),
-                ("path", file.path.into()),
-                ("bytes", file.bytes.into()),
-                ("checksum", file.md5.filter(|_| file.status == FileStatus::Whole).into()),
-                ("table_id", file.table_id.into()),
-                ("partition_id", file.partition_id.into()),
-            ]);
-            out.push(row(&SNAPSHOT_FILES, cells));
+            out.push(SnapshotFilesRow {
+                backup_timestamp: timestamp.clone().into(),
+                db_name: info.as_ref().map(|i| i.database.clone()).into(),
+                table_name: name_of(file.table_id, &names.tables).into(),
+                partition_name: name_of(file.partition_id, &names.partitions).into(),
+                tablet_id: file.tablet_id.into(),
+                path: file.path.into(),
+                bytes: file.bytes.into(),
+                checksum: file.md5.filter(|_| file.status == FileStatus::Whole).into(),
+                table_id: file.table_id.into(),
+                partition_id: file.partition_id.into(),
+                ..self.file(label, file.status.name().to_owned())
+            });
         }
         Ok(out)
     }

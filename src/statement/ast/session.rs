@@ -21,11 +21,9 @@ pub enum SessionCommand {
     },
     /// `SHOW name`
     ShowSetting(String),
-    /// `SHOW ALL`
     ShowAllSettings,
     /// `RESET name`
     Reset(String),
-    /// `RESET ALL`
     ResetAll,
     /// `BEGIN`, `START TRANSACTION`
     Begin {
@@ -43,12 +41,10 @@ pub enum SessionCommand {
     },
     /// `COMMIT`, `END`; `AND CHAIN` begins another block at once.
     Commit {
-        /// `AND CHAIN`
         chain: bool,
     },
     /// `ROLLBACK`, `ABORT`
     Rollback {
-        /// `AND CHAIN`
         chain: bool,
     },
     /// `DECLARE … CURSOR FOR`
@@ -72,11 +68,9 @@ pub enum SessionCommand {
     Release(String),
     /// `ROLLBACK TO [SAVEPOINT] name`
     RollbackTo(String),
-    /// `DISCARD ALL`
     DiscardAll,
     /// `DEALLOCATE name`
     Deallocate(String),
-    /// `DEALLOCATE ALL`
     DeallocateAll,
     /// Accepted because clients send it, without effect: LISTEN, NOTIFY, UNLISTEN, DISCARD PLANS. Holds the command tag.
     Accepted(&'static str),
@@ -94,7 +88,6 @@ pub struct TransactionModes {
 /// `DECLARE name [BINARY] [[NO] SCROLL] CURSOR [WITH HOLD] FOR query`
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DeclareCursor {
-    /// Its name.
     pub name: String,
     /// `BINARY`: values come in binary format.
     pub binary: bool,
@@ -102,7 +95,6 @@ pub struct DeclareCursor {
     pub scroll: Option<bool>,
     /// `WITH HOLD`: it outlives its block.
     pub hold: bool,
-    /// The query.
     pub query: Option<Box<sql::Statement>>,
     /// The statement as it was written.
     pub text: String,
@@ -128,7 +120,6 @@ pub enum Direction {
 /// `COPY table [(columns)] | (query) TO STDOUT [options]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct CopyTo {
-    /// The rows.
     pub query: Box<sql::Statement>,
     /// How they are written.
     pub format: CopyFormat,
@@ -144,14 +135,12 @@ pub enum ForceQuote {
     None,
     /// `*`
     All,
-    /// These columns.
     Columns(Vec<String>),
 }
 
 /// `COPY table [(columns)] FROM STDIN | 'url' [options]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopyFrom {
-    /// The table.
     pub table: Qualified<TableName>,
     /// The columns the data has; empty means all, in order.
     pub columns: Vec<String>,
@@ -171,7 +160,6 @@ pub enum CopyFormat {
         /// What stands for NULL.
         null: String,
     },
-    /// CSV.
     Csv {
         /// Between columns.
         delimiter: u8,

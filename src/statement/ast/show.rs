@@ -11,11 +11,8 @@ use crate::privilege::Grantee;
 pub struct Filter {
     /// `WHERE`; names are matched without regard to case, and double-quoted texts are strings.
     pub predicate: Option<sql::Expr>,
-    /// `ORDER BY`
     pub order_by: Vec<OrderBy>,
-    /// `LIMIT`
     pub limit: Option<u64>,
-    /// `OFFSET`
     pub offset: u64,
 }
 
@@ -53,19 +50,9 @@ pub enum Show {
     /// `DESC t`
     Columns(Qualified<TableName>),
     /// `SHOW [TEMPORARY] PARTITIONS FROM t`
-    Partitions {
-        /// The table.
-        table: Qualified<TableName>,
-        /// `TEMPORARY`
-        temporary: bool,
-    },
+    Partitions { table: Qualified<TableName>, temporary: bool },
     /// `SHOW TABLET FROM t [PARTITION (…)]`
-    Tablets {
-        /// The table.
-        table: Qualified<TableName>,
-        /// Which partitions.
-        partitions: Partitions,
-    },
+    Tablets { table: Qualified<TableName>, partitions: Partitions },
     /// `SHOW TABLET id`
     Tablet(TabletId),
     /// `SHOW FRONTENDS`
@@ -84,7 +71,6 @@ pub enum Show {
     Grants(Option<Grantee>),
     /// `SHOW [ALL] BACKUP | RESTORE [FROM db]`
     Jobs {
-        /// Which kind.
         kind: JobKeyword,
         /// `ALL`: every job ever, not the latest of each database.
         all: bool,
@@ -95,7 +81,6 @@ pub enum Show {
     Snapshots(RepositoryName),
     /// `SHOW SNAPSHOT ON repository WHERE SNAPSHOT … AND TIMESTAMP …`: one row a backup, with its details
     SnapshotDetails {
-        /// The repository.
         repository: RepositoryName,
         /// The label and timestamp that an equality names: if there is no such backup, a row says so.
         exact: Option<(String, String)>,

@@ -14,7 +14,7 @@ impl SqliteStore {
 }
 
 #[async_trait]
-impl Registry for SqliteStore {
+impl Repositories for SqliteStore {
     async fn add_repository(&self, repository: &RepositoryRecord) -> Result<RepositoryId, Error> {
         let repository = repository.clone();
         let sealed = self.seal_repository(&repository)?;
@@ -113,7 +113,10 @@ impl Registry for SqliteStore {
             })
             .await
     }
+}
 
+#[async_trait]
+impl ClusterRegistry for SqliteStore {
     async fn clusters(&self) -> Result<Vec<ClusterRecord>, Error> {
         let key = self.key.clone();
         self.readers
@@ -187,7 +190,10 @@ impl Registry for SqliteStore {
         })
         .await
     }
+}
 
+#[async_trait]
+impl Users for SqliteStore {
     async fn add_user(&self, user: &UserRecord) -> Result<(), Error> {
         let user = user.clone();
         self.call(move |t| match write_user(t, "INSERT", &user) {
