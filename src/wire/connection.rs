@@ -44,6 +44,37 @@ impl From<std::io::Error> for End {
     }
 }
 
+/// Why a statement did not come to its end.
+pub(super) enum Failure {
+    /// The statement's own error: it is told, and the connection goes on.
+    Statement(Error),
+    /// The connection has ended.
+    Connection(End),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Statement(error)
+    }
+}
+
+impl From<End> for Failure {
+    fn from(end: End) -> Self {
+        Self::Connection(end)
+    }
+}
+
+impl Failure {
+    /// The statement's error; the end of the connection goes on to whoever called.
+    pub fn of_statement<T>(result: Result<T, Self>) -> Result<Result<T, Error>, End> {
+        match result {
+            Ok(done) => Ok(Ok(done)),
+            Err(Self::Statement(error)) => Ok(Err(error)),
+            Err(Self::Connection(end)) => Err(end),
+        }
+    }
+}
+
 pub(super) struct Connection {
     pub framed: Framed<Stream, Codec>,
     pub addr: SocketAddr,
@@ -131,13 +162,13 @@ impl Connection {
     }
 
     /// Flushes a full buffer; a client that does not read must not keep the statement's time from running.
-    pub async fn flush_under(&mut self, guard: &Guard) -> Result<Option<Error>, End> {
+    pub async fn flush_under(&mut self, guard: &Guard) -> Result<(), Failure> {
         if self.framed.write_buffer().len() < FLUSH_BYTES {
-            return Ok(None);
+            return Ok(());
         }
         tokio::select! {
-            flushed = self.flush() => flushed.map(|()| None),
-            error = guard.stopped() => Ok(Some(error)),
+            flushed = self.flush() => Ok(flushed?),
+            error = guard.stopped() => Err(error.into()),
         }
     }
 
@@ -296,7 +327,7 @@ impl Connection {
             M::Execute(execute) => {
                 let name = execute.name.clone().unwrap_or_default();
                 let text = self.portals.get(&name).map(|p| p.prepared.text.to_string()).unwrap_or_default();
-                (self.execute(session, execute).await?, text)
+                (Failure::of_statement(self.execute(session, execute).await)?, text)
             }
             M::Close(close) => (self.forget(session, close), String::new()),
             // Left over from a COPY that has failed.

@@ -7,7 +7,7 @@ use datafusion::common::ScalarValue;
 use pgwire::messages::copy::CopyInResponse;
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 
-use super::connection::{Connection, End};
+use super::connection::{Connection, End, Failure};
 use super::params::{decode_binary, decode_text, scalar_batch};
 use super::query::Guard;
 use crate::error::{Error, ErrorKind, from_datafusion};
@@ -22,8 +22,8 @@ const RECORD_BYTES_MAX: usize = 16 << 20;
 pub(super) const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 
 impl Connection {
-    /// Takes the rows of a COPY. The inner error is the statement's, the outer one the connection's.
-    pub async fn copy_in(&mut self, copy: CopyIn, guard: &Guard) -> Result<Result<u64, Error>, End> {
+    /// Takes the rows of a COPY; answers how many. On a failure none of them is written.
+    pub async fn copy_in(&mut self, copy: CopyIn, guard: &Guard) -> Result<u64, Failure> {
         let is_binary = copy.format == CopyFormat::Binary;
         let columns = copy.schema.fields().len();
         let format = i8::from(is_binary);
@@ -31,57 +31,48 @@ impl Connection {
         self.put(PgWireBackendMessage::CopyInResponse(response))?;
         self.flush().await?;
         let mut decoder = Decoder::new(&copy);
+        match self.take_rows(&copy, &mut decoder, guard).await {
+            Ok(true) => Ok(copy.finish().await?),
+            // The writer says why it has stopped.
+            Ok(false) => Err(copy.finish().await.err().unwrap_or_else(|| Error::internal("COPY's writer went away")).into()),
+            Err(failure) => {
+                copy.abandon().await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Hands rows to the writer until the client says that there are no more; answers whether the writer has taken them all.
+    async fn take_rows(&mut self, copy: &CopyIn, decoder: &mut Decoder, guard: &Guard) -> Result<bool, Failure> {
         loop {
             let message = tokio::select! {
-                message = self.next() => message,
-                error = guard.stopped() => {
-                    copy.abandon().await;
-                    return Ok(Err(error));
+                message = self.next() => message?,
+                error = guard.stopped() => return Err(error.into()),
+            };
+            let (batches, is_last) = match message {
+                PgWireFrontendMessage::CopyData(data) => (decoder.feed(&data.data)?, false),
+                PgWireFrontendMessage::CopyDone(_) => (decoder.finish()?, true),
+                PgWireFrontendMessage::Flush(_) | PgWireFrontendMessage::Sync(_) => continue,
+                PgWireFrontendMessage::CopyFail(fail) => {
+                    let message = format!("COPY from stdin failed: {}", fail.message);
+                    return Err(Error::new(ErrorKind::Cancelled, message).into());
+                }
+                other => {
+                    let message = format!("unexpected message during COPY: {other:?}");
+                    return Err(End::Fatal(Error::new(ErrorKind::Protocol, message)).into());
                 }
             };
-            let step = match message {
-                Ok(PgWireFrontendMessage::CopyData(data)) => decoder.feed(&data.data).map(|batches| (batches, false)),
-                Ok(PgWireFrontendMessage::CopyDone(_)) => decoder.finish().map(|batches| (batches, true)),
-                Ok(PgWireFrontendMessage::Flush(_) | PgWireFrontendMessage::Sync(_)) => continue,
-                Ok(PgWireFrontendMessage::CopyFail(fail)) => {
-                    copy.abandon().await;
-                    return Ok(Err(Error::new(ErrorKind::Cancelled, format!("COPY from stdin failed: {}", fail.message))));
+            for batch in batches {
+                let is_taken = tokio::select! {
+                    is_taken = copy.send(batch) => is_taken,
+                    error = guard.stopped() => return Err(error.into()),
+                };
+                if !is_taken {
+                    return Ok(false);
                 }
-                Ok(other) => {
-                    copy.abandon().await;
-                    return Err(End::Fatal(Error::new(ErrorKind::Protocol, format!("unexpected message during COPY: {other:?}"))));
-                }
-                Err(end) => {
-                    copy.abandon().await;
-                    return Err(end);
-                }
-            };
-            let (batches, is_last) = match step {
-                Ok(step) => step,
-                Err(error) => {
-                    copy.abandon().await;
-                    return Ok(Err(error));
-                }
-            };
-            let sent = async {
-                for batch in batches {
-                    // A closed channel: the writer has failed, and `finish` says why.
-                    if !copy.send(batch).await {
-                        return false;
-                    }
-                }
-                true
-            };
-            let open = tokio::select! {
-                open = sent => open,
-                error = guard.stopped() => {
-                    copy.abandon().await;
-                    return Ok(Err(error));
-                }
-            };
-            if is_last || !open {
-                let written = copy.finish().await;
-                return Ok(if open { written } else { written.and(Err(Error::internal("COPY's writer went away"))) });
+            }
+            if is_last {
+                return Ok(true);
             }
         }
     }
@@ -99,6 +90,20 @@ struct Decoder {
     at_start: bool,
     /// `\.` or the binary trailer was seen.
     at_end: bool,
+    /// How far the pending bytes have been looked at, for records that come in many messages.
+    scanned: usize,
+    /// What has been read of a record of CSV so far.
+    record: CsvRecord,
+}
+
+/// A record of CSV, up to where it has been read.
+#[derive(Default)]
+struct CsvRecord {
+    /// Values, and whether they stood in quotes.
+    values: Vec<(Vec<u8>, bool)>,
+    value: Vec<u8>,
+    was_quoted: bool,
+    in_quotes: bool,
 }
 
 fn bad(message: impl Into<String>, line: u64) -> Error {
@@ -107,10 +112,14 @@ fn bad(message: impl Into<String>, line: u64) -> Error {
 
 impl Decoder {
     fn new(copy: &CopyIn) -> Self {
-        let width = copy.schema.fields().len();
+        Self::of(copy.schema.clone(), copy.format.clone())
+    }
+
+    fn of(schema: SchemaRef, format: CopyFormat) -> Self {
+        let width = schema.fields().len();
         Self {
-            schema: copy.schema.clone(),
-            format: copy.format.clone(),
+            schema,
+            format,
             pending: BytesMut::new(),
             rows: Vec::new(),
             scalars: vec![Vec::new(); width],
@@ -118,6 +127,8 @@ impl Decoder {
             line: 0,
             at_start: true,
             at_end: false,
+            scanned: 0,
+            record: CsvRecord::default(),
         }
     }
 
@@ -209,11 +220,15 @@ impl Decoder {
 
     /// One line of the text format; `false` if no whole line is there.
     fn text_line(&mut self, delimiter: u8, null: &str, is_last: bool) -> Result<bool, Error> {
-        let length = match self.pending.iter().position(|b| *b == b'\n') {
-            Some(n) => n + 1,
+        let length = match self.pending[self.scanned..].iter().position(|b| *b == b'\n') {
+            Some(n) => self.scanned + n + 1,
             None if is_last && !self.pending.is_empty() => self.pending.len(),
-            None => return Ok(false),
+            None => {
+                self.scanned = self.pending.len();
+                return Ok(false);
+            }
         };
+        self.scanned = 0;
         let line = self.pending.split_to(length);
         let line = line.strip_suffix(b"\n").unwrap_or(&line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -281,23 +296,23 @@ impl Decoder {
         if data.is_empty() {
             return Ok(false);
         }
-        let (mut row, mut value, mut was_quoted, mut in_quotes) = (Vec::new(), Vec::new(), false, false);
-        let mut i = 0;
+        let CsvRecord { values: mut row, mut value, mut was_quoted, mut in_quotes } = std::mem::take(&mut self.record);
+        let mut i = std::mem::take(&mut self.scanned);
         let end = loop {
             let Some(&b) = data.get(i) else {
                 if !is_last {
-                    return Ok(false);
+                    break None;
                 }
                 if in_quotes {
                     return Err(bad("unterminated CSV quoted field", self.line + 1));
                 }
-                break i;
+                break Some(i);
             };
             if in_quotes {
                 // The byte behind decides; at the border of a message it is still to come.
                 let next = data.get(i + 1).copied();
                 if (b == escape || b == quote) && next.is_none() && !is_last {
-                    return Ok(false);
+                    break None;
                 }
                 if b == escape && (next == Some(quote) || next == Some(escape) && escape != quote) {
                     value.extend(next);
@@ -314,19 +329,24 @@ impl Decoder {
                 row.push((std::mem::take(&mut value), was_quoted));
                 was_quoted = false;
             } else if b == b'\n' {
-                i += 1;
-                break i;
+                break Some(i + 1);
             } else if b == b'\r' {
                 match data.get(i + 1) {
                     Some(b'\n') => {}
                     None if is_last => {}
-                    None => return Ok(false),
+                    None => break None,
                     Some(_) => return Err(bad("unquoted carriage return found in data", self.line + 1)),
                 }
             } else {
                 value.push(b);
             }
             i += 1;
+        };
+        let Some(end) = end else {
+            // The next message goes on from here.
+            self.scanned = i;
+            self.record = CsvRecord { values: row, value, was_quoted, in_quotes };
+            return Ok(false);
         };
         row.push((value, was_quoted));
         self.pending.advance(end);
@@ -402,5 +422,43 @@ impl Decoder {
             column.push(value);
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::datatypes::{Field, Schema};
+    use datafusion::arrow::util::pretty::pretty_format_batches;
+
+    use super::*;
+
+    /// The rows of some data that comes in messages of so many bytes.
+    fn rows(format: &CopyFormat, data: &[u8], message: usize) -> Result<String, Error> {
+        let fields: Vec<_> = ["a", "b"].map(|name| Field::new(name, DataType::Utf8, true)).into();
+        let mut decoder = Decoder::of(Schema::new(fields).into(), format.clone());
+        let mut batches = Vec::new();
+        for part in data.chunks(message) {
+            batches.extend(decoder.feed(part)?);
+        }
+        batches.extend(decoder.finish()?);
+        Ok(pretty_format_batches(&batches).expect("shown").to_string())
+    }
+
+    #[test]
+    fn records_read_the_same_wherever_messages_end() {
+        let csv = |escape| CopyFormat::Csv { delimiter: b',', quote: b'"', escape, null: "NULL".into(), header: true };
+        let text = CopyFormat::Text { delimiter: b'\t', null: "\\N".into() };
+        for (format, data) in [
+            (csv(b'"'), "a,b\r\nNULL,\"NULL\"\r\n\"two\n\"\"lines\"\"\",x\r\n,\"\"\n"),
+            (csv(b'\\'), "a,b\n\"x\\\"y\\\\\",2\nq,\"r\""),
+            (text, "one\ttwo\n\\N\ta\\tb\nlast\tline"),
+        ] {
+            let whole = rows(&format, data.as_bytes(), data.len()).expect("whole");
+            for message in 1..data.len() {
+                assert_eq!(rows(&format, data.as_bytes(), message).expect("in parts"), whole, "{data:?} by {message}");
+            }
+        }
+        let unterminated = rows(&csv(b'"'), b"a,b\n\"x", 1).expect_err("no quote at the end");
+        assert_eq!(unterminated.message, "unterminated CSV quoted field");
     }
 }

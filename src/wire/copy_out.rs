@@ -4,18 +4,18 @@ use bytes::{BufMut, BytesMut};
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::copy::{CopyDone, CopyOutResponse};
 
-use super::connection::{Connection, End};
+use super::connection::{Connection, End, Failure};
 use super::copy::SIGNATURE;
 use super::encode::{Columns, Format, RowEncoder};
-use super::query::{Guard, Stop};
+use super::query::Guard;
 use crate::error::{Error, from_datafusion};
 use crate::session::{CopyOut, Session};
 use crate::statement::CopyFormat;
 use futures::StreamExt;
 
 impl Connection {
-    /// Sends the rows of a COPY; answers how many. The inner error is the statement's, the outer one the connection's.
-    pub async fn copy_out(&mut self, session: &Session, mut copy: CopyOut, guard: &Guard) -> Result<Result<u64, Error>, End> {
+    /// Sends the rows of a COPY; answers how many.
+    pub async fn copy_out(&mut self, session: &Session, mut copy: CopyOut, guard: &Guard) -> Result<u64, Failure> {
         let is_binary = copy.format == CopyFormat::Binary;
         let width = copy.rows.schema.fields().len();
         let format = i16::from(is_binary);
@@ -47,20 +47,12 @@ impl Connection {
         }
         let mut count = 0;
         loop {
-            let batch = match guard.run(self.framed.get_ref().socket(), copy.rows.stream.next()).await {
-                Ok(Some(Ok(batch))) => batch,
-                Ok(Some(Err(e))) => return Ok(Err(from_datafusion(e))),
-                Ok(None) => break,
-                Err(Stop::Cancelled(error)) => return Ok(Err(error)),
-                Err(Stop::Gone) => return Err(End::Closed),
-            };
-            let columns = match encoder.columns(&batch) {
-                Ok(columns) => columns,
-                Err(error) => return Ok(Err(error)),
-            };
+            let batch = guard.run(self.framed.get_ref().socket(), copy.rows.stream.next()).await?;
+            let Some(batch) = batch.transpose().map_err(from_datafusion)? else { break };
+            let columns = encoder.columns(&batch)?;
             for row in 0..batch.num_rows() {
                 let out = self.framed.write_buffer_mut();
-                let written = match &copy.format {
+                match &copy.format {
                     CopyFormat::Binary => message(out, |out| {
                         out.extend_from_slice(&head.split());
                         columns.values(row, out)
@@ -73,14 +65,9 @@ impl Connection {
                         message(out, |out| text_row(out, &columns, row, *delimiter, null, &mut value))
                     }
                     CopyFormat::Parquet => Err(Error::unsupported("COPY of Parquet to the client")),
-                };
-                if let Err(error) = written {
-                    return Ok(Err(error));
-                }
+                }?;
                 count += 1;
-                if let Some(error) = self.flush_under(guard).await? {
-                    return Ok(Err(error));
-                }
+                self.flush_under(guard).await?;
             }
         }
         if is_binary {
@@ -92,7 +79,7 @@ impl Connection {
             .map_err(End::Fatal)?;
         }
         self.put(PgWireBackendMessage::CopyDone(CopyDone::new()))?;
-        Ok(Ok(count))
+        Ok(count)
     }
 }
 

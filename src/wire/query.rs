@@ -18,7 +18,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Connection, End};
+use super::connection::{Connection, End, Failure};
 use super::encode::{Format, RowEncoder};
 use super::params::decode_parameter;
 use crate::catalog::{ORIGIN_KEY, arrow_type, field_modifier, field_type, pg_type, type_size};
@@ -109,6 +109,22 @@ pub(super) enum Stop {
     Gone,
 }
 
+impl From<Stop> for Failure {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Cancelled(error) => Self::Statement(error),
+            Stop::Gone => Self::Connection(End::Closed),
+        }
+    }
+}
+
+/// What is left of an answer once all but its rows has gone out.
+enum Delivered {
+    /// Nothing; the command tag, if there is one that a portal tells again.
+    Done(Option<String>),
+    Rows(Rows),
+}
+
 /// How often a client that has sent more is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -154,8 +170,8 @@ impl Connection {
                 Ok(None) => return Ok(()),
                 Ok(Some(Read { statement, place, memory: _held })) => {
                     at = place.end;
-                    let ran = self.simple_one(session, &guard, statement, &message[place.clone()]).await?;
-                    ran.map_err(|e| e.shifted(place.start))
+                    let ran = self.simple_one(session, &guard, statement, &message[place.clone()]).await;
+                    Failure::of_statement(ran)?.map_err(|e| e.shifted(place.start))
                 }
                 Err(error) => Err(error),
             };
@@ -167,13 +183,7 @@ impl Connection {
         }
     }
 
-    async fn simple_one(
-        &mut self,
-        session: &mut Session,
-        guard: &Guard,
-        statement: Statement,
-        text: &str,
-    ) -> Result<Result<(), Error>, End> {
+    async fn simple_one(&mut self, session: &mut Session, guard: &Guard, statement: Statement, text: &str) -> Result<(), Failure> {
         session.note_activity(Some((&statement, text)));
         if let Statement::Session(SessionCommand::Fetch { name, direction, moves: true }) = &statement
             && self.portals.contains_key(name)
@@ -181,63 +191,55 @@ impl Connection {
             let name = name.clone();
             return self.move_portal(session, guard, &name, *direction).await;
         }
-        let ran = {
-            let work = async {
-                let prepared = session.prepare(statement, text, &[]).await?;
-                if !prepared.parameters.is_empty() {
-                    return Err(Error::new(ErrorKind::UndefinedParameter, "there is no parameter $1")
-                        .hint("Parameters belong to prepared statements."));
-                }
-                let outcome = session.execute(&prepared, Vec::new()).await?;
-                Ok((prepared, outcome))
-            };
-            guard.run(self.framed.get_ref().socket(), work).await
+        let work = async {
+            let prepared = session.prepare(statement, text, &[]).await?;
+            if !prepared.parameters.is_empty() {
+                return Err(Error::new(ErrorKind::UndefinedParameter, "there is no parameter $1")
+                    .hint("Parameters belong to prepared statements."));
+            }
+            let outcome = session.execute(&prepared, Vec::new()).await?;
+            Ok((prepared, outcome))
         };
-        let (prepared, outcome) = match ran {
-            Ok(Ok(done)) => done,
-            Ok(Err(error)) | Err(Stop::Cancelled(error)) => return Ok(Err(error)),
-            Err(Stop::Gone) => return Err(End::Closed),
-        };
-        self.notices(session)?;
-        self.forget_discarded(&prepared.statement);
-        match outcome {
-            Outcome::Empty => self.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))?,
-            Outcome::Done(tag) => self.complete(session, tag)?,
-            Outcome::CopyIn(copy) => {
-                return match self.copy_in(copy, guard).await? {
-                    Ok(rows) => {
-                        self.complete(session, format!("COPY {rows}"))?;
-                        Ok(Ok(()))
-                    }
-                    Err(error) => Ok(Err(error)),
-                };
-            }
-            Outcome::CopyOut(copy) => {
-                return match self.copy_out(session, copy, guard).await? {
-                    Ok(rows) => {
-                        self.complete(session, format!("COPY {rows}"))?;
-                        Ok(Ok(()))
-                    }
-                    Err(error) => Ok(Err(error)),
-                };
-            }
-            Outcome::Rows(rows) => {
-                let formats: &[i16] = if rows.binary { &[1] } else { &[] };
-                let description = row_description(&rows.schema, formats);
-                self.put(PgWireBackendMessage::RowDescription(description))?;
-                let verb = rows.verb;
-                let mut open = match OpenRows::new(rows, formats, session) {
-                    Ok(open) => open,
-                    Err(error) => return Ok(Err(error)),
-                };
-                match self.take(&mut open, guard, None).await? {
-                    Ok(FetchResult::All(count)) => self.complete(session, tag_of(verb, count))?,
-                    Ok(FetchResult::Limit) => return Ok(Err(Error::internal("rows without a limit hit one"))),
-                    Err(error) => return Ok(Err(error)),
-                }
-            }
+        let (prepared, outcome) = guard.run(self.framed.get_ref().socket(), work).await??;
+        let Delivered::Rows(rows) = self.deliver(session, guard, &prepared.statement, outcome).await? else { return Ok(()) };
+        let formats: &[i16] = if rows.binary { &[1] } else { &[] };
+        self.put(PgWireBackendMessage::RowDescription(row_description(&rows.schema, formats)))?;
+        let verb = rows.verb;
+        let mut open = OpenRows::new(rows, formats, session)?;
+        match self.take(&mut open, guard, None).await? {
+            FetchResult::All(count) => Ok(self.complete(session, tag_of(verb, count))?),
+            FetchResult::Limit => Err(Error::internal("rows without a limit hit one").into()),
         }
-        Ok(Ok(()))
+    }
+
+    /// Sends what came of a statement, in either protocol: everything but rows, which each protocol describes in its own way.
+    async fn deliver(
+        &mut self,
+        session: &mut Session,
+        guard: &Guard,
+        statement: &Statement,
+        outcome: Outcome,
+    ) -> Result<Delivered, Failure> {
+        self.notices(session)?;
+        if matches!(statement, Statement::Session(SessionCommand::DiscardAll)) {
+            // It closes portals, too.
+            self.portals.clear();
+        }
+        let copied = match outcome {
+            Outcome::Rows(rows) => return Ok(Delivered::Rows(rows)),
+            Outcome::Empty => {
+                self.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))?;
+                return Ok(Delivered::Done(None));
+            }
+            Outcome::Done(tag) => {
+                self.complete(session, tag.clone())?;
+                return Ok(Delivered::Done(Some(tag)));
+            }
+            Outcome::CopyIn(copy) => self.copy_in(copy, guard).await?,
+            Outcome::CopyOut(copy) => self.copy_out(session, copy, guard).await?,
+        };
+        self.complete(session, format!("COPY {copied}"))?;
+        Ok(Delivered::Done(None))
     }
 
     fn complete(&mut self, session: &mut Session, tag: String) -> Result<(), End> {
@@ -246,45 +248,31 @@ impl Connection {
     }
 
     /// Streams rows into the buffer, flushing as it fills; at most `limit` of them.
-    async fn take(&mut self, open: &mut OpenRows, guard: &Guard, limit: Option<u64>) -> Result<Result<FetchResult, Error>, End> {
+    async fn take(&mut self, open: &mut OpenRows, guard: &Guard, limit: Option<u64>) -> Result<FetchResult, Failure> {
         let mut count = 0;
         loop {
             let batch = match open.batch.take() {
                 Some(batch) => batch,
                 None => {
-                    let pulled = guard.run(self.framed.get_ref().socket(), open.rows.stream.next()).await;
-                    match pulled {
-                        Ok(Some(Ok(batch))) => {
-                            open.next = 0;
-                            batch
-                        }
-                        Ok(Some(Err(e))) => return Ok(Err(from_datafusion(e))),
-                        Ok(None) => return Ok(Ok(FetchResult::All(count))),
-                        Err(Stop::Cancelled(error)) => return Ok(Err(error)),
-                        Err(Stop::Gone) => return Err(End::Closed),
-                    }
+                    let pulled = guard.run(self.framed.get_ref().socket(), open.rows.stream.next()).await?;
+                    let Some(batch) = pulled.transpose().map_err(from_datafusion)? else { return Ok(FetchResult::All(count)) };
+                    open.next = 0;
+                    batch
                 }
             };
-            let columns = match open.encoder.columns(&batch) {
-                Ok(columns) => columns,
-                Err(error) => return Ok(Err(error)),
-            };
+            let columns = open.encoder.columns(&batch)?;
             while open.next < batch.num_rows() {
                 if limit.is_some_and(|limit| count >= limit) {
                     open.batch = Some(batch);
-                    return Ok(Ok(FetchResult::Limit));
+                    return Ok(FetchResult::Limit);
                 }
-                if let Err(error) = columns.row(open.next, self.framed.write_buffer_mut()) {
-                    return Ok(Err(error));
-                }
+                columns.row(open.next, self.framed.write_buffer_mut())?;
                 open.next += 1;
                 count += 1;
                 if count.is_multiple_of(ROWS_PER_PAUSE) {
                     tokio::task::yield_now().await;
                 }
-                if let Some(error) = self.flush_under(guard).await? {
-                    return Ok(Err(error));
-                }
+                self.flush_under(guard).await?;
             }
         }
     }
@@ -392,114 +380,66 @@ impl Connection {
     }
 
     /// Runs a portal, or goes on with its rows.
-    pub async fn execute(&mut self, session: &mut Session, execute: Execute) -> Result<Result<(), Error>, End> {
+    pub async fn execute(&mut self, session: &mut Session, execute: Execute) -> Result<(), Failure> {
         let name = execute.name.unwrap_or_default();
-        let Some(mut portal) = self.portals.remove(&name) else { return Ok(Err(unknown_portal(&name))) };
+        let mut portal = self.portals.remove(&name).ok_or_else(|| unknown_portal(&name))?;
         let limit = u64::try_from(execute.max_rows).ok().filter(|n| *n > 0);
-        let result = self.run_portal(session, &mut portal, limit).await?;
+        let result = self.run_portal(session, &mut portal, limit).await;
         // DISCARD ALL and DEALLOCATE may have closed everything meanwhile; the unnamed portal stays until Sync.
         self.portals.insert(name, portal);
         if result.is_ok() {
             self.gateway.metrics.statement("00000");
         }
-        Ok(result)
+        result
     }
 
-    async fn run_portal(
-        &mut self,
-        session: &mut Session,
-        portal: &mut Portal,
-        limit: Option<u64>,
-    ) -> Result<Result<(), Error>, End> {
+    async fn run_portal(&mut self, session: &mut Session, portal: &mut Portal, limit: Option<u64>) -> Result<(), Failure> {
         if let Some(tag) = &portal.finished {
-            let tag = tag.clone();
-            self.complete(session, tag)?;
-            return Ok(Ok(()));
+            return Ok(self.complete(session, tag.clone())?);
         }
         let guard = self.guard(session);
         if portal.open.is_none() {
             session.note_activity(Some((&portal.prepared.statement, &portal.prepared.text)));
             let work = session.execute(&portal.prepared, portal.values.clone());
-            let outcome = match guard.run(self.framed.get_ref().socket(), work).await {
-                Ok(Ok(outcome)) => outcome,
-                Ok(Err(error)) | Err(Stop::Cancelled(error)) => return Ok(Err(error)),
-                Err(Stop::Gone) => return Err(End::Closed),
-            };
-            self.notices(session)?;
-            self.forget_discarded(&portal.prepared.statement);
-            match outcome {
-                Outcome::Empty => {
-                    self.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))?;
-                    return Ok(Ok(()));
-                }
-                Outcome::Done(tag) => {
-                    portal.finished = Some(tag.clone());
-                    self.complete(session, tag)?;
-                    return Ok(Ok(()));
-                }
-                Outcome::CopyIn(copy) => {
-                    return match self.copy_in(copy, &guard).await? {
-                        Ok(rows) => {
-                            self.complete(session, format!("COPY {rows}"))?;
-                            Ok(Ok(()))
-                        }
-                        Err(error) => Ok(Err(error)),
-                    };
-                }
-                Outcome::CopyOut(copy) => {
-                    return match self.copy_out(session, copy, &guard).await? {
-                        Ok(rows) => {
-                            self.complete(session, format!("COPY {rows}"))?;
-                            Ok(Ok(()))
-                        }
-                        Err(error) => Ok(Err(error)),
-                    };
+            let outcome = guard.run(self.framed.get_ref().socket(), work).await??;
+            match self.deliver(session, &guard, &portal.prepared.statement, outcome).await? {
+                Delivered::Done(tag) => {
+                    portal.finished = tag;
+                    return Ok(());
                 }
                 // A text that went to the cluster as it is: the client was told of no rows, so it must not get any.
-                Outcome::Rows(_) if portal.prepared.schema.is_none() => {
-                    return Ok(Err(Error::unsupported(
-                        "a statement with rows that is handed over as it is, in the extended protocol",
-                    )
-                    .hint("Send it as a simple query.")));
+                Delivered::Rows(_) if portal.prepared.schema.is_none() => {
+                    let what = "a statement with rows that is handed over as it is, in the extended protocol";
+                    return Err(Error::unsupported(what).hint("Send it as a simple query.").into());
                 }
-                Outcome::Rows(rows) => match OpenRows::new(rows, &portal.formats, session) {
-                    Ok(open) => portal.open = Some(open),
-                    Err(error) => return Ok(Err(error)),
-                },
+                Delivered::Rows(rows) => portal.open = Some(OpenRows::new(rows, &portal.formats, session)?),
             }
         }
-        let Some(open) = portal.open.as_mut() else { return Ok(Err(Error::internal("a portal without rows"))) };
-        match self.take(open, &guard, limit).await? {
-            Ok(FetchResult::Limit) => self.put(PgWireBackendMessage::PortalSuspended(PortalSuspended::new()))?,
+        let open = portal.open.as_mut().ok_or_else(|| Error::internal("a portal without rows"))?;
+        match self.take(open, &guard, limit).await {
+            Ok(FetchResult::Limit) => Ok(self.put(PgWireBackendMessage::PortalSuspended(PortalSuspended::new()))?),
             Ok(FetchResult::All(count)) => {
                 let verb = open.rows.verb;
                 portal.open = None;
                 portal.finished = Some(tag_of(verb, 0));
-                self.complete(session, tag_of(verb, count))?;
+                Ok(self.complete(session, tag_of(verb, count))?)
             }
-            Err(error) => {
+            Err(failure) => {
                 portal.open = None;
                 portal.finished = Some("SELECT 0".into());
-                return Ok(Err(error));
+                Err(failure)
             }
         }
-        Ok(Ok(()))
     }
 
     /// `MOVE FORWARD n` of a portal of the extended protocol: a cursor like any other.
-    async fn move_portal(
-        &mut self,
-        session: &mut Session,
-        guard: &Guard,
-        name: &str,
-        direction: Direction,
-    ) -> Result<Result<(), Error>, End> {
+    async fn move_portal(&mut self, session: &mut Session, guard: &Guard, name: &str, direction: Direction) -> Result<(), Failure> {
         let most = match direction {
             Direction::Forward(n) if n >= 0 => n as u64,
             Direction::ForwardAll => u64::MAX,
-            _ => return Ok(Err(Error::new(ErrorKind::WrongState, "cursor can only scan forward"))),
+            _ => return Err(Error::new(ErrorKind::WrongState, "cursor can only scan forward").into()),
         };
-        let Some(mut portal) = self.portals.remove(name) else { return Ok(Err(unknown_portal(name))) };
+        let mut portal = self.portals.remove(name).ok_or_else(|| unknown_portal(name))?;
         let work = async {
             if portal.open.is_none() && portal.finished.is_none() {
                 let Outcome::Rows(rows) = session.execute(&portal.prepared, portal.values.clone()).await? else {
@@ -525,23 +465,9 @@ impl Connection {
             Ok(moved)
         };
         let moved = guard.run(self.framed.get_ref().socket(), work).await;
-        let answer = match moved {
-            Ok(Ok(moved)) => {
-                self.complete(session, format!("MOVE {moved}"))?;
-                Ok(())
-            }
-            Ok(Err(error)) | Err(Stop::Cancelled(error)) => Err(error),
-            Err(Stop::Gone) => return Err(End::Closed),
-        };
         self.portals.insert(name.to_owned(), portal);
-        Ok(answer)
-    }
-
-    /// DISCARD ALL closes portals, too.
-    fn forget_discarded(&mut self, statement: &Statement) {
-        if matches!(statement, Statement::Session(SessionCommand::DiscardAll)) {
-            self.portals.clear();
-        }
+        let moved = moved??;
+        Ok(self.complete(session, format!("MOVE {moved}"))?)
     }
 }
 
