@@ -147,7 +147,7 @@ fn transfer(c: &mut Criterion) {
     let open = |to: &Path| {
         let location = Location { url: to.display().to_string(), properties: Default::default() };
         location.create().expect("made");
-        Locations.open(&name("r"), &location).expect("opens")
+        Locations::default().open(&name("r"), &location).expect("opens")
     };
     let fresh = || tempfile::tempdir_in(dir.path()).expect("a directory");
     let mut group = c.benchmark_group("transfer");

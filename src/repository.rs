@@ -4,6 +4,7 @@
 //! twice. A backup exists when, and only when, its manifest object exists: the manifest's conditional put is the commit.
 
 mod check;
+mod index;
 mod layout;
 mod location;
 mod manifest;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::check::Placed;
 use self::check::Presence;
+pub use self::index::{ListedBackup, ManifestIndex, ObjectStamp};
 pub use self::location::{Location, check_location};
 pub use self::manifest::Manifest;
 #[doc(hidden)]
@@ -46,6 +48,8 @@ pub struct Repository {
     root: Path,
     /// Where the root is, if it is a local directory: there, files are written with fsync, which object_store does not do.
     local: Option<PathBuf>,
+    /// Where it is, and the manifests that are known of it.
+    index: Option<(Arc<str>, Arc<ManifestIndex>)>,
 }
 
 /// `__repo_info`: who made the repository, and when.
@@ -65,8 +69,8 @@ pub struct RepositoryInfo {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotListing {
     pub label: SnapshotLabel,
-    /// The timestamps of its manifests, oldest first.
-    pub timestamps: Vec<BackupTimestamp>,
+    /// Oldest first.
+    pub backups: Vec<ListedBackup>,
     /// Names that look like manifests but are none.
     pub strays: Vec<String>,
 }
@@ -99,7 +103,13 @@ impl Repository {
     pub fn new(name: RepositoryName, store: Arc<dyn ObjectStore>, prefix: &Path, local: Option<PathBuf>) -> Self {
         let directory = layout::repository_dir(&name);
         let root = prefix.clone().join(directory.as_str());
-        Self { local: local.map(|dir| dir.join(directory)), name, store, root }
+        Self { local: local.map(|dir| dir.join(directory)), name, store, root, index: None }
+    }
+
+    /// The same with an index of manifests, in which it is known by its location.
+    pub fn indexed(self, location: &str, index: Arc<ManifestIndex>) -> Self {
+        let location = format!("{location} {}", self.root).into();
+        Self { index: Some((location, index)), ..self }
     }
 
     /// Whether it is a directory of this machine.
@@ -224,15 +234,15 @@ impl Repository {
         let directory = layout::label_dir(&self.root, label);
         let objects: Vec<_> =
             self.store.list(Some(&directory)).try_collect().await.map_err(|e| storage_error("list", &directory, e))?;
-        let mut out = SnapshotListing { label: label.clone(), timestamps: Vec::new(), strays: Vec::new() };
+        let mut out = SnapshotListing { label: label.clone(), backups: Vec::new(), strays: Vec::new() };
         for object in objects {
             let Some(name) = object.location.filename().and_then(|n| n.strip_prefix(layout::MANIFEST_PREFIX)) else { continue };
             match BackupTimestamp::new(name) {
-                Ok(timestamp) => out.timestamps.push(timestamp),
+                Ok(timestamp) => out.backups.push(ListedBackup { timestamp, stamp: ObjectStamp::of(&object) }),
                 Err(_) => out.strays.push(format!("{}{name}", layout::MANIFEST_PREFIX)),
             }
         }
-        out.timestamps.sort();
+        out.backups.sort_by(|a, b| a.timestamp.cmp(&b.timestamp));
         out.strays.sort();
         Ok(out)
     }
@@ -326,12 +336,15 @@ pub trait OpenRepository: Debug + Send + Sync {
 }
 
 /// Opens real locations.
-#[derive(Debug)]
-pub struct Locations;
+#[derive(Debug, Default)]
+pub struct Locations {
+    manifests: Arc<ManifestIndex>,
+}
 
 impl OpenRepository for Locations {
     fn open(&self, name: &RepositoryName, location: &Location) -> Result<Arc<Repository>, Error> {
         let (store, prefix, local) = location.connect()?;
-        Ok(Arc::new(Repository::new(name.clone(), store, &prefix, local)))
+        let repository = Repository::new(name.clone(), store, &prefix, local);
+        Ok(Arc::new(repository.indexed(&location.url, self.manifests.clone())))
     }
 }

@@ -174,7 +174,7 @@ impl Server {
             return Err(Error::new(ErrorKind::Configuration, message));
         }
 
-        let open: Arc<dyn OpenRepository> = Arc::new(Locations);
+        let open: Arc<dyn OpenRepository> = Arc::new(Locations::default());
         let metrics = Arc::new(Metrics::default());
         let progress = Arc::new(Progress::default());
         let runner = Runner::new(

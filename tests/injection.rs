@@ -403,10 +403,10 @@ impl World {
             // A manifest exists if and only if its backup finished, and every file it lists is there and is what its name says.
             for row in self.store.jobs(&JobFilter { kind: Some("backup".into()), ..JobFilter::default() }).await.expect("listed") {
                 let label: SnapshotLabel = name(&row.snapshot);
-                let timestamps = repository.snapshot(&label).await.expect("listed").timestamps;
-                assert_eq!(timestamps.len(), usize::from(row.status == JobStatus::Succeeded), "{context}: manifests of {label}");
-                for timestamp in timestamps {
-                    let (manifest, _) = repository.manifest(&label, &timestamp).await.expect("reads");
+                let backups = repository.snapshot(&label).await.expect("listed").backups;
+                assert_eq!(backups.len(), usize::from(row.status == JobStatus::Succeeded), "{context}: manifests of {label}");
+                for backup in backups {
+                    let (manifest, _) = repository.manifest(&label, &backup.timestamp).await.expect("reads");
                     for file in manifest.files() {
                         let path = format!("__starrocks_repository_r/data/{}/{}.parquet", &file.sha256[..2], file.sha256);
                         let bytes = self.objects.0.get(&path.as_str().into()).await.expect("there").bytes().await.expect("read");
@@ -615,12 +615,12 @@ fn expect_outcome(context: &str, fault: Fault, finished: bool) {
 }
 
 fn restore_request(world: &World) -> Work {
-    let timestamps = tokio::runtime::Runtime::new()
+    let backups = tokio::runtime::Runtime::new()
         .expect("a runtime")
-        .block_on(async { world.repository().snapshot(&name("l")).await.expect("listed").timestamps });
+        .block_on(async { world.repository().snapshot(&name("l")).await.expect("listed").backups });
     let object = |alias: Option<&str>| RestoreObject { table: name("t"), partitions: Vec::new(), alias: alias.map(name) };
     let request = RestoreRequest {
-        timestamp: timestamps[0].clone(),
+        timestamp: backups[0].timestamp.clone(),
         objects: vec![object(None), object(Some("t2"))],
         views: vec![RestoreView { view: name("v"), alias: Some(name("v2")) }],
         replication_num: 2,
@@ -649,7 +649,7 @@ fn run_drop(fault: Fault) -> usize {
         let dropped = world.store.load(job).await.expect("in the journal");
         assert_eq!((dropped.end(), dropped.is_over()), (Some(End::Finished), true), "{context}");
         assert!(world.store.unfinished().await.expect("listed").is_empty(), "{context}: something is unfinished");
-        let left = world.repository().snapshot(&name("l")).await.expect("listed").timestamps;
+        let left = world.repository().snapshot(&name("l")).await.expect("listed").backups;
         assert_eq!(left, [], "{context}: the manifest is gone");
     });
     // Its label is free again, and what is backed up under it is whole.

@@ -221,7 +221,7 @@ impl Caller {
                 .hint("Back up into another repository."));
         }
         let label = &backup.label.name;
-        if !repository.snapshot(label).await?.timestamps.is_empty() {
+        if !repository.snapshot(label).await?.backups.is_empty() {
             let hint = "Choose another label; SHOW SNAPSHOT lists those in use.";
             return Err(match options.kind {
                 BackupKind::Full => {
@@ -409,8 +409,12 @@ async fn find_backup(
     let timestamp = match which {
         WhichBackup::At(timestamp) => timestamp.clone(),
         WhichBackup::Latest => {
-            let listed = repository.snapshot(label).await?.timestamps;
-            listed.into_iter().next_back().ok_or_else(|| wrong(ErrorKind::UndefinedObject, "there is no such snapshot"))?
+            let listed = repository.snapshot(label).await?.backups;
+            listed
+                .into_iter()
+                .next_back()
+                .map(|backup| backup.timestamp)
+                .ok_or_else(|| wrong(ErrorKind::UndefinedObject, "there is no such snapshot"))?
         }
         WhichBackup::Unknown(text) => {
             return Err(wrong(ErrorKind::UndefinedObject, &format!("File does not exist: __info_{text}")));

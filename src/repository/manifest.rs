@@ -213,10 +213,10 @@ impl Manifest {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn sample() -> Manifest {
+    pub(in crate::repository) fn sample() -> Manifest {
         Manifest {
             format: FORMAT,
             label: SnapshotLabel::new("l").expect("valid"),

@@ -103,16 +103,17 @@ async fn expire_in(runner: &Runner, record: &RepositoryRecord, ours: &BTreeSet<S
     let mut theirs = None;
     let mut listed = Vec::new();
     for listing in listings {
-        listed.extend(listing.timestamps.into_iter().map(|timestamp| (listing.label.clone(), timestamp)));
+        listed.extend(listing.backups.into_iter().map(|backup| (listing.label.clone(), backup)));
     }
     let mut seen = Known::new();
-    for (label, timestamp) in &listed {
+    for (label, backup) in &listed {
+        let timestamp = &backup.timestamp;
         let key = (record.id, label.clone(), timestamp.clone());
         let mut memory = match known.get(&key) {
             Some(memory) => *memory,
             // One that does not read now may read the next time.
-            None => match repository.manifest(label, timestamp).await {
-                Ok((m, _)) if m.cluster_id.as_deref().is_some_and(|id| ours.contains(id)) => {
+            None => match repository.listed_manifest(label, backup).await {
+                Ok(m) if m.cluster_id.as_deref().is_some_and(|id| ours.contains(id)) => {
                     Memory { expire_at: m.expire_at, failures: 0 }
                 }
                 Ok(_) => Memory::default(),

@@ -11,7 +11,7 @@ use super::super::system::{ScanContext, ScanRequest, Sources, system_row};
 use super::stored;
 use crate::error::{Error, ErrorKind};
 use crate::names::{BackupTimestamp, SnapshotLabel};
-use crate::repository::{Location, Manifest, Repository};
+use crate::repository::{ListedBackup, Location, Manifest, Repository};
 use crate::store::RepositoryRecord;
 
 /// How many manifests are read at a time.
@@ -155,7 +155,7 @@ pub(super) async fn repositories(context: &ScanContext) -> Result<Vec<Repositori
     Ok(rows)
 }
 
-type Read = (SnapshotLabel, BackupTimestamp, Result<Manifest, Error>);
+type Read = (SnapshotLabel, BackupTimestamp, Result<Arc<Manifest>, Error>);
 
 /// What a repository holds.
 #[derive(Default)]
@@ -166,21 +166,29 @@ struct Content {
     strays: Vec<(SnapshotLabel, String)>,
 }
 
-async fn content(repository: &Repository) -> Result<Content, Error> {
-    let listings = repository.snapshots().await?;
+/// What stands under a label, or under all.
+async fn content(repository: &Repository, label: Option<&SnapshotLabel>) -> Result<Content, Error> {
+    let listings = match label {
+        Some(label) => {
+            let listing = repository.snapshot(label).await?;
+            let is_there = !listing.backups.is_empty() || !listing.strays.is_empty();
+            Some(listing).filter(|_| is_there).into_iter().collect()
+        }
+        None => repository.snapshots().await?,
+    };
     let mut strays = Vec::new();
     for listing in &listings {
         strays.extend(listing.strays.iter().map(|name| (listing.label.clone(), format!("Invalid: {name}"))));
-        if listing.timestamps.is_empty() && listing.strays.is_empty() {
+        if listing.backups.is_empty() && listing.strays.is_empty() {
             strays.push((listing.label.clone(), "ERROR: no snapshot".to_owned()));
         }
     }
-    let backups: Vec<_> = listings.into_iter().flat_map(|l| l.timestamps.into_iter().map(move |t| (l.label.clone(), t))).collect();
-    let read = |label: SnapshotLabel, timestamp: BackupTimestamp| async move {
-        let manifest = repository.manifest(&label, &timestamp).await.map(|(manifest, _)| manifest);
-        (label, timestamp, manifest)
+    let backups: Vec<_> = listings.into_iter().flat_map(|l| l.backups.into_iter().map(move |b| (l.label.clone(), b))).collect();
+    let read = |label: SnapshotLabel, backup: ListedBackup| async move {
+        let manifest = repository.listed_manifest(&label, &backup).await;
+        (label, backup.timestamp, manifest)
     };
-    let reads: Vec<BoxFuture<'_, Read>> = backups.into_iter().map(|(label, timestamp)| read(label, timestamp).boxed()).collect();
+    let reads: Vec<BoxFuture<'_, Read>> = backups.into_iter().map(|(label, backup)| read(label, backup).boxed()).collect();
     Ok(Content { backups: futures::stream::iter(reads).buffered(READS).collect().await, strays })
 }
 
@@ -190,13 +198,21 @@ async fn wanted_repositories(
     wanted: &ScanRequest,
 ) -> Result<Vec<(RepositoryRecord, Result<Content, Error>)>, Error> {
     let only = wanted.text("repository");
+    // What only one backup uses is known when all of them are.
+    let label = wanted.text("snapshot").filter(|_| !wanted.needs("bytes_unique"));
+    let label = match label.map(SnapshotLabel::new) {
+        Some(Ok(label)) => Some(label),
+        // Nothing can stand under what is no label.
+        Some(Err(_)) => return Ok(Vec::new()),
+        None => None,
+    };
     let mut out = Vec::new();
     for record in ours(sources, wanted).await? {
         if only.as_ref().is_some_and(|name| name != record.name.as_str()) {
             continue;
         }
         let read = match open(sources, &record) {
-            Ok(repository) => content(&repository).await,
+            Ok(repository) => content(&repository, label.as_ref()).await,
             Err(e) => Err(e),
         };
         if let (Err(e), true) = (&read, only.is_some()) {
@@ -233,7 +249,7 @@ pub(super) async fn snapshots(context: &ScanContext) -> Result<Vec<SnapshotsRow>
         }
         // How many backups use each file; what only one uses is what dropping it would free.
         let mut users: HashMap<&str, u32> = HashMap::new();
-        for manifest in read.iter().filter_map(|(.., m)| m.as_ref().ok()) {
+        for manifest in read.iter().filter_map(|(.., m)| m.as_ref().ok()).filter(|_| wanted.needs("bytes_unique")) {
             let mut files: Vec<&str> = manifest.files().map(|f| &*f.sha256).collect();
             files.sort_unstable();
             files.dedup();
@@ -251,7 +267,7 @@ pub(super) async fn snapshots(context: &ScanContext) -> Result<Vec<SnapshotsRow>
                 }
             };
             let volume = manifest.volume();
-            let unique: u64 = manifest.files().filter(|f| users[&*f.sha256] == 1).map(|f| f.bytes).sum();
+            let unique: u64 = manifest.files().filter(|f| users.get(&*f.sha256) == Some(&1)).map(|f| f.bytes).sum();
             out.push(SnapshotsRow {
                 repository: repository.into(),
                 snapshot: label.into(),

@@ -69,7 +69,8 @@ impl Attempt<'_> {
             Error::new(e.kind, message)
         };
         let repository = self.opened(name).await.map_err(|e| if e.kind == ErrorKind::WrongState { e } else { failed(e) })?;
-        let timestamps = repository.snapshot(label).await.map_err(failed)?.timestamps;
+        let backups = repository.snapshot(label).await.map_err(failed)?.backups;
+        let timestamps: Vec<_> = backups.into_iter().map(|backup| backup.timestamp).collect();
         if timestamps.is_empty() {
             return Err(Error::new(ErrorKind::UndefinedObject, format!("Snapshot does not exist in repository {name}: {label}"))
                 .hint(format!("See SHOW SNAPSHOT ON {name}.")));

@@ -1,0 +1,124 @@
+//! Manifests that have been read, kept while their objects are what they were: a look at a repository reads only what is new.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use lru::LruCache;
+use object_store::ObjectMeta;
+use parking_lot::Mutex;
+
+use super::{Manifest, Repository};
+use crate::error::Error;
+use crate::names::{BackupTimestamp, SnapshotLabel};
+
+/// Manifests that are kept, bytes of what is stored: some thousand of ordinary size. Those that nobody has asked for longest go first.
+const KEPT_BYTES_MAX: u64 = 64 << 20;
+
+/// What tells one state of an object from another: a listing has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectStamp {
+    bytes: u64,
+    modified: DateTime<Utc>,
+    /// Of a store that gives one; what it changes with is the store's own affair.
+    etag: Option<String>,
+}
+
+impl ObjectStamp {
+    pub(super) fn of(object: &ObjectMeta) -> Self {
+        Self { bytes: object.size, modified: object.last_modified, etag: object.e_tag.clone() }
+    }
+}
+
+/// A backup as a listing tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedBackup {
+    pub timestamp: BackupTimestamp,
+    pub stamp: ObjectStamp,
+}
+
+/// Where a manifest is: the repository's location and the object in it.
+type Key = (Arc<str>, SnapshotLabel, BackupTimestamp);
+
+/// Manifests by where they are, for every repository of a process.
+#[derive(Debug)]
+pub struct ManifestIndex(Mutex<Kept>);
+
+#[derive(Debug)]
+struct Kept {
+    manifests: LruCache<Key, (ObjectStamp, Arc<Manifest>)>,
+    bytes: u64,
+}
+
+impl Default for ManifestIndex {
+    fn default() -> Self {
+        Self(Mutex::new(Kept { manifests: LruCache::unbounded(), bytes: 0 }))
+    }
+}
+
+impl ManifestIndex {
+    fn get(&self, key: &Key, stamp: &ObjectStamp) -> Option<Arc<Manifest>> {
+        let mut kept = self.0.lock();
+        kept.manifests.get(key).filter(|(known, _)| known == stamp).map(|(_, manifest)| manifest.clone())
+    }
+
+    fn keep(&self, key: Key, stamp: ObjectStamp, manifest: Arc<Manifest>) {
+        let mut kept = self.0.lock();
+        kept.bytes += stamp.bytes;
+        if let Some((before, _)) = kept.manifests.put(key, (stamp, manifest)) {
+            kept.bytes -= before.bytes;
+        }
+        while kept.bytes > KEPT_BYTES_MAX
+            && let Some((_, (oldest, _))) = kept.manifests.pop_lru()
+        {
+            kept.bytes -= oldest.bytes;
+        }
+    }
+}
+
+impl Repository {
+    /// The manifest of a backup that was listed, read only if it is not known as it is listed.
+    pub async fn listed_manifest(&self, label: &SnapshotLabel, backup: &ListedBackup) -> Result<Arc<Manifest>, Error> {
+        let Some((location, index)) = &self.index else {
+            return Ok(Arc::new(self.manifest(label, &backup.timestamp).await?.0));
+        };
+        let key = (location.clone(), label.clone(), backup.timestamp.clone());
+        if let Some(known) = index.get(&key, &backup.stamp) {
+            return Ok(known);
+        }
+        let manifest = Arc::new(self.manifest(label, &backup.timestamp).await?.0);
+        index.keep(key, backup.stamp.clone(), manifest.clone());
+        Ok(manifest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+    use object_store::path::Path;
+    use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+
+    use super::*;
+    use crate::names::RepositoryName;
+    use crate::repository::manifest::tests::sample;
+
+    #[tokio::test]
+    async fn a_manifest_is_read_again_only_when_its_object_is_another() {
+        let store = Arc::new(InMemory::new());
+        let name = RepositoryName::new("r").expect("a name");
+        let repository = Repository::new(name, store.clone(), &Path::default(), None);
+        let repository = repository.indexed("memory:", Arc::default());
+        let written = sample();
+        repository.publish(&written).await.expect("published");
+        let listing = repository.snapshot(&written.label).await.expect("listed");
+        let first = repository.listed_manifest(&written.label, &listing.backups[0]).await.expect("read");
+        assert_eq!(*first, written);
+        let again = repository.listed_manifest(&written.label, &listing.backups[0]).await.expect("known");
+        assert!(Arc::ptr_eq(&first, &again));
+        // Damaged since: the listing tells, and what was known does not stand for it.
+        let objects: Vec<_> = futures::TryStreamExt::try_collect(store.list(None)).await.expect("listed");
+        let object: &ObjectMeta = objects.iter().find(|o| o.location.as_ref().contains("__info_")).expect("the manifest");
+        store.put(&object.location, PutPayload::from_static(b"{}")).await.expect("written over");
+        let listing = repository.snapshot(&written.label).await.expect("listed");
+        assert!(repository.listed_manifest(&written.label, &listing.backups[0]).await.is_err());
+    }
+}
