@@ -27,6 +27,7 @@ mod procedures;
 mod refused;
 mod relations;
 mod roles;
+mod scope;
 mod select;
 mod snapshot;
 mod stages;

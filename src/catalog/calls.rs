@@ -175,14 +175,7 @@ impl Compiler<'_> {
     }
 
     pub(super) fn function(&self, function: &sql::Function, scope: &Scope<'_>) -> Result<Expr, Error> {
-        let parts = parts(&function.name);
-        if let [.., schema, name] = parts.as_slice()
-            && !matches!((schema.as_str(), name.as_str()), ("pg_catalog", _) | ("information_schema", "_pg_expandarray"))
-        {
-            let message = format!("function {}(…) does not exist", parts.join("."));
-            return Err(Error::new(ErrorKind::UndefinedFunction, message));
-        }
-        let name = parts.last().cloned().unwrap_or_default();
+        let name = function_name(&function.name)?;
         if let sql::FunctionArguments::Subquery(query) = &function.args {
             if name != "array" {
                 return Err(unsupported(format_args!("{name}(SELECT …)")));
@@ -204,11 +197,19 @@ impl Compiler<'_> {
         }
         refused::call(function, &name, is_aggregate || is_window_only)?;
         if is_aggregate || is_window_only {
+            check_arity(&name, &function.args)?;
             // Inside their arguments stand plain expressions of a row.
             scope.gathers.set(false);
             let compile = || self.aggregate_or_window(&name, function, scope);
             // A window looks at rows that are grouped already.
-            let compiled = if function.over.is_some() { compile() } else { scope.as_grouped(compile) };
+            let compiled = if function.over.is_some() {
+                compile()
+            } else {
+                let (compiled, outer_only) = scope.names_outer_only(|| scope.as_grouped(compile));
+                // It would be the outer query's aggregate.
+                refused::unless(!outer_only, "an aggregate of another query's columns")?;
+                compiled
+            };
             scope.gathers.set(gathers);
             return compiled;
         }
@@ -372,6 +373,38 @@ fn all_of_one_call(evals: &[Eval], env: &Env<'_>) -> Result<Vec<Value>, Error> {
 }
 
 /// A set function in a SELECT list: its values come one a row.
+/// A function's own name; its schema can only be where PostgreSQL's functions are.
+pub(super) fn function_name(name: &sql::ObjectName) -> Result<String, Error> {
+    let mut parts = parts(name);
+    if let [.., schema, name] = parts.as_slice()
+        && !matches!((schema.as_str(), name.as_str()), ("pg_catalog", _) | ("information_schema", "_pg_expandarray"))
+    {
+        let message = format!("function {}(…) does not exist", parts.join("."));
+        return Err(Error::new(ErrorKind::UndefinedFunction, message));
+    }
+    Ok(parts.pop().unwrap_or_default())
+}
+
+/// Aggregates take as many arguments as they have; a star is for count alone.
+fn check_arity(name: &str, args: &sql::FunctionArguments) -> Result<(), Error> {
+    let args = match args {
+        sql::FunctionArguments::List(list) => list.args.as_slice(),
+        _ => &[],
+    };
+    let has_star = args.iter().any(|a| matches!(a, sql::FunctionArg::Unnamed(sql::FunctionArgExpr::Wildcard)));
+    let fits = match name {
+        "count" => args.len() == 1,
+        "row_number" | "rank" | "dense_rank" => args.is_empty(),
+        "string_agg" | "json_object_agg" | "jsonb_object_agg" => args.len() == 2 && !has_star,
+        _ => args.len() == 1 && !has_star,
+    };
+    if fits {
+        return Ok(());
+    }
+    let shown: Vec<_> = args.iter().map(ToString::to_string).collect();
+    Err(Error::new(ErrorKind::UndefinedFunction, format!("function {name}({}) does not exist", shown.join(", "))))
+}
+
 fn gather_set(set: SetFunction, args: Vec<Expr>, scope: &Scope<'_>) -> Expr {
     let ty = match set.columns.as_slice() {
         [(_, ty)] => ty.clone(),

@@ -3,7 +3,7 @@
 use datafusion::sql::sqlparser::ast as sql;
 use postgres_types::Type;
 
-use super::compile::{Compiler, Eval, Expr, parts};
+use super::compile::{Compiler, Eval, Expr, parts, unsupported};
 use super::context::Context;
 use super::refused;
 use super::value::{Value, ValueType, read, show, type_name};
@@ -56,6 +56,10 @@ impl Compiler<'_> {
             drop(known);
             let settled = Expr { ty: settled, parameter: None, ..inner };
             return if settled.ty == ty { Ok(settled) } else { self.cast(settled, ty) };
+        }
+        let is_null = inner.ty.pg == Type::UNKNOWN && inner.literal.is_none();
+        if inner.ty != ty && !is_null && !is_carried(&ty) {
+            return Err(unsupported(format_args!("a cast to {}", type_name(&ty.pg))));
         }
         if let Some(text) = &inner.literal {
             // What a function looks at the names of may change until it runs; so may regclass, but its users do not expect it to.
@@ -113,6 +117,14 @@ impl Compiler<'_> {
         let evals = items.into_iter().map(|i| self.cast(i, ty.clone()).map(|e| e.eval));
         Ok((ty.clone(), evals.collect::<Result<_, _>>()?))
     }
+}
+
+/// Whether values of a type are what they say here. Others (dates, times of a day, bytes) are shown as texts only.
+fn is_carried(ty: &ValueType) -> bool {
+    let is_own =
+        matches!(ty.pg, Type::BOOL | Type::TIMESTAMP | Type::TIMESTAMPTZ | Type::INTERVAL | Type::ACLITEM | Type::ANYARRAY);
+    let is_record = matches!(ty.pg, Type::RECORD | Type::RECORD_ARRAY);
+    is_own || is_record || ty.is_number() || ty.is_integer() || ty.is_text() || ty.item().is_some_and(|item| is_carried(&item))
 }
 
 /// The type that two expressions meet in.

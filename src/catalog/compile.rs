@@ -1,15 +1,14 @@
 //! Expressions of catalog queries, compiled once: names are resolved and types settled before a row is looked at.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast as sql;
 use postgres_types::Type;
 
-use super::aggregate::{Aggregate, Window};
 use super::context::Context;
+pub(super) use super::scope::{Cte, Scope, ScopeColumn};
 use super::snapshot::CatalogSnapshot;
 use super::value::{Value, ValueType, read, type_name};
 use crate::error::{Error, ErrorKind};
@@ -98,72 +97,6 @@ impl Held {
     }
 }
 
-/// A column that a name may mean.
-#[derive(Clone)]
-pub(super) struct ScopeColumn {
-    pub table: String,
-    pub name: String,
-    pub ty: ValueType,
-    /// The other half of a USING column: found only by its table.
-    pub hidden: bool,
-    /// The number of the relation that it is a column of; 0 for what is none.
-    pub relation: u32,
-}
-
-/// Functions that need more than a row, gathered while the expressions around them are compiled.
-#[derive(Default)]
-pub(super) struct Gathered {
-    pub aggregates: Vec<Aggregate>,
-    pub windows: Vec<Window>,
-    pub sets: Vec<Eval>,
-}
-
-/// What names mean inside one query.
-pub(super) struct Scope<'a> {
-    pub columns: Vec<ScopeColumn>,
-    pub outer: Option<&'a Scope<'a>>,
-    /// The columns that were named since this was last emptied.
-    pub used: RefCell<BTreeSet<usize>>,
-    pub gathered: RefCell<Gathered>,
-    /// Whether aggregates and windows may stand here.
-    pub gathers: Cell<bool>,
-    /// What GROUP BY goes by, as [`normalized`](super::grouping::normalized) writes it.
-    pub grouped_by: RefCell<Vec<sql::Expr>>,
-    /// The columns that were named outside of aggregates and of what GROUP BY goes by, and whether a subquery named them.
-    pub ungrouped: RefCell<BTreeSet<(usize, bool)>>,
-}
-
-impl<'a> Scope<'a> {
-    pub fn new(outer: Option<&'a Scope<'a>>) -> Self {
-        Self {
-            columns: Vec::new(),
-            outer,
-            used: RefCell::default(),
-            gathered: RefCell::default(),
-            gathers: Cell::new(false),
-            grouped_by: RefCell::default(),
-            ungrouped: RefCell::default(),
-        }
-    }
-
-    /// What a compilation does, and the columns that it named.
-    pub fn uses<T>(&self, work: impl FnOnce() -> T) -> (T, BTreeSet<usize>) {
-        let before = self.used.take();
-        let done = work();
-        let used = self.used.replace(before);
-        self.used.borrow_mut().extend(used.iter());
-        (done, used)
-    }
-}
-
-/// A WITH query in scope.
-#[derive(Clone)]
-pub(super) struct Cte {
-    pub name: String,
-    pub columns: Vec<(String, ValueType)>,
-    pub slot: usize,
-}
-
 pub(super) struct Compiler<'s> {
     pub snapshot: &'s Arc<CatalogSnapshot>,
     /// The types of `$1`, … as far as they are known.
@@ -193,7 +126,11 @@ pub(super) fn parts(name: &sql::ObjectName) -> Vec<String> {
 impl<'s> Compiler<'s> {
     pub fn expr(&self, ast: &sql::Expr, scope: &Scope<'_>) -> Result<Expr, Error> {
         if scope.is_grouped_by(ast) {
-            return scope.as_grouped(|| self.expr_of(ast, scope));
+            let before = scope.gathered.borrow().sets.len();
+            let compiled = scope.as_grouped(|| self.expr_of(ast, scope));
+            let gathered = scope.gathered.borrow().sets.len() - before;
+            scope.grouped_sets.set(scope.grouped_sets.get() + gathered);
+            return compiled;
         }
         self.expr_of(ast, scope)
     }
@@ -224,6 +161,13 @@ impl<'s> Compiler<'s> {
                 let (inner, ty) = (self.expr(expr, scope)?, self.type_of(data_type)?);
                 self.cast(inner, ty)
             }
+            E::Interval(sql::Interval {
+                value,
+                leading_field: None,
+                leading_precision: None,
+                last_field: None,
+                fractional_seconds_precision: None,
+            }) => self.cast(self.expr(value, scope)?, ValueType::of(Type::INTERVAL)),
             E::UnaryOp { op, expr } => self.unary(*op, self.expr(expr, scope)?),
             E::BinaryOp { left, op, right } => self.binary(left, op, right, scope),
             E::IsNull(inner) => self.test(inner, scope, |v| v.is_null()),

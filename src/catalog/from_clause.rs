@@ -188,7 +188,7 @@ impl Compiler<'_> {
         alias: Option<&sql::TableAlias>,
         scope: &Scope<'_>,
     ) -> Result<(Source, Vec<ScopeColumn>), Error> {
-        let name = parts(name).pop().unwrap_or_default();
+        let name = super::calls::function_name(name)?;
         // Views of PostgreSQL stand on functions, which some clients ask instead.
         let view = match name.as_str() {
             "pg_show_all_settings" => Some("pg_settings"),

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast as sql;
 
-use super::compile::{Compiler, Expr, Scope, folded};
+use super::compile::{Compiler, Expr, Scope, folded, parts};
 use super::relations::Definition;
 use crate::error::{Error, ErrorKind};
 
@@ -13,11 +13,23 @@ pub(super) fn normalized(expr: &sql::Expr, scope: &Scope<'_>) -> sql::Expr {
     struct Normalizer<'a>(&'a Scope<'a>);
     impl sql::VisitorMut for Normalizer<'_> {
         type Break = ();
+        fn pre_visit_query(&mut self, _: &mut sql::Query) -> ControlFlow<()> {
+            // Names in there may be others'.
+            ControlFlow::Break(())
+        }
         fn post_visit_expr(&mut self, expr: &mut sql::Expr) -> ControlFlow<()> {
             let place = match expr {
                 sql::Expr::Nested(inner) => {
                     *expr = std::mem::replace(&mut **inner, placed(0));
                     return ControlFlow::Continue(());
+                }
+                sql::Expr::Function(function) => {
+                    let mut name = parts(&function.name);
+                    if name.len() == 2 && name[0] == "pg_catalog" {
+                        name.remove(0);
+                    }
+                    function.name = sql::ObjectName::from(name.into_iter().map(sql::Ident::new).collect::<Vec<_>>());
+                    None
                 }
                 sql::Expr::Identifier(ident) => self.0.place(&[folded(ident)]),
                 sql::Expr::CompoundIdentifier(idents) => self.0.place(&idents.iter().map(folded).collect::<Vec<_>>()),
@@ -29,9 +41,12 @@ pub(super) fn normalized(expr: &sql::Expr, scope: &Scope<'_>) -> sql::Expr {
             ControlFlow::Continue(())
         }
     }
-    let mut expr = expr.clone();
-    let _ = sql::VisitMut::visit(&mut expr, &mut Normalizer(scope));
-    expr
+    let mut normal = expr.clone();
+    match sql::VisitMut::visit(&mut normal, &mut Normalizer(scope)) {
+        ControlFlow::Continue(()) => normal,
+        // An expression with a subquery is equal to itself alone.
+        ControlFlow::Break(()) => sql::Expr::Identifier(sql::Ident::new(format!("\0{expr:p}"))),
+    }
 }
 
 /// A column of the scope as [`normalized`] writes it: no statement has such a name.
@@ -55,6 +70,7 @@ fn primary_key(definition: &Definition) -> &'static [&'static str] {
         _ if definition.kind != 'r' || definition.schema != "pg_catalog" => &[],
         "pg_aggregate" => &["aggfnoid"],
         "pg_attribute" => &["attrelid", "attnum"],
+        "pg_auth_members" => &["roleid", "member"],
         "pg_db_role_setting" => &["setdatabase", "setrole"],
         "pg_description" => &["objoid", "classoid", "objsubid"],
         "pg_foreign_table" => &["ftrelid"],
@@ -89,6 +105,23 @@ impl Scope<'_> {
         let done = work();
         self.ungrouped.replace(before);
         done
+    }
+
+    /// Compiles something, and says whether it names columns, and only those of queries around this one.
+    pub(super) fn names_outer_only<T>(&self, work: impl FnOnce() -> T) -> (T, bool) {
+        let mut around = Vec::new();
+        let mut at = self.outer;
+        while let Some(scope) = at {
+            around.push((scope, scope.used.take()));
+            at = scope.outer;
+        }
+        let (done, used) = self.uses(work);
+        let mut names_outer = false;
+        for (scope, before) in around {
+            names_outer |= !scope.used.borrow().is_empty();
+            scope.used.borrow_mut().extend(before);
+        }
+        (done, names_outer && used.is_empty())
     }
 
     /// Whether GROUP BY goes by this expression.

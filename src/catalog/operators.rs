@@ -219,6 +219,11 @@ impl Compiler<'_> {
     fn arithmetic(&self, a: Expr, op: &sql::BinaryOperator, b: Expr) -> Result<Expr, Error> {
         use sql::BinaryOperator as B;
         let is_time = |e: &Expr| matches!(e.ty.pg, Type::TIMESTAMPTZ | Type::TIMESTAMP);
+        // PostgreSQL has no arithmetic on the numbers of objects.
+        let is_object = |e: &Expr| e.ty.is_integer() && !e.ty.is_number();
+        if is_object(&a) || is_object(&b) {
+            return Err(missing(&op.to_string(), &a.ty, &b.ty));
+        }
         let ty = match (is_time(&a), is_time(&b), op) {
             (true, true, B::Minus) => ValueType::of(Type::INTERVAL),
             (true, false, B::Plus | B::Minus) => a.ty.clone(),
@@ -232,7 +237,7 @@ impl Compiler<'_> {
         let settle = |e: Expr| if e.ty.pg == Type::UNKNOWN { self.cast(e, ty.clone()) } else { Ok(e) };
         let (a, b, op) = (settle(a)?.eval, settle(b)?.eval, op.clone());
         let by_zero = || Error::new(ErrorKind::DivisionByZero, "division by zero");
-        let pg = ty.pg.clone();
+        let (pg, is_integer) = (ty.pg.clone(), ty.is_integer());
         let moved = move |a: i64, b: i64, is_minus: bool| if is_minus { a.checked_sub(b) } else { a.checked_add(b) };
         Ok(Expr::new(ty, move |env| {
             Ok(match (a(env)?, b(env)?) {
@@ -242,7 +247,8 @@ impl Compiler<'_> {
                     Value::Time(moved(a, b, op == B::Minus).ok_or_else(super::times::out_of_range)?)
                 }
                 (Value::Span(a), Value::Span(b)) => Value::Span(moved(a, b, op == B::Minus).ok_or_else(interval_out_of_range)?),
-                (Value::Int(a), Value::Int(b)) => Value::Int(in_range(
+                // NUMERIC is divided into fractions, whatever carries it.
+                (Value::Int(a), Value::Int(b)) if is_integer || op != B::Divide => Value::Int(in_range(
                     &pg,
                     match op {
                         B::Plus => a.checked_add(b),
@@ -258,10 +264,11 @@ impl Compiler<'_> {
                 )?),
                 (a, b) => {
                     let float = |v: &Value| match v {
-                        Value::Float(f) => *f,
-                        other => other.as_int().unwrap_or(0) as f64,
+                        Value::Float(f) => Ok(*f),
+                        Value::Int(n) => Ok(*n as f64),
+                        _ => Err(unsupported(format_args!("arithmetic on {}", type_name(&pg)))),
                     };
-                    let (a, b) = (float(&a), float(&b));
+                    let (a, b) = (float(&a)?, float(&b)?);
                     Value::Float(match op {
                         B::Plus => a + b,
                         B::Minus => a - b,

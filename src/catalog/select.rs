@@ -12,7 +12,7 @@ use super::grouping::{normalized, placed};
 use super::refused;
 use super::relations::Row;
 use super::stages::{Order, OrderKey, Stages};
-use super::value::{Value, ValueType};
+use super::value::{Value, ValueType, type_name};
 use crate::error::{Error, ErrorKind};
 use crate::statement::column_name;
 
@@ -133,6 +133,18 @@ impl Compiler<'_> {
             if step.columns.len() != columns.len() {
                 return Err(uneven());
             }
+            let mut casts = Vec::new();
+            for (i, ((_, base), (_, next))) in columns.iter().zip(&step.columns).enumerate() {
+                if super::casts::common(base, next).as_ref() != Some(base) {
+                    let (base, next) = (type_name(&base.pg), type_name(&next.pg));
+                    let message = format!(
+                        "recursive query \"{name}\" column {} has type {base} in non-recursive term but type {next} overall",
+                        i + 1
+                    );
+                    return Err(Error::new(ErrorKind::DatatypeMismatch, message));
+                }
+                casts.push((next.clone(), base.clone()));
+            }
             let run: Run = Box::new(move |env| {
                 let mut seen = HashSet::new();
                 let mut fresh: Vec<Row> = (base.run)(env)?;
@@ -152,6 +164,11 @@ impl Compiler<'_> {
                     rows.extend(fresh.iter().cloned());
                     put_slot(env, slot, fresh);
                     fresh = (step.run)(env)?;
+                    for (value, (from, to)) in fresh.iter_mut().flat_map(|row| row.iter_mut().zip(&casts)) {
+                        if from != to {
+                            *value = super::casts::convert(value.clone(), from, to, env.context)?;
+                        }
+                    }
                 }
             });
             return Ok((slot, run));
@@ -312,7 +329,15 @@ impl Compiler<'_> {
             columns.push((item.name.clone(), compiled.ty));
             outputs.push(compiled.eval);
         }
+        let before = scope.gathered.borrow().sizes();
         let having = select.having.as_ref().map(|h| self.expr(h, &scope).and_then(|h| self.boolean(h))).transpose()?;
+        let after = scope.gathered.borrow().sizes();
+        if after.windows > before.windows {
+            return Err(Error::new(ErrorKind::Windowing, "window functions are not allowed in HAVING"));
+        }
+        if after.sets > before.sets {
+            return Err(Error::new(ErrorKind::Unsupported, "set-returning functions are not allowed in HAVING"));
+        }
         let mut keys = Vec::new();
         let mut sorted = Vec::new();
         for key in order {
@@ -341,6 +366,8 @@ impl Compiler<'_> {
         let grouped = !group_keys.is_empty() || !gathered.aggregates.is_empty() || having.is_some();
         if grouped {
             self.check_grouped(&scope)?;
+            // PostgreSQL makes such sets after the groups; here they are made before, which only what is grouped by wants.
+            refused::unless(gathered.sets.len() == scope.grouped_sets.get(), "a function that answers sets beside groups")?;
         }
         let is_plain = gathered.sets.is_empty();
         let having = having.map(|h| h.eval);
@@ -374,10 +401,20 @@ impl Compiler<'_> {
                 continue;
             }
             // A place or an alias means the item of the SELECT list, if no column has that name.
-            let own = if matches!(group, sql::Expr::Value(_)) { None } else { Some(self.expr(group, scope)) };
+            // A column of this query comes before an alias, and an alias before what else a name may mean.
+            let is_alias = match group {
+                sql::Expr::Value(_) => true,
+                sql::Expr::Identifier(ident) => {
+                    let name = folded(ident);
+                    let is_column = scope.columns.iter().any(|c| c.name == name && !c.hidden);
+                    !is_column && names.iter().any(|(alias, _)| *alias == name)
+                }
+                _ => false,
+            };
+            let own = if is_alias { None } else { Some(self.expr(group, scope)) };
             let (compiled, normal) = match own {
-                Some(Ok(compiled)) => (compiled, normalized(group, scope)),
-                own => match output(group, &names, "GROUP BY")?.map(|at| &items[at]) {
+                Some(compiled) => (compiled?, normalized(group, scope)),
+                None => match output(group, &names, "GROUP BY")?.map(|at| &items[at]) {
                     Some(Item { what: What::Column(at), normal, .. }) => (self.column(*at, scope), normal.clone()),
                     // Grouping by what a set-returning item answers: the set comes first, then the groups.
                     Some(Item { what: What::Expr(expr), normal, .. }) => {
@@ -390,15 +427,13 @@ impl Compiler<'_> {
                         }
                         (compiled?, normal.clone())
                     }
-                    None => match own {
-                        Some(refused) => (refused?, normalized(group, scope)),
-                        None => return Err(Error::new(ErrorKind::Syntax, "non-integer constant in GROUP BY")),
-                    },
+                    None => return Err(Error::new(ErrorKind::Syntax, "non-integer constant in GROUP BY")),
                 },
             };
             scope.grouped_by.borrow_mut().push(normal);
             keys.push(compiled.eval);
         }
+        scope.grouped_sets.set(scope.gathered.borrow().sets.len());
         Ok(keys)
     }
 }

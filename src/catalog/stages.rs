@@ -3,9 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use super::aggregate::sort_by_keys;
-use super::compile::{Env, Eval, Gathered};
+use super::compile::{Env, Eval};
 use super::context::ROWS_MAX;
 use super::relations::Row;
+use super::scope::Gathered;
 use super::value::Value;
 use crate::error::{Error, ErrorKind};
 

@@ -74,6 +74,35 @@ pub fn size_pretty(bytes: i64) -> String {
 
 /// Finds a function by name and argument types.
 pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
+    const OF_TEXT: &[&str] = &[
+        "ascii",
+        "btrim",
+        "char_length",
+        "character_length",
+        "left",
+        "length",
+        "lower",
+        "lpad",
+        "ltrim",
+        "octet_length",
+        "repeat",
+        "replace",
+        "reverse",
+        "right",
+        "rpad",
+        "rtrim",
+        "split_part",
+        "starts_with",
+        "strpos",
+        "substr",
+        "substring",
+        "trim",
+        "upper",
+    ];
+    // What is no text would be read as an empty one.
+    if OF_TEXT.contains(&name) && args.first().is_some_and(|first| !first.is_text()) {
+        return None;
+    }
     let types = args.to_vec();
     let first = args.first().cloned().unwrap_or(ValueType::UNKNOWN);
     match (name, args.len()) {
@@ -234,7 +263,8 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
         }),
         ("round" | "floor" | "ceil" | "ceiling" | "trunc", 1) => {
             let of: fn(f64) -> f64 = match name {
-                "round" => f64::round,
+                "round" if first.pg == Type::NUMERIC => f64::round,
+                "round" => f64::round_ties_even,
                 "floor" => f64::floor,
                 "trunc" => f64::trunc,
                 _ => f64::ceil,

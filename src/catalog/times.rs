@@ -12,6 +12,10 @@ use crate::error::{Error, ErrorKind};
 /// `time AT TIME ZONE 'zone'`: an instant as that zone's clocks show it, or what its clocks show as an instant.
 pub(super) fn at_time_zone(time: Expr, zone: &Expr) -> Result<Expr, Error> {
     let Some(name) = zone.literal.as_deref() else { return Err(unsupported("AT TIME ZONE of something else than a literal")) };
+    // As zones these have a summer time; as PostgreSQL's abbreviations they have none.
+    if ["CET", "EET", "MET", "WET"].iter().any(|short| short.eq_ignore_ascii_case(name)) {
+        return Err(unsupported(format_args!("AT TIME ZONE '{name}'")));
+    }
     let zone = Tz::from_str_insensitive(name)
         .map_err(|_| Error::new(ErrorKind::InvalidParameter, format!("time zone \"{name}\" not recognized")))?;
     let is_instant = match time.ty.pg {

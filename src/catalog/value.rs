@@ -4,11 +4,12 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use chrono::DateTime;
+use datafusion::arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
 use postgres_types::{Kind, Type};
 
 use super::snapshot::CatalogSnapshot;
 use crate::error::{Error, ErrorKind};
-use crate::statement::array_items;
+use crate::statement::{array_items, interval_text};
 
 /// A type; records also say their fields.
 #[derive(Clone, Debug, PartialEq)]
@@ -317,6 +318,8 @@ pub(super) fn type_name(pg: &Type) -> String {
     .to_owned()
 }
 
+const MICROS_OF_DAY: i64 = 86_400_000_000;
+
 /// A text as a value of a type, as PostgreSQL's input functions read it.
 pub(super) fn read(text: &str, ty: &ValueType, snapshot: &CatalogSnapshot) -> Result<Value, Error> {
     let bad = || invalid(ty, text);
@@ -343,6 +346,14 @@ pub(super) fn read(text: &str, ty: &ValueType, snapshot: &CatalogSnapshot) -> Re
             let plain = trimmed.trim_end_matches("+00").trim_end_matches('Z');
             let parsed = formats.iter().find_map(|f| chrono::NaiveDateTime::parse_from_str(plain, f).ok());
             Value::Time(parsed.ok_or_else(bad)?.and_utc().timestamp_micros())
+        }
+        Type::INTERVAL => {
+            let words = interval_text(trimmed);
+            let parsed = parse_interval_month_day_nano(words.as_deref().unwrap_or(trimmed)).map_err(|_| bad())?;
+            if parsed.months != 0 {
+                return Err(Error::unsupported("an interval of months in a query of the catalogs"));
+            }
+            Value::Span(i64::from(parsed.days) * MICROS_OF_DAY + parsed.nanoseconds / 1000)
         }
         Type::INT2_VECTOR | Type::OID_VECTOR => {
             let items = trimmed.split_whitespace().map(|n| n.parse().map(Value::Int).map_err(|_| bad()));
