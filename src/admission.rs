@@ -77,15 +77,15 @@ impl Caller {
         if let Statement::CreateRepository(create) = statement {
             self.require_location(&location_of(create)).await?;
         }
-        if self.cluster.remote().is_some() {
+        if self.cluster.external().is_some() {
             match statement {
-                Statement::Backup(backup) => return self.remote_backup(backup).await,
-                Statement::Restore(restore) => return self.remote_restore(restore).await,
-                Statement::Cancel(cancel) => return self.remote_cancel(cancel).await,
-                Statement::CreateRepository(create) => return self.remote_create_repository(create).await,
-                Statement::DropRepository(name) => return self.remote_drop_repository(name).await,
-                Statement::DropSnapshot(drop) => return self.remote_drop_snapshot(drop).await,
-                Statement::Recover(recover) => return self.remote_recover(recover).await,
+                Statement::Backup(backup) => return self.external_backup(backup).await,
+                Statement::Restore(restore) => return self.external_restore(restore).await,
+                Statement::Cancel(cancel) => return self.external_cancel(cancel).await,
+                Statement::CreateRepository(create) => return self.external_create_repository(create).await,
+                Statement::DropRepository(name) => return self.external_drop_repository(name).await,
+                Statement::DropSnapshot(drop) => return self.external_drop_snapshot(drop).await,
+                Statement::Recover(recover) => return self.external_recover(recover).await,
                 _ => {}
             }
         }

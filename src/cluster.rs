@@ -5,8 +5,8 @@
 //! ([`StepError`]). Where it is the cluster's own ([`ExternalCluster`]), a statement starts the job and looking tells how it goes.
 
 pub mod embedded;
+mod external;
 mod holder;
-mod remote;
 pub mod starrocks;
 
 use std::collections::BTreeMap;
@@ -24,8 +24,8 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use parking_lot::RwLock;
 
+pub use self::external::*;
 pub use self::holder::DetachedCluster;
-pub use self::remote::*;
 use crate::error::{Error, ErrorKind};
 use crate::job::{
     BackupPlan, BackupRequest, Job, ManifestDigest, PlannedTablet, RestorePlan, TargetTablet, Transfer, TransferTask, Volume,
@@ -168,7 +168,7 @@ impl dyn Cluster {
     }
 
     /// It, if it does its work itself.
-    pub fn remote(&self) -> Option<&dyn ExternalCluster> {
+    pub fn external(&self) -> Option<&dyn ExternalCluster> {
         match self.role() {
             ClusterRole::External(remote) => Some(remote),
             ClusterRole::Managed(_) | ClusterRole::RepositoryOnly => None,
@@ -214,9 +214,9 @@ impl Clusters {
     }
 }
 
-/// The work on a cluster that is ours: definitions, rows, and each step of a job.
+/// The tables of a cluster whose inside is ours: what there is, and how it changes.
 #[async_trait]
-pub trait ManagedCluster: Debug + Send + Sync {
+pub trait Tables: Debug + Send + Sync {
     /// The cluster's own id, unique over all clusters: stands in the manifests of its backups.
     fn id(&self) -> &str;
 
@@ -255,7 +255,11 @@ pub trait ManagedCluster: Debug + Send + Sync {
 
     /// How many replicas a restored tablet gets when RESTORE does not say.
     fn default_replication(&self) -> u16;
+}
 
+/// The steps of its jobs. Each may be done again: what it made is found, and what is there is left.
+#[async_trait]
+pub trait JobSteps: Debug + Send + Sync {
     /// PENDING of a backup: fixes its content at one instant and pins it.
     async fn plan_backup(&self, job: &Job) -> Result<BackupPlan, StepError>;
     /// SNAPSHOTING: pins one tablet's files; answers whose replica was taken.
@@ -311,6 +315,10 @@ pub trait ManagedCluster: Debug + Send + Sync {
     /// Lets go of everything the job held and did not make visible.
     async fn release(&self, job: &Job) -> Result<(), StepError>;
 }
+
+/// The work on a cluster that is ours: definitions, rows, and each step of a job.
+pub trait ManagedCluster: Tables + JobSteps {}
+impl<T: Tables + JobSteps> ManagedCluster for T {}
 
 /// What became of the transaction that makes restored data visible.
 #[derive(Debug)]

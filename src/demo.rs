@@ -4,6 +4,8 @@
 //! keeps the next answer, `@same name` demands that the next answer equals it. The demo succeeds only if all of it held.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
 use std::time::Duration;
 
 use comfy_table::Table;
@@ -21,6 +23,8 @@ use crate::statement::Properties;
 const SCRIPT: &str = include_str!("../sql/demo.sql");
 /// How often the progress of a job is shown.
 const REFRESH: Duration = Duration::from_millis(250);
+/// The widest table where the environment does not say how wide the terminal is, characters.
+const WIDTH: usize = 100;
 
 /// A demo that is set up.
 #[derive(Debug)]
@@ -157,6 +161,7 @@ impl Demo {
             "SELECT state, status, tasks_done, tasks_total, bytes_done, bytes_total, fraction_completed, error_message
              FROM system.jobs WHERE kind = '{kind}' AND db_name = '{database}' ORDER BY job_id DESC LIMIT 1"
         );
+        let is_terminal = std::io::stdout().is_terminal();
         let mut shown = String::new();
         loop {
             let row = client.query_one(query.as_str(), &[]).await.map_err(|e| client_error(&e))?;
@@ -171,13 +176,21 @@ impl Demo {
                 row.get::<_, i64>(2),
                 row.get::<_, i64>(3),
             );
-            if line != shown {
+            let is_over = !matches!(status.as_str(), "queued" | "running");
+            if is_terminal {
+                // One line that moves.
+                print!("\r{line:<width$}", width = shown.len());
+                if is_over {
+                    println!();
+                }
+                let _ = std::io::stdout().flush();
+            } else if line != shown {
                 println!("{line}");
-                shown = line;
             }
+            shown = line;
             match status.as_str() {
                 "succeeded" => return Ok(()),
-                "queued" | "running" => self.env.clock.sleep(REFRESH).await,
+                _ if !is_over => self.env.clock.sleep(REFRESH).await,
                 other => {
                     return Err(failed(format!("the {kind} {other}: {}", row.get::<_, Option<String>>(7).unwrap_or_default())));
                 }
@@ -189,9 +202,9 @@ impl Demo {
 impl Demo {
     /// The statement with the repository's place in it; its secrets only in the text that is sent.
     fn filled(&self, statement: &str, show_secrets: bool) -> String {
-        let shown =
+        let value_of =
             |key: &str, value: &str| if show_secrets || !Properties::is_secret(key) { value.to_owned() } else { "***".into() };
-        let pairs: Vec<String> = self.properties.iter().map(|(k, v)| format!("\"{k}\" = \"{}\"", shown(k, v))).collect();
+        let pairs: Vec<String> = self.properties.iter().map(|(k, v)| format!("\"{k}\" = \"{}\"", value_of(k, v))).collect();
         let properties = if pairs.is_empty() { String::new() } else { format!(" PROPERTIES ({})", pairs.join(", ")) };
         statement.replace("${LOCATION}", &self.repository).replace("${PROPERTIES}", &properties)
     }
@@ -204,31 +217,48 @@ impl Demo {
     }
 }
 
-/// Prints an answer as a table, and returns its rows.
+/// Prints an answer, and returns its rows.
 fn print_answer(messages: Vec<SimpleQueryMessage>) -> Vec<Vec<Option<String>>> {
-    let mut table = Table::new();
-    table.load_preset(ASCII_MARKDOWN);
+    let width = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).unwrap_or(WIDTH);
+    let mut columns: Option<Vec<String>> = None;
     let mut rows = Vec::new();
-    let mut has_columns = false;
     for message in messages {
         match message {
-            SimpleQueryMessage::RowDescription(columns) => {
-                has_columns = true;
-                table.set_header(columns.iter().map(|c| c.name().to_owned()));
+            SimpleQueryMessage::RowDescription(described) => {
+                columns = Some(described.iter().map(|c| c.name().to_owned()).collect());
             }
-            SimpleQueryMessage::Row(row) => {
-                let values: Vec<Option<String>> = (0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect();
-                table.add_row(values.iter().map(|v| v.clone().unwrap_or_default()));
-                rows.push(values);
-            }
-            SimpleQueryMessage::CommandComplete(count) if has_columns => {
-                println!("{table}\n({count} rows)");
-            }
-            SimpleQueryMessage::CommandComplete(count) if count > 0 => println!("{count} rows"),
+            SimpleQueryMessage::Row(row) => rows.push((0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect()),
+            SimpleQueryMessage::CommandComplete(count) => match &columns {
+                Some(columns) => println!("{}\n({count} rows)", shown(columns, &rows, width)),
+                None if count > 0 => println!("{count} rows"),
+                None => {}
+            },
             _ => {}
         }
     }
     rows
+}
+
+/// Rows as a table, or one below the other if that is wider than the terminal.
+fn shown(columns: &[String], rows: &[Vec<Option<String>>], width: usize) -> String {
+    let mut table = Table::new();
+    table.load_preset(ASCII_MARKDOWN).set_header(columns);
+    table.add_rows(rows.iter().map(|row| row.iter().map(|v| v.clone().unwrap_or_default())));
+    let table = table.to_string();
+    if table.lines().all(|line| line.chars().count() <= width) {
+        return table;
+    }
+    let name_width = columns.iter().map(|c| c.chars().count()).max().unwrap_or(0);
+    let mut out = String::new();
+    for (i, row) in rows.iter().enumerate() {
+        let _ = writeln!(out, "-[ row {} ]-", i + 1);
+        for (name, value) in columns.iter().zip(row) {
+            // A value of several lines stays in its column.
+            let value = value.as_deref().unwrap_or_default().replace('\n', &format!("\n{:name_width$} | ", ""));
+            let _ = writeln!(out, "{name:<name_width$} | {value}");
+        }
+    }
+    out.trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -242,5 +272,16 @@ mod tests {
         assert!(count(|s| matches!(s, Step::Wait { .. })) >= 2);
         assert!(count(|s| matches!(s, Step::Same(..))) >= 2);
         assert!(steps.iter().all(|s| !matches!(s, Step::Run(text) if text.trim().is_empty())));
+    }
+
+    #[test]
+    fn wide_rows_stand_one_below_the_other() {
+        let columns = ["id".to_owned(), "objects".to_owned()];
+        let rows = [vec![Some("1".to_owned()), Some("a\nb".to_owned())], vec![Some("2".to_owned()), None]];
+        assert!(shown(&columns, &rows, 80).starts_with("| id | objects |"));
+        assert_eq!(
+            shown(&columns, &rows, 10),
+            "-[ row 1 ]-\nid      | 1\nobjects | a\n        | b\n-[ row 2 ]-\nid      | 2\nobjects |"
+        );
     }
 }

@@ -9,10 +9,10 @@ mod backup;
 mod data;
 mod delta;
 mod drop;
+mod external;
 mod machine;
 mod phase;
 mod record;
-mod remote;
 mod restore;
 mod row;
 mod spec;
@@ -28,10 +28,10 @@ pub use self::backup::{BackupCommand, BackupEvent, BackupState};
 pub use self::data::*;
 pub use self::delta::{Delta, Entry};
 pub use self::drop::{DropCommand, DropEvent, DropState};
+pub use self::external::{ExternalCommand, ExternalEvent, ExternalRequest, ExternalState, SlotIdentity, SlotStatus};
 pub use self::machine::Machine;
 pub use self::phase::{CancelCause, End, Phase};
 pub use self::record::Record;
-pub use self::remote::{RemoteCommand, RemoteEvent, RemoteRequest, RemoteState, SlotIdentity, SlotStatus};
 pub use self::restore::{RestoreCommand, RestoreEvent, RestoreState};
 pub use self::row::{JobCourse, JobRow, JobStatus, TaskRow};
 pub use self::spec::{DropRequest, DroppedBackups, JobKind, JobSpec, Lock, Requester, Resource, Target, Work};
@@ -44,7 +44,7 @@ pub enum JobState {
     Backup(BackupState),
     Restore(RestoreState),
     /// Of another cluster's job.
-    Remote(Box<RemoteState>),
+    External(Box<ExternalState>),
     /// Of a snapshot's deletion.
     DropSnapshot(DropState),
 }
@@ -56,7 +56,8 @@ pub enum JobEvent {
     Backup(BackupEvent),
     Restore(RestoreEvent),
     /// To another cluster's job.
-    Remote(Box<RemoteEvent>),
+    #[serde(rename = "remote")]
+    External(Box<ExternalEvent>),
     /// To a snapshot's deletion.
     DropSnapshot(DropEvent),
 }
@@ -67,7 +68,7 @@ pub enum JobCommand {
     Backup(BackupCommand),
     Restore(RestoreCommand),
     /// For another cluster's job.
-    Remote(RemoteCommand),
+    External(ExternalCommand),
     /// For a snapshot's deletion.
     DropSnapshot(DropCommand),
 }
@@ -134,7 +135,7 @@ macro_rules! machine {
         match $state {
             JobState::Backup($machine) => $what,
             JobState::Restore($machine) => $what,
-            JobState::Remote($machine) => $what,
+            JobState::External($machine) => $what,
             JobState::DropSnapshot($machine) => $what,
         }
     };
@@ -146,7 +147,7 @@ impl Job {
         let state = match &spec.work {
             Work::Backup { .. } => JobState::Backup(BackupState::Pending),
             Work::Restore { .. } => JobState::Restore(RestoreState::Pending),
-            Work::Remote(request) => JobState::Remote(Box::new(RemoteState::first(request))),
+            Work::External(request) => JobState::External(Box::new(ExternalState::first(request))),
             Work::DropSnapshot(_) => JobState::DropSnapshot(DropState::Pending),
         };
         Self { id, spec: Arc::new(spec), created_at, version: Version(0), state, record: Record::default() }
@@ -157,7 +158,7 @@ impl Job {
         match &self.state {
             JobState::Backup(state) => state.commands().into_iter().map(JobCommand::Backup).collect(),
             JobState::Restore(state) => state.commands().into_iter().map(JobCommand::Restore).collect(),
-            JobState::Remote(state) => state.commands().into_iter().map(JobCommand::Remote).collect(),
+            JobState::External(state) => state.commands().into_iter().map(JobCommand::External).collect(),
             JobState::DropSnapshot(state) => state.commands().into_iter().map(JobCommand::DropSnapshot).collect(),
         }
     }
@@ -167,7 +168,7 @@ impl Job {
         match (&self.state, command) {
             (JobState::Backup(state), JobCommand::Backup(command)) => state.allows(command),
             (JobState::Restore(state), JobCommand::Restore(command)) => state.allows(command),
-            (JobState::Remote(state), JobCommand::Remote(command)) => state.allows(command),
+            (JobState::External(state), JobCommand::External(command)) => state.allows(command),
             (JobState::DropSnapshot(state), JobCommand::DropSnapshot(command)) => state.allows(command),
             _ => false,
         }
@@ -179,7 +180,7 @@ impl Job {
         match (&self.state, &other.state) {
             (JobState::Backup(a), JobState::Backup(b)) => discriminant(a) == discriminant(b),
             (JobState::Restore(a), JobState::Restore(b)) => discriminant(a) == discriminant(b),
-            (JobState::Remote(a), JobState::Remote(b)) => discriminant(&**a) == discriminant(&**b),
+            (JobState::External(a), JobState::External(b)) => discriminant(&**a) == discriminant(&**b),
             (JobState::DropSnapshot(a), JobState::DropSnapshot(b)) => discriminant(a) == discriminant(b),
             _ => false,
         }
@@ -197,9 +198,9 @@ impl Job {
                 state.apply(event)?;
                 self.record.note_restore(event, was, state, at);
             }
-            (JobState::Remote(state), JobEvent::Remote(event)) => {
+            (JobState::External(state), JobEvent::External(event)) => {
                 state.apply(event)?;
-                self.record.note_remote(event, state, at);
+                self.record.note_external(event, state, at);
             }
             (JobState::DropSnapshot(state), JobEvent::DropSnapshot(event)) => {
                 state.apply(event)?;
@@ -218,9 +219,9 @@ impl Job {
     }
 
     /// How a job of another cluster stands, if this is one.
-    pub fn remote_state(&self) -> Option<&RemoteState> {
+    pub fn external_state(&self) -> Option<&ExternalState> {
         match &self.state {
-            JobState::Remote(state) => Some(state),
+            JobState::External(state) => Some(state),
             JobState::Backup(_) | JobState::Restore(_) | JobState::DropSnapshot(_) => None,
         }
     }
@@ -255,7 +256,7 @@ impl Job {
         match self.state {
             JobState::Backup(_) => JobEvent::Backup(BackupEvent::Cancelled { failure }),
             JobState::Restore(_) => JobEvent::Restore(RestoreEvent::Cancelled { failure }),
-            JobState::Remote(_) => JobEvent::Remote(Box::new(RemoteEvent::Cancelled { failure })),
+            JobState::External(_) => JobEvent::External(Box::new(ExternalEvent::Cancelled { failure })),
             JobState::DropSnapshot(_) => JobEvent::DropSnapshot(DropEvent::Cancelled { failure }),
         }
     }
@@ -264,13 +265,13 @@ impl Job {
     pub fn failure_of(&self, error: &Error) -> Failure {
         match self.state {
             JobState::DropSnapshot(_) => Failure::verbatim(error),
-            JobState::Backup(_) | JobState::Restore(_) | JobState::Remote(_) => Failure::of(error),
+            JobState::Backup(_) | JobState::Restore(_) | JobState::External(_) => Failure::of(error),
         }
     }
 
     /// When its time is over. Another cluster watches the time of its jobs itself.
     pub fn deadline(&self) -> Option<Timestamp> {
-        self.spec.remote().is_none().then(|| self.created_at.plus_seconds(self.spec.timeout_seconds))
+        self.spec.external().is_none().then(|| self.created_at.plus_seconds(self.spec.timeout_seconds))
     }
 }
 
@@ -280,7 +281,7 @@ impl JobEvent {
         match self {
             Self::Backup(event) => event.name(),
             Self::Restore(event) => event.name(),
-            Self::Remote(event) => event.name(),
+            Self::External(event) => event.name(),
             Self::DropSnapshot(event) => event.name(),
         }
     }

@@ -12,6 +12,7 @@ mod starrocks_layout;
 pub(crate) mod transfer;
 
 use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -106,10 +107,13 @@ impl Repository {
         Self { local: local.map(|dir| dir.join(directory)), name, store, root, index: None }
     }
 
-    /// The same with an index of manifests, in which it is known by its location.
-    pub fn indexed(self, location: &str, index: Arc<ManifestIndex>) -> Self {
-        let location = format!("{location} {}", self.root).into();
-        Self { index: Some((location, index)), ..self }
+    /// The same with an index of manifests, in which it is known by its location: what is read with other keys or from another
+    /// endpoint is another's.
+    pub fn indexed(self, location: &Location, index: Arc<ManifestIndex>) -> Self {
+        let mut properties = DefaultHasher::new();
+        location.properties.hash(&mut properties);
+        let key = format!("{} {} {:x}", location.url, self.root, properties.finish());
+        Self { index: Some((key.into(), index)), ..self }
     }
 
     /// Whether it is a directory of this machine.
@@ -229,6 +233,12 @@ impl Repository {
         Ok(found)
     }
 
+    /// Whether anything stands under a label, an empty directory too.
+    pub async fn has_label(&self, label: &SnapshotLabel) -> Result<bool, Error> {
+        let listing = self.store.list_with_delimiter(Some(&self.root)).await.map_err(|e| storage_error("list", &self.root, e))?;
+        Ok(listing.common_prefixes.iter().filter_map(layout::label_of).any(|known| known == *label))
+    }
+
     /// The backups under one label; none if there is no such label.
     pub async fn snapshot(&self, label: &SnapshotLabel) -> Result<SnapshotListing, Error> {
         let directory = layout::label_dir(&self.root, label);
@@ -345,6 +355,6 @@ impl OpenRepository for Locations {
     fn open(&self, name: &RepositoryName, location: &Location) -> Result<Arc<Repository>, Error> {
         let (store, prefix, local) = location.connect()?;
         let repository = Repository::new(name.clone(), store, &prefix, local);
-        Ok(Arc::new(repository.indexed(&location.url, self.manifests.clone())))
+        Ok(Arc::new(repository.indexed(location, self.manifests.clone())))
     }
 }

@@ -5,8 +5,8 @@
 
 mod drive;
 mod expire;
+mod external;
 mod poll;
-mod remote;
 mod steps;
 mod witness;
 
@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::remote::Submitted;
+pub use self::external::Submitted;
 use crate::cluster::{Cluster, Clusters};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};

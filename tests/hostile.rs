@@ -518,6 +518,40 @@ async fn catalogs_are_gathered_once_for_each_version() {
     server.stop().await;
 }
 
+/// What one session's block has read is not kept for another.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_catalogs_of_a_block_are_its_own() {
+    let server = TestServer::start().await;
+    let (one, other) = (server.client().await, server.client().await);
+    let tables = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE nspname = 'd'";
+    run(&one, "CREATE DATABASE d; CREATE TABLE d.t (a INT) DISTRIBUTED BY HASH (a) BUCKETS 1").await;
+    run(&one, "BEGIN").await;
+    assert_eq!(value(&one, "SELECT count(*) FROM d.t").await, "0");
+    run(&other, "CREATE TABLE d.new (a INT) DISTRIBUTED BY HASH (a) BUCKETS 1").await;
+    value(&one, tables).await;
+    assert_eq!(value(&other, tables).await, "2");
+    drop((one, other));
+    server.stop().await;
+}
+
+/// An EXECUTE that would never end is refused, whoever prepared it.
+#[tokio::test(flavor = "multi_thread")]
+async fn executes_do_not_run_in_circles() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    run(&client, "PREPARE a AS SELECT 1").await;
+    assert_eq!(fails(&client, "PREPARE b AS EXECUTE a").await.0, "42601");
+    // The protocol prepares any text.
+    let circle = client.prepare("EXECUTE a").await.expect("prepared");
+    assert_eq!(value(&client, "EXECUTE a").await, "1");
+    let rows = client.query(&circle, &[]).await.expect("it runs another");
+    assert_eq!(rows.len(), 1);
+    let named = value(&client, "SELECT name FROM pg_prepared_statements WHERE statement = 'EXECUTE a'").await;
+    assert_eq!(fails(&client, &format!("EXECUTE \"{named}\"")).await.0, "0A000");
+    drop(client);
+    server.stop().await;
+}
+
 /// What one statement may not take is left to others, and the setting is named.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_statement_may_take_a_share_of_memory() {

@@ -19,7 +19,7 @@ use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use starkeep::cluster::embedded::EmbeddedCluster;
 use starkeep::cluster::{
-    Cluster, ClusterKind, ClusterRole, Clusters, DatabaseInfo, ManagedCluster, Nodes, ReportProgress, StepError, Swap, Write,
+    Cluster, ClusterKind, ClusterRole, Clusters, DatabaseInfo, JobSteps, Nodes, ReportProgress, StepError, Swap, Tables, Write,
 };
 use starkeep::env::Env;
 use starkeep::error::{Error, ErrorKind};
@@ -108,7 +108,7 @@ impl Cluster for Sabotaged {
 }
 
 #[async_trait]
-impl ManagedCluster for Sabotaged {
+impl Tables for Sabotaged {
     fn id(&self) -> &str {
         self.0.id()
     }
@@ -128,7 +128,7 @@ impl ManagedCluster for Sabotaged {
         self.0.define(definition, on).await
     }
     async fn tidy_up(&self) {
-        ManagedCluster::tidy_up(&self.0).await;
+        Tables::tidy_up(&self.0).await;
     }
     async fn write(
         &self,
@@ -148,6 +148,10 @@ impl ManagedCluster for Sabotaged {
     fn default_replication(&self) -> u16 {
         self.0.default_replication()
     }
+}
+
+#[async_trait]
+impl JobSteps for Sabotaged {
     async fn plan_backup(&self, job: &Job) -> Result<BackupPlan, StepError> {
         self.1.step(self.0.plan_backup(job), job).await
     }
@@ -626,6 +630,7 @@ fn restore_request(world: &World) -> Work {
         replication_num: 2,
         replication_given: true,
         allow_load: false,
+        makes_database: false,
     };
     Work::Restore { target: target(), request }
 }

@@ -143,6 +143,7 @@ async fn a_cancelled_restore_lets_go_of_tables_while_storage_hangs() {
     run(&client, &format!("RESTORE SNAPSHOT s FROM r {LATEST}")).await;
     is_held(&gate).await;
     assert_eq!(fails(&client, "INSERT INTO t VALUES (1, 'late')").await.0, "55006");
+    assert_eq!(fails(&client, "DROP DATABASE d").await.0, "55006");
     run(&client, "CANCEL RESTORE").await;
     assert_eq!(job_ends(&client, "d").await, "cancelled");
     run(&client, "INSERT INTO t VALUES (1, 'in time')").await;

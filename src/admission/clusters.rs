@@ -107,7 +107,7 @@ impl Caller {
         let name = cluster.name().clone();
         let is_new = self.gateway.clusters.get(&name).is_none();
         self.gateway.clusters.put(cluster.clone());
-        if let Some(remote) = cluster.remote() {
+        if let Some(remote) = cluster.external() {
             if is_new {
                 self.gateway.runner.watch_cluster(&name);
             } else {

@@ -2,6 +2,7 @@
 
 use super::Caller;
 use crate::error::{Error, ErrorKind};
+use crate::job::JobKind;
 use crate::names::{DatabaseName, TableName};
 use crate::privilege::{Privilege, Securable};
 use crate::query::{SessionFacts, plan_sql};
@@ -19,6 +20,7 @@ impl Caller {
             }
             Definition::DropDatabase { name, .. } => {
                 self.require(Privilege::Drop, Securable::Database(Some(name.clone()))).await?;
+                self.refuse_while_restored(name).await?;
                 "DROP DATABASE"
             }
             Definition::CreateTable { table, .. } => {
@@ -86,8 +88,19 @@ impl Caller {
         Ok(tag.into())
     }
 
+    /// A restore that has not come to its tables yet would find no database, or make it again.
+    async fn refuse_while_restored(&self, name: &DatabaseName) -> Result<(), Error> {
+        for id in self.gateway.store.unsettled(self.cluster.name(), &self.spelled(name)).await? {
+            if self.gateway.store.spec(id).await?.kind() == JobKind::Restore {
+                return Err(Error::new(ErrorKind::ObjectInUse, format!("database \"{name}\" is being restored into"))
+                    .hint("Wait until SHOW RESTORE shows the job FINISHED, or CANCEL RESTORE."));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the cluster has a database, or a table or view in it.
-    fn exists(&self, database: &DatabaseName, table: Option<&TableName>) -> bool {
+    pub(super) fn exists(&self, database: &DatabaseName, table: Option<&TableName>) -> bool {
         let schema = self.cluster.catalog().schema(database.as_str());
         schema.is_some_and(|schema| table.is_none_or(|table| schema.table_exist(table.as_str())))
     }

@@ -264,22 +264,44 @@ impl Caller {
             replication_num: options.replication_num.unwrap_or(self.cluster.managed()?.default_replication()),
             replication_given: options.replication_num.is_some(),
             allow_load: options.allow_load,
+            makes_database: self.cluster.catalog().schema(database.as_str()).is_none(),
         };
         let target = Target { database: database.clone(), label: label.clone(), repository: restore.repository.clone() };
         let refused = Work::Restore { target: target.clone(), request: request.clone() };
         let spec = self.spec(options.timeout_seconds, refused, &restore.to_string());
         let checked = self.check_restore(restore, &target.database, &manifest).await;
-        let checked = checked.map(|(objects, views)| {
-            let request = RestoreRequest { objects, views, ..request };
-            Work::Restore { target, request }
-        });
+        let makes_database = request.makes_database;
+        let checked = match checked {
+            Ok((objects, views)) => {
+                let request = RestoreRequest { objects, views, ..request };
+                self.forget_grants(&database, &request).await?;
+                Ok(Work::Restore { target, request })
+            }
+            Err(error) => Err(error),
+        };
         let tag = self.submit(spec, checked, "RESTORE", "SHOW RESTORE").await?;
         // The job makes the database, too, if it is not there yet; it is made here so that SHOW RESTORE FROM it can follow at once.
-        let make = Definition::CreateDatabase { name: database, if_not_exists: true };
-        if let Err(error) = self.cluster.managed()?.define(&make, Vec::new()).await {
-            tracing::warn!(%error, "the database of a restore is left to its job");
+        if makes_database {
+            let make = Definition::CreateDatabase { name: database, if_not_exists: true };
+            if let Err(error) = self.cluster.managed()?.define(&make, Vec::new()).await {
+                tracing::warn!(%error, "the database of a restore is left to its job");
+            }
         }
         Ok(tag)
+    }
+
+    /// What a restore makes begins with nothing granted on it, like everything new.
+    async fn forget_grants(&self, database: &DatabaseName, request: &RestoreRequest) -> Result<(), Error> {
+        let _held = self.gateway.grants_change.lock().await;
+        let (store, cluster) = (&self.gateway.store, self.cluster.name());
+        if !self.exists(database, None) {
+            return store.forget_object(cluster, database, None).await;
+        }
+        let targets = request.objects.iter().map(RestoreObject::target).chain(request.views.iter().map(RestoreView::target));
+        for target in targets.filter(|target| !self.exists(database, Some(target))) {
+            store.forget_object(cluster, database, Some(target)).await?;
+        }
+        Ok(())
     }
 
     async fn check_restore(

@@ -6,7 +6,7 @@
 use super::{Caller, no_database};
 use crate::cluster::{CATALOGS, ExternalCluster, SendError};
 use crate::error::{Error, ErrorKind};
-use crate::job::{JobKind, JobSpec, RemoteRequest, Work};
+use crate::job::{ExternalRequest, JobKind, JobSpec, Work};
 use crate::names::*;
 use crate::privilege::{Privilege, Securable};
 use crate::runner::Submitted;
@@ -55,18 +55,18 @@ fn shown_objects(database: &DatabaseName, objects: Option<&[ObjectRef]>) -> Vec<
 }
 
 impl Caller {
-    fn remote(&self) -> Result<&dyn ExternalCluster, Error> {
-        self.cluster.remote().ok_or_else(|| Error::internal("the cluster does its work elsewhere"))
+    fn external(&self) -> Result<&dyn ExternalCluster, Error> {
+        self.cluster.external().ok_or_else(|| Error::internal("the cluster does its work elsewhere"))
     }
 
-    fn remote_spec(&self, properties: &Properties, statement: &str, request: RemoteRequest) -> JobSpec {
+    fn external_spec(&self, properties: &Properties, statement: &str, request: ExternalRequest) -> JobSpec {
         // The cluster judges it; this is for the table of jobs until it says.
         let timeout = properties.get("timeout").and_then(|t| t.trim().parse().ok());
-        self.spec(timeout, Work::Remote(Box::new(request)), statement)
+        self.spec(timeout, Work::External(Box::new(request)), statement)
     }
 
     /// Submits a job that may be; records one that may not, or that the cluster's version cannot do.
-    async fn submit_remote(
+    async fn submit_external(
         &mut self,
         spec: JobSpec,
         allowed: Result<(), Error>,
@@ -74,7 +74,7 @@ impl Caller {
         tag: &str,
     ) -> Result<String, Error> {
         let checked = match allowed {
-            Ok(()) => self.remote()?.render(&statement).await.map(drop),
+            Ok(()) => self.external()?.render(&statement).await.map(drop),
             Err(e) => Err(e),
         };
         if let Err(error) = checked {
@@ -84,7 +84,7 @@ impl Caller {
         let kind = spec.kind();
         let database = spec.work.database().filter(|database| database.as_str() != CATALOGS);
         let from = database.map(|database| format!(" FROM {database}")).unwrap_or_default();
-        match self.gateway.runner.submit_remote(spec).await? {
+        match self.gateway.runner.submit_external(spec).await? {
             Submitted::Accepted(id) => {
                 let show = if kind == JobKind::Restore { "SHOW RESTORE" } else { "SHOW BACKUP" };
                 self.notice(format!("job {id} submitted; watch it with {show}{from}"));
@@ -115,9 +115,9 @@ impl Caller {
         Ok(())
     }
 
-    pub(super) async fn remote_backup(&mut self, backup: &BackupSnapshot) -> Result<String, Error> {
+    pub(super) async fn external_backup(&mut self, backup: &BackupSnapshot) -> Result<String, Error> {
         let mut backup = backup.clone();
-        let queue = take_queue(&mut backup.properties, self.remote()?.queues())?;
+        let queue = take_queue(&mut backup.properties, self.external()?.queues())?;
         let database = match (&backup.catalogs, &backup.label.database) {
             (Some(_), _) => DatabaseName::new(CATALOGS)?,
             (None, named) => {
@@ -130,7 +130,7 @@ impl Caller {
             Some(_) => self.require(Privilege::Repository, Securable::System).await,
             None => self.check_export(&database, backup.objects.as_deref()).await,
         };
-        let request = RemoteRequest {
+        let request = ExternalRequest {
             kind: JobKind::Backup,
             statement: backup.to_string(),
             objects: shown_objects(&database, backup.objects.as_deref()),
@@ -142,13 +142,13 @@ impl Caller {
             timestamp: None,
             external: None,
         };
-        let spec = self.remote_spec(&backup.properties, &backup.to_string(), request);
-        self.submit_remote(spec, allowed, Statement::Backup(backup), "BACKUP").await
+        let spec = self.external_spec(&backup.properties, &backup.to_string(), request);
+        self.submit_external(spec, allowed, Statement::Backup(backup), "BACKUP").await
     }
 
-    pub(super) async fn remote_restore(&mut self, restore: &RestoreSnapshot) -> Result<String, Error> {
+    pub(super) async fn external_restore(&mut self, restore: &RestoreSnapshot) -> Result<String, Error> {
         let mut restore = restore.clone();
-        let queue = take_queue(&mut restore.properties, self.remote()?.queues())?;
+        let queue = take_queue(&mut restore.properties, self.external()?.queues())?;
         // Which tables are there already decides which privileges are asked for, so it must be what is true now.
         self.cluster.forget_names();
         self.cluster.refresh().await?;
@@ -169,7 +169,7 @@ impl Caller {
             Some(_) => self.require(Privilege::Repository, Securable::System).await,
             None => self.check_restore_privileges(Some(&database), restore.objects.as_deref()).await,
         };
-        let request = RemoteRequest {
+        let request = ExternalRequest {
             kind: JobKind::Restore,
             statement: restore.to_string(),
             objects: shown_objects(&database, restore.objects.as_deref()),
@@ -181,8 +181,8 @@ impl Caller {
             timestamp,
             external: None,
         };
-        let spec = self.remote_spec(&restore.properties, &restore.to_string(), request);
-        self.submit_remote(spec, allowed, Statement::Restore(restore), "RESTORE").await
+        let spec = self.external_spec(&restore.properties, &restore.to_string(), request);
+        self.submit_external(spec, allowed, Statement::Restore(restore), "RESTORE").await
     }
 
     /// `"backup_timestamp" = "latest"` becomes the timestamp that the repository has now.
@@ -191,7 +191,7 @@ impl Caller {
             return Ok(());
         }
         let (repository, label) = (restore.repository.as_str(), restore.label.name.as_str());
-        let found = self.remote()?.snapshots(repository, Some(label)).await?;
+        let found = self.external()?.snapshots(repository, Some(label)).await?;
         let latest = found.into_iter().filter(|s| s.status == "OK").flat_map(|s| s.timestamps).max();
         let Some(latest) = latest else {
             let message = format!(
@@ -209,7 +209,7 @@ impl Caller {
         if !restore.properties.get("replication_num").is_some_and(|n| n.eq_ignore_ascii_case("auto")) {
             return Ok(());
         }
-        let replicas = self.remote()?.backends_alive().await?.clamp(1, REPLICAS).to_string();
+        let replicas = self.external()?.backends_alive().await?.clamp(1, REPLICAS).to_string();
         self.notice(format!("\"replication_num\" = \"{replicas}\""));
         restore.properties.0.insert("replication_num".into(), replicas);
         Ok(())
@@ -218,14 +218,14 @@ impl Caller {
     /// The database that a snapshot is of: where it is restored into when nothing says another.
     async fn snapshot_database(&self, restore: &RestoreSnapshot, timestamp: Option<&str>) -> Result<DatabaseName, Error> {
         let Some(timestamp) = timestamp.filter(|_| restore.objects.is_none()) else { return Err(no_database()) };
-        let details = self.remote()?.details(restore.repository.as_str(), restore.label.name.as_str(), timestamp).await?;
+        let details = self.external()?.details(restore.repository.as_str(), restore.label.name.as_str(), timestamp).await?;
         match details.database {
             Some(name) if !name.is_empty() => DatabaseName::new(name),
             _ => Err(no_database().detail(details.status)),
         }
     }
 
-    pub(super) async fn remote_cancel(&mut self, cancel: &CancelJob) -> Result<String, Error> {
+    pub(super) async fn external_cancel(&mut self, cancel: &CancelJob) -> Result<String, Error> {
         let (database, scope) = match &cancel.scope {
             CancelScope::ExternalCatalog => (DatabaseName::new(CATALOGS)?, CancelScope::ExternalCatalog),
             CancelScope::Current | CancelScope::Database(_) => {
@@ -243,15 +243,15 @@ impl Caller {
             JobKeyword::Restore => JobKind::Restore,
         };
         let cluster = self.cluster.clone();
-        if let Some(id) = self.gateway.runner.cancel_remote(&cluster, &database, kind, scope).await? {
+        if let Some(id) = self.gateway.runner.cancel_external(&cluster, &database, kind, scope).await? {
             self.notice(format!("job {id} cancelled"));
         }
         Ok("CANCEL".into())
     }
 
-    pub(super) async fn remote_create_repository(&mut self, create: &CreateRepository) -> Result<String, Error> {
+    pub(super) async fn external_create_repository(&mut self, create: &CreateRepository) -> Result<String, Error> {
         self.require(Privilege::Repository, Securable::System).await?;
-        let remote = self.remote()?;
+        let remote = self.external()?;
         let sql = remote.render(&Statement::CreateRepository(create.clone())).await?;
         remote.send(&sql).await.map_err(SendError::into_error)?;
         let record = self.repository_record(create, self.gateway.env.now());
@@ -259,9 +259,9 @@ impl Caller {
         Ok("CREATE REPOSITORY".into())
     }
 
-    pub(super) async fn remote_drop_repository(&mut self, name: &RepositoryName) -> Result<String, Error> {
+    pub(super) async fn external_drop_repository(&mut self, name: &RepositoryName) -> Result<String, Error> {
         self.require(Privilege::Repository, Securable::System).await?;
-        let remote = self.remote()?;
+        let remote = self.external()?;
         let sql = remote.render(&Statement::DropRepository(name.clone())).await?;
         remote.send(&sql).await.map_err(SendError::into_error)?;
         match self.gateway.store.remove_repository(self.cluster.name(), name).await {
@@ -272,22 +272,22 @@ impl Caller {
         Ok("DROP REPOSITORY".into())
     }
 
-    pub(super) async fn remote_drop_snapshot(&mut self, drop: &DropSnapshot) -> Result<String, Error> {
+    pub(super) async fn external_drop_snapshot(&mut self, drop: &DropSnapshot) -> Result<String, Error> {
         self.require(Privilege::Repository, Securable::System).await?;
-        let remote = self.remote()?;
+        let remote = self.external()?;
         let sql = remote.render(&Statement::DropSnapshot(drop.clone())).await?;
         remote.send(&sql).await.map_err(SendError::into_error)?;
         Ok("DROP SNAPSHOT".into())
     }
 
-    pub(super) async fn remote_recover(&mut self, recover: &Recover) -> Result<String, Error> {
+    pub(super) async fn external_recover(&mut self, recover: &Recover) -> Result<String, Error> {
         self.require_admin().await?;
         let recover = match recover {
             Recover::Table(table) => Recover::Table(self.completed(table)?),
             Recover::Partition(partition, table) => Recover::Partition(partition.clone(), self.completed(table)?),
             Recover::Database(name) => Recover::Database(name.clone()),
         };
-        let remote = self.remote()?;
+        let remote = self.external()?;
         let sql = remote.render(&Statement::Recover(recover)).await?;
         remote.send(&sql).await.map_err(SendError::into_error)?;
         self.cluster.forget_names();

@@ -237,7 +237,7 @@ impl Cluster for EmbeddedCluster {
 }
 
 #[async_trait]
-impl ManagedCluster for EmbeddedCluster {
+impl Tables for EmbeddedCluster {
     fn id(&self) -> &str {
         self.inner.backends.cluster()
     }
@@ -326,6 +326,13 @@ impl ManagedCluster for EmbeddedCluster {
         self.inner.backends.len().clamp(1, 3) as u16
     }
 
+    fn check_restore(&self, database: &DatabaseName) -> Result<(), Error> {
+        define::check_database_name(database)
+    }
+}
+
+#[async_trait]
+impl JobSteps for EmbeddedCluster {
     async fn plan_backup(&self, job: &Job) -> Result<BackupPlan, StepError> {
         Ok(self.backup_plan(job).await?)
     }
@@ -371,10 +378,6 @@ impl ManagedCluster for EmbeddedCluster {
         // What went since the manifest was fixed is brought again: a manifest must never say what is not there.
         self.fill_gaps(job, plan, repository).await?;
         Ok(repository.publish(&crate::repository::Manifest::of(job, plan, self.id(), saved_at)?).await?)
-    }
-
-    fn check_restore(&self, database: &DatabaseName) -> Result<(), Error> {
-        define::check_database_name(database)
     }
 
     async fn plan_restore(&self, job: &Job, repository: &Repository) -> Result<RestorePlan, StepError> {

@@ -21,7 +21,7 @@ use crate::cluster::{Cluster, ClusterRole, NativeTable, Scope};
 use crate::error::Error;
 use crate::names::{ClusterName, DatabaseName, TableName, UserName};
 use crate::privilege::{Grant, Grantee, Privilege, Rights, Securable};
-use crate::query::{AsOf, SYSTEM_SCHEMA, SessionFacts, view_schema};
+use crate::query::{SYSTEM_SCHEMA, SessionFacts, view_schema};
 use crate::schema::{DefaultValue, KeyModel};
 
 /// What is kept at most: a set of objects for each user and cluster that has asked last.
@@ -95,12 +95,11 @@ impl Gateway {
         Ok(People { databases, roles, memberships: memberships.collect(), fingerprint: hasher.finish() })
     }
 
-    /// The objects of a cluster as a user sees them; `view` is the instant to gather them at.
+    /// The objects of a cluster as a user sees them now.
     pub async fn objects(
         self: &Arc<Self>,
         cluster: &Arc<dyn Cluster>,
         user: &UserName,
-        view: &AsOf,
         facts: &SessionFacts,
     ) -> Result<Arc<Objects>, Error> {
         // Read before everything else: what changes meanwhile is gathered again by whoever asks next.
@@ -112,7 +111,8 @@ impl Gateway {
             return Ok(known.clone());
         }
         let rights = self.rights(user, cluster.name()).await?;
-        let state = self.engine.state(view, facts)?;
+        let view = self.engine.view(cluster, user.as_str());
+        let state = self.engine.state(&view, facts)?;
         let (gateway, cluster) = (self.clone(), cluster.clone());
         let gathered = cell.get_or_try_init(|| async move {
             let name = cluster.name().to_string();

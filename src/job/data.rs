@@ -94,6 +94,9 @@ pub struct RestoreRequest {
     pub replication_given: bool,
     /// Kept and shown, without effect.
     pub allow_load: bool,
+    /// The database was not there: the job makes it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub makes_database: bool,
 }
 
 /// A table in a restore request.

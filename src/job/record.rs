@@ -1,8 +1,8 @@
 //! The course of a job, for people: times and sums.
 
 use super::{
-    BackupEvent, BackupState, Failure, Machine, Phase, RemoteEvent, RemoteState, RestoreEvent, RestoreState, SlotStatus, Transfer,
-    Volume,
+    BackupEvent, BackupState, ExternalEvent, ExternalState, Failure, Machine, Phase, RestoreEvent, RestoreState, SlotStatus,
+    Transfer, Volume,
 };
 use crate::names::{BackupTimestamp, Timestamp};
 
@@ -68,17 +68,17 @@ impl Record {
         }
     }
 
-    pub(super) fn note_remote(&mut self, event: &RemoteEvent, now: &RemoteState, at: Timestamp) {
-        if let RemoteEvent::Observed { timestamp, .. } | RemoteEvent::Confirmed { timestamp } = event {
+    pub(super) fn note_external(&mut self, event: &ExternalEvent, now: &ExternalState, at: Timestamp) {
+        if let ExternalEvent::Observed { timestamp, .. } | ExternalEvent::Confirmed { timestamp } = event {
             self.backup_timestamp = timestamp.clone().or(self.backup_timestamp.take());
         }
         match event {
-            RemoteEvent::Looked { .. } => self.looked_at = Some(at),
-            RemoteEvent::RequeuedBusy => self.bounces += 1,
+            ExternalEvent::Looked { .. } => self.looked_at = Some(at),
+            ExternalEvent::RequeuedBusy => self.bounces += 1,
             _ => {}
         }
         self.failure = match now {
-            RemoteState::Cancelled { failure, .. } | RemoteState::Refused { failure } | RemoteState::Lost { failure, .. } => {
+            ExternalState::Cancelled { failure, .. } | ExternalState::Refused { failure } | ExternalState::Lost { failure, .. } => {
                 Some(failure.clone())
             }
             _ => None,

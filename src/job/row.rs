@@ -182,7 +182,7 @@ fn objects(spec: &JobSpec) -> Vec<String> {
             let tables = r.objects.iter().map(|o| named(target, o.table.as_str(), &o.partitions, o.alias.as_ref()));
             tables.chain(r.views.iter().map(|v| named(target, v.view.as_str(), &[], v.alias.as_ref()))).collect()
         }
-        Work::Remote(r) => r.objects.clone(),
+        Work::External(r) => r.objects.clone(),
         Work::DropSnapshot(_) => Vec::new(),
     }
 }
@@ -208,7 +208,7 @@ fn native_objects(spec: &JobSpec) -> String {
         Work::Restore { request: r, .. } => {
             r.objects.iter().map(restore).chain(r.views.iter().map(|v| v.view.to_string())).collect()
         }
-        Work::Remote(r) => r.objects.clone(),
+        Work::External(r) => r.objects.clone(),
         Work::DropSnapshot(_) => Vec::new(),
     };
     all.join(", ")
@@ -218,7 +218,7 @@ impl JobCourse {
     /// How a job stands.
     pub fn of(job: &Job) -> Self {
         let record = &job.record;
-        let is_external = job.spec.remote().is_some_and(|r| r.external.is_some());
+        let is_external = job.spec.external().is_some_and(|r| r.external.is_some());
         let status = match (job.end(), job.phase()) {
             (Some(End::Finished), _) => JobStatus::Succeeded,
             (Some(End::Cancelled(CancelCause::User)), _) => JobStatus::Cancelled,
@@ -229,7 +229,7 @@ impl JobCourse {
             (None, _) if record.started_at.is_some() || is_external => JobStatus::Running,
             (None, _) => JobStatus::Queued,
         };
-        let seen = job.remote_state().and_then(|state| state.seen().or(job.spec.remote().and_then(|r| r.external.as_ref())));
+        let seen = job.external_state().and_then(|state| state.seen().or(job.spec.external().and_then(|r| r.external.as_ref())));
         Self {
             status,
             // A refused job never had a phase.
@@ -323,7 +323,7 @@ impl JobRow {
         let (backup_timestamp, allow_load, replication_num) = match &spec.work {
             Work::Backup { .. } => (Some(BackupTimestamp::of(created_at)).filter(|_| status != JobStatus::Refused), None, None),
             Work::Restore { request: r, .. } => (Some(r.timestamp.clone()), Some(r.allow_load), Some(r.replication_num)),
-            Work::Remote(r) => (r.timestamp.as_ref().and_then(|t| BackupTimestamp::new(t.as_str()).ok()), None, None),
+            Work::External(r) => (r.timestamp.as_ref().and_then(|t| BackupTimestamp::new(t.as_str()).ok()), None, None),
             Work::DropSnapshot(DropRequest { backups: DroppedBackups::Expired { timestamp }, .. }) => {
                 (Some(timestamp.clone()), None, None)
             }
@@ -335,7 +335,7 @@ impl JobRow {
             }
             Requester::Expiry | Requester::Outside => (String::new(), None, None),
         };
-        let remote = spec.remote();
+        let remote = spec.external();
         Self {
             job_id,
             kind: spec.kind(),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BackupRequest, RemoteRequest, RestoreRequest};
+use super::{BackupRequest, ExternalRequest, RestoreRequest};
 use crate::error::Error;
 use crate::names::{BackupTimestamp, ClusterName, DatabaseName, RepositoryName, SnapshotLabel};
 
@@ -52,7 +52,8 @@ pub enum Work {
     /// RESTORE SNAPSHOT
     Restore { target: Target, request: RestoreRequest },
     /// Either, done by another cluster.
-    Remote(Box<RemoteRequest>),
+    #[serde(rename = "remote")]
+    External(Box<ExternalRequest>),
     /// DROP SNAPSHOT, or the end of one whose time is over.
     DropSnapshot(DropRequest),
 }
@@ -150,7 +151,7 @@ impl Work {
         match self {
             Self::Backup { .. } => JobKind::Backup,
             Self::Restore { .. } => JobKind::Restore,
-            Self::Remote(request) => request.kind,
+            Self::External(request) => request.kind,
             Self::DropSnapshot(_) => JobKind::DropSnapshot,
         }
     }
@@ -159,7 +160,7 @@ impl Work {
     pub fn database(&self) -> Option<&DatabaseName> {
         match self {
             Self::Backup { target, .. } | Self::Restore { target, .. } => Some(&target.database),
-            Self::Remote(request) => Some(&request.database),
+            Self::External(request) => Some(&request.database),
             Self::DropSnapshot(_) => None,
         }
     }
@@ -168,7 +169,7 @@ impl Work {
     pub fn label(&self) -> &SnapshotLabel {
         match self {
             Self::Backup { target, .. } | Self::Restore { target, .. } => &target.label,
-            Self::Remote(request) => &request.label,
+            Self::External(request) => &request.label,
             Self::DropSnapshot(request) => &request.label,
         }
     }
@@ -177,16 +178,16 @@ impl Work {
     pub fn repository(&self) -> Option<&RepositoryName> {
         match self {
             Self::Backup { target, .. } | Self::Restore { target, .. } => Some(&target.repository),
-            Self::Remote(request) => request.repository.as_ref(),
+            Self::External(request) => request.repository.as_ref(),
             Self::DropSnapshot(request) => Some(&request.repository),
         }
     }
 
     /// What it keeps others from. For its own jobs another cluster decides how many a database may have.
     pub fn locks(&self, cluster: &ClusterName) -> Vec<Lock> {
-        let database = self.database().filter(|_| !matches!(self, Self::Remote(_)));
+        let database = self.database().filter(|_| !matches!(self, Self::External(_)));
         let database = database.map(|d| Lock { resource: Resource::Database(cluster.clone(), d.clone()), exclusive: true });
-        let snapshot = self.repository().filter(|_| !matches!(self, Self::Remote(_))).map(|r| Lock {
+        let snapshot = self.repository().filter(|_| !matches!(self, Self::External(_))).map(|r| Lock {
             resource: Resource::Snapshot(cluster.clone(), r.clone(), self.label().clone()),
             exclusive: !matches!(self, Self::Restore { .. }),
         });
@@ -218,9 +219,9 @@ impl JobSpec {
     }
 
     /// What is asked of another cluster, if the job is one's.
-    pub fn remote(&self) -> Option<&RemoteRequest> {
+    pub fn external(&self) -> Option<&ExternalRequest> {
         match &self.work {
-            Work::Remote(request) => Some(request),
+            Work::External(request) => Some(request),
             Work::Backup { .. } | Work::Restore { .. } | Work::DropSnapshot(_) => None,
         }
     }
@@ -229,7 +230,7 @@ impl JobSpec {
     pub fn target(&self) -> Result<&Target, Error> {
         match &self.work {
             Work::Backup { target, .. } | Work::Restore { target, .. } => Ok(target),
-            Work::Remote(_) | Work::DropSnapshot(_) => Err(Error::internal(format!("a {} has no tables of ours", self.kind()))),
+            Work::External(_) | Work::DropSnapshot(_) => Err(Error::internal(format!("a {} has no tables of ours", self.kind()))),
         }
     }
 
@@ -247,7 +248,7 @@ impl JobSpec {
         match &mut self.work {
             Work::Backup { request, .. } => request.objects.truncate(OBJECTS_KEPT),
             Work::Restore { request, .. } => request.objects.truncate(OBJECTS_KEPT),
-            Work::Remote(request) => {
+            Work::External(request) => {
                 request.objects.truncate(OBJECTS_KEPT);
                 request.statement.clear();
             }

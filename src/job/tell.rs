@@ -1,8 +1,8 @@
 //! Events as sentences, and who made them: what `system.job_events` shows.
 
 use super::{
-    BackupEvent, BackupPlan, CancelCause, DropEvent, Failure, JobEvent, RemoteEvent, RestoreEvent, RestorePlan, TaskKind, Transfer,
-    Volume,
+    BackupEvent, BackupPlan, CancelCause, DropEvent, ExternalEvent, Failure, JobEvent, RestoreEvent, RestorePlan, TaskKind,
+    Transfer, Volume,
 };
 use crate::names::{TabletId, TaskId};
 
@@ -63,7 +63,7 @@ impl JobEvent {
         match self {
             Self::Backup(event) => event.sentence(of),
             Self::Restore(event) => event.sentence(of),
-            Self::Remote(event) => event.sentence(),
+            Self::External(event) => event.sentence(),
             Self::DropSnapshot(event) => event.sentence(),
         }
     }
@@ -76,9 +76,9 @@ impl JobEvent {
             )
             | Self::Restore(RestoreEvent::Cancelled { failure } | RestoreEvent::SwapRefused { failure })
             | Self::DropSnapshot(DropEvent::Cancelled { failure }) => failure,
-            Self::Remote(event) => match &**event {
-                RemoteEvent::Cancelled { failure } | RemoteEvent::Lost { failure } => failure,
-                RemoteEvent::Accepted { .. } | RemoteEvent::Refused { .. } | RemoteEvent::Observed { .. } => return "cluster",
+            Self::External(event) => match &**event {
+                ExternalEvent::Cancelled { failure } | ExternalEvent::Lost { failure } => failure,
+                ExternalEvent::Accepted { .. } | ExternalEvent::Refused { .. } | ExternalEvent::Observed { .. } => return "cluster",
                 _ => return "runner",
             },
             _ => return "runner",
@@ -122,7 +122,7 @@ impl RestoreEvent {
     }
 }
 
-impl RemoteEvent {
+impl ExternalEvent {
     fn sentence(&self) -> String {
         match self {
             Self::TurnCame => "its turn has come".to_owned(),

@@ -99,6 +99,7 @@ mod tests {
 
     use super::*;
     use crate::names::RepositoryName;
+    use crate::repository::Location;
     use crate::repository::manifest::tests::sample;
 
     #[tokio::test]
@@ -106,7 +107,7 @@ mod tests {
         let store = Arc::new(InMemory::new());
         let name = RepositoryName::new("r").expect("a name");
         let repository = Repository::new(name, store.clone(), &Path::default(), None);
-        let repository = repository.indexed("memory:", Arc::default());
+        let repository = repository.indexed(&Location { url: "memory:".into(), properties: Default::default() }, Arc::default());
         let written = sample();
         repository.publish(&written).await.expect("published");
         let listing = repository.snapshot(&written.label).await.expect("listed");

@@ -88,7 +88,7 @@ impl Manifest {
         let target = job.spec.target()?;
         let ttl = match &job.spec.work {
             Work::Backup { request, .. } => request.ttl,
-            Work::Restore { .. } | Work::Remote(_) | Work::DropSnapshot(_) => None,
+            Work::Restore { .. } | Work::External(_) | Work::DropSnapshot(_) => None,
         };
         Ok(Self {
             format: FORMAT,

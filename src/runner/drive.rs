@@ -19,7 +19,7 @@ use crate::cluster::StepError;
 use crate::env::BoxFuture;
 use crate::error::{Error, ErrorKind};
 use crate::job::{
-    BackupCommand, BackupEvent, Delta, DropEvent, Failure, Job, JobCommand, JobEvent, JobKind, JobState, RemoteEvent,
+    BackupCommand, BackupEvent, Delta, DropEvent, ExternalEvent, Failure, Job, JobCommand, JobEvent, JobKind, JobState,
     RestoreCommand,
 };
 
@@ -369,7 +369,7 @@ impl Drive<'_> {
         if let (Some(failure), false) = (request.give_up, self.job.can_cancel()) {
             let lost = match &self.job.state {
                 _ if self.job.is_settled() => None,
-                JobState::Remote(_) => Some(JobEvent::Remote(Box::new(RemoteEvent::Lost { failure }))),
+                JobState::External(_) => Some(JobEvent::External(Box::new(ExternalEvent::Lost { failure }))),
                 JobState::Backup(_) => Some(JobEvent::Backup(BackupEvent::Lost { failure })),
                 JobState::DropSnapshot(_) => Some(JobEvent::DropSnapshot(DropEvent::Cancelled { failure })),
                 // Our own catalog knows whether the data is visible, and will tell.
@@ -431,7 +431,7 @@ impl Drive<'_> {
     /// Writers get their tables when the job has ended, not when the last transfer has noticed. Releasing does it once more, in case
     /// something in flight has locked them since.
     fn unlock(&self) {
-        if self.job.spec.kind() != JobKind::Restore || self.job.spec.remote().is_some() {
+        if self.job.spec.kind() != JobKind::Restore || self.job.spec.external().is_some() {
             return;
         }
         let (inner, job) = (self.inner.clone(), self.job.clone());

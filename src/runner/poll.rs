@@ -126,7 +126,7 @@ impl Runner {
             loop {
                 // By name each time: ALTER CLUSTER puts another one in its place.
                 let Some(cluster) = inner.clusters.get(&name) else { return };
-                let Some(remote) = cluster.remote() else { return };
+                let Some(remote) = cluster.external() else { return };
                 let round = round(&inner, &name, remote, &poller, &mut known, &mut restless);
                 let wait = tokio::select! {
                     () = stop.cancelled() => return,
@@ -286,7 +286,7 @@ fn external_spec(inner: &Inner, cluster: &ClusterName, sighted: &Sighted) -> Opt
         requester: Requester::Outside,
         statement: String::new(),
         timeout_seconds: seen.timeout_seconds.unwrap_or_default(),
-        work: Work::Remote(Box::new(RemoteRequest {
+        work: Work::External(Box::new(ExternalRequest {
             kind: sighted.kind,
             database: DatabaseName::new(sighted.database.as_str()).ok()?,
             label: SnapshotLabel::new(seen.label.as_str()).ok()?,

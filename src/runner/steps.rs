@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::Inner;
-use super::remote::Step;
+use super::external::Step;
 use crate::cluster::{ReportProgress, StepError};
 use crate::error::{Error, ErrorKind};
 use crate::job::{Job, JobCommand, JobEvent, JobState, Work};
@@ -53,12 +53,12 @@ impl StepContext {
     /// Carries out one command.
     pub async fn perform(self: &Arc<Self>, job: &Arc<Job>, command: JobCommand, attempts: u32) -> Result<JobEvent, StepError> {
         let cluster = self.inner.cluster(&job.spec.cluster)?;
-        if let (Some(request), JobCommand::Remote(command)) = (job.spec.remote(), command) {
+        if let (Some(request), JobCommand::External(command)) = (job.spec.external(), command) {
             let gone = || Error::new(ErrorKind::Connection, format!("cluster \"{}\" does no jobs of its own", job.spec.cluster));
-            let remote = cluster.remote().ok_or_else(gone)?;
+            let remote = cluster.external().ok_or_else(gone)?;
             let (inner, is_fresh, abandon) = (&self.inner, self.is_fresh, &self.abandon);
             let step = Step { inner, cluster: &cluster, remote, job, request, attempts, is_fresh, abandon };
-            return step.perform(command).await.map(|event| JobEvent::Remote(Box::new(event)));
+            return step.perform(command).await.map(|event| JobEvent::External(Box::new(event)));
         }
         if let (JobState::DropSnapshot(state), JobCommand::DropSnapshot(command), Work::DropSnapshot(request)) =
             (&job.state, command, &job.spec.work)

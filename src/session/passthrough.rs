@@ -21,7 +21,7 @@ impl Session {
     /// Whether the session asks for statements to go to the cluster as they are.
     pub(super) fn passes_through(&self) -> bool {
         let on = self.variables.get(PASSTHROUGH).is_some_and(|v| matches!(v.to_ascii_lowercase().as_str(), "on" | "true" | "1"));
-        on && self.caller.cluster.remote().is_some()
+        on && self.caller.cluster.external().is_some()
     }
 
     /// Hands a statement over as it was written, if that is allowed.
@@ -36,7 +36,7 @@ impl Session {
         if !prepared.parameters.is_empty() {
             return Err(Error::unsupported("parameters in a statement that is handed over as it is"));
         }
-        let external = self.caller.cluster.remote().ok_or_else(|| Error::internal("the cluster does its work elsewhere"))?;
+        let external = self.caller.cluster.external().ok_or_else(|| Error::internal("the cluster does its work elsewhere"))?;
         let answer = external.ask(self.caller.database.as_ref(), &prepared.text).await?;
         // It may have changed what there is.
         self.caller.cluster.forget_names();

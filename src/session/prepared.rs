@@ -8,7 +8,7 @@ use datafusion::logical_expr::LogicalPlanBuilder;
 use datafusion::sql::sqlparser::ast as sql;
 use futures::StreamExt;
 
-use super::{Outcome, Prepared, Session};
+use super::{Outcome, Prepared, Route, Session};
 use crate::catalog::declared_type;
 use crate::error::{Error, ErrorKind, from_datafusion};
 use crate::statement::{Statement, folded};
@@ -70,6 +70,12 @@ impl Session {
         types: &[sql::DataType],
         statement: &sql::Statement,
     ) -> Result<Outcome, Error> {
+        if !matches!(
+            statement,
+            sql::Statement::Query(_) | sql::Statement::Insert(_) | sql::Statement::Update(_) | sql::Statement::Delete(_)
+        ) {
+            return Err(Error::new(ErrorKind::Syntax, "PREPARE is for queries, INSERT, UPDATE and DELETE"));
+        }
         let name = folded(name);
         self.check_statement_name(&name)?;
         let mut declared = Vec::new();
@@ -88,6 +94,10 @@ impl Session {
     /// `EXECUTE name [(values)]`
     pub(super) async fn execute_by_name(&mut self, name: &sql::ObjectName, values: &[sql::Expr]) -> Result<Outcome, Error> {
         let (prepared, values) = self.bound(name, values).await?;
+        // The protocol prepares any text: one EXECUTE behind another might never come to an end.
+        if matches!(prepared.route, Route::NamedExecute | Route::NamedPrepare) {
+            return Err(Error::unsupported(format_args!("EXECUTE of \"{name}\", which is an EXECUTE or PREPARE itself,")));
+        }
         Box::pin(self.carry_out(&prepared, values)).await
     }
 

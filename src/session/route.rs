@@ -34,7 +34,8 @@ pub(super) enum Route {
     /// INSERT and DELETE.
     Dml,
     Explain(Explain),
-    Show(Option<Arc<CachedPlan>>),
+    /// With the names that it was planned for.
+    Show(Option<Arc<(Show, CachedPlan)>>),
     /// `PREPARE name AS …`
     NamedPrepare,
     /// `EXECUTE name`
@@ -82,7 +83,8 @@ impl Session {
             Statement::Sql(ast) => return self.route_sql(ast, text, declared).await,
             Statement::Empty => plain(Route::Empty),
             Statement::Session(SessionCommand::Declare(declaration)) => {
-                let query = self.prepare_declared(declaration, declared).await?;
+                // Nothing is promised of its columns: the table may be another by the time it runs.
+                let query = Prepared { schema: None, ..self.prepare_declared(declaration, declared).await? };
                 Described { parameters: query.parameters.clone(), route: Route::Declare(Arc::new(query)), schema: None }
             }
             Statement::Session(command) => {
@@ -101,16 +103,21 @@ impl Session {
                 let cached = match &show.show {
                     // Which of two queries it is goes by how the table is partitioned at the time.
                     Show::Partitions { .. } => None,
-                    _ => CachedPlan::of(&plan, ast, &state, &*self.caller.cluster).await?.map(Arc::new),
+                    named => {
+                        let spelled = self.spelled_show(named);
+                        let cached = CachedPlan::of(&plan, ast, &state, &*self.caller.cluster).await?;
+                        cached.map(|plan| Arc::new((spelled, plan)))
+                    }
                 };
                 Described { schema, ..plain(Route::Show(cached)) }
             }
             Statement::CopyTo(copy) => {
                 let query = Box::pin(self.prepare(Statement::Sql(copy.query.clone()), text, declared)).await?;
+                let query = Prepared { schema: None, ..query };
                 Described { parameters: query.parameters.clone(), route: Route::CopyTo(Arc::new(query)), schema: None }
             }
             Statement::Raw(_) => plain(Route::Passthrough),
-            Statement::Define(_) | Statement::Copy(_) if self.caller.cluster.remote().is_some() => plain(Route::Passthrough),
+            Statement::Define(_) | Statement::Copy(_) if self.caller.cluster.external().is_some() => plain(Route::Passthrough),
             // PostgreSQL refuses these when the statement is parsed, and drivers count on it.
             Statement::Copy(copy) => {
                 self.check_copy(copy).await?;
@@ -248,9 +255,14 @@ impl Session {
     /// The same statement, prepared for what the session is now. Its answer must be what was promised.
     async fn prepare_again(&mut self, prepared: &Prepared) -> Result<Prepared, Error> {
         let types: Vec<_> = prepared.parameters.iter().map(|t| Some(t.clone())).collect();
-        let again = Box::pin(self.prepare(Statement::clone(&prepared.statement), &prepared.text, &types)).await?;
+        let again = Box::pin(self.prepare(Statement::clone(&prepared.statement), &prepared.text, &types)).await;
+        // Places in its text are none in that of whoever runs it.
+        let again = again.map_err(|mut e| {
+            e.position = None;
+            e
+        })?;
         match (&prepared.schema, &again.schema) {
-            (None, None) => Ok(again),
+            (None, _) => Ok(Prepared { schema: None, ..again }),
             (Some(before), Some(now)) if same_shape(before, now) => Ok(again),
             _ => Err(changed_result()),
         }
@@ -306,7 +318,7 @@ impl Session {
         self.check_may_write(if matches!(ast, sql::Statement::Insert(_)) { "INSERT" } else { "DELETE" })?;
         self.check_writable(&dml).await?;
         self.applied_at_once();
-        if self.caller.cluster.remote().is_some() {
+        if self.caller.cluster.external().is_some() {
             return self.pass_through(prepared).await;
         }
         drop(view);

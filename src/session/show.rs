@@ -18,13 +18,14 @@ use crate::schema::Partitioning;
 use crate::statement::{Filter, Operand, Qualified, Show, ShowStatement, resolve_names};
 
 impl Session {
-    pub(super) async fn show(&mut self, statement: &ShowStatement, cached: Option<&CachedPlan>) -> Result<Outcome, Error> {
+    pub(super) async fn show(&mut self, statement: &ShowStatement, cached: Option<&(Show, CachedPlan)>) -> Result<Outcome, Error> {
         self.check_show(&statement.show).await?;
         let view = self.view();
         let state = self.caller.gateway.engine.state(&view, &self.facts())?;
         let cached = match cached {
-            Some(cached) => cached.against(&state).await?,
-            None => None,
+            // The cluster may spell a name in another way by now.
+            Some((spelled, plan)) if *spelled == self.spelled_show(&statement.show) => plan.against(&state).await?,
+            _ => None,
         };
         let plan = match cached {
             Some(plan) => plan,
@@ -63,7 +64,7 @@ impl Session {
     }
 
     /// A SHOW with its names as the cluster spells them: the queries behind it compare names exactly.
-    fn spelled_show(&self, show: &Show) -> Show {
+    pub(super) fn spelled_show(&self, show: &Show) -> Show {
         let database = |name: &Option<DatabaseName>| name.as_ref().map(|n| self.caller.spelled(n));
         let table = |table: &Qualified<TableName>| self.caller.spelled_table(table).unwrap_or_else(|_| table.clone());
         match show {
@@ -143,7 +144,7 @@ impl Session {
                 }
             }
             Show::Snapshots(repository) | Show::SnapshotDetails { repository, .. } => {
-                if self.caller.cluster.remote().is_none() {
+                if self.caller.cluster.external().is_none() {
                     self.caller.known_repository(repository).await?;
                 }
                 self.caller.require(Privilege::Repository, Securable::System).await

@@ -67,9 +67,9 @@ impl Session {
         }
         // Those who browse must come in even while the cluster is down; what was known is shown.
         let _ = self.caller.cluster.refresh().await;
-        let (view, facts) = (self.view(), self.facts());
+        let facts = self.facts();
         let Caller { gateway, cluster, user, .. } = &self.caller;
-        let objects = gateway.objects(cluster, user, &view, &facts).await?;
+        let objects = gateway.objects(cluster, user, &facts).await?;
         let catalogs = Catalogs(Arc::new(CatalogSnapshot::new(self.world(objects).await?, self.caller.gateway.statics.clone())));
         if self.block.state == TransactionState::Active {
             self.block.catalogs = Some(catalogs.clone());

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::*;
 use crate::env::Env;
 use crate::job::{
-    Assignment, BackupEvent, BackupObject, BackupPlan, BackupRequest, DropEvent, DropRequest, DroppedBackups, Failure, JobEvent,
-    JobStatus, Phase, RemoteEvent, RemoteRequest, Requester, RestoreRequest, Target, TaskKind, TransferTask, Version, Volume, Work,
+    Assignment, BackupEvent, BackupObject, BackupPlan, BackupRequest, DropEvent, DropRequest, DroppedBackups, ExternalEvent,
+    ExternalRequest, Failure, JobEvent, JobStatus, Phase, Requester, RestoreRequest, Target, TaskKind, TransferTask, Version,
+    Volume, Work,
 };
 use crate::names::{BackendId, BackupTimestamp, TableName, TabletId, TaskId};
 use crate::privilege::{Privilege, Securable};
@@ -201,11 +202,11 @@ fn prod() -> ClusterName {
 }
 
 /// A job that another cluster does, whose repository the journal need not know.
-fn remote(database: &str, label: &str, queue: bool) -> JobSpec {
+fn external(database: &str, label: &str, queue: bool) -> JobSpec {
     let target = target(database, label);
     JobSpec {
         cluster: prod(),
-        work: Work::Remote(Box::new(RemoteRequest {
+        work: Work::External(Box::new(ExternalRequest {
             kind: JobKind::Backup,
             database: target.database,
             label: target.label,
@@ -239,8 +240,8 @@ async fn clusters(store: Arc<dyn Store>) {
     assert_eq!(store.repository(&prod(), &moved.name).await.expect("found").location, "/y");
     assert_eq!(store.repository(&embedded(), &moved.name).await.expect("found").location, "/x");
     // Its jobs are counted by the cluster itself, so the journal takes as many as there are.
-    let first = store.admit(&remote("d", "l", false), Timestamp(2)).await.expect("admitted");
-    let second = store.admit(&remote("d", "l", true), Timestamp(3)).await.expect("admitted");
+    let first = store.admit(&external("d", "l", false), Timestamp(2)).await.expect("admitted");
+    let second = store.admit(&external("d", "l", true), Timestamp(3)).await.expect("admitted");
     store.admit(&spec("d", "l"), Timestamp(3)).await.expect("another cluster's");
     assert_eq!(store.unsettled(&prod(), &database("d")).await.expect("asked"), [first.id, second.id]);
     assert_eq!(store.remove_cluster(&prod()).await.expect_err("busy").kind, ErrorKind::ObjectInUse);
@@ -248,7 +249,7 @@ async fn clusters(store: Arc<dyn Store>) {
     let states = |rows: Vec<JobRow>| rows.into_iter().filter_map(|r| r.state).collect::<Vec<_>>();
     assert_eq!(states(store.jobs(&filter).await.expect("listed")), [Phase::Pending, Phase::Queued]);
     for job in [first, second] {
-        let event = JobEvent::Remote(Box::new(RemoteEvent::Cancelled { failure: Failure::user_cancelled(None) }));
+        let event = JobEvent::External(Box::new(ExternalEvent::Cancelled { failure: Failure::user_cancelled(None) }));
         let next = append(&*store, &job, event, Timestamp(4)).await;
         assert_eq!(store.load(job.id).await.expect("loaded"), next);
     }
@@ -319,6 +320,7 @@ fn restoring(target: Target) -> Work {
         replication_num: 1,
         replication_given: false,
         allow_load: false,
+        makes_database: false,
     };
     Work::Restore { target, request }
 }

@@ -47,7 +47,7 @@ impl Content {
 impl Journal for MemoryStore {
     async fn admit(&self, spec: &JobSpec, at: Timestamp) -> Result<Job, Error> {
         let mut content = self.0.lock();
-        if let Some(repository) = spec.work.repository().filter(|_| spec.remote().is_none())
+        if let Some(repository) = spec.work.repository().filter(|_| spec.external().is_none())
             && !content.repositories.contains_key(&(spec.cluster.clone(), repository.clone()))
         {
             return Err(no_repository(repository));

@@ -232,7 +232,7 @@ impl Journal for SqliteStore {
         let spec = spec.clone();
         self.call(move |t| {
             // It may have been dropped since the statement was checked. Those of other clusters need not be known here.
-            if let Some(repository) = spec.work.repository().filter(|_| spec.remote().is_none()) {
+            if let Some(repository) = spec.work.repository().filter(|_| spec.external().is_none()) {
                 let known = t.query_row(
                     "SELECT 1 FROM repositories WHERE cluster = ?1 AND name = ?2",
                     [spec.cluster.as_str(), repository.as_str()],

@@ -296,6 +296,7 @@ impl Decoder {
         if data.is_empty() {
             return Ok(false);
         }
+        let (is_header, width) = (self.at_start && header, self.schema.fields().len());
         let CsvRecord { values: mut row, mut value, mut was_quoted, mut in_quotes } = std::mem::take(&mut self.record);
         let mut i = std::mem::take(&mut self.scanned);
         let end = loop {
@@ -326,7 +327,14 @@ impl Decoder {
                 in_quotes = true;
                 was_quoted = true;
             } else if b == delimiter {
-                row.push((std::mem::take(&mut value), was_quoted));
+                let whole = std::mem::take(&mut value);
+                if is_header {
+                    // It is read past.
+                } else if row.len() + 1 >= width {
+                    return Err(bad("extra data after last expected column", self.line + 1));
+                } else {
+                    row.push((whole, was_quoted));
+                }
                 was_quoted = false;
             } else if b == b'\n' {
                 break Some(i + 1);

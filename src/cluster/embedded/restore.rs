@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::catalog::{Catalog, Table};
 use super::define::{self, place, too_few_backends};
-use super::fe::next_ids;
+use super::fe::{next_ids, unknown_database};
 use super::{EmbeddedCluster, ReportProgress};
 use crate::cluster::StepError;
 use crate::error::{Error, ErrorKind};
@@ -138,7 +138,11 @@ fn reserve(
     }
     t.execute("DELETE FROM staged_tablets WHERE uid = ?1", [uid]).map_err(sql_error)?;
     t.execute("DELETE FROM restore_locks WHERE uid = ?1", [uid]).map_err(sql_error)?;
-    define::create_database(t, catalog, database, true, at)?;
+    if request.makes_database {
+        define::create_database(t, catalog, database, true, at)?;
+    } else {
+        catalog.database(database.as_str()).ok_or_else(|| unknown_database(database))?;
+    }
     let wanted = request.replication_given.then_some(request.replication_num);
     let mut tables = Vec::new();
     for object in &request.objects {

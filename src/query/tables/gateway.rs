@@ -154,7 +154,7 @@ pub(super) async fn clusters(sources: &Sources) -> Result<Vec<ClustersRow>, Erro
             error: health.error.map(|e| e.to_string()).into(),
             jobs_running: (running.iter().filter(is_here).count() as u64).into(),
             leader: health.leader.into(),
-            address: cluster.remote().map(|r| r.address()).into(),
+            address: cluster.external().map(|r| r.address()).into(),
         });
     }
     Ok(out)

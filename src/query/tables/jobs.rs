@@ -199,8 +199,8 @@ async fn job(sources: &Sources, mut row: JobRow) -> Result<JobsRow, Error> {
     let blocked = last_error.filter(|_| matches!(row.status, JobStatus::Running | JobStatus::Queued));
     let position = queue_position(sources, &row).await?;
     let seen = row.seen.unwrap_or_default();
-    let is_remote = !seen.state.is_empty();
-    let native = |text: String| Some(text).filter(|_| is_remote);
+    let is_external = !seen.state.is_empty();
+    let native = |text: String| Some(text).filter(|_| is_external);
     Ok(JobsRow {
         job_id: row.job_id.0.into(),
         kind: row.kind.to_string().into(),
@@ -348,7 +348,8 @@ async fn admitted(context: &ScanContext, kind: JobKind) -> Result<Vec<(JobRow, b
         job_id: wanted.int("job_id").map(JobId),
         cluster: Some(cluster.name().to_string()),
         snapshot: None,
-        db_name: wanted.text("db_name"),
+        // Jobs of external catalogs are shown without a database.
+        db_name: wanted.text("db_name").map(|name| if name.is_empty() { CATALOGS.to_owned() } else { name }),
         kind: Some(kind.to_string()),
         status: None,
         latest: wanted.is_true("latest"),

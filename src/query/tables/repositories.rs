@@ -171,7 +171,7 @@ async fn content(repository: &Repository, label: Option<&SnapshotLabel>) -> Resu
     let listings = match label {
         Some(label) => {
             let listing = repository.snapshot(label).await?;
-            let is_there = !listing.backups.is_empty() || !listing.strays.is_empty();
+            let is_there = !listing.backups.is_empty() || !listing.strays.is_empty() || repository.has_label(label).await?;
             Some(listing).filter(|_| is_there).into_iter().collect()
         }
         None => repository.snapshots().await?,
@@ -200,12 +200,7 @@ async fn wanted_repositories(
     let only = wanted.text("repository");
     // What only one backup uses is known when all of them are.
     let label = wanted.text("snapshot").filter(|_| !wanted.needs("bytes_unique"));
-    let label = match label.map(SnapshotLabel::new) {
-        Some(Ok(label)) => Some(label),
-        // Nothing can stand under what is no label.
-        Some(Err(_)) => return Ok(Vec::new()),
-        None => None,
-    };
+    let label = label.and_then(|label| SnapshotLabel::new(label).ok());
     let mut out = Vec::new();
     for record in ours(sources, wanted).await? {
         if only.as_ref().is_some_and(|name| name != record.name.as_str()) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Attempt, misplaced};
-use crate::cluster::{ManagedCluster, StepError};
+use crate::cluster::{JobSteps, StepError};
 use crate::error::Error;
 use crate::job::{BackupCommand, BackupEvent, BackupState, Failure, transfer_task};
 use crate::names::TabletId;
@@ -12,7 +12,7 @@ use crate::repository::Placed;
 impl Attempt<'_> {
     pub(super) async fn backup(
         &self,
-        cluster: &dyn ManagedCluster,
+        cluster: &dyn JobSteps,
         state: &BackupState,
         command: BackupCommand,
     ) -> Result<BackupEvent, StepError> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Attempt, misplaced};
-use crate::cluster::{ManagedCluster, StepError, Swap};
+use crate::cluster::{JobSteps, StepError, Swap};
 use crate::error::Error;
 use crate::job::{Failure, RestoreCommand, RestoreEvent, RestoreState, transfer_task};
 use crate::names::TabletId;
@@ -11,7 +11,7 @@ use crate::names::TabletId;
 impl Attempt<'_> {
     pub(super) async fn restore(
         &self,
-        cluster: &dyn ManagedCluster,
+        cluster: &dyn JobSteps,
         state: &RestoreState,
         command: RestoreCommand,
     ) -> Result<RestoreEvent, StepError> {

@@ -29,7 +29,7 @@ pub(super) struct Step<'a> {
     pub cluster: &'a Arc<dyn Cluster>,
     pub remote: &'a dyn ExternalCluster,
     pub job: &'a Job,
-    pub request: &'a RemoteRequest,
+    pub request: &'a ExternalRequest,
     /// Tries of this step before this one.
     pub attempts: u32,
     /// Whether this process admitted the job. If not, an earlier one may have sent the statement.
@@ -43,15 +43,15 @@ fn abandoned() -> StepError {
 
 /// Whether a sight in the job's slot is of this job, as far as the two of them tell.
 fn is_ours(job: &Job, sighted: &Sighted) -> bool {
-    let (Some(state), Some(request)) = (job.remote_state(), job.spec.remote()) else { return false };
+    let (Some(state), Some(request)) = (job.external_state(), job.spec.external()) else { return false };
     if sighted.kind != job.spec.kind() || sighted.seen.label != request.label.as_str() {
         return false;
     }
     match state {
-        RemoteState::Watching { seen: Some(known), .. } => {
+        ExternalState::Watching { seen: Some(known), .. } => {
             known.created_at.is_none() || known.created_at == sighted.seen.created_at
         }
-        RemoteState::Submitting { before, .. } | RemoteState::Watching { before, seen: None } => {
+        ExternalState::Submitting { before, .. } | ExternalState::Watching { before, seen: None } => {
             let wanted = request.timestamp.as_ref();
             let same_backup = wanted.is_none() || sighted.seen.timestamp.is_none() || wanted == sighted.seen.timestamp.as_ref();
             let was_there = before.as_ref().is_some_and(|b| b.is_of(sighted.kind, &sighted.seen));
@@ -62,7 +62,7 @@ fn is_ours(job: &Job, sighted: &Sighted) -> bool {
 }
 
 /// Whether a sight names every table that was asked for. Kinds of objects are not tables, and are not told.
-fn names_the_same(request: &RemoteRequest, seen: &SlotStatus) -> bool {
+fn names_the_same(request: &ExternalRequest, seen: &SlotStatus) -> bool {
     let names = request.objects.iter().filter(|o| !o.starts_with("ALL "));
     let table = |object: &str| {
         let name = object.split_once('.').map_or(object, |(_, rest)| rest);
@@ -73,19 +73,19 @@ fn names_the_same(request: &RemoteRequest, seen: &SlotStatus) -> bool {
 
 impl Step<'_> {
     /// Carries out one command. Leaving it half-way is as if the process had died there.
-    pub(super) async fn perform(&self, command: RemoteCommand) -> Result<RemoteEvent, StepError> {
+    pub(super) async fn perform(&self, command: ExternalCommand) -> Result<ExternalEvent, StepError> {
         tokio::select! {
             done = self.carry_out(command) => done,
             () = self.abandon.cancelled() => Err(abandoned()),
         }
     }
 
-    async fn carry_out(&self, command: RemoteCommand) -> Result<RemoteEvent, StepError> {
+    async fn carry_out(&self, command: ExternalCommand) -> Result<ExternalEvent, StepError> {
         match command {
-            RemoteCommand::AwaitTurn => self.await_turn().await,
-            RemoteCommand::Look => self.look().await,
-            RemoteCommand::Submit => self.submit().await,
-            RemoteCommand::Watch => self.watch().await,
+            ExternalCommand::AwaitTurn => self.await_turn().await,
+            ExternalCommand::Look => self.look().await,
+            ExternalCommand::Submit => self.submit().await,
+            ExternalCommand::Watch => self.watch().await,
         }
     }
 
@@ -110,7 +110,7 @@ impl Step<'_> {
         !self.is_fresh || self.attempts > 0
     }
 
-    async fn await_turn(&self) -> Result<RemoteEvent, StepError> {
+    async fn await_turn(&self) -> Result<ExternalEvent, StepError> {
         // Whoever was refused although the slot looked free does not ask again at once.
         if let Some(bounces) = self.job.record.bounces.checked_sub(1) {
             let polling = self.remote.polling();
@@ -125,7 +125,7 @@ impl Step<'_> {
             polls.borrow_and_update();
             settled.borrow_and_update();
             self.check_cluster()?;
-            let Some(reason) = self.block_reason().await? else { return Ok(RemoteEvent::TurnCame) };
+            let Some(reason) = self.block_reason().await? else { return Ok(ExternalEvent::TurnCame) };
             self.note(Some(reason), None);
             tokio::select! {
                 changed = polls.changed() => changed.map_err(|_| abandoned())?,
@@ -155,17 +155,17 @@ impl Step<'_> {
 
     /// What an error means for a job of which nothing has been sent: to the user who waits for the verdict it is one; a job that
     /// nobody waits for outlasts what passes.
-    fn give_up_or_retry(&self, error: Error) -> Result<RemoteEvent, StepError> {
+    fn give_up_or_retry(&self, error: Error) -> Result<ExternalEvent, StepError> {
         use ErrorKind as K;
         let passes = matches!(error.kind, K::Connection | K::Storage | K::Shutdown | K::TooManyConnections | K::Remote);
         let is_awaited = self.is_fresh && self.attempts == 0 && !self.request.queue;
         if is_awaited || !passes {
-            return Ok(RemoteEvent::Refused { failure: Failure::of(&error) });
+            return Ok(ExternalEvent::Refused { failure: Failure::of(&error) });
         }
         Err(StepError::Retry(error))
     }
 
-    async fn look(&self) -> Result<RemoteEvent, StepError> {
+    async fn look(&self) -> Result<ExternalEvent, StepError> {
         let slot = match self.remote.slot(&self.request.database).await {
             Ok(slot) => slot,
             Err(e) => return self.give_up_or_retry(e),
@@ -177,15 +177,15 @@ impl Step<'_> {
             }
             _ => false,
         };
-        Ok(RemoteEvent::Looked { before: slot.map(|s| s.seen.mark(s.kind)), label_was_taken })
+        Ok(ExternalEvent::Looked { before: slot.map(|s| s.seen.mark(s.kind)), label_was_taken })
     }
 
     fn statement(&self) -> Result<Statement, Error> {
         parse_one(&self.request.statement)
     }
 
-    async fn submit(&self) -> Result<RemoteEvent, StepError> {
-        let Some(RemoteState::Submitting { before, .. }) = self.job.remote_state() else {
+    async fn submit(&self) -> Result<ExternalEvent, StepError> {
+        let Some(ExternalState::Submitting { before, .. }) = self.job.external_state() else {
             return Err(StepError::Fatal(Error::internal("a statement was to be sent in a state that does not have it")));
         };
         let rendered = match self.statement() {
@@ -204,7 +204,7 @@ impl Step<'_> {
             return Ok(event);
         }
         match self.remote.send(&sql).await {
-            Ok(()) => Ok(RemoteEvent::Accepted { seen: None }),
+            Ok(()) => Ok(ExternalEvent::Accepted { seen: None }),
             Err(SendError::Refused { error, busy }) => self.refused(error, busy).await,
             Err(SendError::NotSent(error)) if self.may_have_been_sent() => Err(StepError::Retry(error)),
             Err(SendError::NotSent(error)) => self.give_up_or_retry(error),
@@ -213,11 +213,11 @@ impl Step<'_> {
     }
 
     /// What a refusal means. After a lost answer it may be about our own first statement.
-    async fn refused(&self, error: Error, busy: bool) -> Result<RemoteEvent, StepError> {
+    async fn refused(&self, error: Error, busy: bool) -> Result<ExternalEvent, StepError> {
         if self.may_have_been_sent() {
             let slot = self.remote.slot(&self.request.database).await.map_err(StepError::Retry)?;
             if let Some(found) = self.ours(slot.as_ref()).await? {
-                return Ok(RemoteEvent::Accepted { seen: Some(found) });
+                return Ok(ExternalEvent::Accepted { seen: Some(found) });
             }
             if busy && slot.is_none_or(|s| s.seen.phase().is_over()) {
                 // Something is on its way into the slot, and it may be ours.
@@ -225,15 +225,15 @@ impl Step<'_> {
             }
         }
         if busy && self.request.queue {
-            return Ok(RemoteEvent::RequeuedBusy);
+            return Ok(ExternalEvent::RequeuedBusy);
         }
-        Ok(RemoteEvent::Refused { failure: Failure::of(&error) })
+        Ok(ExternalEvent::Refused { failure: Failure::of(&error) })
     }
 
     /// What was seen, if it is this job and no other of ours has claimed it.
     async fn ours(&self, sighted: Option<&Sighted>) -> Result<Option<SlotStatus>, StepError> {
         let Some(sighted) = sighted.filter(|s| is_ours(self.job, s)) else { return Ok(None) };
-        if self.job.remote_state().is_some_and(|state| state.seen().is_some()) {
+        if self.job.external_state().is_some_and(|state| state.seen().is_some()) {
             return Ok(Some(sighted.seen.clone()));
         }
         let filter = JobFilter {
@@ -252,11 +252,11 @@ impl Step<'_> {
     }
 
     /// What became of a statement that may have been sent; `None`: it has not arrived and will not.
-    async fn arrived(&self, before: Option<&SlotIdentity>, sql: &str) -> Result<Option<RemoteEvent>, StepError> {
+    async fn arrived(&self, before: Option<&SlotIdentity>, sql: &str) -> Result<Option<ExternalEvent>, StepError> {
         let retry = StepError::Retry;
         let slot = self.remote.slot(&self.request.database).await.map_err(retry)?;
         if let Some(found) = self.ours(slot.as_ref()).await? {
-            return Ok(Some(RemoteEvent::Accepted { seen: Some(found) }));
+            return Ok(Some(ExternalEvent::Accepted { seen: Some(found) }));
         }
         let is_as_before = match (&slot, before) {
             (Some(now), Some(before)) => before.is_of(now.kind, &now.seen),
@@ -276,19 +276,19 @@ impl Step<'_> {
         }
         // It may have come to its end between the two looks.
         let slot = self.remote.slot(&self.request.database).await.map_err(retry)?;
-        Ok(self.ours(slot.as_ref()).await?.map(|found| RemoteEvent::Accepted { seen: Some(found) }))
+        Ok(self.ours(slot.as_ref()).await?.map(|found| ExternalEvent::Accepted { seen: Some(found) }))
     }
 
     /// The end of a job of which the cluster knows no more, as far as its repository tells.
-    async fn forgotten(&self, why: &str) -> Result<RemoteEvent, StepError> {
+    async fn forgotten(&self, why: &str) -> Result<ExternalEvent, StepError> {
         let spec = self.request;
-        let seen = self.job.remote_state().and_then(RemoteState::seen);
+        let seen = self.job.external_state().and_then(ExternalState::seen);
         let last = seen.map_or_else(|| "never".to_owned(), |s| format!("in {}", s.state));
-        let taken = matches!(self.job.remote_state(), Some(RemoteState::Submitting { label_was_taken: true, .. }));
+        let taken = matches!(self.job.external_state(), Some(ExternalState::Submitting { label_was_taken: true, .. }));
         let known = match (&spec.repository, spec.kind) {
             (Some(repository), JobKind::Backup) => match self.listed(repository).await? {
                 Some(_) if taken => format!("snapshot {} was in repository {repository} before", spec.label),
-                Some(timestamp) => return Ok(RemoteEvent::Confirmed { timestamp: BackupTimestamp::new(timestamp).ok() }),
+                Some(timestamp) => return Ok(ExternalEvent::Confirmed { timestamp: BackupTimestamp::new(timestamp).ok() }),
                 None => format!("there is no whole snapshot {} in repository {repository}", spec.label),
             },
             (None, JobKind::Backup) => "its repository is not known".to_owned(),
@@ -296,7 +296,7 @@ impl Step<'_> {
         };
         let message = format!("{why}; the job was last seen {last}; {known}");
         let failure = Failure::new(StatusCode::CommonError, ErrorKind::Remote, message);
-        Ok(RemoteEvent::Lost { failure })
+        Ok(ExternalEvent::Lost { failure })
     }
 
     /// The timestamp of the job's snapshot, if it is whole: by the cluster, or by what is stored when the cluster cannot tell.
@@ -316,7 +316,7 @@ impl Step<'_> {
         }
     }
 
-    async fn watch(&self) -> Result<RemoteEvent, StepError> {
+    async fn watch(&self) -> Result<ExternalEvent, StepError> {
         let database = &self.request.database;
         let poller = self.inner.poller(&self.job.spec.cluster);
         let _interest = poller.interest(database);
@@ -366,9 +366,9 @@ impl Step<'_> {
     }
 
     /// What follows from a slot that does not hold the job.
-    async fn missed(&self, slot: Option<Sighted>, is_gone: bool) -> Result<Option<RemoteEvent>, StepError> {
-        let before = match self.job.remote_state() {
-            Some(RemoteState::Watching { before, seen: None }) => before.as_ref(),
+    async fn missed(&self, slot: Option<Sighted>, is_gone: bool) -> Result<Option<ExternalEvent>, StepError> {
+        let before = match self.job.external_state() {
+            Some(ExternalState::Watching { before, seen: None }) => before.as_ref(),
             _ => None,
         };
         match slot {
@@ -383,8 +383,8 @@ impl Step<'_> {
     }
 
     /// The event for what was seen, if it is worth one; the rest is noted.
-    async fn news(&self, seen: SlotStatus) -> Option<RemoteEvent> {
-        let state = self.job.remote_state()?;
+    async fn news(&self, seen: SlotStatus) -> Option<ExternalEvent> {
+        let state = self.job.external_state()?;
         self.note(None, Some(seen.clone()));
         if !seen.phase().is_over() && !seen.is_news_after(state.seen()) {
             return None;
@@ -396,7 +396,7 @@ impl Step<'_> {
             }
             _ => None,
         };
-        Some(RemoteEvent::Observed { seen: seen.abridged(), timestamp })
+        Some(ExternalEvent::Observed { seen: seen.abridged(), timestamp })
     }
 }
 
@@ -430,7 +430,7 @@ pub enum Submitted {
 impl Runner {
     /// Admits a job of another cluster and waits for that cluster's verdict: its refusal is the error. A client that goes away
     /// meanwhile changes nothing.
-    pub async fn submit_remote(&self, spec: JobSpec) -> Result<Submitted, Error> {
+    pub async fn submit_external(&self, spec: JobSpec) -> Result<Submitted, Error> {
         let id = self.submit(spec).await?;
         let Some(mut states) = self.inner.drivers.lock().get(&id).map(|d| d.stands.clone()) else {
             return self.verdict(&self.inner.store.load(id).await?.state, id).unwrap_or(Ok(Submitted::Accepted(id)));
@@ -459,28 +459,28 @@ impl Runner {
     }
 
     fn verdict(&self, state: &JobState, id: JobId) -> Option<Result<Submitted, Error>> {
-        let JobState::Remote(state) = state else { return Some(Ok(Submitted::Accepted(id))) };
+        let JobState::External(state) = state else { return Some(Ok(Submitted::Accepted(id))) };
         match &**state {
-            RemoteState::Queued => Some(Ok(Submitted::Queued(id))),
-            RemoteState::Pending | RemoteState::Submitting { .. } => None,
-            RemoteState::Watching { .. } | RemoteState::Finished { .. } => Some(Ok(Submitted::Accepted(id))),
-            RemoteState::Cancelled { failure, seen: None }
-            | RemoteState::Refused { failure }
-            | RemoteState::Lost { failure, .. } => Some(Err(failure.error())),
-            RemoteState::Cancelled { .. } => Some(Ok(Submitted::Accepted(id))),
+            ExternalState::Queued => Some(Ok(Submitted::Queued(id))),
+            ExternalState::Pending | ExternalState::Submitting { .. } => None,
+            ExternalState::Watching { .. } | ExternalState::Finished { .. } => Some(Ok(Submitted::Accepted(id))),
+            ExternalState::Cancelled { failure, seen: None }
+            | ExternalState::Refused { failure }
+            | ExternalState::Lost { failure, .. } => Some(Err(failure.error())),
+            ExternalState::Cancelled { .. } => Some(Ok(Submitted::Accepted(id))),
         }
     }
 
     /// CANCEL of the job in a database's slot, or of the first of that kind that waits for it. Answers the job if it is known
     /// here; the cluster's refusal is the error.
-    pub async fn cancel_remote(
+    pub async fn cancel_external(
         &self,
         cluster: &Arc<dyn Cluster>,
         database: &DatabaseName,
         kind: JobKind,
         scope: CancelScope,
     ) -> Result<Option<JobId>, Error> {
-        let remote = cluster.remote().ok_or_else(|| Error::internal("the cluster does its jobs elsewhere"))?;
+        let remote = cluster.external().ok_or_else(|| Error::internal("the cluster does its jobs elsewhere"))?;
         let (mut running, mut waiting) = (None, None);
         for id in self.inner.store.unsettled(cluster.name(), database).await? {
             let job = self.inner.store.load(id).await?;
@@ -534,9 +534,9 @@ impl Runner {
         if job.is_settled() {
             return Err(super::cannot_cancel(job.spec.label(), job.phase()));
         }
-        let Some(request) = job.spec.remote().filter(|_| !job.can_cancel()) else { return self.cancel_driven(id).await };
+        let Some(request) = job.spec.external().filter(|_| !job.can_cancel()) else { return self.cancel_driven(id).await };
         let cluster = self.inner.cluster(&job.spec.cluster)?;
-        let remote = cluster.remote().ok_or_else(|| Error::internal("the cluster does its jobs elsewhere"))?;
+        let remote = cluster.external().ok_or_else(|| Error::internal("the cluster does its jobs elsewhere"))?;
         match remote.slot(&request.database).await? {
             Some(sighted) if is_ours(&job, &sighted) => {}
             _ => {
@@ -545,6 +545,6 @@ impl Runner {
             }
         }
         let scope = if request.catalogs { CancelScope::ExternalCatalog } else { CancelScope::Database(request.database.clone()) };
-        self.cancel_remote(&cluster, &request.database, request.kind, scope).await.map(drop)
+        self.cancel_external(&cluster, &request.database, request.kind, scope).await.map(drop)
     }
 }

@@ -14,7 +14,7 @@ use crate::names::{BackupTimestamp, DatabaseName, RepositoryName, SnapshotLabel,
 
 /// What is asked of a cluster, or was seen there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RemoteRequest {
+pub struct ExternalRequest {
     pub kind: JobKind,
     /// Backed up from, or restored into.
     pub database: DatabaseName,
@@ -154,7 +154,7 @@ impl SlotStatus {
 
 /// The states of a job that another cluster does.
 #[derive(Clone, Debug, PartialEq)]
-pub enum RemoteState {
+pub enum ExternalState {
     /// It waits for its turn. Nothing is sent.
     Queued,
     /// Its turn has come. Nothing is sent.
@@ -196,7 +196,7 @@ pub enum RemoteState {
 
 /// What may be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum RemoteCommand {
+pub enum ExternalCommand {
     /// Wait until no other job is before it.
     AwaitTurn,
     /// Look at what the slot holds.
@@ -210,7 +210,7 @@ pub enum RemoteCommand {
 /// What can happen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum RemoteEvent {
+pub enum ExternalEvent {
     /// No other job is before it.
     TurnCame,
     /// The slot was looked at; from now on the statement may be sent.
@@ -253,7 +253,7 @@ pub enum RemoteEvent {
     Cancelled { failure: Failure },
 }
 
-impl RemoteEvent {
+impl ExternalEvent {
     /// Its name, for `system.job_events`.
     pub fn name(&self) -> &'static str {
         match self {
@@ -270,9 +270,9 @@ impl RemoteEvent {
     }
 }
 
-impl RemoteState {
+impl ExternalState {
     /// Where a job begins.
-    pub fn first(request: &RemoteRequest) -> Self {
+    pub fn first(request: &ExternalRequest) -> Self {
         match &request.external {
             Some(seen) => Self::Watching { before: None, seen: Some(seen.clone()) },
             None if request.queue => Self::Queued,
@@ -291,8 +291,8 @@ impl RemoteState {
     }
 
     /// One match: the only way a state changes.
-    fn after(self, event: RemoteEvent) -> Result<Self, IllegalEvent> {
-        use RemoteEvent as E;
+    fn after(self, event: ExternalEvent) -> Result<Self, IllegalEvent> {
+        use ExternalEvent as E;
         let illegal = IllegalEvent { phase: self.phase(), event: event.name() };
         Ok(match (self, event) {
             (Self::Queued, E::TurnCame) => Self::Pending,
@@ -321,21 +321,21 @@ impl RemoteState {
     }
 }
 
-impl Machine for RemoteState {
-    type Command = RemoteCommand;
-    type Event = RemoteEvent;
+impl Machine for ExternalState {
+    type Command = ExternalCommand;
+    type Event = ExternalEvent;
 
-    fn commands(&self) -> Vec<RemoteCommand> {
+    fn commands(&self) -> Vec<ExternalCommand> {
         match self {
-            Self::Queued => vec![RemoteCommand::AwaitTurn],
-            Self::Pending => vec![RemoteCommand::Look],
-            Self::Submitting { .. } => vec![RemoteCommand::Submit],
-            Self::Watching { .. } => vec![RemoteCommand::Watch],
+            Self::Queued => vec![ExternalCommand::AwaitTurn],
+            Self::Pending => vec![ExternalCommand::Look],
+            Self::Submitting { .. } => vec![ExternalCommand::Submit],
+            Self::Watching { .. } => vec![ExternalCommand::Watch],
             Self::Finished { .. } | Self::Cancelled { .. } | Self::Refused { .. } | Self::Lost { .. } => Vec::new(),
         }
     }
 
-    fn apply(&mut self, event: &RemoteEvent) -> Result<(), IllegalEvent> {
+    fn apply(&mut self, event: &ExternalEvent) -> Result<(), IllegalEvent> {
         *self = self.clone().after(event.clone())?;
         Ok(())
     }
@@ -387,30 +387,30 @@ mod tests {
     /// The full table: every state with every event, and what comes of it.
     #[test]
     fn every_state_takes_its_events_and_no_others() {
-        let watching = |state: Option<&str>| RemoteState::Watching { before: None, seen: state.map(|s| seen(s, "[OK]")) };
+        let watching = |state: Option<&str>| ExternalState::Watching { before: None, seen: state.map(|s| seen(s, "[OK]")) };
         let states = [
-            RemoteState::Queued,
-            RemoteState::Pending,
-            RemoteState::Submitting { before: None, label_was_taken: false },
+            ExternalState::Queued,
+            ExternalState::Pending,
+            ExternalState::Submitting { before: None, label_was_taken: false },
             watching(None),
             watching(Some("UPLOADING")),
-            RemoteState::Finished { seen: None },
-            RemoteState::Cancelled { failure: failure(), seen: None },
-            RemoteState::Refused { failure: failure() },
-            RemoteState::Lost { failure: failure(), seen: None },
+            ExternalState::Finished { seen: None },
+            ExternalState::Cancelled { failure: failure(), seen: None },
+            ExternalState::Refused { failure: failure() },
+            ExternalState::Lost { failure: failure(), seen: None },
         ];
         let events = [
-            RemoteEvent::TurnCame,
-            RemoteEvent::Looked { before: None, label_was_taken: false },
-            RemoteEvent::Accepted { seen: None },
-            RemoteEvent::Refused { failure: failure() },
-            RemoteEvent::RequeuedBusy,
-            RemoteEvent::Observed { seen: seen("SNAPSHOTING", "[OK]"), timestamp: None },
-            RemoteEvent::Observed { seen: seen("FINISHED", "[OK]"), timestamp: None },
-            RemoteEvent::Observed { seen: seen("CANCELLED", "[COMMON_ERROR, msg: user cancelled]"), timestamp: None },
-            RemoteEvent::Confirmed { timestamp: None },
-            RemoteEvent::Lost { failure: failure() },
-            RemoteEvent::Cancelled { failure: failure() },
+            ExternalEvent::TurnCame,
+            ExternalEvent::Looked { before: None, label_was_taken: false },
+            ExternalEvent::Accepted { seen: None },
+            ExternalEvent::Refused { failure: failure() },
+            ExternalEvent::RequeuedBusy,
+            ExternalEvent::Observed { seen: seen("SNAPSHOTING", "[OK]"), timestamp: None },
+            ExternalEvent::Observed { seen: seen("FINISHED", "[OK]"), timestamp: None },
+            ExternalEvent::Observed { seen: seen("CANCELLED", "[COMMON_ERROR, msg: user cancelled]"), timestamp: None },
+            ExternalEvent::Confirmed { timestamp: None },
+            ExternalEvent::Lost { failure: failure() },
+            ExternalEvent::Cancelled { failure: failure() },
         ];
         let no = "";
         let expected = [
@@ -426,7 +426,7 @@ mod tests {
             [no; 11],
         ];
         crate::job::machine::tests::check_table(&states, &events, &expected);
-        crate::job::machine::tests::check_names(&events, RemoteEvent::name);
+        crate::job::machine::tests::check_names(&events, ExternalEvent::name);
     }
 
     #[test]
