@@ -36,11 +36,9 @@
 
 pub mod admission;
 pub mod auth;
-pub mod catalog;
 pub mod cluster;
 pub mod demo;
 pub mod env;
-pub mod error;
 pub mod gateway;
 pub mod http;
 pub mod job;
@@ -59,3 +57,6 @@ pub mod sqlite;
 pub mod statement;
 pub mod store;
 pub mod wire;
+
+pub use starkeep_error as error;
+pub use starkeep_pg_catalog as catalog;

@@ -5,7 +5,6 @@
 //! session commands are read by the parser in this module; the rest is DataFusion's and handed over as sqlparser's AST, never
 //! printed and parsed again. `parse(print(s)) == s` holds for every statement that this module prints.
 
-mod array;
 mod ast;
 mod backup;
 mod bounds;
@@ -15,7 +14,6 @@ mod define;
 mod dialect;
 mod filter;
 mod grant;
-mod interval;
 mod lexer;
 mod naming;
 mod parser;
@@ -26,17 +24,15 @@ mod show;
 mod split;
 mod view;
 
-pub use self::array::array_items;
 pub use self::ast::*;
 pub use self::bounds::{Bounds, Measure, Reading, StopReading};
 pub use self::filter::{Operand, resolve_names};
-pub use self::interval::{date_before_time, interval_text};
-pub use self::naming::{column_name, folded, type_name};
 pub use self::parser::{
     NextShort, Said, Unread, check_is_last, next_short_statement, next_statement, offset_of, parse_all, parse_one,
 };
 pub use self::properties::{BackupKind, BackupOptions, Properties, RestoreOptions, WhichBackup};
 pub use self::view::qualify_tables;
+pub use crate::catalog::{array_items, column_name, date_before_time, folded, interval_text, type_name};
 
 /// Reads a text and, of each statement that can be printed, demands that the print reads back as the same; for the fuzzer and
 /// the replay of its corpus.

@@ -17,14 +17,21 @@ fn sources() -> Vec<(PathBuf, String)> {
         }
     }
     let mut out = Vec::new();
-    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut out);
+    for folder in ["src", "crates"] {
+        walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut out);
+    }
     out.sort();
     out
 }
 
 /// The top-level module that a file belongs to.
 fn module(path: &Path) -> String {
-    let below = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).expect("below src");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // A crate of its own is known to the others by a name of theirs.
+    if let Ok(below) = path.strip_prefix(root.join("crates")) {
+        return if below.starts_with("pg-catalog") { "catalog".to_owned() } else { "error".to_owned() };
+    }
+    let below = path.strip_prefix(root.join("src")).expect("below src");
     let first = below.components().next().expect("a name").as_os_str().to_string_lossy().into_owned();
     first.trim_end_matches(".rs").to_owned()
 }
@@ -44,7 +51,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("privilege", &["names", "error"]),
     ("schema", &["names", "error"]),
     ("sqlite", &["error"]),
-    ("statement", &["names", "error", "schema", "privilege"]),
+    ("statement", &["names", "error", "schema", "privilege", "catalog"]),
     ("job", &["names", "error", "schema"]),
     ("metrics", &["job"]),
     ("progress", &["job", "names"]),
@@ -52,7 +59,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("store", &["names", "error", "env", "job", "sqlite", "privilege"]),
     ("cluster", &["names", "error", "env", "repository", "job", "schema", "statement", "sqlite"]),
     ("runner", &["names", "error", "job", "store", "cluster", "repository", "metrics", "progress", "env", "statement"]),
-    ("catalog", &["error", "statement"]),
+    // Crates of their own.
+    ("catalog", &["error"]),
     (
         "query",
         &[
@@ -134,7 +142,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 fn modules_use_only_what_they_may() {
     let allowed: BTreeMap<&str, BTreeSet<&str>> = ALLOWED.iter().map(|(m, uses)| (*m, uses.iter().copied().collect())).collect();
     let mut wrong = Vec::new();
-    for (path, text) in sources() {
+    for (path, text) in sources().into_iter().filter(|(path, _)| !path.components().any(|c| c.as_os_str() == "crates")) {
         let module = module(&path);
         let Some(allowed) = allowed.get(module.as_str()) else {
             assert!(["server", "demo", "main", "lib"].contains(&module.as_str()), "module {module} is not in the table");

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::sql::sqlparser::ast as sql;
 
-use super::naming::folded;
 use super::split::{Language, after_opaque};
+use crate::catalog::folded;
 use crate::error::{Error, ErrorKind};
 
 /// Limits of one statement; each is the setting `statement_<name>`, which gives its reason.

@@ -223,3 +223,30 @@ impl<D: Dialect> Dialect for Budgeted<D> {
         supports_key_column_option() -> bool;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use datafusion::sql::sqlparser::ast as sql;
+
+    use crate::statement::{Statement, parse_one};
+
+    #[test]
+    fn distinct_from_ends_before_and_or_and_comparisons_of_truth() {
+        let expr = |text: &str| {
+            let Ok(Statement::Sql(statement)) = parse_one(&format!("SELECT {text}")) else { panic!("{text}") };
+            let sql::Statement::Query(query) = *statement else { panic!("{text}") };
+            let sql::SetExpr::Select(select) = *query.body else { panic!("{text}") };
+            match select.projection.into_iter().next() {
+                Some(sql::SelectItem::UnnamedExpr(expr)) => expr,
+                other => panic!("{text} is {other:?}"),
+            }
+        };
+        for (text, operator) in
+            [("a IS DISTINCT FROM b AND c", sql::BinaryOperator::And), ("a IS NOT DISTINCT FROM b OR c", sql::BinaryOperator::Or)]
+        {
+            assert!(matches!(expr(text), sql::Expr::BinaryOp { op, .. } if op == operator), "{text}");
+        }
+        assert!(matches!(expr("a IS DISTINCT FROM b + 1"), sql::Expr::IsDistinctFrom(..)));
+        assert!(matches!(expr("a IS DISTINCT FROM b IS NULL"), sql::Expr::IsNull(_)));
+    }
+}

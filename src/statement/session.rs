@@ -5,8 +5,8 @@ use datafusion::sql::sqlparser::ast as sql;
 use super::ast::{CopyFormat, CopyFrom, CopyTo, ForceQuote, Qualified, SessionCommand, Statement};
 use super::bounds::Reading;
 use super::lexer::{Quote, Token};
-use super::naming::folded;
 use super::parser::{Parser, parse_sql};
+use crate::catalog::folded;
 use crate::error::{Error, ErrorKind};
 use crate::names::{DatabaseName, TableName};
 

@@ -6,9 +6,9 @@ use datafusion::sql::sqlparser::ast::{self as sql, Ident, ObjectName, ObjectName
 
 use super::ast::{Definition, Qualified, Statement};
 use super::bounds::{Reading, check_text};
-use super::naming::folded;
 use super::parser::parse_sql;
 use super::split::Language;
+use crate::catalog::folded;
 use crate::error::{Error, ErrorKind};
 use crate::names::{DatabaseName, TableName};
 use crate::schema::{ViewColumn, ViewDefinition};

@@ -13,7 +13,6 @@ use super::select::Plan;
 use super::snapshot::CatalogSnapshot;
 use super::types::TYPE_KEY;
 use super::value::{Value, ValueType, show};
-use crate::error::{Error, from_datafusion};
 use datafusion::arrow::array::{
     ArrayRef, BooleanBuilder, Float32Builder, Float64Builder, Int16Builder, Int32Builder, Int64Builder,
     IntervalMonthDayNanoBuilder, ListArray, ListBuilder, RecordBatch, RecordBatchOptions, StringBuilder, StructArray,
@@ -24,6 +23,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Fields, IntervalMonthDayNano
 use datafusion::common::ScalarValue;
 use datafusion::sql::sqlparser::ast as sql;
 use postgres_types::Type;
+use starkeep_error::{Error, from_datafusion};
 
 /// Whether a statement is about nothing but the catalogs: every relation that it names is one of theirs, or it names none and
 /// calls a function that only they know.

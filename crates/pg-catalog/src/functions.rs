@@ -7,7 +7,7 @@ use super::oids::quote_ident;
 use super::snapshot::{CatalogSnapshot, Object, Table};
 use super::tables::{PG_CLASS, constraint_definition, index_definition};
 use super::value::{Value, ValueType, type_name};
-use crate::error::{Error, ErrorKind};
+use starkeep_error::{Error, ErrorKind};
 
 pub(super) type Call = Box<dyn Fn(&[Value], &Context) -> Result<Value, Error>>;
 

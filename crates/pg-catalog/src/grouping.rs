@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::ast as sql;
 
 use super::compile::{Compiler, Expr, Scope, folded, parts};
 use super::relations::Definition;
-use crate::error::{Error, ErrorKind};
+use starkeep_error::{Error, ErrorKind};
 
 /// An expression with its columns as places in the scope and without brackets: two that say the same are equal.
 pub(super) fn normalized(expr: &sql::Expr, scope: &Scope<'_>) -> sql::Expr {

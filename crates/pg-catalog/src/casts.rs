@@ -7,7 +7,7 @@ use super::compile::{Compiler, Eval, Expr, parts, unsupported};
 use super::context::Context;
 use super::refused;
 use super::value::{Value, ValueType, read, show, type_name};
-use crate::error::{Error, ErrorKind};
+use starkeep_error::{Error, ErrorKind};
 
 impl Compiler<'_> {
     /// The type that a cast names.

@@ -8,7 +8,7 @@ use super::oids::quote_ident;
 use super::relations::{Definition, Row};
 use super::snapshot::{CatalogSnapshot, Column, INFORMATION_SCHEMA, OWNER, Object, PG_CATALOG, Schema, Table};
 use super::value::{Value, ValueType};
-use crate::error::Error;
+use starkeep_error::Error;
 
 /// The catalogs that a number belongs to.
 pub(super) const PG_CLASS: u32 = 1259;

@@ -12,6 +12,7 @@
 
 mod aggregate;
 mod answer;
+mod array;
 mod calls;
 mod casts;
 mod compile;
@@ -20,7 +21,9 @@ mod from_clause;
 mod functions;
 mod grouping;
 mod information_schema;
+mod interval;
 mod join;
+mod names;
 mod oids;
 mod operators;
 mod procedures;
@@ -42,7 +45,10 @@ mod value;
 pub use self::answer::{
     Answer, Catalogs, FactScope, asks_the_catalogs, has_decimals, is_constant, is_without_relations, names_a_catalog, need_of,
 };
+pub use self::array::array_items;
 pub use self::context::{Allowance, SideEffect};
+pub use self::interval::{date_before_time, interval_text};
+pub use self::names::{column_name, folded, type_name};
 pub use self::relations::BuiltinRelations;
 pub use self::snapshot::{Activity, CatalogSnapshot, Column, Objects, Role, Schema, ServerFacts, Setting, Table, relation_oid};
 pub use self::text_functions::size_pretty;

@@ -8,7 +8,7 @@ use super::context::ROWS_MAX;
 use super::relations::Row;
 use super::scope::Gathered;
 use super::value::Value;
-use crate::error::{Error, ErrorKind};
+use starkeep_error::{Error, ErrorKind};
 
 /// What a row is sorted by: a column of the answer, or something else.
 pub(super) enum Order {

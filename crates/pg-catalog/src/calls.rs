@@ -11,7 +11,7 @@ use super::grouping::check_distinct_order;
 use super::refused;
 use super::relations::Row;
 use super::value::{Value, ValueType, type_name};
-use crate::error::{Error, ErrorKind};
+use starkeep_error::{Error, ErrorKind};
 
 /// The rows for some arguments.
 type RowsOf = fn(&[Value], &Context) -> Result<Vec<Row>, Error>;

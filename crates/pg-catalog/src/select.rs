@@ -13,8 +13,8 @@ use super::refused;
 use super::relations::Row;
 use super::stages::{Order, OrderKey, Stages};
 use super::value::{Value, ValueType, type_name};
-use crate::error::{Error, ErrorKind};
-use crate::statement::column_name;
+use crate::column_name;
+use starkeep_error::{Error, ErrorKind};
 
 pub(super) type Run = Box<dyn Fn(&Env<'_>) -> Result<Vec<Row>, Error>>;
 

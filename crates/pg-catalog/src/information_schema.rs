@@ -6,7 +6,7 @@ use super::relations::{Definition, Row};
 use super::snapshot::{CatalogSnapshot, Column};
 use super::tables::key_name;
 use super::value::{Value, ValueType, type_name};
-use crate::error::Error;
+use starkeep_error::Error;
 
 fn text(text: impl AsRef<str>) -> Value {
     Value::text(text)

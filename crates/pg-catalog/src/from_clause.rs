@@ -12,7 +12,7 @@ use super::refused;
 use super::relations::Row;
 use super::select::Run;
 use super::value::{Value, ValueType};
-use crate::error::{Error, ErrorKind};
+use starkeep_error::{Error, ErrorKind};
 
 /// The parts of a condition that AND connects.
 fn conjuncts<'a>(expr: &'a sql::Expr, all: &mut Vec<&'a sql::Expr>) {

@@ -10,7 +10,7 @@ use super::compile::{Compiler, Env, Eval, Expr, Scope, all_of, unsupported};
 use super::context::Context;
 use super::select::Plan;
 use super::value::{Value, ValueType, show, type_name};
-use crate::error::{Error, ErrorKind};
+use starkeep_error::{Error, ErrorKind};
 
 fn missing(op: &str, left: &ValueType, right: &ValueType) -> Error {
     let message = format!("operator does not exist: {} {op} {}", type_name(&left.pg), type_name(&right.pg));

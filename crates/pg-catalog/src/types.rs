@@ -160,5 +160,5 @@ pub fn declared_type(statics: &super::BuiltinRelations, data_type: &datafusion::
         let item = declared_type(statics, item)?;
         return Some(DataType::List(Field::new_list_field(item, true).into()));
     }
-    arrow_type(statics.type_oid(&crate::statement::type_name(data_type))?)
+    arrow_type(statics.type_oid(&crate::type_name(data_type))?)
 }

@@ -11,8 +11,8 @@ use super::context::Context;
 pub(super) use super::scope::{Cte, Scope, ScopeColumn};
 use super::snapshot::CatalogSnapshot;
 use super::value::{Value, ValueType, read, type_name};
-use crate::error::{Error, ErrorKind};
-pub(super) use crate::statement::folded;
+pub(super) use crate::folded;
+use starkeep_error::{Error, ErrorKind};
 
 /// What an expression looks at while it runs.
 #[derive(Clone, Copy)]

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::relations::Row;
 use super::snapshot::CatalogSnapshot;
 use super::value::Value;
-use crate::error::{Error, ErrorKind, from_datafusion};
+use starkeep_error::{Error, ErrorKind, from_datafusion};
 
 /// What functions ask for beyond an answer. It is done once the query has ended.
 #[derive(Clone, Debug, PartialEq)]

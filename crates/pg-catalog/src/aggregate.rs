@@ -8,7 +8,7 @@ use super::compile::{Env, Eval};
 use super::relations::Row;
 use super::text_functions::json;
 use super::value::{Value, ValueType, show};
-use crate::error::{Error, ErrorKind};
+use starkeep_error::{Error, ErrorKind};
 
 /// One key of an order.
 pub(super) struct SortKey {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use postgres_types::Type;
 
 use super::value::{Value, ValueType};
-use crate::error::Error;
+use starkeep_error::Error;
 
 /// A row, in the order of its relation's columns.
 pub(super) type Row = Vec<Value>;

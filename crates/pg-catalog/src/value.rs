@@ -8,8 +8,8 @@ use datafusion::arrow::compute::kernels::cast_utils::parse_interval_month_day_na
 use postgres_types::{Kind, Type};
 
 use super::snapshot::CatalogSnapshot;
-use crate::error::{Error, ErrorKind};
-use crate::statement::{array_items, interval_text};
+use crate::{array_items, interval_text};
+use starkeep_error::{Error, ErrorKind};
 
 /// A type; records also say their fields.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,7 +7,7 @@ use postgres_types::Type;
 
 use super::compile::{Expr, unsupported};
 use super::value::{Value, ValueType, type_name};
-use crate::error::{Error, ErrorKind};
+use starkeep_error::{Error, ErrorKind};
 
 /// `time AT TIME ZONE 'zone'`: an instant as that zone's clocks show it, or what its clocks show as an instant.
 pub(super) fn at_time_zone(time: Expr, zone: &Expr) -> Result<Expr, Error> {

@@ -10,7 +10,7 @@ use twox_hash::XxHash3_64;
 use super::oids::{identifiers, quote_ident};
 use super::relations::{BuiltinRelations, Relation};
 use super::value::{ValueType, type_name};
-use crate::error::{Error, ErrorKind};
+use starkeep_error::{Error, ErrorKind};
 
 /// Everything that a catalog query may ask about, as its user sees it.
 #[derive(Clone, Debug, Default)]

@@ -10,7 +10,7 @@ use super::context::{Index, ROWS_MAX};
 use super::relations::{Relation, Row};
 use super::select::Run;
 use super::value::Value;
-use crate::error::{Error, ErrorKind};
+use starkeep_error::{Error, ErrorKind};
 
 /// Where rows come from.
 pub(super) enum Source {

@@ -4,7 +4,7 @@
 use datafusion::sql::sqlparser::ast as sql;
 
 use super::compile::unsupported;
-use crate::error::{Error, ErrorKind};
+use starkeep_error::{Error, ErrorKind};
 
 /// Refuses by name what is not so.
 pub(super) fn unless(is_fine: bool, what: &str) -> Result<(), Error> {

@@ -8,7 +8,7 @@ use super::context::Context;
 use super::functions::{Function, fallible, fallible_lax, int, lax, strict};
 use super::oids::quote_ident;
 use super::value::{Value, ValueType, show};
-use crate::error::{Error, ErrorKind};
+use starkeep_error::{Error, ErrorKind};
 
 /// `'…'`, as SQL takes it.
 fn quote_literal(text: &str) -> String {
