@@ -44,8 +44,8 @@ pub(super) fn normalized(expr: &sql::Expr, scope: &Scope<'_>) -> sql::Expr {
     let mut normal = expr.clone();
     match sql::VisitMut::visit(&mut normal, &mut Normalizer(scope)) {
         ControlFlow::Continue(()) => normal,
-        // An expression with a subquery is equal to itself alone.
-        ControlFlow::Break(()) => sql::Expr::Identifier(sql::Ident::new(format!("\0{expr:p}"))),
+        // An expression with a subquery is equal to what is written in the same way.
+        ControlFlow::Break(()) => expr.clone(),
     }
 }
 

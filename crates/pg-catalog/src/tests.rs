@@ -86,6 +86,11 @@ fn grouped_queries_name_only_what_is_grouped() {
         ("SELECT amtype AS x, count(*) FROM pg_am GROUP BY x ORDER BY 2", "t|1/i|6"),
         ("SELECT count(*) FROM pg_am GROUP BY (amtype, amtype) ORDER BY 1", "1/6"),
         ("SELECT max(length(amname)) FROM pg_am WHERE amname < 'c'", "5"),
+        (
+            "SELECT EXISTS (SELECT 1 FROM pg_am b WHERE b.oid = a.oid), count(*) FROM pg_am a
+          GROUP BY EXISTS (SELECT 1 FROM pg_am b WHERE b.oid = a.oid)",
+            "t|7",
+        ),
         ("SELECT 1 FROM pg_am HAVING true", "1"),
         ("SELECT string_agg(DISTINCT amname, ',' ORDER BY amtype) FROM pg_am", "42P10"),
     ]);
