@@ -19,7 +19,7 @@ use crate::query::QueryEngine;
 use crate::repository::OpenRepository;
 use crate::runner::Runner;
 use crate::statement::Bounds;
-use crate::store::Store;
+use crate::store::{Holdings, Store};
 
 /// What all sessions share.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub struct Gateway {
     pub env: Env,
     pub metrics: Arc<Metrics>,
     /// What every PostgreSQL's catalogs hold.
-    pub statics: Arc<BuiltinRelations>,
+    pub builtin: Arc<BuiltinRelations>,
     /// The open connections.
     pub connections: Arc<Connections>,
     /// When the gateway came up.
@@ -98,8 +98,7 @@ pub struct Limits {
 impl Gateway {
     /// What a user may do in a cluster, now.
     pub async fn rights(&self, user: &UserName, cluster: &ClusterName) -> Result<Rights, Error> {
-        let admin = self.store.user(user).await?.is_some_and(|u| u.admin);
-        let grants = if admin { Vec::new() } else { self.store.grants().await? };
+        let Holdings { admin, grants } = self.store.holdings(user).await?;
         let here = grants.into_iter().filter(|g| g.cluster.as_ref().is_none_or(|c| c == cluster));
         let held: Vec<_> = here.map(|g| (g.grantee, g.grant)).collect();
         Ok(Rights::gather(user, admin, &held))

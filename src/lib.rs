@@ -27,7 +27,8 @@
 //! 1. is read as above; `Session::prepare` (`session/route.rs`) makes what PostgreSQL says into what DataFusion reads
 //!    (`query/rewrite.rs`) and plans it (`query/plan.rs`) against one instant of everything it can name ([`query::AsOf`]);
 //! 2. is run by [`query::QueryEngine::run`], on threads of its own, within a share of memory and until somebody gives it up;
-//! 3. scans `SystemTable` (`query/system.rs`), whose rows are gathered by `query/tables/jobs.rs` from the store and [`progress::Progress`];
+//! 3. scans a `SystemTable` (`query/tables.rs`, its row in `query/system/row.rs`), whose rows are gathered by `query/tables/jobs.rs` from
+//!    the store and [`progress::Progress`];
 //! 4. is written row by row (`wire/encode.rs`); `Connection::take` (`wire/query.rs`) waits for a client that does not read.
 //!
 //! One that compares columns of a system table with constants needs no plan: `query/lookup.rs` answers it.

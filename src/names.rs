@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, NaiveDateTime, SecondsFormat, TimeZone, Utc};
+use chrono::{DateTime, NaiveDateTime, TimeZone, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
@@ -257,7 +257,10 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.to_utc().to_rfc3339_opts(SecondsFormat::Millis, true))
+        // As PostgreSQL prints it, without zeros at its end.
+        let millis = self.0.rem_euclid(1000);
+        let fraction = if millis == 0 { String::new() } else { format!(".{millis:03}").trim_end_matches('0').to_owned() };
+        write!(f, "{}{fraction}+00", self.to_utc().format("%Y-%m-%d %H:%M:%S"))
     }
 }
 
@@ -448,6 +451,12 @@ mod tests {
         for bad in ["0 DAY", "-1 HOUR"] {
             assert_eq!(Ttl::parse(bad).expect_err(bad).message, format!("ttl must be a positive duration, but got: {bad}"));
         }
+    }
+
+    #[test]
+    fn times_are_shown_as_postgresql_shows_them() {
+        assert_eq!(Timestamp(1_767_323_045_000).to_string(), "2026-01-02 03:04:05+00");
+        assert_eq!(Timestamp(1_767_323_045_060).to_string(), "2026-01-02 03:04:05.06+00");
     }
 
     #[test]

@@ -222,7 +222,7 @@ impl Server {
             open,
             env,
             metrics: metrics.clone(),
-            statics: Arc::new(BuiltinRelations::load()?),
+            builtin: Arc::new(BuiltinRelations::load()?),
             connections: Arc::default(),
             started_at,
             job_timeout_seconds: settings.job_timeout_seconds,

@@ -5,6 +5,7 @@
 //! checked in one place.
 
 mod about;
+mod catalogs;
 mod copy;
 mod cursors;
 mod data;
@@ -18,7 +19,6 @@ mod rows;
 mod show;
 mod transaction;
 mod variables;
-mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

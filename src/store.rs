@@ -177,10 +177,22 @@ pub trait Users: Debug + Send + Sync {
     /// Takes back everything that is granted on an object which is gone: a database with all that is in it, or one table or view.
     async fn forget_object(&self, cluster: &ClusterName, database: &DatabaseName, table: Option<&TableName>) -> Result<(), Error>;
 
+    /// What a user holds, through roles too; nothing of one who is not there.
+    async fn holdings(&self, name: &UserName) -> Result<Holdings, Error>;
+
     /// One user, if there is one.
     async fn user(&self, name: &UserName) -> Result<Option<UserRecord>, Error> {
         Ok(self.users().await?.into_iter().find(|u| &u.name == name))
     }
+}
+
+/// What one user holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Whether the user is an administrator.
+    pub admin: bool,
+    /// The user's own grants, and those of every role that they lead to.
+    pub grants: Vec<GrantRecord>,
 }
 
 /// Everything that must survive, in one place.

@@ -288,6 +288,9 @@ impl ClusterRegistry for Mortal {
 
 #[async_trait]
 impl Users for Mortal {
+    async fn holdings(&self, name: &UserName) -> Result<Holdings, Error> {
+        self.0.holdings(name).await
+    }
     async fn add_user(&self, user: &UserRecord) -> Result<(), Error> {
         self.0.add_user(user).await
     }

@@ -80,7 +80,7 @@ impl Session {
         self.check_statement_name(&name)?;
         let mut declared = Vec::new();
         for ty in types {
-            let known = declared_type(&self.caller.gateway.statics, ty);
+            let known = declared_type(&self.caller.gateway.builtin, ty);
             declared
                 .push(Some(known.ok_or_else(|| Error::new(ErrorKind::UndefinedObject, format!("type \"{ty}\" does not exist")))?));
         }

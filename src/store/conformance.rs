@@ -288,6 +288,9 @@ async fn roles_and_grants(store: &Arc<dyn Store>, user: &UserName) {
     let mut all = vec![of_a.clone(), a_of_b.clone(), b_of_user.clone()];
     all.sort();
     assert_eq!(store.grants().await.expect("listed"), all);
+    assert_eq!(store.holdings(user).await.expect("read").grants, all, "through roles of roles, too");
+    let stranger = UserName::new("stranger").expect("valid");
+    assert_eq!(store.holdings(&stranger).await.expect("read"), Holdings::default());
     // All or none: the second of two names nobody.
     let nobody = record(Grantee::User(UserName::new("nobody").expect("valid")), privilege.clone());
     let of_user = record(Grantee::User(user.clone()), privilege);

@@ -264,6 +264,25 @@ impl ClusterRegistry for MemoryStore {
 
 #[async_trait]
 impl Users for MemoryStore {
+    async fn holdings(&self, name: &UserName) -> Result<Holdings, Error> {
+        let admin = self.user(name).await?.is_some_and(|user| user.admin);
+        let all = self.grants().await?;
+        let (mut grants, mut holders) = (Vec::new(), vec![Grantee::User(name.clone())]);
+        while let Some(holder) = holders.pop() {
+            for record in all.iter().filter(|record| record.grantee == holder) {
+                if grants.contains(record) {
+                    continue;
+                }
+                grants.push(record.clone());
+                if let Grant::Role(role) = &record.grant {
+                    holders.push(Grantee::Role(role.clone()));
+                }
+            }
+        }
+        grants.sort();
+        Ok(Holdings { admin, grants })
+    }
+
     async fn add_user(&self, user: &UserRecord) -> Result<(), Error> {
         let mut content = self.0.lock();
         if content.users.contains_key(&user.name) {

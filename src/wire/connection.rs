@@ -79,7 +79,7 @@ pub(super) struct Connection {
     pub framed: Framed<Stream, Codec>,
     pub addr: SocketAddr,
     pub gateway: Arc<Gateway>,
-    pub doors: ListenerContext,
+    pub listener: ListenerContext,
     /// The certificates in force when the client came.
     pub tls: Option<Arc<Loaded>>,
     pub pid: i32,
@@ -128,21 +128,21 @@ fn idle_error(setting: &str) -> Error {
 
 impl Connection {
     /// A connection whose client has said whether it encrypts; `head` is what has been read of its start-up packet.
-    fn new(stream: Stream, head: Vec<u8>, addr: SocketAddr, doors: ListenerContext, tls: Option<Arc<Loaded>>) -> Self {
+    fn new(stream: Stream, head: Vec<u8>, addr: SocketAddr, listener: ListenerContext, tls: Option<Arc<Loaded>>) -> Self {
         let mut codec = Codec {
             inner: PgWireMessageServerCodec::new(DefaultClient::new(addr, stream.is_encrypted())),
-            bytes_max: doors.settings.message_bytes_max,
+            bytes_max: listener.settings.message_bytes_max,
         };
         codec.inner.client_info.set_state(PgWireConnectionState::AwaitingStartup);
         let mut parts = FramedParts::new::<PgWireBackendMessage>(stream, codec);
         parts.read_buf.extend_from_slice(&head);
-        let gateway = doors.gateway.clone();
+        let gateway = listener.gateway.clone();
         let pid = gateway.connections.next_pid();
         Self {
             framed: Framed::from_parts(parts),
             addr,
             gateway,
-            doors,
+            listener,
             tls,
             pid,
             terminated: CancellationToken::new(),
@@ -194,15 +194,15 @@ impl Connection {
     pub async fn run(
         socket: TcpStream,
         addr: SocketAddr,
-        doors: ListenerContext,
+        listener: ListenerContext,
         mut place: AddressPermit,
         login: OwnedSemaphorePermit,
     ) {
-        let gateway = doors.gateway.clone();
-        let (places, common_places) = (doors.places.clone(), doors.common_places.clone());
-        let tls = doors.tls.as_ref().map(|tls| tls.current());
+        let gateway = listener.gateway.clone();
+        let (places, common_places) = (listener.places.clone(), listener.common_places.clone());
+        let tls = listener.tls.as_ref().map(|tls| tls.current());
         // One time for everything up to the first prompt: whoever sends a byte a second does not hold a place longer.
-        let limit = gateway.env.clock.sleep(doors.settings.authentication_timeout);
+        let limit = gateway.env.clock.sleep(listener.settings.authentication_timeout);
         tokio::pin!(limit);
         let negotiated = tokio::select! {
             negotiated = negotiate(socket, tls.as_ref().map(|t| t.config.clone())) => negotiated,
@@ -216,7 +216,7 @@ impl Connection {
                 return;
             }
         };
-        let mut connection = Self::new(stream, head, addr, doors, tls);
+        let mut connection = Self::new(stream, head, addr, listener, tls);
         let session = tokio::select! {
             session = connection.log_in() => session,
             () = limit => {
@@ -245,10 +245,10 @@ impl Connection {
     }
 
     /// Hears out a client for which there is no place, and tells it so.
-    pub async fn turn_away(socket: TcpStream, addr: SocketAddr, doors: ListenerContext, error: Error) {
-        let tls = doors.tls.as_ref().map(|tls| tls.current());
+    pub async fn turn_away(socket: TcpStream, addr: SocketAddr, listener: ListenerContext, error: Error) {
+        let tls = listener.tls.as_ref().map(|tls| tls.current());
         let Ok(Some((stream, head))) = negotiate(socket, tls.as_ref().map(|t| t.config.clone())).await else { return };
-        let mut connection = Self::new(stream, head, addr, doors, tls);
+        let mut connection = Self::new(stream, head, addr, listener, tls);
         let ended = connection.startup_packet().await.and(Err(End::Fatal(error)));
         connection.close(ended).await;
     }
@@ -268,7 +268,7 @@ impl Connection {
         self.ready(session)?;
         self.flush().await?;
         loop {
-            let (stop, terminated) = (self.doors.stop.clone(), self.terminated.clone());
+            let (stop, terminated) = (self.listener.stop.clone(), self.terminated.clone());
             let clock = self.gateway.env.clock.clone();
             let idle = session.idle_timeout();
             let silent = async {

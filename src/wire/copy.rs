@@ -407,21 +407,27 @@ impl Decoder {
         if usize::try_from(count).ok() != Some(self.schema.fields().len()) {
             return Err(bad(format!("row field count is {count}, expected {}", self.schema.fields().len()), self.line + 1));
         }
+        // Where its values are: nothing is read before all of them are there. A negative length is NULL.
         let mut at = 2;
-        let mut row = Vec::with_capacity(self.schema.fields().len());
-        for field in self.schema.fields() {
+        let mut places = Vec::with_capacity(self.schema.fields().len());
+        for _ in self.schema.fields() {
             let Some(length) = word(data, at) else { return incomplete(self.line) };
             at += 4;
-            match usize::try_from(length) {
-                Err(_) => row.push(ScalarValue::try_from(field.data_type()).map_err(from_datafusion)?),
-                Ok(length) => {
-                    let Some(value) = data.get(at..at + length) else { return incomplete(self.line) };
-                    row.push(
-                        decode_binary(value, field.data_type()).map_err(|e| e.detail(format!("COPY line {}", self.line + 1)))?,
-                    );
-                    at += length;
+            let place = usize::try_from(length).ok().map(|length| at..at.saturating_add(length));
+            at = place.as_ref().map_or(at, |place| place.end);
+            places.push(place);
+        }
+        if data.len() < at {
+            return incomplete(self.line);
+        }
+        let mut row = Vec::with_capacity(places.len());
+        for (field, place) in self.schema.fields().iter().zip(places) {
+            row.push(match place {
+                None => ScalarValue::try_from(field.data_type()).map_err(from_datafusion)?,
+                Some(place) => {
+                    decode_binary(&data[place], field.data_type()).map_err(|e| e.detail(format!("COPY line {}", self.line + 1)))?
                 }
-            }
+            });
         }
         self.pending.advance(at);
         self.line += 1;

@@ -83,7 +83,7 @@ impl tokio_util::codec::Encoder<PgWireBackendMessage> for Codec {
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
-    doors: ListenerContext,
+    listener: ListenerContext,
 }
 
 /// What every connection is let in by.
@@ -119,7 +119,7 @@ impl Listener {
         let places = Arc::new(Semaphore::new(settings.connections_max));
         let common_places = Arc::new(Semaphore::new(settings.connections_max - settings.connections_reserved));
         let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
-        Ok(Self { socket, doors: ListenerContext { gateway, settings, tls, addresses, places, common_places, refusals, stop } })
+        Ok(Self { socket, listener: ListenerContext { gateway, settings, tls, addresses, places, common_places, refusals, stop } })
     }
 
     /// Where it listens: the port is known even where 0 was asked for.
@@ -130,10 +130,10 @@ impl Listener {
     /// Serves until told to stop; then waits for the connections to end. `kill` ends those that do not, and tells their clients.
     pub async fn serve(self, kill: CancellationToken) {
         let connections = TaskTracker::new();
-        let logins = Arc::new(Semaphore::new(self.doors.settings.logins_max));
+        let logins = Arc::new(Semaphore::new(self.listener.settings.logins_max));
         loop {
             let accepted = tokio::select! {
-                () = self.doors.stop.cancelled() => break,
+                () = self.listener.stop.cancelled() => break,
                 accepted = self.socket.accept() => accepted,
             };
             let (socket, addr) = match accepted {
@@ -141,26 +141,26 @@ impl Listener {
                 Err(e) => {
                     // Out of file descriptors, usually: the next accept would fail at once, so let some connections end.
                     tracing::warn!(error = %e, "could not accept a connection");
-                    self.doors.gateway.env.clock.sleep(Duration::from_millis(50)).await;
+                    self.listener.gateway.env.clock.sleep(Duration::from_millis(50)).await;
                     continue;
                 }
             };
             let Ok(login) = logins.clone().try_acquire_owned() else {
-                connections.spawn(refuse(socket, addr, self.doors.clone(), too_many()));
+                connections.spawn(refuse(socket, addr, self.listener.clone(), too_many()));
                 continue;
             };
-            let place = match self.doors.addresses.enter(addr.ip()) {
+            let place = match self.listener.addresses.enter(addr.ip()) {
                 Ok(place) => place,
                 Err(error) => {
-                    connections.spawn(refuse(socket, addr, self.doors.clone(), error));
+                    connections.spawn(refuse(socket, addr, self.listener.clone(), error));
                     continue;
                 }
             };
-            let (doors, kill) = (self.doors.clone(), kill.clone());
+            let (listener, kill) = (self.listener.clone(), kill.clone());
             connections.spawn(async move {
-                let gauge = doors.gateway.metrics.connection();
+                let gauge = listener.gateway.metrics.connection();
                 let _ = socket.set_nodelay(true);
-                let served = Connection::run(socket, addr, doors, place, login);
+                let served = Connection::run(socket, addr, listener, place, login);
                 tokio::pin!(served);
                 tokio::select! {
                     () = &mut served => {}
@@ -174,7 +174,7 @@ impl Listener {
         connections.close();
         tokio::select! {
             () = connections.wait() => return,
-            () = kill.cancelled() => self.doors.gateway.connections.terminate_all(),
+            () = kill.cancelled() => self.listener.gateway.connections.terminate_all(),
         }
         connections.wait().await;
     }
@@ -192,7 +192,7 @@ const REFUSALS_MAX: usize = 64;
 
 /// Tells a client that there is no place, once it has said who it is: before that it does not listen, and takes an error for a fault
 /// of the encryption. A CancelRequest needs no place.
-async fn refuse(socket: TcpStream, addr: SocketAddr, doors: ListenerContext, error: Error) {
-    let Ok(_refusing) = doors.refusals.clone().try_acquire_owned() else { return };
-    let _ = tokio::time::timeout(SHUTDOWN_NOTICE_TIMEOUT, Connection::turn_away(socket, addr, doors.clone(), error)).await;
+async fn refuse(socket: TcpStream, addr: SocketAddr, listener: ListenerContext, error: Error) {
+    let Ok(_refusing) = listener.refusals.clone().try_acquire_owned() else { return };
+    let _ = tokio::time::timeout(SHUTDOWN_NOTICE_TIMEOUT, Connection::turn_away(socket, addr, listener.clone(), error)).await;
 }

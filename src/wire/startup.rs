@@ -44,7 +44,7 @@ impl Connection {
         let user = UserName::new(user)
             .map_err(|_| fatal(ErrorKind::InvalidAuthorization, "no PostgreSQL user name specified in startup packet"))?;
         let version = self.settle_version(&startup)?;
-        if self.doors.settings.tls_required && !self.framed.get_ref().is_encrypted() {
+        if self.listener.settings.tls_required && !self.framed.get_ref().is_encrypted() {
             return Err(End::Fatal(
                 Error::new(ErrorKind::InvalidAuthorization, "this server takes encrypted connections only")
                     .hint("Connect with sslmode=require, or better verify-full."),
@@ -126,7 +126,7 @@ impl Connection {
             return Ok(());
         }
         let now = self.gateway.env.now();
-        if let Some(delay) = self.doors.addresses.failed(self.addr.ip(), now) {
+        if let Some(delay) = self.listener.addresses.failed(self.addr.ip(), now) {
             self.gateway.env.clock.sleep(delay).await;
         }
         Err(wrong_password(user.as_str()))
@@ -134,7 +134,7 @@ impl Connection {
 
     /// Whether the client has shown a certificate for this user. Where certificates are asked for, there is no way around it.
     fn certified(&self, user: &UserName) -> Result<bool, End> {
-        if !self.doors.tls.as_ref().is_some_and(|tls| tls.wants_client_certificates()) {
+        if !self.listener.tls.as_ref().is_some_and(|tls| tls.wants_client_certificates()) {
             return Ok(false);
         }
         let shown = self.framed.get_ref().client_certificate().and_then(|der| common_name(&der));

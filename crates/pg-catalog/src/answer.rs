@@ -27,7 +27,7 @@ use starkeep_error::{Error, from_datafusion};
 
 /// Whether a statement is about nothing but the catalogs: every relation that it names is one of theirs, or it names none and
 /// calls a function that only they know.
-pub fn asks_the_catalogs(statics: &BuiltinRelations, query: &sql::Query) -> bool {
+pub fn asks_the_catalogs(builtin: &BuiltinRelations, query: &sql::Query) -> bool {
     let mut with = BTreeSet::new();
     let mut calls_ours = false;
     let _ = sql::visit_expressions(query, |expr| {
@@ -53,7 +53,7 @@ pub fn asks_the_catalogs(statics: &BuiltinRelations, query: &sql::Query) -> bool
     calls_ours |= functions.iter().any(|name| is_ours(name));
     let mut theirs = named.iter().filter(|parts| !matches!(parts.as_slice(), [bare] if with.contains(bare)));
     let is_theirs = |parts: &Vec<String>| match parts.as_slice() {
-        [bare] => statics.definition("pg_catalog", bare).is_some(),
+        [bare] => builtin.definition("pg_catalog", bare).is_some(),
         // A schema of theirs without such a relation is theirs to refuse.
         [schema, _] | [_, schema, _] => matches!(schema.as_str(), "pg_catalog" | "information_schema"),
         _ => false,
@@ -190,9 +190,9 @@ fn relations<V: sql::Visit>(of: &V) -> (Vec<Vec<String>>, Vec<String>) {
 }
 
 /// Whether a statement names a relation of the catalogs, perhaps beside others.
-pub fn names_a_catalog(statics: &BuiltinRelations, statement: &sql::Statement) -> bool {
+pub fn names_a_catalog(builtin: &BuiltinRelations, statement: &sql::Statement) -> bool {
     relations(statement).0.iter().any(|parts| match parts.as_slice() {
-        [bare] => statics.definition("pg_catalog", bare).is_some(),
+        [bare] => builtin.definition("pg_catalog", bare).is_some(),
         [schema, _] | [_, schema, _] => schema == "pg_catalog" || schema == "information_schema",
         _ => false,
     })
@@ -268,7 +268,7 @@ impl Catalogs {
 impl CatalogSnapshot {
     /// Names of the relations of one of the two schemas.
     pub fn relation_names(&self, schema: &str) -> Vec<String> {
-        self.statics.definitions.iter().filter(|d| d.schema == schema).map(|d| d.name.to_owned()).collect()
+        self.builtin.definitions.iter().filter(|d| d.schema == schema).map(|d| d.name.to_owned()).collect()
     }
 
     /// A relation as rows of Arrow, for queries that also name other tables.

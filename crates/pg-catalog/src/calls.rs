@@ -122,7 +122,7 @@ pub(super) fn set_function(name: &str, args: &[ValueType]) -> Option<SetFunction
                     )
                 })
                 .into(),
-            rows: |_, context| Ok(context.snapshot.statics.keywords().to_vec()),
+            rows: |_, context| Ok(context.snapshot.builtin.keywords().to_vec()),
         },
         ("json_array_elements_text" | "jsonb_array_elements_text", 1) => SetFunction {
             columns: vec![("value".into(), ValueType::TEXT)],

@@ -341,7 +341,7 @@ impl<'s> Compiler<'s> {
                     return Err(Error::new(ErrorKind::AmbiguousColumn, format!("column reference \"{name}\" is ambiguous")));
                 }
                 here.used.borrow_mut().insert(i);
-                here.ungrouped.borrow_mut().insert((i, depth > 0));
+                here.ungrouped.borrow_mut().push((i, depth > 0));
                 let ty = column.ty.clone();
                 let column = (depth == 0).then_some(i);
                 return Ok(Expr { column, ..Expr::new(ty, move |env| Ok(outward(env, depth).row[i].clone())) });

@@ -175,7 +175,7 @@ impl Compiler<'_> {
             .relation(schema, bare)?
             .ok_or_else(|| Error::new(ErrorKind::UndefinedTable, format!("relation \"{}\" does not exist", parts.join("."))))?;
         let mut columns = aliased(relation.columns.clone(), bare, alias)?;
-        let oid = self.snapshot.statics.definition(schema, bare).map_or(0, |d| d.oid);
+        let oid = self.snapshot.builtin.definition(schema, bare).map_or(0, |d| d.oid);
         columns.iter_mut().for_each(|c| c.relation = oid);
         Ok((Source::Relation(relation), columns))
     }

@@ -85,14 +85,14 @@ fn table_of_constraint(snapshot: &CatalogSnapshot, oid: u32) -> Option<(&super::
 }
 
 fn find<'s>(snapshot: &'s CatalogSnapshot, schema: &str, name: &str) -> Option<(&'s super::snapshot::Schema, &'s Table)> {
-    let schema = snapshot.world.objects.schemas.iter().find(|s| s.name == schema)?;
+    let schema = snapshot.facts.objects.schemas.iter().find(|s| s.name == schema)?;
     Some((schema, schema.tables.iter().find(|t| t.name == name)?))
 }
 
 /// `numeric(18,4)`, `character varying(20)`: a type with its modifier.
 pub(super) fn format_type(snapshot: &CatalogSnapshot, oid: u32, modifier: Option<i64>) -> String {
     let Some(pg) = Type::from_oid(oid) else {
-        let known = snapshot.statics.type_names.get(&oid).cloned();
+        let known = snapshot.builtin.type_names.get(&oid).cloned();
         return known.unwrap_or_else(|| if oid == 0 { "-".into() } else { "???".into() });
     };
     let name = type_name(&pg);
@@ -107,18 +107,18 @@ pub(super) fn format_type(snapshot: &CatalogSnapshot, oid: u32, modifier: Option
 pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
     let count = args.len();
     match (name, count) {
-        ("version", 0) => lax(ValueType::TEXT, |_, c| Value::text(&c.snapshot.world.version)),
+        ("version", 0) => lax(ValueType::TEXT, |_, c| Value::text(&c.snapshot.facts.version)),
         ("current_database" | "current_catalog", 0) => {
-            lax(ValueType::of(Type::NAME), |_, c| Value::text(&c.snapshot.world.database))
+            lax(ValueType::of(Type::NAME), |_, c| Value::text(&c.snapshot.facts.database))
         }
         ("current_schema", 0) => lax(ValueType::of(Type::NAME), |_, c| optional(c.snapshot.search_path(false).into_iter().next())),
         ("current_schemas", 1) => {
             strict(Type::NAME_ARRAY, |a, c| Value::array(c.snapshot.search_path(a[0].is_true()).into_iter().map(Value::text)))
         }
         ("current_user" | "session_user" | "user" | "current_role", 0) => {
-            lax(ValueType::of(Type::NAME), |_, c| Value::text(&c.snapshot.world.user))
+            lax(ValueType::of(Type::NAME), |_, c| Value::text(&c.snapshot.facts.user))
         }
-        ("pg_backend_pid", 0) => lax(ValueType::INT4, |_, c| Value::Int(c.snapshot.world.pid.into())),
+        ("pg_backend_pid", 0) => lax(ValueType::INT4, |_, c| Value::Int(c.snapshot.facts.pid.into())),
         ("pg_get_userbyid", 1) => strict(Type::NAME, |a, c| {
             let oid = a[0].as_oid();
             Value::text(c.snapshot.role_name(oid).unwrap_or_else(|| format!("unknown (OID={oid})")))
@@ -209,7 +209,7 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
         ("shobj_description", 2) => lax(ValueType::TEXT, |_, _| Value::Null),
         ("pg_has_role", 2 | 3) => strict(Type::BOOL, |a, c| {
             let (user, role) = if a.len() == 3 { (role_of(&a[0], c), role_of(&a[1], c)) } else { (None, role_of(&a[0], c)) };
-            let user = user.unwrap_or_else(|| c.snapshot.world.user.clone());
+            let user = user.unwrap_or_else(|| c.snapshot.facts.user.clone());
             Value::Bool(has_role(&c.snapshot, &user, role.as_deref().unwrap_or_default()))
         }),
         ("has_table_privilege" | "has_any_column_privilege" | "has_column_privilege", 2..=4) => {
@@ -228,7 +228,7 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
             2 | 3,
         ) => strict(Type::BOOL, |a, c| {
             let word = a[a.len() - 1].as_text().to_ascii_lowercase();
-            let is_admin = c.snapshot.world.objects.roles.iter().any(|r| r.name == c.snapshot.world.user && r.is_admin);
+            let is_admin = c.snapshot.facts.objects.roles.iter().any(|r| r.name == c.snapshot.facts.user && r.is_admin);
             // Everybody may look; what is made needs a grant that only the statement itself can check.
             Value::Bool(is_admin || matches!(word.as_str(), "usage" | "connect" | "execute" | "select"))
         }),
@@ -248,14 +248,14 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
         ("pg_is_other_temp_schema", 1) => strict(Type::BOOL, |_, _| Value::Bool(false)),
         ("pg_is_in_recovery" | "pg_is_wal_replay_paused", 0) => constant(Type::BOOL, Value::Bool(false)),
         ("pg_postmaster_start_time" | "pg_conf_load_time", 0) => {
-            lax(ValueType::of(Type::TIMESTAMPTZ), |_, c| Value::Time(c.snapshot.world.started_at))
+            lax(ValueType::of(Type::TIMESTAMPTZ), |_, c| Value::Time(c.snapshot.facts.started_at))
         }
         (
             "now" | "clock_timestamp" | "transaction_timestamp" | "statement_timestamp" | "current_timestamp" | "localtimestamp",
             0,
         ) => {
             let returns = if name == "localtimestamp" { Type::TIMESTAMP } else { Type::TIMESTAMPTZ };
-            lax(ValueType::of(returns), |_, c| Value::Time(c.snapshot.world.now))
+            lax(ValueType::of(returns), |_, c| Value::Time(c.snapshot.facts.now))
         }
         ("txid_current" | "pg_current_xact_id", 0) => constant(Type::INT8, Value::Int(1)),
         ("age", 1) if args[0].pg == Type::XID => strict(Type::INT4, |_, _| Value::Int(0)),
@@ -329,7 +329,7 @@ fn reg(ty: Type) -> Option<Function> {
 /// Cancelling what is not there is no error: it may just have ended.
 fn signal(context: &Context, effect: SideEffect) -> Value {
     let (SideEffect::Cancel(pid) | SideEffect::Terminate(pid)) = effect else { return Value::Bool(false) };
-    let is_there = context.snapshot.world.activity.iter().any(|a| a.pid == pid);
+    let is_there = context.snapshot.facts.activity.iter().any(|a| a.pid == pid);
     if is_there {
         context.effects.borrow_mut().push(effect);
     }
@@ -337,7 +337,7 @@ fn signal(context: &Context, effect: SideEffect) -> Value {
 }
 
 fn description(context: &Context, oid: u32, number: i64, catalog: &str) -> Value {
-    let class = context.snapshot.statics.definition("pg_catalog", catalog).map_or(0, |d| d.oid);
+    let class = context.snapshot.builtin.definition("pg_catalog", catalog).map_or(0, |d| d.oid);
     let Ok(Some(all)) = context.snapshot.relation("pg_catalog", "pg_description") else { return Value::Null };
     let row = all.rows.iter().find(|r| r[0].as_oid() == oid && r[1].as_oid() == class && r[2].as_int() == Some(number));
     debug_assert!(catalog != "pg_class" || class == PG_CLASS);
@@ -353,11 +353,11 @@ fn role_of(value: &Value, context: &Context) -> Option<String> {
 
 /// Whether a user is a role or has it, perhaps by other roles. Administrators have all.
 fn has_role(snapshot: &CatalogSnapshot, user: &str, role: &str) -> bool {
-    let is_admin = snapshot.world.objects.roles.iter().any(|r| r.name == user && r.is_admin);
+    let is_admin = snapshot.facts.objects.roles.iter().any(|r| r.name == user && r.is_admin);
     let mut reached = vec![user.to_owned()];
     let mut next = 0;
     while let Some(member) = reached.get(next).cloned() {
-        for (role, of) in &snapshot.world.objects.memberships {
+        for (role, of) in &snapshot.facts.objects.memberships {
             if *of == member && !reached.contains(role) {
                 reached.push(role.clone());
             }
@@ -371,7 +371,7 @@ fn table_privilege(args: &[Value], context: &Context, is_column: bool) -> Result
     let snapshot = &context.snapshot;
     let object = args.len() - if is_column { 3 } else { 2 };
     if let Some(user) = args.first().filter(|_| object == 1).and_then(|u| role_of(u, context))
-        && user != snapshot.world.user
+        && user != snapshot.facts.user
     {
         return Err(Error::unsupported("asking for another user's privileges").hint("SELECT * FROM system.grants"));
     }

@@ -1,5 +1,6 @@
 //! What two expressions of a query have in common, and what a grouped query may name.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast as sql;
@@ -54,11 +55,11 @@ pub(super) fn placed(place: usize) -> sql::Expr {
     sql::Expr::Identifier(sql::Ident::new(format!("\0{place}")))
 }
 
-/// How many expressions an expression has within, itself included; `most` and one where it has more.
+/// How many expressions an expression has within, itself included and brackets not; `most` and one where it has more.
 fn size(expr: &sql::Expr, most: usize) -> usize {
     let mut count = 0;
-    let _ = sql::visit_expressions(expr, |_| {
-        count += 1;
+    let _ = sql::visit_expressions(expr, |expr| {
+        count += usize::from(!matches!(expr, sql::Expr::Nested(_)));
         if count > most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     count
@@ -101,10 +102,16 @@ impl Scope<'_> {
 
     /// Compiles what GROUP BY goes by, or what an aggregate looks at: the columns in it need not be grouped.
     pub(super) fn as_grouped<T>(&self, work: impl FnOnce() -> T) -> T {
-        let before = self.ungrouped.borrow().clone();
+        let before = self.ungrouped.borrow().len();
         let done = work();
-        self.ungrouped.replace(before);
+        self.ungrouped.borrow_mut().truncate(before);
         done
+    }
+
+    /// GROUP BY goes by this, as it is normalized.
+    pub(super) fn group_by(&self, normal: sql::Expr) {
+        self.grouped_sizes.borrow_mut().insert(size(&normal, usize::MAX));
+        self.grouped_by.borrow_mut().insert(normal);
     }
 
     /// Compiles something, and says whether it names columns, and only those of queries around this one.
@@ -124,12 +131,12 @@ impl Scope<'_> {
         (done, names_outer && used.is_empty())
     }
 
-    /// Whether GROUP BY goes by this expression.
+    /// Whether GROUP BY goes by this expression. Only one of the same size is looked at any closer, or a long expression would be
+    /// copied once for each of its parts.
     pub(super) fn is_grouped_by(&self, expr: &sql::Expr) -> bool {
-        let groups = self.grouped_by.borrow();
-        let largest = groups.iter().map(|g| size(g, usize::MAX)).max().unwrap_or(0);
-        // Brackets are none of an expression's size; what is larger is not looked at any closer.
-        largest > 0 && size(expr, 2 * largest) <= 2 * largest && groups.contains(&normalized(expr, self))
+        let sizes = self.grouped_sizes.borrow();
+        let Some(largest) = sizes.last() else { return false };
+        sizes.contains(&size(expr, *largest)) && self.grouped_by.borrow().contains(&normalized(expr, self))
     }
 }
 
@@ -138,7 +145,7 @@ impl Compiler<'_> {
     pub(super) fn column(&self, at: usize, scope: &Scope<'_>) -> Expr {
         scope.used.borrow_mut().insert(at);
         if !scope.is_grouped_by(&placed(at)) {
-            scope.ungrouped.borrow_mut().insert((at, false));
+            scope.ungrouped.borrow_mut().push((at, false));
         }
         Expr { column: Some(at), ..Expr::new(scope.columns[at].ty.clone(), move |env| Ok(env.row[at].clone())) }
     }
@@ -148,9 +155,10 @@ impl Compiler<'_> {
     pub(super) fn check_grouped(&self, scope: &Scope<'_>) -> Result<(), Error> {
         let groups = scope.grouped_by.borrow();
         let is_grouped = |at: usize| groups.contains(&placed(at));
-        for (at, within) in scope.ungrouped.borrow().iter() {
-            let column = &scope.columns[*at];
-            let definition = self.snapshot.statics.definitions.iter().find(|d| d.oid == column.relation && d.oid != 0);
+        let named: BTreeSet<(usize, bool)> = scope.ungrouped.borrow().iter().copied().collect();
+        for (at, within) in named {
+            let column = &scope.columns[at];
+            let definition = self.snapshot.builtin.definitions.iter().find(|d| d.oid == column.relation && d.oid != 0);
             let key = definition.map_or(&[][..], primary_key);
             let of_table = |name: &&str| {
                 scope.columns.iter().position(|c| c.table == column.table && c.relation == column.relation && c.name == **name)
@@ -161,7 +169,7 @@ impl Compiler<'_> {
             let name = if column.table.is_empty() { column.name.clone() } else { format!("{}.{}", column.table, column.name) };
             return Err(Error::new(
                 ErrorKind::Grouping,
-                if *within {
+                if within {
                     format!("subquery uses ungrouped column \"{name}\" from outer query")
                 } else {
                     format!("column \"{name}\" must appear in the GROUP BY clause or be used in an aggregate function")

@@ -18,8 +18,8 @@ fn yes_or_no(yes: bool) -> Value {
 
 /// The rows of one relation.
 pub(super) fn rows(snapshot: &CatalogSnapshot, d: &Definition) -> Result<Vec<Row>, Error> {
-    let world = &snapshot.world;
-    let catalog = || text(&world.database);
+    let facts = &snapshot.facts;
+    let catalog = || text(&facts.database);
     let keyed = || snapshot.tables().filter(|(_, t)| !t.key.is_empty());
     let keys = || keyed().flat_map(|(s, t)| t.key.iter().enumerate().filter_map(move |(n, i)| Some((s, t, n, t.columns.get(*i)?))));
     let mut rows = Vec::new();
@@ -29,12 +29,12 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, d: &Definition) -> Result<Vec<Row
             let own = ["information_schema", "pg_catalog"];
             rows.extend(
                 own.into_iter()
-                    .chain(world.objects.schemas.iter().map(|s| s.name.as_str()))
+                    .chain(facts.objects.schemas.iter().map(|s| s.name.as_str()))
                     .map(|name| d.row([("catalog_name", catalog()), ("schema_name", text(name)), ("schema_owner", text("root"))])),
             );
         }
         "tables" => {
-            for own in &snapshot.statics.definitions {
+            for own in &snapshot.builtin.definitions {
                 rows.push(table(snapshot, d, own.schema, own.name, own.kind == 'v', false));
             }
             for (schema, t) in snapshot.tables() {
@@ -57,7 +57,7 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, d: &Definition) -> Result<Vec<Row
             ])
         })),
         "columns" => {
-            for own in &snapshot.statics.definitions {
+            for own in &snapshot.builtin.definitions {
                 for (i, (name, pg)) in own.columns.iter().enumerate() {
                     let c = Column {
                         name: (*name).to_owned(),
@@ -121,8 +121,8 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, d: &Definition) -> Result<Vec<Row
             ("default_collate_schema", text("pg_catalog")),
             ("default_collate_name", text("C")),
         ])),
-        "enabled_roles" => rows.extend(world.objects.roles.iter().map(|r| d.row([("role_name", text(&r.name))]))),
-        "applicable_roles" => rows.extend(world.objects.memberships.iter().map(|(role, member)| {
+        "enabled_roles" => rows.extend(facts.objects.roles.iter().map(|r| d.row([("role_name", text(&r.name))]))),
+        "applicable_roles" => rows.extend(facts.objects.memberships.iter().map(|(role, member)| {
             d.row([("grantee", text(member)), ("role_name", text(role)), ("is_grantable", yes_or_no(false))])
         })),
         "table_privileges" | "role_table_grants" => {
@@ -130,7 +130,7 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, d: &Definition) -> Result<Vec<Row
                 rows.extend(t.granted.iter().map(|privilege| {
                     d.row([
                         ("grantor", text("root")),
-                        ("grantee", text(&world.user)),
+                        ("grantee", text(&facts.user)),
                         ("table_catalog", catalog()),
                         ("table_schema", text(&schema.name)),
                         ("table_name", text(&t.name)),
@@ -147,7 +147,7 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, d: &Definition) -> Result<Vec<Row
                     rows.extend(t.granted.iter().filter(|p| **p != "DELETE").map(|privilege| {
                         d.row([
                             ("grantor", text("root")),
-                            ("grantee", text(&world.user)),
+                            ("grantee", text(&facts.user)),
                             ("table_catalog", catalog()),
                             ("table_schema", text(&schema.name)),
                             ("table_name", text(&t.name)),
@@ -166,7 +166,7 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, d: &Definition) -> Result<Vec<Row
 
 fn table(snapshot: &CatalogSnapshot, d: &Definition, schema: &str, name: &str, is_view: bool, insertable: bool) -> Row {
     d.row([
-        ("table_catalog", text(&snapshot.world.database)),
+        ("table_catalog", text(&snapshot.facts.database)),
         ("table_schema", text(schema)),
         ("table_name", text(name)),
         ("table_type", text(if is_view { "VIEW" } else { "BASE TABLE" })),
@@ -204,7 +204,7 @@ fn column(snapshot: &CatalogSnapshot, d: &Definition, schema: &str, table: &str,
     };
     let is_array = ty.item().is_some() && !matches!(c.pg, Type::INT2_VECTOR | Type::OID_VECTOR);
     d.row([
-        ("table_catalog", text(&snapshot.world.database)),
+        ("table_catalog", text(&snapshot.facts.database)),
         ("table_schema", text(schema)),
         ("table_name", text(table)),
         ("column_name", text(&c.name)),
@@ -218,7 +218,7 @@ fn column(snapshot: &CatalogSnapshot, d: &Definition, schema: &str, table: &str,
         ("numeric_precision_radix", radix),
         ("numeric_scale", scale),
         ("datetime_precision", moment),
-        ("udt_catalog", text(&snapshot.world.database)),
+        ("udt_catalog", text(&snapshot.facts.database)),
         ("udt_schema", text("pg_catalog")),
         ("udt_name", text(c.pg.name())),
         ("dtd_identifier", text((i + 1).to_string())),

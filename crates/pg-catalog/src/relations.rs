@@ -201,7 +201,7 @@ impl BuiltinRelations {
             rows.insert(*name, exported(file, definition.map_or(&[], |d| &d.columns))?);
         }
         let keyword_columns = ["word", "catcode", "barelabel", "catdesc", "baredesc"].map(|name| (name, Type::TEXT));
-        let mut statics = Self {
+        let mut builtin = Self {
             definitions,
             rows,
             keywords: exported(KEYWORDS, &keyword_columns)?,
@@ -210,15 +210,15 @@ impl BuiltinRelations {
             types: HashMap::new(),
             type_names: HashMap::new(),
         };
-        for (oid, name) in statics.numbers("pg_proc", "proname") {
-            statics.functions.entry(name.clone()).or_insert(oid);
-            statics.function_names.insert(oid, name);
+        for (oid, name) in builtin.numbers("pg_proc", "proname") {
+            builtin.functions.entry(name.clone()).or_insert(oid);
+            builtin.function_names.insert(oid, name);
         }
-        for (oid, name) in statics.numbers("pg_type", "typname") {
-            statics.types.insert(name.clone(), oid);
-            statics.type_names.insert(oid, name);
+        for (oid, name) in builtin.numbers("pg_type", "typname") {
+            builtin.types.insert(name.clone(), oid);
+            builtin.type_names.insert(oid, name);
         }
-        Ok(statics)
+        Ok(builtin)
     }
 
     /// The number and the name of each row.
@@ -263,20 +263,20 @@ mod tests {
 
     #[test]
     fn every_relation_has_columns_and_postgresqls_rows_fit_them() {
-        let statics = BuiltinRelations::load().expect("the catalogs");
-        assert!(statics.definitions.iter().all(|d| d.oid > 0 && !d.columns.is_empty()));
+        let builtin = BuiltinRelations::load().expect("the catalogs");
+        assert!(builtin.definitions.iter().all(|d| d.oid > 0 && !d.columns.is_empty()));
         for (table, at_least) in [("pg_type", 500), ("pg_proc", 3000), ("pg_operator", 700), ("pg_cast", 200), ("pg_am", 2)] {
-            let definition = statics.definition("pg_catalog", table).expect("defined");
-            let rows = statics.rows(definition);
+            let definition = builtin.definition("pg_catalog", table).expect("defined");
+            let rows = builtin.rows(definition);
             assert!(rows.len() >= at_least && rows.iter().all(|r| r.len() == definition.columns.len()), "{table}");
         }
-        let array_in = statics.function("array_in").expect("a function");
-        assert_eq!(statics.function_names.get(&array_in).map(String::as_str), Some("array_in"));
-        assert_eq!(statics.type_oid("int8"), Some(20));
-        let definition = statics.definition("pg_catalog", "pg_proc").expect("defined");
+        let array_in = builtin.function("array_in").expect("a function");
+        assert_eq!(builtin.function_names.get(&array_in).map(String::as_str), Some("array_in"));
+        assert_eq!(builtin.type_oid("int8"), Some(20));
+        let definition = builtin.definition("pg_catalog", "pg_proc").expect("defined");
         let cell = |function: &str, column: &str| {
             let name = definition.column("proname").expect("a column");
-            let row = statics.rows(definition).iter().find(|r| matches!(&r[name], Value::Text(n) if **n == *function));
+            let row = builtin.rows(definition).iter().find(|r| matches!(&r[name], Value::Text(n) if **n == *function));
             row.expect("a row")[definition.column(column).expect("a column")].clone()
         };
         assert!(matches!(cell("_pg_expandarray", "pronamespace"), Value::Int(n) if n == i64::from(INFORMATION_SCHEMA)));

@@ -10,7 +10,7 @@ fn text(text: impl AsRef<str>) -> Value {
 
 /// `pg_authid`, `pg_roles`, `pg_user`, `pg_shadow`, `pg_group`: passwords are never shown.
 pub(super) fn roles(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Vec<Row>) {
-    for role in &snapshot.world.objects.roles {
+    for role in &snapshot.facts.objects.roles {
         let oid = Value::oid(snapshot.oid(&Object::Role(role.name.clone())));
         let admin = Value::Bool(role.is_admin);
         let no = || Value::Bool(false);
@@ -25,7 +25,7 @@ pub(super) fn roles(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Vec<R
                 ("passwd", text("********")),
             ])),
             "pg_group" if !role.can_login => {
-                let members = snapshot.world.objects.memberships.iter().filter(|(group, _)| *group == role.name);
+                let members = snapshot.facts.objects.memberships.iter().filter(|(group, _)| *group == role.name);
                 let members = members.map(|(_, member)| Value::oid(snapshot.oid(&Object::Role(member.clone()))));
                 rows.push(d.row([("groname", text(&role.name)), ("grosysid", oid), ("grolist", Value::array(members))]));
             }
@@ -54,7 +54,7 @@ pub(super) fn roles(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Vec<R
 
 pub(super) fn members(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Vec<Row>) {
     let oid = |name: &String| Value::oid(snapshot.oid(&Object::Role(name.clone())));
-    rows.extend(snapshot.world.objects.memberships.iter().map(|(role, member)| {
+    rows.extend(snapshot.facts.objects.memberships.iter().map(|(role, member)| {
         let set = Value::Bool(true);
         d.row([
             ("roleid", oid(role)),
@@ -67,7 +67,7 @@ pub(super) fn members(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Vec
 }
 
 pub(super) fn settings(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Vec<Row>) {
-    rows.extend(snapshot.world.settings.iter().map(|setting| {
+    rows.extend(snapshot.facts.settings.iter().map(|setting| {
         let value = setting.value.as_str();
         let kind = match value {
             "on" | "off" => "bool",
@@ -90,7 +90,7 @@ pub(super) fn settings(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Ve
 }
 
 pub(super) fn activity(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Vec<Row>) {
-    for one in &snapshot.world.activity {
+    for one in &snapshot.facts.activity {
         if d.name != "pg_stat_activity" {
             let mut row = d.row([("pid", Value::Int(one.pid.into()))]);
             for name in ["ssl", "gss_authenticated", "encrypted"] {

@@ -1,7 +1,7 @@
 //! What names mean inside one query, and what is gathered while its expressions are compiled.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use datafusion::sql::sqlparser::ast as sql;
 
@@ -51,10 +51,11 @@ pub(super) struct Scope<'a> {
     pub gathered: RefCell<Gathered>,
     /// Whether aggregates and windows may stand here.
     pub gathers: Cell<bool>,
-    /// What GROUP BY goes by, as [`normalized`](super::grouping::normalized) writes it.
-    pub grouped_by: RefCell<Vec<sql::Expr>>,
+    /// What GROUP BY goes by, as [`normalized`](super::grouping::normalized) writes it, and how large these are.
+    pub grouped_by: RefCell<HashSet<sql::Expr>>,
+    pub grouped_sizes: RefCell<BTreeSet<usize>>,
     /// The columns that were named outside of aggregates and of what GROUP BY goes by, and whether a subquery named them.
-    pub ungrouped: RefCell<BTreeSet<(usize, bool)>>,
+    pub ungrouped: RefCell<Vec<(usize, bool)>>,
     /// How many sets belong to what GROUP BY goes by.
     pub grouped_sets: Cell<usize>,
 }
@@ -68,6 +69,7 @@ impl<'a> Scope<'a> {
             gathered: RefCell::default(),
             gathers: Cell::new(false),
             grouped_by: RefCell::default(),
+            grouped_sizes: RefCell::default(),
             ungrouped: RefCell::default(),
             grouped_sets: Cell::new(0),
         }

@@ -430,7 +430,7 @@ impl Compiler<'_> {
                     None => return Err(Error::new(ErrorKind::Syntax, "non-integer constant in GROUP BY")),
                 },
             };
-            scope.grouped_by.borrow_mut().push(normal);
+            scope.group_by(normal);
             keys.push(compiled.eval);
         }
         scope.grouped_sets.set(scope.gathered.borrow().sets.len());
@@ -486,8 +486,10 @@ fn is_all(quantifier: sql::SetQuantifier) -> Result<bool, Error> {
 
 /// DISTINCT ON keeps the first row of each, so the order must begin with what it goes by.
 fn check_distinct_on(on: &[sql::Expr], sorted: &[sql::Expr]) -> Result<(), Error> {
+    let on: HashSet<&sql::Expr> = on.iter().collect();
     let first = sorted.iter().take_while(|key| on.contains(key)).count();
-    let is_whole = first == sorted.len() || on.iter().all(|e| sorted[..first].contains(e));
+    let leading: HashSet<&sql::Expr> = sorted[..first].iter().collect();
+    let is_whole = first == sorted.len() || leading.len() == on.len();
     if is_whole && !sorted[first..].iter().any(|key| on.contains(key)) {
         return Ok(());
     }

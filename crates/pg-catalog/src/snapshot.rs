@@ -155,11 +155,11 @@ const MOMENTARY: &[&str] = &[
     "pg_stat_database",
 ];
 
-/// A [`ServerFacts`], and the relations that were made of its moment so far.
+/// The [`ServerFacts`] of one moment, and the relations that were made of them so far.
 #[derive(Debug)]
 pub struct CatalogSnapshot {
-    pub(super) world: ServerFacts,
-    pub(super) statics: Arc<BuiltinRelations>,
+    pub(super) facts: ServerFacts,
+    pub(super) builtin: Arc<BuiltinRelations>,
     relations: Mutex<HashMap<(String, String), Arc<Relation>>>,
 }
 
@@ -247,9 +247,9 @@ impl Objects {
 }
 
 impl CatalogSnapshot {
-    /// A world that can be asked.
-    pub fn new(world: ServerFacts, statics: Arc<BuiltinRelations>) -> Self {
-        Self { world, statics, relations: Mutex::default() }
+    /// Facts that can be asked about.
+    pub fn new(facts: ServerFacts, builtin: Arc<BuiltinRelations>) -> Self {
+        Self { facts, builtin, relations: Mutex::default() }
     }
 
     pub(super) fn oid(&self, object: &Object) -> u32 {
@@ -257,7 +257,7 @@ impl CatalogSnapshot {
             Object::Role(name) if name == "root" => OWNER,
             Object::Schema(name) if name == "pg_catalog" => PG_CATALOG,
             Object::Schema(name) if name == "information_schema" => INFORMATION_SCHEMA,
-            object => self.world.objects.oids.of.get(object).copied().unwrap_or(0),
+            object => self.facts.objects.oids.of.get(object).copied().unwrap_or(0),
         }
     }
 
@@ -266,7 +266,7 @@ impl CatalogSnapshot {
     }
 
     pub(super) fn named(&self, oid: u32) -> Option<&Object> {
-        self.world.objects.oids.named.get(&oid)
+        self.facts.objects.oids.named.get(&oid)
     }
 
     pub(super) fn role_name(&self, oid: u32) -> Option<String> {
@@ -279,7 +279,7 @@ impl CatalogSnapshot {
 
     /// The schemas in which bare names are looked for: the current one behind PostgreSQL's own.
     pub(super) fn search_path(&self, implicit: bool) -> Vec<String> {
-        let current = self.world.current_schema.clone();
+        let current = self.facts.current_schema.clone();
         let own = implicit.then(|| "pg_catalog".to_owned());
         own.into_iter().chain(current.or_else(|| Some("system".into()))).collect()
     }
@@ -287,11 +287,11 @@ impl CatalogSnapshot {
     /// A relation, made when it is first asked for; `None` if there is no such one.
     pub(super) fn relation(&self, schema: &str, name: &str) -> Result<Option<Arc<Relation>>, Error> {
         let key = (schema.to_owned(), name.to_owned());
-        let kept = if MOMENTARY.contains(&name) { &self.relations } else { &self.world.objects.relations };
+        let kept = if MOMENTARY.contains(&name) { &self.relations } else { &self.facts.objects.relations };
         if let Some(known) = kept.lock().get(&key) {
             return Ok(Some(known.clone()));
         }
-        let Some(definition) = self.statics.definition(schema, name) else { return Ok(None) };
+        let Some(definition) = self.builtin.definition(schema, name) else { return Ok(None) };
         let rows = if schema == "information_schema" {
             super::information_schema::rows(self, definition)?
         } else {
@@ -310,7 +310,7 @@ impl CatalogSnapshot {
             Some(Object::Key(schema, table)) => Some((schema.clone(), format!("{table}_pkey"))),
             Some(_) => None,
             None => {
-                let own = self.statics.definitions.iter().find(|d| d.oid == oid)?;
+                let own = self.builtin.definitions.iter().find(|d| d.oid == oid)?;
                 Some((own.schema.into(), own.name.into()))
             }
         }
@@ -324,8 +324,8 @@ impl CatalogSnapshot {
                 let bare = path.contains(&schema);
                 if bare { quote_ident(&name) } else { format!("{}.{}", quote_ident(&schema), quote_ident(&name)) }
             }),
-            Type::REGTYPE => Type::from_oid(oid).map(|t| type_name(&t)).or_else(|| self.statics.type_names.get(&oid).cloned()),
-            Type::REGPROC | Type::REGPROCEDURE => self.statics.function_names.get(&oid).cloned(),
+            Type::REGTYPE => Type::from_oid(oid).map(|t| type_name(&t)).or_else(|| self.builtin.type_names.get(&oid).cloned()),
+            Type::REGPROC | Type::REGPROCEDURE => self.builtin.function_names.get(&oid).cloned(),
             Type::REGNAMESPACE => match oid {
                 PG_CATALOG => Some("pg_catalog".into()),
                 INFORMATION_SCHEMA => Some("information_schema".into()),
@@ -353,7 +353,7 @@ impl CatalogSnapshot {
             Type::REGTYPE => self.type_oid(text),
             Type::REGPROC | Type::REGPROCEDURE => {
                 let name = text.split('(').next().unwrap_or(text);
-                self.statics.function(name.trim_start_matches("pg_catalog."))
+                self.builtin.function(name.trim_start_matches("pg_catalog."))
             }
             Type::REGNAMESPACE => {
                 let name = identifiers(text).pop().unwrap_or_default();
@@ -377,7 +377,7 @@ impl CatalogSnapshot {
     fn class_oid(&self, text: &str) -> Option<u32> {
         let parts = identifiers(text);
         let look = |schema: &str, name: &str| {
-            if let Some(own) = self.statics.definition(schema, name) {
+            if let Some(own) = self.builtin.definition(schema, name) {
                 return Some(own.oid);
             }
             let oid = match self.relation_oid(schema, name) {
@@ -389,7 +389,7 @@ impl CatalogSnapshot {
         match parts.as_slice() {
             [name] => self.search_path(true).iter().find_map(|schema| look(schema, name)),
             [schema, name] => look(schema, name),
-            [database, schema, name] if *database == self.world.database => look(schema, name),
+            [database, schema, name] if *database == self.facts.database => look(schema, name),
             _ => None,
         }
     }
@@ -415,20 +415,20 @@ impl CatalogSnapshot {
             "timestamp with time zone" => "timestamptz",
             "time without time zone" => "time",
             "time with time zone" => "timetz",
-            _ => return self.statics.type_oid(&identifiers(bare).pop().unwrap_or_default()),
+            _ => return self.builtin.type_oid(&identifiers(bare).pop().unwrap_or_default()),
         };
-        self.statics.type_oid(own)
+        self.builtin.type_oid(own)
     }
 
     /// All tables with their schema, in order.
     pub(super) fn tables(&self) -> impl Iterator<Item = (&Schema, &Table)> {
-        self.world.objects.schemas.iter().flat_map(|s| s.tables.iter().map(move |t| (s, t)))
+        self.facts.objects.schemas.iter().flat_map(|s| s.tables.iter().map(move |t| (s, t)))
     }
 
     /// The value of a setting.
     pub(super) fn setting(&self, name: &str) -> Option<&Setting> {
         let name = name.to_lowercase();
-        self.world.settings.iter().find(|s| s.name == name)
+        self.facts.settings.iter().find(|s| s.name == name)
     }
 }
 
@@ -438,9 +438,9 @@ mod tests {
 
     #[test]
     fn numbers_follow_from_names() {
-        let statics = Arc::new(BuiltinRelations::load().expect("the catalogs"));
+        let builtin = Arc::new(BuiltinRelations::load().expect("the catalogs"));
         let table = |name: &str| Table { name: name.into(), ..Table::default() };
-        let world = |tables: Vec<Table>| ServerFacts {
+        let facts = |tables: Vec<Table>| ServerFacts {
             database: "embedded".into(),
             objects: Arc::new(Objects::new(
                 "embedded",
@@ -451,8 +451,8 @@ mod tests {
             )),
             ..ServerFacts::default()
         };
-        let one = CatalogSnapshot::new(world(vec![table("a")]), statics.clone());
-        let two = CatalogSnapshot::new(world(vec![table("zz"), table("b"), table("a")]), statics);
+        let one = CatalogSnapshot::new(facts(vec![table("a")]), builtin.clone());
+        let two = CatalogSnapshot::new(facts(vec![table("zz"), table("b"), table("a")]), builtin);
         assert_eq!(one.relation_oid("market", "a"), two.relation_oid("market", "a"));
         assert!(one.relation_oid("market", "a") >= FIRST_USER_OID);
     }

@@ -39,13 +39,13 @@ struct Storage {
 
 /// The rows of one relation.
 pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Result<Vec<Row>, Error> {
-    let world = &snapshot.world;
-    let mut rows = snapshot.statics.rows(definition).to_vec();
+    let facts = &snapshot.facts;
+    let mut rows = snapshot.builtin.rows(definition).to_vec();
     let d = definition;
     let keyed = || snapshot.tables().filter(|(_, t)| !t.key.is_empty());
     match definition.name {
         "pg_class" => {
-            rows.extend(snapshot.statics.definitions.iter().map(|own| {
+            rows.extend(snapshot.builtin.definitions.iter().map(|own| {
                 let natts = own.columns.len();
                 class(d, own.oid, own.name, namespace_of(own), own.kind, natts, false)
             }));
@@ -61,7 +61,7 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
         }
         "pg_attribute" => {
             let storages = storages(snapshot)?;
-            for own in &snapshot.statics.definitions {
+            for own in &snapshot.builtin.definitions {
                 for (i, (name, pg)) in own.columns.iter().enumerate() {
                     let column = Column {
                         name: (*name).to_owned(),
@@ -187,14 +187,14 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
         }
         "pg_namespace" => {
             let own = [("pg_catalog", PG_CATALOG), ("information_schema", INFORMATION_SCHEMA)];
-            let of_cluster = world.objects.schemas.iter().map(|s| (s.name.as_str(), snapshot.oid(&Object::Schema(s.name.clone()))));
+            let of_cluster = facts.objects.schemas.iter().map(|s| (s.name.as_str(), snapshot.oid(&Object::Schema(s.name.clone()))));
             rows.extend(own.into_iter().chain(of_cluster).map(|(name, oid)| {
                 let open = matches!(name, "pg_catalog" | "information_schema");
                 let acl = if open { texts(["root=UC/root", "=U/root"]) } else { Value::Null };
                 d.row([("oid", Value::oid(oid)), ("nspname", text(name)), ("nspowner", Value::oid(OWNER)), ("nspacl", acl)])
             }));
         }
-        "pg_database" => rows.extend(world.objects.databases.iter().map(|name| {
+        "pg_database" => rows.extend(facts.objects.databases.iter().map(|name| {
             d.row([
                 ("oid", Value::oid(snapshot.oid(&Object::Database(name.clone())))),
                 ("datname", text(name)),
@@ -212,18 +212,18 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
         "pg_auth_members" => super::roles::members(snapshot, d, &mut rows),
         "pg_settings" => super::roles::settings(snapshot, d, &mut rows),
         "pg_stat_activity" | "pg_stat_ssl" | "pg_stat_gssapi" => super::roles::activity(snapshot, d, &mut rows),
-        "pg_cursors" => rows.extend(world.cursors.iter().map(|(name, statement, holds, scrolls)| {
+        "pg_cursors" => rows.extend(facts.cursors.iter().map(|(name, statement, holds, scrolls)| {
             d.row([
                 ("name", text(name)),
                 ("statement", text(statement)),
                 ("is_holdable", Value::Bool(*holds)),
                 ("is_binary", Value::Bool(false)),
                 ("is_scrollable", Value::Bool(*scrolls)),
-                ("creation_time", Value::Time(world.now)),
+                ("creation_time", Value::Time(facts.now)),
             ])
         })),
-        "pg_prepared_statements" => rows.extend(world.prepared.iter().map(|(name, statement)| {
-            d.row([("name", text(name)), ("statement", text(statement)), ("prepare_time", Value::Time(world.now))])
+        "pg_prepared_statements" => rows.extend(facts.prepared.iter().map(|(name, statement)| {
+            d.row([("name", text(name)), ("statement", text(statement)), ("prepare_time", Value::Time(facts.now))])
         })),
         "pg_tables" => rows.extend(snapshot.tables().filter(|(_, t)| t.definition.is_none()).map(|(schema, table)| {
             d.row([
@@ -269,8 +269,8 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
                 row
             }));
         }
-        "pg_stat_database" => rows.extend(world.objects.databases.iter().map(|name| {
-            let here = world.activity.iter().filter(|a| a.database == *name).count();
+        "pg_stat_database" => rows.extend(facts.objects.databases.iter().map(|name| {
+            let here = facts.activity.iter().filter(|a| a.database == *name).count();
             d.row([
                 ("datid", Value::oid(snapshot.oid(&Object::Database(name.clone())))),
                 ("datname", text(name)),

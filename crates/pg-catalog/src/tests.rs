@@ -32,8 +32,8 @@ fn ask(catalogs: &Catalogs, text: &str) -> Result<String, Error> {
 }
 
 fn catalogs() -> Catalogs {
-    let statics = Arc::new(BuiltinRelations::load().expect("the catalogs"));
-    Catalogs(Arc::new(CatalogSnapshot::new(ServerFacts::default(), statics)))
+    let builtin = Arc::new(BuiltinRelations::load().expect("the catalogs"));
+    Catalogs(Arc::new(CatalogSnapshot::new(ServerFacts::default(), builtin)))
 }
 
 /// Each answer, or SQLSTATE, is PostgreSQL 15's; `0A000` is what PostgreSQL answers and the evaluator does not.

@@ -154,11 +154,11 @@ pub fn sql_type_name(pg: &Type) -> String {
 }
 
 /// The Arrow type of a type that a statement names.
-pub fn declared_type(statics: &super::BuiltinRelations, data_type: &datafusion::sql::sqlparser::ast::DataType) -> Option<DataType> {
+pub fn declared_type(builtin: &super::BuiltinRelations, data_type: &datafusion::sql::sqlparser::ast::DataType) -> Option<DataType> {
     use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType as Sql};
     if let Sql::Array(ArrayElemTypeDef::SquareBracket(item, _)) = data_type {
-        let item = declared_type(statics, item)?;
+        let item = declared_type(builtin, item)?;
         return Some(DataType::List(Field::new_list_field(item, true).into()));
     }
-    arrow_type(statics.type_oid(&crate::type_name(data_type))?)
+    arrow_type(builtin.type_oid(&crate::type_name(data_type))?)
 }

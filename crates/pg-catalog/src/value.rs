@@ -353,7 +353,9 @@ pub(super) fn read(text: &str, ty: &ValueType, snapshot: &CatalogSnapshot) -> Re
             if parsed.months != 0 {
                 return Err(Error::unsupported("an interval of months in a query of the catalogs"));
             }
-            Value::Span(i64::from(parsed.days) * MICROS_OF_DAY + parsed.nanoseconds / 1000)
+            let days = i64::from(parsed.days).checked_mul(MICROS_OF_DAY);
+            let micros = days.and_then(|days| days.checked_add(parsed.nanoseconds / 1000));
+            Value::Span(micros.ok_or_else(|| Error::new(ErrorKind::DateTimeOverflow, "interval out of range"))?)
         }
         Type::INT2_VECTOR | Type::OID_VECTOR => {
             let items = trimmed.split_whitespace().map(|n| n.parse().map(Value::Int).map_err(|_| bad()));

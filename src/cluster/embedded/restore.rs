@@ -22,7 +22,7 @@ fn mismatch(table: &TableName, reason: &str) -> Error {
         .hint("Restore under another name with AS, or into another database.")
 }
 
-/// The checks on a table that is restored over (starrocks.md C.5, in its order).
+/// The checks on a table that is restored over (in StarRocks' order).
 fn check_overwrite(existing: &Table, source: &PlannedTable, object: &RestoreObject) -> Result<(), Error> {
     let (here, there) = (&*existing.schema, &source.schema);
     let name = &existing.name;

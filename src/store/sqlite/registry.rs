@@ -328,6 +328,27 @@ impl Users for SqliteStore {
         .await
     }
 
+    async fn holdings(&self, name: &UserName) -> Result<Holdings, Error> {
+        let name = name.clone();
+        self.readers
+            .read(move |t| {
+                let admin = t.query_row("SELECT admin FROM users WHERE name = ?1", [name.as_str()], |r| r.get(0)).optional();
+                // A role is written alike where it holds and where it is held.
+                let mut select = t
+                    .prepare_cached(
+                        "WITH RECURSIVE held (grantee, item, cluster) AS (
+                             SELECT grantee, item, cluster FROM grants WHERE grantee = ?1
+                             UNION
+                             SELECT g.grantee, g.item, g.cluster FROM grants g JOIN held h ON g.grantee = h.item
+                         ) SELECT grantee, item, cluster FROM held",
+                    )
+                    .map_err(sql_error)?;
+                let rows = select.query([to_json(&Grantee::User(name.clone()))?]).map_err(sql_error)?;
+                Ok(Holdings { admin: admin.map_err(sql_error)?.unwrap_or(false), grants: grants_of(rows)? })
+            })
+            .await
+    }
+
     async fn users(&self) -> Result<Vec<UserRecord>, Error> {
         self.readers
             .read(|t| {
@@ -369,7 +390,10 @@ fn grant_columns(grant: &GrantRecord) -> Result<[String; 3], Error> {
 
 fn read_grants(transaction: &Transaction<'_>) -> Result<Vec<GrantRecord>, Error> {
     let mut select = transaction.prepare_cached("SELECT grantee, item, cluster FROM grants").map_err(sql_error)?;
-    let mut rows = select.query([]).map_err(sql_error)?;
+    grants_of(select.query([]).map_err(sql_error)?)
+}
+
+fn grants_of(mut rows: rusqlite::Rows<'_>) -> Result<Vec<GrantRecord>, Error> {
     let mut out = Vec::new();
     while let Some(r) = rows.next().map_err(sql_error)? {
         let cluster: String = r.get(2).map_err(sql_error)?;

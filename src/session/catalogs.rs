@@ -29,7 +29,7 @@ impl Session {
         declared: &[Option<DataType>],
     ) -> Result<Option<(Vec<DataType>, SchemaRef)>, Error> {
         let sql::Statement::Query(query) = ast else { return Ok(None) };
-        if !asks_the_catalogs(&self.caller.gateway.statics, query) {
+        if !asks_the_catalogs(&self.caller.gateway.builtin, query) {
             return Ok(None);
         }
         let catalogs = self.catalogs_for(query).await?;
@@ -57,7 +57,7 @@ impl Session {
 
     /// Whether it names one of them beside other tables.
     pub(super) fn names_a_catalog(&self, ast: &sql::Statement) -> bool {
-        names_a_catalog(&self.caller.gateway.statics, ast)
+        names_a_catalog(&self.caller.gateway.builtin, ast)
     }
 
     /// The catalogs at this instant, or at that of the block.
@@ -70,7 +70,8 @@ impl Session {
         let facts = self.facts();
         let Caller { gateway, cluster, user, .. } = &self.caller;
         let objects = gateway.objects(cluster, user, &facts).await?;
-        let catalogs = Catalogs(Arc::new(CatalogSnapshot::new(self.world(objects).await?, self.caller.gateway.statics.clone())));
+        let catalogs =
+            Catalogs(Arc::new(CatalogSnapshot::new(self.server_facts(objects).await?, self.caller.gateway.builtin.clone())));
         if self.block.state == TransactionState::Active {
             self.block.catalogs = Some(catalogs.clone());
         }
@@ -79,7 +80,7 @@ impl Session {
 
     /// As much of the catalogs as a query needs.
     pub(super) async fn catalogs_for(&mut self, query: &sql::Query) -> Result<Catalogs, Error> {
-        let world = match need_of(query) {
+        let facts = match need_of(query) {
             FactScope::Objects => return self.catalogs().await,
             FactScope::Nothing => ServerFacts::default(),
             FactScope::Session => ServerFacts {
@@ -94,7 +95,7 @@ impl Session {
                 ..ServerFacts::default()
             },
         };
-        Ok(Catalogs(Arc::new(CatalogSnapshot::new(world, self.caller.gateway.statics.clone()))))
+        Ok(Catalogs(Arc::new(CatalogSnapshot::new(facts, self.caller.gateway.builtin.clone()))))
     }
 
     /// Answers a query of the catalogs, and does what its functions ask for.
@@ -147,7 +148,7 @@ impl Session {
     }
 
     /// Everything that a catalog query may ask about.
-    async fn world(&self, objects: Arc<Objects>) -> Result<ServerFacts, Error> {
+    async fn server_facts(&self, objects: Arc<Objects>) -> Result<ServerFacts, Error> {
         let sources = self.caller.gateway.engine.sources();
         let sees_all = objects.roles.iter().any(|r| r.is_admin && r.name == self.client.user.as_str());
         let sessions = sources.sessions.read().clone();
