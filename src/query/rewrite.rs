@@ -8,34 +8,12 @@ use datafusion::sql::sqlparser::ast as sql;
 
 use super::any_array::ANY_ARRAY;
 use super::fence::mend_statement;
+use crate::catalog::chrono_pattern;
 use crate::error::{Error, ErrorKind};
 use crate::statement::{array_items, date_before_time, interval_text};
 
 /// Items of an array that is written as a text: each becomes an expression.
 const LITERAL_ITEMS_MAX: usize = 10_000;
-
-/// Patterns of `to_char` and `to_timestamp`, longest first, and what they are in chrono's.
-const PATTERNS: &[(&str, &str)] = &[
-    ("YYYY", "%Y"),
-    ("HH24", "%H"),
-    ("HH12", "%I"),
-    ("MONTH", "%B"),
-    ("MON", "%b"),
-    ("DDD", "%j"),
-    ("DAY", "%A"),
-    ("DY", "%a"),
-    ("MM", "%m"),
-    ("DD", "%d"),
-    ("MI", "%M"),
-    ("SS", "%S"),
-    ("MS", "%3f"),
-    ("US", "%6f"),
-    ("HH", "%I"),
-    ("IW", "%V"),
-    ("YY", "%y"),
-    ("AM", "%p"),
-    ("PM", "%p"),
-];
 
 /// A statement in words that DataFusion reads.
 pub fn to_datafusion_dialect(statement: &sql::Statement) -> Result<sql::Statement, Error> {
@@ -176,41 +154,11 @@ fn with_pattern(function: &sql::Function) -> Option<sql::Expr> {
     }
     let sql::FunctionArguments::List(list) = &function.args else { return None };
     let [value, sql::FunctionArg::Unnamed(sql::FunctionArgExpr::Expr(pattern))] = list.args.as_slice() else { return None };
-    let translated = chrono_pattern(literal(pattern)?)?;
+    let translated = chrono_pattern(literal(pattern)?, None)?;
     let pattern =
         sql::FunctionArg::Unnamed(sql::FunctionArgExpr::Expr(sql::Expr::value(sql::Value::SingleQuotedString(translated))));
     let list = sql::FunctionArgumentList { args: vec![value.clone(), pattern], ..list.clone() };
     Some(sql::Expr::Function(sql::Function { args: sql::FunctionArguments::List(list), ..function.clone() }))
-}
-
-/// A pattern in chrono's words; nothing if it is in those already, or has words that are not known here.
-fn chrono_pattern(pattern: &str) -> Option<String> {
-    if pattern.contains('%') {
-        return None;
-    }
-    let mut out = String::new();
-    let mut rest = pattern;
-    while let Some(c) = rest.chars().next() {
-        if let Some(quoted) = rest.strip_prefix('"') {
-            let end = quoted.find('"')?;
-            out.push_str(&quoted[..end]);
-            rest = &quoted[end + 1..];
-            continue;
-        }
-        let known = PATTERNS.iter().find(|(name, _)| rest.get(..name.len()).is_some_and(|r| r.eq_ignore_ascii_case(name)));
-        match known {
-            Some((name, chrono)) => {
-                out.push_str(chrono);
-                rest = &rest[name.len()..];
-            }
-            None if c.is_ascii_alphabetic() => return None,
-            None => {
-                out.push(c);
-                rest = &rest[c.len_utf8()..];
-            }
-        }
-    }
-    Some(out)
 }
 
 /// Gives items of the SELECT list that say the same a name of their own: DataFusion refuses two columns of one name. Clients are

@@ -83,17 +83,7 @@ impl Session {
         let facts = match need_of(query) {
             FactScope::Objects => return self.catalogs().await,
             FactScope::Nothing => ServerFacts::default(),
-            FactScope::Session => ServerFacts {
-                now: self.caller.gateway.env.now().micros(),
-                started_at: self.caller.gateway.started_at.micros(),
-                user: self.client.user.to_string(),
-                pid: self.client.pid,
-                database: self.caller.cluster.name().to_string(),
-                current_schema: self.caller.database.as_ref().map(ToString::to_string),
-                settings: self.settings(),
-                version: server_version_text(),
-                ..ServerFacts::default()
-            },
+            FactScope::Session => self.session_facts(),
         };
         Ok(Catalogs(Arc::new(CatalogSnapshot::new(facts, self.caller.gateway.builtin.clone()))))
     }
@@ -171,19 +161,27 @@ impl Session {
             }
         });
         Ok(ServerFacts {
+            objects,
+            activity: activity.collect(),
+            prepared: self.prepared.iter().filter(|(n, _)| !n.is_empty()).map(|(n, p)| (n.clone(), p.text.to_string())).collect(),
+            cursors: self.cursor_facts(),
+            ..self.session_facts()
+        })
+    }
+
+    /// What is known without a look at the cluster.
+    fn session_facts(&self) -> ServerFacts {
+        ServerFacts {
             now: self.caller.gateway.env.now().micros(),
             started_at: self.caller.gateway.started_at.micros(),
             user: self.client.user.to_string(),
             pid: self.client.pid,
             database: self.caller.cluster.name().to_string(),
             current_schema: self.caller.database.as_ref().map(ToString::to_string),
-            objects,
             settings: self.settings(),
-            activity: activity.collect(),
-            prepared: self.prepared.iter().filter(|(n, _)| !n.is_empty()).map(|(n, p)| (n.clone(), p.text.to_string())).collect(),
-            cursors: self.cursor_facts(),
             version: server_version_text(),
-        })
+            ..ServerFacts::default()
+        }
     }
 
     /// Every setting, with its value in this session.

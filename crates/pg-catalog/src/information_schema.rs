@@ -58,17 +58,8 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, d: &Definition) -> Result<Vec<Row
         })),
         "columns" => {
             for own in &snapshot.builtin.definitions {
-                for (i, (name, pg)) in own.columns.iter().enumerate() {
-                    let c = Column {
-                        name: (*name).to_owned(),
-                        pg: pg.clone(),
-                        modifier: -1,
-                        not_null: *name == "oid",
-                        default: None,
-                        comment: None,
-                    };
-                    rows.push(column(snapshot, d, own.schema, own.name, i, &c, false));
-                }
+                let columns = own.described().enumerate();
+                rows.extend(columns.map(|(i, c)| column(snapshot, d, own.schema, own.name, i, &c, false)));
             }
             for (schema, t) in snapshot.tables() {
                 let updatable = t.definition.is_none() && schema.name != "system";

@@ -51,7 +51,7 @@ pub use self::interval::{date_before_time, interval_text};
 pub use self::names::{column_name, folded, type_name};
 pub use self::relations::BuiltinRelations;
 pub use self::snapshot::{Activity, CatalogSnapshot, Column, Objects, Role, Schema, ServerFacts, Setting, Table, relation_oid};
-pub use self::text_functions::size_pretty;
+pub use self::text_functions::{chrono_pattern, size_pretty};
 pub use self::types::*;
 
 /// The spelling in which clients look for a setting.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use postgres_types::Type;
 
+use super::snapshot::Column;
 use super::value::{Value, ValueType};
 use starkeep_error::Error;
 
@@ -24,6 +25,18 @@ pub(super) struct Definition {
 impl Definition {
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|(known, _)| *known == name)
+    }
+
+    /// Its columns, as those of a table are described.
+    pub fn described(&self) -> impl Iterator<Item = Column> {
+        self.columns.iter().map(|(name, pg)| Column {
+            name: (*name).to_owned(),
+            pg: pg.clone(),
+            modifier: -1,
+            not_null: *name == "oid",
+            default: None,
+            comment: None,
+        })
     }
 
     /// A row of these values. What is not given is what PostgreSQL has where there is nothing to say.

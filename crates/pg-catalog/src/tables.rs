@@ -62,17 +62,7 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
         "pg_attribute" => {
             let storages = storages(snapshot)?;
             for own in &snapshot.builtin.definitions {
-                for (i, (name, pg)) in own.columns.iter().enumerate() {
-                    let column = Column {
-                        name: (*name).to_owned(),
-                        pg: pg.clone(),
-                        modifier: -1,
-                        not_null: *name == "oid",
-                        default: None,
-                        comment: None,
-                    };
-                    rows.push(attribute(d, own.oid, i, &column, &storages));
-                }
+                rows.extend(own.described().enumerate().map(|(i, c)| attribute(d, own.oid, i, &c, &storages)));
             }
             for (schema, table) in snapshot.tables() {
                 let oid = snapshot.relation_oid(&schema.name, &table.name);

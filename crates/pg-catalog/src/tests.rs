@@ -167,3 +167,13 @@ fn aggregates_take_their_own_rows_and_arguments() {
         ("WITH RECURSIVE t(n) AS (SELECT 1::int8 UNION ALL SELECT (n * 2)::int4 FROM t WHERE n < 5) SELECT n FROM t", "1/2/4/8"),
     ]);
 }
+
+#[test]
+fn patterns_of_times_are_read_or_refused() {
+    check(&[
+        ("SELECT to_char('2024-07-01 02:03:04.5'::timestamp, 'YYYY-MM-DD\"T\"HH24:MI:SS.MS')", "2024-07-01T02:03:04.500"),
+        ("SELECT to_char('2024-07-01 02:03:04+00'::timestamptz, 'Dy HH:MI AM TZ')", "Mon 02:03 AM UTC"),
+        ("SELECT to_char('2024-07-01 02:03:04'::timestamp, 'J')", "0A000"),
+        ("SELECT to_char('2024-07-01 02:03:04'::timestamp, 'Q')", "0A000"),
+    ]);
+}

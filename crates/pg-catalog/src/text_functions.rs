@@ -233,9 +233,9 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
                 format(a[0].as_text(), &shown[1..], |bytes| c.check_length(bytes)).map(Value::text)
             }),
         }),
-        ("to_char", 2) if matches!(first.pg, Type::TIMESTAMPTZ | Type::TIMESTAMP) => strict(Type::TEXT, |a, _| match &a[0] {
-            Value::Time(micros) => to_char(*micros, a[1].as_text()).map_or(Value::Null, Value::text),
-            _ => Value::Null,
+        ("to_char", 2) if matches!(first.pg, Type::TIMESTAMPTZ | Type::TIMESTAMP) => fallible(Type::TEXT, |a, _| match &a[0] {
+            Value::Time(micros) => to_char(*micros, a[1].as_text()),
+            _ => Ok(Value::Null),
         }),
         ("array_fill", 2) => fallible(ValueType::array(&first).pg, |a, c| match a[1].items() {
             [count] => {
@@ -355,35 +355,51 @@ pub(super) fn json(value: &Value, ty: &ValueType, context: &super::context::Cont
     }
 }
 
-/// A time in a pattern of PostgreSQL's: the parts that dashboards ask for.
-fn to_char(micros: i64, pattern: &str) -> Option<String> {
-    let time = chrono::DateTime::from_timestamp_micros(micros)?;
-    let parts = [
-        ("YYYY", "%Y"),
-        ("HH24", "%H"),
-        ("HH12", "%I"),
-        ("MONTH", "%B"),
-        ("MON", "%b"),
-        ("DDD", "%j"),
-        ("DAY", "%A"),
-        ("MM", "%m"),
-        ("DD", "%d"),
-        ("MI", "%M"),
-        ("SS", "%S"),
-        ("MS", "%3f"),
-        ("US", "%6f"),
-        ("TZ", "UTC"),
-        ("HH", "%I"),
-        ("YY", "%y"),
-    ];
+/// Patterns of `to_char` and `to_timestamp`, longest first, and what they are in chrono's.
+const PATTERNS: &[(&str, &str)] = &[
+    ("YYYY", "%Y"),
+    ("HH24", "%H"),
+    ("HH12", "%I"),
+    ("MONTH", "%B"),
+    ("MON", "%b"),
+    ("DDD", "%j"),
+    ("DAY", "%A"),
+    ("DY", "%a"),
+    ("MM", "%m"),
+    ("DD", "%d"),
+    ("MI", "%M"),
+    ("SS", "%S"),
+    ("MS", "%3f"),
+    ("US", "%6f"),
+    ("HH", "%I"),
+    ("IW", "%V"),
+    ("YY", "%y"),
+    ("AM", "%p"),
+    ("PM", "%p"),
+];
+
+/// A pattern of PostgreSQL's in chrono's words; `zone` is what stands for `TZ`. Nothing if it is in those already, or has words that are
+/// not known here.
+pub fn chrono_pattern(pattern: &str, zone: Option<&str>) -> Option<String> {
+    if pattern.contains('%') {
+        return None;
+    }
+    let words = || PATTERNS.iter().copied().chain(zone.map(|z| ("TZ", z)));
     let mut out = String::new();
     let mut rest = pattern;
     while let Some(c) = rest.chars().next() {
-        match parts.iter().find(|(name, _)| rest.get(..name.len()).is_some_and(|r| r.eq_ignore_ascii_case(name))) {
-            Some((name, format)) => {
-                out.push_str(&time.format(format).to_string());
+        if let Some(quoted) = rest.strip_prefix('"') {
+            let end = quoted.find('"')?;
+            out.push_str(&quoted[..end]);
+            rest = &quoted[end + 1..];
+            continue;
+        }
+        match words().find(|(name, _)| rest.get(..name.len()).is_some_and(|r| r.eq_ignore_ascii_case(name))) {
+            Some((name, chrono)) => {
+                out.push_str(chrono);
                 rest = &rest[name.len()..];
             }
+            None if c.is_ascii_alphabetic() => return None,
             None => {
                 out.push(c);
                 rest = &rest[c.len_utf8()..];
@@ -391,6 +407,16 @@ fn to_char(micros: i64, pattern: &str) -> Option<String> {
         }
     }
     Some(out)
+}
+
+/// A time of UTC in a pattern of PostgreSQL's.
+fn to_char(micros: i64, pattern: &str) -> Result<Value, Error> {
+    let Some(chrono) = chrono_pattern(pattern, Some("UTC")) else {
+        let message = format!("to_char in queries of the catalogs does not read the pattern {pattern:?}");
+        return Err(Error::new(ErrorKind::Unsupported, message));
+    };
+    let time = chrono::DateTime::from_timestamp_micros(micros);
+    Ok(time.map_or(Value::Null, |t| Value::text(t.format(&chrono).to_string())))
 }
 
 /// Texts with another between them.
