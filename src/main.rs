@@ -22,6 +22,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Deep plans recurse; tokio's two MiB are not enough for them.
 const STACK_BYTES: usize = 8 << 20;
+/// Threads that answer, for each processor: one that encodes a long row or drops a large plan keeps its processor for as long, and the
+/// others' short statements have a thread left.
+const THREADS_PER_PROCESSOR: usize = 4;
+/// How often memory that nobody uses any more goes back to the system. The allocator does so when more is asked of it, which after the
+/// last of many clients may be never.
+const MEMORY_RETURN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A PostgreSQL-wire SQL gateway for StarRocks backup and restore.
 #[derive(Parser)]
@@ -180,6 +186,20 @@ fn count_panics(metrics: Arc<Metrics>) {
     }));
 }
 
+/// Gives memory back that is free, for as long as the process lives.
+async fn return_memory() {
+    let mut rounds = tokio::time::interval(MEMORY_RETURN_INTERVAL);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        // SAFETY: it takes no pointer and may be called on any thread at any time.
+        let returned = tokio::task::spawn_blocking(|| unsafe { libmimalloc_sys::mi_collect(true) });
+        if returned.await.is_err() {
+            return;
+        }
+    }
+}
+
 async fn serve(arguments: ServeArguments) -> Result<(), Error> {
     let settings = arguments.settings()?;
     log_to_stderr(settings.log_format, "info");
@@ -190,6 +210,7 @@ async fn serve(arguments: ServeArguments) -> Result<(), Error> {
         () = signals.wait() => return Ok(()),
     };
     count_panics(server.gateway().metrics.clone());
+    tokio::spawn(return_memory());
     println!("starkeep is ready: postgresql://root@{}/ http://{}/metrics", server.addr(), server.http_addr());
     signals.wait_reloading(&server).await;
     tracing::info!("stopping");
@@ -225,7 +246,13 @@ async fn play(arguments: DemoArguments) -> Result<(), Error> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK_BYTES).build() {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(processors * THREADS_PER_PROCESSOR)
+        .enable_all()
+        .thread_stack_size(STACK_BYTES)
+        .build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(e) => {
             eprintln!("starkeep: could not start: {e}");

@@ -5,6 +5,7 @@
 //! client waits for it, not after every message.
 
 mod addresses;
+mod aside;
 mod connection;
 mod copy;
 mod copy_out;

@@ -1,16 +1,19 @@
 //! One suite for every store: what is true of the model in memory is true of SQLite.
 
+mod clusters;
+mod drops;
+
 use std::sync::Arc;
 
+use self::clusters::{clusters, roles_and_grants};
+use self::drops::drops;
 use super::*;
 use crate::env::Env;
 use crate::job::{
-    Assignment, BackupEvent, BackupObject, BackupPlan, BackupRequest, DropEvent, DropRequest, DroppedBackups, ExternalEvent,
-    ExternalRequest, Failure, JobEvent, JobStatus, Phase, Requester, RestoreRequest, Target, TaskKind, TransferTask, Version,
-    Volume, Work,
+    Assignment, BackupEvent, BackupObject, BackupPlan, BackupRequest, Failure, JobEvent, JobStatus, Phase, Requester, Target,
+    TaskKind, TransferTask, Version, Volume, Work,
 };
-use crate::names::{BackendId, BackupTimestamp, TableName, TabletId, TaskId};
-use crate::privilege::{Privilege, Securable};
+use crate::names::{BackendId, TableName, TabletId, TaskId};
 
 fn sqlite() -> (Arc<dyn Store>, Option<tempfile::TempDir>) {
     let dir = tempfile::tempdir().expect("a directory");
@@ -201,64 +204,6 @@ fn prod() -> ClusterName {
     ClusterName::new("prod").expect("valid")
 }
 
-/// A job that another cluster does, whose repository the journal need not know.
-fn external(database: &str, label: &str, queue: bool) -> JobSpec {
-    let target = target(database, label);
-    JobSpec {
-        cluster: prod(),
-        work: Work::External(Box::new(ExternalRequest {
-            kind: JobKind::Backup,
-            database: target.database,
-            label: target.label,
-            repository: None,
-            statement: String::new(),
-            objects: Vec::new(),
-            queue,
-            catalogs: false,
-            timestamp: None,
-            external: None,
-        })),
-        ..spec(database, label)
-    }
-}
-
-async fn clusters(store: Arc<dyn Store>) {
-    let properties = |secret: &str| BTreeMap::from([("password".to_owned(), secret.to_owned())]);
-    let cluster = ClusterRecord { name: prod(), created_at: Timestamp(1), properties: properties("hush") };
-    assert_eq!(store.change_cluster(&cluster, &cluster).await.expect_err("none").kind, ErrorKind::UndefinedObject);
-    store.add_cluster(&cluster).await.expect("added");
-    assert_eq!(store.add_cluster(&cluster).await.expect_err("twice").kind, ErrorKind::DuplicateObject);
-    let changed = ClusterRecord { properties: properties("still"), ..cluster.clone() };
-    store.change_cluster(&cluster, &changed).await.expect("changed");
-    assert_eq!(store.change_cluster(&cluster, &cluster).await.expect_err("late").kind, ErrorKind::WrongState);
-    assert_eq!(store.clusters().await.expect("listed"), [changed]);
-    // A repository's name is its cluster's.
-    store.add_repository(&repository("r")).await.expect("added");
-    store.add_repository(&RepositoryRecord { cluster: prod(), ..repository("r") }).await.expect("another one");
-    let moved = RepositoryRecord { cluster: prod(), location: "/y".into(), ..repository("r") };
-    store.change_repository(&moved).await.expect("changed");
-    assert_eq!(store.repository(&prod(), &moved.name).await.expect("found").location, "/y");
-    assert_eq!(store.repository(&embedded(), &moved.name).await.expect("found").location, "/x");
-    // Its jobs are counted by the cluster itself, so the journal takes as many as there are.
-    let first = store.admit(&external("d", "l", false), Timestamp(2)).await.expect("admitted");
-    let second = store.admit(&external("d", "l", true), Timestamp(3)).await.expect("admitted");
-    store.admit(&spec("d", "l"), Timestamp(3)).await.expect("another cluster's");
-    assert_eq!(store.unsettled(&prod(), &database("d")).await.expect("asked"), [first.id, second.id]);
-    assert_eq!(store.remove_cluster(&prod()).await.expect_err("busy").kind, ErrorKind::ObjectInUse);
-    let filter = JobFilter { cluster: Some("prod".into()), ..JobFilter::default() };
-    let states = |rows: Vec<JobRow>| rows.into_iter().filter_map(|r| r.state).collect::<Vec<_>>();
-    assert_eq!(states(store.jobs(&filter).await.expect("listed")), [Phase::Pending, Phase::Queued]);
-    for job in [first, second] {
-        let event = JobEvent::External(Box::new(ExternalEvent::Cancelled { failure: Failure::user_cancelled(None) }));
-        let next = append(&*store, &job, event, Timestamp(4)).await;
-        assert_eq!(store.load(job.id).await.expect("loaded"), next);
-    }
-    store.remove_cluster(&prod()).await.expect("removed");
-    assert_eq!(store.remove_cluster(&prod()).await.expect_err("gone").kind, ErrorKind::UndefinedObject);
-    assert_eq!(store.repositories().await.expect("listed").len(), 1, "its repositories go with it");
-    assert_eq!(store.jobs(&filter).await.expect("listed").len(), 2, "its history stays");
-}
-
 #[tokio::test]
 async fn memory_keeps_clusters() {
     clusters(memory().0).await;
@@ -268,100 +213,6 @@ async fn memory_keeps_clusters() {
 async fn sqlite_keeps_clusters() {
     let (store, _dir) = sqlite();
     clusters(store).await;
-}
-
-async fn roles_and_grants(store: &Arc<dyn Store>, user: &UserName) {
-    let role = |name: &str| RoleName::new(name).expect("valid");
-    let kind = |result: Result<(), Error>| result.expect_err("refused").kind;
-    for name in ["a", "b"] {
-        store.add_role(&RoleRecord { name: role(name), created_at: Timestamp(1) }).await.expect("added");
-    }
-    let again = RoleRecord { name: role("a"), created_at: Timestamp(2) };
-    assert_eq!(kind(store.add_role(&again).await), ErrorKind::DuplicateObject);
-    let record = |grantee: Grantee, grant: Grant| GrantRecord { grantee, grant, cluster: None };
-    let privilege = Grant::Privilege(Privilege::Repository, Securable::System);
-    let of_a = record(Grantee::Role(role("a")), privilege.clone());
-    let a_of_b = record(Grantee::Role(role("b")), Grant::Role(role("a")));
-    let b_of_user = record(Grantee::User(user.clone()), Grant::Role(role("b")));
-    store.add_grants(&[of_a.clone(), a_of_b.clone(), b_of_user.clone()]).await.expect("granted");
-    store.add_grants(std::slice::from_ref(&of_a)).await.expect("granted again");
-    let mut all = vec![of_a.clone(), a_of_b.clone(), b_of_user.clone()];
-    all.sort();
-    assert_eq!(store.grants().await.expect("listed"), all);
-    assert_eq!(store.holdings(user).await.expect("read").grants, all, "through roles of roles, too");
-    let stranger = UserName::new("stranger").expect("valid");
-    assert_eq!(store.holdings(&stranger).await.expect("read"), Holdings::default());
-    // All or none: the second of two names nobody.
-    let nobody = record(Grantee::User(UserName::new("nobody").expect("valid")), privilege.clone());
-    let of_user = record(Grantee::User(user.clone()), privilege);
-    assert_eq!(kind(store.add_grants(&[of_user.clone(), nobody]).await), ErrorKind::UndefinedObject);
-    assert_eq!(store.grants().await.expect("listed"), all);
-    assert_eq!(kind(store.remove_grants(&[of_a, of_user]).await), ErrorKind::UndefinedObject);
-    assert_eq!(store.grants().await.expect("listed"), all);
-    let circle = record(Grantee::Role(role("a")), Grant::Role(role("b")));
-    assert_eq!(kind(store.add_grants(&[circle]).await), ErrorKind::InvalidGrant);
-    store.remove_role(&role("a")).await.expect("removed");
-    assert_eq!(store.grants().await.expect("listed"), [b_of_user], "what a role held and who held it goes with the role");
-    assert_eq!(kind(store.remove_role(&role("a")).await), ErrorKind::UndefinedObject);
-}
-
-/// A job that drops a snapshot, or restores it.
-fn on_snapshot(label: &str, work: impl FnOnce(Target) -> Work) -> JobSpec {
-    JobSpec { work: work(target("z", label)), ..spec("z", label) }
-}
-
-fn dropping(target: Target) -> Work {
-    let backups = DroppedBackups::All { cluster_id: "c".into(), force: false };
-    Work::DropSnapshot(DropRequest { repository: target.repository, label: target.label, backups })
-}
-
-fn restoring(target: Target) -> Work {
-    let request = RestoreRequest {
-        timestamp: BackupTimestamp::new("2026-01-02-03-04-05-678").expect("valid"),
-        objects: Vec::new(),
-        views: Vec::new(),
-        replication_num: 1,
-        replication_given: false,
-        allow_load: false,
-        makes_database: false,
-    };
-    Work::Restore { target, request }
-}
-
-async fn drops(store: Arc<dyn Store>) {
-    store.add_repository(&repository("r")).await.expect("added");
-    let job = store.admit(&spec("d", "l"), Timestamp(10)).await.expect("admitted");
-    let refused = |result: Result<Job, Error>| result.map(|job| job.id).map_err(|e| (e.kind, e.message)).expect_err("refused");
-    let writing = "Can not drop snapshot l: a backup is writing it".to_owned();
-    let drop_l = on_snapshot("l", dropping);
-    assert_eq!(refused(store.admit(&drop_l, Timestamp(11)).await), (ErrorKind::ObjectInUse, writing));
-    let read_l = refused(store.admit(&on_snapshot("l", restoring), Timestamp(11)).await);
-    assert_eq!(read_l, (ErrorKind::ObjectInUse, "Can not read snapshot l: a backup is writing it".to_owned()));
-    // What is being dropped is neither written nor read nor dropped.
-    let dropped = store.admit(&on_snapshot("m", dropping), Timestamp(12)).await.expect("free");
-    assert_eq!(dropped.spec.work.database(), None);
-    for other in [spec("e", "m"), on_snapshot("m", restoring), on_snapshot("m", dropping)] {
-        let being_dropped = "snapshot m is being dropped".to_owned();
-        assert_eq!(refused(store.admit(&other, Timestamp(13)).await), (ErrorKind::ObjectInUse, being_dropped));
-    }
-    assert_eq!(store.remove_repository(&embedded(), &repository("r").name).await.expect_err("in use").kind, ErrorKind::ObjectInUse);
-    let row = &store.jobs(&JobFilter { job_id: Some(dropped.id), ..JobFilter::default() }).await.expect("listed")[0];
-    assert_eq!((row.kind, row.db_name.as_str(), row.snapshot.as_str()), (JobKind::DropSnapshot, "", "m"));
-    // It takes two events, and after the last it holds nothing.
-    let timestamp = BackupTimestamp::new("2026-01-02-03-04-05-678").expect("valid");
-    let checked = JobEvent::DropSnapshot(DropEvent::Checked { timestamps: vec![timestamp] });
-    let deleting = append(&*store, &dropped, checked, Timestamp(14)).await;
-    let done = append(&*store, &deleting, JobEvent::DropSnapshot(DropEvent::Deleted), Timestamp(15)).await;
-    assert_eq!(store.load(dropped.id).await.expect("loaded"), done);
-    store.admit(&spec("e", "m"), Timestamp(16)).await.expect("free again");
-    // Many read one snapshot at once, and none of them lets it be dropped.
-    let cancelled = event(BackupEvent::Cancelled { failure: Failure::user_cancelled(None) });
-    append(&*store, &job, cancelled, Timestamp(17)).await;
-    store.admit(&on_snapshot("l", restoring), Timestamp(18)).await.expect("free");
-    let elsewhere = JobSpec { work: restoring(target("y", "l")), ..spec("y", "l") };
-    store.admit(&elsewhere, Timestamp(18)).await.expect("read by two");
-    let reading = "Can not drop snapshot l: a restore is reading it".to_owned();
-    assert_eq!(refused(store.admit(&drop_l, Timestamp(19)).await), (ErrorKind::ObjectInUse, reading));
 }
 
 #[tokio::test]

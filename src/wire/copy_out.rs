@@ -4,10 +4,11 @@ use bytes::{BufMut, BytesMut};
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::copy::{CopyDone, CopyOutResponse};
 
+use super::aside::{aside, has_long_rows};
 use super::connection::{Connection, End, Failure};
 use super::copy::SIGNATURE;
 use super::encode::{Columns, Format, RowEncoder};
-use super::query::Guard;
+use super::query::{Guard, ROWS_PER_PAUSE};
 use crate::error::{Error, from_datafusion};
 use crate::session::{CopyOut, Session};
 use crate::statement::CopyFormat;
@@ -45,14 +46,15 @@ impl Connection {
             });
             written.map_err(End::Fatal)?;
         }
-        let mut count = 0;
+        let mut count = 0u64;
         loop {
             let batch = guard.run(self.framed.get_ref().socket(), copy.rows.stream.next()).await?;
             let Some(batch) = batch.transpose().map_err(from_datafusion)? else { break };
-            let columns = encoder.columns(&batch)?;
+            let is_long = has_long_rows(&batch);
+            let columns = aside(is_long, || encoder.columns(&batch))?;
             for row in 0..batch.num_rows() {
                 let out = self.framed.write_buffer_mut();
-                match &copy.format {
+                aside(is_long, || match &copy.format {
                     CopyFormat::Binary => message(out, |out| {
                         out.extend_from_slice(&head.split());
                         columns.values(row, out)
@@ -65,8 +67,11 @@ impl Connection {
                         message(out, |out| text_row(out, &columns, row, *delimiter, null, &mut value))
                     }
                     CopyFormat::Parquet => Err(Error::unsupported("COPY of Parquet to the client")),
-                }?;
+                })?;
                 count += 1;
+                if count.is_multiple_of(ROWS_PER_PAUSE) {
+                    tokio::task::yield_now().await;
+                }
                 self.flush_under(guard).await?;
             }
         }

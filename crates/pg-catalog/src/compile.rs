@@ -1,101 +1,22 @@
 //! Expressions of catalog queries, compiled once: names are resolved and types settled before a row is looked at.
 
+mod expr;
+mod forms;
+
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast as sql;
 use postgres_types::Type;
-
-use super::context::Context;
-pub(super) use super::scope::{Cte, Scope, ScopeColumn};
-use super::snapshot::CatalogSnapshot;
-use super::value::{Value, ValueType, read, type_name};
-pub(super) use crate::folded;
 use starkeep_error::{Error, ErrorKind};
 
-/// What an expression looks at while it runs.
-#[derive(Clone, Copy)]
-pub(super) struct Env<'a> {
-    pub row: &'a [Value],
-    pub aggregates: &'a [Value],
-    pub windows: &'a [Value],
-    /// The current values of functions that answer sets.
-    pub sets: &'a [Value],
-    pub outer: Option<&'a Env<'a>>,
-    pub context: &'a Context,
-}
-
-impl<'a> Env<'a> {
-    pub fn top(context: &'a Context) -> Self {
-        Self { row: &[], aggregates: &[], windows: &[], sets: &[], outer: None, context }
-    }
-
-    pub fn row(&self, row: &'a [Value]) -> Self {
-        Self { row, ..*self }
-    }
-
-    /// One query further inside.
-    pub fn within(&'a self) -> Self {
-        Self { outer: Some(self), ..Self::top(self.context) }
-    }
-}
+pub(super) use self::expr::{Env, Expr, Held};
+pub(super) use super::scope::{Cte, Scope, ScopeColumn};
+use super::snapshot::CatalogSnapshot;
+use super::value::{Value, ValueType, read};
+pub(super) use crate::folded;
 
 pub(super) type Eval = Box<dyn Fn(&Env<'_>) -> Result<Value, Error>>;
-
-/// A compiled expression.
-pub(super) struct Expr {
-    pub ty: ValueType,
-    pub eval: Eval,
-    /// A literal whose type its place decides.
-    pub literal: Option<Arc<str>>,
-    /// A parameter whose type its place decides.
-    pub parameter: Option<usize>,
-    /// A bare column of the innermost query.
-    pub column: Option<usize>,
-}
-
-impl Expr {
-    pub fn new(ty: ValueType, eval: impl Fn(&Env<'_>) -> Result<Value, Error> + 'static) -> Self {
-        Self { ty, eval: Box::new(eval), literal: None, parameter: None, column: None }
-    }
-
-    pub fn constant(ty: ValueType, value: Value) -> Self {
-        Self::new(ty, move |_| Ok(value.clone()))
-    }
-}
-
-/// An expression that is computed once and looked at several times: as often as its value is wanted, its work is done once.
-pub(super) struct Held {
-    eval: Eval,
-    value: Rc<RefCell<Value>>,
-    ty: ValueType,
-    literal: Option<Arc<str>>,
-    parameter: Option<usize>,
-}
-
-impl Held {
-    pub fn new(expr: Expr) -> Self {
-        let Expr { ty, eval, literal, parameter, column: _ } = expr;
-        Self { eval, value: Rc::new(RefCell::new(Value::Null)), ty, literal, parameter }
-    }
-
-    /// An expression that reads the value.
-    pub fn read(&self) -> Expr {
-        let value = self.value.clone();
-        let read = Expr::new(self.ty.clone(), move |_| Ok(value.borrow().clone()));
-        Expr { literal: self.literal.clone(), parameter: self.parameter, ..read }
-    }
-
-    /// Computes the value for one row, before anything that reads it runs.
-    pub fn fill(self) -> impl Fn(&Env<'_>) -> Result<(), Error> {
-        move |env| {
-            let value = (self.eval)(env)?;
-            *self.value.borrow_mut() = value;
-            Ok(())
-        }
-    }
-}
 
 pub(super) struct Compiler<'s> {
     pub snapshot: &'s Arc<CatalogSnapshot>,
@@ -388,109 +309,6 @@ impl<'s> Compiler<'s> {
             }
             Ok(first.and_then(|r| r.into_iter().next()).unwrap_or(Value::Null))
         }))
-    }
-
-    fn like(
-        &self,
-        expr: &sql::Expr,
-        pattern: &sql::Expr,
-        escape: Option<&sql::ValueWithSpan>,
-        ignore_case: bool,
-        negated: bool,
-        scope: &Scope<'_>,
-    ) -> Result<Expr, Error> {
-        let text = self.text(self.expr(expr, scope)?)?.eval;
-        let pattern = self.text(self.expr(pattern, scope)?)?.eval;
-        let escape = match escape {
-            Some(e) => e.value.clone().into_string().unwrap_or_default().chars().next(),
-            None => Some('\\'),
-        };
-        let found = Expr::new(ValueType::BOOL, move |env| {
-            Ok(match (text(env)?, pattern(env)?) {
-                (Value::Text(t), Value::Text(p)) => Value::Bool(env.context.like(&t, &p, escape, ignore_case)?),
-                _ => Value::Null,
-            })
-        });
-        Ok(negate(found.eval, negated))
-    }
-
-    fn case(
-        &self,
-        operand: Option<&sql::Expr>,
-        conditions: &[sql::CaseWhen],
-        otherwise: Option<&sql::Expr>,
-        scope: &Scope<'_>,
-    ) -> Result<Expr, Error> {
-        let mut tests = Vec::new();
-        let mut results = Vec::new();
-        let held = operand.map(|o| self.expr(o, scope)).transpose()?.map(Held::new);
-        for when in conditions {
-            let test = match &held {
-                Some(held) => self.operation(held.read(), &sql::BinaryOperator::Eq, self.expr(&when.condition, scope)?)?,
-                None => self.boolean(self.expr(&when.condition, scope)?)?,
-            };
-            tests.push(test.eval);
-            results.push(self.expr(&when.result, scope)?);
-        }
-        // ELSE comes first where the type is chosen.
-        let last = match otherwise {
-            Some(otherwise) => self.expr(otherwise, scope)?,
-            None => Expr::constant(ValueType::UNKNOWN, Value::Null),
-        };
-        results.insert(0, last);
-        let (ty, mut results) = self.unify(results)?;
-        let last = results.remove(0);
-        let fill = held.map(Held::fill);
-        Ok(Expr::new(ty, move |env| {
-            if let Some(fill) = &fill {
-                fill(env)?;
-            }
-            for (test, result) in tests.iter().zip(&results) {
-                if test(env)?.is_true() {
-                    return result(env);
-                }
-            }
-            last(env)
-        }))
-    }
-
-    pub fn array(&self, items: &[sql::Expr], scope: &Scope<'_>) -> Result<Expr, Error> {
-        let items = items.iter().map(|i| self.expr(i, scope)).collect::<Result<Vec<_>, _>>()?;
-        let (ty, items) = self.unify(items)?;
-        Ok(Expr::new(ty.array(), move |env| {
-            env.context.made(Value::array(items.iter().map(|i| i(env)).collect::<Result<Vec<_>, _>>()?))
-        }))
-    }
-
-    fn access(&self, inner: Expr, access: &sql::AccessExpr, scope: &Scope<'_>) -> Result<Expr, Error> {
-        match access {
-            sql::AccessExpr::Dot(sql::Expr::Identifier(field)) => {
-                let name = folded(field);
-                let fields = inner.ty.fields.clone().unwrap_or_default();
-                let Some(at) = fields.iter().position(|(n, _)| *n == name) else {
-                    let message = format!("column \"{name}\" not found in data type {}", type_name(&inner.ty.pg));
-                    return Err(Error::new(ErrorKind::UndefinedColumn, message));
-                };
-                let record = inner.eval;
-                Ok(Expr::new(fields[at].1.clone(), move |env| Ok(record(env)?.items().get(at).cloned().unwrap_or(Value::Null))))
-            }
-            sql::AccessExpr::Subscript(sql::Subscript::Index { index }) => {
-                let index = self.expr(index, scope)?.eval;
-                let item = inner.ty.item().ok_or_else(|| {
-                    let message =
-                        format!("cannot subscript type {} because it does not support subscripting", type_name(&inner.ty.pg));
-                    Error::new(ErrorKind::DatatypeMismatch, message)
-                })?;
-                let array = inner.eval;
-                Ok(Expr::new(item, move |env| {
-                    let (array, index) = (array(env)?, index(env)?);
-                    let (Value::Array(lower, items), Some(index)) = (&array, index.as_int()) else { return Ok(Value::Null) };
-                    let at = index.checked_sub(*lower).and_then(|at| usize::try_from(at).ok());
-                    Ok(at.and_then(|at| items.get(at)).cloned().unwrap_or(Value::Null))
-                }))
-            }
-            other => Err(unsupported(format_args!("the access {other}"))),
-        }
     }
 }
 

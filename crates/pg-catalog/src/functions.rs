@@ -1,13 +1,16 @@
 //! PostgreSQL's functions about its catalogs, settings and connections.
 
-use postgres_types::Type;
+mod privileges;
 
+use postgres_types::Type;
+use starkeep_error::{Error, ErrorKind};
+
+use self::privileges::{has_role, role_of, table_privilege};
 use super::context::{Context, SideEffect};
 use super::oids::quote_ident;
 use super::snapshot::{CatalogSnapshot, Object, Table};
 use super::tables::{PG_CLASS, constraint_definition, index_definition};
 use super::value::{Value, ValueType, type_name};
-use starkeep_error::{Error, ErrorKind};
 
 pub(super) type Call = Box<dyn Fn(&[Value], &Context) -> Result<Value, Error>>;
 
@@ -342,49 +345,6 @@ fn description(context: &Context, oid: u32, number: i64, catalog: &str) -> Value
     let row = all.rows.iter().find(|r| r[0].as_oid() == oid && r[1].as_oid() == class && r[2].as_int() == Some(number));
     debug_assert!(catalog != "pg_class" || class == PG_CLASS);
     row.map_or(Value::Null, |r| r[3].clone())
-}
-
-fn role_of(value: &Value, context: &Context) -> Option<String> {
-    match value {
-        Value::Text(name) => Some(name.to_string()),
-        other => context.snapshot.role_name(other.as_oid()),
-    }
-}
-
-/// Whether a user is a role or has it, perhaps by other roles. Administrators have all.
-fn has_role(snapshot: &CatalogSnapshot, user: &str, role: &str) -> bool {
-    let is_admin = snapshot.facts.objects.roles.iter().any(|r| r.name == user && r.is_admin);
-    let mut reached = vec![user.to_owned()];
-    let mut next = 0;
-    while let Some(member) = reached.get(next).cloned() {
-        for (role, of) in &snapshot.facts.objects.memberships {
-            if *of == member && !reached.contains(role) {
-                reached.push(role.clone());
-            }
-        }
-        next += 1;
-    }
-    is_admin || reached.iter().any(|r| r == role)
-}
-
-fn table_privilege(args: &[Value], context: &Context, is_column: bool) -> Result<Value, Error> {
-    let snapshot = &context.snapshot;
-    let object = args.len() - if is_column { 3 } else { 2 };
-    if let Some(user) = args.first().filter(|_| object == 1).and_then(|u| role_of(u, context))
-        && user != snapshot.facts.user
-    {
-        return Err(Error::unsupported("asking for another user's privileges").hint("SELECT * FROM system.grants"));
-    }
-    let oid = class(&args[object], snapshot)?;
-    let words = args[args.len() - 1].as_text().to_ascii_uppercase();
-    let own = snapshot.relation_name(oid).is_some_and(|(s, _)| s == "pg_catalog" || s == "information_schema");
-    if own {
-        return Ok(Value::Bool(words.contains("SELECT")));
-    }
-    Ok(match table_of(snapshot, oid) {
-        Some((_, table)) => Value::Bool(words.split(',').any(|w| table.granted.contains(&w.trim()))),
-        None => Value::Null,
-    })
 }
 
 /// The functions whose answer only the catalogs know: a statement without tables that calls one is a catalog query.

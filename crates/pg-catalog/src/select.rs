@@ -1,20 +1,22 @@
 //! Queries of the catalogs: WITH, SELECT, VALUES, UNION; grouped, sorted, limited.
 
-use std::collections::{HashMap, HashSet};
-use std::rc::Rc;
+mod set_operations;
+mod with;
+
+use std::collections::HashSet;
 
 use datafusion::sql::sqlparser::ast as sql;
+use starkeep_error::{Error, ErrorKind};
 
+use self::with::put_slot;
 use super::aggregate::sort_by_keys;
-use super::compile::{Compiler, Cte, Env, Eval, Expr, Scope, folded, parts, unsupported};
-use super::context::ROWS_MAX;
+use super::compile::{Compiler, Env, Eval, Scope, folded, parts, unsupported};
 use super::grouping::{normalized, placed};
 use super::refused;
 use super::relations::Row;
 use super::stages::{Order, OrderKey, Stages};
-use super::value::{Value, ValueType, type_name};
+use super::value::{Value, ValueType};
 use crate::column_name;
-use starkeep_error::{Error, ErrorKind};
 
 pub(super) type Run = Box<dyn Fn(&Env<'_>) -> Result<Vec<Row>, Error>>;
 
@@ -106,79 +108,6 @@ impl Compiler<'_> {
         Ok((limit, offset))
     }
 
-    fn cte(&self, cte: &sql::Cte, recursive: bool, outer: Option<&Scope<'_>>) -> Result<(usize, Run), Error> {
-        let sql::Cte { alias, query, from, materialized: _, closing_paren_token: _ } = cte;
-        refused::unless(from.is_none(), "FROM behind a WITH query")?;
-        let name = folded(&alias.name);
-        let slot = self.slots.get();
-        self.slots.set(slot + 1);
-        let renamed = |mut columns: Vec<(String, ValueType)>| {
-            super::from_clause::check_aliases(&name, columns.len(), alias)?;
-            for (column, alias) in columns.iter_mut().zip(&alias.columns) {
-                column.0 = folded(&alias.name);
-            }
-            Ok::<_, Error>(columns)
-        };
-        // RECURSIVE allows to name oneself; it does not ask for it.
-        if let (true, sql::SetExpr::SetOperation { op: sql::SetOperator::Union, set_quantifier, left, right }) =
-            (recursive, &*query.body)
-            && super::answer::names(right, &name)
-        {
-            refused::in_recursion(query)?;
-            let all = is_all(*set_quantifier)?;
-            let base = self.body(left, outer)?;
-            let columns = renamed(base.columns)?;
-            self.ctes.borrow_mut().push(Cte { name: name.clone(), columns: columns.clone(), slot });
-            let step = self.body(right, outer)?;
-            if step.columns.len() != columns.len() {
-                return Err(uneven());
-            }
-            let mut casts = Vec::new();
-            for (i, ((_, base), (_, next))) in columns.iter().zip(&step.columns).enumerate() {
-                if super::casts::common(base, next).as_ref() != Some(base) {
-                    let (base, next) = (type_name(&base.pg), type_name(&next.pg));
-                    let message = format!(
-                        "recursive query \"{name}\" column {} has type {base} in non-recursive term but type {next} overall",
-                        i + 1
-                    );
-                    return Err(Error::new(ErrorKind::DatatypeMismatch, message));
-                }
-                casts.push((next.clone(), base.clone()));
-            }
-            let run: Run = Box::new(move |env| {
-                let mut seen = HashSet::new();
-                let mut fresh: Vec<Row> = (base.run)(env)?;
-                let mut rows = Vec::new();
-                loop {
-                    if !all {
-                        fresh.retain(|row| seen.insert(row.clone()));
-                    }
-                    if fresh.is_empty() {
-                        return Ok(rows);
-                    }
-                    if rows.len() + fresh.len() > ROWS_MAX {
-                        return Err(Error::new(ErrorKind::LimitExceeded, "a recursive query of the catalogs does not end"));
-                    }
-                    env.context.step()?;
-                    env.context.hold(fresh.iter().map(|row| size_of_val(row.as_slice())).sum())?;
-                    rows.extend(fresh.iter().cloned());
-                    put_slot(env, slot, fresh);
-                    fresh = (step.run)(env)?;
-                    for (value, (from, to)) in fresh.iter_mut().flat_map(|row| row.iter_mut().zip(&casts)) {
-                        if from != to {
-                            *value = super::casts::convert(value.clone(), from, to, env.context)?;
-                        }
-                    }
-                }
-            });
-            return Ok((slot, run));
-        }
-        let plan = self.query(query, outer)?;
-        let columns = renamed(plan.columns)?;
-        self.ctes.borrow_mut().push(Cte { name, columns, slot });
-        Ok((slot, plan.run))
-    }
-
     fn body(&self, body: &sql::SetExpr, outer: Option<&Scope<'_>>) -> Result<Plan, Error> {
         match body {
             sql::SetExpr::Select(select) => self.select(select, &[], outer),
@@ -189,99 +118,6 @@ impl Compiler<'_> {
             }
             other => Err(unsupported(other)),
         }
-    }
-
-    fn values(&self, values: &sql::Values, outer: Option<&Scope<'_>>) -> Result<Plan, Error> {
-        let sql::Values { explicit_row, value_keyword, rows } = values;
-        refused::unless(!explicit_row && !value_keyword, "VALUES ROW and VALUE")?;
-        let scope = Scope::new(outer);
-        let width = rows.first().map_or(0, |r| r.content.len());
-        let mut columns: Vec<Vec<Expr>> = (0..width).map(|_| Vec::new()).collect();
-        for row in rows {
-            if row.content.len() != width {
-                return Err(Error::new(ErrorKind::Syntax, "VALUES lists must all be the same length"));
-            }
-            for (column, expr) in columns.iter_mut().zip(&row.content) {
-                column.push(self.expr(expr, &scope)?);
-            }
-        }
-        let mut types = Vec::new();
-        let mut evals = Vec::new();
-        for column in columns {
-            let (ty, column) = self.unify(column)?;
-            types.push(ty);
-            evals.push(column);
-        }
-        let height = rows.len();
-        let columns = types.into_iter().enumerate().map(|(i, ty)| (format!("column{}", i + 1), ty)).collect();
-        let run: Run = Box::new(move |env| {
-            let env = env.within();
-            (0..height).map(|i| evals.iter().map(|column| column[i](&env)).collect()).collect()
-        });
-        Ok(Plan { columns, run })
-    }
-
-    fn set_operation(
-        &self,
-        left: &sql::SetExpr,
-        op: sql::SetOperator,
-        quantifier: sql::SetQuantifier,
-        right: &sql::SetExpr,
-        outer: Option<&Scope<'_>>,
-    ) -> Result<Plan, Error> {
-        let all = is_all(quantifier)?;
-        refused::unless(op != sql::SetOperator::Minus, "MINUS")?;
-        let (left, right) = (self.body(left, outer)?, self.body(right, outer)?);
-        if left.columns.len() != right.columns.len() {
-            return Err(uneven());
-        }
-        let mut columns = Vec::new();
-        let mut casts = Vec::new();
-        for ((name, a), (_, b)) in left.columns.iter().zip(&right.columns) {
-            let ty = super::casts::common(a, b).ok_or_else(|| {
-                let message = format!("UNION types {} and {} cannot be matched", a.pg.name(), b.pg.name());
-                Error::new(ErrorKind::DatatypeMismatch, message)
-            })?;
-            casts.push([(a.clone(), ty.clone()), (b.clone(), ty.clone())]);
-            columns.push((name.clone(), ty));
-        }
-        let run: Run = Box::new(move |env| {
-            let settle = |rows: Vec<Row>, side: usize| -> Result<Vec<Row>, Error> {
-                let cast = |row: Row| {
-                    let values = row.into_iter().zip(&casts).map(|(value, cast)| {
-                        let (from, to) = &cast[side];
-                        if from == to { Ok(value) } else { super::casts::convert(value, from, to, env.context) }
-                    });
-                    values.collect()
-                };
-                rows.into_iter().map(cast).collect()
-            };
-            let (mut left, right) = (settle((left.run)(env)?, 0)?, settle((right.run)(env)?, 1)?);
-            if op == sql::SetOperator::Union {
-                left.extend(right);
-            } else {
-                // How often each row is on the other side: with ALL, one there stands for one here.
-                let mut there: HashMap<Row, usize> = HashMap::new();
-                for row in right {
-                    *there.entry(row).or_default() += 1;
-                }
-                let is_intersection = op == sql::SetOperator::Intersect;
-                left.retain(|row| {
-                    let count = there.get_mut(row).filter(|n| **n > 0);
-                    let found = count.is_some();
-                    if let (true, Some(count)) = (all, count) {
-                        *count -= 1;
-                    }
-                    found == is_intersection
-                });
-            }
-            if !all {
-                let mut seen = HashSet::new();
-                left.retain(|row| seen.insert(row.clone()));
-            }
-            Ok(left)
-        });
-        Ok(Plan { columns, run })
     }
 
     /// Sorts the answer of something else than a SELECT, by its own columns.
@@ -475,15 +311,6 @@ fn items<'q>(projection: &'q [sql::SelectItem], scope: &Scope<'_>) -> Result<Vec
     Ok(items)
 }
 
-/// Whether a set operation keeps what is there twice.
-fn is_all(quantifier: sql::SetQuantifier) -> Result<bool, Error> {
-    match quantifier {
-        sql::SetQuantifier::All => Ok(true),
-        sql::SetQuantifier::Distinct | sql::SetQuantifier::None => Ok(false),
-        by_name => Err(unsupported(by_name)),
-    }
-}
-
 /// DISTINCT ON keeps the first row of each, so the order must begin with what it goes by.
 fn check_distinct_on(on: &[sql::Expr], sorted: &[sql::Expr]) -> Result<(), Error> {
     let on: HashSet<&sql::Expr> = on.iter().collect();
@@ -495,18 +322,6 @@ fn check_distinct_on(on: &[sql::Expr], sorted: &[sql::Expr]) -> Result<(), Error
     }
     let message = "SELECT DISTINCT ON expressions must match initial ORDER BY expressions";
     Err(Error::new(ErrorKind::InvalidColumnReference, message))
-}
-
-fn uneven() -> Error {
-    Error::new(ErrorKind::Syntax, "each UNION query must have the same number of columns")
-}
-
-fn put_slot(env: &Env<'_>, slot: usize, rows: Vec<Row>) {
-    let mut slots = env.context.slots.borrow_mut();
-    if slots.len() <= slot {
-        slots.resize(slot + 1, Rc::default());
-    }
-    slots[slot] = Rc::new(rows);
 }
 
 /// The column of the answer that a clause names by its place or its name. Columns that share a name mean the same one if they say

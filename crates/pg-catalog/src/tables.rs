@@ -1,14 +1,15 @@
 //! The rows of `pg_catalog`'s relations: PostgreSQL's own, and those about the cluster.
 
-use std::collections::HashMap;
+mod relations;
 
-use postgres_types::{Kind, Type};
+use postgres_types::Type;
+use starkeep_error::Error;
 
+use self::relations::{attribute, class, operator_classes, storages};
 use super::oids::quote_ident;
 use super::relations::{Definition, Row};
 use super::snapshot::{CatalogSnapshot, Column, INFORMATION_SCHEMA, OWNER, Object, PG_CATALOG, Schema, Table};
 use super::value::{Value, ValueType};
-use starkeep_error::Error;
 
 /// The catalogs that a number belongs to.
 pub(super) const PG_CLASS: u32 = 1259;
@@ -26,15 +27,6 @@ fn texts<'a>(items: impl IntoIterator<Item = &'a str>) -> Value {
 
 fn optional(value: Option<&str>) -> Value {
     value.map_or(Value::Null, Value::text)
-}
-
-/// What `pg_attribute` repeats of a type.
-struct Storage {
-    len: Value,
-    by_value: Value,
-    align: Value,
-    storage: Value,
-    collation: Value,
 }
 
 /// The rows of one relation.
@@ -311,86 +303,6 @@ pub(super) fn index_definition(schema: &Schema, table: &Table) -> String {
     )
 }
 
-fn class(d: &Definition, oid: u32, name: &str, namespace: u32, kind: char, columns: usize, has_index: bool) -> Row {
-    d.row([
-        ("oid", Value::oid(oid)),
-        ("relname", text(name)),
-        ("relnamespace", Value::oid(namespace)),
-        ("relowner", Value::oid(OWNER)),
-        (
-            "relam",
-            Value::Int(match kind {
-                'r' => 2,
-                'i' => 403,
-                _ => 0,
-            }),
-        ),
-        ("relfilenode", Value::oid(if kind == 'v' { 0 } else { oid })),
-        // Never more than 0 pages: DuckDB reads tables by ctid where there are some.
-        ("reltuples", Value::Float(if kind == 'r' { -1.0 } else { 0.0 })),
-        ("relhasindex", Value::Bool(has_index)),
-        ("relpersistence", text("p")),
-        ("relkind", text(kind.to_string())),
-        ("relnatts", Value::Int(columns as i64)),
-        ("relhasrules", Value::Bool(kind == 'v')),
-        ("relispopulated", Value::Bool(true)),
-        ("relreplident", text(if kind == 'r' { "d" } else { "n" })),
-    ])
-}
-
-fn attribute(d: &Definition, relation: u32, i: usize, column: &Column, storages: &HashMap<u32, Storage>) -> Row {
-    let mut row = d.row([
-        ("attrelid", Value::oid(relation)),
-        ("attname", text(&column.name)),
-        ("atttypid", Value::oid(column.pg.oid())),
-        ("attstattarget", Value::Int(-1)),
-        ("attnum", place(i)),
-        ("attndims", Value::Int(matches!(column.pg.kind(), Kind::Array(_)).into())),
-        ("attcacheoff", Value::Int(-1)),
-        ("atttypmod", Value::Int(column.modifier.into())),
-        ("attnotnull", Value::Bool(column.not_null)),
-        ("atthasdef", Value::Bool(column.default.is_some())),
-        ("attislocal", Value::Bool(true)),
-    ]);
-    if let Some(storage) = storages.get(&column.pg.oid()) {
-        for (name, value) in [
-            ("attlen", &storage.len),
-            ("attbyval", &storage.by_value),
-            ("attalign", &storage.align),
-            ("attstorage", &storage.storage),
-            ("attcollation", &storage.collation),
-        ] {
-            if let Some(at) = d.column(name) {
-                row[at] = value.clone();
-            }
-        }
-    }
-    row
-}
-
-fn storages(snapshot: &CatalogSnapshot) -> Result<HashMap<u32, Storage>, Error> {
-    let Some(types) = snapshot.relation("pg_catalog", "pg_type")? else { return Ok(HashMap::new()) };
-    let at = |name: &str| types.columns.iter().position(|(n, _)| n == name).unwrap_or(0);
-    let (oid, len, by_value, align, storage, collation) =
-        (at("oid"), at("typlen"), at("typbyval"), at("typalign"), at("typstorage"), at("typcollation"));
-    let rows = types.rows.iter().map(|row| {
-        let of = |i: usize| row[i].clone();
-        let storage =
-            Storage { len: of(len), by_value: of(by_value), align: of(align), storage: of(storage), collation: of(collation) };
-        (row[oid].as_oid(), storage)
-    });
-    Ok(rows.collect())
-}
-
 fn collation(pg: &Type) -> Value {
     Value::Int(if ValueType::of(pg.clone()).is_text() { 100 } else { 0 })
-}
-
-/// The default btree operator class of each type.
-fn operator_classes(snapshot: &CatalogSnapshot) -> Result<HashMap<u32, u32>, Error> {
-    let Some(classes) = snapshot.relation("pg_catalog", "pg_opclass")? else { return Ok(HashMap::new()) };
-    let at = |name: &str| classes.columns.iter().position(|(n, _)| n == name).unwrap_or(0);
-    let (oid, method, input, default) = (at("oid"), at("opcmethod"), at("opcintype"), at("opcdefault"));
-    let of_btree = classes.rows.iter().filter(|r| r[method].as_oid() == 403 && r[default].is_true());
-    Ok(of_btree.map(|r| (r[input].as_oid(), r[oid].as_oid())).collect())
 }

@@ -1,0 +1,161 @@
+//! Jobs of another cluster, from the runner's side: submitted, cancelled, given up.
+
+use std::sync::Arc;
+
+use super::is_ours;
+use crate::cluster::{Cluster, SendError};
+use crate::error::{Error, ErrorKind};
+use crate::job::*;
+use crate::names::*;
+use crate::repository::Location;
+use crate::runner::{Inner, Runner};
+use crate::statement::{CancelJob, CancelScope, JobKeyword, Statement};
+
+impl Inner {
+    /// The timestamp of a whole snapshot, read from where it is stored; `None` if there is no such snapshot. An error if the
+    /// storage properties are not known or do not reach it.
+    pub(super) async fn stored_snapshot(
+        &self,
+        cluster: &ClusterName,
+        repository: &RepositoryName,
+        label: &str,
+    ) -> Result<Option<String>, Error> {
+        let record = self.store.repository(cluster, repository).await?;
+        let location = Location { url: record.location, properties: record.properties };
+        let stored = self.open.open_starrocks(&record.name, &location)?;
+        stored.ping().await?;
+        let found = stored.label(label).await?;
+        Ok(found.infos.last().filter(|_| found.status() == "OK").map(|info| info.timestamp.clone()))
+    }
+}
+
+/// What came of a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Submitted {
+    /// The cluster has the job.
+    Accepted(JobId),
+    /// It waits for its turn.
+    Queued(JobId),
+}
+
+impl Runner {
+    /// Admits a job of another cluster and waits for that cluster's verdict: its refusal is the error. A client that goes away
+    /// meanwhile changes nothing.
+    pub async fn submit_external(&self, spec: JobSpec) -> Result<Submitted, Error> {
+        let id = self.submit(spec).await?;
+        let Some(mut states) = self.inner.drivers.lock().get(&id).map(|d| d.stands.clone()) else {
+            return self.verdict(&self.inner.store.load(id).await?.state, id).unwrap_or(Ok(Submitted::Accepted(id)));
+        };
+        let patience = self.inner.env.clock.sleep(self.inner.settings.submit_patience);
+        tokio::pin!(patience);
+        loop {
+            let stands = states.borrow_and_update().clone();
+            if let Some(verdict) = stands.and_then(|job| self.verdict(&job.state, id)) {
+                return verdict;
+            }
+            tokio::select! {
+                changed = states.changed() => if changed.is_err() {
+                    let last = self.inner.store.load(id).await?.state;
+                    let stopping = || Error::new(ErrorKind::Shutdown, format!("the server is stopping; job {id} goes on when it is back"));
+                    return self.verdict(&last, id).unwrap_or_else(|| Err(stopping()));
+                },
+                () = &mut patience => {
+                    let last = self.inner.progress.job_error(id).unwrap_or_default();
+                    return Err(Error::new(ErrorKind::Connection, format!("whether the cluster has taken job {id} is not known yet"))
+                        .detail(last)
+                        .hint(format!("The job is not sent twice. Once the cluster answers, SELECT * FROM system.jobs WHERE job_id = {id} tells.")));
+                }
+            }
+        }
+    }
+
+    fn verdict(&self, state: &JobState, id: JobId) -> Option<Result<Submitted, Error>> {
+        let JobState::External(state) = state else { return Some(Ok(Submitted::Accepted(id))) };
+        match &**state {
+            ExternalState::Queued => Some(Ok(Submitted::Queued(id))),
+            ExternalState::Pending | ExternalState::Submitting { .. } => None,
+            ExternalState::Watching { .. } | ExternalState::Finished { .. } => Some(Ok(Submitted::Accepted(id))),
+            ExternalState::Cancelled { failure, seen: None }
+            | ExternalState::Refused { failure }
+            | ExternalState::Lost { failure, .. } => Some(Err(failure.error())),
+            ExternalState::Cancelled { .. } => Some(Ok(Submitted::Accepted(id))),
+        }
+    }
+
+    /// CANCEL of the job in a database's slot, or of the first of that kind that waits for it. Answers the job if it is known
+    /// here; the cluster's refusal is the error.
+    pub async fn cancel_external(
+        &self,
+        cluster: &Arc<dyn Cluster>,
+        database: &DatabaseName,
+        kind: JobKind,
+        scope: CancelScope,
+    ) -> Result<Option<JobId>, Error> {
+        let remote = cluster.external().ok_or_else(|| Error::internal("the cluster does its jobs elsewhere"))?;
+        let (mut running, mut waiting) = (None, None);
+        for id in self.inner.store.unsettled(cluster.name(), database).await? {
+            let job = self.inner.store.load(id).await?;
+            if job.spec.kind() != kind {
+                continue;
+            }
+            let slot = if job.can_cancel() { &mut waiting } else { &mut running };
+            slot.get_or_insert(id);
+        }
+        if let (None, Some(id)) = (running, waiting) {
+            self.cancel_driven(id).await?;
+            return Ok(Some(id));
+        }
+        let keyword = match kind {
+            JobKind::Backup => JobKeyword::Backup,
+            JobKind::Restore => JobKeyword::Restore,
+            JobKind::DropSnapshot => return Err(Error::internal("a deletion is no job of the cluster's")),
+        };
+        let sql = remote.render(&Statement::Cancel(CancelJob { kind: keyword, scope })).await?;
+        let sent = remote.send(&sql).await.map_err(SendError::into_error);
+        self.inner.poller(cluster.name()).poll_soon();
+        sent.map(|()| running)
+    }
+
+    /// Gives up every unfinished job of a cluster: those that were not sent are cancelled, the end of the others will not be known.
+    pub async fn give_up(&self, cluster: &ClusterName) -> Result<(), Error> {
+        for id in self.inner.store.unfinished().await? {
+            let Ok(job) = self.inner.store.load(id).await else { continue };
+            if &job.spec.cluster == cluster && !job.is_settled() {
+                let message = format!("cluster \"{cluster}\" was dropped while the job was in {}", job.phase());
+                let failure = Failure::new(StatusCode::CommonError, ErrorKind::Remote, message);
+                self.end_driven(id, Some(failure)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// CANCEL JOB … FORCE: a job that can be cancelled is; one that is past that is LOST, because nobody can know what became of it.
+    pub async fn force(&self, id: JobId, user: &str) -> Result<(), Error> {
+        let job = self.inner.store.load(id).await?;
+        if job.is_settled() {
+            return Err(crate::runner::cannot_cancel(job.spec.label(), job.phase()));
+        }
+        let message = format!("given up by {user} in {}: what became of it is not known", job.phase());
+        self.end_driven(id, Some(Failure::new(StatusCode::CommonError, ErrorKind::WrongState, message))).await
+    }
+
+    /// CANCEL of one job by its number, whoever does it.
+    pub async fn cancel_job(&self, id: JobId) -> Result<(), Error> {
+        let job = self.inner.store.load(id).await?;
+        if job.is_settled() {
+            return Err(crate::runner::cannot_cancel(job.spec.label(), job.phase()));
+        }
+        let Some(request) = job.spec.external().filter(|_| !job.can_cancel()) else { return self.cancel_driven(id).await };
+        let cluster = self.inner.cluster(&job.spec.cluster)?;
+        let remote = cluster.external().ok_or_else(|| Error::internal("the cluster does its jobs elsewhere"))?;
+        match remote.slot(&request.database).await? {
+            Some(sighted) if is_ours(&job, &sighted) => {}
+            _ => {
+                return Err(Error::new(ErrorKind::WrongState, format!("job {id} is not the one that the cluster works on"))
+                    .hint("Look again in a moment: its end is being found out."));
+            }
+        }
+        let scope = if request.catalogs { CancelScope::ExternalCatalog } else { CancelScope::Database(request.database.clone()) };
+        self.cancel_external(&cluster, &request.database, request.kind, scope).await.map(drop)
+    }
+}

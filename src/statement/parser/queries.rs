@@ -1,0 +1,180 @@
+//! Statements that sqlparser reads, and its errors in our words.
+
+use datafusion::sql::sqlparser::ast as sql;
+use datafusion::sql::sqlparser::parser::ParserError;
+
+use super::begins;
+use crate::error::{Error, ErrorKind};
+use crate::statement::ast::*;
+use crate::statement::bounds::{Bounds, Reading, check_parsed, nested_too_deeply};
+use crate::statement::dialect::postgres;
+
+/// Words that are never a bare name in any version of StarRocks (`docs/sql.md`, "Names").
+pub(super) const RESERVED: &[&str] = &[
+    "ALL",
+    "ALTER",
+    "AND",
+    "AS",
+    "BETWEEN",
+    "BY",
+    "CASE",
+    "CREATE",
+    "CROSS",
+    "DATABASES",
+    "DEFAULT",
+    "DELETE",
+    "DISTINCT",
+    "DROP",
+    "ELSE",
+    "EXISTS",
+    "FALSE",
+    "FOR",
+    "FORCE",
+    "FROM",
+    "FULL",
+    "GRANT",
+    "GROUP",
+    "HAVING",
+    "IN",
+    "INNER",
+    "INSERT",
+    "INTO",
+    "IS",
+    "JOIN",
+    "KEY",
+    "LEFT",
+    "LIKE",
+    "LIMIT",
+    "NOT",
+    "NULL",
+    "ON",
+    "OR",
+    "ORDER",
+    "OUTER",
+    "PARTITION",
+    "READ",
+    "REVOKE",
+    "RIGHT",
+    "SELECT",
+    "SET",
+    "SHOW",
+    "TABLE",
+    "THEN",
+    "TO",
+    "TRUE",
+    "UNION",
+    "UPDATE",
+    "USING",
+    "VALUES",
+    "WHEN",
+    "WHERE",
+    "WITH",
+];
+
+/// Reads a text as PostgreSQL's.
+pub fn parse_sql(text: &str, reading: &Reading) -> Result<Statement, Error> {
+    // COPY … FROM STDIN: sqlparser wants the semicolon, behind which the data would begin in a dump.
+    let is_copy = begins(text, "COPY");
+    let with_end = if is_copy { format!("{};", crate::statement::session::readable_copy(text)) } else { String::new() };
+    let source = if is_copy { &with_end } else { text };
+    let read = postgres(reading).read(source, |parser| parser.parse_statements());
+    // What was added to the text has no place in the statement.
+    let (mut statements, _) = read.map_err(|e| e.at_most(text.len()))?;
+    for statement in &statements {
+        check_parsed(statement, &reading.bounds)?;
+    }
+    match (statements.pop(), statements.is_empty()) {
+        (Some(statement @ sql::Statement::Copy { .. }), true) => crate::statement::session::copy(statement, reading),
+        (Some(sql::Statement::CreateView(create)), true) => crate::statement::view::create_view(create, reading),
+        (Some(sql::Statement::Drop { object_type: sql::ObjectType::View, if_exists, names, .. }), true) => {
+            crate::statement::view::drop_view(if_exists, &names)
+        }
+        (Some(statement), true) => {
+            refuse_reserved(&statement, text)?;
+            Ok(Statement::Sql(Box::new(statement)))
+        }
+        (None, _) => Ok(Statement::Empty),
+        (Some(_), false) => Err(Error::new(ErrorKind::Syntax, "a semicolon is missing between two statements")),
+    }
+}
+
+/// Words that stand for themselves only in quotes, and that sqlparser takes for columns where something is missing.
+const NEVER_COLUMNS: &[&str] = &[
+    "SELECT",
+    "FROM",
+    "WHERE",
+    "GROUP",
+    "ORDER",
+    "HAVING",
+    "LIMIT",
+    "OFFSET",
+    "FETCH",
+    "UNION",
+    "EXCEPT",
+    "INTERSECT",
+    "JOIN",
+    "ON",
+    "USING",
+    "AND",
+    "OR",
+    "WHEN",
+    "THEN",
+    "ELSE",
+    "END",
+    "AS",
+    "IN",
+    "INTO",
+    "WITH",
+    "CREATE",
+    "TO",
+    "FOR",
+    "DISTINCT",
+    "WINDOW",
+];
+
+/// `SELECT 1 WHERE WHERE` is a syntax error, not a column.
+fn refuse_reserved(statement: &sql::Statement, text: &str) -> Result<(), Error> {
+    let found = sql::visit_expressions(statement, |expr| match expr {
+        sql::Expr::Identifier(ident)
+            if ident.quote_style.is_none() && NEVER_COLUMNS.iter().any(|w| w.eq_ignore_ascii_case(&ident.value)) =>
+        {
+            std::ops::ControlFlow::Break(ident.clone())
+        }
+        _ => std::ops::ControlFlow::Continue(()),
+    });
+    let std::ops::ControlFlow::Break(ident) = found else { return Ok(()) };
+    let error = Error::new(ErrorKind::Syntax, format!("syntax error at or near \"{}\"", ident.value));
+    Err(match offset_of(text, ident.span.start.line, ident.span.start.column) {
+        Some(offset) => error.at(offset),
+        None => error,
+    })
+}
+
+/// The byte offset of a line and column, both counted from 1, columns in characters.
+pub fn offset_of(text: &str, line: u64, column: u64) -> Option<usize> {
+    let (line, column) = (usize::try_from(line).ok()?, usize::try_from(column).ok()?);
+    let start: usize = text.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum();
+    let within: usize = text.get(start..)?.chars().take(column.checked_sub(1)?).map(char::len_utf8).sum();
+    Some(start + within)
+}
+
+/// sqlparser says where only in words: "… at Line: 1, Column: 8".
+pub fn sql_error(error: ParserError, text: &str, bounds: &Bounds) -> Error {
+    let message = match error {
+        ParserError::TokenizerError(m) | ParserError::ParserError(m) => m,
+        ParserError::RecursionLimitExceeded => return nested_too_deeply(bounds),
+    };
+    let Some((what, place)) = message.rsplit_once(" at Line: ") else {
+        let error = Error::new(ErrorKind::Syntax, format!("syntax error: {message}"));
+        return if message.ends_with("found: EOF") { error.at(text.len()) } else { error };
+    };
+    let offset = place.split_once(", Column: ").and_then(|(line, column)| {
+        let (line, column): (usize, usize) = (line.trim().parse().ok()?, column.trim().parse().ok()?);
+        offset_of(text, line as u64, column as u64)
+    });
+    let error = Error::new(ErrorKind::Syntax, format!("syntax error: {what}"));
+    match offset {
+        Some(offset) => error.at(offset.min(text.len())),
+        None => error,
+    }
+}
