@@ -1,8 +1,8 @@
-//! The door for everything that changes something: who may, what is checked, in which order; then the runner, the store or the
-//! cluster does it.
+//! The door for everything that changes something: who may, what is checked, in which order; then
+//! the runner, the store or the cluster does it.
 //!
-//! A [`Caller`] is whoever asks, with no connection needed: a session has one, and a schedule or a console can have one of its own.
-//! What is checked makes nothing.
+//! A [`Caller`] is whoever asks, with no connection needed: a session has one, and a schedule or a
+//! console can have one of its own. What is checked makes nothing.
 
 mod clusters;
 mod define;
@@ -54,25 +54,37 @@ pub struct Caller {
 }
 
 pub(crate) fn no_database() -> Error {
-    Error::new(ErrorKind::UndefinedSchema, "No database selected").hint("USE a database, or write database.table.")
+    Error::new(ErrorKind::UndefinedSchema, "No database selected")
+        .hint("USE a database, or write database.table.")
 }
 
 pub(crate) fn unknown_table(database: &DatabaseName, name: &TableName) -> Error {
-    Error::new(ErrorKind::UndefinedTable, format!("Unknown table '{database}.{name}'")).hint("See SHOW TABLES.")
+    Error::new(
+        ErrorKind::UndefinedTable,
+        format!("Unknown table '{database}.{name}'"),
+    )
+    .hint("See SHOW TABLES.")
 }
 
 pub(crate) fn unknown_database(name: &DatabaseName) -> Error {
-    Error::new(ErrorKind::UndefinedSchema, format!("Unknown database '{name}'")).hint("See SHOW DATABASES.")
+    Error::new(
+        ErrorKind::UndefinedSchema,
+        format!("Unknown database '{name}'"),
+    )
+    .hint("See SHOW DATABASES.")
 }
 
 /// The location that a statement gives.
 fn location_of(create: &CreateRepository) -> Location {
-    Location { url: create.location.clone(), properties: create.properties.0.clone() }
+    Location {
+        url: create.location.clone(),
+        properties: create.properties.0.clone(),
+    }
 }
 
 impl Caller {
-    /// Carries out a statement that changes something; answers its command tag. Rows, and what a connection keeps for itself, are
-    /// not for this door.
+    /// Carries out a statement that changes something; answers its command tag. Rows, and what a
+    /// connection keeps for itself, are not for this door.
     pub async fn change(&mut self, statement: &Statement) -> Result<String, Error> {
         if let Statement::CreateRepository(create) = statement {
             self.require_location(&location_of(create)).await?;
@@ -82,8 +94,12 @@ impl Caller {
                 Statement::Backup(backup) => return self.external_backup(backup).await,
                 Statement::Restore(restore) => return self.external_restore(restore).await,
                 Statement::Cancel(cancel) => return self.external_cancel(cancel).await,
-                Statement::CreateRepository(create) => return self.external_create_repository(create).await,
-                Statement::DropRepository(name) => return self.external_drop_repository(name).await,
+                Statement::CreateRepository(create) => {
+                    return self.external_create_repository(create).await;
+                }
+                Statement::DropRepository(name) => {
+                    return self.external_drop_repository(name).await;
+                }
                 Statement::DropSnapshot(drop) => return self.external_drop_snapshot(drop).await,
                 Statement::Recover(recover) => return self.external_recover(recover).await,
                 _ => {}
@@ -114,12 +130,20 @@ impl Caller {
 
     /// Tells something beside the answer.
     pub fn notice(&mut self, message: impl Into<String>) {
-        self.notices.push(Notice { severity: "NOTICE", code: "00000", message: message.into() });
+        self.notices.push(Notice {
+            severity: "NOTICE",
+            code: "00000",
+            message: message.into(),
+        });
     }
 
     /// The same as a warning.
     pub fn warning(&mut self, code: &'static str, message: impl Into<String>) {
-        self.notices.push(Notice { severity: "WARNING", code, message: message.into() });
+        self.notices.push(Notice {
+            severity: "WARNING",
+            code,
+            message: message.into(),
+        });
     }
 
     fn facts(&self) -> SessionFacts {
@@ -132,9 +156,13 @@ impl Caller {
         }
     }
 
-    /// The current database, or the one that is named, as the cluster spells it: every layer below compares names exactly.
+    /// The current database, or the one that is named, as the cluster spells it: every layer below
+    /// compares names exactly.
     pub fn database_or_current(&self, named: Option<&DatabaseName>) -> Result<DatabaseName, Error> {
-        named.or(self.database.as_ref()).map(|name| self.spelled(name)).ok_or_else(no_database)
+        named
+            .or(self.database.as_ref())
+            .map(|name| self.spelled(name))
+            .ok_or_else(no_database)
     }
 
     /// A database's name as the cluster spells it; one that does not exist as it was written.
@@ -143,7 +171,9 @@ impl Caller {
         if names.iter().any(|n| n == name.as_str()) {
             return name.clone();
         }
-        let mut alike = names.iter().filter(|n| n.eq_ignore_ascii_case(name.as_str()));
+        let mut alike = names
+            .iter()
+            .filter(|n| n.eq_ignore_ascii_case(name.as_str()));
         match (alike.next(), alike.next()) {
             (Some(only), None) => DatabaseName::new(only.as_str()).unwrap_or_else(|_| name.clone()),
             _ => name.clone(),
@@ -151,16 +181,29 @@ impl Caller {
     }
 
     /// A table or view by its name as the cluster spells it, its database filled in.
-    pub fn spelled_table(&self, table: &Qualified<TableName>) -> Result<Qualified<TableName>, Error> {
+    pub fn spelled_table(
+        &self,
+        table: &Qualified<TableName>,
+    ) -> Result<Qualified<TableName>, Error> {
         let database = self.database_or_current(table.database.as_ref())?;
-        let names = self.cluster.catalog().schema(database.as_str()).map(|s| s.table_names()).unwrap_or_default();
+        let names = self
+            .cluster
+            .catalog()
+            .schema(database.as_str())
+            .map(|s| s.table_names())
+            .unwrap_or_default();
         let exact = names.iter().any(|n| n == table.name.as_str());
-        let mut alike = names.iter().filter(|n| n.eq_ignore_ascii_case(table.name.as_str()));
+        let mut alike = names
+            .iter()
+            .filter(|n| n.eq_ignore_ascii_case(table.name.as_str()));
         let name = match (exact, alike.next(), alike.next()) {
             (false, Some(only), None) => TableName::new(only.as_str())?,
             _ => table.name.clone(),
         };
-        Ok(Qualified { database: Some(database), name })
+        Ok(Qualified {
+            database: Some(database),
+            name,
+        })
     }
 
     /// The rights of the caller in the cluster, now.
@@ -179,13 +222,18 @@ impl Caller {
     }
 
     /// Demands a privilege on a table or view.
-    pub async fn require_on(&self, privilege: Privilege, table: &Qualified<TableName>) -> Result<(), Error> {
+    pub async fn require_on(
+        &self,
+        privilege: Privilege,
+        table: &Qualified<TableName>,
+    ) -> Result<(), Error> {
         let Qualified { database, name } = self.spelled_table(table)?;
-        self.require(privilege, Securable::Table(database, name)).await
+        self.require(privilege, Securable::Table(database, name))
+            .await
     }
 
-    /// Whether the user may read what a plan reads. Everyone reads the system tables; a view is read with the rights to what it
-    /// stands on.
+    /// Whether the user may read what a plan reads. Everyone reads the system tables; a view is
+    /// read with the rights to what it stands on.
     pub async fn check_readable(&self, plan: &LogicalPlan) -> Result<(), Error> {
         let tables = tables_of(&*self.cluster, plan)?;
         if tables.is_empty() {
@@ -193,13 +241,16 @@ impl Caller {
         }
         let rights = self.rights().await?;
         for table in tables {
-            rights.require(Privilege::Select, &Securable::Table(table.database, table.name))?;
+            rights.require(
+                Privilege::Select,
+                &Securable::Table(table.database, table.name),
+            )?;
         }
         Ok(())
     }
 
-    /// REPOSITORY, to choose where a repository is; a directory is read and written with the server's own rights, so it takes an
-    /// administrator.
+    /// REPOSITORY, to choose where a repository is; a directory is read and written with the
+    /// server's own rights, so it takes an administrator.
     async fn require_location(&self, location: &Location) -> Result<(), Error> {
         let rights = self.rights().await?;
         rights.require(Privilege::Repository, &Securable::System)?;
@@ -209,18 +260,29 @@ impl Caller {
         if !location.is_local() && !location.names_a_file() {
             // What is no location at all is told first. This touches nothing.
             location.remote_store()?;
-            // Without keys of its own it would be reached as the server's machine, which others may trust.
+            // Without keys of its own it would be reached as the server's machine, which others may
+            // trust.
             if !location.brings_keys() {
                 return Err(rights
                     .denied("ADMIN privilege(s)")
-                    .detail("No keys are given, so the identity of the server's machine would be used.")
-                    .hint("Give keys in PROPERTIES, or let an administrator create the repository."));
+                    .detail(
+                        "No keys are given, so the identity of the server's machine would be used.",
+                    )
+                    .hint(
+                        "Give keys in PROPERTIES, or let an administrator create the repository.",
+                    ));
             }
             let allowed = &self.gateway.repository_hosts;
-            if let Some(host) = location.hosts().into_iter().find(|host| !allowed.allow(host)) {
+            if let Some(host) = location
+                .hosts()
+                .into_iter()
+                .find(|host| !allowed.allow(host))
+            {
                 return Err(rights
                     .denied("ADMIN privilege(s)")
-                    .detail(format!("Repositories on \"{host}\" are for administrators to create."))
+                    .detail(format!(
+                        "Repositories on \"{host}\" are for administrators to create."
+                    ))
                     .hint("The setting repository_hosts lists the hosts that others may name."));
             }
             return Ok(());
@@ -242,44 +304,73 @@ impl Caller {
         }
     }
 
-    /// Records an attempt that was refused, if it was made by somebody who may back up at all: what others say goes to the log alone,
-    /// or anybody could fill the history.
+    /// Records an attempt that was refused, if it was made by somebody who may back up at all: what
+    /// others say goes to the log alone, or anybody could fill the history.
     async fn record_refusal(&self, spec: JobSpec, error: &Error) {
         let rights = self.rights().await;
-        if rights.is_ok_and(|rights| rights.require(Privilege::Repository, &Securable::System).is_ok()) {
-            self.gateway.runner.record_refusal(&spec.abridged(), error).await;
+        if rights.is_ok_and(|rights| {
+            rights
+                .require(Privilege::Repository, &Securable::System)
+                .is_ok()
+        }) {
+            self.gateway
+                .runner
+                .record_refusal(&spec.abridged(), error)
+                .await;
         } else {
             tracing::info!(user = %self.user, kind = %spec.kind(), %error, "a job was refused");
         }
     }
 
-    async fn check_restore_privileges(&self, target: Option<&DatabaseName>, objects: Option<&[ObjectRef]>) -> Result<(), Error> {
+    async fn check_restore_privileges(
+        &self,
+        target: Option<&DatabaseName>,
+        objects: Option<&[ObjectRef]>,
+    ) -> Result<(), Error> {
         let rights = self.rights().await?;
         rights.require(Privilege::Repository, &Securable::System)?;
         let (Some(objects), Some(target)) = (objects, target) else {
             return rights.require(Privilege::CreateDatabase, &Securable::Catalog);
         };
-        rights.require(Privilege::CreateTable, &Securable::Database(Some(target.clone())))?;
+        rights.require(
+            Privilege::CreateTable,
+            &Securable::Database(Some(target.clone())),
+        )?;
         let schema = self.cluster.catalog().schema(target.as_str());
         for object in objects {
             let name = match object {
-                ObjectRef::Untyped(table) | ObjectRef::Table(table) => table.alias.as_ref().unwrap_or(&table.table.name),
+                ObjectRef::Untyped(table) | ObjectRef::Table(table) => {
+                    table.alias.as_ref().unwrap_or(&table.table.name)
+                }
                 // A restored view replaces one of its name, as CREATE OR REPLACE VIEW does.
                 ObjectRef::Named { .. } | ObjectRef::All(ObjectKind::View) => {
-                    rights.require(Privilege::CreateView, &Securable::Database(Some(target.clone())))?;
+                    rights.require(
+                        Privilege::CreateView,
+                        &Securable::Database(Some(target.clone())),
+                    )?;
                     continue;
                 }
-                // Which tables these are is known when the snapshot is read; any of them may be there already.
+                // Which tables these are is known when the snapshot is read; any of them may be
+                // there already.
                 ObjectRef::All(_) => {
                     for name in schema.iter().flat_map(|s| s.table_names()) {
-                        rights.require(Privilege::Insert, &Securable::Table(Some(target.clone()), TableName::new(name)?))?;
+                        rights.require(
+                            Privilege::Insert,
+                            &Securable::Table(Some(target.clone()), TableName::new(name)?),
+                        )?;
                     }
                     continue;
                 }
             };
             // By its exact name: a table of another spelling is another table, and stays.
-            if schema.as_ref().is_some_and(|s| s.table_names().iter().any(|n| n == name.as_str())) {
-                rights.require(Privilege::Insert, &Securable::Table(Some(target.clone()), name.clone()))?;
+            if schema
+                .as_ref()
+                .is_some_and(|s| s.table_names().iter().any(|n| n == name.as_str()))
+            {
+                rights.require(
+                    Privilege::Insert,
+                    &Securable::Table(Some(target.clone()), name.clone()),
+                )?;
             }
         }
         Ok(())
@@ -287,14 +378,26 @@ impl Caller {
 
     /// A repository that a statement names before anything is done with it.
     pub async fn known_repository(&self, name: &RepositoryName) -> Result<RepositoryRecord, Error> {
-        let known = self.gateway.store.find_repository(self.cluster.name(), name).await?;
+        let known = self
+            .gateway
+            .store
+            .find_repository(self.cluster.name(), name)
+            .await?;
         known.ok_or_else(|| {
-            Error::new(ErrorKind::UndefinedObject, format!("Repository [{name}] does not exist")).hint("See SHOW REPOSITORIES.")
+            Error::new(
+                ErrorKind::UndefinedObject,
+                format!("Repository [{name}] does not exist"),
+            )
+            .hint("See SHOW REPOSITORIES.")
         })
     }
 
     /// A repository of the connected cluster, as a statement describes it.
-    fn repository_record(&self, create: &CreateRepository, created_at: Timestamp) -> RepositoryRecord {
+    fn repository_record(
+        &self,
+        create: &CreateRepository,
+        created_at: Timestamp,
+    ) -> RepositoryRecord {
         RepositoryRecord {
             cluster: self.cluster.name().clone(),
             id: RepositoryId(0),
@@ -311,7 +414,9 @@ impl Caller {
     async fn remember(&self, record: RepositoryRecord) -> Result<(), Error> {
         let store = &self.gateway.store;
         match store.add_repository(&record).await {
-            Err(e) if e.kind == ErrorKind::DuplicateObject => store.change_repository(&record).await,
+            Err(e) if e.kind == ErrorKind::DuplicateObject => {
+                store.change_repository(&record).await
+            }
             done => done.map(drop),
         }
     }
@@ -329,7 +434,10 @@ impl Caller {
         let spec = self.gateway.store.spec(id).await?;
         if let Work::Backup { target, request } = spec.work {
             for object in request.objects {
-                rights.require(Privilege::Export, &Securable::Table(Some(target.database.clone()), object.table))?;
+                rights.require(
+                    Privilege::Export,
+                    &Securable::Table(Some(target.database.clone()), object.table),
+                )?;
             }
         }
         self.gateway.runner.cancel_job(id).await?;

@@ -22,19 +22,27 @@ pub fn password_verifier(password: &str, env: &Env) -> PasswordVerifier {
     let iterations = NonZeroU32::new(SCRAM_ITERATIONS).expect("not zero");
     let normal = stringprep::saslprep(password).unwrap_or(password.into());
     let mut salted = [0; KEY_BYTES];
-    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, &salt, normal.as_bytes(), &mut salted);
+    pbkdf2::derive(
+        pbkdf2::PBKDF2_HMAC_SHA256,
+        iterations,
+        &salt,
+        normal.as_bytes(),
+        &mut salted,
+    );
     let key = hmac::Key::new(hmac::HMAC_SHA256, &salted);
     let client_key = hmac::sign(&key, b"Client Key");
     PasswordVerifier {
         salt,
         iterations: SCRAM_ITERATIONS,
-        stored_key: digest::digest(&digest::SHA256, client_key.as_ref()).as_ref().to_vec(),
+        stored_key: digest::digest(&digest::SHA256, client_key.as_ref())
+            .as_ref()
+            .to_vec(),
         server_key: hmac::sign(&key, b"Server Key").as_ref().to_vec(),
     }
 }
 
-/// What users that do not exist are asked by: the same salt for a name at each try, as a user who is there has it, and one that
-/// nobody can tell from a real one without the server's secret.
+/// What users that do not exist are asked by: the same salt for a name at each try, as a user who
+/// is there has it, and one that nobody can tell from a real one without the server's secret.
 #[derive(Debug)]
 pub struct MockSalts(hmac::Key);
 

@@ -1,8 +1,9 @@
 //! Who does the work: a cluster of databases, tables and backends, behind one trait.
 //!
-//! Where the work is ours ([`ManagedCluster`]), each step of a job is one method: it brings the job past one phase and may be called
-//! again, before or after a crash, with the same result. The runner asks one question of a failure: is it worth another try
-//! ([`StepError`]). Where it is the cluster's own ([`ExternalCluster`]), a statement starts the job and looking tells how it goes.
+//! Where the work is ours ([`ManagedCluster`]), each step of a job is one method: it brings the job
+//! past one phase and may be called again, before or after a crash, with the same result. The
+//! runner asks one question of a failure: is it worth another try ([`StepError`]). Where it is the
+//! cluster's own ([`ExternalCluster`]), a statement starts the job and looking tells how it goes.
 
 pub mod embedded;
 mod external;
@@ -28,7 +29,8 @@ pub use self::external::*;
 pub use self::holder::DetachedCluster;
 use crate::error::{Error, ErrorKind};
 use crate::job::{
-    BackupPlan, BackupRequest, Job, ManifestDigest, PlannedTablet, RestorePlan, TargetTablet, Transfer, TransferTask, Volume,
+    BackupPlan, BackupRequest, Job, ManifestDigest, PlannedTablet, RestorePlan, TargetTablet,
+    Transfer, TransferTask, Volume,
 };
 use crate::names::*;
 use crate::repository::{Placed, Repository};
@@ -122,8 +124,9 @@ pub trait Cluster: Debug + Send + Sync {
     /// Who does its work.
     fn role(&self) -> ClusterRole<'_>;
 
-    /// Brings what [`Self::catalog`] shows up to date, as far as that is worth a round trip. One that cannot be reached keeps
-    /// showing what it showed, so the error is for those who need the names to be right.
+    /// Brings what [`Self::catalog`] shows up to date, as far as that is worth a round trip. One
+    /// that cannot be reached keeps showing what it showed, so the error is for those who need the
+    /// names to be right.
     async fn refresh(&self) -> Result<(), Error> {
         Ok(())
     }
@@ -131,24 +134,28 @@ pub trait Cluster: Debug + Send + Sync {
     /// Asks for all names again when they are next needed: they may have changed.
     fn forget_names(&self) {}
 
-    /// A number that changes whenever the names that [`Self::catalog`] shows change, or their columns; nothing if that is not known.
+    /// A number that changes whenever the names that [`Self::catalog`] shows change, or their
+    /// columns; nothing if that is not known.
     fn names_version(&self) -> Option<u64> {
         None
     }
 
-    /// Its databases, tables and views ([`ViewSource`]) at this instant. Files that it names stay readable while it is held.
+    /// Its databases, tables and views ([`ViewSource`]) at this instant. Files that it names stay
+    /// readable while it is held.
     fn catalog(&self) -> Arc<dyn CatalogProvider>;
 
-    /// Which of its tables a provider reads; `None` for what is not the cluster's. Privileges are checked by this and not by the
-    /// names in a plan, which mean different things inside views.
+    /// Which of its tables a provider reads; `None` for what is not the cluster's. Privileges are
+    /// checked by this and not by the names in a plan, which mean different things inside views.
     fn table_of(&self, provider: &dyn TableProvider) -> Option<Qualified<TableName>>;
 
-    /// The limit of a VARCHAR or CHAR column of one of its tables; `None` for other columns, and for texts without a limit.
+    /// The limit of a VARCHAR or CHAR column of one of its tables; `None` for other columns, and
+    /// for texts without a limit.
     fn column_length(&self, _: &dyn TableProvider, _: &str) -> Option<u32> {
         None
     }
 
-    /// The same plan, with the parts that the cluster computes itself with the same result as one table each.
+    /// The same plan, with the parts that the cluster computes itself with the same result as one
+    /// table each.
     fn push_down(&self, plan: LogicalPlan) -> Result<LogicalPlan, Error> {
         Ok(plan)
     }
@@ -159,11 +166,13 @@ impl dyn Cluster {
     pub fn managed(&self) -> Result<&dyn ManagedCluster, Error> {
         match self.role() {
             ClusterRole::Managed(managed) => Ok(managed),
-            ClusterRole::External(_) | ClusterRole::RepositoryOnly => Err(Error::unsupported(format_args!(
-                "this statement on cluster \"{}\" of type {}",
-                self.name(),
-                self.kind().name()
-            ))),
+            ClusterRole::External(_) | ClusterRole::RepositoryOnly => {
+                Err(Error::unsupported(format_args!(
+                    "this statement on cluster \"{}\" of type {}",
+                    self.name(),
+                    self.kind().name()
+                )))
+            }
         }
     }
 
@@ -191,7 +200,12 @@ pub struct Clusters(RwLock<BTreeMap<ClusterName, Arc<dyn Cluster>>>);
 
 impl Clusters {
     pub fn new(clusters: impl IntoIterator<Item = Arc<dyn Cluster>>) -> Self {
-        Self(RwLock::new(clusters.into_iter().map(|c| (c.name().clone(), c)).collect()))
+        Self(RwLock::new(
+            clusters
+                .into_iter()
+                .map(|c| (c.name().clone(), c))
+                .collect(),
+        ))
     }
 
     pub fn get(&self, name: &ClusterName) -> Option<Arc<dyn Cluster>> {
@@ -228,11 +242,17 @@ pub trait Tables: Debug + Send + Sync {
     /// Why each backend that does not answer does not. Takes as long as the slowest of them.
     async fn silent_backends(&self) -> Result<BTreeMap<BackendId, Error>, Error>;
 
-    /// The backends that can take what a definition makes. Asked first: one on storage that hangs must hold up nothing but this.
+    /// The backends that can take what a definition makes. Asked first: one on storage that hangs
+    /// must hold up nothing but this.
     async fn backends_for(&self, definition: &Definition) -> Result<Vec<BackendId>, Error>;
 
-    /// Carries out a definition whose names are complete, on these backends. What the user should know comes back as notices.
-    async fn define(&self, definition: &Definition, on: Vec<BackendId>) -> Result<Vec<String>, Error>;
+    /// Carries out a definition whose names are complete, on these backends. What the user should
+    /// know comes back as notices.
+    async fn define(
+        &self,
+        definition: &Definition,
+        on: Vec<BackendId>,
+    ) -> Result<Vec<String>, Error>;
 
     /// Removes what definitions have made superfluous; what takes long goes on behind the caller.
     async fn tidy_up(&self);
@@ -246,9 +266,13 @@ pub trait Tables: Debug + Send + Sync {
         state: &SessionState,
     ) -> Result<u64, Error>;
 
-    /// Checks what a BACKUP asks for, and answers it completed, without a ttl: no objects means everything in the database, which
-    /// may be nothing.
-    async fn check_backup(&self, database: &DatabaseName, objects: Option<&[ObjectRef]>) -> Result<BackupRequest, Error>;
+    /// Checks what a BACKUP asks for, and answers it completed, without a ttl: no objects means
+    /// everything in the database, which may be nothing.
+    async fn check_backup(
+        &self,
+        database: &DatabaseName,
+        objects: Option<&[ObjectRef]>,
+    ) -> Result<BackupRequest, Error>;
 
     /// Whether a RESTORE may go into this database, which it makes if it is not there.
     fn check_restore(&self, database: &DatabaseName) -> Result<(), Error>;
@@ -265,7 +289,11 @@ pub trait JobSteps: Debug + Send + Sync {
     /// SNAPSHOTING: pins one tablet's files; answers whose replica was taken.
     async fn snapshot(&self, job: &Job, tablet: &PlannedTablet) -> Result<BackendId, StepError>;
     /// UPLOAD_SNAPSHOT: divides the work.
-    async fn plan_upload(&self, job: &Job, plan: &BackupPlan) -> Result<Vec<TransferTask>, StepError>;
+    async fn plan_upload(
+        &self,
+        job: &Job,
+        plan: &BackupPlan,
+    ) -> Result<Vec<TransferTask>, StepError>;
     /// UPLOADING: brings one tablet's files to the repository.
     async fn upload(
         &self,
@@ -281,7 +309,8 @@ pub trait JobSteps: Debug + Send + Sync {
         plan: &BackupPlan,
         repository: &Repository,
     ) -> Result<(ManifestDigest, Timestamp), StepError>;
-    /// UPLOAD_INFO: puts the manifest. This is the commit. What stands in its place proves that it will never be there.
+    /// UPLOAD_INFO: puts the manifest. This is the commit. What stands in its place proves that it
+    /// will never be there.
     async fn publish(
         &self,
         job: &Job,
@@ -290,12 +319,21 @@ pub trait JobSteps: Debug + Send + Sync {
         repository: &Repository,
     ) -> Result<Placed, StepError>;
 
-    /// PENDING of a restore: reads the manifest, checks, makes the database, reserves, and fixes what will be made.
-    async fn plan_restore(&self, job: &Job, repository: &Repository) -> Result<RestorePlan, StepError>;
+    /// PENDING of a restore: reads the manifest, checks, makes the database, reserves, and fixes
+    /// what will be made.
+    async fn plan_restore(
+        &self,
+        job: &Job,
+        repository: &Repository,
+    ) -> Result<RestorePlan, StepError>;
     /// SNAPSHOTING: makes room for one tablet.
     async fn prepare(&self, job: &Job, tablet: &TargetTablet) -> Result<(), StepError>;
     /// DOWNLOAD: divides the work.
-    async fn plan_download(&self, job: &Job, plan: &RestorePlan) -> Result<Vec<TransferTask>, StepError>;
+    async fn plan_download(
+        &self,
+        job: &Job,
+        plan: &RestorePlan,
+    ) -> Result<Vec<TransferTask>, StepError>;
     /// DOWNLOADING: brings one tablet's files here.
     async fn download(
         &self,
@@ -309,7 +347,8 @@ pub trait JobSteps: Debug + Send + Sync {
     /// COMMITTING: makes the restored data visible, in one transaction.
     async fn swap(&self, job: &Job, plan: &RestorePlan) -> Result<Swap, StepError>;
 
-    /// Lets writers have the tables of a job that has come to its end: what it still has in flight touches nothing of theirs.
+    /// Lets writers have the tables of a job that has come to its end: what it still has in flight
+    /// touches nothing of theirs.
     async fn unlock(&self, job: &Job) -> Result<(), Error>;
 
     /// Lets go of everything the job held and did not make visible.
@@ -383,7 +422,8 @@ pub struct ViewInfo {
     pub created_at: Timestamp,
 }
 
-/// A view as a cluster's catalog gives it: its definition, which the query layer plans where it is used.
+/// A view as a cluster's catalog gives it: its definition, which the query layer plans where it is
+/// used.
 #[derive(Debug)]
 pub struct ViewSource {
     database: DatabaseName,
@@ -392,7 +432,10 @@ pub struct ViewSource {
 
 impl ViewSource {
     pub fn new(database: DatabaseName, definition: ViewDefinition) -> Self {
-        Self { database, definition }
+        Self {
+            database,
+            definition,
+        }
     }
 
     /// The database that bare names in its query belong to.
@@ -427,7 +470,9 @@ impl TableProvider for ViewSource {
         _: &[Expr],
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-        Err(DataFusionError::Internal("a view was scanned instead of planned".into()))
+        Err(DataFusionError::Internal(
+            "a view was scanned instead of planned".into(),
+        ))
     }
 }
 
@@ -450,8 +495,14 @@ pub struct TableInfo {
 impl TableInfo {
     /// `CREATE TABLE …`
     pub fn ddl(&self) -> String {
-        let partitions: Vec<PartitionDef> =
-            self.partitions.iter().map(|p| PartitionDef { name: p.name.clone(), bounds: p.bounds.clone() }).collect();
+        let partitions: Vec<PartitionDef> = self
+            .partitions
+            .iter()
+            .map(|p| PartitionDef {
+                name: p.name.clone(),
+                bounds: p.bounds.clone(),
+            })
+            .collect();
         self.schema.ddl(self.name.as_str(), &partitions)
     }
 }

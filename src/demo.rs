@@ -1,7 +1,9 @@
-//! `starkeep demo`: a temporary server, an ordinary PostgreSQL client, and `sql/demo.sql` played step by step.
+//! `starkeep demo`: a temporary server, an ordinary PostgreSQL client, and `sql/demo.sql` played
+//! step by step.
 //!
-//! The script is SQL with directives in comments: `@say` prints, `@wait kind db` watches a job to its end, `@remember name`
-//! keeps the next answer, `@same name` demands that the next answer equals it. The demo succeeds only if all of it held.
+//! The script is SQL with directives in comments: `@say` prints, `@wait kind db` watches a job to
+//! its end, `@remember name` keeps the next answer, `@same name` demands that the next answer
+//! equals it. The demo succeeds only if all of it held.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -67,7 +69,10 @@ fn steps(script: &str) -> Vec<Step> {
                 "say" => steps.push(Step::Say(rest.to_owned())),
                 "wait" => {
                     let (kind, database) = rest.split_once(' ').unwrap_or((rest, ""));
-                    steps.push(Step::Wait { kind: kind.to_owned(), database: database.to_owned() });
+                    steps.push(Step::Wait {
+                        kind: kind.to_owned(),
+                        database: database.to_owned(),
+                    });
                 }
                 other => prefix = Some((other == "same", rest.to_owned())),
             }
@@ -88,9 +93,13 @@ fn steps(script: &str) -> Vec<Step> {
 }
 
 impl Demo {
-    /// Starts a server in a temporary directory; the repository is there too, unless another place is named, which the
-    /// properties reach.
-    pub async fn start(repository: Option<String>, properties: Vec<(String, String)>, env: Env) -> Result<Self, Error> {
+    /// Starts a server in a temporary directory; the repository is there too, unless another place
+    /// is named, which the properties reach.
+    pub async fn start(
+        repository: Option<String>,
+        properties: Vec<(String, String)>,
+        env: Env,
+    ) -> Result<Self, Error> {
         let dir = tempfile::Builder::new()
             .prefix("starkeep-demo-")
             .tempdir()
@@ -102,14 +111,24 @@ impl Demo {
             backends: Backends::Count(3),
             ..Settings::default()
         };
-        let repository = repository.unwrap_or_else(|| dir.path().join("repository").display().to_string());
+        let repository =
+            repository.unwrap_or_else(|| dir.path().join("repository").display().to_string());
         let server = Server::start(&settings, env.clone()).await?;
-        Ok(Self { server, dir, repository, properties, env })
+        Ok(Self {
+            server,
+            dir,
+            repository,
+            properties,
+            env,
+        })
     }
 
     /// The command that connects to the server.
     pub fn psql_line(&self) -> String {
-        format!("psql -h 127.0.0.1 -p {} -U root shop", self.server.addr().port())
+        format!(
+            "psql -h 127.0.0.1 -p {} -U root shop",
+            self.server.addr().port()
+        )
     }
 
     /// Stops the server and removes its directory.
@@ -120,30 +139,49 @@ impl Demo {
 
     /// Plays the script. The error says which step did not hold.
     pub async fn play(&self) -> Result<(), Error> {
-        let config = format!("host=127.0.0.1 port={} user=root application_name=starkeep-demo", self.server.addr().port());
-        let (client, mut connection) = tokio_postgres::connect(&config, NoTls).await.map_err(|e| client_error(&e))?;
+        let config = format!(
+            "host=127.0.0.1 port={} user=root application_name=starkeep-demo",
+            self.server.addr().port()
+        );
+        let (client, mut connection) = tokio_postgres::connect(&config, NoTls)
+            .await
+            .map_err(|e| client_error(&e))?;
         let notices: JoinHandle<()> = tokio::spawn(async move {
-            while let Some(message) = futures::future::poll_fn(|cx| connection.poll_message(cx)).await {
+            while let Some(message) =
+                futures::future::poll_fn(|cx| connection.poll_message(cx)).await
+            {
                 match message {
-                    Ok(AsyncMessage::Notice(notice)) => println!("{}:  {}", notice.severity(), notice.message()),
+                    Ok(AsyncMessage::Notice(notice)) => {
+                        println!("{}:  {}", notice.severity(), notice.message())
+                    }
                     Ok(_) => {}
                     Err(_) => break,
                 }
             }
         });
-        println!("Starkeep on {}, repository in {}", self.server.addr(), self.repository);
+        println!(
+            "Starkeep on {}, repository in {}",
+            self.server.addr(),
+            self.repository
+        );
         let mut remembered: HashMap<String, Vec<Vec<Option<String>>>> = HashMap::new();
         for step in steps(SCRIPT) {
             match step {
                 Step::Say(text) => println!("\n== {text}"),
                 Step::Wait { kind, database } => self.watch(&client, &kind, &database).await?,
                 Step::Run(statement) => drop(self.run(&client, &statement).await?),
-                Step::Remember(name, statement) => drop(remembered.insert(name, self.run(&client, &statement).await?)),
+                Step::Remember(name, statement) => {
+                    drop(remembered.insert(name, self.run(&client, &statement).await?))
+                }
                 Step::Same(name, statement) => {
                     let now = self.run(&client, &statement).await?;
-                    let before = remembered.get(&name).ok_or_else(|| failed(format!("nothing was remembered as {name}")))?;
+                    let before = remembered
+                        .get(&name)
+                        .ok_or_else(|| failed(format!("nothing was remembered as {name}")))?;
                     if &now != before {
-                        return Err(failed(format!("{name} is not what it was before: {before:?} became {now:?}")));
+                        return Err(failed(format!(
+                            "{name} is not what it was before: {before:?} became {now:?}"
+                        )));
                     }
                     println!("   the same as before: {name}");
                 }
@@ -164,7 +202,10 @@ impl Demo {
         let is_terminal = std::io::stdout().is_terminal();
         let mut shown = String::new();
         loop {
-            let row = client.query_one(query.as_str(), &[]).await.map_err(|e| client_error(&e))?;
+            let row = client
+                .query_one(query.as_str(), &[])
+                .await
+                .map_err(|e| client_error(&e))?;
             let (state, status): (Option<String>, String) = (row.get(0), row.get(1));
             let mib = |bytes: i64| bytes as f64 / f64::from(1 << 20);
             let line = format!(
@@ -192,7 +233,10 @@ impl Demo {
                 "succeeded" => return Ok(()),
                 _ if !is_over => self.env.clock.sleep(REFRESH).await,
                 other => {
-                    return Err(failed(format!("the {kind} {other}: {}", row.get::<_, Option<String>>(7).unwrap_or_default())));
+                    return Err(failed(format!(
+                        "the {kind} {other}: {}",
+                        row.get::<_, Option<String>>(7).unwrap_or_default()
+                    )));
                 }
             }
         }
@@ -202,24 +246,49 @@ impl Demo {
 impl Demo {
     /// The statement with the repository's place in it; its secrets only in the text that is sent.
     fn filled(&self, statement: &str, show_secrets: bool) -> String {
-        let value_of =
-            |key: &str, value: &str| if show_secrets || !Properties::is_secret(key) { value.to_owned() } else { "***".into() };
-        let pairs: Vec<String> = self.properties.iter().map(|(k, v)| format!("\"{k}\" = \"{}\"", value_of(k, v))).collect();
-        let properties = if pairs.is_empty() { String::new() } else { format!(" PROPERTIES ({})", pairs.join(", ")) };
-        statement.replace("${LOCATION}", &self.repository).replace("${PROPERTIES}", &properties)
+        let value_of = |key: &str, value: &str| {
+            if show_secrets || !Properties::is_secret(key) {
+                value.to_owned()
+            } else {
+                "***".into()
+            }
+        };
+        let pairs: Vec<String> = self
+            .properties
+            .iter()
+            .map(|(k, v)| format!("\"{k}\" = \"{}\"", value_of(k, v)))
+            .collect();
+        let properties = if pairs.is_empty() {
+            String::new()
+        } else {
+            format!(" PROPERTIES ({})", pairs.join(", "))
+        };
+        statement
+            .replace("${LOCATION}", &self.repository)
+            .replace("${PROPERTIES}", &properties)
     }
 
     /// Runs one statement, prints it with its answer, and returns the answer's rows.
-    async fn run(&self, client: &Client, statement: &str) -> Result<Vec<Vec<Option<String>>>, Error> {
+    async fn run(
+        &self,
+        client: &Client,
+        statement: &str,
+    ) -> Result<Vec<Vec<Option<String>>>, Error> {
         println!("\n{}", self.filled(statement, false).trim_end());
-        let messages = client.simple_query(&self.filled(statement, true)).await.map_err(|e| client_error(&e))?;
+        let messages = client
+            .simple_query(&self.filled(statement, true))
+            .await
+            .map_err(|e| client_error(&e))?;
         Ok(print_answer(messages))
     }
 }
 
 /// Prints an answer, and returns its rows.
 fn print_answer(messages: Vec<SimpleQueryMessage>) -> Vec<Vec<Option<String>>> {
-    let width = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).unwrap_or(WIDTH);
+    let width = std::env::var("COLUMNS")
+        .ok()
+        .and_then(|c| c.parse().ok())
+        .unwrap_or(WIDTH);
     let mut columns: Option<Vec<String>> = None;
     let mut rows = Vec::new();
     for message in messages {
@@ -227,7 +296,11 @@ fn print_answer(messages: Vec<SimpleQueryMessage>) -> Vec<Vec<Option<String>>> {
             SimpleQueryMessage::RowDescription(described) => {
                 columns = Some(described.iter().map(|c| c.name().to_owned()).collect());
             }
-            SimpleQueryMessage::Row(row) => rows.push((0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect()),
+            SimpleQueryMessage::Row(row) => rows.push(
+                (0..row.len())
+                    .map(|i| row.get(i).map(str::to_owned))
+                    .collect(),
+            ),
             SimpleQueryMessage::CommandComplete(count) => match &columns {
                 Some(columns) => println!("{}\n({count} rows)", shown(columns, &rows, width)),
                 None if count > 0 => println!("{count} rows"),
@@ -243,7 +316,10 @@ fn print_answer(messages: Vec<SimpleQueryMessage>) -> Vec<Vec<Option<String>>> {
 fn shown(columns: &[String], rows: &[Vec<Option<String>>], width: usize) -> String {
     let mut table = Table::new();
     table.load_preset(ASCII_MARKDOWN).set_header(columns);
-    table.add_rows(rows.iter().map(|row| row.iter().map(|v| v.clone().unwrap_or_default())));
+    table.add_rows(
+        rows.iter()
+            .map(|row| row.iter().map(|v| v.clone().unwrap_or_default())),
+    );
     let table = table.to_string();
     if table.lines().all(|line| line.chars().count() <= width) {
         return table;
@@ -254,7 +330,10 @@ fn shown(columns: &[String], rows: &[Vec<Option<String>>], width: usize) -> Stri
         let _ = writeln!(out, "-[ row {} ]-", i + 1);
         for (name, value) in columns.iter().zip(row) {
             // A value of several lines stays in its column.
-            let value = value.as_deref().unwrap_or_default().replace('\n', &format!("\n{:name_width$} | ", ""));
+            let value = value
+                .as_deref()
+                .unwrap_or_default()
+                .replace('\n', &format!("\n{:name_width$} | ", ""));
             let _ = writeln!(out, "{name:<name_width$} | {value}");
         }
     }
@@ -271,13 +350,20 @@ mod tests {
         let count = |f: fn(&Step) -> bool| steps.iter().filter(|s| f(s)).count();
         assert!(count(|s| matches!(s, Step::Wait { .. })) >= 2);
         assert!(count(|s| matches!(s, Step::Same(..))) >= 2);
-        assert!(steps.iter().all(|s| !matches!(s, Step::Run(text) if text.trim().is_empty())));
+        assert!(
+            steps
+                .iter()
+                .all(|s| !matches!(s, Step::Run(text) if text.trim().is_empty()))
+        );
     }
 
     #[test]
     fn wide_rows_stand_one_below_the_other() {
         let columns = ["id".to_owned(), "objects".to_owned()];
-        let rows = [vec![Some("1".to_owned()), Some("a\nb".to_owned())], vec![Some("2".to_owned()), None]];
+        let rows = [
+            vec![Some("1".to_owned()), Some("a\nb".to_owned())],
+            vec![Some("2".to_owned()), None],
+        ];
         assert!(shown(&columns, &rows, 80).starts_with("| id | objects |"));
         assert_eq!(
             shown(&columns, &rows, 10),

@@ -1,6 +1,8 @@
-//! The only file that reads the world: the clock, sleep and randomness, each behind a trait that tests replace.
+//! The only file that reads the world: the clock, sleep and randomness, each behind a trait that
+//! tests replace.
 //!
-//! `clippy.toml` forbids the direct calls everywhere else, so a run of the simulation depends on its seed alone.
+//! `clippy.toml` forbids the direct calls everywhere else, so a run of the simulation depends on
+//! its seed alone.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -19,7 +21,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Clock: Debug + Send + Sync {
     /// Now, in milliseconds since the epoch.
     fn now(&self) -> Timestamp;
-    /// What has passed since some moment in the past: it only ever grows, whatever the wall clock is set to.
+    /// What has passed since some moment in the past: it only ever grows, whatever the wall clock
+    /// is set to.
     fn ticks(&self) -> Duration;
     /// Waits at least this long.
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
@@ -42,7 +45,10 @@ pub struct Env {
 impl Env {
     /// The real clock and the operating system's random numbers.
     pub fn system() -> Self {
-        Self { clock: Arc::new(SystemClock::start()), ids: Arc::new(SystemIds(SystemRandom::new())) }
+        Self {
+            clock: Arc::new(SystemClock::start()),
+            ids: Arc::new(SystemIds(SystemRandom::new())),
+        }
     }
 
     pub fn now(&self) -> Timestamp {
@@ -53,7 +59,9 @@ impl Env {
     pub fn uuid(&self) -> String {
         let mut bytes = [0; 16];
         self.ids.fill(&mut bytes);
-        uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
+        uuid::Builder::from_random_bytes(bytes)
+            .into_uuid()
+            .to_string()
     }
 }
 
@@ -63,16 +71,26 @@ struct SystemClock {
 }
 
 impl SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the clock"
+    )]
     fn start() -> Self {
-        Self { origin: Instant::now() }
+        Self {
+            origin: Instant::now(),
+        }
     }
 }
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the clock"
+    )]
     fn now(&self) -> Timestamp {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 
@@ -91,6 +109,8 @@ struct SystemIds(SystemRandom);
 
 impl Ids for SystemIds {
     fn fill(&self, buffer: &mut [u8]) {
-        self.0.fill(buffer).expect("the operating system provides random numbers");
+        self.0
+            .fill(buffer)
+            .expect("the operating system provides random numbers");
     }
 }

@@ -67,7 +67,13 @@ pub struct AllowedHosts(Vec<String>);
 impl AllowedHosts {
     /// As the settings have them.
     pub fn new(hosts: &[String]) -> Self {
-        Self(hosts.iter().map(|h| h.trim().to_lowercase()).filter(|h| !h.is_empty()).collect())
+        Self(
+            hosts
+                .iter()
+                .map(|h| h.trim().to_lowercase())
+                .filter(|h| !h.is_empty())
+                .collect(),
+        )
     }
 
     /// Whether a host, perhaps with its port, is among them.
@@ -77,10 +83,13 @@ impl AllowedHosts {
             _ => host,
         };
         self.0.is_empty()
-            || self.0.iter().any(|allowed| match allowed.strip_prefix('*') {
-                Some(domain) => bare.ends_with(domain),
-                None => allowed == host || allowed == bare,
-            })
+            || self
+                .0
+                .iter()
+                .any(|allowed| match allowed.strip_prefix('*') {
+                    Some(domain) => bare.ends_with(domain),
+                    None => allowed == host || allowed == bare,
+                })
     }
 }
 
@@ -99,7 +108,9 @@ impl Gateway {
     /// What a user may do in a cluster, now.
     pub async fn rights(&self, user: &UserName, cluster: &ClusterName) -> Result<Rights, Error> {
         let Holdings { admin, grants } = self.store.holdings(user).await?;
-        let here = grants.into_iter().filter(|g| g.cluster.as_ref().is_none_or(|c| c == cluster));
+        let here = grants
+            .into_iter()
+            .filter(|g| g.cluster.as_ref().is_none_or(|c| c == cluster));
         let held: Vec<_> = here.map(|g| (g.grantee, g.grant)).collect();
         Ok(Rights::gather(user, admin, &held))
     }
@@ -107,7 +118,11 @@ impl Gateway {
     /// Ends every session of a user.
     pub fn end_sessions_of(&self, user: &UserName) {
         let sessions = self.engine.sources().sessions.read();
-        let theirs: Vec<i32> = sessions.iter().filter(|(_, s)| s.user == user.as_str()).map(|(pid, _)| *pid).collect();
+        let theirs: Vec<i32> = sessions
+            .iter()
+            .filter(|(_, s)| s.user == user.as_str())
+            .map(|(pid, _)| *pid)
+            .collect();
         drop(sessions);
         self.connections.terminate_those(theirs);
     }

@@ -25,9 +25,13 @@ pub struct HttpState {
 
 /// Opens the port; the error names the setting.
 pub async fn bind(addr: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(addr)
-        .await
-        .map_err(|e| Error::new(ErrorKind::Configuration, format!("http: could not listen on {addr}: {e}")).source(e))
+    TcpListener::bind(addr).await.map_err(|e| {
+        Error::new(
+            ErrorKind::Configuration,
+            format!("http: could not listen on {addr}: {e}"),
+        )
+        .source(e)
+    })
 }
 
 /// Serves until told to stop.
@@ -37,16 +41,28 @@ pub async fn serve(listener: TcpListener, state: HttpState, stop: CancellationTo
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .with_state(state);
-    let served = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await;
+    let served = axum::serve(listener, app)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await;
     if let Err(e) = served {
         tracing::error!(error = %e, "the HTTP server ended");
     }
 }
 
 async fn metrics(State(state): State<HttpState>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], state.metrics.encode())
+    (
+        [(
+            header::CONTENT_TYPE,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        )],
+        state.metrics.encode(),
+    )
 }
 
 async fn ready(State(state): State<HttpState>) -> impl IntoResponse {
-    if state.ready.load(Ordering::Acquire) { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") }
+    if state.ready.load(Ordering::Acquire) {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+    }
 }

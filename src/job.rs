@@ -1,9 +1,11 @@
 //! What is to be done: jobs as pure state machines. No I/O, no async, no clock, no randomness.
 //!
-//! A [`Job`] is what was asked ([`JobSpec`]) plus a fold over its events. [`Job::commands`] says what may be done next, in
-//! parallel; [`Job::apply`] says what an event led to, and refuses an event that cannot happen in this state. All inputs that a
-//! repeated command must see again (partition versions, task ids, timestamps) are fixed by an event, so doing a command twice
-//! does the same thing. Clean-up is part of the machine: a cancelled job is over when it has released what it held.
+//! A [`Job`] is what was asked ([`JobSpec`]) plus a fold over its events. [`Job::commands`] says
+//! what may be done next, in parallel; [`Job::apply`] says what an event led to, and refuses an
+//! event that cannot happen in this state. All inputs that a repeated command must see again
+//! (partition versions, task ids, timestamps) are fixed by an event, so doing a command twice does
+//! the same thing. Clean-up is part of the machine: a cancelled job is over when it has released
+//! what it held.
 
 mod backup;
 mod data;
@@ -28,13 +30,17 @@ pub use self::backup::{BackupCommand, BackupEvent, BackupState};
 pub use self::data::*;
 pub use self::delta::{Delta, Entry};
 pub use self::drop::{DropCommand, DropEvent, DropState};
-pub use self::external::{ExternalCommand, ExternalEvent, ExternalRequest, ExternalState, SlotIdentity, SlotStatus};
+pub use self::external::{
+    ExternalCommand, ExternalEvent, ExternalRequest, ExternalState, SlotIdentity, SlotStatus,
+};
 pub use self::machine::Machine;
 pub use self::phase::{CancelCause, End, Phase};
 pub use self::record::Record;
 pub use self::restore::{RestoreCommand, RestoreEvent, RestoreState};
 pub use self::row::{JobCourse, JobRow, JobStatus, TaskRow};
-pub use self::spec::{DropRequest, DroppedBackups, JobKind, JobSpec, Lock, Requester, Resource, Target, Work};
+pub use self::spec::{
+    DropRequest, DroppedBackups, JobKind, JobSpec, Lock, Requester, Resource, Target, Work,
+};
 use crate::error::Error;
 use crate::names::{JobId, TabletId, TaskId, Timestamp};
 
@@ -150,16 +156,39 @@ impl Job {
             Work::External(request) => JobState::External(Box::new(ExternalState::first(request))),
             Work::DropSnapshot(_) => JobState::DropSnapshot(DropState::Pending),
         };
-        Self { id, spec: Arc::new(spec), created_at, version: Version(0), state, record: Record::default() }
+        Self {
+            id,
+            spec: Arc::new(spec),
+            created_at,
+            version: Version(0),
+            state,
+            record: Record::default(),
+        }
     }
 
     /// What may be done now, in parallel. Nothing: the job is over.
     pub fn commands(&self) -> Vec<JobCommand> {
         match &self.state {
-            JobState::Backup(state) => state.commands().into_iter().map(JobCommand::Backup).collect(),
-            JobState::Restore(state) => state.commands().into_iter().map(JobCommand::Restore).collect(),
-            JobState::External(state) => state.commands().into_iter().map(JobCommand::External).collect(),
-            JobState::DropSnapshot(state) => state.commands().into_iter().map(JobCommand::DropSnapshot).collect(),
+            JobState::Backup(state) => state
+                .commands()
+                .into_iter()
+                .map(JobCommand::Backup)
+                .collect(),
+            JobState::Restore(state) => state
+                .commands()
+                .into_iter()
+                .map(JobCommand::Restore)
+                .collect(),
+            JobState::External(state) => state
+                .commands()
+                .into_iter()
+                .map(JobCommand::External)
+                .collect(),
+            JobState::DropSnapshot(state) => state
+                .commands()
+                .into_iter()
+                .map(JobCommand::DropSnapshot)
+                .collect(),
         }
     }
 
@@ -169,7 +198,9 @@ impl Job {
             (JobState::Backup(state), JobCommand::Backup(command)) => state.allows(command),
             (JobState::Restore(state), JobCommand::Restore(command)) => state.allows(command),
             (JobState::External(state), JobCommand::External(command)) => state.allows(command),
-            (JobState::DropSnapshot(state), JobCommand::DropSnapshot(command)) => state.allows(command),
+            (JobState::DropSnapshot(state), JobCommand::DropSnapshot(command)) => {
+                state.allows(command)
+            }
             _ => false,
         }
     }
@@ -180,13 +211,18 @@ impl Job {
         match (&self.state, &other.state) {
             (JobState::Backup(a), JobState::Backup(b)) => discriminant(a) == discriminant(b),
             (JobState::Restore(a), JobState::Restore(b)) => discriminant(a) == discriminant(b),
-            (JobState::External(a), JobState::External(b)) => discriminant(&**a) == discriminant(&**b),
-            (JobState::DropSnapshot(a), JobState::DropSnapshot(b)) => discriminant(a) == discriminant(b),
+            (JobState::External(a), JobState::External(b)) => {
+                discriminant(&**a) == discriminant(&**b)
+            }
+            (JobState::DropSnapshot(a), JobState::DropSnapshot(b)) => {
+                discriminant(a) == discriminant(b)
+            }
             _ => false,
         }
     }
 
-    /// What an event leads to; the only way a job changes. An event that cannot happen changes nothing.
+    /// What an event leads to; the only way a job changes. An event that cannot happen changes
+    /// nothing.
     pub fn apply(&mut self, event: &JobEvent, at: Timestamp) -> Result<(), IllegalEvent> {
         let was = self.phase();
         match (&mut self.state, event) {
@@ -208,7 +244,12 @@ impl Job {
                     self.record.failure = Some(failure.clone());
                 }
             }
-            (_, event) => return Err(IllegalEvent { phase: was, event: event.name() }),
+            (_, event) => {
+                return Err(IllegalEvent {
+                    phase: was,
+                    event: event.name(),
+                });
+            }
         }
         self.version = Version(self.version.0 + 1);
         self.record.started_at.get_or_insert(at);
@@ -256,22 +297,30 @@ impl Job {
         match self.state {
             JobState::Backup(_) => JobEvent::Backup(BackupEvent::Cancelled { failure }),
             JobState::Restore(_) => JobEvent::Restore(RestoreEvent::Cancelled { failure }),
-            JobState::External(_) => JobEvent::External(Box::new(ExternalEvent::Cancelled { failure })),
+            JobState::External(_) => {
+                JobEvent::External(Box::new(ExternalEvent::Cancelled { failure }))
+            }
             JobState::DropSnapshot(_) => JobEvent::DropSnapshot(DropEvent::Cancelled { failure }),
         }
     }
 
-    /// What an error is that ends the job: in StarRocks' terms where SHOW tells of it, as it is where a statement waits for it.
+    /// What an error is that ends the job: in StarRocks' terms where SHOW tells of it, as it is
+    /// where a statement waits for it.
     pub fn failure_of(&self, error: &Error) -> Failure {
         match self.state {
             JobState::DropSnapshot(_) => Failure::verbatim(error),
-            JobState::Backup(_) | JobState::Restore(_) | JobState::External(_) => Failure::of(error),
+            JobState::Backup(_) | JobState::Restore(_) | JobState::External(_) => {
+                Failure::of(error)
+            }
         }
     }
 
     /// When its time is over. Another cluster watches the time of its jobs itself.
     pub fn deadline(&self) -> Option<Timestamp> {
-        self.spec.external().is_none().then(|| self.created_at.plus_seconds(self.spec.timeout_seconds))
+        self.spec
+            .external()
+            .is_none()
+            .then(|| self.created_at.plus_seconds(self.spec.timeout_seconds))
     }
 }
 
@@ -292,7 +341,9 @@ impl JobCommand {
     pub fn task(self) -> Option<TaskId> {
         match self {
             Self::Backup(BackupCommand::Snapshot(task) | BackupCommand::Upload(task))
-            | Self::Restore(RestoreCommand::Prepare(task) | RestoreCommand::Download(task)) => Some(task),
+            | Self::Restore(RestoreCommand::Prepare(task) | RestoreCommand::Download(task)) => {
+                Some(task)
+            }
             _ => None,
         }
     }

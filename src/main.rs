@@ -22,16 +22,21 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Deep plans recurse; tokio's two MiB are not enough for them.
 const STACK_BYTES: usize = 8 << 20;
-/// Threads that answer, for each processor: one that encodes a long row or drops a large plan keeps its processor for as long, and the
-/// others' short statements have a thread left.
+/// Threads that answer, for each processor: one that encodes a long row or drops a large plan keeps
+/// its processor for as long, and the others' short statements have a thread left.
 const THREADS_PER_PROCESSOR: usize = 4;
-/// How often memory that nobody uses any more goes back to the system. The allocator does so when more is asked of it, which after the
-/// last of many clients may be never.
+/// How often memory that nobody uses any more goes back to the system. The allocator does so when
+/// more is asked of it, which after the last of many clients may be never.
 const MEMORY_RETURN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A PostgreSQL-wire SQL gateway for StarRocks backup and restore.
 #[derive(Parser)]
-#[command(version, about, args_conflicts_with_subcommands = true, args_override_self = true)]
+#[command(
+    version,
+    about,
+    args_conflicts_with_subcommands = true,
+    args_override_self = true
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -92,8 +97,9 @@ struct DemoArguments {
     /// Leave the server running afterwards
     #[arg(long)]
     keep: bool,
-    /// Where the repository is: a directory, or a URL such as s3://bucket/path (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
-    /// AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL say how to reach it)
+    /// Where the repository is: a directory, or a URL such as s3://bucket/path (AWS_ACCESS_KEY_ID,
+    /// AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL say how to reach
+    /// it)
     #[arg(long)]
     repository: Option<String>,
 }
@@ -115,29 +121,45 @@ impl ServeArguments {
                 given.insert(name.to_owned(), value.clone());
             }
         }
-        for (name, on) in [("insecure", self.insecure), ("tls_required", self.tls_required)] {
+        for (name, on) in [
+            ("insecure", self.insecure),
+            ("tls_required", self.tls_required),
+        ] {
             if on {
                 given.insert(name.into(), "true".into());
             }
         }
         if let Some(format) = self.log_format {
-            given.insert("log_format".into(), if format == LogFormat::Json { "json" } else { "text" }.into());
+            given.insert(
+                "log_format".into(),
+                if format == LogFormat::Json {
+                    "json"
+                } else {
+                    "text"
+                }
+                .into(),
+            );
         }
-        let environment = std::env::vars().filter(|(name, _)| name != "STARKEEP_CONFIG" && name != "STARKEEP_LOG");
+        let environment = std::env::vars()
+            .filter(|(name, _)| name != "STARKEEP_CONFIG" && name != "STARKEEP_LOG");
         Settings::load(self.config.as_deref(), environment, given)
     }
 }
 
 fn log_to_stderr(format: LogFormat, default: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("STARKEEP_LOG").unwrap_or_else(|_| default.into());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = tracing_subscriber::EnvFilter::try_from_env("STARKEEP_LOG")
+        .unwrap_or_else(|_| default.into());
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),
     }
 }
 
-/// SIGTERM, Ctrl-C and SIGHUP. Made before anyone is told that the server is up: until then a signal would kill the process.
+/// SIGTERM, Ctrl-C and SIGHUP. Made before anyone is told that the server is up: until then a
+/// signal would kill the process.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -211,7 +233,11 @@ async fn serve(arguments: ServeArguments) -> Result<(), Error> {
     };
     count_panics(server.gateway().metrics.clone());
     tokio::spawn(return_memory());
-    println!("starkeep is ready: postgresql://root@{}/ http://{}/metrics", server.addr(), server.http_addr());
+    println!(
+        "starkeep is ready: postgresql://root@{}/ http://{}/metrics",
+        server.addr(),
+        server.http_addr()
+    );
     signals.wait_reloading(&server).await;
     tracing::info!("stopping");
     server.stop().await;
@@ -227,17 +253,26 @@ async fn play(arguments: DemoArguments) -> Result<(), Error> {
         ("AWS_REGION", "aws.s3.region"),
         ("AWS_ENDPOINT_URL", "aws.s3.endpoint"),
     ];
-    let is_s3 = arguments.repository.as_ref().is_some_and(|r| r.starts_with("s3"));
-    let given =
-        properties.iter().filter(|_| is_s3).filter_map(|(variable, key)| Some(((*key).to_owned(), std::env::var(variable).ok()?)));
+    let is_s3 = arguments
+        .repository
+        .as_ref()
+        .is_some_and(|r| r.starts_with("s3"));
+    let given = properties
+        .iter()
+        .filter(|_| is_s3)
+        .filter_map(|(variable, key)| Some(((*key).to_owned(), std::env::var(variable).ok()?)));
     let mut signals = Signals::catch()?;
-    let demo = demo::Demo::start(arguments.repository.clone(), given.collect(), Env::system()).await?;
+    let demo =
+        demo::Demo::start(arguments.repository.clone(), given.collect(), Env::system()).await?;
     let played = tokio::select! {
         played = demo.play() => played,
         () = signals.wait() => Err(Error::new(ErrorKind::Cancelled, "the demo was interrupted")),
     };
     if played.is_ok() && arguments.keep {
-        println!("\nThe server goes on until Ctrl-C. Connect with:\n  {}", demo.psql_line());
+        println!(
+            "\nThe server goes on until Ctrl-C. Connect with:\n  {}",
+            demo.psql_line()
+        );
         signals.wait().await;
     }
     demo.stop().await;
@@ -271,7 +306,10 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let hint = error.hint.as_deref().map_or(String::new(), |h| format!(" ({h})"));
+            let hint = error
+                .hint
+                .as_deref()
+                .map_or(String::new(), |h| format!(" ({h})"));
             eprintln!("starkeep: {error}{hint}");
             ExitCode::FAILURE
         }

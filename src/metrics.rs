@@ -1,4 +1,5 @@
-//! Counters for Prometheus: one registry, passed in. [`Metrics::observe`] is the only place that counts job work.
+//! Counters for Prometheus: one registry, passed in. [`Metrics::observe`] is the only place that
+//! counts job work.
 
 use std::sync::atomic::AtomicU64;
 
@@ -57,18 +58,57 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("starkeep");
-        let (jobs_finished, jobs_running, retries) = (Family::default(), Family::default(), Family::default());
-        let (bytes, bytes_new, statements, connections) =
-            (Family::default(), Family::default(), Family::default(), Gauge::default());
-        registry.register("jobs_finished", "Jobs that ended, by kind and how", Clone::clone(&jobs_finished));
-        registry.register("jobs_running", "Jobs that have begun and not ended", Clone::clone(&jobs_running));
-        registry.register("task_retries", "Steps of jobs that failed and are tried again", Clone::clone(&retries));
-        registry.register_with_unit("job_data", "Data that jobs were about", Unit::Bytes, Clone::clone(&bytes));
-        registry.register_with_unit("job_data_moved", "Data that jobs had to move", Unit::Bytes, Clone::clone(&bytes_new));
-        registry.register("statements", "Statements, by SQLSTATE (00000: success)", Clone::clone(&statements));
-        registry.register("connections", "Open client connections", Clone::clone(&connections));
+        let (jobs_finished, jobs_running, retries) =
+            (Family::default(), Family::default(), Family::default());
+        let (bytes, bytes_new, statements, connections) = (
+            Family::default(),
+            Family::default(),
+            Family::default(),
+            Gauge::default(),
+        );
+        registry.register(
+            "jobs_finished",
+            "Jobs that ended, by kind and how",
+            Clone::clone(&jobs_finished),
+        );
+        registry.register(
+            "jobs_running",
+            "Jobs that have begun and not ended",
+            Clone::clone(&jobs_running),
+        );
+        registry.register(
+            "task_retries",
+            "Steps of jobs that failed and are tried again",
+            Clone::clone(&retries),
+        );
+        registry.register_with_unit(
+            "job_data",
+            "Data that jobs were about",
+            Unit::Bytes,
+            Clone::clone(&bytes),
+        );
+        registry.register_with_unit(
+            "job_data_moved",
+            "Data that jobs had to move",
+            Unit::Bytes,
+            Clone::clone(&bytes_new),
+        );
+        registry.register(
+            "statements",
+            "Statements, by SQLSTATE (00000: success)",
+            Clone::clone(&statements),
+        );
+        registry.register(
+            "connections",
+            "Open client connections",
+            Clone::clone(&connections),
+        );
         let panics = Counter::default();
-        registry.register("panics", "Faults of the program that were survived; each is in the log", Clone::clone(&panics));
+        registry.register(
+            "panics",
+            "Faults of the program that were survived; each is in the log",
+            Clone::clone(&panics),
+        );
         let catalogs_gathered = Counter::default();
         registry.register(
             "catalogs_gathered",
@@ -117,7 +157,9 @@ impl Metrics {
 
     /// Counts events that were appended; `before` and `after` are the job around them.
     pub fn observe(&self, before: &Job, delta: &Delta, after: &Job) {
-        let kind = KindLabels { kind: after.spec.kind().to_string() };
+        let kind = KindLabels {
+            kind: after.spec.kind().to_string(),
+        };
         if before.record.started_at.is_none() {
             self.jobs_running.get_or_create(&kind).inc();
         }
@@ -126,47 +168,74 @@ impl Metrics {
             | JobEvent::Restore(RestoreEvent::Downloaded { transfer, .. }) = &entry.event
             {
                 self.bytes.get_or_create(&kind).inc_by(transfer.total.bytes);
-                self.bytes_new.get_or_create(&kind).inc_by(transfer.new.bytes);
+                self.bytes_new
+                    .get_or_create(&kind)
+                    .inc_by(transfer.new.bytes);
             }
         }
         if after.is_settled() && !before.is_settled() {
             self.jobs_running.get_or_create(&kind).dec();
             let status = JobCourse::of(after).status.name().to_owned();
-            self.jobs_finished.get_or_create(&JobLabels { kind: kind.kind, status }).inc();
+            self.jobs_finished
+                .get_or_create(&JobLabels {
+                    kind: kind.kind,
+                    status,
+                })
+                .inc();
         }
     }
 
     /// Takes over a job that had begun before this process did.
     pub fn resumed(&self, job: &Job) {
         if job.record.started_at.is_some() && !job.is_settled() {
-            self.jobs_running.get_or_create(&KindLabels { kind: job.spec.kind().to_string() }).inc();
+            self.jobs_running
+                .get_or_create(&KindLabels {
+                    kind: job.spec.kind().to_string(),
+                })
+                .inc();
         }
     }
 
     /// Counts a step that will be tried again.
     pub fn retried(&self, job: &Job) {
-        self.retries.get_or_create(&KindLabels { kind: job.spec.kind().to_string() }).inc();
+        self.retries
+            .get_or_create(&KindLabels {
+                kind: job.spec.kind().to_string(),
+            })
+            .inc();
     }
 
     /// Counts a statement by its outcome.
     pub fn statement(&self, sqlstate: &str) {
-        self.statements.get_or_create(&StatementLabels { sqlstate: sqlstate.to_owned() }).inc();
+        self.statements
+            .get_or_create(&StatementLabels {
+                sqlstate: sqlstate.to_owned(),
+            })
+            .inc();
     }
 
     /// Counts an expired snapshot that was deleted, or could not be.
     pub fn snapshot_expired(&self, deleted: bool) {
         let status = if deleted { "deleted" } else { "failed" }.to_owned();
-        self.snapshots_expired.get_or_create(&StatusLabels { status }).inc();
+        self.snapshots_expired
+            .get_or_create(&StatusLabels { status })
+            .inc();
     }
 
     /// Notes whether a cluster answered.
     pub fn cluster(&self, cluster: &str, answered: bool) {
-        self.clusters_reachable.get_or_create(&ClusterLabels { cluster: cluster.to_owned() }).set(i64::from(answered));
+        self.clusters_reachable
+            .get_or_create(&ClusterLabels {
+                cluster: cluster.to_owned(),
+            })
+            .set(i64::from(answered));
     }
 
     /// Forgets a cluster that is gone.
     pub fn cluster_gone(&self, cluster: &str) {
-        self.clusters_reachable.remove(&ClusterLabels { cluster: cluster.to_owned() });
+        self.clusters_reachable.remove(&ClusterLabels {
+            cluster: cluster.to_owned(),
+        });
     }
 
     /// Counts a connection while the answer is held.

@@ -1,7 +1,8 @@
 //! The names and ids that travel through the whole program, each a type of its own.
 //!
-//! A name is made only by parsing, so a value of one of these types is already valid and no later layer checks it again.
-//! Rules and messages are StarRocks' (see docs/sql.md, "Names"); what would break out of a repository path is refused here.
+//! A name is made only by parsing, so a value of one of these types is already valid and no later
+//! layer checks it again. Rules and messages are StarRocks' (see docs/sql.md, "Names"); what would
+//! break out of a repository path is refused here.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,7 +24,13 @@ impl Sha256 {
         if text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return Ok(Self(text));
         }
-        Err(Error::new(ErrorKind::Corrupted, format!("\"{}\" is no SHA-256", text.chars().take(80).collect::<String>())))
+        Err(Error::new(
+            ErrorKind::Corrupted,
+            format!(
+                "\"{}\" is no SHA-256",
+                text.chars().take(80).collect::<String>()
+            ),
+        ))
     }
 
     /// The digest of some bytes.
@@ -135,7 +142,8 @@ name_type!(
     PartitionName, "partition", is_object_name
 );
 name_type!(
-    /// A snapshot label: unique in its repository, and a directory name there, so path separators are refused.
+    /// A snapshot label: unique in its repository, and a directory name there, so path separators
+    /// are refused.
     SnapshotLabel, "label", is_label
 );
 name_type!(
@@ -162,11 +170,16 @@ name_type!(
 fn is_word(name: &str, longest: usize) -> bool {
     let mut chars = name.chars();
     let starts_well = match chars.next() {
-        Some('_') => chars.clone().next().is_some_and(|c| c.is_ascii_alphanumeric()),
+        Some('_') => chars
+            .clone()
+            .next()
+            .is_some_and(|c| c.is_ascii_alphanumeric()),
         Some(c) => c.is_ascii_alphabetic(),
         None => false,
     };
-    starts_well && name.len() <= longest && name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric())
+    starts_well
+        && name.len() <= longest
+        && name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric())
 }
 
 fn is_database_name(name: &str) -> bool {
@@ -186,7 +199,9 @@ fn is_label(name: &str) -> bool {
         && name.len() <= 128
         && name != "."
         && name != ".."
-        && !name.chars().any(|c| c.is_control() || c == '/' || c == '\\')
+        && !name
+            .chars()
+            .any(|c| c.is_control() || c == '/' || c == '\\')
 }
 
 macro_rules! id_type {
@@ -246,12 +261,20 @@ impl Timestamp {
 
     /// This moment plus a number of seconds.
     pub fn plus_seconds(self, seconds: u64) -> Self {
-        Self(self.0.saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000)))
+        Self(
+            self.0.saturating_add(
+                i64::try_from(seconds)
+                    .unwrap_or(i64::MAX)
+                    .saturating_mul(1000),
+            ),
+        )
     }
 
     /// The moment as a UTC date and time; out-of-range values show as the epoch.
     pub fn to_utc(self) -> DateTime<Utc> {
-        Utc.timestamp_millis_opt(self.0).single().unwrap_or_default()
+        Utc.timestamp_millis_opt(self.0)
+            .single()
+            .unwrap_or_default()
     }
 }
 
@@ -259,8 +282,16 @@ impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // As PostgreSQL prints it, without zeros at its end.
         let millis = self.0.rem_euclid(1000);
-        let fraction = if millis == 0 { String::new() } else { format!(".{millis:03}").trim_end_matches('0').to_owned() };
-        write!(f, "{}{fraction}+00", self.to_utc().format("%Y-%m-%d %H:%M:%S"))
+        let fraction = if millis == 0 {
+            String::new()
+        } else {
+            format!(".{millis:03}").trim_end_matches('0').to_owned()
+        };
+        write!(
+            f,
+            "{}{fraction}+00",
+            self.to_utc().format("%Y-%m-%d %H:%M:%S")
+        )
     }
 }
 
@@ -286,8 +317,13 @@ impl BackupTimestamp {
         if well_formed {
             Ok(Self(text))
         } else {
-            Err(Error::new(ErrorKind::InvalidParameter, format!("invalid backup timestamp \"{text}\""))
-                .hint("Use the form yyyy-MM-dd-HH-mm-ss-SSS, as SHOW SNAPSHOT prints it, or \"latest\"."))
+            Err(Error::new(
+                ErrorKind::InvalidParameter,
+                format!("invalid backup timestamp \"{text}\""),
+            )
+            .hint(
+                "Use the form yyyy-MM-dd-HH-mm-ss-SSS, as SHOW SNAPSHOT prints it, or \"latest\".",
+            ))
         }
     }
 
@@ -367,20 +403,36 @@ impl Ttl {
             [count, unit] => (count, unit),
             _ => return Err(invalid()),
         };
-        let (count, unit): (i64, _) = (count.parse().map_err(|_| invalid())?, TtlUnit::parse(unit).ok_or_else(invalid)?);
+        let (count, unit): (i64, _) = (
+            count.parse().map_err(|_| invalid())?,
+            TtlUnit::parse(unit).ok_or_else(invalid)?,
+        );
         if count <= 0 {
-            return Err(Error::new(ErrorKind::InvalidParameter, format!("ttl must be a positive duration, but got: {text}")));
+            return Err(Error::new(
+                ErrorKind::InvalidParameter,
+                format!("ttl must be a positive duration, but got: {text}"),
+            ));
         }
-        let ttl = Self { count: u32::try_from(count).map_err(|_| invalid())?, unit };
-        ttl.after(Timestamp(0)).map(|_| Some(ttl)).ok_or_else(invalid)
+        let ttl = Self {
+            count: u32::try_from(count).map_err(|_| invalid())?,
+            unit,
+        };
+        ttl.after(Timestamp(0))
+            .map(|_| Some(ttl))
+            .ok_or_else(invalid)
     }
 
-    /// The moment so much later, by the calendar (31 January and 1 MONTH is the last of February), in UTC; `None` beyond the
-    /// calendar's end.
+    /// The moment so much later, by the calendar (31 January and 1 MONTH is the last of February),
+    /// in UTC; `None` beyond the calendar's end.
     pub fn after(self, from: Timestamp) -> Option<Timestamp> {
         let from = Utc.timestamp_millis_opt(from.0).single()?;
-        let months = |n: u32| from.checked_add_months(chrono::Months::new(self.count.checked_mul(n)?));
-        let seconds = |n: i64| from.checked_add_signed(chrono::TimeDelta::try_seconds(i64::from(self.count).checked_mul(n)?)?);
+        let months =
+            |n: u32| from.checked_add_months(chrono::Months::new(self.count.checked_mul(n)?));
+        let seconds = |n: i64| {
+            from.checked_add_signed(chrono::TimeDelta::try_seconds(
+                i64::from(self.count).checked_mul(n)?,
+            )?)
+        };
         let end = match self.unit {
             TtlUnit::Second => seconds(1),
             TtlUnit::Minute => seconds(60),
@@ -404,7 +456,8 @@ impl fmt::Display for Ttl {
 impl TryFrom<String> for Ttl {
     type Error = Error;
     fn try_from(text: String) -> Result<Self, Error> {
-        Self::parse(&text)?.ok_or_else(|| Error::new(ErrorKind::InvalidParameter, "the ttl is empty"))
+        Self::parse(&text)?
+            .ok_or_else(|| Error::new(ErrorKind::InvalidParameter, "the ttl is empty"))
     }
 }
 
@@ -435,28 +488,62 @@ mod tests {
 
     #[test]
     fn a_ttl_is_a_count_and_a_unit() {
-        let at = |text: &str| Timestamp(text.parse::<DateTime<Utc>>().expect("a time").timestamp_millis());
+        let at = |text: &str| {
+            Timestamp(
+                text.parse::<DateTime<Utc>>()
+                    .expect("a time")
+                    .timestamp_millis(),
+            )
+        };
         for (ttl, from, end) in [
             ("7 DAY", "2026-01-31T10:00:00Z", "2026-02-07T10:00:00Z"),
             (" 1  month ", "2026-01-31T10:00:00Z", "2026-02-28T10:00:00Z"),
             ("30 second", "2026-01-31T23:59:45Z", "2026-02-01T00:00:15Z"),
             ("1 YEAR", "2024-02-29T00:00:00Z", "2025-02-28T00:00:00Z"),
         ] {
-            assert_eq!(Ttl::parse(ttl).expect(ttl).expect("a ttl").after(at(from)), Some(at(end)), "{ttl}");
+            assert_eq!(
+                Ttl::parse(ttl).expect(ttl).expect("a ttl").after(at(from)),
+                Some(at(end)),
+                "{ttl}"
+            );
         }
         assert_eq!(Ttl::parse("  ").expect("blank"), None);
-        for bad in ["7d", "forever", "7 PARSEC", "7", "7 DAY DAY", "999999999999 YEAR", "4000000000 YEAR", "1.5 DAY"] {
-            assert!(Ttl::parse(bad).expect_err(bad).message.starts_with(&format!("Invalid ttl: '{bad}'.")), "{bad}");
+        for bad in [
+            "7d",
+            "forever",
+            "7 PARSEC",
+            "7",
+            "7 DAY DAY",
+            "999999999999 YEAR",
+            "4000000000 YEAR",
+            "1.5 DAY",
+        ] {
+            assert!(
+                Ttl::parse(bad)
+                    .expect_err(bad)
+                    .message
+                    .starts_with(&format!("Invalid ttl: '{bad}'.")),
+                "{bad}"
+            );
         }
         for bad in ["0 DAY", "-1 HOUR"] {
-            assert_eq!(Ttl::parse(bad).expect_err(bad).message, format!("ttl must be a positive duration, but got: {bad}"));
+            assert_eq!(
+                Ttl::parse(bad).expect_err(bad).message,
+                format!("ttl must be a positive duration, but got: {bad}")
+            );
         }
     }
 
     #[test]
     fn times_are_shown_as_postgresql_shows_them() {
-        assert_eq!(Timestamp(1_767_323_045_000).to_string(), "2026-01-02 03:04:05+00");
-        assert_eq!(Timestamp(1_767_323_045_060).to_string(), "2026-01-02 03:04:05.06+00");
+        assert_eq!(
+            Timestamp(1_767_323_045_000).to_string(),
+            "2026-01-02 03:04:05+00"
+        );
+        assert_eq!(
+            Timestamp(1_767_323_045_060).to_string(),
+            "2026-01-02 03:04:05.06+00"
+        );
     }
 
     #[test]
@@ -464,8 +551,13 @@ mod tests {
         let at = Timestamp(1_525_453_861_123);
         assert_eq!(BackupTimestamp::of(at).as_str(), "2018-05-04-17-11-01-123");
         assert!(BackupTimestamp::new("2018-05-04-17-11-01-123").is_ok());
-        for bad in ["2018-05-04-17-11-01", "2018-13-04-17-11-01-123", "latest", "2018-05-04-17-11-01-12x", "é018-05-04-17-11-01-12"]
-        {
+        for bad in [
+            "2018-05-04-17-11-01",
+            "2018-13-04-17-11-01-123",
+            "latest",
+            "2018-05-04-17-11-01-12x",
+            "é018-05-04-17-11-01-12",
+        ] {
             assert!(BackupTimestamp::new(bad).is_err(), "{bad}");
         }
     }

@@ -1,6 +1,8 @@
-//! Who may do what: StarRocks' privileges (3.x and later) on its objects, granted to users and roles.
+//! Who may do what: StarRocks' privileges (3.x and later) on its objects, granted to users and
+//! roles.
 //!
-//! Nothing is allowed that was not granted. ADMIN stands above all of this and is kept with the user.
+//! Nothing is allowed that was not granted. ADMIN stands above all of this and is kept with the
+//! user.
 
 use std::fmt;
 
@@ -84,7 +86,9 @@ impl Securable {
             Self::System => &[Repository],
             Self::Catalog => &[CreateDatabase],
             Self::Database(_) | Self::AllDatabases => &[CreateTable, CreateView, Alter, Drop],
-            Self::Table(..) | Self::AllTablesIn(_) | Self::AllTables => &[Select, Insert, Delete, Alter, Drop, Export],
+            Self::Table(..) | Self::AllTablesIn(_) | Self::AllTables => {
+                &[Select, Insert, Delete, Alter, Drop, Export]
+            }
         }
     }
 
@@ -102,7 +106,9 @@ impl Securable {
         match self {
             Self::System => "SYSTEM".into(),
             Self::Catalog => "CATALOG default_catalog".into(),
-            Self::Database(name) => format!("DATABASE {}", name.as_ref().map_or("", |n| n.as_str())),
+            Self::Database(name) => {
+                format!("DATABASE {}", name.as_ref().map_or("", |n| n.as_str()))
+            }
             Self::Table(_, name) => format!("TABLE {name}"),
             other => other.to_string(),
         }
@@ -119,8 +125,15 @@ impl fmt::Display for Securable {
             Self::Database(Some(name)) => write!(f, "DATABASE {}", quoted(name.as_str())),
             Self::AllDatabases => f.write_str("ALL DATABASES"),
             Self::Table(None, table) => write!(f, "TABLE {}", quoted(table.as_str())),
-            Self::Table(Some(name), table) => write!(f, "TABLE {}.{}", quoted(name.as_str()), quoted(table.as_str())),
-            Self::AllTablesIn(name) => write!(f, "ALL TABLES IN DATABASE {}", quoted(name.as_str())),
+            Self::Table(Some(name), table) => write!(
+                f,
+                "TABLE {}.{}",
+                quoted(name.as_str()),
+                quoted(table.as_str())
+            ),
+            Self::AllTablesIn(name) => {
+                write!(f, "ALL TABLES IN DATABASE {}", quoted(name.as_str()))
+            }
             Self::AllTables => f.write_str("ALL TABLES IN ALL DATABASES"),
         }
     }
@@ -173,7 +186,8 @@ pub struct Rights {
 }
 
 impl Rights {
-    /// What a user holds by these grants, his own and those of his roles; an administrator needs none.
+    /// What a user holds by these grants, his own and those of his roles; an administrator needs
+    /// none.
     pub fn gather(user: &UserName, admin: bool, grants: &[(Grantee, Grant)]) -> Self {
         let (mut roles, mut held) = (Vec::new(), Vec::new());
         let mut holders = vec![Grantee::User(user.clone())];
@@ -189,7 +203,12 @@ impl Rights {
                 }
             }
         }
-        Self { admin, roles, held, user: user.to_string() }
+        Self {
+            admin,
+            roles,
+            held,
+            user: user.to_string(),
+        }
     }
 
     /// Whether nothing is refused.
@@ -202,22 +221,42 @@ impl Rights {
         if self.admin {
             return Ok(());
         }
-        Err(self.denied("ADMIN privilege(s)").hint(format!("An administrator can GRANT ADMIN TO {}.", self.user)))
+        Err(self.denied("ADMIN privilege(s)").hint(format!(
+            "An administrator can GRANT ADMIN TO {}.",
+            self.user
+        )))
     }
 
     /// Demands one privilege; the object's names are complete.
     pub fn require(&self, privilege: Privilege, on: &Securable) -> Result<(), Error> {
-        if self.admin || self.held.iter().any(|(held, granted)| *held == privilege && granted.covers(on)) {
+        if self.admin
+            || self
+                .held
+                .iter()
+                .any(|(held, granted)| *held == privilege && granted.covers(on))
+        {
             return Ok(());
         }
-        let hint = format!("An administrator can GRANT {privilege} ON {on} TO {}.", self.user);
-        Err(self.denied(&format!("{privilege} privilege(s) on {}", on.refused_name())).hint(hint))
+        let hint = format!(
+            "An administrator can GRANT {privilege} ON {on} TO {}.",
+            self.user
+        );
+        Err(self
+            .denied(&format!(
+                "{privilege} privilege(s) on {}",
+                on.refused_name()
+            ))
+            .hint(hint))
     }
 
     /// The refusal of somebody who lacks `what`, in StarRocks' words.
     pub fn denied(&self, what: &str) -> Error {
         let roles: Vec<_> = self.roles.iter().map(RoleName::as_str).collect();
-        let current = if roles.is_empty() { "NONE".to_owned() } else { format!("[{}]", roles.join(", ")) };
+        let current = if roles.is_empty() {
+            "NONE".to_owned()
+        } else {
+            format!("[{}]", roles.join(", "))
+        };
         let message = format!(
             "Access denied; you need (at least one of) the {what} for this operation. Please ask the admin to grant permission(s) \
              or try activating existing roles using <set [default] role>. Current role(s): {current}. Inactivated role(s): NONE."
@@ -233,7 +272,9 @@ mod tests {
     #[test]
     fn a_grant_covers_what_it_names_and_nothing_else() {
         let database = |name: &str| DatabaseName::new(name).expect("valid");
-        let table = |db: &str, name: &str| Securable::Table(Some(database(db)), TableName::new(name).expect("valid"));
+        let table = |db: &str, name: &str| {
+            Securable::Table(Some(database(db)), TableName::new(name).expect("valid"))
+        };
         assert!(table("d", "t").covers(&table("d", "t")));
         assert!(Securable::AllTables.covers(&table("d", "t")));
         assert!(Securable::AllTablesIn(database("d")).covers(&table("d", "t")));
@@ -244,9 +285,15 @@ mod tests {
             (Securable::AllTablesIn(database("d")), table("e", "t")),
             (Securable::AllDatabases, table("d", "t")),
             (Securable::System, Securable::Catalog),
-            (Securable::Database(Some(database("d"))), Securable::Database(Some(database("e")))),
+            (
+                Securable::Database(Some(database("d"))),
+                Securable::Database(Some(database("e"))),
+            ),
         ] {
-            assert!(!granted.covers(&wanted), "{granted} does not cover {wanted}");
+            assert!(
+                !granted.covers(&wanted),
+                "{granted} does not cover {wanted}"
+            );
         }
     }
 }

@@ -53,16 +53,28 @@ impl Progress {
 
     /// The journal knows what a task has done.
     pub fn finished(&self, job: JobId, task: TaskId) {
-        if let Some(note) = self.0.lock().get_mut(&job).and_then(|notes| notes.tasks.get_mut(&task)) {
+        if let Some(note) = self
+            .0
+            .lock()
+            .get_mut(&job)
+            .and_then(|notes| notes.tasks.get_mut(&task))
+        {
             (note.done, note.error) = (Volume::default(), None);
         }
     }
 
-    /// What a running job says of itself: the last sight of one that another cluster does, and what it waits for.
+    /// What a running job says of itself: the last sight of one that another cluster does, and what
+    /// it waits for.
     pub fn last_words(&self, job: JobId) -> (Option<SlotStatus>, Option<String>) {
         let all = self.0.lock();
-        let Some(notes) = all.get(&job) else { return (None, None) };
-        let error = notes.tasks.values().chain(&notes.job).find_map(|note| note.error.clone());
+        let Some(notes) = all.get(&job) else {
+            return (None, None);
+        };
+        let error = notes
+            .tasks
+            .values()
+            .chain(&notes.job)
+            .find_map(|note| note.error.clone());
         (notes.job.as_ref().and_then(|note| note.seen.clone()), error)
     }
 

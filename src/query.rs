@@ -1,7 +1,8 @@
 //! Who answers: DataFusion, over the cluster's tables and the system tables.
 //!
-//! A statement is planned against a [`AsOf`]: one instant of the cluster's catalog with schema `system` beside it. SHOW is no
-//! exception: each is a file in `sql/show/`, a query over `system.*`.
+//! A statement is planned against a [`AsOf`]: one instant of the cluster's catalog with schema
+//! `system` beside it. SHOW is no exception: each is a file in `sql/show/`, a query over
+//! `system.*`.
 
 mod any_array;
 mod cached_plan;
@@ -30,9 +31,13 @@ use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider};
 use datafusion::common::DataFusionError;
 use datafusion::common::config::Dialect;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer, MemoryPool, MemoryReservation, TrackConsumersPool};
+use datafusion::execution::memory_pool::{
+    FairSpillPool, MemoryConsumer, MemoryPool, MemoryReservation, TrackConsumersPool,
+};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream, SessionState, SessionStateBuilder};
+use datafusion::execution::{
+    FunctionRegistry, SendableRecordBatchStream, SessionState, SessionStateBuilder,
+};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -51,7 +56,9 @@ pub use self::describe::{described_as, view_schema};
 pub use self::functions::Zone;
 pub use self::functions::{SERVER_VERSION, SessionFacts, server_version_text, time_zone_name};
 pub use self::lookup::{Lookup, Operand};
-pub use self::plan::{described, parameter_types, plan_sql, plan_statement, refuse_unknown_sql, same_shape};
+pub use self::plan::{
+    described, parameter_types, plan_sql, plan_statement, refuse_unknown_sql, same_shape,
+};
 pub use self::reads::{subqueries_of, tables_of};
 pub use self::rewrite::to_datafusion_dialect;
 pub use self::show::{show_parameters, show_query};
@@ -66,8 +73,8 @@ pub const SYSTEM_SCHEMA: &str = "system";
 
 /// Builds the state that statements are planned and run in.
 ///
-/// Queries run on a runtime of their own: an operator that computes for seconds without a pause holds up other queries, but no
-/// connection, no cancellation and no health check.
+/// Queries run on a runtime of their own: an operator that computes for seconds without a pause
+/// holds up other queries, but no connection, no cancellation and no health check.
 #[derive(Debug)]
 pub struct QueryEngine {
     base: SessionState,
@@ -81,12 +88,14 @@ pub struct QueryEngine {
 const CHANNEL_BATCHES: usize = 2;
 /// Deep plans recurse.
 const STACK_BYTES: usize = 8 << 20;
-/// How much nicer the threads of queries are than those that answer short statements: a computation that never pauses has a processor
-/// for as long as nobody else wants it, and gives it up as soon as a message comes.
+/// How much nicer the threads of queries are than those that answer short statements: a computation
+/// that never pauses has a processor for as long as nobody else wants it, and gives it up as soon
+/// as a message comes.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
 
-/// Lowers the priority of the calling thread. Only Linux has priorities of threads; elsewhere they are those of the process.
+/// Lowers the priority of the calling thread. Only Linux has priorities of threads; elsewhere they
+/// are those of the process.
 fn be_nice() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::nice(NICENESS) {
@@ -111,31 +120,39 @@ pub struct QuerySettings {
     pub parallelism: usize,
 }
 
-/// What a client is told whose statement the engine panics at: it is the statement that this engine cannot carry out.
+/// What a client is told whose statement the engine panics at: it is the statement that this engine
+/// cannot carry out.
 fn died() -> Error {
     Error::unsupported("the statement meets a fault of the query engine, and")
         .hint("Say it in another way. The server's log has the fault; please report it with the statement.")
 }
 
-/// Where queries spill to. What a killed server left there is nobody's: two servers never share a data directory, and each has a
-/// directory of its own below this one.
+/// Where queries spill to. What a killed server left there is nobody's: two servers never share a
+/// data directory, and each has a directory of its own below this one.
 fn spill(settings: &QuerySettings) -> Result<DiskManagerBuilder, Error> {
     let dir = &settings.spill_dir;
-    std::fs::create_dir_all(dir).map_err(|e| Error::io("create the directory for spilled rows", dir, e))?;
+    std::fs::create_dir_all(dir)
+        .map_err(|e| Error::io("create the directory for spilled rows", dir, e))?;
     let left = std::fs::read_dir(dir).map_err(|e| Error::io("list", dir, e))?;
-    for entry in left.filter_map(Result::ok).filter(|e| e.file_name().to_string_lossy().starts_with(SPILL_PREFIX)) {
+    for entry in left
+        .filter_map(Result::ok)
+        .filter(|e| e.file_name().to_string_lossy().starts_with(SPILL_PREFIX))
+    {
         if let Err(error) = std::fs::remove_dir_all(entry.path()) {
             tracing::warn!(%error, path = %entry.path().display(), "could not remove what a query has spilled");
         }
     }
     let mode = DiskManagerMode::Directories(vec![dir.clone()]);
-    Ok(DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(settings.spill_bytes_max))
+    Ok(DiskManagerBuilder::default()
+        .with_mode(mode)
+        .with_max_temp_directory_size(settings.spill_bytes_max))
 }
 
 /// How DataFusion's directories of spilled rows begin.
 const SPILL_PREFIX: &str = "datafusion-";
 
-/// One instant of everything a statement can name. Data files of the cluster stay readable while it is held.
+/// One instant of everything a statement can name. Data files of the cluster stay readable while it
+/// is held.
 #[derive(Clone, Debug)]
 pub struct AsOf {
     catalog: Arc<ViewCatalog>,
@@ -155,25 +172,36 @@ impl AsOf {
 impl QueryEngine {
     /// An engine over these sources.
     pub fn new(sources: Arc<Sources>, settings: QuerySettings) -> Result<Self, Error> {
-        let pool = TrackConsumersPool::new(FairSpillPool::new(settings.memory_bytes_max), std::num::NonZeroUsize::MIN);
+        let pool = TrackConsumersPool::new(
+            FairSpillPool::new(settings.memory_bytes_max),
+            std::num::NonZeroUsize::MIN,
+        );
         let runtime: Arc<RuntimeEnv> = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(pool))
             .with_disk_manager_builder(spill(&settings)?)
             .build_arc()
             .map_err(from_datafusion)?;
-        let mut config =
-            SessionConfig::new().with_target_partitions(settings.parallelism).with_create_default_catalog_and_schema(false);
+        let mut config = SessionConfig::new()
+            .with_target_partitions(settings.parallelism)
+            .with_create_default_catalog_and_schema(false);
         let options = config.options_mut();
         options.sql_parser.dialect = Dialect::PostgreSQL;
         options.sql_parser.parse_float_as_decimal = true;
         options.sql_parser.map_string_types_to_utf8view = false;
         options.execution.time_zone = Some("UTC".into());
-        let base = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
+        let base = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(runtime)
+            .with_default_features()
+            .build();
         let mut base = stop::asking(base);
-        base.register_function_rewrite(Arc::new(growth::LimitGrowth::new())).map_err(from_datafusion)?;
-        base.register_expr_planner(Arc::new(planner::UntypedLiterals)).map_err(from_datafusion)?;
+        base.register_function_rewrite(Arc::new(growth::LimitGrowth::new()))
+            .map_err(from_datafusion)?;
+        base.register_expr_planner(Arc::new(planner::UntypedLiterals))
+            .map_err(from_datafusion)?;
         let workers = tokio::runtime::Builder::new_multi_thread()
-            // Some more than there are parts of a query, so that one that never pauses leaves room for others.
+            // Some more than there are parts of a query, so that one that never pauses leaves room
+            // for others.
             .worker_threads(settings.parallelism.max(1) * 2 + 2)
             .thread_name("query")
             .thread_stack_size(STACK_BYTES)
@@ -181,28 +209,51 @@ impl QueryEngine {
             .enable_all()
             .build()
             .map_err(|e| Error::internal(format!("the query threads could not be started: {e}")))?;
-        let (value_bytes_max, statement_bytes_max) = (settings.value_bytes_max, settings.statement_bytes_max);
-        Ok(Self { base, sources, value_bytes_max, statement_bytes_max, workers: Some(workers) })
+        let (value_bytes_max, statement_bytes_max) =
+            (settings.value_bytes_max, settings.statement_bytes_max);
+        Ok(Self {
+            base,
+            sources,
+            value_bytes_max,
+            statement_bytes_max,
+            workers: Some(workers),
+        })
     }
 
     /// Runs work where queries run.
-    pub fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
-        self.workers.as_ref().expect("there until the engine is dropped").spawn(work)
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.workers
+            .as_ref()
+            .expect("there until the engine is dropped")
+            .spawn(work)
     }
 
     /// How many pieces of work are under way there, or were given up and have not noticed yet.
     pub fn running(&self) -> usize {
-        self.workers.as_ref().map_or(0, |workers| workers.metrics().num_alive_tasks())
+        self.workers
+            .as_ref()
+            .map_or(0, |workers| workers.metrics().num_alive_tasks())
     }
 
-    /// Runs work where queries run and waits for it; dropping the wait aborts the work at its next pause.
-    pub async fn offload<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, Error> {
+    /// Runs work where queries run and waits for it; dropping the wait aborts the work at its next
+    /// pause.
+    pub async fn offload<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Error> {
         let task = AbortOnDropHandle::new(self.spawn(work));
         task.await.map_err(|_| died())
     }
 
     /// Runs a plan; its rows come through a short channel, and dropping the stream ends the query.
-    pub async fn run(&self, state: &Arc<SessionState>, plan: &LogicalPlan) -> Result<SendableRecordBatchStream, Error> {
+    pub async fn run(
+        &self,
+        state: &Arc<SessionState>,
+        plan: &LogicalPlan,
+    ) -> Result<SendableRecordBatchStream, Error> {
         let plan = plan.clone();
         let (sender, receiver) = mpsc::channel(CHANNEL_BATCHES);
         let (opened, opening) = oneshot::channel();
@@ -214,7 +265,8 @@ impl QueryEngine {
         let task = AbortOnDropHandle::new(self.spawn(async move {
             let (state, physical) = planned(state, &plan, value_bytes_max).await;
             let stoppable = physical.and_then(|p| stop::stoppable(p, &stopped));
-            let stream = stoppable.and_then(|p| datafusion::physical_plan::execute_stream(p, task_context(&state)));
+            let stream = stoppable
+                .and_then(|p| datafusion::physical_plan::execute_stream(p, task_context(&state)));
             match stream {
                 Ok(mut stream) => {
                     let _ = opened.send(Ok(stream.schema()));
@@ -227,12 +279,16 @@ impl QueryEngine {
                 Err(e) => drop(opened.send(Err(e))),
             }
         }));
-        let schema = opening.await.map_err(|_| died())?.map_err(from_datafusion)?;
+        let schema = opening
+            .await
+            .map_err(|_| died())?
+            .map_err(from_datafusion)?;
         let rows = futures::stream::unfold(Some((receiver, task, stop)), |state| async move {
             let (mut receiver, task, stop) = state?;
             match receiver.recv().await {
                 Some(batch) => Some((batch, Some((receiver, task, stop)))),
-                // The end of the channel is the end of the rows only if the query has ended as it should.
+                // The end of the channel is the end of the rows only if the query has ended as it
+                // should.
                 None => match task.await {
                     Ok(()) => None,
                     Err(_) => Some((Err(DataFusionError::External(Box::new(died()))), None)),
@@ -242,7 +298,8 @@ impl QueryEngine {
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
     }
 
-    /// Takes some of the memory of all queries for as long as the reservation is held; 53200 if there is not enough left.
+    /// Takes some of the memory of all queries for as long as the reservation is held; 53200 if
+    /// there is not enough left.
     pub fn reserve(&self, what: &str, bytes: usize) -> Result<MemoryReservation, Error> {
         let reservation = MemoryConsumer::new(what).register(&self.base.runtime_env().memory_pool);
         reservation.try_grow(bytes).map_err(from_datafusion)?;
@@ -256,7 +313,10 @@ impl QueryEngine {
 
     /// The share of one statement in the memory of all.
     fn share(&self) -> Arc<dyn MemoryPool> {
-        Arc::new(share::Share::new(self.base.runtime_env().memory_pool.clone(), self.statement_bytes_max))
+        Arc::new(share::Share::new(
+            self.base.runtime_env().memory_pool.clone(),
+            self.statement_bytes_max,
+        ))
     }
 
     /// Takes memory that is too little to be refused.
@@ -274,23 +334,43 @@ impl QueryEngine {
     /// Everything a statement of this cluster can name, now, as this user sees it.
     pub fn view(&self, cluster: &Arc<dyn Cluster>, user: &str) -> AsOf {
         let system = system::SystemSchema::new(self.sources.clone(), cluster.clone(), user);
-        let catalog = ViewCatalog { user: cluster.catalog(), system: Arc::new(system) };
-        AsOf { catalog: Arc::new(catalog), name: cluster.name().to_string(), catalogs: None }
+        let catalog = ViewCatalog {
+            user: cluster.catalog(),
+            system: Arc::new(system),
+        };
+        AsOf {
+            catalog: Arc::new(catalog),
+            name: cluster.name().to_string(),
+            catalogs: None,
+        }
     }
 
     /// The state to plan and run statements of a session in, against a view.
     pub fn state(&self, view: &AsOf, facts: &SessionFacts) -> Result<Arc<SessionState>, Error> {
-        let mut state = session_state(&self.base, view, facts, Nesting::default()).map_err(from_datafusion)?;
+        let mut state =
+            session_state(&self.base, view, facts, Nesting::default()).map_err(from_datafusion)?;
         let share = self.share();
         let memory = MemoryConsumer::new("values").register(&share);
-        let limits = growth::ValueLimits { value_bytes_max: self.value_bytes_max, memory };
+        let limits = growth::ValueLimits {
+            value_bytes_max: self.value_bytes_max,
+            memory,
+        };
         let limits = Arc::new(limits);
         for function in growth::limited_functions(&state, &limits) {
-            state.register_udf(Arc::new(function)).map_err(from_datafusion)?;
+            state
+                .register_udf(Arc::new(function))
+                .map_err(from_datafusion)?;
         }
-        state.config_mut().options_mut().extensions.insert(growth::Limits(limits));
+        state
+            .config_mut()
+            .options_mut()
+            .extensions
+            .insert(growth::Limits(limits));
         let all = self.base.runtime_env();
-        state.config_mut().set_extension(Arc::new(RuntimeEnv { memory_pool: share, ..(**all).clone() }));
+        state.config_mut().set_extension(Arc::new(RuntimeEnv {
+            memory_pool: share,
+            ..(**all).clone()
+        }));
         Ok(Arc::new(state))
     }
 }
@@ -300,7 +380,10 @@ async fn planned(
     mut state: SessionState,
     plan: &LogicalPlan,
     value_bytes_max: usize,
-) -> (SessionState, datafusion::common::Result<Arc<dyn ExecutionPlan>>) {
+) -> (
+    SessionState,
+    datafusion::common::Result<Arc<dyn ExecutionPlan>>,
+) {
     let optimized = state.optimize(plan).and_then(|plan| {
         let rows = width::rows_of_batch(&plan, value_bytes_max)?;
         Ok((plan, rows))
@@ -314,7 +397,10 @@ async fn planned(
         let rows = config.batch_size().min(rows);
         *state.config_mut() = config.with_batch_size(rows);
     }
-    let physical = state.query_planner().create_physical_plan(&optimized, &state).await;
+    let physical = state
+        .query_planner()
+        .create_physical_plan(&optimized, &state)
+        .await;
     (state, physical)
 }
 
@@ -329,10 +415,20 @@ fn session_state(
     let config = state.config_mut();
     let options = config.options_mut();
     options.catalog.default_catalog = view.name.clone();
-    options.catalog.default_schema = facts.current_schema.clone().unwrap_or_else(|| SYSTEM_SCHEMA.into());
+    options.catalog.default_schema = facts
+        .current_schema
+        .clone()
+        .unwrap_or_else(|| SYSTEM_SCHEMA.into());
     options.execution.time_zone = Some(facts.time_zone.clone());
-    let planner = Arc::new(ViewPlanner { base: base.clone(), facts: facts.clone(), nesting });
-    state.register_catalog_list(Arc::new(PlannedView { view: view.clone(), planner }));
+    let planner = Arc::new(ViewPlanner {
+        base: base.clone(),
+        facts: facts.clone(),
+        nesting,
+    });
+    state.register_catalog_list(Arc::new(PlannedView {
+        view: view.clone(),
+        planner,
+    }));
     for function in functions::functions(facts) {
         state.register_udf(Arc::new(function))?;
     }
@@ -357,7 +453,11 @@ struct PlannedView {
 }
 
 impl CatalogProviderList for PlannedView {
-    fn register_catalog(&self, _: String, _: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
+    fn register_catalog(
+        &self,
+        _: String,
+        _: Arc<dyn CatalogProvider>,
+    ) -> Option<Arc<dyn CatalogProvider>> {
         None
     }
 
@@ -388,20 +488,32 @@ impl CatalogProvider for PlannedView {
             return Some(self.with_catalogs(self.view.catalog.system.clone()));
         }
         if let ("pg_catalog" | "information_schema", Some(catalogs)) = (name, &self.view.catalogs) {
-            return Some(Arc::new(CatalogSchema { catalogs: catalogs.clone(), name: name.to_owned() }));
+            return Some(Arc::new(CatalogSchema {
+                catalogs: catalogs.clone(),
+                name: name.to_owned(),
+            }));
         }
         let inner = self.view.catalog.user.schema(name)?;
-        Some(self.with_catalogs(Arc::new(PlannedSchema { inner, view: self.view.clone(), planner: self.planner.clone() })))
+        Some(self.with_catalogs(Arc::new(PlannedSchema {
+            inner,
+            view: self.view.clone(),
+            planner: self.planner.clone(),
+        })))
     }
 }
 
 impl PlannedView {
-    /// A schema in which bare names of PostgreSQL's catalogs are found, too, if the statement names any.
+    /// A schema in which bare names of PostgreSQL's catalogs are found, too, if the statement names
+    /// any.
     fn with_catalogs(&self, schema: Arc<dyn SchemaProvider>) -> Arc<dyn SchemaProvider> {
         match &self.view.catalogs {
-            Some(catalogs) => {
-                Arc::new(WithCatalogs { schema, catalogs: CatalogSchema { catalogs: catalogs.clone(), name: "pg_catalog".into() } })
-            }
+            Some(catalogs) => Arc::new(WithCatalogs {
+                schema,
+                catalogs: CatalogSchema {
+                    catalogs: catalogs.clone(),
+                    name: "pg_catalog".into(),
+                },
+            }),
             None => schema,
         }
     }

@@ -1,7 +1,8 @@
 //! Where backups live: a directory or bucket in the format of docs/repository-format.md.
 //!
-//! Objects are put once and never overwritten. Data files are named by their content, so an unchanged file is never uploaded
-//! twice. A backup exists when, and only when, its manifest object exists: the manifest's conditional put is the commit.
+//! Objects are put once and never overwritten. Data files are named by their content, so an
+//! unchanged file is never uploaded twice. A backup exists when, and only when, its manifest object
+//! exists: the manifest's conditional put is the commit.
 
 mod check;
 mod index;
@@ -47,7 +48,8 @@ pub struct Repository {
     name: RepositoryName,
     store: Arc<dyn ObjectStore>,
     root: Path,
-    /// Where the root is, if it is a local directory: there, files are written with fsync, which object_store does not do.
+    /// Where the root is, if it is a local directory: there, files are written with fsync, which
+    /// object_store does not do.
     local: Option<PathBuf>,
     /// Where it is, and the manifests that are known of it.
     index: Option<(Arc<str>, Arc<ManifestIndex>)>,
@@ -92,7 +94,10 @@ fn full_disk(error: &object_store::Error) -> bool {
     let mut source = std::error::Error::source(error);
     while let Some(e) = source {
         if let Some(io) = e.downcast_ref::<std::io::Error>() {
-            return matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
+            return matches!(
+                io.kind(),
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+            );
         }
         source = e.source();
     }
@@ -100,20 +105,35 @@ fn full_disk(error: &object_store::Error) -> bool {
 }
 
 impl Repository {
-    /// A repository in this store, under this prefix; `local` is the directory of the prefix if the store is a directory.
-    pub fn new(name: RepositoryName, store: Arc<dyn ObjectStore>, prefix: &Path, local: Option<PathBuf>) -> Self {
+    /// A repository in this store, under this prefix; `local` is the directory of the prefix if the
+    /// store is a directory.
+    pub fn new(
+        name: RepositoryName,
+        store: Arc<dyn ObjectStore>,
+        prefix: &Path,
+        local: Option<PathBuf>,
+    ) -> Self {
         let directory = layout::repository_dir(&name);
         let root = prefix.clone().join(directory.as_str());
-        Self { local: local.map(|dir| dir.join(directory)), name, store, root, index: None }
+        Self {
+            local: local.map(|dir| dir.join(directory)),
+            name,
+            store,
+            root,
+            index: None,
+        }
     }
 
-    /// The same with an index of manifests, in which it is known by its location: what is read with other keys or from another
-    /// endpoint is another's.
+    /// The same with an index of manifests, in which it is known by its location: what is read with
+    /// other keys or from another endpoint is another's.
     pub fn indexed(self, location: &Location, index: Arc<ManifestIndex>) -> Self {
         let mut properties = DefaultHasher::new();
         location.properties.hash(&mut properties);
         let key = format!("{} {} {:x}", location.url, self.root, properties.finish());
-        Self { index: Some((key.into(), index)), ..self }
+        Self {
+            index: Some((key.into(), index)),
+            ..self
+        }
     }
 
     /// Whether it is a directory of this machine.
@@ -125,8 +145,8 @@ impl Repository {
         &self.name
     }
 
-    /// Tries the location (write, read, delete) and adopts the repository that is there, or makes one. A read-only
-    /// repository is only read, so it must exist.
+    /// Tries the location (write, read, delete) and adopts the repository that is there, or makes
+    /// one. A read-only repository is only read, so it must exist.
     pub async fn initialize(&self, read_only: bool, env: &Env) -> Result<RepositoryInfo, Error> {
         if !read_only {
             self.probe(env).await?;
@@ -136,22 +156,35 @@ impl Repository {
             return Ok(info);
         }
         if read_only {
-            return Err(Error::new(ErrorKind::MissingFile, format!("there is no repository {} at this location", self.name))
-                .hint("Create it without READ ONLY first, or correct the location."));
+            return Err(Error::new(
+                ErrorKind::MissingFile,
+                format!("there is no repository {} at this location", self.name),
+            )
+            .hint("Create it without READ ONLY first, or correct the location."));
         }
-        let info = RepositoryInfo { format: layout::FORMAT, id: env.uuid(), name: self.name.clone(), created_at: env.now() };
+        let info = RepositoryInfo {
+            format: layout::FORMAT,
+            id: env.uuid(),
+            name: self.name.clone(),
+            created_at: env.now(),
+        };
         let body = serde_json::to_vec(&info).map_err(|e| Error::internal(e.to_string()))?;
         if self.put_once(&path, body.into()).await? {
             return Ok(info);
         }
         // Another gateway was faster.
-        self.info().await?.ok_or_else(|| Error::new(ErrorKind::Storage, format!("\"{path}\" came and went")))
+        self.info()
+            .await?
+            .ok_or_else(|| Error::new(ErrorKind::Storage, format!("\"{path}\" came and went")))
     }
 
     async fn info(&self) -> Result<Option<RepositoryInfo>, Error> {
         let path = layout::info(&self.root);
         let body = match self.store.get(&path).await {
-            Ok(found) => found.bytes().await.map_err(|e| storage_error("read", &path, e))?,
+            Ok(found) => found
+                .bytes()
+                .await
+                .map_err(|e| storage_error("read", &path, e))?,
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(e) => return Err(storage_error("read", &path, e)),
         };
@@ -161,8 +194,14 @@ impl Repository {
             )
         })?;
         if info.format > layout::FORMAT {
-            return Err(Error::unsupported(format_args!("repository format {} of {}", info.format, self.name))
-                .hint(format!("This Starkeep reads format {}; use a newer one.", layout::FORMAT)));
+            return Err(Error::unsupported(format_args!(
+                "repository format {} of {}",
+                info.format, self.name
+            ))
+            .hint(format!(
+                "This Starkeep reads format {}; use a newer one.",
+                layout::FORMAT
+            )));
         }
         Ok(Some(info))
     }
@@ -172,25 +211,44 @@ impl Repository {
         let content = Bytes::from(env.uuid());
         self.put_once(&path, content.clone()).await?;
         let read = match self.store.get(&path).await {
-            Ok(found) => found.bytes().await.map_err(|e| storage_error("read", &path, e)),
+            Ok(found) => found
+                .bytes()
+                .await
+                .map_err(|e| storage_error("read", &path, e)),
             Err(e) => Err(storage_error("read", &path, e)),
         };
-        let deleted = self.store.delete(&path).await.map_err(|e| storage_error("delete", &path, e));
+        let deleted = self
+            .store
+            .delete(&path)
+            .await
+            .map_err(|e| storage_error("delete", &path, e));
         if read? != content {
-            return Err(Error::new(ErrorKind::Corrupted, format!("\"{path}\" reads back other bytes than were written")));
+            return Err(Error::new(
+                ErrorKind::Corrupted,
+                format!("\"{path}\" reads back other bytes than were written"),
+            ));
         }
         deleted
     }
 
-    /// What time it is where the repository is: an object store says so of what is put there. A directory has our own clock.
+    /// What time it is where the repository is: an object store says so of what is put there. A
+    /// directory has our own clock.
     pub async fn clock(&self, env: &Env) -> Result<Timestamp, Error> {
         if self.local.is_some() {
             return Ok(env.now());
         }
         let path = self.root.clone().join(format!("__probe_{}", env.uuid()));
-        self.put_once(&path, Bytes::from_static(b"what time is it")).await?;
-        let found = self.store.head(&path).await.map_err(|e| storage_error("look at", &path, e));
-        self.store.delete(&path).await.map_err(|e| storage_error("delete", &path, e))?;
+        self.put_once(&path, Bytes::from_static(b"what time is it"))
+            .await?;
+        let found = self
+            .store
+            .head(&path)
+            .await
+            .map_err(|e| storage_error("look at", &path, e));
+        self.store
+            .delete(&path)
+            .await
+            .map_err(|e| storage_error("delete", &path, e))?;
         Ok(Timestamp(found?.last_modified.timestamp_millis()))
     }
 
@@ -198,7 +256,10 @@ impl Repository {
     pub async fn ping(&self) -> Result<(), Error> {
         match self.info().await? {
             Some(_) => Ok(()),
-            None => Err(Error::new(ErrorKind::MissingFile, format!("\"{}\" does not exist", layout::info(&self.root)))),
+            None => Err(Error::new(
+                ErrorKind::MissingFile,
+                format!("\"{}\" does not exist", layout::info(&self.root)),
+            )),
         }
     }
 
@@ -208,7 +269,11 @@ impl Repository {
             return transfer::write_new_file(target, body).await;
         }
         let options = PutOptions::from(PutMode::Create);
-        match self.store.put_opts(path, PutPayload::from_bytes(body), options).await {
+        match self
+            .store
+            .put_opts(path, PutPayload::from_bytes(body), options)
+            .await
+        {
             Ok(_) => Ok(true),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
             Err(e) => Err(storage_error("write", path, e)),
@@ -224,32 +289,72 @@ impl Repository {
 
     /// Every label with its backups, by name. Objects that are no backups are skipped.
     pub async fn snapshots(&self) -> Result<Vec<SnapshotListing>, Error> {
-        let listing = self.store.list_with_delimiter(Some(&self.root)).await.map_err(|e| storage_error("list", &self.root, e))?;
-        let labels: Vec<_> = listing.common_prefixes.iter().filter_map(layout::label_of).collect();
-        let listings: Vec<BoxFuture<'_, _>> =
-            labels.into_iter().map(|label| async move { self.snapshot(&label).await }.boxed()).collect();
-        let mut found: Vec<SnapshotListing> = futures::stream::iter(listings).buffer_unordered(LISTINGS).try_collect().await?;
+        let listing = self
+            .store
+            .list_with_delimiter(Some(&self.root))
+            .await
+            .map_err(|e| storage_error("list", &self.root, e))?;
+        let labels: Vec<_> = listing
+            .common_prefixes
+            .iter()
+            .filter_map(layout::label_of)
+            .collect();
+        let listings: Vec<BoxFuture<'_, _>> = labels
+            .into_iter()
+            .map(|label| async move { self.snapshot(&label).await }.boxed())
+            .collect();
+        let mut found: Vec<SnapshotListing> = futures::stream::iter(listings)
+            .buffer_unordered(LISTINGS)
+            .try_collect()
+            .await?;
         found.sort_by(|a, b| a.label.cmp(&b.label));
         Ok(found)
     }
 
     /// Whether anything stands under a label, an empty directory too.
     pub async fn has_label(&self, label: &SnapshotLabel) -> Result<bool, Error> {
-        let listing = self.store.list_with_delimiter(Some(&self.root)).await.map_err(|e| storage_error("list", &self.root, e))?;
-        Ok(listing.common_prefixes.iter().filter_map(layout::label_of).any(|known| known == *label))
+        let listing = self
+            .store
+            .list_with_delimiter(Some(&self.root))
+            .await
+            .map_err(|e| storage_error("list", &self.root, e))?;
+        Ok(listing
+            .common_prefixes
+            .iter()
+            .filter_map(layout::label_of)
+            .any(|known| known == *label))
     }
 
     /// The backups under one label; none if there is no such label.
     pub async fn snapshot(&self, label: &SnapshotLabel) -> Result<SnapshotListing, Error> {
         let directory = layout::label_dir(&self.root, label);
-        let objects: Vec<_> =
-            self.store.list(Some(&directory)).try_collect().await.map_err(|e| storage_error("list", &directory, e))?;
-        let mut out = SnapshotListing { label: label.clone(), backups: Vec::new(), strays: Vec::new() };
+        let objects: Vec<_> = self
+            .store
+            .list(Some(&directory))
+            .try_collect()
+            .await
+            .map_err(|e| storage_error("list", &directory, e))?;
+        let mut out = SnapshotListing {
+            label: label.clone(),
+            backups: Vec::new(),
+            strays: Vec::new(),
+        };
         for object in objects {
-            let Some(name) = object.location.filename().and_then(|n| n.strip_prefix(layout::MANIFEST_PREFIX)) else { continue };
+            let Some(name) = object
+                .location
+                .filename()
+                .and_then(|n| n.strip_prefix(layout::MANIFEST_PREFIX))
+            else {
+                continue;
+            };
             match BackupTimestamp::new(name) {
-                Ok(timestamp) => out.backups.push(ListedBackup { timestamp, stamp: ObjectStamp::of(&object) }),
-                Err(_) => out.strays.push(format!("{}{name}", layout::MANIFEST_PREFIX)),
+                Ok(timestamp) => out.backups.push(ListedBackup {
+                    timestamp,
+                    stamp: ObjectStamp::of(&object),
+                }),
+                Err(_) => out
+                    .strays
+                    .push(format!("{}{name}", layout::MANIFEST_PREFIX)),
             }
         }
         out.backups.sort_by(|a, b| a.timestamp.cmp(&b.timestamp));
@@ -257,26 +362,45 @@ impl Repository {
         Ok(out)
     }
 
-    /// A backup's manifest, checked against its own hash. 58P01 if there is none, XX001 if it is damaged.
-    pub async fn manifest(&self, label: &SnapshotLabel, timestamp: &BackupTimestamp) -> Result<(Manifest, ManifestDigest), Error> {
+    /// A backup's manifest, checked against its own hash. 58P01 if there is none, XX001 if it is
+    /// damaged.
+    pub async fn manifest(
+        &self,
+        label: &SnapshotLabel,
+        timestamp: &BackupTimestamp,
+    ) -> Result<(Manifest, ManifestDigest), Error> {
         let body = self.manifest_bytes(label, timestamp).await?;
         let path = layout::manifest(&self.root, label, timestamp);
         let (manifest, digest) = Manifest::decode(&body).map_err(|e| e.detail(path.to_string()))?;
         if manifest.label != *label || manifest.timestamp != *timestamp {
-            let message = format!("the manifest is damaged: it is of {} at {}", manifest.label, manifest.timestamp);
+            let message = format!(
+                "the manifest is damaged: it is of {} at {}",
+                manifest.label, manifest.timestamp
+            );
             return Err(Error::new(ErrorKind::Corrupted, message).detail(path.to_string()));
         }
         Ok((manifest, digest))
     }
 
-    async fn manifest_bytes(&self, label: &SnapshotLabel, timestamp: &BackupTimestamp) -> Result<Bytes, Error> {
+    async fn manifest_bytes(
+        &self,
+        label: &SnapshotLabel,
+        timestamp: &BackupTimestamp,
+    ) -> Result<Bytes, Error> {
         let path = layout::manifest(&self.root, label, timestamp);
-        let found = self.store.get(&path).await.map_err(|e| storage_error("read", &path, e))?;
-        found.bytes().await.map_err(|e| storage_error("read", &path, e))
+        let found = self
+            .store
+            .get(&path)
+            .await
+            .map_err(|e| storage_error("read", &path, e))?;
+        found
+            .bytes()
+            .await
+            .map_err(|e| storage_error("read", &path, e))
     }
 
-    /// Puts a manifest: the commit of a backup. Saying it twice is the same as once. What else stands in its place proves that this
-    /// one never will.
+    /// Puts a manifest: the commit of a backup. Saying it twice is the same as once. What else
+    /// stands in its place proves that this one never will.
     pub async fn publish(&self, manifest: &Manifest) -> Result<Placed, Error> {
         let (body, _) = manifest.encode()?;
         let path = layout::manifest(&self.root, &manifest.label, &manifest.timestamp);
@@ -284,12 +408,17 @@ impl Repository {
             return Ok(Placed::Ours);
         }
         // Ours, perhaps written by an older version of this program: the job is what counts.
-        self.occupant(&path, manifest.label.as_str(), &manifest.job_uid).await
+        self.occupant(&path, manifest.label.as_str(), &manifest.job_uid)
+            .await
     }
 
-    /// Takes a backup's manifest away: after that the backup does not exist. One that is gone already is fine. Its data stays
-    /// until it is pruned, because other backups may share it.
-    pub async fn remove_manifest(&self, label: &SnapshotLabel, timestamp: &BackupTimestamp) -> Result<(), Error> {
+    /// Takes a backup's manifest away: after that the backup does not exist. One that is gone
+    /// already is fine. Its data stays until it is pruned, because other backups may share it.
+    pub async fn remove_manifest(
+        &self,
+        label: &SnapshotLabel,
+        timestamp: &BackupTimestamp,
+    ) -> Result<(), Error> {
         let path = layout::manifest(&self.root, label, timestamp);
         if let Some(target) = self.local_path(&path) {
             return transfer::remove_file_and_empty_dir(target).await;
@@ -300,10 +429,16 @@ impl Repository {
         }
     }
 
-    /// Brings a local file here, unless it is here already. `true`: its bytes were moved. The bytes are hashed on the way, and
-    /// a file that is not what its name says is XX001 and leaves nothing behind. What stands in its place and is not what its name
-    /// says is replaced by the good bytes.
-    pub async fn upload(&self, file: &DataFile, from: &std::path::Path, budget: &ByteBudget) -> Result<bool, Error> {
+    /// Brings a local file here, unless it is here already. `true`: its bytes were moved. The bytes
+    /// are hashed on the way, and a file that is not what its name says is XX001 and leaves nothing
+    /// behind. What stands in its place and is not what its name says is replaced by the good
+    /// bytes.
+    pub async fn upload(
+        &self,
+        file: &DataFile,
+        from: &std::path::Path,
+        budget: &ByteBudget,
+    ) -> Result<bool, Error> {
         let path = layout::data(&self.root, &file.sha256);
         let over = match self.presence(file, from).await? {
             Presence::Whole => return Ok(false),
@@ -314,21 +449,34 @@ impl Repository {
             }
         };
         match self.local_path(&path) {
-            Some(target) => transfer::copy_file(file.clone(), from.to_owned(), vec![target], over, budget).await,
+            Some(target) => {
+                transfer::copy_file(file.clone(), from.to_owned(), vec![target], over, budget).await
+            }
             None => transfer::upload_file(&*self.store, &path, file, from, over, budget).await,
         }
     }
 
-    /// Brings a data file to each of these local paths, skipping those that have it. `true`: bytes were moved. The bytes are
-    /// hashed on the way, and none of the paths exists until they proved right.
-    pub async fn download(&self, file: &DataFile, to: Vec<PathBuf>, budget: &ByteBudget) -> Result<bool, Error> {
-        let missing: Vec<PathBuf> = to.into_iter().filter(|p| !std::fs::metadata(p).is_ok_and(|m| m.len() == file.bytes)).collect();
+    /// Brings a data file to each of these local paths, skipping those that have it. `true`: bytes
+    /// were moved. The bytes are hashed on the way, and none of the paths exists until they proved
+    /// right.
+    pub async fn download(
+        &self,
+        file: &DataFile,
+        to: Vec<PathBuf>,
+        budget: &ByteBudget,
+    ) -> Result<bool, Error> {
+        let missing: Vec<PathBuf> = to
+            .into_iter()
+            .filter(|p| !std::fs::metadata(p).is_ok_and(|m| m.len() == file.bytes))
+            .collect();
         if missing.is_empty() {
             return Ok(false);
         }
         let path = layout::data(&self.root, &file.sha256);
         match self.local_path(&path) {
-            Some(from) => transfer::copy_file(file.clone(), from, missing, Over::Damaged, budget).await,
+            Some(from) => {
+                transfer::copy_file(file.clone(), from, missing, Over::Damaged, budget).await
+            }
             None => transfer::download_file(&*self.store, &path, file, missing, budget).await,
         }
     }
@@ -340,7 +488,11 @@ pub trait OpenRepository: Debug + Send + Sync {
     fn open(&self, name: &RepositoryName, location: &Location) -> Result<Arc<Repository>, Error>;
 
     /// The same of one that a StarRocks cluster writes.
-    fn open_starrocks(&self, name: &RepositoryName, location: &Location) -> Result<StarRocksRepository, Error> {
+    fn open_starrocks(
+        &self,
+        name: &RepositoryName,
+        location: &Location,
+    ) -> Result<StarRocksRepository, Error> {
         StarRocksRepository::new(name.clone(), location)
     }
 }
@@ -355,6 +507,8 @@ impl OpenRepository for Locations {
     fn open(&self, name: &RepositoryName, location: &Location) -> Result<Arc<Repository>, Error> {
         let (store, prefix, local) = location.connect()?;
         let repository = Repository::new(name.clone(), store, &prefix, local);
-        Ok(Arc::new(repository.indexed(location, self.manifests.clone())))
+        Ok(Arc::new(
+            repository.indexed(location, self.manifests.clone()),
+        ))
     }
 }

@@ -1,7 +1,9 @@
-//! Who drives: admits jobs, runs each on a task of its own, cancels them, and takes them up again after a restart.
+//! Who drives: admits jobs, runs each on a task of its own, cancels them, and takes them up again
+//! after a restart.
 //!
-//! Admitting happens on the runner's own tasks: a client that goes away in the middle of a statement has either submitted a
-//! job or has not. One driver runs a job, so its events come one after the other.
+//! Admitting happens on the runner's own tasks: a client that goes away in the middle of a
+//! statement has either submitted a job or has not. One driver runs a job, so its events come one
+//! after the other.
 
 mod drive;
 mod expire;
@@ -90,7 +92,8 @@ struct Driver {
     stands: watch::Receiver<Option<Arc<Job>>>,
 }
 
-/// Asks a driver to cancel its job; answered when the cancellation is in the journal, or with why it cannot be.
+/// Asks a driver to cancel its job; answered when the cancellation is in the journal, or with why
+/// it cannot be.
 #[derive(Debug)]
 struct CancelRequest {
     /// Gives the job up instead, for this reason: its end will not be known.
@@ -125,7 +128,9 @@ impl Runner {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// Admits a job and starts it. A job that is refused is recorded as such.
@@ -152,22 +157,40 @@ impl Runner {
             runner.start(job);
             Ok(id)
         });
-        task.await.map_err(|e| Error::internal(format!("submitting a job died: {e}")))?
+        task.await
+            .map_err(|e| Error::internal(format!("submitting a job died: {e}")))?
     }
 
     /// Records an attempt that was refused before it came this far.
     pub async fn record_refusal(&self, spec: &JobSpec, error: &Error) {
-        if let Err(e) = self.inner.store.refuse(spec, self.inner.env.now(), error).await {
+        if let Err(e) = self
+            .inner
+            .store
+            .refuse(spec, self.inner.env.now(), error)
+            .await
+        {
             tracing::warn!(error = %e, "a refused job could not be recorded");
         }
     }
 
     /// Waits until a job has ended; its error, if it ended badly.
     pub(super) async fn ended(&self, id: JobId) -> Result<(), Error> {
-        let outcome = |job: &Job| job.record.failure.as_ref().map_or(Ok(()), |failure| Err(failure.error()));
-        let stands = self.inner.drivers.lock().get(&id).map(|driver| driver.stands.clone());
+        let outcome = |job: &Job| {
+            job.record
+                .failure
+                .as_ref()
+                .map_or(Ok(()), |failure| Err(failure.error()))
+        };
+        let stands = self
+            .inner
+            .drivers
+            .lock()
+            .get(&id)
+            .map(|driver| driver.stands.clone());
         if let Some(mut stands) = stands {
-            let ended = stands.wait_for(|job| job.as_ref().is_some_and(|job| job.is_settled())).await;
+            let ended = stands
+                .wait_for(|job| job.as_ref().is_some_and(|job| job.is_settled()))
+                .await;
             let ended = ended.ok().and_then(|job| job.clone());
             if let Some(job) = ended {
                 return outcome(&job);
@@ -175,12 +198,21 @@ impl Runner {
         }
         match self.inner.store.load(id).await? {
             job if job.is_settled() => outcome(&job),
-            _ => Err(Error::new(ErrorKind::Shutdown, format!("the server is stopping; job {id} goes on when it is back"))),
+            _ => Err(Error::new(
+                ErrorKind::Shutdown,
+                format!("the server is stopping; job {id} goes on when it is back"),
+            )),
         }
     }
 
-    /// Cancels the unfinished job of a kind in a database. Returns when that is in the journal; clean-up follows.
-    pub async fn cancel(&self, cluster: &ClusterName, database: &DatabaseName, kind: JobKind) -> Result<JobId, Error> {
+    /// Cancels the unfinished job of a kind in a database. Returns when that is in the journal;
+    /// clean-up follows.
+    pub async fn cancel(
+        &self,
+        cluster: &ClusterName,
+        database: &DatabaseName,
+        kind: JobKind,
+    ) -> Result<JobId, Error> {
         let none = || {
             let message = match kind {
                 JobKind::Backup => "No backup job is currently running",
@@ -192,9 +224,19 @@ impl Runner {
         let id = match self.inner.store.unsettled(cluster, database).await?.first() {
             Some(id) => *id,
             None => {
-                let filter =
-                    JobFilter { cluster: Some(cluster.to_string()), db_name: Some(database.to_string()), ..JobFilter::default() };
-                let last = self.inner.store.jobs(&filter).await?.into_iter().rev().find_map(|row| Some((row.state?, row)));
+                let filter = JobFilter {
+                    cluster: Some(cluster.to_string()),
+                    db_name: Some(database.to_string()),
+                    ..JobFilter::default()
+                };
+                let last = self
+                    .inner
+                    .store
+                    .jobs(&filter)
+                    .await?
+                    .into_iter()
+                    .rev()
+                    .find_map(|row| Some((row.state?, row)));
                 return Err(match last {
                     Some((phase, row)) if row.kind == kind => cannot_cancel(&row.snapshot, phase),
                     _ => none(),
@@ -215,22 +257,36 @@ impl Runner {
 
     async fn end_driven(&self, id: JobId, give_up: Option<Failure>) -> Result<(), Error> {
         let driver = self.inner.drivers.lock().get(&id).cloned();
-        let gone = || Error::new(ErrorKind::Shutdown, "the job runner is stopping").hint("Try again when the server is up.");
+        let gone = || {
+            Error::new(ErrorKind::Shutdown, "the job runner is stopping")
+                .hint("Try again when the server is up.")
+        };
         let (reply, answer) = oneshot::channel();
-        driver.ok_or_else(gone)?.cancel.send(CancelRequest { give_up, reply }).await.map_err(|_| gone())?;
+        driver
+            .ok_or_else(gone)?
+            .cancel
+            .send(CancelRequest { give_up, reply })
+            .await
+            .map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 
-    /// Takes up every job with something left to do. What they may not do at the same time as new ones is in the store, so this returns
-    /// before their journals are read.
+    /// Takes up every job with something left to do. What they may not do at the same time as new
+    /// ones is in the store, so this returns before their journals are read.
     pub async fn recover(&self) -> Result<usize, Error> {
         let unfinished = self.inner.store.unfinished().await?;
         for id in unfinished.iter().copied() {
             let runner = self.clone();
-            self.spawn_driver(id, tracing::info_span!("job", job_id = id.0), |mut requests, stands| async move {
-                let Some(job) = runner.inner.taken_up(id, &mut requests).await else { return };
-                drive::drive(&runner.inner, job, requests, stands, false).await;
-            });
+            self.spawn_driver(
+                id,
+                tracing::info_span!("job", job_id = id.0),
+                |mut requests, stands| async move {
+                    let Some(job) = runner.inner.taken_up(id, &mut requests).await else {
+                        return;
+                    };
+                    drive::drive(&runner.inner, job, requests, stands, false).await;
+                },
+            );
         }
         Ok(unfinished.len())
     }
@@ -244,8 +300,9 @@ impl Runner {
         }
     }
 
-    /// Stops driving; what is in flight finishes its current file, and unfinished jobs stay in the journal. What storage holds up for
-    /// longer than this is left behind: the next start does it again.
+    /// Stops driving; what is in flight finishes its current file, and unfinished jobs stay in the
+    /// journal. What storage holds up for longer than this is left behind: the next start does it
+    /// again.
     pub async fn stop(&self, patience: Duration) {
         self.inner.stop.cancel();
         self.inner.tasks.close();
@@ -278,7 +335,14 @@ impl Runner {
         let (cancel, requests) = mpsc::channel(1);
         let (over_sender, over) = watch::channel(false);
         let (stands_sender, stands) = watch::channel(None);
-        self.inner.drivers.lock().insert(id, Driver { cancel, over, stands });
+        self.inner.drivers.lock().insert(
+            id,
+            Driver {
+                cancel,
+                over,
+                stands,
+            },
+        );
         let runner = self.clone();
         let driven = drive(requests, stands_sender);
         let work = async move {
@@ -286,13 +350,20 @@ impl Runner {
             runner.inner.drivers.lock().remove(&id);
             let _ = over_sender.send(true);
         };
-        self.inner.tasks.spawn(tracing::Instrument::instrument(work, span));
+        self.inner
+            .tasks
+            .spawn(tracing::Instrument::instrument(work, span));
     }
 }
 
 impl Inner {
-    /// An unfinished job from its journal. One damaged journal must not keep all other jobs and tables away.
-    async fn taken_up(&self, id: JobId, requests: &mut mpsc::Receiver<CancelRequest>) -> Option<Job> {
+    /// An unfinished job from its journal. One damaged journal must not keep all other jobs and
+    /// tables away.
+    async fn taken_up(
+        &self,
+        id: JobId,
+        requests: &mut mpsc::Receiver<CancelRequest>,
+    ) -> Option<Job> {
         let mut failures = 0;
         loop {
             let error = match self.store.load(id).await {
@@ -301,13 +372,15 @@ impl Inner {
                     self.metrics.resumed(&job);
                     return Some(job);
                 }
-                Err(e) if e.kind == ErrorKind::Corrupted => match self.store.bury(id, &e, self.env.now()).await {
-                    Ok(()) => {
-                        tracing::error!(error = %e, "the job is lost: its journal does not read");
-                        return None;
+                Err(e) if e.kind == ErrorKind::Corrupted => {
+                    match self.store.bury(id, &e, self.env.now()).await {
+                        Ok(()) => {
+                            tracing::error!(error = %e, "the job is lost: its journal does not read");
+                            return None;
+                        }
+                        Err(e) => e,
                     }
-                    Err(e) => e,
-                },
+                }
                 Err(e) => e,
             };
             tracing::error!(%error, "a job cannot be taken up again yet");
@@ -322,13 +395,23 @@ impl Inner {
     }
 
     fn cluster(&self, name: &ClusterName) -> Result<Arc<dyn Cluster>, Error> {
-        let missing = || Error::new(ErrorKind::Connection, format!("cluster \"{name}\" is not configured"));
+        let missing = || {
+            Error::new(
+                ErrorKind::Connection,
+                format!("cluster \"{name}\" is not configured"),
+            )
+        };
         self.clusters.get(name).ok_or_else(missing)
     }
 }
 
 fn cannot_cancel(label: impl std::fmt::Display, phase: Phase) -> Error {
-    Error::new(ErrorKind::WrongState, format!("Failed to cancel job: Job with label {label} can not be cancelled. state: {phase}"))
+    Error::new(
+        ErrorKind::WrongState,
+        format!(
+            "Failed to cancel job: Job with label {label} can not be cancelled. state: {phase}"
+        ),
+    )
 }
 
 /// The failure of a job whose time is over.

@@ -1,7 +1,8 @@
 //! What a table is: columns, key model, partitioning and distribution, as plain values.
 //!
-//! A [`TableSchema`] is made by the parser, kept by the catalog, written into every manifest and read back from it years
-//! later, so its serialized form is part of the repository format (docs/repository-format.md): fields are added, never changed.
+//! A [`TableSchema`] is made by the parser, kept by the catalog, written into every manifest and
+//! read back from it years later, so its serialized form is part of the repository format
+//! (docs/repository-format.md): fields are added, never changed.
 
 mod ddl;
 mod partition;
@@ -13,10 +14,13 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit}
 use datafusion::common::ScalarValue;
 use serde::{Deserialize, Serialize};
 
-pub use self::partition::{Bound, Bounds, Interval, PartitionDef, RangeKey, RangeStep, TimeUnitOfRange};
+pub use self::partition::{
+    Bound, Bounds, Interval, PartitionDef, RangeKey, RangeStep, TimeUnitOfRange,
+};
 use crate::error::{Error, ErrorKind};
 
-/// The hidden column of tables whose rows replace one another: `version << 32 | row number in its INSERT`.
+/// The hidden column of tables whose rows replace one another: `version << 32 | row number in its
+/// INSERT`.
 pub const SEQUENCE_COLUMN: &str = "__sequence";
 
 /// A table's definition, without its name and without its partitions.
@@ -55,7 +59,8 @@ pub struct Column {
     pub comment: Option<String>,
 }
 
-/// A view: a query under a name. Its text is PostgreSQL's language; bare table names in it are those of the view's database.
+/// A view: a query under a name. Its text is PostgreSQL's language; bare table names in it are
+/// those of the view's database.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ViewDefinition {
     /// `(name, …)` of CREATE VIEW; empty means the names that the query gives.
@@ -70,7 +75,11 @@ impl ViewDefinition {
     pub fn ddl(&self, name: &str) -> String {
         let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
         let columns: Vec<_> = self.columns.iter().map(|c| quoted(&c.name)).collect();
-        let columns = if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) };
+        let columns = if columns.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", columns.join(", "))
+        };
         format!("CREATE VIEW {}{columns} AS {}", quoted(name), self.query)
     }
 }
@@ -164,7 +173,8 @@ impl ColumnType {
         }
     }
 
-    /// The longest text in bytes that fits, for the types that have a limit; of an array, in each item.
+    /// The longest text in bytes that fits, for the types that have a limit; of an array, in each
+    /// item.
     pub fn max_bytes(&self) -> Option<u32> {
         match self {
             Self::Char(n) | Self::VarChar(n) => Some(*n),
@@ -272,7 +282,10 @@ pub struct Distribution {
 impl TableSchema {
     /// The position and definition of a column.
     pub fn column(&self, name: &str) -> Option<(usize, &Column)> {
-        self.columns.iter().enumerate().find(|(_, c)| c.name == name)
+        self.columns
+            .iter()
+            .enumerate()
+            .find(|(_, c)| c.name == name)
     }
 
     /// The columns that users see, as an Arrow schema.
@@ -280,7 +293,8 @@ impl TableSchema {
         Schema::new(self.fields()).into()
     }
 
-    /// The columns that stand in files: those that users see, and the hidden one where the model needs it.
+    /// The columns that stand in files: those that users see, and the hidden one where the model
+    /// needs it.
     pub fn file_arrow(&self) -> SchemaRef {
         let mut fields = self.fields();
         if self.has_sequence() {
@@ -294,12 +308,18 @@ impl TableSchema {
         match self.key {
             KeyModel::Duplicate => false,
             KeyModel::Unique | KeyModel::Primary => true,
-            KeyModel::Aggregate => self.columns.iter().any(|c| c.aggregate == Some(Aggregate::Replace)),
+            KeyModel::Aggregate => self
+                .columns
+                .iter()
+                .any(|c| c.aggregate == Some(Aggregate::Replace)),
         }
     }
 
     fn fields(&self) -> Vec<Field> {
-        self.columns.iter().map(|c| Field::new(&c.name, c.column_type.arrow(), c.nullable)).collect()
+        self.columns
+            .iter()
+            .map(|c| Field::new(&c.name, c.column_type.arrow(), c.nullable))
+            .collect()
     }
 
     /// The columns that decide the partition of a row.
@@ -319,23 +339,34 @@ impl TableSchema {
 
     /// `replication_num` of the properties, where given.
     pub fn replication_num(&self) -> Result<Option<u16>, Error> {
-        let Some(text) = self.properties.get("replication_num") else { return Ok(None) };
+        let Some(text) = self.properties.get("replication_num") else {
+            return Ok(None);
+        };
         match text.trim().parse::<u16>() {
             Ok(n) if n > 0 => Ok(Some(n)),
-            _ => Err(Error::new(ErrorKind::InvalidParameter, format!("Invalid replication number: {text}"))
-                .hint("\"replication_num\" is a whole number from 1 to the number of backends.")),
+            _ => Err(Error::new(
+                ErrorKind::InvalidParameter,
+                format!("Invalid replication number: {text}"),
+            )
+            .hint("\"replication_num\" is a whole number from 1 to the number of backends.")),
         }
     }
 
-    /// Checks what the grammar cannot, and puts the defaults of the model in. Errors are 42P16, 42701, 42703.
+    /// Checks what the grammar cannot, and puts the defaults of the model in. Errors are 42P16,
+    /// 42701, 42703.
     pub fn validate(mut self) -> Result<Self, Error> {
         let invalid = |message: String| Error::new(ErrorKind::InvalidDefinition, message);
         for (i, column) in self.columns.iter().enumerate() {
             if self.columns[..i].iter().any(|c| c.name == column.name) {
-                return Err(Error::new(ErrorKind::DuplicateColumn, format!("Duplicate column name '{}'", column.name)));
+                return Err(Error::new(
+                    ErrorKind::DuplicateColumn,
+                    format!("Duplicate column name '{}'", column.name),
+                ));
             }
             if column.name == SEQUENCE_COLUMN {
-                return Err(invalid(format!("column name '{SEQUENCE_COLUMN}' is reserved")));
+                return Err(invalid(format!(
+                    "column name '{SEQUENCE_COLUMN}' is reserved"
+                )));
             }
             if let Some(DefaultValue::Literal(text)) = &column.default
                 && column.column_type.canonical(text).is_none()
@@ -348,8 +379,11 @@ impl TableSchema {
             if let ColumnType::Decimal { precision, scale } = column.column_type
                 && (precision == 0 || precision > 38 || scale < 0 || scale as u8 > precision)
             {
-                return Err(invalid(format!("DECIMAL({precision}, {scale}) of column '{}' is out of range", column.name))
-                    .hint("The precision is 1 to 38, the scale 0 to the precision."));
+                return Err(invalid(format!(
+                    "DECIMAL({precision}, {scale}) of column '{}' is out of range",
+                    column.name
+                ))
+                .hint("The precision is 1 to 38, the scale 0 to the precision."));
             }
         }
         if self.key_columns.is_empty() {
@@ -363,17 +397,28 @@ impl TableSchema {
                         column.nullable = false;
                     }
                     if matches!(column.column_type, ColumnType::Array(_) | ColumnType::Json) {
-                        return Err(invalid(format!("column '{key}' of type {} cannot be a key", column.column_type)));
+                        return Err(invalid(format!(
+                            "column '{key}' of type {} cannot be a key",
+                            column.column_type
+                        )));
                     }
                     if column.aggregate.is_some() {
-                        return Err(invalid(format!("key column '{key}' cannot have an aggregate function")));
+                        return Err(invalid(format!(
+                            "key column '{key}' cannot have an aggregate function"
+                        )));
                     }
                 }
                 _ if !known => {
-                    return Err(Error::new(ErrorKind::UndefinedColumn, format!("Key column({key}) doesn't exist")));
+                    return Err(Error::new(
+                        ErrorKind::UndefinedColumn,
+                        format!("Key column({key}) doesn't exist"),
+                    ));
                 }
                 _ => {
-                    return Err(invalid("Key columns should be a ordered prefix of the schema".into()).detail(format!(
+                    return Err(invalid(
+                        "Key columns should be a ordered prefix of the schema".into(),
+                    )
+                    .detail(format!(
                         "'{key}' is key column {}, but not column {} of the table",
                         i + 1,
                         i + 1
@@ -390,12 +435,18 @@ impl TableSchema {
                     )));
                 }
                 (KeyModel::Aggregate, Some(Aggregate::Sum)) if !column.column_type.is_numeric() => {
-                    return Err(invalid(format!("SUM does not fit column '{}' of type {}", column.name, column.column_type)));
+                    return Err(invalid(format!(
+                        "SUM does not fit column '{}' of type {}",
+                        column.name, column.column_type
+                    )));
                 }
                 (KeyModel::Aggregate, Some(Aggregate::Min | Aggregate::Max))
                     if matches!(column.column_type, ColumnType::Array(_) | ColumnType::Json) =>
                 {
-                    return Err(invalid(format!("MIN and MAX do not fit column '{}' of type {}", column.name, column.column_type)));
+                    return Err(invalid(format!(
+                        "MIN and MAX do not fit column '{}' of type {}",
+                        column.name, column.column_type
+                    )));
                 }
                 (KeyModel::Aggregate, _) | (_, None) => {}
                 (_, Some(_)) => {
@@ -409,24 +460,40 @@ impl TableSchema {
         self.validate_partitioning()?;
         for name in &self.distribution.columns {
             match self.column(name) {
-                None => return Err(Error::new(ErrorKind::UndefinedColumn, format!("Distribution column({name}) doesn't exist"))),
-                Some((i, _)) if self.key != KeyModel::Duplicate && i >= self.key_columns.len() => {
-                    return Err(invalid(format!("Distribution column[{name}] is not key column")));
+                None => {
+                    return Err(Error::new(
+                        ErrorKind::UndefinedColumn,
+                        format!("Distribution column({name}) doesn't exist"),
+                    ));
                 }
-                Some((_, c)) if matches!(c.column_type, ColumnType::Array(_) | ColumnType::Json) => {
-                    return Err(invalid(format!("Distribution column[{name}] cannot be of type {}", c.column_type)));
+                Some((i, _)) if self.key != KeyModel::Duplicate && i >= self.key_columns.len() => {
+                    return Err(invalid(format!(
+                        "Distribution column[{name}] is not key column"
+                    )));
+                }
+                Some((_, c))
+                    if matches!(c.column_type, ColumnType::Array(_) | ColumnType::Json) =>
+                {
+                    return Err(invalid(format!(
+                        "Distribution column[{name}] cannot be of type {}",
+                        c.column_type
+                    )));
                 }
                 Some(_) => {}
             }
         }
         if self.distribution.columns.is_empty() && self.key != KeyModel::Duplicate {
-            // Random buckets would scatter rows of one key; merging works on whole partitions, but StarRocks refuses it too.
+            // Random buckets would scatter rows of one key; merging works on whole partitions, but
+            // StarRocks refuses it too.
             self.distribution.columns.clone_from(&self.key_columns);
         }
         if let Some(buckets) = self.distribution.buckets
             && (buckets == 0 || buckets > 1024)
         {
-            return Err(invalid(format!("Number of buckets {buckets} is out of range")).hint("BUCKETS is 1 to 1024."));
+            return Err(
+                invalid(format!("Number of buckets {buckets} is out of range"))
+                    .hint("BUCKETS is 1 to 1024."),
+            );
         }
         self.replication_num()?;
         Ok(self)
@@ -435,10 +502,16 @@ impl TableSchema {
     fn validate_partitioning(&self) -> Result<(), Error> {
         for name in self.partition_columns() {
             let Some((i, column)) = self.column(name) else {
-                return Err(Error::new(ErrorKind::UndefinedColumn, format!("Partition column[{name}] does not exist")));
+                return Err(Error::new(
+                    ErrorKind::UndefinedColumn,
+                    format!("Partition column[{name}] does not exist"),
+                ));
             };
             if self.key != KeyModel::Duplicate && i >= self.key_columns.len() {
-                return Err(Error::new(ErrorKind::InvalidDefinition, format!("Partition column[{name}] is not key column")));
+                return Err(Error::new(
+                    ErrorKind::InvalidDefinition,
+                    format!("Partition column[{name}] is not key column"),
+                ));
             }
             let fits = match &self.partitioning {
                 Partitioning::Range { .. } => matches!(
@@ -450,14 +523,21 @@ impl TableSchema {
                         | ColumnType::Date
                         | ColumnType::DateTime
                 ),
-                _ => {
-                    !matches!(column.column_type, ColumnType::Float | ColumnType::Double | ColumnType::Array(_) | ColumnType::Json)
-                }
+                _ => !matches!(
+                    column.column_type,
+                    ColumnType::Float
+                        | ColumnType::Double
+                        | ColumnType::Array(_)
+                        | ColumnType::Json
+                ),
             };
             if !fits {
                 return Err(Error::new(
                     ErrorKind::InvalidDefinition,
-                    format!("Column[{name}] of type {} cannot be a partition column", column.column_type),
+                    format!(
+                        "Column[{name}] of type {} cannot be a partition column",
+                        column.column_type
+                    ),
                 ));
             }
         }
@@ -466,12 +546,15 @@ impl TableSchema {
 }
 
 impl ColumnType {
-    /// A literal as the column spells it back, so that `1` and `01` are one INT; nothing if it does not read.
+    /// A literal as the column spells it back, so that `1` and `01` are one INT; nothing if it does
+    /// not read.
     pub fn canonical(&self, text: &str) -> Option<String> {
         if matches!(self, Self::Array(_)) {
             return Some(text.to_owned());
         }
-        let typed = ScalarValue::Utf8(Some(text.to_owned())).cast_to(&self.arrow()).ok()?;
+        let typed = ScalarValue::Utf8(Some(text.to_owned()))
+            .cast_to(&self.arrow())
+            .ok()?;
         match typed.cast_to(&DataType::Utf8).ok()? {
             ScalarValue::Utf8(canonical) => canonical,
             _ => None,

@@ -1,4 +1,5 @@
-//! The composition root: builds every component, recovers, then serves; and stops in the opposite order.
+//! The composition root: builds every component, recovers, then serves; and stops in the opposite
+//! order.
 
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
@@ -57,32 +58,57 @@ fn lock(data_dir: &Path) -> Result<File, Error> {
         .truncate(false)
         .write(true)
         .open(&path)
-        .map_err(|e| Error::new(ErrorKind::Configuration, format!("data_dir: could not open \"{}\": {e}", path.display())))?;
+        .map_err(|e| {
+            Error::new(
+                ErrorKind::Configuration,
+                format!("data_dir: could not open \"{}\": {e}", path.display()),
+            )
+        })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err(Error::new(ErrorKind::Configuration, format!("data_dir: \"{}\" is in use by another Starkeep", data_dir.display())))
-        }
-        Err(TryLockError::Error(e)) => {
-            Err(Error::new(ErrorKind::Configuration, format!("data_dir: could not lock \"{}\": {e}", path.display())))
-        }
+        Err(TryLockError::WouldBlock) => Err(Error::new(
+            ErrorKind::Configuration,
+            format!(
+                "data_dir: \"{}\" is in use by another Starkeep",
+                data_dir.display()
+            ),
+        )),
+        Err(TryLockError::Error(e)) => Err(Error::new(
+            ErrorKind::Configuration,
+            format!("data_dir: could not lock \"{}\": {e}", path.display()),
+        )),
     }
 }
 
 /// Root exists, is an administrator, and has the password of the file if there is one.
-async fn ensure_root(store: &SqliteStore, settings: &Settings, env: &Env) -> Result<UserRecord, Error> {
+async fn ensure_root(
+    store: &SqliteStore,
+    settings: &Settings,
+    env: &Env,
+) -> Result<UserRecord, Error> {
     let name = UserName::new(ROOT)?;
     let mut root = match store.user(&name).await? {
         Some(root) => root,
         None => {
-            let root = UserRecord { name, verifier: None, admin: true, created_at: env.now() };
+            let root = UserRecord {
+                name,
+                verifier: None,
+                admin: true,
+                created_at: env.now(),
+            };
             store.add_user(&root).await?;
             root
         }
     };
     if let Some(path) = &settings.root_password_file {
-        let wrong = |why: String| Error::new(ErrorKind::Configuration, format!("root_password_file: \"{}\" {why}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|e| wrong(format!("could not be read: {e}")))?;
+        let wrong = |why: String| {
+            Error::new(
+                ErrorKind::Configuration,
+                format!("root_password_file: \"{}\" {why}", path.display()),
+            )
+        };
+        let text =
+            std::fs::read_to_string(path).map_err(|e| wrong(format!("could not be read: {e}")))?;
         let password = text.trim_end_matches(['\r', '\n']);
         if password.is_empty() {
             return Err(wrong("is empty".into()));
@@ -94,25 +120,45 @@ async fn ensure_root(store: &SqliteStore, settings: &Settings, env: &Env) -> Res
     if root.verifier.is_none() && !settings.listen.ip().is_loopback() && !settings.insecure {
         return Err(Error::new(
             ErrorKind::Configuration,
-            format!("listen: {} is beyond loopback, and root has no password", settings.listen),
+            format!(
+                "listen: {} is beyond loopback, and root has no password",
+                settings.listen
+            ),
         )
         .hint("Set root_password_file, or pass --insecure."));
     }
     Ok(root)
 }
 
-/// Adds the clusters that statements made and those of the settings. None of them is connected to, so one that is down keeps
-/// nobody from starting.
-async fn other_clusters(settings: &Settings, store: &dyn Store, clusters: &Clusters, env: &Env) -> Result<Vec<ClusterName>, Error> {
-    let wrong = |name: &str, e: Error| Error::new(ErrorKind::Configuration, format!("cluster \"{name}\": {}", e.message));
+/// Adds the clusters that statements made and those of the settings. None of them is connected to,
+/// so one that is down keeps nobody from starting.
+async fn other_clusters(
+    settings: &Settings,
+    store: &dyn Store,
+    clusters: &Clusters,
+    env: &Env,
+) -> Result<Vec<ClusterName>, Error> {
+    let wrong = |name: &str, e: Error| {
+        Error::new(
+            ErrorKind::Configuration,
+            format!("cluster \"{name}\": {}", e.message),
+        )
+    };
     let mut names = Vec::new();
-    let made = store.clusters().await?.into_iter().map(|c| (c.name.to_string(), c.properties));
+    let made = store
+        .clusters()
+        .await?
+        .into_iter()
+        .map(|c| (c.name.to_string(), c.properties));
     let set = settings.cluster.iter().map(|c| (c.name.clone(), c.texts()));
     for (name, properties) in made.chain(set) {
         let named = ClusterName::new(name.as_str()).map_err(|e| wrong(&name, e))?;
         if clusters.get(&named).is_some() {
-            return Err(Error::new(ErrorKind::Configuration, format!("cluster \"{name}\" is there twice"))
-                .hint("Take it out of the settings, or give it another name there."));
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                format!("cluster \"{name}\" is there twice"),
+            )
+            .hint("Take it out of the settings, or give it another name there."));
         }
         clusters.put(open_cluster(&named, &properties, env).map_err(|e| wrong(&name, e))?);
         names.push(named);
@@ -120,19 +166,25 @@ async fn other_clusters(settings: &Settings, store: &dyn Store, clusters: &Clust
     Ok(names)
 }
 
-/// Takes back what was granted on objects of the embedded cluster that are not there: a crash may have come between the end of an
-/// object and that of its grants, and a new one of that name must begin with nothing.
+/// Takes back what was granted on objects of the embedded cluster that are not there: a crash may
+/// have come between the end of an object and that of its grants, and a new one of that name must
+/// begin with nothing.
 async fn forget_lost_objects(store: &dyn Store, cluster: &dyn Cluster) -> Result<(), Error> {
     let catalog = cluster.catalog();
     for record in store.grants().await? {
-        let Grant::Privilege(_, on) = &record.grant else { continue };
+        let Grant::Privilege(_, on) = &record.grant else {
+            continue;
+        };
         let (database, table) = match on {
             Securable::Table(Some(database), table) => (database, Some(table)),
-            Securable::Database(Some(database)) | Securable::AllTablesIn(database) => (database, None),
+            Securable::Database(Some(database)) | Securable::AllTablesIn(database) => {
+                (database, None)
+            }
             _ => continue,
         };
         let schema = catalog.schema(database.as_str());
-        let is_there = schema.is_some_and(|schema| table.is_none_or(|table| schema.table_exist(table.as_str())));
+        let is_there = schema
+            .is_some_and(|schema| table.is_none_or(|table| schema.table_exist(table.as_str())));
         if record.cluster.as_ref() == Some(cluster.name()) && !is_there {
             store.forget_object(cluster.name(), database, table).await?;
         }
@@ -145,7 +197,10 @@ impl Server {
     pub async fn start(settings: &Settings, env: Env) -> Result<Self, Error> {
         let data_dir = &settings.data_dir;
         std::fs::create_dir_all(data_dir).map_err(|e| {
-            Error::new(ErrorKind::Configuration, format!("data_dir: could not create \"{}\": {e}", data_dir.display()))
+            Error::new(
+                ErrorKind::Configuration,
+                format!("data_dir: could not create \"{}\": {e}", data_dir.display()),
+            )
         })?;
         let data_dir = std::path::absolute(data_dir).map_err(|e| Error::io("find", data_dir, e))?;
         let lock = lock(&data_dir)?;
@@ -164,7 +219,8 @@ impl Server {
         }
         let name = ClusterName::new(EMBEDDED)?;
         let budget = ByteBudget::new(settings.bytes_in_flight_max);
-        let embedded = EmbeddedCluster::open(name.clone(), &data_dir, &backends, budget, env.clone()).await?;
+        let embedded =
+            EmbeddedCluster::open(name.clone(), &data_dir, &backends, budget, env.clone()).await?;
         forget_lost_objects(&*store, &embedded).await?;
         let clusters = Arc::new(Clusters::new([Arc::new(embedded) as Arc<dyn Cluster>]));
         let others = other_clusters(settings, &*store, &clusters, &env).await?;
@@ -251,19 +307,35 @@ impl Server {
         };
         let tls = match (&settings.tls_cert, &settings.tls_key) {
             (Some(cert), Some(key)) => {
-                let files = TlsFiles { cert: cert.clone(), key: key.clone(), client_ca: settings.tls_client_ca.clone() };
+                let files = TlsFiles {
+                    cert: cert.clone(),
+                    key: key.clone(),
+                    client_ca: settings.tls_client_ca.clone(),
+                };
                 Some(Arc::new(Tls::open(files)?))
             }
             _ => None,
         };
         let stop = CancellationToken::new();
-        let listener = Listener::bind(settings.listen, gateway.clone(), wire_settings, tls.clone(), stop.clone()).await?;
+        let listener = Listener::bind(
+            settings.listen,
+            gateway.clone(),
+            wire_settings,
+            tls.clone(),
+            stop.clone(),
+        )
+        .await?;
         let http_listener = http::bind(settings.http).await?;
         let addr = listener.local_addr()?;
-        let http_addr = http_listener.local_addr().map_err(|e| Error::new(ErrorKind::Configuration, format!("http: {e}")))?;
+        let http_addr = http_listener
+            .local_addr()
+            .map_err(|e| Error::new(ErrorKind::Configuration, format!("http: {e}")))?;
 
         let ready = Arc::new(AtomicBool::new(false));
-        let http_state = HttpState { metrics, ready: ready.clone() };
+        let http_state = HttpState {
+            metrics,
+            ready: ready.clone(),
+        };
         let http = tokio::spawn(http::serve(http_listener, http_state, stop.clone()));
         let recovered = runner.recover().await?;
         if recovered > 0 {
@@ -276,7 +348,18 @@ impl Server {
         let kill = CancellationToken::new();
         let wire = tokio::spawn(listener.serve(kill.clone()));
         ready.store(true, Ordering::Release);
-        Ok(Self { addr, http_addr, gateway, tls, stop, kill, wire, http, drain: wire_settings.drain_timeout, _lock: lock })
+        Ok(Self {
+            addr,
+            http_addr,
+            gateway,
+            tls,
+            stop,
+            kill,
+            wire,
+            http,
+            drain: wire_settings.drain_timeout,
+            _lock: lock,
+        })
     }
 
     /// Where the PostgreSQL protocol is.
@@ -299,7 +382,8 @@ impl Server {
         &self.gateway
     }
 
-    /// Stops: no new connections, idle ones are ended, running statements get some time, jobs stay in the journal.
+    /// Stops: no new connections, idle ones are ended, running statements get some time, jobs stay
+    /// in the journal.
     pub async fn stop(self) {
         self.stop.cancel();
         let mut wire = self.wire;

@@ -1,8 +1,9 @@
-//! One connection's point of view: user, settings, current database, transaction; and the one way in for every statement.
+//! One connection's point of view: user, settings, current database, transaction; and the one way
+//! in for every statement.
 //!
-//! A statement is prepared ([`Session::prepare`]: what does it need, what will it answer) and executed
-//! ([`Session::execute`]). Both protocols, and everything else that ever runs a statement, come through here, so privileges are
-//! checked in one place.
+//! A statement is prepared ([`Session::prepare`]: what does it need, what will it answer) and
+//! executed ([`Session::execute`]). Both protocols, and everything else that ever runs a statement,
+//! come through here, so privileges are checked in one place.
 
 mod about;
 mod catalogs;
@@ -114,7 +115,8 @@ struct TransactionBlock {
     catalogs: Option<Catalogs>,
     /// The cursors that were there before the block.
     cursors_before: Vec<String>,
-    /// The current database when the block began, put back by ROLLBACK, and by COMMIT if it was changed by SET LOCAL.
+    /// The current database when the block began, put back by ROLLBACK, and by COMMIT if it was
+    /// changed by SET LOCAL.
     database_before: Option<DatabaseName>,
     database_is_local: bool,
 }
@@ -148,15 +150,26 @@ pub struct Session {
 }
 
 impl Session {
-    /// Begins a session. A `dbname` is a cluster, or a database of the default cluster; the user's own name means neither.
-    pub async fn begin(gateway: Arc<Gateway>, client: Client, startup: &BTreeMap<String, String>) -> Result<Self, Error> {
-        let wanted = client.database.clone().filter(|name| *name != client.user.as_str());
+    /// Begins a session. A `dbname` is a cluster, or a database of the default cluster; the user's
+    /// own name means neither.
+    pub async fn begin(
+        gateway: Arc<Gateway>,
+        client: Client,
+        startup: &BTreeMap<String, String>,
+    ) -> Result<Self, Error> {
+        let wanted = client
+            .database
+            .clone()
+            .filter(|name| *name != client.user.as_str());
         let default = gateway.clusters.get(&gateway.default_cluster);
-        let default = default.ok_or_else(|| Error::internal("the default cluster is configured"))?;
+        let default =
+            default.ok_or_else(|| Error::internal("the default cluster is configured"))?;
         let (cluster, database) = match wanted {
             None => (default, None),
             Some(name) => {
-                let named = ClusterName::new(name.clone()).ok().and_then(|n| gateway.clusters.get(&n));
+                let named = ClusterName::new(name.clone())
+                    .ok()
+                    .and_then(|n| gateway.clusters.get(&n));
                 if named.is_none() {
                     default.refresh().await?;
                 }
@@ -164,14 +177,34 @@ impl Session {
                     Some(cluster) => (cluster, None),
                     None if default.catalog().schema(&name).is_some() => {
                         let names = default.catalog().schema_names();
-                        let alike = || names.iter().find(|n| n.eq_ignore_ascii_case(&name)).cloned();
-                        let spelled = if names.contains(&name) { name } else { alike().unwrap_or(name) };
+                        let alike = || {
+                            names
+                                .iter()
+                                .find(|n| n.eq_ignore_ascii_case(&name))
+                                .cloned()
+                        };
+                        let spelled = if names.contains(&name) {
+                            name
+                        } else {
+                            alike().unwrap_or(name)
+                        };
                         (default, Some(DatabaseName::new(spelled)?))
                     }
                     None => {
-                        let known: Vec<_> = gateway.clusters.all().iter().map(|c| c.name().to_string()).collect();
-                        return Err(Error::new(ErrorKind::UndefinedDatabase, format!("database \"{name}\" does not exist"))
-                            .hint(format!("Connect to a cluster ({}) or to one of its databases.", known.join(", "))));
+                        let known: Vec<_> = gateway
+                            .clusters
+                            .all()
+                            .iter()
+                            .map(|c| c.name().to_string())
+                            .collect();
+                        return Err(Error::new(
+                            ErrorKind::UndefinedDatabase,
+                            format!("database \"{name}\" does not exist"),
+                        )
+                        .hint(format!(
+                            "Connect to a cluster ({}) or to one of its databases.",
+                            known.join(", ")
+                        )));
                     }
                 }
             }
@@ -187,28 +220,52 @@ impl Session {
             query_started_at: None,
             statement: None,
         };
-        let requester =
-            Requester::User { name: client.user.to_string(), client_addr: Some(client.addr.clone()), application_name: None };
+        let requester = Requester::User {
+            name: client.user.to_string(),
+            client_addr: Some(client.addr.clone()),
+            application_name: None,
+        };
         let user = client.user.clone();
         let mut session = Self {
-            caller: Caller { gateway, cluster, database, user, requester, notices: Vec::new() },
+            caller: Caller {
+                gateway,
+                cluster,
+                database,
+                user,
+                requester,
+                notices: Vec::new(),
+            },
             client,
             variables: Variables::default(),
             block: TransactionBlock::new(TransactionState::Idle, None),
             prepared: BTreeMap::new(),
             cursors: BTreeMap::new(),
         };
-        if startup.keys().any(|name| name.eq_ignore_ascii_case("search_path")) {
+        if startup
+            .keys()
+            .any(|name| name.eq_ignore_ascii_case("search_path"))
+        {
             // A client must come in even while its cluster is down: history is read here.
             let _ = session.caller.cluster.refresh().await;
         }
         for (name, value) in startup {
-            if !["user", "database", "options", "replication"].contains(&name.as_str()) && !name.starts_with("_pq_.") {
+            if !["user", "database", "options", "replication"].contains(&name.as_str())
+                && !name.starts_with("_pq_.")
+            {
                 session.set(name, std::slice::from_ref(value), false)?;
             }
         }
-        if session.caller.gateway.store.user(&session.client.user).await?.is_some_and(|u| u.admin) {
-            session.variables.put("is_superuser", Some("on".to_owned()), false, false);
+        if session
+            .caller
+            .gateway
+            .store
+            .user(&session.client.user)
+            .await?
+            .is_some_and(|u| u.admin)
+        {
+            session
+                .variables
+                .put("is_superuser", Some("on".to_owned()), false, false);
         }
         session.variables.take_reports();
         let sessions = &session.caller.gateway.engine.sources().sessions;
@@ -256,7 +313,8 @@ impl Session {
         self.variables.timeout("statement_timeout")
     }
 
-    /// How long the client may say nothing, as the session stands now, and the setting that says so.
+    /// How long the client may say nothing, as the session stands now, and the setting that says
+    /// so.
     pub fn idle_timeout(&self) -> Option<(Duration, &'static str)> {
         let name = match self.block.state {
             TransactionState::Idle => "idle_session_timeout",
@@ -290,8 +348,13 @@ impl Session {
             if statement.is_some() {
                 row.query_started_at = Some(self.caller.gateway.env.now());
             }
-            row.application_name = self.variables.get("application_name").filter(|n| !n.is_empty());
-            row.statement = statement.map(std::borrow::Cow::into_owned).or(row.statement.take());
+            row.application_name = self
+                .variables
+                .get("application_name")
+                .filter(|n| !n.is_empty());
+            row.statement = statement
+                .map(std::borrow::Cow::into_owned)
+                .or(row.statement.take());
         }
     }
 
@@ -308,15 +371,32 @@ impl Session {
     /// The view that a statement reads: the block's, or now.
     fn view(&mut self) -> AsOf {
         if self.block.state != TransactionState::Active {
-            return self.caller.gateway.engine.view(&self.caller.cluster, self.client.user.as_str());
+            return self
+                .caller
+                .gateway
+                .engine
+                .view(&self.caller.cluster, self.client.user.as_str());
         }
-        let (engine, cluster, user) = (&self.caller.gateway.engine, &self.caller.cluster, self.client.user.as_str());
-        self.block.view.get_or_insert_with(|| engine.view(cluster, user)).clone()
+        let (engine, cluster, user) = (
+            &self.caller.gateway.engine,
+            &self.caller.cluster,
+            self.client.user.as_str(),
+        );
+        self.block
+            .view
+            .get_or_insert_with(|| engine.view(cluster, user))
+            .clone()
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.caller.gateway.engine.sources().sessions.write().remove(&self.client.pid);
+        self.caller
+            .gateway
+            .engine
+            .sources()
+            .sessions
+            .write()
+            .remove(&self.client.pid);
     }
 }

@@ -1,4 +1,5 @@
-//! Settings: plain data from a file, the environment and the command line, in that order. Every limit has its reason here.
+//! Settings: plain data from a file, the environment and the command line, in that order. Every
+//! limit has its reason here.
 
 mod rows;
 
@@ -32,33 +33,38 @@ pub struct Settings {
     pub tls_cert: Option<PathBuf>,
     /// The key of the first of them, PEM.
     pub tls_key: Option<PathBuf>,
-    /// Who signs the certificates of clients, PEM. With it every client must show one, made out to its user.
+    /// Who signs the certificates of clients, PEM. With it every client must show one, made out to
+    /// its user.
     pub tls_client_ca: Option<PathBuf>,
     /// Whether clients that do not encrypt are turned away.
     pub tls_required: bool,
     /// Whether to listen beyond loopback although root has no password.
     pub insecure: bool,
-    /// The key of stored secrets, 64 hex digits; without it a key file in the data directory is used.
+    /// The key of stored secrets, 64 hex digits; without it a key file in the data directory is
+    /// used.
     pub secret_key: Option<Secret>,
     /// How the log is written.
     pub log_format: LogFormat,
 
-    /// Connections at a time: each holds a task and buffers, and the operating system's file descriptors are finite.
+    /// Connections at a time: each holds a task and buffers, and the operating system's file
+    /// descriptors are finite.
     pub connections_max: usize,
     /// Connections of one address at a time: one client that runs wild must leave room for others.
     pub connections_per_address_max: usize,
-    /// Clients that have not logged in yet, at a time; they do not take the places of those that have.
+    /// Clients that have not logged in yet, at a time; they do not take the places of those that
+    /// have.
     pub logins_max: usize,
     /// The same of one address.
     pub logins_per_address_max: usize,
     /// The longest message of a client, bytes: it is held in memory as a whole.
     pub message_bytes_max: usize,
-    /// Of `connections_max`, places that only administrators take: whoever must end what went wrong has to come in.
+    /// Of `connections_max`, places that only administrators take: whoever must end what went wrong
+    /// has to come in.
     pub connections_reserved: usize,
     /// The longest text of one statement, bytes: it is copied while it is read.
     pub statement_bytes_max: usize,
-    /// Words and signs of one statement: each takes about a KiB while the statement is planned. PostgreSQL's 65,535 parameters in one
-    /// INSERT are some 150,000 of them.
+    /// Words and signs of one statement: each takes about a KiB while the statement is planned.
+    /// PostgreSQL's 65,535 parameters in one INSERT are some 150,000 of them.
     pub statement_tokens_max: usize,
     /// Levels of brackets, CASEs, types and queries inside one another: each costs stack.
     pub statement_nesting_max: usize,
@@ -66,16 +72,18 @@ pub struct Settings {
     pub statement_operators_max: usize,
     /// Items of one list: each is an expression that is planned.
     pub statement_items_max: usize,
-    /// Tables that one statement reads, each as often as it is read: WITH queries that read each other multiply, and each join carries
-    /// the columns of all before it.
+    /// Tables that one statement reads, each as often as it is read: WITH queries that read each
+    /// other multiply, and each join carries the columns of all before it.
     pub statement_relations_max: usize,
-    /// The longest text, list or other value that an expression makes, bytes. StarRocks' longest VARCHAR has 1 MiB, its JSON 16.
+    /// The longest text, list or other value that an expression makes, bytes. StarRocks' longest
+    /// VARCHAR has 1 MiB, its JSON 16.
     pub value_bytes_max: usize,
     /// The longest row of an answer, bytes: it is written into memory as a whole.
     pub row_bytes_max: usize,
     /// Rows that one SCROLL cursor keeps, bytes.
     pub cursor_bytes_max: usize,
-    /// From connecting to the first prompt, seconds: a client that never logs in must not hold a place.
+    /// From connecting to the first prompt, seconds: a client that never logs in must not hold a
+    /// place.
     pub authentication_timeout_seconds: u64,
     /// How long running statements may go on once the server stops, seconds.
     pub drain_timeout_seconds: u64,
@@ -89,22 +97,25 @@ pub struct Settings {
     pub query_memory_bytes_max: usize,
     /// Memory of one query, bytes; 0 means half of all. What one may not take is left to others.
     pub statement_memory_bytes_max: usize,
-    /// Where sorts and groupings spill to; `tmp` in the data directory if it is empty. What a killed server left there is removed at start.
+    /// Where sorts and groupings spill to; `tmp` in the data directory if it is empty. What a
+    /// killed server left there is removed at start.
     pub spill_dir: PathBuf,
     /// What all queries together may spill, bytes.
     pub spill_bytes_max: u64,
     /// Parts that a query is cut into; 0 means as many as there are processors.
     pub query_parallelism: usize,
-    /// How long a job may take when its statement does not say, seconds; StarRocks' own default is a day.
+    /// How long a job may take when its statement does not say, seconds; StarRocks' own default is
+    /// a day.
     pub job_timeout_seconds: u64,
     /// The cluster of a connection that names none.
     pub default_cluster: String,
-    /// Hosts that repositories of others than administrators may be on, as `host`, `*.domain` or `host:port`. Empty: any, if the
-    /// statement gives keys of its own.
+    /// Hosts that repositories of others than administrators may be on, as `host`, `*.domain` or
+    /// `host:port`. Empty: any, if the statement gives keys of its own.
     pub repository_hosts: Vec<String>,
     /// StarRocks clusters, beside those that CREATE CLUSTER made.
     pub cluster: Vec<ClusterSettings>,
-    /// How often expired snapshots are looked for, in seconds: each round lists every repository that is not read-only.
+    /// How often expired snapshots are looked for, in seconds: each round lists every repository
+    /// that is not read-only.
     pub snapshot_expiry_seconds: u64,
 }
 
@@ -173,12 +184,21 @@ pub enum Backends {
 impl Backends {
     /// The directory of each backend.
     pub fn directories(&self, data_dir: &Path) -> Result<Vec<PathBuf>, Error> {
-        let numbered = |n: usize| (1..=n).map(|i| data_dir.join(format!("be{i}"))).collect::<Vec<_>>();
+        let numbered = |n: usize| {
+            (1..=n)
+                .map(|i| data_dir.join(format!("be{i}")))
+                .collect::<Vec<_>>()
+        };
         let paths = match self {
             Self::Count(n) => numbered(*n),
             Self::Text(text) => match text.trim().parse::<usize>() {
                 Ok(n) => numbered(n),
-                Err(_) => text.split(',').map(str::trim).filter(|p| !p.is_empty()).map(PathBuf::from).collect(),
+                Err(_) => text
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|p| !p.is_empty())
+                    .map(PathBuf::from)
+                    .collect(),
             },
             Self::Paths(paths) => paths.clone(),
         };
@@ -186,7 +206,10 @@ impl Backends {
         distinct.sort();
         distinct.dedup();
         if paths.is_empty() || paths.len() > 64 || distinct.len() != paths.len() {
-            return Err(invalid("backends", "give 1 to 64 different directories, or a number"));
+            return Err(invalid(
+                "backends",
+                "give 1 to 64 different directories, or a number",
+            ));
         }
         Ok(paths)
     }
@@ -215,7 +238,9 @@ pub struct ClusterSettings {
 
 impl std::fmt::Debug for ClusterSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClusterSettings").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("ClusterSettings")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -239,7 +264,10 @@ impl ClusterSettings {
             Scalar::Boolean(b) => b.to_string(),
             Scalar::Text(t) => t.clone(),
         };
-        self.properties.iter().map(|(k, v)| (k.clone(), text(v))).collect()
+        self.properties
+            .iter()
+            .map(|(k, v)| (k.clone(), text(v)))
+            .collect()
     }
 }
 
@@ -259,8 +287,8 @@ fn invalid(name: &str, why: impl std::fmt::Display) -> Error {
 }
 
 impl Settings {
-    /// Reads the file, lays the environment over it and the command line over that. `environment` and `arguments` are names
-    /// with values as text.
+    /// Reads the file, lays the environment over it and the command line over that. `environment`
+    /// and `arguments` are names with values as text.
     pub fn load(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -268,11 +296,24 @@ impl Settings {
     ) -> Result<Self, Error> {
         let mut table = toml::Table::new();
         if let Some(path) = file {
-            let text = std::fs::read_to_string(path)
-                .map_err(|e| invalid("config", format!("could not read \"{}\": {e}", path.display())))?;
+            let text = std::fs::read_to_string(path).map_err(|e| {
+                invalid(
+                    "config",
+                    format!("could not read \"{}\": {e}", path.display()),
+                )
+            })?;
             table = text.parse().map_err(|e: toml::de::Error| {
-                let place = e.span().map_or(String::new(), |s| format!(" at byte {}", s.start));
-                invalid("config", format!("\"{}\" does not read{place}: {}", path.display(), e.message()))
+                let place = e
+                    .span()
+                    .map_or(String::new(), |s| format!(" at byte {}", s.start));
+                invalid(
+                    "config",
+                    format!(
+                        "\"{}\" does not read{place}: {}",
+                        path.display(),
+                        e.message()
+                    ),
+                )
             })?;
             Self::of(table.clone(), &format!("\"{}\"", path.display()))?;
         }
@@ -289,24 +330,38 @@ impl Settings {
             let name = name.strip_prefix(ENV_PREFIX)?.to_ascii_lowercase();
             Some((name, value, true))
         });
-        for (name, value, is_environment) in variables.chain(arguments.into_iter().map(|(n, v)| (n, v, false))) {
+        for (name, value, is_environment) in
+            variables.chain(arguments.into_iter().map(|(n, v)| (n, v, false)))
+        {
             let Some(default) = known.get(&name) else {
                 // Other programs' variables may share the prefix by accident; a flag cannot.
                 if is_environment {
-                    tracing::warn!("the environment variable {ENV_PREFIX}{} names no setting", name.to_ascii_uppercase());
+                    tracing::warn!(
+                        "the environment variable {ENV_PREFIX}{} names no setting",
+                        name.to_ascii_uppercase()
+                    );
                     continue;
                 }
                 return Err(invalid(&name, "there is no such setting"));
             };
             let typed = match default {
                 toml::Value::Integer(_) if name != "backends" => {
-                    toml::Value::Integer(value.parse().map_err(|_| invalid(&name, format!("\"{value}\" is not a whole number")))?)
+                    toml::Value::Integer(value.parse().map_err(|_| {
+                        invalid(&name, format!("\"{value}\" is not a whole number"))
+                    })?)
                 }
-                toml::Value::Boolean(_) => toml::Value::Boolean(match value.to_ascii_lowercase().as_str() {
-                    "true" | "1" | "on" | "yes" | "" => true,
-                    "false" | "0" | "off" | "no" => false,
-                    _ => return Err(invalid(&name, format!("\"{value}\" is not true or false"))),
-                }),
+                toml::Value::Boolean(_) => {
+                    toml::Value::Boolean(match value.to_ascii_lowercase().as_str() {
+                        "true" | "1" | "on" | "yes" | "" => true,
+                        "false" | "0" | "off" | "no" => false,
+                        _ => {
+                            return Err(invalid(
+                                &name,
+                                format!("\"{value}\" is not true or false"),
+                            ));
+                        }
+                    })
+                }
                 _ => toml::Value::String(value),
             };
             let mut one = toml::Table::new();
@@ -318,38 +373,82 @@ impl Settings {
     }
 
     fn of(table: toml::Table, place: &str) -> Result<Self, Error> {
-        let name = (table.len() == 1).then(|| table.keys().next().cloned()).flatten();
+        let name = (table.len() == 1)
+            .then(|| table.keys().next().cloned())
+            .flatten();
         table.try_into().map_err(|e: toml::de::Error| {
             // toml names the key in a line of its own below the message.
             let message = e.message().to_owned();
-            let key = e.to_string().lines().find_map(|l| l.strip_prefix("in `").map(|k| k.trim_end_matches('`').to_owned()));
-            invalid(&key.or(name).unwrap_or_else(|| "config".into()), format!("{message} (in {place})"))
+            let key = e.to_string().lines().find_map(|l| {
+                l.strip_prefix("in `")
+                    .map(|k| k.trim_end_matches('`').to_owned())
+            });
+            invalid(
+                &key.or(name).unwrap_or_else(|| "config".into()),
+                format!("{message} (in {place})"),
+            )
         })
     }
 
     fn validated(self) -> Result<Self, Error> {
         for (name, value, least) in [
             ("connections_max", self.connections_max as u64, 1),
-            ("connections_per_address_max", self.connections_per_address_max as u64, 1),
+            (
+                "connections_per_address_max",
+                self.connections_per_address_max as u64,
+                1,
+            ),
             ("logins_max", self.logins_max as u64, 1),
-            ("logins_per_address_max", self.logins_per_address_max as u64, 1),
+            (
+                "logins_per_address_max",
+                self.logins_per_address_max as u64,
+                1,
+            ),
             ("message_bytes_max", self.message_bytes_max as u64, 1024),
             ("statement_bytes_max", self.statement_bytes_max as u64, 1024),
-            ("statement_tokens_max", self.statement_tokens_max as u64, 1000),
-            ("statement_nesting_max", self.statement_nesting_max as u64, 10),
-            ("statement_operators_max", self.statement_operators_max as u64, 10),
+            (
+                "statement_tokens_max",
+                self.statement_tokens_max as u64,
+                1000,
+            ),
+            (
+                "statement_nesting_max",
+                self.statement_nesting_max as u64,
+                10,
+            ),
+            (
+                "statement_operators_max",
+                self.statement_operators_max as u64,
+                10,
+            ),
             ("statement_items_max", self.statement_items_max as u64, 100),
-            ("statement_relations_max", self.statement_relations_max as u64, 10),
+            (
+                "statement_relations_max",
+                self.statement_relations_max as u64,
+                10,
+            ),
             ("value_bytes_max", self.value_bytes_max as u64, 1 << 20),
             ("row_bytes_max", self.row_bytes_max as u64, 1 << 20),
             ("cursor_bytes_max", self.cursor_bytes_max as u64, 1 << 20),
             ("spill_bytes_max", self.spill_bytes_max, 1 << 20),
-            ("authentication_timeout_seconds", self.authentication_timeout_seconds, 1),
+            (
+                "authentication_timeout_seconds",
+                self.authentication_timeout_seconds,
+                1,
+            ),
             ("jobs_running_max", self.jobs_running_max as u64, 1),
             ("upload_concurrency", self.upload_concurrency as u64, 1),
             ("bytes_in_flight_max", self.bytes_in_flight_max, 8 << 20),
-            ("query_memory_bytes_max", self.query_memory_bytes_max as u64, 16 << 20),
-            ("statement_memory_bytes_max", self.statement_memory() as u64, 8 << 20),
+            (
+                "query_memory_bytes_max",
+                self.query_memory_bytes_max as u64,
+                16 << 20,
+            ),
+            (
+                "statement_memory_bytes_max",
+                self.statement_memory() as u64,
+                8 << 20,
+            ),
             ("job_timeout_seconds", self.job_timeout_seconds, 1),
             ("snapshot_expiry_seconds", self.snapshot_expiry_seconds, 1),
         ] {
@@ -360,22 +459,37 @@ impl Settings {
         // Each level takes stack, of which a thread has 8 MiB.
         for (name, value, most) in [
             ("statement_nesting_max", self.statement_nesting_max, 100),
-            ("statement_operators_max", self.statement_operators_max, 1000),
+            (
+                "statement_operators_max",
+                self.statement_operators_max,
+                1000,
+            ),
         ] {
             if value > most {
                 return Err(invalid(name, format!("{value} is more than {most}")));
             }
         }
         if self.connections_reserved >= self.connections_max {
-            return Err(invalid("connections_reserved", "it leaves no place of connections_max to others"));
+            return Err(invalid(
+                "connections_reserved",
+                "it leaves no place of connections_max to others",
+            ));
         }
         self.backends.directories(&self.data_dir)?;
         match (&self.tls_cert, &self.tls_key) {
             (Some(_), None) => return Err(invalid("tls_key", "it is missing beside tls_cert")),
             (None, Some(_)) => return Err(invalid("tls_cert", "it is missing beside tls_key")),
-            (None, None) if self.tls_required => return Err(invalid("tls_required", "there is no tls_cert to encrypt with")),
+            (None, None) if self.tls_required => {
+                return Err(invalid(
+                    "tls_required",
+                    "there is no tls_cert to encrypt with",
+                ));
+            }
             (None, None) if self.tls_client_ca.is_some() => {
-                return Err(invalid("tls_client_ca", "clients show certificates under TLS only: give tls_cert and tls_key"));
+                return Err(invalid(
+                    "tls_client_ca",
+                    "clients show certificates under TLS only: give tls_cert and tls_key",
+                ));
             }
             _ => {}
         }
@@ -384,7 +498,11 @@ impl Settings {
 
     /// Where queries spill to.
     pub fn spill_directory(&self) -> PathBuf {
-        if self.spill_dir.as_os_str().is_empty() { self.data_dir.join("tmp") } else { self.spill_dir.clone() }
+        if self.spill_dir.as_os_str().is_empty() {
+            self.data_dir.join("tmp")
+        } else {
+            self.spill_dir.clone()
+        }
     }
 
     /// What one query may take, bytes.
@@ -412,11 +530,23 @@ impl Settings {
 mod tests {
     use super::*;
 
-    fn load(text: &str, environment: &[(&str, &str)], arguments: &[(&str, &str)]) -> Result<Settings, Error> {
+    fn load(
+        text: &str,
+        environment: &[(&str, &str)],
+        arguments: &[(&str, &str)],
+    ) -> Result<Settings, Error> {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), text).expect("written");
-        let pairs = |list: &[(&str, &str)]| list.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Vec<_>>();
-        Settings::load(Some(file.path()), pairs(environment), pairs(arguments).into_iter().collect())
+        let pairs = |list: &[(&str, &str)]| {
+            list.iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect::<Vec<_>>()
+        };
+        Settings::load(
+            Some(file.path()),
+            pairs(environment),
+            pairs(arguments).into_iter().collect(),
+        )
     }
 
     #[test]
@@ -427,8 +557,21 @@ mod tests {
             &[("jobs_running_max", "3")],
         )
         .expect("good");
-        assert_eq!((settings.listen.port(), settings.http.port(), settings.jobs_running_max), (1, 2, 3));
-        assert_eq!(settings.backends.directories(Path::new("/d")).expect("paths"), [PathBuf::from("/a"), "/b".into()]);
+        assert_eq!(
+            (
+                settings.listen.port(),
+                settings.http.port(),
+                settings.jobs_running_max
+            ),
+            (1, 2, 3)
+        );
+        assert_eq!(
+            settings
+                .backends
+                .directories(Path::new("/d"))
+                .expect("paths"),
+            [PathBuf::from("/a"), "/b".into()]
+        );
     }
 
     #[test]
@@ -437,7 +580,10 @@ mod tests {
         let settings = load(text, &[], &[]).expect("good");
         let texts = settings.cluster[0].texts();
         let shown: Vec<_> = texts.iter().map(|(k, v)| format!("{k}={v}")).collect();
-        assert_eq!(shown, ["connections=3", "fe=fe1,fe2", "password=hush", "queue=true"]);
+        assert_eq!(
+            shown,
+            ["connections=3", "fe=fe1,fe2", "password=hush", "queue=true"]
+        );
         assert!(!format!("{settings:?}{:?}", settings.rows()).contains("hush"));
     }
 

@@ -1,9 +1,11 @@
 //! What was said: SQL text in, [`Statement`] values out. Pure: no I/O, no clock, no randomness.
 //!
-//! A message may hold several statements of two languages. [`next_statement`] cuts off the next one (`split`), choosing for each piece
-//! whose lexical rules hold: StarRocks' for its own statements, PostgreSQL's for everything else. StarRocks statements and
-//! session commands are read by the parser in this module; the rest is DataFusion's and handed over as sqlparser's AST, never
-//! printed and parsed again. `parse(print(s)) == s` holds for every statement that this module prints.
+//! A message may hold several statements of two languages. [`next_statement`] cuts off the next one
+//! (`split`), choosing for each piece whose lexical rules hold: StarRocks' for its own statements,
+//! PostgreSQL's for everything else. StarRocks statements and session commands are read by the
+//! parser in this module; the rest is DataFusion's and handed over as sqlparser's AST, never
+//! printed and parsed again. `parse(print(s)) == s` holds for every statement that this module
+//! prints.
 
 mod ast;
 mod backup;
@@ -28,14 +30,17 @@ pub use self::ast::*;
 pub use self::bounds::{Bounds, Measure, Reading, StopReading};
 pub use self::filter::{Operand, resolve_names};
 pub use self::parser::{
-    NextShort, Said, Unread, check_is_last, next_short_statement, next_statement, offset_of, parse_all, parse_one,
+    NextShort, Said, Unread, check_is_last, next_short_statement, next_statement, offset_of,
+    parse_all, parse_one,
 };
 pub use self::properties::{BackupKind, BackupOptions, Properties, RestoreOptions, WhichBackup};
 pub use self::view::qualify_tables;
-pub use crate::catalog::{array_items, column_name, date_before_time, folded, interval_text, type_name};
+pub use crate::catalog::{
+    array_items, column_name, date_before_time, folded, interval_text, type_name,
+};
 
-/// Reads a text and, of each statement that can be printed, demands that the print reads back as the same; for the fuzzer and
-/// the replay of its corpus.
+/// Reads a text and, of each statement that can be printed, demands that the print reads back as
+/// the same; for the fuzzer and the replay of its corpus.
 ///
 /// # Panics
 /// When a statement does not survive.
@@ -43,7 +48,9 @@ pub use crate::catalog::{array_items, column_name, date_before_time, folded, int
 pub fn check_round_trip(text: &str) {
     for parsed in parse_all(text) {
         let Ok((statement, _)) = parsed else { continue };
-        let Some(printed) = printed(&statement) else { continue };
+        let Some(printed) = printed(&statement) else {
+            continue;
+        };
         match parse_one(&printed) {
             Ok(again) => assert_eq!(again, statement, "{text:?} was printed as {printed:?}"),
             Err(e) => panic!("{text:?} was printed as {printed:?}, which does not read: {e}"),

@@ -1,7 +1,8 @@
 //! What must survive: the journal of jobs, the repositories, the users.
 //!
-//! The journal is the truth about a job; rows for people are written in the same transaction as the event they follow from.
-//! An event is validated by [`Job::apply`] on a copy before it is appended, and believed only after: never the other way.
+//! The journal is the truth about a job; rows for people are written in the same transaction as the
+//! event they follow from. An event is validated by [`Job::apply`] on a copy before it is appended,
+//! and believed only after: never the other way.
 
 #[cfg(test)]
 mod conformance;
@@ -22,22 +23,25 @@ pub use self::sqlite::SqliteStore;
 use crate::error::{Error, ErrorKind};
 use crate::job::{Delta, Job, JobKind, JobRow, JobSpec, Resource, TaskRow};
 use crate::names::{
-    ClusterName, DatabaseName, JobId, RepositoryId, RepositoryName, RoleName, SnapshotLabel, TableName, Timestamp, UserName,
+    ClusterName, DatabaseName, JobId, RepositoryId, RepositoryName, RoleName, SnapshotLabel,
+    TableName, Timestamp, UserName,
 };
 use crate::privilege::{Grant, Grantee, Securable};
 
 /// Jobs and their events.
 #[async_trait]
 pub trait Journal: Debug + Send + Sync {
-    /// Admits a job and takes its locks ([`JobSpec::locks`]) in one transaction; they are released by the append that settles it. Refused
-    /// with 55006 when another job holds one of them, with 42710 when that is a backup under the same label, and with 42704 when the
-    /// repository of a job of ours is gone.
+    /// Admits a job and takes its locks ([`JobSpec::locks`]) in one transaction; they are released
+    /// by the append that settles it. Refused with 55006 when another job holds one of them, with
+    /// 42710 when that is a backup under the same label, and with 42704 when the repository of a
+    /// job of ours is gone.
     async fn admit(&self, spec: &JobSpec, at: Timestamp) -> Result<Job, Error>;
 
     /// Records an attempt that was refused.
     async fn refuse(&self, spec: &JobSpec, at: Timestamp, error: &Error) -> Result<JobId, Error>;
 
-    /// Appends events to a job's journal, all or none. When another writer was faster the error is 55000 and nothing changed.
+    /// Appends events to a job's journal, all or none. When another writer was faster the error is
+    /// 55000 and nothing changed.
     async fn append(&self, delta: &Arc<Delta>) -> Result<(), Error>;
 
     /// A job as the fold of its events; 42704 if there is none.
@@ -52,8 +56,13 @@ pub trait Journal: Debug + Send + Sync {
     /// Every job with something left to do, clean-up included, in order.
     async fn unfinished(&self) -> Result<Vec<JobId>, Error>;
 
-    /// The jobs of a database that are not FINISHED, CANCELLED or otherwise at their end, oldest first. Exclusive ones are alone.
-    async fn unsettled(&self, cluster: &ClusterName, database: &DatabaseName) -> Result<Vec<JobId>, Error>;
+    /// The jobs of a database that are not FINISHED, CANCELLED or otherwise at their end, oldest
+    /// first. Exclusive ones are alone.
+    async fn unsettled(
+        &self,
+        cluster: &ClusterName,
+        database: &DatabaseName,
+    ) -> Result<Vec<JobId>, Error>;
 }
 
 /// What has happened: the rows that people read.
@@ -73,7 +82,12 @@ pub trait History: Debug + Send + Sync {
 
     /// When the newest job was made, if there is any.
     async fn newest_job(&self) -> Result<Option<Timestamp>, Error> {
-        Ok(self.jobs(&JobFilter::default()).await?.into_iter().map(|row| row.created_at).max())
+        Ok(self
+            .jobs(&JobFilter::default())
+            .await?
+            .into_iter()
+            .map(|row| row.created_at)
+            .max())
     }
 }
 
@@ -89,7 +103,8 @@ pub struct JobFilter {
     /// `backup` or `restore`.
     pub kind: Option<String>,
     pub status: Option<String>,
-    /// Only the latest of each database, of those that have had their turn; with a cluster and a kind.
+    /// Only the latest of each database, of those that have had their turn; with a cluster and a
+    /// kind.
     pub latest: bool,
     /// With a larger number than this.
     pub after: Option<JobId>,
@@ -120,18 +135,36 @@ pub trait Repositories: Debug + Send + Sync {
     async fn add_repository(&self, repository: &RepositoryRecord) -> Result<RepositoryId, Error>;
     /// Replaces what is known about a repository, by cluster and name; 42704 if there is none.
     async fn change_repository(&self, repository: &RepositoryRecord) -> Result<(), Error>;
-    /// Removes a repository that no unfinished job uses (the clean-up of one that is FINISHED or CANCELLED needs it no more);
-    /// 42704 if there is none, 55006 if it is in use.
-    async fn remove_repository(&self, cluster: &ClusterName, name: &RepositoryName) -> Result<(), Error>;
+    /// Removes a repository that no unfinished job uses (the clean-up of one that is FINISHED or
+    /// CANCELLED needs it no more); 42704 if there is none, 55006 if it is in use.
+    async fn remove_repository(
+        &self,
+        cluster: &ClusterName,
+        name: &RepositoryName,
+    ) -> Result<(), Error>;
     /// Every repository, by cluster and name.
     async fn repositories(&self) -> Result<Vec<RepositoryRecord>, Error>;
     /// One repository, if there is one.
-    async fn find_repository(&self, cluster: &ClusterName, name: &RepositoryName) -> Result<Option<RepositoryRecord>, Error> {
-        Ok(self.repositories().await?.into_iter().find(|r| &r.cluster == cluster && &r.name == name))
+    async fn find_repository(
+        &self,
+        cluster: &ClusterName,
+        name: &RepositoryName,
+    ) -> Result<Option<RepositoryRecord>, Error> {
+        Ok(self
+            .repositories()
+            .await?
+            .into_iter()
+            .find(|r| &r.cluster == cluster && &r.name == name))
     }
     /// One repository; 42704 if there is none.
-    async fn repository(&self, cluster: &ClusterName, name: &RepositoryName) -> Result<RepositoryRecord, Error> {
-        self.find_repository(cluster, name).await?.ok_or_else(|| no_repository(name))
+    async fn repository(
+        &self,
+        cluster: &ClusterName,
+        name: &RepositoryName,
+    ) -> Result<RepositoryRecord, Error> {
+        self.find_repository(cluster, name)
+            .await?
+            .ok_or_else(|| no_repository(name))
     }
 }
 
@@ -142,10 +175,15 @@ pub trait ClusterRegistry: Debug + Send + Sync {
     async fn clusters(&self) -> Result<Vec<ClusterRecord>, Error>;
     /// Adds a cluster; 42710 if the name is taken.
     async fn add_cluster(&self, cluster: &ClusterRecord) -> Result<(), Error>;
-    /// Puts one record in the place of another; 42704 if there is no such cluster, 55000 if it is not as it was read.
-    async fn change_cluster(&self, before: &ClusterRecord, after: &ClusterRecord) -> Result<(), Error>;
-    /// Removes a cluster, with the repositories and grants that were recorded for it; 42704 if there is none, 55006 if a job of
-    /// its is unfinished. Its jobs stay in the history.
+    /// Puts one record in the place of another; 42704 if there is no such cluster, 55000 if it is
+    /// not as it was read.
+    async fn change_cluster(
+        &self,
+        before: &ClusterRecord,
+        after: &ClusterRecord,
+    ) -> Result<(), Error>;
+    /// Removes a cluster, with the repositories and grants that were recorded for it; 42704 if
+    /// there is none, 55006 if a job of its is unfinished. Its jobs stay in the history.
     async fn remove_cluster(&self, name: &ClusterName) -> Result<(), Error>;
 }
 
@@ -155,7 +193,8 @@ pub trait Users: Debug + Send + Sync {
     /// Adds a user; 42710 if the name is taken.
     async fn add_user(&self, user: &UserRecord) -> Result<(), Error>;
     /// Changes what a user's password is checked against, and nothing else; 42704 if there is none.
-    async fn set_password(&self, name: &UserName, verifier: &PasswordVerifier) -> Result<(), Error>;
+    async fn set_password(&self, name: &UserName, verifier: &PasswordVerifier)
+    -> Result<(), Error>;
     /// Changes whether a user is an administrator, and nothing else; 42704 if there is none.
     async fn set_admin(&self, name: &UserName, admin: bool) -> Result<(), Error>;
     /// Removes a user; 42704 if there is none.
@@ -170,12 +209,19 @@ pub trait Users: Debug + Send + Sync {
     async fn remove_role(&self, name: &RoleName) -> Result<(), Error>;
     /// Every grant, by holder.
     async fn grants(&self) -> Result<Vec<GrantRecord>, Error>;
-    /// Adds grants, all or none; those that are there are left. 42704 if a user or role that they name is not there.
+    /// Adds grants, all or none; those that are there are left. 42704 if a user or role that they
+    /// name is not there.
     async fn add_grants(&self, grants: &[GrantRecord]) -> Result<(), Error>;
     /// Takes grants back, all or none; 42704 if one is not there.
     async fn remove_grants(&self, grants: &[GrantRecord]) -> Result<(), Error>;
-    /// Takes back everything that is granted on an object which is gone: a database with all that is in it, or one table or view.
-    async fn forget_object(&self, cluster: &ClusterName, database: &DatabaseName, table: Option<&TableName>) -> Result<(), Error>;
+    /// Takes back everything that is granted on an object which is gone: a database with all that
+    /// is in it, or one table or view.
+    async fn forget_object(
+        &self,
+        cluster: &ClusterName,
+        database: &DatabaseName,
+        table: Option<&TableName>,
+    ) -> Result<(), Error>;
 
     /// What a user holds, through roles too; nothing of one who is not there.
     async fn holdings(&self, name: &UserName) -> Result<Holdings, Error>;
@@ -211,11 +257,14 @@ pub struct ClusterRecord {
 
 impl Debug for ClusterRecord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClusterRecord").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("ClusterRecord")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
-/// A repository as it was created. Its properties hold secrets, so it has no Debug of its own fields.
+/// A repository as it was created. Its properties hold secrets, so it has no Debug of its own
+/// fields.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RepositoryRecord {
     /// The cluster whose it is.
@@ -237,7 +286,10 @@ pub struct RepositoryRecord {
 
 impl Debug for RepositoryRecord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RepositoryRecord").field("name", &self.name).field("location", &self.location).finish_non_exhaustive()
+        f.debug_struct("RepositoryRecord")
+            .field("name", &self.name)
+            .field("location", &self.location)
+            .finish_non_exhaustive()
     }
 }
 
@@ -272,12 +324,25 @@ pub struct GrantRecord {
 }
 
 impl GrantRecord {
-    /// Whether it is granted on this table or view, or, without one, on this database or something in it.
-    pub fn is_about(&self, cluster: &ClusterName, database: &DatabaseName, table: Option<&TableName>) -> bool {
-        let Grant::Privilege(_, on) = &self.grant else { return false };
+    /// Whether it is granted on this table or view, or, without one, on this database or something
+    /// in it.
+    pub fn is_about(
+        &self,
+        cluster: &ClusterName,
+        database: &DatabaseName,
+        table: Option<&TableName>,
+    ) -> bool {
+        let Grant::Privilege(_, on) = &self.grant else {
+            return false;
+        };
         let is_on_it = match (on, table) {
             (Securable::Table(Some(d), t), Some(table)) => d == database && t == table,
-            (Securable::Table(Some(d), _) | Securable::Database(Some(d)) | Securable::AllTablesIn(d), None) => d == database,
+            (
+                Securable::Table(Some(d), _)
+                | Securable::Database(Some(d))
+                | Securable::AllTablesIn(d),
+                None,
+            ) => d == database,
             _ => false,
         };
         self.cluster.as_ref() == Some(cluster) && is_on_it
@@ -304,12 +369,19 @@ impl Debug for PasswordVerifier {
 }
 
 pub(crate) fn no_repository(name: &RepositoryName) -> Error {
-    Error::new(ErrorKind::UndefinedObject, format!("Repository {name} does not exist")).hint("See SHOW REPOSITORIES.")
+    Error::new(
+        ErrorKind::UndefinedObject,
+        format!("Repository {name} does not exist"),
+    )
+    .hint("See SHOW REPOSITORIES.")
 }
 
 fn database_busy() -> Error {
-    Error::new(ErrorKind::ObjectInUse, "Can only run one backup or restore job of a database at same time")
-        .hint("Wait until SHOW BACKUP and SHOW RESTORE show it FINISHED or CANCELLED, or CANCEL it.")
+    Error::new(
+        ErrorKind::ObjectInUse,
+        "Can only run one backup or restore job of a database at same time",
+    )
+    .hint("Wait until SHOW BACKUP and SHOW RESTORE show it FINISHED or CANCELLED, or CANCEL it.")
 }
 
 /// Why a job cannot have a lock that a job of this kind holds.
@@ -324,36 +396,56 @@ fn locked(spec: &JobSpec, resource: &Resource, holder: JobKind) -> Error {
 }
 
 fn label_busy(label: &SnapshotLabel) -> Error {
-    Error::new(ErrorKind::DuplicateObject, format!("Snapshot with name '{label}' already exist in repository"))
-        .detail("Another backup is writing it.")
-        .hint("Choose another label.")
+    Error::new(
+        ErrorKind::DuplicateObject,
+        format!("Snapshot with name '{label}' already exist in repository"),
+    )
+    .detail("Another backup is writing it.")
+    .hint("Choose another label.")
 }
 
 fn repository_exists(name: &RepositoryName) -> Error {
-    Error::new(ErrorKind::DuplicateObject, format!("Failed to create repository: repository with same name already exist: {name}"))
-        .hint("DROP REPOSITORY removes the name only; what is stored stays.")
+    Error::new(
+        ErrorKind::DuplicateObject,
+        format!("Failed to create repository: repository with same name already exist: {name}"),
+    )
+    .hint("DROP REPOSITORY removes the name only; what is stored stays.")
 }
 
 fn repository_busy() -> Error {
-    Error::new(ErrorKind::ObjectInUse, "Backup or restore job is running on this repository. Can not drop it")
-        .hint("Wait for the job, or CANCEL it.")
+    Error::new(
+        ErrorKind::ObjectInUse,
+        "Backup or restore job is running on this repository. Can not drop it",
+    )
+    .hint("Wait for the job, or CANCEL it.")
 }
 
 fn no_such_repository() -> Error {
-    Error::new(ErrorKind::UndefinedObject, "Repository does not exist").hint("See SHOW REPOSITORIES.")
+    Error::new(ErrorKind::UndefinedObject, "Repository does not exist")
+        .hint("See SHOW REPOSITORIES.")
 }
 
 fn no_cluster(name: &ClusterName) -> Error {
-    Error::new(ErrorKind::UndefinedObject, format!("cluster \"{name}\" does not exist")).hint("See SHOW CLUSTERS.")
+    Error::new(
+        ErrorKind::UndefinedObject,
+        format!("cluster \"{name}\" does not exist"),
+    )
+    .hint("See SHOW CLUSTERS.")
 }
 
 fn changed_meanwhile(what: &str) -> Error {
-    Error::new(ErrorKind::WrongState, format!("{what} was changed by somebody else at the same moment"))
-        .hint("Look at it, and try again.")
+    Error::new(
+        ErrorKind::WrongState,
+        format!("{what} was changed by somebody else at the same moment"),
+    )
+    .hint("Look at it, and try again.")
 }
 
 fn cluster_exists(name: &ClusterName) -> Error {
-    Error::new(ErrorKind::DuplicateObject, format!("cluster \"{name}\" already exists"))
+    Error::new(
+        ErrorKind::DuplicateObject,
+        format!("cluster \"{name}\" already exists"),
+    )
 }
 
 fn cluster_busy(name: &ClusterName) -> Error {
@@ -362,65 +454,110 @@ fn cluster_busy(name: &ClusterName) -> Error {
 }
 
 fn no_user(name: &UserName) -> Error {
-    Error::new(ErrorKind::UndefinedObject, format!("user \"{name}\" does not exist"))
+    Error::new(
+        ErrorKind::UndefinedObject,
+        format!("user \"{name}\" does not exist"),
+    )
 }
 
 fn user_exists(name: &UserName) -> Error {
-    Error::new(ErrorKind::DuplicateObject, format!("user \"{name}\" already exists"))
+    Error::new(
+        ErrorKind::DuplicateObject,
+        format!("user \"{name}\" already exists"),
+    )
 }
 
 fn no_role(name: &RoleName) -> Error {
-    Error::new(ErrorKind::UndefinedObject, format!("role \"{name}\" does not exist")).hint("See SHOW ROLES.")
+    Error::new(
+        ErrorKind::UndefinedObject,
+        format!("role \"{name}\" does not exist"),
+    )
+    .hint("See SHOW ROLES.")
 }
 
 fn role_exists(name: &RoleName) -> Error {
-    Error::new(ErrorKind::DuplicateObject, format!("role \"{name}\" already exists"))
+    Error::new(
+        ErrorKind::DuplicateObject,
+        format!("role \"{name}\" already exists"),
+    )
 }
 
 fn no_grant(grant: &GrantRecord) -> Error {
     let what = grant.grant.statement(&grant.grantee);
-    Error::new(ErrorKind::UndefinedObject, format!("there is no such grant: {}", what.trim_start_matches("GRANT ")))
-        .hint(format!("See SHOW GRANTS FOR {}.", grant.grantee))
+    Error::new(
+        ErrorKind::UndefinedObject,
+        format!(
+            "there is no such grant: {}",
+            what.trim_start_matches("GRANT ")
+        ),
+    )
+    .hint(format!("See SHOW GRANTS FOR {}.", grant.grantee))
 }
 
 /// Refuses roles that would hold themselves.
 fn refuse_cycle(all: &[GrantRecord], new: &GrantRecord) -> Result<(), Error> {
-    let (Grantee::Role(holder), Grant::Role(held)) = (&new.grantee, &new.grant) else { return Ok(()) };
+    let (Grantee::Role(holder), Grant::Role(held)) = (&new.grantee, &new.grant) else {
+        return Ok(());
+    };
     let (mut reached, mut next) = (vec![held.clone()], 0);
     while next < reached.len() {
         let role = Grantee::Role(reached[next].clone());
-        let more = all.iter().filter(|g| g.grantee == role).filter_map(|g| match &g.grant {
-            Grant::Role(name) => Some(name.clone()),
-            Grant::Privilege(..) => None,
-        });
-        reached.extend(more.filter(|name| !reached.contains(name)).collect::<Vec<_>>());
+        let more = all
+            .iter()
+            .filter(|g| g.grantee == role)
+            .filter_map(|g| match &g.grant {
+                Grant::Role(name) => Some(name.clone()),
+                Grant::Privilege(..) => None,
+            });
+        reached.extend(
+            more.filter(|name| !reached.contains(name))
+                .collect::<Vec<_>>(),
+        );
         next += 1;
     }
     if reached.contains(holder) {
-        return Err(Error::new(ErrorKind::InvalidGrant, format!("role \"{holder}\" would hold itself through role \"{held}\"")));
+        return Err(Error::new(
+            ErrorKind::InvalidGrant,
+            format!("role \"{holder}\" would hold itself through role \"{held}\""),
+        ));
     }
     Ok(())
 }
 
 fn in_use(label: &SnapshotLabel, kind: JobKind, holder: JobKind) -> Error {
-    let what = if kind == JobKind::DropSnapshot { "drop" } else { "read" };
+    let what = if kind == JobKind::DropSnapshot {
+        "drop"
+    } else {
+        "read"
+    };
     let doing = match holder {
         JobKind::Backup => "a backup is writing it",
         JobKind::Restore => "a restore is reading it",
         JobKind::DropSnapshot => "it is being dropped",
     };
-    Error::new(ErrorKind::ObjectInUse, format!("Can not {what} snapshot {label}: {doing}"))
-        .hint("Wait until the job is FINISHED, or CANCEL it.")
+    Error::new(
+        ErrorKind::ObjectInUse,
+        format!("Can not {what} snapshot {label}: {doing}"),
+    )
+    .hint("Wait until the job is FINISHED, or CANCEL it.")
 }
 
 fn being_dropped(label: &SnapshotLabel) -> Error {
-    Error::new(ErrorKind::ObjectInUse, format!("snapshot {label} is being dropped")).hint("Try again in a moment.")
+    Error::new(
+        ErrorKind::ObjectInUse,
+        format!("snapshot {label} is being dropped"),
+    )
+    .hint("Try again in a moment.")
 }
 
 fn no_job(id: JobId) -> Error {
-    Error::new(ErrorKind::UndefinedObject, format!("job {id} does not exist"))
+    Error::new(
+        ErrorKind::UndefinedObject,
+        format!("job {id} does not exist"),
+    )
 }
 
 fn lost_race(id: JobId) -> Error {
-    Error::new(ErrorKind::WrongState, format!("job {id} has moved on")).detail("another writer appended to its journal first")
+    Error::new(ErrorKind::WrongState, format!("job {id} has moved on"))
+        .detail("another writer appended to its journal first")
 }

@@ -33,17 +33,36 @@ impl Clock for Shifted {
 /// A server that looks for expired snapshots this often, and what puts its clock forward.
 async fn server(expiry_seconds: u64) -> (TestServer, Arc<AtomicI64>) {
     let (system, shift) = (Env::system(), Arc::new(AtomicI64::new(0)));
-    let env = Env { clock: Arc::new(Shifted(system.clone(), shift.clone())), ids: system.ids };
+    let env = Env {
+        clock: Arc::new(Shifted(system.clone(), shift.clone())),
+        ids: system.ids,
+    };
     let dir = tempfile::tempdir().expect("a directory");
-    (TestServer::start_with(dir, env, |settings| settings.snapshot_expiry_seconds = expiry_seconds).await, shift)
+    (
+        TestServer::start_with(dir, env, |settings| {
+            settings.snapshot_expiry_seconds = expiry_seconds
+        })
+        .await,
+        shift,
+    )
 }
 
 async fn table(client: &Client) {
-    run(client, "CREATE DATABASE d; USE d; CREATE TABLE t (a INT); INSERT INTO t VALUES (1)").await;
+    run(
+        client,
+        "CREATE DATABASE d; USE d; CREATE TABLE t (a INT); INSERT INTO t VALUES (1)",
+    )
+    .await;
 }
 
 async fn back_up(client: &Client, label: &str, repository: &str, ttl: &str) {
-    run(client, &format!("BACKUP SNAPSHOT d.{label} TO {repository} ON (t) PROPERTIES (\"ttl\" = \"{ttl}\")")).await;
+    run(
+        client,
+        &format!(
+            "BACKUP SNAPSHOT d.{label} TO {repository} ON (t) PROPERTIES (\"ttl\" = \"{ttl}\")"
+        ),
+    )
+    .await;
     assert_eq!(job_ends(client, "d").await, "succeeded");
 }
 
@@ -55,8 +74,15 @@ async fn until(client: &Client, query: &str, answer: &str) {
 }
 
 async fn labels(client: &Client) -> Vec<String> {
-    let found = rows(client, "SELECT snapshot FROM system.snapshots ORDER BY repository, snapshot").await;
-    found.into_iter().map(|row| row[0].clone().expect("a label")).collect()
+    let found = rows(
+        client,
+        "SELECT snapshot FROM system.snapshots ORDER BY repository, snapshot",
+    )
+    .await;
+    found
+        .into_iter()
+        .map(|row| row[0].clone().expect("a label"))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,7 +92,10 @@ async fn expired_snapshots_go_and_no_others() {
     table(&client).await;
     table(&other).await;
     let create = |name: &str, read_only: &str| {
-        format!("CREATE {read_only} REPOSITORY {name} WITH BROKER ON LOCATION \"{}\"", ours.repository().display())
+        format!(
+            "CREATE {read_only} REPOSITORY {name} WITH BROKER ON LOCATION \"{}\"",
+            ours.repository().display()
+        )
     };
     for client in [&client, &other] {
         run(client, &create("r", "")).await;
@@ -75,27 +104,53 @@ async fn expired_snapshots_go_and_no_others() {
     back_up(&other, "by_another", "r", "1 DAY").await;
     back_up(&client, "kept", "r", "").await;
     back_up(&client, "later", "r", "1 YEAR").await;
-    // Rounds go by name. When z is gone, a whole round has looked at all others after they had expired.
+    // Rounds go by name. When z is gone, a whole round has looked at all others after they had
+    // expired.
     back_up(&client, "z", "r", "1 DAY").await;
     clock.fetch_add(2 * DAY_MS, Ordering::SeqCst);
-    until(&client, "SELECT count(*) FROM system.snapshots WHERE snapshot = 'z'", "0").await;
+    until(
+        &client,
+        "SELECT count(*) FROM system.snapshots WHERE snapshot = 'z'",
+        "0",
+    )
+    .await;
     assert_eq!(labels(&client).await, ["by_another", "kept", "later"]);
     let metrics = ours.server.gateway().metrics.encode();
-    assert!(metrics.contains("starkeep_snapshots_expired_total{status=\"deleted\"} 1"), "{metrics}");
+    assert!(
+        metrics.contains("starkeep_snapshots_expired_total{status=\"deleted\"} 1"),
+        "{metrics}"
+    );
 
     // In a repository that is read-only now, nothing is deleted.
     back_up(&client, "y", "r", "1 DAY").await;
-    run(&client, &format!("DROP REPOSITORY r; {}", create("r", "READ ONLY"))).await;
+    run(
+        &client,
+        &format!("DROP REPOSITORY r; {}", create("r", "READ ONLY")),
+    )
+    .await;
     back_up(&client, "z", "r2", "1 DAY").await;
     clock.fetch_add(2 * DAY_MS, Ordering::SeqCst);
-    until(&client, "SELECT count(*) FROM system.snapshots WHERE snapshot = 'z'", "0").await;
+    until(
+        &client,
+        "SELECT count(*) FROM system.snapshots WHERE snapshot = 'z'",
+        "0",
+    )
+    .await;
     assert_eq!(labels(&client).await, ["by_another", "kept", "later", "y"]);
 
     // Another cluster's snapshot is dropped by its own cluster, or by force.
     run(&client, &format!("DROP REPOSITORY r; {}", create("r", ""))).await;
     let (code, message) = fails(&client, "DROP SNAPSHOT by_another ON r").await;
-    let maker = value(&other, "SELECT cluster_id FROM system.snapshots WHERE snapshot = 'by_another'").await;
-    let this = value(&client, "SELECT cluster_id FROM system.snapshots WHERE snapshot = 'kept'").await;
+    let maker = value(
+        &other,
+        "SELECT cluster_id FROM system.snapshots WHERE snapshot = 'by_another'",
+    )
+    .await;
+    let this = value(
+        &client,
+        "SELECT cluster_id FROM system.snapshots WHERE snapshot = 'kept'",
+    )
+    .await;
     assert_ne!(maker, this);
     assert_eq!(code, "55000");
     assert_eq!(
@@ -105,7 +160,11 @@ async fn expired_snapshots_go_and_no_others() {
              FORCE to drop it anyway"
         )
     );
-    run(&client, "DROP SNAPSHOT by_another ON r FORCE; DROP SNAPSHOT kept ON r").await;
+    run(
+        &client,
+        "DROP SNAPSHOT by_another ON r FORCE; DROP SNAPSHOT kept ON r",
+    )
+    .await;
     // What stays can be restored: deleting takes manifests, never data.
     run(&client, "RESTORE SNAPSHOT d.later FROM r ON (t AS t2) PROPERTIES (\"backup_timestamp\" = \"latest\")").await;
     assert_eq!(job_ends(&client, "d").await, "succeeded");
@@ -120,24 +179,50 @@ async fn a_damaged_snapshot_is_dropped_by_force_alone() {
     let server = TestServer::start().await;
     let client = server.client().await;
     table(&client).await;
-    run(&client, &format!("CREATE REPOSITORY r WITH BROKER ON LOCATION \"{}\"", server.repository().display())).await;
+    run(
+        &client,
+        &format!(
+            "CREATE REPOSITORY r WITH BROKER ON LOCATION \"{}\"",
+            server.repository().display()
+        ),
+    )
+    .await;
     back_up(&client, "s", "r", "").await;
     let dir = server.repository().join("__starrocks_repository_r/__ss_s");
     for entry in std::fs::read_dir(&dir).expect("listed") {
         std::fs::write(entry.expect("an entry").path(), "{}").expect("written");
     }
-    assert!(value(&client, "SELECT status FROM system.snapshots").await.starts_with("ERROR: Failed to get info: "));
+    assert!(
+        value(&client, "SELECT status FROM system.snapshots")
+            .await
+            .starts_with("ERROR: Failed to get info: ")
+    );
     let (code, message) = fails(&client, "DROP SNAPSHOT s ON r").await;
     assert_eq!(code, "55000");
-    assert!(message.starts_with("Snapshot s in repository r does not record which cluster created it."), "{message}");
+    assert!(
+        message.starts_with("Snapshot s in repository r does not record which cluster created it."),
+        "{message}"
+    );
     run(&client, "DROP SNAPSHOT s ON r FORCE").await;
     assert_eq!(labels(&client).await, [""; 0]);
     // What looks like a snapshot and is none is shown as what it is.
     std::fs::create_dir(&dir).expect("made");
-    assert_eq!(value(&client, "SELECT status FROM system.snapshots").await, "ERROR: no snapshot");
+    assert_eq!(
+        value(&client, "SELECT status FROM system.snapshots").await,
+        "ERROR: no snapshot"
+    );
     assert_eq!(
         rows(&client, "SHOW SNAPSHOT ON r").await,
-        [[Some("s"), Some(""), Some("ERROR: no snapshot"), None, None, None, None].map(|v| v.map(str::to_owned))]
+        [[
+            Some("s"),
+            Some(""),
+            Some("ERROR: no snapshot"),
+            None,
+            None,
+            None,
+            None
+        ]
+        .map(|v| v.map(str::to_owned))]
     );
     server.stop().await;
 }

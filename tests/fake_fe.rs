@@ -1,5 +1,6 @@
-//! A StarRocks cluster that is none: its frontends speak real MySQL, keep to the rules of StarRocks' backup system in the words of
-//! their version, and write real files in StarRocks' layout. What goes wrong, goes wrong when a test says so.
+//! A StarRocks cluster that is none: its frontends speak real MySQL, keep to the rules of
+//! StarRocks' backup system in the words of their version, and write real files in StarRocks'
+//! layout. What goes wrong, goes wrong when a test says so.
 
 mod model;
 mod query;
@@ -27,7 +28,8 @@ pub enum Fault {
     DropBefore,
     /// It has its effect, and the connection breaks.
     DropAfter,
-    /// Nothing happens until the test says so ([`FakeFe::go_on`]); then it has its effect and is answered.
+    /// Nothing happens until the test says so ([`FakeFe::go_on`]); then it has its effect and is
+    /// answered.
     Hold,
     /// The connection breaks at once, and the effect comes when the test says so.
     Late,
@@ -68,7 +70,12 @@ impl FakeFe {
         Self::start_with(version, frontends, pace, None).await
     }
 
-    pub async fn start_with(version: &str, frontends: usize, pace: Pace, tls: Option<Arc<TlsAcceptor>>) -> Self {
+    pub async fn start_with(
+        version: &str,
+        frontends: usize,
+        pace: Pace,
+        tls: Option<Arc<TlsAcceptor>>,
+    ) -> Self {
         let shared = Arc::new(Shared {
             model: Mutex::new(Model::new(version)),
             faults: Mutex::default(),
@@ -82,11 +89,16 @@ impl FakeFe {
         let mut tasks = Vec::new();
         for number in 0..frontends {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-            shared.ports.lock().push(listener.local_addr().expect("an address").port());
+            shared
+                .ports
+                .lock()
+                .push(listener.local_addr().expect("an address").port());
             let (shared, tls) = (shared.clone(), tls.clone());
             tasks.push(tokio::spawn(async move {
                 loop {
-                    let Ok((socket, _)) = listener.accept().await else { return };
+                    let Ok((socket, _)) = listener.accept().await else {
+                        return;
+                    };
                     if !shared.up.lock()[number] {
                         continue;
                     }
@@ -110,7 +122,11 @@ impl FakeFe {
     /// `host:port` of every frontend, as "fe" wants them.
     pub fn addresses(&self) -> String {
         let ports = self.shared.ports.lock();
-        ports.iter().map(|p| format!("127.0.0.1:{p}")).collect::<Vec<_>>().join(",")
+        ports
+            .iter()
+            .map(|p| format!("127.0.0.1:{p}"))
+            .collect::<Vec<_>>()
+            .join(",")
     }
 
     /// The statement that makes it known to Starkeep; polls are fast.
@@ -129,7 +145,13 @@ impl FakeFe {
 
     /// The statements with an effect that begin with this, in order.
     pub fn effects(&self, prefix: &str) -> Vec<String> {
-        self.model(|m| m.effects.iter().filter(|s| s.starts_with(prefix)).cloned().collect())
+        self.model(|m| {
+            m.effects
+                .iter()
+                .filter(|s| s.starts_with(prefix))
+                .cloned()
+                .collect()
+        })
     }
 
     /// Lets the next statement that begins with this go wrong.
@@ -140,11 +162,19 @@ impl FakeFe {
     /// Waits until a statement that begins with this is held.
     pub async fn holds(&self, prefix: &str) {
         let held = async {
-            while !self.shared.in_flight.lock().values().any(|s| s.starts_with(prefix)) {
+            while !self
+                .shared
+                .in_flight
+                .lock()
+                .values()
+                .any(|s| s.starts_with(prefix))
+            {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), held).await.unwrap_or_else(|_| panic!("{prefix} does not come"));
+        tokio::time::timeout(Duration::from_secs(20), held)
+            .await
+            .unwrap_or_else(|_| panic!("{prefix} does not come"));
     }
 
     /// Ends what is held.
@@ -173,9 +203,15 @@ impl FakeFe {
 
     /// What somebody else says to it directly, to the leader.
     pub fn say(&self, database: Option<&str>, sql: &str) -> Reply {
-        let mut session = model::FeSession { database: database.map(str::to_owned), offset_hours: 8 };
+        let mut session = model::FeSession {
+            database: database.map(str::to_owned),
+            offset_hours: 8,
+        };
         let leader = self.shared.model.lock().leader;
-        let (ports, up) = (self.shared.ports.lock().clone(), self.shared.up.lock().clone());
+        let (ports, up) = (
+            self.shared.ports.lock().clone(),
+            self.shared.up.lock().clone(),
+        );
         self.shared
             .model
             .lock()
@@ -201,16 +237,28 @@ impl Drop for FakeFe {
 impl Shared {
     fn fault_for(&self, sql: &str) -> Option<Fault> {
         let mut faults = self.faults.lock();
-        let at = faults.iter().position(|(prefix, _)| sql.starts_with(prefix.as_str()))?;
+        let at = faults
+            .iter()
+            .position(|(prefix, _)| sql.starts_with(prefix.as_str()))?;
         Some(faults.remove(at).1)
     }
 }
 
-async fn serve(shared: Arc<Shared>, number: usize, socket: tokio::net::TcpStream, tls: Option<Arc<TlsAcceptor>>) {
+async fn serve(
+    shared: Arc<Shared>,
+    number: usize,
+    socket: tokio::net::TcpStream,
+    tls: Option<Arc<TlsAcceptor>>,
+) {
     let id = shared.connections.fetch_add(1, Ordering::SeqCst);
     let mut restarts = shared.restart.subscribe();
-    let Some(mut connection) = Connection::accept(socket, id, PASSWORD, tls).await else { return };
-    let mut session = model::FeSession { database: None, offset_hours: 8 };
+    let Some(mut connection) = Connection::accept(socket, id, PASSWORD, tls).await else {
+        return;
+    };
+    let mut session = model::FeSession {
+        database: None,
+        offset_hours: 8,
+    };
     loop {
         let sql = tokio::select! {
             sql = connection.statement() => match sql {
@@ -247,13 +295,29 @@ async fn serve(shared: Arc<Shared>, number: usize, socket: tokio::net::TcpStream
     }
 }
 
-async fn run(shared: &Arc<Shared>, number: usize, session: &mut model::FeSession, sql: &str) -> Reply {
+async fn run(
+    shared: &Arc<Shared>,
+    number: usize,
+    session: &mut model::FeSession,
+    sql: &str,
+) -> Reply {
     if sql.starts_with("SHOW FULL PROCESSLIST") {
-        let rows = shared.in_flight.lock().iter().map(|(id, sql)| vec![Some(id.to_string()), Some(sql.clone())]).collect();
-        return Reply::Rows { columns: vec!["Id".into(), "Info".into()], rows };
+        let rows = shared
+            .in_flight
+            .lock()
+            .iter()
+            .map(|(id, sql)| vec![Some(id.to_string()), Some(sql.clone())])
+            .collect();
+        return Reply::Rows {
+            columns: vec!["Id".into(), "Info".into()],
+            rows,
+        };
     }
     let (ports, up) = (shared.ports.lock().clone(), shared.up.lock().clone());
-    let answered = shared.model.lock().answer(session, number, &ports, &up, sql);
+    let answered = shared
+        .model
+        .lock()
+        .answer(session, number, &ports, &up, sql);
     match answered {
         Some(reply) => reply,
         None => {

@@ -1,11 +1,15 @@
-//! What clients do at the door: browse the catalogs, take rows by cursors, copy them out, encrypt, and come in great numbers.
+//! What clients do at the door: browse the catalogs, take rows by cursors, copy them out, encrypt,
+//! and come in great numbers.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair,
+};
 use starkeep::env::Env;
 use starkeep::server::Server;
 use starkeep::settings::Settings;
@@ -24,7 +28,14 @@ use crate::wire;
 /// The rows of a query, columns joined by bars.
 async fn lines(client: &tokio_postgres::Client, query: &str) -> Vec<String> {
     let rows = rows(client, query).await;
-    rows.into_iter().map(|r| r.into_iter().map(|v| v.unwrap_or_else(|| "NULL".into())).collect::<Vec<_>>().join("|")).collect()
+    rows.into_iter()
+        .map(|r| {
+            r.into_iter()
+                .map(|v| v.unwrap_or_else(|| "NULL".into()))
+                .collect::<Vec<_>>()
+                .join("|")
+        })
+        .collect()
 }
 
 async fn with_tables() -> (TestServer, tokio_postgres::Client) {
@@ -110,26 +121,56 @@ async fn the_catalogs_say_what_there_is() {
     let dir = server.stop().await;
     let server = TestServer::start_in(dir, |_| {}).await;
     let client = server.client().await;
-    assert_eq!(value(&client, "SELECT 'market.orders'::regclass::oid").await, oid);
-    let prepared = client.prepare("SELECT customer, id AS x FROM market.orders").await.expect("prepares");
-    let columns: Vec<_> = prepared.columns().iter().map(|c| (c.name(), c.table_oid(), c.column_id(), c.type_modifier())).collect();
+    assert_eq!(
+        value(&client, "SELECT 'market.orders'::regclass::oid").await,
+        oid
+    );
+    let prepared = client
+        .prepare("SELECT customer, id AS x FROM market.orders")
+        .await
+        .expect("prepares");
+    let columns: Vec<_> = prepared
+        .columns()
+        .iter()
+        .map(|c| (c.name(), c.table_oid(), c.column_id(), c.type_modifier()))
+        .collect();
     let table = oid.parse().ok();
-    assert_eq!(columns, [("customer", table, Some(2), 24), ("x", table, Some(1), -1)]);
+    assert_eq!(
+        columns,
+        [("customer", table, Some(2), 24), ("x", table, Some(1), -1)]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn names_of_columns_and_equal_columns_are_postgresqls() {
     let (server, client) = with_tables().await;
     for (query, names) in [
-        ("SELECT 1, 'a', true, NULL, NULL", &["?column?", "?column?", "bool", "?column?", "?column?"][..]),
+        (
+            "SELECT 1, 'a', true, NULL, NULL",
+            &["?column?", "?column?", "bool", "?column?", "?column?"][..],
+        ),
         (
             "SELECT id, id, count(*), max(amount) + 1, id::text FROM market.orders GROUP BY id",
             &["id", "id", "count", "?column?", "id"],
         ),
-        ("SELECT *, id FROM market.events, market.orders", &["at", "n", "id", "customer", "amount", "paid", "id"]),
+        (
+            "SELECT *, id FROM market.events, market.orders",
+            &["at", "n", "id", "customer", "amount", "paid", "id"],
+        ),
     ] {
-        let prepared = client.prepare(query).await.unwrap_or_else(|e| panic!("{query}: {}", describe(&e)));
-        assert_eq!(prepared.columns().iter().map(|c| c.name().to_owned()).collect::<Vec<_>>(), names, "{query}");
+        let prepared = client
+            .prepare(query)
+            .await
+            .unwrap_or_else(|e| panic!("{query}: {}", describe(&e)));
+        assert_eq!(
+            prepared
+                .columns()
+                .iter()
+                .map(|c| c.name().to_owned())
+                .collect::<Vec<_>>(),
+            names,
+            "{query}"
+        );
     }
     let (code, _) = fails(&client, "SELECT id FROM market.orders WHERE WHERE").await;
     assert_eq!(code, "42601");
@@ -140,21 +181,33 @@ async fn names_of_columns_and_equal_columns_are_postgresqls() {
 async fn without_tables_both_evaluators_do_what_they_can() {
     let (server, client) = with_tables().await;
     for (query, answer) in [
-        // One only the catalogs know beside decimals, one only the planner knows, decimals that must be exact.
-        ("SELECT pg_sleep(0.0) IS NULL, current_database()", "f|embedded"),
+        // One only the catalogs know beside decimals, one only the planner knows, decimals that
+        // must be exact.
+        (
+            "SELECT pg_sleep(0.0) IS NULL, current_database()",
+            "f|embedded",
+        ),
         ("SELECT version() LIKE 'PostgreSQL%', sqrt(4)", "t|2"),
         ("SELECT current_user, 0.1 + 0.2 = 0.3, 1.10", "root|t|1.10"),
     ] {
         assert_eq!(lines(&client, query).await, [answer], "{query}");
     }
-    assert_eq!(fails(&client, "SELECT pg_backend_pid(), no_such(1)").await.0, "42883");
+    assert_eq!(
+        fails(&client, "SELECT pg_backend_pid(), no_such(1)")
+            .await
+            .0,
+        "42883"
+    );
     // Records are records: drivers take their fields apart.
     let columns =
         "SELECT array_agg(ROW(attnum, attname) ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'market.events'::regclass
                    AND attnum > 0";
     assert_eq!(lines(&client, columns).await, [r#"{"(1,at)","(2,n)"}"#]);
     let query = r#"SELECT (current_user, NULL, 'a "b"', ''), (1::smallint, ARRAY[1, 2])"#;
-    assert_eq!(lines(&client, query).await, [r#"(root,,"a ""b""","")|(1,"{1,2}")"#]);
+    assert_eq!(
+        lines(&client, query).await,
+        [r#"(root,,"a ""b""","")|(1,"{1,2}")"#]
+    );
     for (query, rows) in [
         // Of unlike records there is only the text.
         (
@@ -164,14 +217,21 @@ async fn without_tables_both_evaluators_do_what_they_can() {
         ),
         ("SELECT version() IS NULL, ROW()", &["f|()"]),
         // Rows of subqueries that are gone do not count as held.
-        ("SELECT count(*) > 600 FROM pg_attribute WHERE EXISTS (SELECT repeat('y', 1000000) || attname)", &["t"]),
+        (
+            "SELECT count(*) > 600 FROM pg_attribute WHERE EXISTS (SELECT repeat('y', 1000000) || attname)",
+            &["t"],
+        ),
     ] {
         assert_eq!(lines(&client, query).await, rows, "{query}");
     }
     let prepared = client.prepare(columns).await.expect("prepares");
     assert_eq!(prepared.columns()[0].type_(), &Type::RECORD_ARRAY);
     // What a query of the catalogs makes has an end.
-    let (code, message) = fails(&client, "SELECT t FROM (SELECT repeat('x', 1000000) AS t) AS a, pg_proc").await;
+    let (code, message) = fails(
+        &client,
+        "SELECT t FROM (SELECT repeat('x', 1000000) AS t) AS a, pg_proc",
+    )
+    .await;
     assert_eq!(code, "53200", "{message}");
     drop(server);
 }
@@ -181,7 +241,11 @@ async fn cursors_go_forward_and_where_told_so_back() {
     let (server, client) = with_tables().await;
     let error = fails(&client, "DECLARE c CURSOR FOR SELECT 1").await;
     assert_eq!(error.0, "25P01");
-    run(&client, "BEGIN; DECLARE c SCROLL CURSOR FOR SELECT id FROM market.orders ORDER BY id").await;
+    run(
+        &client,
+        "BEGIN; DECLARE c SCROLL CURSOR FOR SELECT id FROM market.orders ORDER BY id",
+    )
+    .await;
     for (fetch, ids) in [
         ("FETCH c", &["1"][..]),
         ("FETCH 5 FROM c", &["2", "3"]),
@@ -196,8 +260,19 @@ async fn cursors_go_forward_and_where_told_so_back() {
     ] {
         assert_eq!(lines(&client, fetch).await, ids, "{fetch}");
     }
-    assert_eq!(lines(&client, "SELECT name, is_scrollable, is_holdable FROM pg_cursors").await, ["c|t|f"]);
-    run(&client, "DECLARE f CURSOR FOR SELECT id FROM market.orders ORDER BY id; MOVE 1 IN f").await;
+    assert_eq!(
+        lines(
+            &client,
+            "SELECT name, is_scrollable, is_holdable FROM pg_cursors"
+        )
+        .await,
+        ["c|t|f"]
+    );
+    run(
+        &client,
+        "DECLARE f CURSOR FOR SELECT id FROM market.orders ORDER BY id; MOVE 1 IN f",
+    )
+    .await;
     assert_eq!(lines(&client, "FETCH f").await, ["2"]);
     let error = fails(&client, "FETCH BACKWARD 1 FROM f").await;
     assert_eq!(error.0, "55000");
@@ -206,10 +281,16 @@ async fn cursors_go_forward_and_where_told_so_back() {
     // WITH HOLD outlives its block, and one message may hold everything, as ODBC sends it.
     run(&client, "BEGIN; DECLARE h CURSOR WITH HOLD FOR SELECT id FROM market.orders ORDER BY id; FETCH 1 IN h; COMMIT").await;
     assert_eq!(lines(&client, "FETCH 2 IN h").await, ["2", "3"]);
-    assert_eq!(fails(&client, "DECLARE h CURSOR WITH HOLD FOR SELECT 1").await.0, "42P03");
+    assert_eq!(
+        fails(&client, "DECLARE h CURSOR WITH HOLD FOR SELECT 1")
+            .await
+            .0,
+        "42P03"
+    );
     run(&client, "CLOSE h").await;
     assert_eq!(fails(&client, "CLOSE h").await.0, "34000");
-    // ROLLBACK TO closes what was declared behind the savepoint; the description of FETCH is that of the query.
+    // ROLLBACK TO closes what was declared behind the savepoint; the description of FETCH is that
+    // of the query.
     run(&client, "BEGIN; DECLARE a CURSOR FOR SELECT customer FROM market.orders; SAVEPOINT s; DECLARE b CURSOR FOR SELECT 1")
         .await;
     run(&client, "ROLLBACK TO s").await;
@@ -224,7 +305,10 @@ async fn cursors_go_forward_and_where_told_so_back() {
 async fn copy_writes_text_csv_and_binary() {
     let (server, client) = with_tables().await;
     let data = async |statement: &str| -> Vec<u8> {
-        let stream = client.copy_out(statement).await.unwrap_or_else(|e| panic!("{statement}: {}", describe(&e)));
+        let stream = client
+            .copy_out(statement)
+            .await
+            .unwrap_or_else(|e| panic!("{statement}: {}", describe(&e)));
         stream
             .try_fold(Vec::new(), |mut all, piece| async move {
                 all.extend_from_slice(&piece);
@@ -234,16 +318,32 @@ async fn copy_writes_text_csv_and_binary() {
             .unwrap_or_else(|e| panic!("{statement}: {}", describe(&e)))
     };
     for (statement, text) in [
-        ("COPY market.orders (id, amount) TO STDOUT", "1\t10.5000\n2\t\\N\n3\t0.2500\n"),
+        (
+            "COPY market.orders (id, amount) TO STDOUT",
+            "1\t10.5000\n2\t\\N\n3\t0.2500\n",
+        ),
         (
             "COPY (SELECT id, customer, paid FROM market.orders ORDER BY id) TO STDOUT WITH (FORMAT csv, HEADER)",
             "id,customer,paid\n1,ann,t\n2,\"b,o\"\"b\",f\n3,cy,\n",
         ),
-        ("COPY (SELECT id, customer FROM market.orders WHERE id = 1) TO STDOUT (FORMAT csv, FORCE_QUOTE *)", "\"1\",\"ann\"\n"),
-        ("COPY (SELECT E'a\\tb\\\\c\\n', '') TO STDOUT", "a\\tb\\\\c\\n\t\n"),
-        ("COPY (SELECT relname FROM pg_class WHERE relname = 'orders') TO STDOUT", "orders\n"),
+        (
+            "COPY (SELECT id, customer FROM market.orders WHERE id = 1) TO STDOUT (FORMAT csv, FORCE_QUOTE *)",
+            "\"1\",\"ann\"\n",
+        ),
+        (
+            "COPY (SELECT E'a\\tb\\\\c\\n', '') TO STDOUT",
+            "a\\tb\\\\c\\n\t\n",
+        ),
+        (
+            "COPY (SELECT relname FROM pg_class WHERE relname = 'orders') TO STDOUT",
+            "orders\n",
+        ),
     ] {
-        let mut written: Vec<_> = String::from_utf8(data(statement).await).expect("text").lines().map(str::to_owned).collect();
+        let mut written: Vec<_> = String::from_utf8(data(statement).await)
+            .expect("text")
+            .lines()
+            .map(str::to_owned)
+            .collect();
         if !statement.contains("ORDER BY") && !statement.contains("HEADER") {
             written.sort();
         }
@@ -252,7 +352,15 @@ async fn copy_writes_text_csv_and_binary() {
     let binary = data("COPY (SELECT 7::int, NULL, 'x') TO STDOUT (FORMAT binary)").await;
     let (head, row) = binary.split_at(19);
     assert_eq!(head, b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
-    assert_eq!(row, [&[0, 3, 0, 0, 0, 4, 0, 0, 0, 7, 255, 255, 255, 255, 0, 0, 0, 1][..], b"x", &[255, 255]].concat());
+    assert_eq!(
+        row,
+        [
+            &[0, 3, 0, 0, 0, 4, 0, 0, 0, 7, 255, 255, 255, 255, 0, 0, 0, 1][..],
+            b"x",
+            &[255, 255]
+        ]
+        .concat()
+    );
     for (statement, code) in [
         ("COPY market.orders TO '/tmp/nowhere'", "42501"),
         ("COPY market.orders TO PROGRAM 'cat'", "42501"),
@@ -267,20 +375,42 @@ async fn copy_writes_text_csv_and_binary() {
 async fn blocks_keep_their_modes_and_prepared_statements_their_names() {
     let (server, client) = with_tables().await;
     run(&client, "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY").await;
-    assert_eq!(value(&client, "SHOW TRANSACTION ISOLATION LEVEL").await, "serializable");
-    assert_eq!(fails(&client, "INSERT INTO market.events VALUES ('2024-01-01', 1)").await.0, "25006");
+    assert_eq!(
+        value(&client, "SHOW TRANSACTION ISOLATION LEVEL").await,
+        "serializable"
+    );
+    assert_eq!(
+        fails(
+            &client,
+            "INSERT INTO market.events VALUES ('2024-01-01', 1)"
+        )
+        .await
+        .0,
+        "25006"
+    );
     assert_eq!(fails(&client, "SELECT 1").await.0, "25P02");
     run(&client, "ROLLBACK").await;
-    assert_eq!(value(&client, "SHOW transaction_isolation").await, "read committed");
+    assert_eq!(
+        value(&client, "SHOW transaction_isolation").await,
+        "read committed"
+    );
     // What a savepoint undoes are settings, too.
-    run(&client, "BEGIN; SAVEPOINT a; SET LOCAL statement_timeout = 9000").await;
+    run(
+        &client,
+        "BEGIN; SAVEPOINT a; SET LOCAL statement_timeout = 9000",
+    )
+    .await;
     assert_eq!(value(&client, "SHOW statement_timeout").await, "9s");
     run(&client, "ROLLBACK TO a").await;
     assert_eq!(value(&client, "SHOW statement_timeout").await, "0");
     assert_eq!(fails(&client, "ROLLBACK TO b").await.0, "3B001");
     run(&client, "COMMIT").await;
 
-    run(&client, "PREPARE p (bigint) AS SELECT customer FROM market.orders WHERE id = $1").await;
+    run(
+        &client,
+        "PREPARE p (bigint) AS SELECT customer FROM market.orders WHERE id = $1",
+    )
+    .await;
     assert_eq!(value(&client, "EXECUTE p (1 + 2)").await, "cy");
     assert_eq!(
         value(&client, "SELECT statement FROM pg_prepared_statements").await,
@@ -290,14 +420,44 @@ async fn blocks_keep_their_modes_and_prepared_statements_their_names() {
     assert_eq!(fails(&client, "PREPARE p AS SELECT 1").await.0, "42P05");
     run(&client, "DEALLOCATE p").await;
     assert_eq!(fails(&client, "EXECUTE p (1)").await.0, "26000");
-    run(&client, "LISTEN x; NOTIFY x; UNLISTEN *; BEGIN; LOCK TABLE market.orders; COMMIT; DISCARD ALL").await;
+    run(
+        &client,
+        "LISTEN x; NOTIFY x; UNLISTEN *; BEGIN; LOCK TABLE market.orders; COMMIT; DISCARD ALL",
+    )
+    .await;
 
     // Types that only their surroundings say.
     let ids: Vec<i64> = vec![1, 3];
-    let found = client.query("SELECT id FROM market.orders WHERE id = ANY($1) ORDER BY id LIMIT $2", &[&ids, &5i64]).await;
-    assert_eq!(found.expect("finds").iter().map(|r| r.get::<_, i64>(0)).collect::<Vec<_>>(), ids);
-    assert_eq!(value(&client, "SELECT count(*) FROM market.orders WHERE id = ANY('{1,2}') AND paid = '1'").await, "1");
-    assert_eq!(value(&client, "SELECT to_char(TIMESTAMP '2024-05-06 07:08:09', 'YYYY-MM-DD HH24:MI')").await, "2024-05-06 07:08");
+    let found = client
+        .query(
+            "SELECT id FROM market.orders WHERE id = ANY($1) ORDER BY id LIMIT $2",
+            &[&ids, &5i64],
+        )
+        .await;
+    assert_eq!(
+        found
+            .expect("finds")
+            .iter()
+            .map(|r| r.get::<_, i64>(0))
+            .collect::<Vec<_>>(),
+        ids
+    );
+    assert_eq!(
+        value(
+            &client,
+            "SELECT count(*) FROM market.orders WHERE id = ANY('{1,2}') AND paid = '1'"
+        )
+        .await,
+        "1"
+    );
+    assert_eq!(
+        value(
+            &client,
+            "SELECT to_char(TIMESTAMP '2024-05-06 07:08:09', 'YYYY-MM-DD HH24:MI')"
+        )
+        .await,
+        "2024-05-06 07:08"
+    );
     drop(server);
 }
 
@@ -306,22 +466,49 @@ async fn plans_are_explained_as_clients_ask() {
     let (server, client) = with_tables().await;
     let plan = async |query: &str| lines(&client, query).await.join("\n");
     let shown = plan("EXPLAIN SELECT customer FROM market.orders WHERE id = 1").await;
-    assert!(shown.contains("FilterExec: id@0 = 1") && !shown.contains("TableScan"), "{shown}");
+    assert!(
+        shown.contains("FilterExec: id@0 = 1") && !shown.contains("TableScan"),
+        "{shown}"
+    );
     let shown = plan("EXPLAIN (VERBOSE, COSTS off) SELECT customer FROM market.orders").await;
-    assert!(shown.starts_with("logical plan:\n  ") && shown.contains("\nphysical plan:\n  "), "{shown}");
+    assert!(
+        shown.starts_with("logical plan:\n  ") && shown.contains("\nphysical plan:\n  "),
+        "{shown}"
+    );
     let shown = plan("EXPLAIN (ANALYZE, TIMING) SELECT * FROM market.orders").await;
-    assert!(shown.contains("output_rows=3") && !shown.contains("logical"), "{shown}");
-    assert_eq!(plan("EXPLAIN SELECT * FROM pg_class").await, "Catalog Query");
+    assert!(
+        shown.contains("output_rows=3") && !shown.contains("logical"),
+        "{shown}"
+    );
+    assert_eq!(
+        plan("EXPLAIN SELECT * FROM pg_class").await,
+        "Catalog Query"
+    );
     // As sqlx asks: JSON, of a statement that was prepared before.
-    run(&client, "PREPARE p AS SELECT id, customer FROM market.orders WHERE id = $1").await;
-    for statement in ["EXECUTE p (NULL)", "EXECUTE p (2)", "SELECT * FROM pg_class", "SELECT relname FROM pg_class, market.orders"]
-    {
+    run(
+        &client,
+        "PREPARE p AS SELECT id, customer FROM market.orders WHERE id = $1",
+    )
+    .await;
+    for statement in [
+        "EXECUTE p (NULL)",
+        "EXECUTE p (2)",
+        "SELECT * FROM pg_class",
+        "SELECT relname FROM pg_class, market.orders",
+    ] {
         let shown = plan(&format!("EXPLAIN (FORMAT JSON) {statement}")).await;
-        let json: serde_json::Value = serde_json::from_str(&shown).unwrap_or_else(|e| panic!("{e}: {shown}"));
+        let json: serde_json::Value =
+            serde_json::from_str(&shown).unwrap_or_else(|e| panic!("{e}: {shown}"));
         assert!(json[0]["Plan"]["Output"].is_array(), "{statement}: {shown}");
     }
-    let prepared = client.prepare("EXPLAIN (FORMAT JSON) SELECT * FROM market.orders WHERE id = $1").await.expect("prepares");
-    assert_eq!((prepared.params(), prepared.columns()[0].type_()), (&[Type::INT8][..], &Type::JSON));
+    let prepared = client
+        .prepare("EXPLAIN (FORMAT JSON) SELECT * FROM market.orders WHERE id = $1")
+        .await
+        .expect("prepares");
+    assert_eq!(
+        (prepared.params(), prepared.columns()[0].type_()),
+        (&[Type::INT8][..], &Type::JSON)
+    );
     assert_eq!(prepared.columns()[0].name(), "QUERY PLAN");
     for (statement, code) in [
         ("EXPLAIN (SPEED) SELECT 1", "42601"),
@@ -332,8 +519,14 @@ async fn plans_are_explained_as_clients_ask() {
         ("EXPLAIN EXECUTE p", "42601"),
         ("EXPLAIN EXECUTE q", "26000"),
         ("EXPLAIN SELECT nope FROM market.orders", "42703"),
-        ("EXPLAIN SELECT CAST('abc' AS INT) FROM market.orders", "22P02"),
-        ("EXPLAIN (FORMAT JSON) SELECT CAST('abc' AS INT) FROM market.orders", "22P02"),
+        (
+            "EXPLAIN SELECT CAST('abc' AS INT) FROM market.orders",
+            "22P02",
+        ),
+        (
+            "EXPLAIN (FORMAT JSON) SELECT CAST('abc' AS INT) FROM market.orders",
+            "22P02",
+        ),
     ] {
         assert_eq!(fails(&client, statement).await.0, code, "{statement}");
     }
@@ -342,9 +535,14 @@ async fn plans_are_explained_as_clients_ask() {
 
 /// How many data files there are below a directory.
 fn data_files(dir: &Path) -> usize {
-    let entries = std::fs::read_dir(dir).map(|entries| entries.flatten().map(|e| e.path()).collect::<Vec<_>>());
+    let entries = std::fs::read_dir(dir)
+        .map(|entries| entries.flatten().map(|e| e.path()).collect::<Vec<_>>());
     let count = |path: PathBuf| {
-        if path.is_dir() { data_files(&path) } else { usize::from(path.extension().is_some_and(|e| e == "parquet")) }
+        if path.is_dir() {
+            data_files(&path)
+        } else {
+            usize::from(path.extension().is_some_and(|e| e == "parquet"))
+        }
     };
     entries.unwrap_or_default().into_iter().map(count).sum()
 }
@@ -354,8 +552,16 @@ async fn kept_plans_follow_their_tables_and_hold_none_of_their_files() {
     let (server, client) = with_tables().await;
     let by_id = "SELECT o.customer, (SELECT count(*) FROM market.events) FROM market.orders AS o WHERE id = $1";
     let kept = client.prepare(by_id).await.expect("prepares");
-    let view = client.prepare("SELECT count(*) FROM market.names").await.expect("prepares");
-    let ask = async || client.query_opt(&kept, &[&4i64]).await.map(|r| r.map(|r| (r.get::<_, String>(0), r.get::<_, i64>(1))));
+    let view = client
+        .prepare("SELECT count(*) FROM market.names")
+        .await
+        .expect("prepares");
+    let ask = async || {
+        client
+            .query_opt(&kept, &[&4i64])
+            .await
+            .map(|r| r.map(|r| (r.get::<_, String>(0), r.get::<_, i64>(1))))
+    };
     assert_eq!(ask().await.expect("answers"), None);
     let other = server.client().await;
     run(&other, "INSERT INTO market.orders VALUES (4, 'di', 1, true); INSERT INTO market.events VALUES ('2024-01-01', 1)").await;
@@ -363,14 +569,34 @@ async fn kept_plans_follow_their_tables_and_hold_none_of_their_files() {
     // By bare names, too: of a table whose equal keys are merged, and of one without.
     let near = server.client().await;
     run(&near, "USE market").await;
-    for (table, row) in [("orders", "(5, 'eve', 0, NULL)"), ("events", "('2024-01-02', 2)"), ("EVENTS", "('2024-01-03', 3)")] {
-        let counted = near.prepare(&format!("SELECT count(*) FROM {table}")).await.expect("prepares");
-        let count = async || near.query_one(&counted, &[]).await.expect("answers").get::<_, i64>(0);
+    for (table, row) in [
+        ("orders", "(5, 'eve', 0, NULL)"),
+        ("events", "('2024-01-02', 2)"),
+        ("EVENTS", "('2024-01-03', 3)"),
+    ] {
+        let counted = near
+            .prepare(&format!("SELECT count(*) FROM {table}"))
+            .await
+            .expect("prepares");
+        let count = async || {
+            near.query_one(&counted, &[])
+                .await
+                .expect("answers")
+                .get::<_, i64>(0)
+        };
         let before = count().await;
-        run(&other, &format!("INSERT INTO market.{} VALUES {row}", table.to_lowercase())).await;
+        run(
+            &other,
+            &format!("INSERT INTO market.{} VALUES {row}", table.to_lowercase()),
+        )
+        .await;
         assert_eq!(count().await, before + 1, "{table}");
     }
-    run(&other, "DELETE FROM market.orders WHERE id = 5; DELETE FROM market.events WHERE n > 1").await;
+    run(
+        &other,
+        "DELETE FROM market.orders WHERE id = 5; DELETE FROM market.events WHERE n > 1",
+    )
+    .await;
     // The table that a recursive query works on is no table of that name.
     let recursive =
         "SELECT count(*) FROM (WITH RECURSIVE events(n) AS (SELECT 1::bigint UNION ALL SELECT n + 1 FROM events WHERE n < 3)
@@ -383,12 +609,22 @@ async fn kept_plans_follow_their_tables_and_hold_none_of_their_files() {
     assert_eq!(ask().await.expect("answers"), Some(("di".into(), 1)));
     run(&client, "COMMIT").await;
     assert_eq!(ask().await.expect("answers"), None);
-    assert_eq!(client.query_one(&view, &[]).await.expect("answers").get::<_, i64>(0), 3);
+    assert_eq!(
+        client
+            .query_one(&view, &[])
+            .await
+            .expect("answers")
+            .get::<_, i64>(0),
+        3
+    );
     // A table of the same name and columns is as good, one with others is not.
     let orders =
         "CREATE TABLE market.orders (id BIGINT NOT NULL, customer VARCHAR(20) NOT NULL, amount DECIMAL(18, 4), paid BOOLEAN)
                   PRIMARY KEY (id); INSERT INTO market.orders VALUES (4, 'eli', NULL, NULL)";
-    let copy = client.prepare("COPY (SELECT * FROM market.orders) TO STDOUT").await.expect("prepared");
+    let copy = client
+        .prepare("COPY (SELECT * FROM market.orders) TO STDOUT")
+        .await
+        .expect("prepared");
     run(&other, &format!("DROP TABLE market.orders FORCE; {orders}")).await;
     assert_eq!(ask().await.expect("answers"), Some(("eli".into(), 1)));
     let before = data_files(server.dir.path());
@@ -398,15 +634,38 @@ async fn kept_plans_follow_their_tables_and_hold_none_of_their_files() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), removed).await.expect("nobody holds the files of the dropped table");
-    assert_eq!(ask().await.expect_err("gone").code(), Some(&SqlState::UNDEFINED_TABLE));
-    run(&other, "CREATE TABLE market.orders (id BIGINT NOT NULL, customer BIGINT) PRIMARY KEY (id)").await;
+    tokio::time::timeout(Duration::from_secs(20), removed)
+        .await
+        .expect("nobody holds the files of the dropped table");
+    assert_eq!(
+        ask().await.expect_err("gone").code(),
+        Some(&SqlState::UNDEFINED_TABLE)
+    );
+    run(
+        &other,
+        "CREATE TABLE market.orders (id BIGINT NOT NULL, customer BIGINT) PRIMARY KEY (id)",
+    )
+    .await;
     let changed = ask().await.expect_err("changed");
-    assert_eq!(describe(&changed), "0A000: cached plan must not change result type");
+    assert_eq!(
+        describe(&changed),
+        "0A000: cached plan must not change result type"
+    );
     // A COPY has promised no columns.
-    let sent: Vec<_> = client.copy_out(&copy).await.expect("it runs").try_collect().await.expect("sent");
+    let sent: Vec<_> = client
+        .copy_out(&copy)
+        .await
+        .expect("it runs")
+        .try_collect()
+        .await
+        .expect("sent");
     assert!(sent.is_empty());
-    assert!(client.query_one(&view, &[]).await.is_ok_and(|r| r.get::<_, i64>(0) == 0));
+    assert!(
+        client
+            .query_one(&view, &[])
+            .await
+            .is_ok_and(|r| r.get::<_, i64>(0) == 0)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -415,21 +674,61 @@ async fn another_connection_can_be_cancelled_and_ended() {
     let root = server.client().await;
     run(&root, "CREATE USER eve").await;
     let other = server.client().await;
-    let pid: i32 = value(&other, "SELECT pg_backend_pid()").await.parse().expect("a number");
-    let sleeps = tokio::spawn(async move { (other.simple_query("SELECT pg_sleep(600)").await, other) });
-    until(&root, &format!("SELECT state FROM pg_stat_activity WHERE pid = {pid}"), "active").await;
-    let eve = connect(server.server.addr(), "eve", "").await.expect("logs in");
-    assert_eq!(fails(&eve, &format!("SELECT pg_cancel_backend({pid})")).await.0, "42501");
-    assert_eq!(value(&root, &format!("SELECT pg_cancel_backend({pid}), pg_cancel_backend(-7)")).await, "t");
+    let pid: i32 = value(&other, "SELECT pg_backend_pid()")
+        .await
+        .parse()
+        .expect("a number");
+    let sleeps =
+        tokio::spawn(async move { (other.simple_query("SELECT pg_sleep(600)").await, other) });
+    until(
+        &root,
+        &format!("SELECT state FROM pg_stat_activity WHERE pid = {pid}"),
+        "active",
+    )
+    .await;
+    let eve = connect(server.server.addr(), "eve", "")
+        .await
+        .expect("logs in");
+    assert_eq!(
+        fails(&eve, &format!("SELECT pg_cancel_backend({pid})"))
+            .await
+            .0,
+        "42501"
+    );
+    assert_eq!(
+        value(
+            &root,
+            &format!("SELECT pg_cancel_backend({pid}), pg_cancel_backend(-7)")
+        )
+        .await,
+        "t"
+    );
     let (answer, other) = sleeps.await.expect("ends");
-    assert_eq!(answer.expect_err("cancelled").code(), Some(&SqlState::QUERY_CANCELED));
+    assert_eq!(
+        answer.expect_err("cancelled").code(),
+        Some(&SqlState::QUERY_CANCELED)
+    );
     run(&root, &format!("SELECT pg_terminate_backend({pid})")).await;
-    until(&root, &format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}"), "0").await;
+    until(
+        &root,
+        &format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}"),
+        "0",
+    )
+    .await;
     assert!(other.simple_query("SELECT 1").await.is_err());
     // A client that says nothing inside a block is sent away after the time it chose.
     let idle = server.client().await;
-    run(&idle, "SET idle_in_transaction_session_timeout = '50ms'; BEGIN").await;
-    until(&root, "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'", "0").await;
+    run(
+        &idle,
+        "SET idle_in_transaction_session_timeout = '50ms'; BEGIN",
+    )
+    .await;
+    until(
+        &root,
+        "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'",
+        "0",
+    )
+    .await;
     assert!(idle.simple_query("SELECT 1").await.is_err());
 }
 
@@ -441,10 +740,18 @@ async fn what_is_cancelled_computes_no_more() {
     .await;
     let client = server.client().await;
     let series = "generate_series(1, 1000000)";
-    let joins: String = (1..300).map(|i| format!(" JOIN generate_series(1, 2) AS g{i}(n) ON g{i}.n = g{}.n", i - 1)).collect();
+    let joins: String = (1..300)
+        .map(|i| {
+            format!(
+                " JOIN generate_series(1, 2) AS g{i}(n) ON g{i}.n = g{}.n",
+                i - 1
+            )
+        })
+        .collect();
     run(&client, "SET statement_timeout = '100ms'").await;
     for query in [
-        // Joins that find nothing, or whose rows are only counted: they ask for no row and give none for minutes.
+        // Joins that find nothing, or whose rows are only counted: they ask for no row and give
+        // none for minutes.
         format!("SELECT count(*) FROM {series} AS a(x), {series} AS b(y) WHERE x * y = 7"),
         format!("SELECT count(*) FROM {series} AS a(x) JOIN {series} AS b(y) ON x % 2 = y % 2 AND x + y < 0"),
         format!("SELECT count(*) FROM {series} AS a(x), {series} AS b(y)"),
@@ -473,17 +780,35 @@ async fn a_client_that_is_gone_needs_no_answer() {
     );
     // Hanging up is enough; so is hanging up behind a good-bye, or behind another statement.
     for more in [Vec::new(), b"X\0\0\0\x04".to_vec(), wire::query("SELECT 1")] {
-        let mut client = TcpStream::connect(server.server.addr()).await.expect("connects");
-        client.write_all(&wire::startup("root")).await.expect("sent");
+        let mut client = TcpStream::connect(server.server.addr())
+            .await
+            .expect("connects");
+        client
+            .write_all(&wire::startup("root"))
+            .await
+            .expect("sent");
         let mut greeting = Vec::new();
         // With anything left unread it would hang up with a bang, which the server hears.
         while !greeting.ends_with(b"Z\0\0\0\x05I") {
             client.read_buf(&mut greeting).await.expect("read");
         }
-        client.write_all(&[busy.clone(), more].concat()).await.expect("sent");
-        until(&root, "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'", "2").await;
+        client
+            .write_all(&[busy.clone(), more].concat())
+            .await
+            .expect("sent");
+        until(
+            &root,
+            "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'",
+            "2",
+        )
+        .await;
         drop(client);
-        until(&root, "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'", "1").await;
+        until(
+            &root,
+            "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'",
+            "1",
+        )
+        .await;
     }
 }
 
@@ -495,12 +820,24 @@ async fn statements_that_outlive_the_drain_time_are_told_why_they_end() {
     let sleeper = server.client().await;
     let sleeps = tokio::spawn(async move { sleeper.simple_query("SELECT pg_sleep(600)").await });
     // One that takes none of its rows keeps nobody from stopping either.
-    let mut deaf = TcpStream::connect(server.server.addr()).await.expect("connects");
+    let mut deaf = TcpStream::connect(server.server.addr())
+        .await
+        .expect("connects");
     let rows = wire::query("SELECT * FROM generate_series(1, 100000000)");
-    deaf.write_all(&[wire::startup("root"), rows].concat()).await.expect("sent");
-    until(&root, "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'", "3").await;
+    deaf.write_all(&[wire::startup("root"), rows].concat())
+        .await
+        .expect("sent");
+    until(
+        &root,
+        "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'",
+        "3",
+    )
+    .await;
     server.stop().await;
-    assert_eq!(sleeps.await.expect("ends").expect_err("ended").code(), Some(&SqlState::ADMIN_SHUTDOWN));
+    assert_eq!(
+        sleeps.await.expect("ends").expect_err("ended").code(),
+        Some(&SqlState::ADMIN_SHUTDOWN)
+    );
     drop(deaf);
 }
 
@@ -514,15 +851,21 @@ impl Authority {
     fn new(dir: &Path) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("signs itself");
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key"))
+            .expect("signs itself");
         std::fs::write(dir.join("ca.pem"), issuer.pem()).expect("written");
-        Self { issuer, dir: dir.to_owned() }
+        Self {
+            issuer,
+            dir: dir.to_owned(),
+        }
     }
 
     /// Writes `name.pem` and `name.key`.
     fn sign(&self, name: &str, common_name: &str, usage: ExtendedKeyUsagePurpose) {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
-        params.distinguished_name.push(DnType::CommonName, common_name);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
         params.extended_key_usages = vec![usage];
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("signs");
@@ -532,27 +875,43 @@ impl Authority {
 
     fn client(&self, certificate: Option<&str>) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(self.dir.join("ca.pem")).expect("reads")).expect("a root");
+        roots
+            .add(CertificateDer::from_pem_file(self.dir.join("ca.pem")).expect("reads"))
+            .expect("a root");
         let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions");
         let builder = builder.with_root_certificates(roots);
         Arc::new(match certificate {
             None => builder.with_no_client_auth(),
             Some(name) => {
-                let chain = vec![CertificateDer::from_pem_file(self.dir.join(format!("{name}.pem"))).expect("reads")];
-                let key = PrivateKeyDer::from_pem_file(self.dir.join(format!("{name}.key"))).expect("reads");
-                builder.with_client_auth_cert(chain, key).expect("a certificate")
+                let chain = vec![
+                    CertificateDer::from_pem_file(self.dir.join(format!("{name}.pem")))
+                        .expect("reads"),
+                ];
+                let key = PrivateKeyDer::from_pem_file(self.dir.join(format!("{name}.key")))
+                    .expect("reads");
+                builder
+                    .with_client_auth_cert(chain, key)
+                    .expect("a certificate")
             }
         })
     }
 }
 
 /// Logs in under TLS; the first message behind the handshake is what comes back.
-async fn log_in_encrypted(server: &Server, config: Arc<ClientConfig>, user: &str) -> std::io::Result<Vec<u8>> {
+async fn log_in_encrypted(
+    server: &Server,
+    config: Arc<ClientConfig>,
+    user: &str,
+) -> std::io::Result<Vec<u8>> {
     let mut socket = TcpStream::connect(server.addr()).await?;
     socket.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).await?;
     assert_eq!(socket.read_u8().await?, b'S');
-    let mut stream = TlsConnector::from(config).connect(ServerName::try_from("localhost").expect("a name"), socket).await?;
+    let mut stream = TlsConnector::from(config)
+        .connect(ServerName::try_from("localhost").expect("a name"), socket)
+        .await?;
     let mut body = vec![0, 3, 0, 0];
     body.extend(format!("user\0{user}\0\0").bytes());
     let mut packet = (body.len() as u32 + 4).to_be_bytes().to_vec();
@@ -579,49 +938,117 @@ async fn clients_encrypt_and_show_certificates() {
         change(&mut settings);
         settings
     };
-    let server = Server::start(&with_tls(&|_| {}), Env::system()).await.expect("starts");
+    let server = Server::start(&with_tls(&|_| {}), Env::system())
+        .await
+        .expect("starts");
     // In clear, and encrypted: AuthenticationOk from loopback.
     assert!(connect(server.addr(), "root", "").await.is_ok());
-    assert_eq!(log_in_encrypted(&server, authority.client(None), "root").await.expect("logs in"), [b'R', 0, 0, 0, 0]);
+    assert_eq!(
+        log_in_encrypted(&server, authority.client(None), "root")
+            .await
+            .expect("logs in"),
+        [b'R', 0, 0, 0, 0]
+    );
     // With a password, channel binding is offered, and only under TLS.
     let root = connect(server.addr(), "root", "").await.expect("logs in");
     run(&root, "CREATE USER ana IDENTIFIED BY 'secret'").await;
-    let offer = log_in_encrypted(&server, authority.client(None), "ana").await.expect("is asked");
-    assert!(offer.windows(18).any(|w| w == b"SCRAM-SHA-256-PLUS"), "{offer:?}");
-    let error = connect(server.addr(), "ana", "password=secret channel_binding=require").await.expect_err("refused");
+    let offer = log_in_encrypted(&server, authority.client(None), "ana")
+        .await
+        .expect("is asked");
+    assert!(
+        offer.windows(18).any(|w| w == b"SCRAM-SHA-256-PLUS"),
+        "{offer:?}"
+    );
+    let error = connect(
+        server.addr(),
+        "ana",
+        "password=secret channel_binding=require",
+    )
+    .await
+    .expect_err("refused");
     assert!(!error.to_string().is_empty());
-    assert!(connect(server.addr(), "ana", "password=secret").await.is_ok());
+    assert!(
+        connect(server.addr(), "ana", "password=secret")
+            .await
+            .is_ok()
+    );
     // What is sent in clear behind the request is no handshake.
     let mut socket = TcpStream::connect(server.addr()).await.expect("connects");
-    socket.write_all(b"\0\0\0\x08\x04\xd2\x16\x2f\0\0\0\x13\0\x03\0\0user\0root\0\0").await.expect("sends");
+    socket
+        .write_all(b"\0\0\0\x08\x04\xd2\x16\x2f\0\0\0\x13\0\x03\0\0user\0root\0\0")
+        .await
+        .expect("sends");
     let mut answer = Vec::new();
     let _ = socket.read_to_end(&mut answer).await;
-    assert!(answer.first() == Some(&b'S') && !answer.windows(2).any(|w| w == b"R\0"), "{answer:?}");
+    assert!(
+        answer.first() == Some(&b'S') && !answer.windows(2).any(|w| w == b"R\0"),
+        "{answer:?}"
+    );
     // New certificates are taken; ones that do not read leave the old in force.
     authority.sign("server", "localhost", ExtendedKeyUsagePurpose::ServerAuth);
     server.reload_certificates().expect("reads");
     std::fs::write(dir.path().join("server.key"), "no key").expect("written");
-    assert!(server.reload_certificates().expect_err("an error").message.contains("tls_key"));
-    assert!(log_in_encrypted(&server, authority.client(None), "root").await.is_ok());
+    assert!(
+        server
+            .reload_certificates()
+            .expect_err("an error")
+            .message
+            .contains("tls_key")
+    );
+    assert!(
+        log_in_encrypted(&server, authority.client(None), "root")
+            .await
+            .is_ok()
+    );
     server.stop().await;
 
     // A key that does not read is no reason to go on in clear.
-    let error = Server::start(&with_tls(&|_| {}), Env::system()).await.expect_err("does not start");
+    let error = Server::start(&with_tls(&|_| {}), Env::system())
+        .await
+        .expect_err("does not start");
     assert!(error.message.contains("tls_key"), "{error}");
     authority.sign("server", "localhost", ExtendedKeyUsagePurpose::ServerAuth);
-    let server = Server::start(&with_tls(&|s| s.tls_required = true), Env::system()).await.expect("starts");
-    let error = connect(server.addr(), "root", "").await.expect_err("turned away");
+    let server = Server::start(&with_tls(&|s| s.tls_required = true), Env::system())
+        .await
+        .expect("starts");
+    let error = connect(server.addr(), "root", "")
+        .await
+        .expect_err("turned away");
     assert_eq!(error.code().map(SqlState::code), Some("28000"), "{error}");
-    assert!(log_in_encrypted(&server, authority.client(None), "root").await.is_ok());
+    assert!(
+        log_in_encrypted(&server, authority.client(None), "root")
+            .await
+            .is_ok()
+    );
     server.stop().await;
 
     // Certificates of clients: there must be one, and it must be made out to the user.
     let ca = dir.path().join("ca.pem");
-    let server = Server::start(&with_tls(&|s| s.tls_client_ca = Some(ca.clone())), Env::system()).await.expect("starts");
-    assert!(log_in_encrypted(&server, authority.client(None), "root").await.is_err());
-    assert_eq!(log_in_encrypted(&server, authority.client(Some("root")), "root").await.expect("logs in"), [b'R', 0, 0, 0, 0]);
-    let refused = log_in_encrypted(&server, authority.client(Some("root")), "ana").await.expect("is told");
-    assert!(refused[0] == b'E' && refused.windows(5).any(|w| w == b"28000"), "{}", String::from_utf8_lossy(&refused));
+    let server = Server::start(
+        &with_tls(&|s| s.tls_client_ca = Some(ca.clone())),
+        Env::system(),
+    )
+    .await
+    .expect("starts");
+    assert!(
+        log_in_encrypted(&server, authority.client(None), "root")
+            .await
+            .is_err()
+    );
+    assert_eq!(
+        log_in_encrypted(&server, authority.client(Some("root")), "root")
+            .await
+            .expect("logs in"),
+        [b'R', 0, 0, 0, 0]
+    );
+    let refused = log_in_encrypted(&server, authority.client(Some("root")), "ana")
+        .await
+        .expect("is told");
+    assert!(
+        refused[0] == b'E' && refused.windows(5).any(|w| w == b"28000"),
+        "{}",
+        String::from_utf8_lossy(&refused)
+    );
     assert!(connect(server.addr(), "root", "").await.is_err());
     server.stop().await;
 }
@@ -647,7 +1074,9 @@ async fn a_crowd_at_the_door_does_no_harm() {
     }
     // A client that is in is not held up by them, and another is told why it must wait.
     assert_eq!(value(&root, "SELECT 1").await, "1");
-    let crowded = tokio::time::timeout(Duration::from_secs(20), async { while connect(addr, "root", "").await.is_ok() {} });
+    let crowded = tokio::time::timeout(Duration::from_secs(20), async {
+        while connect(addr, "root", "").await.is_ok() {}
+    });
     crowded.await.expect("somebody is turned away");
     for mut socket in slow {
         let mut rest = Vec::new();
@@ -671,7 +1100,9 @@ async fn a_crowd_at_the_door_does_no_harm() {
         let sockets = futures::future::join_all((0..100).map(|_| TcpStream::connect(addr))).await;
         drop(sockets);
     }
-    let freed = tokio::time::timeout(Duration::from_secs(20), async { while connect(addr, "root", "").await.is_err() {} });
+    let freed = tokio::time::timeout(Duration::from_secs(20), async {
+        while connect(addr, "root", "").await.is_err() {}
+    });
     freed.await.expect("there is room again");
     assert_eq!(value(&root, "SELECT 1").await, "1");
 }

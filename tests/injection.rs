@@ -1,6 +1,6 @@
-//! Every failure at every step (docs/architecture.md, "Tests"): each command fails for a while or for good, with its effect
-//! landed or lost; the process dies before and after each append; CANCEL arrives during each command. Whatever happens, the
-//! world afterwards adds up: [`World::check`].
+//! Every failure at every step (docs/architecture.md, "Tests"): each command fails for a while or
+//! for good, with its effect landed or lost; the process dies before and after each append; CANCEL
+//! arrives during each command. Whatever happens, the world afterwards adds up: [`World::check`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,7 +19,8 @@ use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use starkeep::cluster::embedded::EmbeddedCluster;
 use starkeep::cluster::{
-    Cluster, ClusterKind, ClusterRole, Clusters, DatabaseInfo, JobSteps, Nodes, ReportProgress, StepError, Swap, Tables, Write,
+    Cluster, ClusterKind, ClusterRole, Clusters, DatabaseInfo, JobSteps, Nodes, ReportProgress,
+    StepError, Swap, Tables, Write,
 };
 use starkeep::env::Env;
 use starkeep::error::{Error, ErrorKind};
@@ -37,9 +38,18 @@ use tokio::sync::Notify;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     None,
-    Command { nth: usize, fatal: bool, landed: bool },
-    Crash { append: usize, after: bool },
-    Cancel { command: usize },
+    Command {
+        nth: usize,
+        fatal: bool,
+        landed: bool,
+    },
+    Crash {
+        append: usize,
+        after: bool,
+    },
+    Cancel {
+        command: usize,
+    },
 }
 
 /// Counts commands and appends, and says when the fault is due.
@@ -63,7 +73,11 @@ impl Saboteur {
         })
     }
 
-    async fn step<T>(&self, work: impl Future<Output = Result<T, StepError>>, job: &Job) -> Result<T, StepError> {
+    async fn step<T>(
+        &self,
+        work: impl Future<Output = Result<T, StepError>>,
+        job: &Job,
+    ) -> Result<T, StepError> {
         let n = self.commands.fetch_add(1, Ordering::SeqCst);
         match self.fault {
             Fault::Command { nth, fatal, landed } if nth == n => {
@@ -71,12 +85,19 @@ impl Saboteur {
                     let _ = work.await;
                 }
                 let error = Error::new(ErrorKind::Storage, "injected");
-                Err(if fatal { StepError::Fatal(error) } else { StepError::Retry(error) })
+                Err(if fatal {
+                    StepError::Fatal(error)
+                } else {
+                    StepError::Retry(error)
+                })
             }
             Fault::Cancel { command } if command == n => {
-                // The cancellation is in the journal before the effect lands, unless it was refused.
+                // The cancellation is in the journal before the effect lands, unless it was
+                // refused.
                 let runner = self.runner.get().expect("set before the job").clone();
-                let _ = runner.cancel(&job.spec.cluster, &name("d"), job.spec.kind()).await;
+                let _ = runner
+                    .cancel(&job.spec.cluster, &name("d"), job.spec.kind())
+                    .await;
                 work.await
             }
             _ => work.await,
@@ -124,7 +145,11 @@ impl Tables for Sabotaged {
     async fn backends_for(&self, definition: &Definition) -> Result<Vec<BackendId>, Error> {
         self.0.backends_for(definition).await
     }
-    async fn define(&self, definition: &Definition, on: Vec<BackendId>) -> Result<Vec<String>, Error> {
+    async fn define(
+        &self,
+        definition: &Definition,
+        on: Vec<BackendId>,
+    ) -> Result<Vec<String>, Error> {
         self.0.define(definition, on).await
     }
     async fn tidy_up(&self) {
@@ -139,7 +164,11 @@ impl Tables for Sabotaged {
     ) -> Result<u64, Error> {
         self.0.write(table, write, lock_timeout, state).await
     }
-    async fn check_backup(&self, database: &DatabaseName, objects: Option<&[ObjectRef]>) -> Result<BackupRequest, Error> {
+    async fn check_backup(
+        &self,
+        database: &DatabaseName,
+        objects: Option<&[ObjectRef]>,
+    ) -> Result<BackupRequest, Error> {
         self.0.check_backup(database, objects).await
     }
     fn check_restore(&self, database: &DatabaseName) -> Result<(), Error> {
@@ -158,17 +187,40 @@ impl JobSteps for Sabotaged {
     async fn snapshot(&self, job: &Job, tablet: &PlannedTablet) -> Result<BackendId, StepError> {
         self.1.step(self.0.snapshot(job, tablet), job).await
     }
-    async fn plan_upload(&self, job: &Job, plan: &BackupPlan) -> Result<Vec<TransferTask>, StepError> {
+    async fn plan_upload(
+        &self,
+        job: &Job,
+        plan: &BackupPlan,
+    ) -> Result<Vec<TransferTask>, StepError> {
         self.1.step(self.0.plan_upload(job, plan), job).await
     }
-    async fn upload(&self, job: &Job, tablet: &PlannedTablet, r: &Repository, p: ReportProgress) -> Result<Transfer, StepError> {
+    async fn upload(
+        &self,
+        job: &Job,
+        tablet: &PlannedTablet,
+        r: &Repository,
+        p: ReportProgress,
+    ) -> Result<Transfer, StepError> {
         self.1.step(self.0.upload(job, tablet, r, p), job).await
     }
-    async fn save_meta(&self, job: &Job, plan: &BackupPlan, r: &Repository) -> Result<(ManifestDigest, Timestamp), StepError> {
+    async fn save_meta(
+        &self,
+        job: &Job,
+        plan: &BackupPlan,
+        r: &Repository,
+    ) -> Result<(ManifestDigest, Timestamp), StepError> {
         self.1.step(self.0.save_meta(job, plan, r), job).await
     }
-    async fn publish(&self, job: &Job, plan: &BackupPlan, saved_at: Timestamp, r: &Repository) -> Result<Placed, StepError> {
-        self.1.step(self.0.publish(job, plan, saved_at, r), job).await
+    async fn publish(
+        &self,
+        job: &Job,
+        plan: &BackupPlan,
+        saved_at: Timestamp,
+        r: &Repository,
+    ) -> Result<Placed, StepError> {
+        self.1
+            .step(self.0.publish(job, plan, saved_at, r), job)
+            .await
     }
     async fn plan_restore(&self, job: &Job, r: &Repository) -> Result<RestorePlan, StepError> {
         self.1.step(self.0.plan_restore(job, r), job).await
@@ -176,10 +228,20 @@ impl JobSteps for Sabotaged {
     async fn prepare(&self, job: &Job, tablet: &TargetTablet) -> Result<(), StepError> {
         self.1.step(self.0.prepare(job, tablet), job).await
     }
-    async fn plan_download(&self, job: &Job, plan: &RestorePlan) -> Result<Vec<TransferTask>, StepError> {
+    async fn plan_download(
+        &self,
+        job: &Job,
+        plan: &RestorePlan,
+    ) -> Result<Vec<TransferTask>, StepError> {
         self.1.step(self.0.plan_download(job, plan), job).await
     }
-    async fn download(&self, job: &Job, tablet: &TargetTablet, r: &Repository, p: ReportProgress) -> Result<Transfer, StepError> {
+    async fn download(
+        &self,
+        job: &Job,
+        tablet: &TargetTablet,
+        r: &Repository,
+        p: ReportProgress,
+    ) -> Result<Transfer, StepError> {
         self.1.step(self.0.download(job, tablet, r, p), job).await
     }
     async fn verify(&self, job: &Job, plan: &RestorePlan) -> Result<(), StepError> {
@@ -233,7 +295,11 @@ impl Journal for Mortal {
     async fn unfinished(&self) -> Result<Vec<JobId>, Error> {
         self.0.unfinished().await
     }
-    async fn unsettled(&self, cluster: &ClusterName, database: &DatabaseName) -> Result<Vec<JobId>, Error> {
+    async fn unsettled(
+        &self,
+        cluster: &ClusterName,
+        database: &DatabaseName,
+    ) -> Result<Vec<JobId>, Error> {
         self.0.unsettled(cluster, database).await
     }
 }
@@ -262,7 +328,11 @@ impl Repositories for Mortal {
     async fn change_repository(&self, repository: &RepositoryRecord) -> Result<(), Error> {
         self.0.change_repository(repository).await
     }
-    async fn remove_repository(&self, cluster: &ClusterName, name: &RepositoryName) -> Result<(), Error> {
+    async fn remove_repository(
+        &self,
+        cluster: &ClusterName,
+        name: &RepositoryName,
+    ) -> Result<(), Error> {
         self.0.remove_repository(cluster, name).await
     }
     async fn repositories(&self) -> Result<Vec<RepositoryRecord>, Error> {
@@ -278,7 +348,11 @@ impl ClusterRegistry for Mortal {
     async fn add_cluster(&self, cluster: &ClusterRecord) -> Result<(), Error> {
         self.0.add_cluster(cluster).await
     }
-    async fn change_cluster(&self, before: &ClusterRecord, after: &ClusterRecord) -> Result<(), Error> {
+    async fn change_cluster(
+        &self,
+        before: &ClusterRecord,
+        after: &ClusterRecord,
+    ) -> Result<(), Error> {
         self.0.change_cluster(before, after).await
     }
     async fn remove_cluster(&self, name: &ClusterName) -> Result<(), Error> {
@@ -294,13 +368,22 @@ impl Users for Mortal {
     async fn add_user(&self, user: &UserRecord) -> Result<(), Error> {
         self.0.add_user(user).await
     }
-    async fn set_password(&self, name: &UserName, verifier: &PasswordVerifier) -> Result<(), Error> {
+    async fn set_password(
+        &self,
+        name: &UserName,
+        verifier: &PasswordVerifier,
+    ) -> Result<(), Error> {
         self.0.set_password(name, verifier).await
     }
     async fn set_admin(&self, name: &UserName, admin: bool) -> Result<(), Error> {
         self.0.set_admin(name, admin).await
     }
-    async fn forget_object(&self, cluster: &ClusterName, database: &DatabaseName, table: Option<&TableName>) -> Result<(), Error> {
+    async fn forget_object(
+        &self,
+        cluster: &ClusterName,
+        database: &DatabaseName,
+        table: Option<&TableName>,
+    ) -> Result<(), Error> {
         self.0.forget_object(cluster, database, table).await
     }
     async fn remove_user(&self, name: &UserName) -> Result<(), Error> {
@@ -335,7 +418,12 @@ struct Objects(Arc<InMemory>);
 
 impl OpenRepository for Objects {
     fn open(&self, name: &RepositoryName, _: &Location) -> Result<Arc<Repository>, Error> {
-        Ok(Arc::new(Repository::new(name.clone(), self.0.clone(), &object_store::path::Path::default(), None)))
+        Ok(Arc::new(Repository::new(
+            name.clone(),
+            self.0.clone(),
+            &object_store::path::Path::default(),
+            None,
+        )))
     }
 }
 
@@ -360,7 +448,11 @@ fn name<N: TryFrom<String, Error = Error>>(text: &str) -> N {
 
 impl World {
     fn new() -> Self {
-        Self { dir: tempfile::tempdir().expect("a directory"), store: MemoryStore::default(), objects: Objects(Arc::default()) }
+        Self {
+            dir: tempfile::tempdir().expect("a directory"),
+            store: MemoryStore::default(),
+            objects: Objects(Arc::default()),
+        }
     }
 
     fn backends(&self) -> Vec<PathBuf> {
@@ -368,7 +460,11 @@ impl World {
     }
 
     fn live(&self, fault: Fault) -> Life {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime");
         let saboteur = Saboteur::new(fault);
         let env = Env::system();
         let embedded = runtime
@@ -388,14 +484,30 @@ impl World {
             Arc::new(Metrics::default()),
             Arc::default(),
             env,
-            RunnerSettings { retry_first: Duration::from_millis(1), ..RunnerSettings::default() },
+            RunnerSettings {
+                retry_first: Duration::from_millis(1),
+                ..RunnerSettings::default()
+            },
         );
         saboteur.runner.set(runner.clone()).expect("set once");
-        Life { runtime, saboteur, cluster, runner }
+        Life {
+            runtime,
+            saboteur,
+            cluster,
+            runner,
+        }
     }
 
     fn repository(&self) -> Arc<Repository> {
-        self.objects.open(&name("r"), &Location { url: "/".into(), properties: BTreeMap::new() }).expect("opens")
+        self.objects
+            .open(
+                &name("r"),
+                &Location {
+                    url: "/".into(),
+                    properties: BTreeMap::new(),
+                },
+            )
+            .expect("opens")
     }
 
     /// Everything in the world adds up.
@@ -403,22 +515,61 @@ impl World {
         let life = self.live(Fault::None);
         let finished = life.runtime.block_on(async {
             let job = self.store.load(job).await.expect("in the journal");
-            assert!(job.is_settled() && job.is_over(), "{context}: {} is not over", job.phase());
-            assert!(self.store.unfinished().await.expect("listed").is_empty(), "{context}: something is unfinished");
+            assert!(
+                job.is_settled() && job.is_over(),
+                "{context}: {} is not over",
+                job.phase()
+            );
+            assert!(
+                self.store.unfinished().await.expect("listed").is_empty(),
+                "{context}: something is unfinished"
+            );
             let finished = job.record.failure.is_none();
             let repository = self.repository();
-            // A manifest exists if and only if its backup finished, and every file it lists is there and is what its name says.
-            for row in self.store.jobs(&JobFilter { kind: Some("backup".into()), ..JobFilter::default() }).await.expect("listed") {
+            // A manifest exists if and only if its backup finished, and every file it lists is
+            // there and is what its name says.
+            for row in self
+                .store
+                .jobs(&JobFilter {
+                    kind: Some("backup".into()),
+                    ..JobFilter::default()
+                })
+                .await
+                .expect("listed")
+            {
                 let label: SnapshotLabel = name(&row.snapshot);
                 let backups = repository.snapshot(&label).await.expect("listed").backups;
-                assert_eq!(backups.len(), usize::from(row.status == JobStatus::Succeeded), "{context}: manifests of {label}");
+                assert_eq!(
+                    backups.len(),
+                    usize::from(row.status == JobStatus::Succeeded),
+                    "{context}: manifests of {label}"
+                );
                 for backup in backups {
-                    let (manifest, _) = repository.manifest(&label, &backup.timestamp).await.expect("reads");
+                    let (manifest, _) = repository
+                        .manifest(&label, &backup.timestamp)
+                        .await
+                        .expect("reads");
                     for file in manifest.files() {
-                        let path = format!("__starrocks_repository_r/data/{}/{}.parquet", &file.sha256[..2], file.sha256);
-                        let bytes = self.objects.0.get(&path.as_str().into()).await.expect("there").bytes().await.expect("read");
+                        let path = format!(
+                            "__starrocks_repository_r/data/{}/{}.parquet",
+                            &file.sha256[..2],
+                            file.sha256
+                        );
+                        let bytes = self
+                            .objects
+                            .0
+                            .get(&path.as_str().into())
+                            .await
+                            .expect("there")
+                            .bytes()
+                            .await
+                            .expect("read");
                         let hash = ring::digest::digest(&ring::digest::SHA256, &bytes);
-                        assert_eq!(hash.as_ref(), hex::decode(&*file.sha256).expect("hex"), "{context}: {path}");
+                        assert_eq!(
+                            hash.as_ref(),
+                            hex::decode(&*file.sha256).expect("hex"),
+                            "{context}: {path}"
+                        );
                     }
                 }
             }
@@ -432,11 +583,22 @@ impl World {
     /// No pins, no locks, no links, no half-made tablets, no unfinished files.
     fn nothing_is_left_behind(&self, context: &str, life: &Life) {
         let fe = rusqlite::Connection::open(self.dir.path().join("fe.db")).expect("opens");
-        for table in ["pins", "restore_locks", "staged_tablets", "swaps", "garbage"] {
-            let count: i64 = fe.query_row(&format!("SELECT count(*) FROM {table}"), [], |r| r.get(0)).expect("counted");
+        for table in [
+            "pins",
+            "restore_locks",
+            "staged_tablets",
+            "swaps",
+            "garbage",
+        ] {
+            let count: i64 = fe
+                .query_row(&format!("SELECT count(*) FROM {table}"), [], |r| r.get(0))
+                .expect("counted");
             assert_eq!(count, 0, "{context}: {table}");
         }
-        let databases = life.runtime.block_on(life.cluster.managed().expect("ours").databases()).expect("described");
+        let databases = life
+            .runtime
+            .block_on(life.cluster.managed().expect("ours").databases())
+            .expect("described");
         let known: BTreeSet<String> = databases
             .iter()
             .flat_map(|d| &d.tables)
@@ -445,10 +607,19 @@ impl World {
             .map(|t| t.id.to_string())
             .collect();
         for backend in self.backends() {
-            assert_eq!(entries(&backend.join("snapshot")), BTreeSet::new(), "{context}: links");
+            assert_eq!(
+                entries(&backend.join("snapshot")),
+                BTreeSet::new(),
+                "{context}: links"
+            );
             for tablet in entries(&backend.join("tablets")) {
-                assert!(known.contains(&tablet), "{context}: tablet {tablet} belongs to nobody");
-                let partial = entries(&backend.join("tablets").join(&tablet)).into_iter().find(|f| f.starts_with('.'));
+                assert!(
+                    known.contains(&tablet),
+                    "{context}: tablet {tablet} belongs to nobody"
+                );
+                let partial = entries(&backend.join("tablets").join(&tablet))
+                    .into_iter()
+                    .find(|f| f.starts_with('.'));
                 assert_eq!(partial, None, "{context}: an unfinished file");
             }
         }
@@ -456,14 +627,28 @@ impl World {
 }
 
 fn entries(dir: &Path) -> BTreeSet<String> {
-    let Ok(entries) = fs::read_dir(dir) else { return BTreeSet::new() };
-    entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+    let Ok(entries) = fs::read_dir(dir) else {
+        return BTreeSet::new();
+    };
+    entries
+        .map(|e| {
+            e.expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect()
 }
 
 impl Life {
     /// Ends the process: its tasks are dropped wherever they are.
     fn end(self) {
-        let Self { runtime, saboteur, cluster, runner } = self;
+        let Self {
+            runtime,
+            saboteur,
+            cluster,
+            runner,
+        } = self;
         drop((cluster, runner));
         runtime.shutdown_timeout(Duration::from_secs(30));
         drop(saboteur);
@@ -479,20 +664,36 @@ impl Life {
     /// The rows of a table as text, or nothing if there is no such table.
     fn rows(&self, table: &str) -> Option<String> {
         self.runtime.block_on(async {
-            let frame = self.context().sql(&format!("SELECT * FROM embedded.d.{table} ORDER BY a")).await.ok()?;
-            Some(pretty_format_batches(&frame.collect().await.expect("read")).expect("shown").to_string())
+            let frame = self
+                .context()
+                .sql(&format!("SELECT * FROM embedded.d.{table} ORDER BY a"))
+                .await
+                .ok()?;
+            Some(
+                pretty_format_batches(&frame.collect().await.expect("read"))
+                    .expect("shown")
+                    .to_string(),
+            )
         })
     }
 
     /// The query of a view, or nothing if there is no such view.
     fn view(&self, view: &str) -> Option<String> {
-        let databases = self.runtime.block_on(self.cluster.managed().expect("ours").databases()).expect("described");
+        let databases = self
+            .runtime
+            .block_on(self.cluster.managed().expect("ours").databases())
+            .expect("described");
         let views = databases.iter().flat_map(|d| &d.views);
-        views.filter(|v| v.name.as_str() == view).map(|v| v.definition.query.clone()).next()
+        views
+            .filter(|v| v.name.as_str() == view)
+            .map(|v| v.definition.query.clone())
+            .next()
     }
 
     fn define(&self, statement: &str) {
-        let Statement::Define(definition) = parse_one(statement).expect("parses") else { panic!("{statement} defines nothing") };
+        let Statement::Define(definition) = parse_one(statement).expect("parses") else {
+            panic!("{statement} defines nothing")
+        };
         let managed = self.cluster.managed().expect("ours");
         self.runtime.block_on(async {
             let on = managed.backends_for(&definition).await.expect(statement);
@@ -504,15 +705,30 @@ impl Life {
     fn insert(&self, table: &str, query: &str) {
         self.runtime.block_on(async {
             let context = self.context();
-            let plan = context.sql(query).await.expect(query).into_unoptimized_plan();
-            let table = Qualified { database: Some(name("d")), name: name(table) };
-            self.cluster.managed().expect("ours").write(&table, Write::Insert(plan), None, &context.state()).await.expect(query);
+            let plan = context
+                .sql(query)
+                .await
+                .expect(query)
+                .into_unoptimized_plan();
+            let table = Qualified {
+                database: Some(name("d")),
+                name: name(table),
+            };
+            self.cluster
+                .managed()
+                .expect("ours")
+                .write(&table, Write::Insert(plan), None, &context.state())
+                .await
+                .expect(query);
         });
     }
 
     fn delete_all(&self, table: &str) {
         self.runtime.block_on(async {
-            let table = Qualified { database: Some(name("d")), name: name(table) };
+            let table = Qualified {
+                database: Some(name("d")),
+                name: name(table),
+            };
             self.cluster
                 .managed()
                 .expect("ours")
@@ -527,7 +743,11 @@ impl Life {
         let spec = JobSpec {
             uid: uid.into(),
             cluster: name("embedded"),
-            requester: Requester::User { name: "root".into(), client_addr: None, application_name: None },
+            requester: Requester::User {
+                name: "root".into(),
+                client_addr: None,
+                application_name: None,
+            },
             statement: String::new(),
             timeout_seconds: 600,
             work,
@@ -544,16 +764,26 @@ impl Life {
 }
 
 fn target() -> Target {
-    Target { database: name("d"), label: name("l"), repository: name("r") }
+    Target {
+        database: name("d"),
+        label: name("l"),
+        repository: name("r"),
+    }
 }
 
 fn backup_request() -> Work {
     let request = BackupRequest {
-        objects: vec![BackupObject { table: name("t"), partitions: Vec::new() }],
+        objects: vec![BackupObject {
+            table: name("t"),
+            partitions: Vec::new(),
+        }],
         views: vec![name("v")],
         ttl: None,
     };
-    Work::Backup { target: target(), request }
+    Work::Backup {
+        target: target(),
+        request,
+    }
 }
 
 /// A world with table `t` of two tablets, and a repository.
@@ -572,13 +802,23 @@ fn world_with_table() -> World {
             properties: BTreeMap::new(),
         };
         world.store.add_repository(&record).await.expect("added");
-        world.repository().initialize(false, &Env::system()).await.expect("made");
+        world
+            .repository()
+            .initialize(false, &Env::system())
+            .await
+            .expect("made");
     });
     life.define("CREATE DATABASE d");
     life.define("CREATE TABLE d.t (a INT, b STRING) UNIQUE KEY (a) DISTRIBUTED BY HASH (a) BUCKETS 2 PROPERTIES (\"replication_num\" = \"2\")");
     life.define("CREATE VIEW d.v AS SELECT a FROM t");
-    life.insert("t", "SELECT cast(value AS int), 'first' FROM generate_series(1, 20)");
-    life.insert("t", "SELECT cast(value AS int), 'second' FROM generate_series(11, 30)");
+    life.insert(
+        "t",
+        "SELECT cast(value AS int), 'first' FROM generate_series(1, 20)",
+    );
+    life.insert(
+        "t",
+        "SELECT cast(value AS int), 'second' FROM generate_series(11, 30)",
+    );
     life.end();
     world
 }
@@ -589,7 +829,10 @@ fn run_backup(fault: Fault) -> (usize, usize) {
     let life = world.live(fault);
     let before = life.rows("t");
     let job = life.submit(backup_request(), "u1");
-    let counts = (life.saboteur.commands.load(Ordering::SeqCst), life.saboteur.appends.load(Ordering::SeqCst));
+    let counts = (
+        life.saboteur.commands.load(Ordering::SeqCst),
+        life.saboteur.appends.load(Ordering::SeqCst),
+    );
     life.end();
     recover(&world);
     let context = format!("backup, {fault:?}");
@@ -615,8 +858,11 @@ fn recover(world: &World) {
 
 fn expect_outcome(context: &str, fault: Fault, finished: bool) {
     match fault {
-        Fault::None | Fault::Crash { .. } | Fault::Command { fatal: false, .. } => assert!(finished, "{context}: should finish"),
-        // A fatal error before the commit cancels; at the commit and after it is only retried. CANCEL likewise.
+        Fault::None | Fault::Crash { .. } | Fault::Command { fatal: false, .. } => {
+            assert!(finished, "{context}: should finish")
+        }
+        // A fatal error before the commit cancels; at the commit and after it is only retried.
+        // CANCEL likewise.
         Fault::Command { .. } | Fault::Cancel { .. } => {}
     }
 }
@@ -624,18 +870,35 @@ fn expect_outcome(context: &str, fault: Fault, finished: bool) {
 fn restore_request(world: &World) -> Work {
     let backups = tokio::runtime::Runtime::new()
         .expect("a runtime")
-        .block_on(async { world.repository().snapshot(&name("l")).await.expect("listed").backups });
-    let object = |alias: Option<&str>| RestoreObject { table: name("t"), partitions: Vec::new(), alias: alias.map(name) };
+        .block_on(async {
+            world
+                .repository()
+                .snapshot(&name("l"))
+                .await
+                .expect("listed")
+                .backups
+        });
+    let object = |alias: Option<&str>| RestoreObject {
+        table: name("t"),
+        partitions: Vec::new(),
+        alias: alias.map(name),
+    };
     let request = RestoreRequest {
         timestamp: backups[0].timestamp.clone(),
         objects: vec![object(None), object(Some("t2"))],
-        views: vec![RestoreView { view: name("v"), alias: Some(name("v2")) }],
+        views: vec![RestoreView {
+            view: name("v"),
+            alias: Some(name("v2")),
+        }],
         replication_num: 2,
         replication_given: true,
         allow_load: false,
         makes_database: false,
     };
-    Work::Restore { target: target(), request }
+    Work::Restore {
+        target: target(),
+        request,
+    }
 }
 
 /// Drops the snapshot of a backup; the process may die around any append.
@@ -647,23 +910,49 @@ fn run_drop(fault: Fault) -> usize {
     let cluster_id = life.cluster.managed().expect("ours").id().to_owned();
     life.end();
     let life = world.live(fault);
-    let backups = DroppedBackups::All { cluster_id, force: false };
-    let job = life.submit(Work::DropSnapshot(DropRequest { repository: name("r"), label: name("l"), backups }), "u2");
+    let backups = DroppedBackups::All {
+        cluster_id,
+        force: false,
+    };
+    let job = life.submit(
+        Work::DropSnapshot(DropRequest {
+            repository: name("r"),
+            label: name("l"),
+            backups,
+        }),
+        "u2",
+    );
     let appends = life.saboteur.appends.load(Ordering::SeqCst);
     life.end();
     recover(&world);
     let life = world.live(Fault::None);
     life.runtime.block_on(async {
         let dropped = world.store.load(job).await.expect("in the journal");
-        assert_eq!((dropped.end(), dropped.is_over()), (Some(End::Finished), true), "{context}");
-        assert!(world.store.unfinished().await.expect("listed").is_empty(), "{context}: something is unfinished");
-        let left = world.repository().snapshot(&name("l")).await.expect("listed").backups;
+        assert_eq!(
+            (dropped.end(), dropped.is_over()),
+            (Some(End::Finished), true),
+            "{context}"
+        );
+        assert!(
+            world.store.unfinished().await.expect("listed").is_empty(),
+            "{context}: something is unfinished"
+        );
+        let left = world
+            .repository()
+            .snapshot(&name("l"))
+            .await
+            .expect("listed")
+            .backups;
         assert_eq!(left, [], "{context}: the manifest is gone");
     });
     // Its label is free again, and what is backed up under it is whole.
     let again = life.submit(backup_request(), "u3");
     life.runtime.block_on(async {
-        assert_eq!(world.store.load(again).await.expect("in the journal").end(), Some(End::Finished), "{context}");
+        assert_eq!(
+            world.store.load(again).await.expect("in the journal").end(),
+            Some(End::Finished),
+            "{context}"
+        );
     });
     life.end();
     appends
@@ -683,7 +972,10 @@ fn run_restore(fault: Fault) -> (usize, usize) {
     let request = restore_request(&world);
     let life = world.live(fault);
     let job = life.submit(request, "u2");
-    let counts = (life.saboteur.commands.load(Ordering::SeqCst), life.saboteur.appends.load(Ordering::SeqCst));
+    let counts = (
+        life.saboteur.commands.load(Ordering::SeqCst),
+        life.saboteur.appends.load(Ordering::SeqCst),
+    );
     life.end();
     recover(&world);
     let context = format!("restore, {fault:?}");
@@ -691,12 +983,23 @@ fn run_restore(fault: Fault) -> (usize, usize) {
     expect_outcome(&context, fault, finished);
     let life = world.live(Fault::None);
     let (t, t2) = (life.rows("t"), life.rows("t2"));
-    assert_eq!(life.view("v2"), finished.then(|| "SELECT a FROM t".to_owned()), "{context}: the view comes with the tables");
+    assert_eq!(
+        life.view("v2"),
+        finished.then(|| "SELECT a FROM t".to_owned()),
+        "{context}: the view comes with the tables"
+    );
     if finished {
-        assert_eq!((t, t2), (backed_up.clone(), backed_up), "{context}: all of the new");
+        assert_eq!(
+            (t, t2),
+            (backed_up.clone(), backed_up),
+            "{context}: all of the new"
+        );
         // The restored table takes rows again.
         life.insert("t", "SELECT cast(1 AS int), 'after'");
-        assert!(life.rows("t").expect("there").contains("after"), "{context}: the newest row wins after a restore");
+        assert!(
+            life.rows("t").expect("there").contains("after"),
+            "{context}: the newest row wins after a restore"
+        );
     } else {
         assert_eq!((t, t2), (damaged, None), "{context}: all of the old");
     }
@@ -706,8 +1009,12 @@ fn run_restore(fault: Fault) -> (usize, usize) {
 
 fn every_fault(run: fn(Fault) -> (usize, usize)) {
     let (commands, appends) = run(Fault::None);
-    // What comes together is appended together, so there are no more appends for sure than the job has phases.
-    assert!(commands >= 9 && appends >= 7, "the job has its phases: {commands} commands, {appends} appends");
+    // What comes together is appended together, so there are no more appends for sure than the job
+    // has phases.
+    assert!(
+        commands >= 9 && appends >= 7,
+        "the job has its phases: {commands} commands, {appends} appends"
+    );
     let mut faults = Vec::new();
     for nth in 0..commands {
         for (fatal, landed) in [(false, false), (false, true), (true, false), (true, true)] {
@@ -716,7 +1023,16 @@ fn every_fault(run: fn(Fault) -> (usize, usize)) {
         faults.push(Fault::Cancel { command: nth });
     }
     for append in 0..appends {
-        faults.extend([Fault::Crash { append, after: false }, Fault::Crash { append, after: true }]);
+        faults.extend([
+            Fault::Crash {
+                append,
+                after: false,
+            },
+            Fault::Crash {
+                append,
+                after: true,
+            },
+        ]);
     }
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {

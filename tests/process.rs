@@ -21,8 +21,16 @@ pub struct Process {
 
 fn command(data_dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_starkeep"));
-    command.arg("--data-dir").arg(data_dir).args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).env("STARKEEP_LOG", "error");
+    command.arg("--data-dir").arg(data_dir).args([
+        "--listen",
+        "127.0.0.1:0",
+        "--http",
+        "127.0.0.1:0",
+    ]);
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .env("STARKEEP_LOG", "error");
     command
 }
 
@@ -47,7 +55,11 @@ impl Process {
     pub fn start_limited(data_dir: &Path, limit: &str) -> Self {
         let plain = command(data_dir);
         let mut command = Command::new("sh");
-        command.arg("-c").arg(format!("{limit}; exec \"$0\" \"$@\"")).arg(plain.get_program()).args(plain.get_args());
+        command
+            .arg("-c")
+            .arg(format!("{limit}; exec \"$0\" \"$@\""))
+            .arg(plain.get_program())
+            .args(plain.get_args());
         command.stdout(Stdio::piped()).env("STARKEEP_LOG", "error");
         Self::spawn(command)
     }
@@ -55,10 +67,21 @@ impl Process {
     fn spawn(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::inherit()).spawn().expect("starts");
         let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut line).expect("read");
+        BufReader::new(child.stdout.as_mut().expect("piped"))
+            .read_line(&mut line)
+            .expect("read");
         assert!(line.starts_with("starkeep is ready: "), "{line}");
-        let after = |mark: &str| line.split(mark).nth(1).and_then(|l| l.split('/').next()).and_then(|a| a.parse().ok());
-        Self { addr: after("root@").expect("an address"), http: after("http://").expect("an address"), child }
+        let after = |mark: &str| {
+            line.split(mark)
+                .nth(1)
+                .and_then(|l| l.split('/').next())
+                .and_then(|a| a.parse().ok())
+        };
+        Self {
+            addr: after("root@").expect("an address"),
+            http: after("http://").expect("an address"),
+            child,
+        }
     }
 
     pub async fn client(&self) -> Client {
@@ -67,7 +90,10 @@ impl Process {
 
     /// SIGTERM.
     pub fn terminate(&self) {
-        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("sent");
+        let status = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status()
+            .expect("sent");
         assert!(status.success());
     }
 
@@ -109,9 +135,14 @@ fn what_cannot_start_says_which_setting_is_wrong() {
     assert!(refused(other().args(["--http", &port])).contains("http: could not listen on"));
     assert!(refused(other().args(["--listen", "nonsense"])).contains("listen: "));
     assert!(refused(other().args(["--backends", "0"])).contains("backends: "));
-    assert!(refused(other().args(["--config", "/nope.toml"])).contains("config: could not read \"/nope.toml\""));
+    assert!(
+        refused(other().args(["--config", "/nope.toml"]))
+            .contains("config: could not read \"/nope.toml\"")
+    );
     assert!(refused(other().args(["--listen", "0.0.0.0:0"])).contains("root has no password"));
-    assert!(refused(other().args(["--root-password-file", "/nope"])).contains("root_password_file: "));
+    assert!(
+        refused(other().args(["--root-password-file", "/nope"])).contains("root_password_file: ")
+    );
     let file = dir.path().join("file");
     std::fs::write(&file, "x").expect("written");
     assert!(refused(&mut command(&file)).contains("data_dir: could not create"));
@@ -127,12 +158,25 @@ fn sigterm_drains_and_stops() {
     process.terminate();
     assert!(process.ended().success());
     let mut rest = String::new();
-    process.child.stdout.take().expect("piped").read_to_string(&mut rest).expect("read");
+    process
+        .child
+        .stdout
+        .take()
+        .expect("piped")
+        .read_to_string(&mut rest)
+        .expect("read");
 }
 
 async fn get(addr: SocketAddr, path: &str) -> String {
-    let mut socket = tokio::net::TcpStream::connect(addr).await.expect("connects");
-    socket.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await.expect("sent");
+    let mut socket = tokio::net::TcpStream::connect(addr)
+        .await
+        .expect("connects");
+    socket
+        .write_all(
+            format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes(),
+        )
+        .await
+        .expect("sent");
     let mut answer = String::new();
     socket.read_to_string(&mut answer).await.expect("read");
     answer
@@ -143,13 +187,28 @@ async fn health_and_metrics_are_served() {
     let dir = tempfile::tempdir().expect("a directory");
     let process = Process::start(&dir.path().join("data"));
     let client = process.client().await;
-    run(&client, "CREATE DATABASE d; CREATE TABLE d.t (a INT); INSERT INTO d.t VALUES (1)").await;
-    run(&client, &format!("CREATE REPOSITORY r WITH BROKER ON LOCATION \"{}\"", dir.path().join("repo").display())).await;
+    run(
+        &client,
+        "CREATE DATABASE d; CREATE TABLE d.t (a INT); INSERT INTO d.t VALUES (1)",
+    )
+    .await;
+    run(
+        &client,
+        &format!(
+            "CREATE REPOSITORY r WITH BROKER ON LOCATION \"{}\"",
+            dir.path().join("repo").display()
+        ),
+    )
+    .await;
     run(&client, "BACKUP SNAPSHOT d.s TO r").await;
     assert_eq!(job_ends(&client, "d").await, "succeeded");
     let _ = client.batch_execute("SELECT nope").await;
     assert!(get(process.http, "/healthz").await.ends_with("ok\n"));
-    assert!(get(process.http, "/readyz").await.starts_with("HTTP/1.1 200"));
+    assert!(
+        get(process.http, "/readyz")
+            .await
+            .starts_with("HTTP/1.1 200")
+    );
     assert!(get(process.http, "/nope").await.starts_with("HTTP/1.1 404"));
     let metrics = get(process.http, "/metrics").await;
     for line in [
@@ -166,7 +225,8 @@ async fn health_and_metrics_are_served() {
 /// Whether a request, by its first line, is held back.
 pub type Picks = fn(&str) -> bool;
 
-/// A proxy before the S3 server that holds back requests with a word in their first line until it is told to let go.
+/// A proxy before the S3 server that holds back requests with a word in their first line until it
+/// is told to let go.
 pub struct Gate {
     pub addr: SocketAddr,
     pub held: watch::Receiver<bool>,
@@ -175,7 +235,9 @@ pub struct Gate {
 
 impl Gate {
     pub async fn before(s3: SocketAddr, word: Picks) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
         let addr = listener.local_addr().expect("an address");
         let (hold, held) = watch::channel(false);
         let (open, opened) = watch::channel(false);
@@ -187,13 +249,19 @@ impl Gate {
                     let server = tokio::net::TcpStream::connect(s3).await.expect("connects");
                     let (mut from_client, mut to_client) = client.into_split();
                     let (mut from_server, mut to_server) = server.into_split();
-                    tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+                    tokio::spawn(
+                        async move { tokio::io::copy(&mut from_server, &mut to_client).await },
+                    );
                     let mut buffer = vec![0; 64 * 1024];
                     while let Ok(n) = from_client.read(&mut buffer).await {
                         if n == 0 {
                             break;
                         }
-                        let first = String::from_utf8_lossy(&buffer[..n.min(512)]).lines().next().unwrap_or_default().to_owned();
+                        let first = String::from_utf8_lossy(&buffer[..n.min(512)])
+                            .lines()
+                            .next()
+                            .unwrap_or_default()
+                            .to_owned();
                         if first.contains(" HTTP/1.1") && word(&first) && !*opened.borrow() {
                             hold.send_replace(true);
                             if opened.wait_for(|open| *open).await.is_err() {
@@ -222,10 +290,24 @@ pub async fn prepared() -> Prepared {
     let process = Process::start(&dir.path().join("data"));
     let client = process.client().await;
     run(&client, "CREATE DATABASE d; USE d").await;
-    run(&client, "CREATE TABLE t (a BIGINT, b STRING) DISTRIBUTED BY HASH (a) BUCKETS 8").await;
-    run(&client, "INSERT INTO t SELECT value, concat('row ', value) FROM generate_series(1, 8000)").await;
-    run(&client, &format!("CREATE REPOSITORY r WITH BROKER ON LOCATION \"s3://{BUCKET}/p\" PROPERTIES ({})", s3.properties()))
-        .await;
+    run(
+        &client,
+        "CREATE TABLE t (a BIGINT, b STRING) DISTRIBUTED BY HASH (a) BUCKETS 8",
+    )
+    .await;
+    run(
+        &client,
+        "INSERT INTO t SELECT value, concat('row ', value) FROM generate_series(1, 8000)",
+    )
+    .await;
+    run(
+        &client,
+        &format!(
+            "CREATE REPOSITORY r WITH BROKER ON LOCATION \"s3://{BUCKET}/p\" PROPERTIES ({})",
+            s3.properties()
+        ),
+    )
+    .await;
     let sum = value(&client, "SELECT sum(xx_hash3_64(b)::decimal(38,0)) FROM t").await;
     // Acknowledged statements survive kill -9.
     process.kill();
@@ -243,31 +325,61 @@ async fn next_life(prepared: &Prepared) -> (Process, Client) {
 async fn a_backup_goes_on_after_kill_9_in_uploading_and_upload_info() {
     let prepared = prepared().await;
     let cases: [(&str, Picks); 2] = [
-        ("UPLOADING", |line| line.starts_with("PUT") && line.contains(".parquet")),
-        ("UPLOAD_INFO", |line| line.starts_with("PUT") && line.contains("__info_")),
+        ("UPLOADING", |line| {
+            line.starts_with("PUT") && line.contains(".parquet")
+        }),
+        ("UPLOAD_INFO", |line| {
+            line.starts_with("PUT") && line.contains("__info_")
+        }),
     ];
     for (i, (phase, word)) in cases.into_iter().enumerate() {
         let statement = format!("BACKUP SNAPSHOT d.s{i} TO r");
         let gate = Gate::before(prepared.s3.addr, word).await;
         let process = Process::start(&prepared.dir.path().join("data"));
         let client = process.client().await;
-        let through = prepared.s3.properties().replace(&prepared.s3.addr.to_string(), &gate.addr.to_string());
+        let through = prepared
+            .s3
+            .properties()
+            .replace(&prepared.s3.addr.to_string(), &gate.addr.to_string());
         run(&client, "DROP REPOSITORY r").await;
         run(&client, &format!("CREATE REPOSITORY r WITH BROKER ON LOCATION \"s3://{BUCKET}/p{i}\" PROPERTIES ({through})")).await;
         run(&client, &statement).await;
         let mut held = gate.held.clone();
         held.wait_for(|held| *held).await.expect("held");
-        assert_eq!(value(&client, "SELECT state FROM system.backup_jobs ORDER BY job_id DESC LIMIT 1").await, phase);
+        assert_eq!(
+            value(
+                &client,
+                "SELECT state FROM system.backup_jobs ORDER BY job_id DESC LIMIT 1"
+            )
+            .await,
+            phase
+        );
         process.kill();
         gate.open.send_replace(true);
 
         let (process, client) = next_life(&prepared).await;
         assert_eq!(job_ends(&client, "d").await, "succeeded", "{phase}");
-        assert_eq!(value(&client, "SELECT count(*) FROM system.snapshots WHERE status = 'OK'").await, "1", "{phase}");
+        assert_eq!(
+            value(
+                &client,
+                "SELECT count(*) FROM system.snapshots WHERE status = 'OK'"
+            )
+            .await,
+            "1",
+            "{phase}"
+        );
         run(&client, &format!("USE d; RESTORE SNAPSHOT s{i} FROM r ON (t AS t{i}) PROPERTIES (\"backup_timestamp\" = \"latest\")"))
             .await;
         assert_eq!(job_ends(&client, "d").await, "succeeded", "{phase}");
-        assert_eq!(value(&client, &format!("SELECT sum(xx_hash3_64(b)::decimal(38,0)) FROM t{i}")).await, prepared.sum, "{phase}");
+        assert_eq!(
+            value(
+                &client,
+                &format!("SELECT sum(xx_hash3_64(b)::decimal(38,0)) FROM t{i}")
+            )
+            .await,
+            prepared.sum,
+            "{phase}"
+        );
         process.kill();
     }
 }
@@ -275,23 +387,45 @@ async fn a_backup_goes_on_after_kill_9_in_uploading_and_upload_info() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_goes_on_after_kill_9_in_downloading() {
     let prepared = prepared().await;
-    let gate = Gate::before(prepared.s3.addr, |line| line.starts_with("GET") && line.contains(".parquet")).await;
+    let gate = Gate::before(prepared.s3.addr, |line| {
+        line.starts_with("GET") && line.contains(".parquet")
+    })
+    .await;
     let process = Process::start(&prepared.dir.path().join("data"));
     let client = process.client().await;
-    let through = prepared.s3.properties().replace(&prepared.s3.addr.to_string(), &gate.addr.to_string());
+    let through = prepared
+        .s3
+        .properties()
+        .replace(&prepared.s3.addr.to_string(), &gate.addr.to_string());
     run(&client, "USE d; DROP REPOSITORY r").await;
-    run(&client, &format!("CREATE REPOSITORY r WITH BROKER ON LOCATION \"s3://{BUCKET}/q\" PROPERTIES ({through})")).await;
+    run(
+        &client,
+        &format!(
+            "CREATE REPOSITORY r WITH BROKER ON LOCATION \"s3://{BUCKET}/q\" PROPERTIES ({through})"
+        ),
+    )
+    .await;
     run(&client, "BACKUP SNAPSHOT s TO r").await;
     assert_eq!(job_ends(&client, "d").await, "succeeded");
     run(&client, "TRUNCATE TABLE t; INSERT INTO t VALUES (1, 'old')").await;
-    run(&client, "RESTORE SNAPSHOT s FROM r PROPERTIES (\"backup_timestamp\" = \"latest\")").await;
+    run(
+        &client,
+        "RESTORE SNAPSHOT s FROM r PROPERTIES (\"backup_timestamp\" = \"latest\")",
+    )
+    .await;
     let mut held = gate.held.clone();
     held.wait_for(|held| *held).await.expect("held");
-    assert_eq!(value(&client, "SELECT state FROM system.restore_jobs").await, "DOWNLOADING");
+    assert_eq!(
+        value(&client, "SELECT state FROM system.restore_jobs").await,
+        "DOWNLOADING"
+    );
     // Readers see all of the old meanwhile, and writers are kept away.
     assert_eq!(value(&client, "SELECT b FROM t").await, "old");
     let (code, message) = crate::support::fails(&client, "INSERT INTO t VALUES (2, 'late')").await;
-    assert_eq!((code.as_str(), message.as_str()), ("55006", "Table t's state is not NORMAL: RESTORE"));
+    assert_eq!(
+        (code.as_str(), message.as_str()),
+        ("55006", "Table t's state is not NORMAL: RESTORE")
+    );
     let (code, _) = crate::support::fails(&client, "DROP DATABASE d").await;
     assert_eq!(code, "55006");
     process.kill();
@@ -299,47 +433,89 @@ async fn a_restore_goes_on_after_kill_9_in_downloading() {
 
     let (process, client) = next_life(&prepared).await;
     assert_eq!(job_ends(&client, "d").await, "succeeded");
-    assert_eq!(value(&client, "SELECT sum(xx_hash3_64(b)::decimal(38,0)) FROM d.t").await, prepared.sum);
+    assert_eq!(
+        value(
+            &client,
+            "SELECT sum(xx_hash3_64(b)::decimal(38,0)) FROM d.t"
+        )
+        .await,
+        prepared.sum
+    );
     process.kill();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_held_job_is_cancelled_and_leaves_nothing() {
     let prepared = prepared().await;
-    let gate = Gate::before(prepared.s3.addr, |line| line.starts_with("PUT") && line.contains(".parquet")).await;
+    let gate = Gate::before(prepared.s3.addr, |line| {
+        line.starts_with("PUT") && line.contains(".parquet")
+    })
+    .await;
     let process = Process::start(&prepared.dir.path().join("data"));
     let client = process.client().await;
-    let through = prepared.s3.properties().replace(&prepared.s3.addr.to_string(), &gate.addr.to_string());
+    let through = prepared
+        .s3
+        .properties()
+        .replace(&prepared.s3.addr.to_string(), &gate.addr.to_string());
     run(&client, "USE d; DROP REPOSITORY r").await;
-    run(&client, &format!("CREATE REPOSITORY r WITH BROKER ON LOCATION \"s3://{BUCKET}/c\" PROPERTIES ({through})")).await;
+    run(
+        &client,
+        &format!(
+            "CREATE REPOSITORY r WITH BROKER ON LOCATION \"s3://{BUCKET}/c\" PROPERTIES ({through})"
+        ),
+    )
+    .await;
     run(&client, "BACKUP SNAPSHOT s TO r").await;
     let mut held = gate.held.clone();
     held.wait_for(|held| *held).await.expect("held");
-    assert!(value(&client, "SELECT unfinished_tasks FROM system.backup_jobs").await.contains('='));
+    assert!(
+        value(&client, "SELECT unfinished_tasks FROM system.backup_jobs")
+            .await
+            .contains('=')
+    );
     // One job a database; another statement's refusal is history, too.
     let (code, message) = crate::support::fails(&client, "BACKUP SNAPSHOT s2 TO r").await;
-    assert_eq!((code.as_str(), message.as_str()), ("55006", "Can only run one backup or restore job of a database at same time"));
+    assert_eq!(
+        (code.as_str(), message.as_str()),
+        (
+            "55006",
+            "Can only run one backup or restore job of a database at same time"
+        )
+    );
     let (code, message) = crate::support::fails(&client, "DROP REPOSITORY r").await;
     assert_eq!(
         (code.as_str(), message.as_str()),
-        ("55006", "Backup or restore job is running on this repository. Can not drop it")
+        (
+            "55006",
+            "Backup or restore job is running on this repository. Can not drop it"
+        )
     );
     let (code, message) = crate::support::fails(&client, "CANCEL RESTORE").await;
-    assert_eq!((code.as_str(), message.as_str()), ("42704", "No restore is currently running"));
+    assert_eq!(
+        (code.as_str(), message.as_str()),
+        ("42704", "No restore is currently running")
+    );
     run(&client, "CANCEL BACKUP").await;
-    assert_eq!(value(&client, "SELECT status FROM system.backup_jobs").await, "[COMMON_ERROR, msg: user cancelled]");
+    assert_eq!(
+        value(&client, "SELECT status FROM system.backup_jobs").await,
+        "[COMMON_ERROR, msg: user cancelled]"
+    );
     assert_eq!(job_ends(&client, "d").await, "cancelled");
     gate.open.send_replace(true);
     process.kill();
     let (process, client) = next_life(&prepared).await;
-    assert_eq!(value(&client, "SELECT count(*) FROM system.snapshots").await, "0");
+    assert_eq!(
+        value(&client, "SELECT count(*) FROM system.snapshots").await,
+        "0"
+    );
     // The label is free again.
     run(&client, "BACKUP SNAPSHOT d.s TO r").await;
     assert_eq!(job_ends(&client, "d").await, "succeeded");
     process.kill();
 }
 
-/// Waits until the last job has seen so many events, looking into the metadata as the server writes it; answers its phase.
+/// Waits until the last job has seen so many events, looking into the metadata as the server writes
+/// it; answers its phase.
 fn events_reach(data_dir: &Path, count: i64) -> String {
     let meta = rusqlite::Connection::open(data_dir.join("meta.db")).expect("opens");
     loop {
@@ -358,7 +534,8 @@ fn events_reach(data_dir: &Path, count: i64) -> String {
     }
 }
 
-/// `kill -9` right after the first event, the second, and so on to the last: every phase of a backup and of a restore.
+/// `kill -9` right after the first event, the second, and so on to the last: every phase of a
+/// backup and of a restore.
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_go_on_after_kill_9_at_every_event() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -366,9 +543,24 @@ async fn jobs_go_on_after_kill_9_at_every_event() {
     let mut process = Process::start(&data);
     let mut client = process.client().await;
     run(&client, "CREATE DATABASE d; USE d").await;
-    run(&client, "CREATE TABLE t (a BIGINT, b STRING) DISTRIBUTED BY HASH (a) BUCKETS 3").await;
-    run(&client, "INSERT INTO t SELECT value, concat('row ', value) FROM generate_series(1, 3000)").await;
-    run(&client, &format!("CREATE REPOSITORY r WITH BROKER ON LOCATION \"{}\"", dir.path().join("repo").display())).await;
+    run(
+        &client,
+        "CREATE TABLE t (a BIGINT, b STRING) DISTRIBUTED BY HASH (a) BUCKETS 3",
+    )
+    .await;
+    run(
+        &client,
+        "INSERT INTO t SELECT value, concat('row ', value) FROM generate_series(1, 3000)",
+    )
+    .await;
+    run(
+        &client,
+        &format!(
+            "CREATE REPOSITORY r WITH BROKER ON LOCATION \"{}\"",
+            dir.path().join("repo").display()
+        ),
+    )
+    .await;
     const SUM: &str = "SELECT sum(xx_hash3_64(b)::decimal(38,0)) FROM d.t";
     let sum = value(&client, SUM).await;
     let mut phases = std::collections::BTreeSet::new();
@@ -379,7 +571,8 @@ async fn jobs_go_on_after_kill_9_at_every_event() {
                 "backup" => format!("BACKUP SNAPSHOT d.s{n} TO r"),
                 _ => {
                     run(&client, "INSERT INTO d.t VALUES (0, 'noise')").await;
-                    "RESTORE SNAPSHOT d.s1 FROM r PROPERTIES (\"backup_timestamp\" = \"latest\")".into()
+                    "RESTORE SNAPSHOT d.s1 FROM r PROPERTIES (\"backup_timestamp\" = \"latest\")"
+                        .into()
                 }
             };
             run(&client, &statement).await;
@@ -387,11 +580,29 @@ async fn jobs_go_on_after_kill_9_at_every_event() {
             process.kill();
             process = Process::start(&data);
             client = process.client().await;
-            assert_eq!(job_ends(&client, "d").await, "succeeded", "{kind}, killed after event {n}");
-            assert_eq!(value(&client, SUM).await, sum, "{kind}, killed after event {n}");
+            assert_eq!(
+                job_ends(&client, "d").await,
+                "succeeded",
+                "{kind}, killed after event {n}"
+            );
+            assert_eq!(
+                value(&client, SUM).await,
+                sum,
+                "{kind}, killed after event {n}"
+            );
         }
     }
-    assert_eq!(value(&client, "SELECT count(*) FROM system.snapshots WHERE status = 'OK'").await, "11");
-    assert!(phases.len() >= 6, "the kills came in several phases: {phases:?}");
+    assert_eq!(
+        value(
+            &client,
+            "SELECT count(*) FROM system.snapshots WHERE status = 'OK'"
+        )
+        .await,
+        "11"
+    );
+    assert!(
+        phases.len() >= 6,
+        "the kills came in several phases: {phases:?}"
+    );
     process.kill();
 }

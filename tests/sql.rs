@@ -1,6 +1,7 @@
 //! `tests/slt/*.slt`: statements, good and bad, through a real client to a server in this process.
 //!
-//! `${DIR}` in a file stands for the server's directory. An error is matched as `SQLSTATE: message`.
+//! `${DIR}` in a file stands for the server's directory. An error is matched as `SQLSTATE:
+//! message`.
 
 use std::path::Path;
 
@@ -34,18 +35,33 @@ impl AsyncDB for Db {
         // `WAIT db`: until the last job of a database is over; answers its status.
         if let Some(database) = sql.strip_prefix("WAIT ") {
             let status = job_ends(&self.client, database.trim()).await;
-            return Ok(DBOutput::Rows { types: vec![DefaultColumnType::Text], rows: vec![vec![status]] });
+            return Ok(DBOutput::Rows {
+                types: vec![DefaultColumnType::Text],
+                rows: vec![vec![status]],
+            });
         }
         let sql = sql.replace("${DIR}", &self.dir);
-        let messages = self.client.simple_query(&sql).await.map_err(|e| DbError(describe(&e)))?;
+        let messages = self
+            .client
+            .simple_query(&sql)
+            .await
+            .map_err(|e| DbError(describe(&e)))?;
         let (mut types, mut rows, mut count) = (None, Vec::new(), 0);
         for message in messages {
             match message {
-                SimpleQueryMessage::RowDescription(columns) => types = Some(vec![DefaultColumnType::Text; columns.len()]),
+                SimpleQueryMessage::RowDescription(columns) => {
+                    types = Some(vec![DefaultColumnType::Text; columns.len()])
+                }
                 SimpleQueryMessage::Row(row) => rows.push(
                     (0..row.len())
                         .map(|i| {
-                            row.get(i).map_or("NULL".to_owned(), |v| if v.is_empty() { "(empty)".into() } else { v.to_owned() })
+                            row.get(i).map_or("NULL".to_owned(), |v| {
+                                if v.is_empty() {
+                                    "(empty)".into()
+                                } else {
+                                    v.to_owned()
+                                }
+                            })
                         })
                         .collect(),
                 ),
@@ -69,12 +85,17 @@ async fn play(file: &Path) {
 }
 
 async fn play_on(server: &TestServer, cluster: &str, file: &Path) {
-    let (addr, dir) = (server.server.addr(), server.dir.path().display().to_string());
+    let (addr, dir) = (
+        server.server.addr(),
+        server.dir.path().display().to_string(),
+    );
     let database = format!("dbname={cluster}");
     let mut runner = Runner::new(move || {
         let (dir, database) = (dir.clone(), database.clone());
         async move {
-            let client = connect(addr, "root", &database).await.map_err(|e| DbError(e.to_string()))?;
+            let client = connect(addr, "root", &database)
+                .await
+                .map_err(|e| DbError(e.to_string()))?;
             Ok(Db { client, dir })
         }
     });
@@ -87,7 +108,10 @@ async fn play_on(server: &TestServer, cluster: &str, file: &Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn shared_features_are_the_same_on_every_cluster() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slt/shared");
-    let files: Vec<_> = std::fs::read_dir(folder).expect("the folder").map(|e| e.expect("an entry").path()).collect();
+    let files: Vec<_> = std::fs::read_dir(folder)
+        .expect("the folder")
+        .map(|e| e.expect("an entry").path())
+        .collect();
     assert!(!files.is_empty());
     for file in &files {
         let server = TestServer::start_in(tempfile::tempdir().expect("a directory"), |s| {
@@ -104,8 +128,12 @@ async fn shared_features_are_the_same_on_every_cluster() {
         play_on(&server, "embedded", file).await;
         server.stop().await;
         for version in ["2.5.22", "3.3.16", "4.2.0"] {
-            let fe =
-                crate::fake_fe::FakeFe::start(version, 1, crate::fake_fe::Pace::Every(std::time::Duration::from_millis(5))).await;
+            let fe = crate::fake_fe::FakeFe::start(
+                version,
+                1,
+                crate::fake_fe::Pace::Every(std::time::Duration::from_millis(5)),
+            )
+            .await;
             let server = TestServer::start().await;
             std::fs::create_dir(server.dir.path().join("shared")).expect("made");
             crate::support::run(&server.client().await, &fe.create("prod", "")).await;
@@ -147,7 +175,12 @@ fn every_file_is_played() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slt");
     let mut found: Vec<String> = std::fs::read_dir(dir)
         .expect("the folder")
-        .map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned())
+        .map(|e| {
+            e.expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
         .filter_map(|name| name.strip_suffix(".slt").map(str::to_owned))
         .collect();
     found.sort();

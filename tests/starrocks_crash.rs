@@ -1,4 +1,5 @@
-//! `kill -9` of the gateway at each step of a job that a StarRocks cluster does: one request is one submission, and its end is known.
+//! `kill -9` of the gateway at each step of a job that a StarRocks cluster does: one request is one
+//! submission, and its end is known.
 
 use std::path::Path;
 use std::time::Duration;
@@ -38,11 +39,17 @@ const STEPS: [Step; 10] = [
 ];
 
 async fn client(process: &Process) -> Client {
-    connect(process.addr, "root", "dbname=prod").await.expect("connects")
+    connect(process.addr, "root", "dbname=prod")
+        .await
+        .expect("connects")
 }
 
 async fn crash(kind: &str, statement: &str, step: Step, dir: &Path) {
-    let done = tokio::time::timeout(Duration::from_secs(60), crash_at(kind, statement, step, dir)).await;
+    let done = tokio::time::timeout(
+        Duration::from_secs(60),
+        crash_at(kind, statement, step, dir),
+    )
+    .await;
     assert!(done.is_ok(), "{kind} {step:?} does not come to an end");
 }
 
@@ -54,7 +61,14 @@ async fn crash_at(kind: &str, statement: &str, step: Step, dir: &Path) {
     run(&root, &fe.create("prod", "")).await;
     let session = client(&process).await;
     std::fs::create_dir(dir.join("bucket")).expect("a directory");
-    run(&session, &format!("CREATE REPOSITORY r WITH BROKER b ON LOCATION \"{}\"", dir.join("bucket").display())).await;
+    run(
+        &session,
+        &format!(
+            "CREATE REPOSITORY r WITH BROKER b ON LOCATION \"{}\"",
+            dir.join("bucket").display()
+        ),
+    )
+    .await;
     run(&session, "BACKUP SNAPSHOT shop.first TO r ON (customers)").await;
     (0..6).for_each(|_| fe.step());
     until(&session, "SELECT status FROM system.jobs", "succeeded").await;
@@ -72,7 +86,10 @@ async fn crash_at(kind: &str, statement: &str, step: Step, dir: &Path) {
         Step::Look => fe.holds("SHOW BACKUP FROM").await,
         Step::Lost => {
             while !fe.model(|m| {
-                m.statements.iter().any(|s| s.starts_with(statement.split(' ').next().unwrap_or_default()) && s.contains("second"))
+                m.statements.iter().any(|s| {
+                    s.starts_with(statement.split(' ').next().unwrap_or_default())
+                        && s.contains("second")
+                })
             }) {
                 tokio::task::yield_now().await;
             }
@@ -83,7 +100,12 @@ async fn crash_at(kind: &str, statement: &str, step: Step, dir: &Path) {
             (0..phase).for_each(|_| fe.step());
             let watcher = client(&process).await;
             let state = fe.model(|m| m.slots["shop"].state);
-            until(&watcher, "SELECT native_state FROM system.jobs WHERE job_id = 2", state).await;
+            until(
+                &watcher,
+                "SELECT native_state FROM system.jobs WHERE job_id = 2",
+                state,
+            )
+            .await;
         }
     }
     process.kill();
@@ -97,25 +119,47 @@ async fn crash_at(kind: &str, statement: &str, step: Step, dir: &Path) {
     let process = Process::start(&data);
     let session = client(&process).await;
     if step == Step::Late {
-        while !fe.model(|m| m.statements.iter().any(|s| s.starts_with("SHOW FULL PROCESSLIST"))) {
+        while !fe.model(|m| {
+            m.statements
+                .iter()
+                .any(|s| s.starts_with("SHOW FULL PROCESSLIST"))
+        }) {
             tokio::task::yield_now().await;
         }
         fe.go_on();
     }
-    // The job is moved on only once the cluster has it: an end that nobody saw would be another test.
+    // The job is moved on only once the cluster has it: an end that nobody saw would be another
+    // test.
     while fe.effects(kind).len() == before {
         tokio::task::yield_now().await;
     }
     (0..7).for_each(|_| fe.step());
-    until(&session, "SELECT count(*) FROM system.jobs WHERE status IN ('queued', 'running')", "0").await;
+    until(
+        &session,
+        "SELECT count(*) FROM system.jobs WHERE status IN ('queued', 'running')",
+        "0",
+    )
+    .await;
     let context = format!("{kind} {step:?}");
     assert_eq!(
-        value(&session, "SELECT string_agg(status, ',' ORDER BY job_id) FROM system.jobs").await,
+        value(
+            &session,
+            "SELECT string_agg(status, ',' ORDER BY job_id) FROM system.jobs"
+        )
+        .await,
         "succeeded,succeeded",
         "{context}"
     );
-    assert_eq!(fe.effects(kind).len(), before + 1, "{context}: one submission");
-    assert_eq!(value(&session, "SELECT count(*) FROM system.jobs WHERE external").await, "0", "{context}");
+    assert_eq!(
+        fe.effects(kind).len(),
+        before + 1,
+        "{context}: one submission"
+    );
+    assert_eq!(
+        value(&session, "SELECT count(*) FROM system.jobs WHERE external").await,
+        "0",
+        "{context}"
+    );
     process.kill();
 }
 
@@ -123,7 +167,13 @@ async fn crash_at(kind: &str, statement: &str, step: Step, dir: &Path) {
 async fn a_backup_survives_kill_9_at_each_step() {
     for step in STEPS {
         let dir = tempfile::tempdir().expect("a directory");
-        crash("BACKUP", "BACKUP SNAPSHOT shop.second TO r ON (orders)", step, dir.path()).await;
+        crash(
+            "BACKUP",
+            "BACKUP SNAPSHOT shop.second TO r ON (orders)",
+            step,
+            dir.path(),
+        )
+        .await;
     }
 }
 

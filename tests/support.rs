@@ -1,4 +1,5 @@
-//! What tests share: a server in this process, clients for it, and an S3 server that speaks real HTTP.
+//! What tests share: a server in this process, clients for it, and an S3 server that speaks real
+//! HTTP.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -40,7 +41,9 @@ impl TestServer {
     pub async fn start_with(dir: TempDir, env: Env, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = settings(dir.path());
         change(&mut settings);
-        let server = Server::start(&settings, env).await.expect("the server starts");
+        let server = Server::start(&settings, env)
+            .await
+            .expect("the server starts");
         Self { server, dir }
     }
 
@@ -49,7 +52,9 @@ impl TestServer {
     }
 
     pub async fn client(&self) -> Client {
-        connect(self.server.addr(), "root", "").await.expect("connects")
+        connect(self.server.addr(), "root", "")
+            .await
+            .expect("connects")
     }
 
     pub async fn stop(self) -> TempDir {
@@ -58,7 +63,11 @@ impl TestServer {
     }
 }
 
-pub async fn connect(addr: SocketAddr, user: &str, more: &str) -> Result<Client, tokio_postgres::Error> {
+pub async fn connect(
+    addr: SocketAddr,
+    user: &str,
+    more: &str,
+) -> Result<Client, tokio_postgres::Error> {
     let config = format!("host=127.0.0.1 port={} user={user} {more}", addr.port());
     let (client, connection) = tokio_postgres::connect(&config, NoTls).await?;
     tokio::spawn(connection);
@@ -67,9 +76,16 @@ pub async fn connect(addr: SocketAddr, user: &str, more: &str) -> Result<Client,
 
 /// The rows of a simple query as text.
 pub async fn rows(client: &Client, query: &str) -> Vec<Vec<Option<String>>> {
-    let messages = client.simple_query(query).await.unwrap_or_else(|e| panic!("{query}: {}", describe(&e)));
+    let messages = client
+        .simple_query(query)
+        .await
+        .unwrap_or_else(|e| panic!("{query}: {}", describe(&e)));
     let row = |m: SimpleQueryMessage| match m {
-        SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect()),
+        SimpleQueryMessage::Row(row) => Some(
+            (0..row.len())
+                .map(|i| row.get(i).map(str::to_owned))
+                .collect(),
+        ),
         _ => None,
     };
     messages.into_iter().filter_map(row).collect()
@@ -83,18 +99,27 @@ pub async fn until(client: &Client, query: &str, answer: &str) {
         }
     });
     if waited.await.is_err() {
-        panic!("{query}: {} where {answer} should be", value(client, query).await);
+        panic!(
+            "{query}: {} where {answer} should be",
+            value(client, query).await
+        );
     }
 }
 
 /// The only value of a query.
 pub async fn value(client: &Client, query: &str) -> String {
     let rows = rows(client, query).await;
-    rows.first().and_then(|r| r.first().cloned()).flatten().unwrap_or_default()
+    rows.first()
+        .and_then(|r| r.first().cloned())
+        .flatten()
+        .unwrap_or_default()
 }
 
 pub async fn run(client: &Client, statements: &str) {
-    client.batch_execute(statements).await.unwrap_or_else(|e| panic!("{statements}: {}", describe(&e)));
+    client
+        .batch_execute(statements)
+        .await
+        .unwrap_or_else(|e| panic!("{statements}: {}", describe(&e)));
 }
 
 pub fn describe(error: &tokio_postgres::Error) -> String {
@@ -109,7 +134,9 @@ pub async fn fails(client: &Client, statement: &str) -> (String, String) {
     match client.batch_execute(statement).await {
         Ok(()) => panic!("{statement}: succeeded"),
         Err(e) => {
-            let e = e.as_db_error().unwrap_or_else(|| panic!("{statement}: {e}"));
+            let e = e
+                .as_db_error()
+                .unwrap_or_else(|| panic!("{statement}: {e}"));
             (e.code().code().to_owned(), e.message().to_owned())
         }
     }
@@ -151,7 +178,9 @@ impl S3 {
         let mut builder = s3s::service::S3ServiceBuilder::new(files);
         builder.set_auth(s3s::auth::SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let service = builder.build();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
         let addr = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();
         let stopped = stop.clone();
@@ -162,7 +191,9 @@ impl S3 {
                     accepted = listener.accept() => accepted.expect("accepts").0,
                     () = stopped.cancelled() => return,
                 };
-                let connection = http.serve_connection(TokioIo::new(socket), service.clone()).into_owned();
+                let connection = http
+                    .serve_connection(TokioIo::new(socket), service.clone())
+                    .into_owned();
                 let stopped = stopped.clone();
                 tokio::spawn(async move {
                     tokio::select! {
@@ -172,7 +203,12 @@ impl S3 {
                 });
             }
         });
-        Self { addr, stop, _dir: dir, root }
+        Self {
+            addr,
+            stop,
+            _dir: dir,
+            root,
+        }
     }
 
     /// The properties that reach it, as StarRocks spells them.

@@ -18,7 +18,10 @@ fn sources() -> Vec<(PathBuf, String)> {
     }
     let mut out = Vec::new();
     for folder in ["src", "crates"] {
-        walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut out);
+        walk(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join(folder),
+            &mut out,
+        );
     }
     out.sort();
     out
@@ -29,17 +32,33 @@ fn module(path: &Path) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     // A crate of its own is known to the others by a name of theirs.
     if let Ok(below) = path.strip_prefix(root.join("crates")) {
-        return if below.starts_with("pg-catalog") { "catalog".to_owned() } else { "error".to_owned() };
+        return if below.starts_with("pg-catalog") {
+            "catalog".to_owned()
+        } else {
+            "error".to_owned()
+        };
     }
     let below = path.strip_prefix(root.join("src")).expect("below src");
-    let first = below.components().next().expect("a name").as_os_str().to_string_lossy().into_owned();
+    let first = below
+        .components()
+        .next()
+        .expect("a name")
+        .as_os_str()
+        .to_string_lossy()
+        .into_owned();
     first.trim_end_matches(".rs").to_owned()
 }
 
 /// A file's text without its tests and comments.
 fn code(text: &str) -> String {
-    let body = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text);
-    body.lines().filter(|l| !l.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+    let body = text
+        .split("#[cfg(test)]\nmod tests {")
+        .next()
+        .unwrap_or(text);
+    body.lines()
+        .filter(|l| !l.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Who may use whom (docs/architecture.md, "Modules").
@@ -51,14 +70,46 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("privilege", &["names", "error"]),
     ("schema", &["names", "error"]),
     ("sqlite", &["error"]),
-    ("statement", &["names", "error", "schema", "privilege", "catalog"]),
+    (
+        "statement",
+        &["names", "error", "schema", "privilege", "catalog"],
+    ),
     ("job", &["names", "error", "schema"]),
     ("metrics", &["job"]),
     ("progress", &["job", "names"]),
     ("repository", &["names", "error", "env", "job"]),
-    ("store", &["names", "error", "env", "job", "sqlite", "privilege"]),
-    ("cluster", &["names", "error", "env", "repository", "job", "schema", "statement", "sqlite"]),
-    ("runner", &["names", "error", "job", "store", "cluster", "repository", "metrics", "progress", "env", "statement"]),
+    (
+        "store",
+        &["names", "error", "env", "job", "sqlite", "privilege"],
+    ),
+    (
+        "cluster",
+        &[
+            "names",
+            "error",
+            "env",
+            "repository",
+            "job",
+            "schema",
+            "statement",
+            "sqlite",
+        ],
+    ),
+    (
+        "runner",
+        &[
+            "names",
+            "error",
+            "job",
+            "store",
+            "cluster",
+            "repository",
+            "metrics",
+            "progress",
+            "env",
+            "statement",
+        ],
+    ),
     // Crates of their own.
     ("catalog", &["error"]),
     (
@@ -134,22 +185,45 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "admission",
         ],
     ),
-    ("wire", &["names", "error", "session", "gateway", "statement", "store", "catalog"]),
+    (
+        "wire",
+        &[
+            "names",
+            "error",
+            "session",
+            "gateway",
+            "statement",
+            "store",
+            "catalog",
+        ],
+    ),
     ("http", &["error", "metrics"]),
 ];
 
 #[test]
 fn modules_use_only_what_they_may() {
-    let allowed: BTreeMap<&str, BTreeSet<&str>> = ALLOWED.iter().map(|(m, uses)| (*m, uses.iter().copied().collect())).collect();
+    let allowed: BTreeMap<&str, BTreeSet<&str>> = ALLOWED
+        .iter()
+        .map(|(m, uses)| (*m, uses.iter().copied().collect()))
+        .collect();
     let mut wrong = Vec::new();
-    for (path, text) in sources().into_iter().filter(|(path, _)| !path.components().any(|c| c.as_os_str() == "crates")) {
+    for (path, text) in sources()
+        .into_iter()
+        .filter(|(path, _)| !path.components().any(|c| c.as_os_str() == "crates"))
+    {
         let module = module(&path);
         let Some(allowed) = allowed.get(module.as_str()) else {
-            assert!(["server", "demo", "main", "lib"].contains(&module.as_str()), "module {module} is not in the table");
+            assert!(
+                ["server", "demo", "main", "lib"].contains(&module.as_str()),
+                "module {module} is not in the table"
+            );
             continue;
         };
         for piece in code(&text).split("crate::").skip(1) {
-            let used: String = piece.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let used: String = piece
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect();
             if !used.is_empty() && used != module && !allowed.contains(used.as_str()) {
                 wrong.push(format!("{} uses crate::{used}", path.display()));
             }
@@ -170,7 +244,11 @@ fn each_library_has_one_door() {
     ] {
         for (path, text) in sources() {
             let module = module(&path);
-            assert!(!code(&text).contains(library) || doors.contains(&module.as_str()), "{} uses {library}", path.display());
+            assert!(
+                !code(&text).contains(library) || doors.contains(&module.as_str()),
+                "{} uses {library}",
+                path.display()
+            );
         }
     }
 }
@@ -180,10 +258,23 @@ fn statement_and_job_do_nothing_but_compute() {
     for (path, text) in sources() {
         if ["statement", "job", "schema", "names"].contains(&module(&path).as_str()) {
             let code = code(&text);
-            for impure in ["async ", "tokio", "std::fs", "std::env::", "SystemTime", "Instant", "rand"] {
-                let found =
-                    code.match_indices(impure).any(|(i, _)| !code[..i].ends_with(|c: char| c.is_alphanumeric() || c == '_'));
-                assert!(!found || (impure == "rand" && !code.contains("rand::")), "{} contains {impure}", path.display());
+            for impure in [
+                "async ",
+                "tokio",
+                "std::fs",
+                "std::env::",
+                "SystemTime",
+                "Instant",
+                "rand",
+            ] {
+                let found = code
+                    .match_indices(impure)
+                    .any(|(i, _)| !code[..i].ends_with(|c: char| c.is_alphanumeric() || c == '_'));
+                assert!(
+                    !found || (impure == "rand" && !code.contains("rand::")),
+                    "{} contains {impure}",
+                    path.display()
+                );
             }
         }
     }
@@ -192,10 +283,23 @@ fn statement_and_job_do_nothing_but_compute() {
 #[test]
 fn files_are_of_readable_size_and_say_what_they_are() {
     for (path, text) in sources() {
-        assert!(text.starts_with("//! "), "{} does not begin with what it is", path.display());
-        let lines = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(&text).lines().count();
+        assert!(
+            text.starts_with("//! "),
+            "{} does not begin with what it is",
+            path.display()
+        );
+        let lines = text
+            .split("#[cfg(test)]\nmod tests {")
+            .next()
+            .unwrap_or(&text)
+            .lines()
+            .count();
         assert!(lines <= 600, "{} has {lines} lines", path.display());
-        assert!(path.file_name().is_some_and(|n| n != "mod.rs"), "{} is a mod.rs", path.display());
+        assert!(
+            path.file_name().is_some_and(|n| n != "mod.rs"),
+            "{} is a mod.rs",
+            path.display()
+        );
     }
 }
 
@@ -205,10 +309,18 @@ fn there_is_no_global_state_and_no_careless_unwrap() {
         let code = code(&text);
         assert!(!code.contains(".unwrap()"), "{} unwraps", path.display());
         for stateful in ["static mut", "lazy_static!", "thread_local!"] {
-            assert!(!code.contains(stateful), "{} has {stateful}", path.display());
+            assert!(
+                !code.contains(stateful),
+                "{} has {stateful}",
+                path.display()
+            );
         }
-        // A field may be filled once; what is static holds nothing that changes. A LazyLock is a constant that takes a while.
-        for line in code.lines().filter(|line| line.split_whitespace().take(3).any(|word| word == "static")) {
+        // A field may be filled once; what is static holds nothing that changes. A LazyLock is a
+        // constant that takes a while.
+        for line in code
+            .lines()
+            .filter(|line| line.split_whitespace().take(3).any(|word| word == "static"))
+        {
             for stateful in ["OnceLock<", "OnceCell<", "Mutex<", "RwLock<", "Atomic"] {
                 assert!(!line.contains(stateful), "{} has {line}", path.display());
             }
@@ -219,13 +331,22 @@ fn there_is_no_global_state_and_no_careless_unwrap() {
 #[test]
 fn what_is_promised_in_the_docs_folder_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for file in ["architecture.md", "sql.md", "compat.md", "repository-format.md", "operations.md"] {
+    for file in [
+        "architecture.md",
+        "sql.md",
+        "compat.md",
+        "repository-format.md",
+        "operations.md",
+    ] {
         let text = fs::read_to_string(root.join("docs").join(file)).expect(file);
         // Links between the pages must not dangle.
         for link in text.split("](").skip(1).filter_map(|l| l.split(')').next()) {
             let target = link.split('#').next().unwrap_or_default();
             if !target.is_empty() && !target.contains("://") {
-                assert!(root.join("docs").join(target).exists(), "docs/{file} links to {target}");
+                assert!(
+                    root.join("docs").join(target).exists(),
+                    "docs/{file} links to {target}"
+                );
             }
         }
     }
@@ -233,15 +354,27 @@ fn what_is_promised_in_the_docs_folder_is_there() {
 
 #[test]
 fn docker_compose_is_well_formed_as_far_as_it_goes() {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docker-compose.yml")).expect("the file");
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docker-compose.yml"))
+        .expect("the file");
     assert!(!text.contains('\t'), "YAML has no tabs");
-    // Every volume and secret that a service names is declared, and every file that is mounted from here is in the tree.
+    // Every volume and secret that a service names is declared, and every file that is mounted from
+    // here is in the tree.
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for mounted in text.lines().filter_map(|l| l.trim().strip_prefix("- ./")).filter_map(|m| m.split(':').next()) {
-        assert!(root.join(mounted).exists(), "{mounted} is mounted and does not exist");
+    for mounted in text
+        .lines()
+        .filter_map(|l| l.trim().strip_prefix("- ./"))
+        .filter_map(|m| m.split(':').next())
+    {
+        assert!(
+            root.join(mounted).exists(),
+            "{mounted} is mounted and does not exist"
+        );
     }
     for volume in ["starkeep-data", "starrocks-data", "s3-data"] {
-        assert!(text.contains(&format!("\n  {volume}:\n")), "the volume {volume} is not declared");
+        assert!(
+            text.contains(&format!("\n  {volume}:\n")),
+            "the volume {volume} is not declared"
+        );
     }
     for service in ["  starkeep:", "  starrocks:", "  s3:", "  grafana:"] {
         assert!(text.contains(service), "the service {service} is missing");

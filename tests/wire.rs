@@ -1,4 +1,5 @@
-//! The protocol: logins, both query protocols, formats, COPY, cancelling, limits, and hostile clients.
+//! The protocol: logins, both query protocols, formats, COPY, cancelling, limits, and hostile
+//! clients.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,23 +19,42 @@ async fn passwords_are_checked_by_scram() {
     let server = TestServer::start().await;
     let addr = server.server.addr();
     let root = server.client().await;
-    run(&root, "CREATE USER ana IDENTIFIED BY 'pä ss''w'; CREATE USER bob").await;
+    run(
+        &root,
+        "CREATE USER ana IDENTIFIED BY 'pä ss''w'; CREATE USER bob",
+    )
+    .await;
     assert!(connect(addr, "ana", "password='pä ss\\'w'").await.is_ok());
-    for (user, more, code) in
-        [("ana", "password=wrong", "28P01"), ("nobody", "password=wrong", "28P01"), ("root", "dbname=nope", "3D000")]
-    {
-        let error = connect(addr, user, more).await.err().unwrap_or_else(|| panic!("{user} logged in"));
-        assert_eq!(error.code().map(SqlState::code), Some(code), "{user}: {error}");
+    for (user, more, code) in [
+        ("ana", "password=wrong", "28P01"),
+        ("nobody", "password=wrong", "28P01"),
+        ("root", "dbname=nope", "3D000"),
+    ] {
+        let error = connect(addr, user, more)
+            .await
+            .err()
+            .unwrap_or_else(|| panic!("{user} logged in"));
+        assert_eq!(
+            error.code().map(SqlState::code),
+            Some(code),
+            "{user}: {error}"
+        );
     }
     // Without a password from loopback; with one, from nowhere without it.
     assert!(connect(addr, "bob", "").await.is_ok());
     run(&root, "ALTER USER root IDENTIFIED BY 'top'").await;
     assert!(connect(addr, "root", "").await.is_err());
-    let root = connect(addr, "root", "password=top").await.expect("logs in");
+    let root = connect(addr, "root", "password=top")
+        .await
+        .expect("logs in");
     run(&root, "CREATE DATABASE d; CREATE TABLE d.t (a INT)").await;
 
     let repository = server.repository().display().to_string();
-    run(&root, &format!("CREATE REPOSITORY r WITH BROKER ON LOCATION \"{repository}\"")).await;
+    run(
+        &root,
+        &format!("CREATE REPOSITORY r WITH BROKER ON LOCATION \"{repository}\""),
+    )
+    .await;
 
     // Who is no administrator reads the system tables and does nothing.
     let bob = connect(addr, "bob", "").await.expect("logs in");
@@ -73,30 +93,52 @@ async fn passwords_are_checked_by_scram() {
     server.stop().await;
 }
 
-/// Nothing is allowed that was not granted, and what was granted is: each step of StarRocks' rules for BACKUP and RESTORE.
+/// Nothing is allowed that was not granted, and what was granted is: each step of StarRocks' rules
+/// for BACKUP and RESTORE.
 #[tokio::test(flavor = "multi_thread")]
 async fn privileges_allow_what_they_say_and_nothing_else() {
     let server = TestServer::start().await;
     let addr = server.server.addr();
     let root = server.client().await;
     run(&root, "CREATE DATABASE d; CREATE TABLE d.t (a INT); CREATE TABLE d.u (a INT); INSERT INTO d.t VALUES (1)").await;
-    // Bare names in a view are its database's, wherever the reader is; a WITH of the same name elsewhere changes nothing.
+    // Bare names in a view are its database's, wherever the reader is; a WITH of the same name
+    // elsewhere changes nothing.
     run(&root, "USE d; CREATE VIEW bare AS SELECT a FROM t").await;
     run(&root, "CREATE VIEW twice AS SELECT t.a FROM t JOIN (WITH t AS (SELECT 1 AS a) SELECT a FROM t) w ON t.a = w.a").await;
     run(&root, "CREATE VIEW d.v AS SELECT a FROM d.u; CREATE USER ana; CREATE ROLE keeper; CREATE ROLE inner_role").await;
-    run(&root, "GRANT inner_role TO ROLE keeper; GRANT keeper TO ana").await;
+    run(
+        &root,
+        "GRANT inner_role TO ROLE keeper; GRANT keeper TO ana",
+    )
+    .await;
     let ana = connect(addr, "ana", "").await.expect("logs in");
     let lacks = async |statement: &str, what: &str| {
         let (code, message) = fails(&ana, statement).await;
-        let start = format!("Access denied; you need (at least one of) the {what} for this operation. Please ask the admin");
-        assert!(code == "42501" && message.starts_with(&start), "{statement}: {message}");
-        assert!(message.ends_with("Current role(s): [keeper, inner_role]. Inactivated role(s): NONE."), "{message}");
+        let start = format!(
+            "Access denied; you need (at least one of) the {what} for this operation. Please ask the admin"
+        );
+        assert!(
+            code == "42501" && message.starts_with(&start),
+            "{statement}: {message}"
+        );
+        assert!(
+            message.ends_with("Current role(s): [keeper, inner_role]. Inactivated role(s): NONE."),
+            "{message}"
+        );
     };
-    let create = format!("CREATE REPOSITORY r WITH BROKER ON LOCATION \"{}\"", server.repository().display());
+    let create = format!(
+        "CREATE REPOSITORY r WITH BROKER ON LOCATION \"{}\"",
+        server.repository().display()
+    );
     let repository = "REPOSITORY privilege(s) on SYSTEM";
-    for statement in
-        [create.as_str(), "DROP REPOSITORY r", "DROP SNAPSHOT s ON r", "SHOW BACKUP", "SHOW RESTORE FROM d", "CANCEL BACKUP FROM d"]
-    {
+    for statement in [
+        create.as_str(),
+        "DROP REPOSITORY r",
+        "DROP SNAPSHOT s ON r",
+        "SHOW BACKUP",
+        "SHOW RESTORE FROM d",
+        "CANCEL BACKUP FROM d",
+    ] {
         lacks(statement, repository).await;
     }
     // What a role holds counts, through another role too, and at once.
@@ -107,38 +149,80 @@ async fn privileges_allow_what_they_say_and_nothing_else() {
     for statement in [create.as_str(), &through_url, key] {
         lacks(statement, "ADMIN privilege(s)").await;
     }
-    let (code, message) = fails(&ana, "CREATE REPOSITORY r WITH BROKER ON LOCATION \"ftp://x/y\"").await;
+    let (code, message) = fails(
+        &ana,
+        "CREATE REPOSITORY r WITH BROKER ON LOCATION \"ftp://x/y\"",
+    )
+    .await;
     assert!(code == "0A000", "{message}");
     run(&root, &create).await;
     lacks("ALTER REPOSITORY r SET PROPERTIES (\"gcp.gcs.service_account_key_path\" = \"/etc/passwd\")", "ADMIN privilege(s)").await;
     run(&ana, "SHOW BACKUP; SHOW RESTORE FROM d; SHOW SNAPSHOT ON r").await;
 
     // BACKUP: EXPORT on every table.
-    lacks("BACKUP SNAPSHOT d.s TO r ON (t)", "EXPORT privilege(s) on TABLE t").await;
+    lacks(
+        "BACKUP SNAPSHOT d.s TO r ON (t)",
+        "EXPORT privilege(s) on TABLE t",
+    )
+    .await;
     run(&root, "GRANT EXPORT ON TABLE d.t TO ana").await;
     lacks("BACKUP SNAPSHOT d.s TO r", "EXPORT privilege(s) on TABLE u").await;
     run(&ana, "BACKUP SNAPSHOT d.s TO r ON (t)").await;
     assert_eq!(job_ends(&ana, "d").await, "succeeded");
 
-    // RESTORE with ON: CREATE TABLE on the database, INSERT on tables that are there. Without: CREATE DATABASE.
+    // RESTORE with ON: CREATE TABLE on the database, INSERT on tables that are there. Without:
+    // CREATE DATABASE.
     let latest = "PROPERTIES (\"backup_timestamp\" = \"latest\")";
-    lacks(&format!("RESTORE SNAPSHOT d.s FROM r ON (t AS t2) {latest}"), "CREATE TABLE privilege(s) on DATABASE d").await;
+    lacks(
+        &format!("RESTORE SNAPSHOT d.s FROM r ON (t AS t2) {latest}"),
+        "CREATE TABLE privilege(s) on DATABASE d",
+    )
+    .await;
     run(&root, "GRANT CREATE TABLE ON DATABASE d TO ana").await;
-    run(&ana, &format!("RESTORE SNAPSHOT d.s FROM r ON (t AS t2) {latest}")).await;
+    run(
+        &ana,
+        &format!("RESTORE SNAPSHOT d.s FROM r ON (t AS t2) {latest}"),
+    )
+    .await;
     assert_eq!(job_ends(&ana, "d").await, "succeeded");
-    lacks(&format!("RESTORE SNAPSHOT d.s FROM r ON (t) {latest}"), "INSERT privilege(s) on TABLE t").await;
-    lacks(&format!("RESTORE SNAPSHOT d.s FROM r ON (ALL TABLES) {latest}"), "INSERT privilege(s) on TABLE t").await;
+    lacks(
+        &format!("RESTORE SNAPSHOT d.s FROM r ON (t) {latest}"),
+        "INSERT privilege(s) on TABLE t",
+    )
+    .await;
+    lacks(
+        &format!("RESTORE SNAPSHOT d.s FROM r ON (ALL TABLES) {latest}"),
+        "INSERT privilege(s) on TABLE t",
+    )
+    .await;
     run(&root, "GRANT INSERT ON ALL TABLES IN DATABASE d TO ana").await;
-    run(&ana, &format!("RESTORE SNAPSHOT d.s FROM r ON (t) {latest}")).await;
+    run(
+        &ana,
+        &format!("RESTORE SNAPSHOT d.s FROM r ON (t) {latest}"),
+    )
+    .await;
     assert_eq!(job_ends(&ana, "d").await, "succeeded");
-    lacks(&format!("RESTORE SNAPSHOT e.s FROM r {latest}"), "CREATE DATABASE privilege(s) on CATALOG default_catalog").await;
-    run(&root, "GRANT CREATE DATABASE ON CATALOG default_catalog TO ROLE keeper").await;
+    lacks(
+        &format!("RESTORE SNAPSHOT e.s FROM r {latest}"),
+        "CREATE DATABASE privilege(s) on CATALOG default_catalog",
+    )
+    .await;
+    run(
+        &root,
+        "GRANT CREATE DATABASE ON CATALOG default_catalog TO ROLE keeper",
+    )
+    .await;
     run(&ana, &format!("RESTORE SNAPSHOT e.s FROM r {latest}")).await;
     assert_eq!(job_ends(&ana, "e").await, "succeeded");
 
-    // Rows: INSERT was granted, reading was not; a view is read with the rights to what it stands on.
+    // Rows: INSERT was granted, reading was not; a view is read with the rights to what it stands
+    // on.
     run(&ana, "INSERT INTO d.u VALUES (5)").await;
-    lacks("INSERT INTO d.u SELECT a FROM d.t", "SELECT privilege(s) on TABLE t").await;
+    lacks(
+        "INSERT INTO d.u SELECT a FROM d.t",
+        "SELECT privilege(s) on TABLE t",
+    )
+    .await;
     lacks("SELECT * FROM d.v", "SELECT privilege(s) on TABLE u").await;
     for statement in [
         "SELECT * FROM d.bare",
@@ -153,38 +237,89 @@ async fn privileges_allow_what_they_say_and_nothing_else() {
     }
     run(&ana, "USE d").await;
     lacks("SELECT * FROM bare", "SELECT privilege(s) on TABLE t").await;
-    lacks("SELECT (SELECT max(a) FROM t)", "SELECT privilege(s) on TABLE t").await;
-    assert_eq!(value(&ana, "WITH t AS (SELECT 3 AS a) SELECT a FROM t").await, "3");
-    assert_eq!(value(&ana, "SELECT max(value) FROM generate_series(1, 4)").await, "4");
+    lacks(
+        "SELECT (SELECT max(a) FROM t)",
+        "SELECT privilege(s) on TABLE t",
+    )
+    .await;
+    assert_eq!(
+        value(&ana, "WITH t AS (SELECT 3 AS a) SELECT a FROM t").await,
+        "3"
+    );
+    assert_eq!(
+        value(&ana, "SELECT max(value) FROM generate_series(1, 4)").await,
+        "4"
+    );
     lacks("DELETE FROM d.u", "DELETE privilege(s) on TABLE u").await;
     lacks("TRUNCATE TABLE d.u", "DELETE privilege(s) on TABLE u").await;
     run(&root, "GRANT DELETE ON TABLE d.u TO ana").await;
     run(&ana, "DELETE FROM d.u WHERE a = 6").await;
     // A DELETE looks at its own rows with DELETE alone; a subquery could tell about them in words.
-    lacks("DELETE FROM d.u WHERE a > (SELECT max(a) FROM d.u)", "SELECT privilege(s) on TABLE u").await;
-    lacks("DELETE FROM d.u WHERE EXISTS (SELECT 1 FROM d.u AS x WHERE x.a = 5)", "SELECT privilege(s) on TABLE u").await;
+    lacks(
+        "DELETE FROM d.u WHERE a > (SELECT max(a) FROM d.u)",
+        "SELECT privilege(s) on TABLE u",
+    )
+    .await;
+    lacks(
+        "DELETE FROM d.u WHERE EXISTS (SELECT 1 FROM d.u AS x WHERE x.a = 5)",
+        "SELECT privilege(s) on TABLE u",
+    )
+    .await;
     run(&root, "GRANT SELECT ON TABLE d.u TO ana").await;
     assert_eq!(value(&ana, "SELECT a FROM d.v").await, "5");
-    lacks("DELETE FROM d.u WHERE a IN (SELECT a FROM d.t)", "SELECT privilege(s) on TABLE t").await;
+    lacks(
+        "DELETE FROM d.u WHERE a IN (SELECT a FROM d.t)",
+        "SELECT privilege(s) on TABLE t",
+    )
+    .await;
     run(&ana, "DELETE FROM d.u WHERE a = 5").await;
 
     // What others say and where they are is not hers to see.
     let others = "SELECT count(*) > 0 FROM system.sessions WHERE user_name = 'root' AND statement IS NOT NULL";
-    assert_eq!((value(&ana, others).await, value(&root, others).await), ("f".into(), "t".into()));
-    assert_eq!(value(&ana, "SELECT count(statement) FROM system.sessions WHERE user_name = 'ana'").await, "1");
+    assert_eq!(
+        (value(&ana, others).await, value(&root, others).await),
+        ("f".into(), "t".into())
+    );
+    assert_eq!(
+        value(
+            &ana,
+            "SELECT count(statement) FROM system.sessions WHERE user_name = 'ana'"
+        )
+        .await,
+        "1"
+    );
 
     // Definitions.
     run(&ana, "CREATE TABLE d.w (a INT)").await;
     lacks("DROP TABLE d.w", "DROP privilege(s) on TABLE w").await;
-    lacks("CREATE VIEW d.x AS SELECT a FROM d.u", "CREATE VIEW privilege(s) on DATABASE d").await;
+    lacks(
+        "CREATE VIEW d.x AS SELECT a FROM d.u",
+        "CREATE VIEW privilege(s) on DATABASE d",
+    )
+    .await;
     lacks("DROP DATABASE d", "DROP privilege(s) on DATABASE d").await;
-    lacks("ALTER TABLE d.t ADD PARTITION p VALUES LESS THAN (\"5\")", "ALTER privilege(s) on TABLE t").await;
-    lacks("COPY d.u FROM '/etc/passwd' (FORMAT csv)", "ADMIN privilege(s)").await;
+    lacks(
+        "ALTER TABLE d.t ADD PARTITION p VALUES LESS THAN (\"5\")",
+        "ALTER privilege(s) on TABLE t",
+    )
+    .await;
+    lacks(
+        "COPY d.u FROM '/etc/passwd' (FORMAT csv)",
+        "ADMIN privilege(s)",
+    )
+    .await;
     lacks("GRANT ADMIN TO ana", "ADMIN privilege(s)").await;
 
     // What is revoked is gone at once, for a statement that was prepared before, too.
-    let prepared = ana.prepare("INSERT INTO d.u VALUES (6)").await.expect("prepared");
-    run(&root, "REVOKE INSERT ON ALL TABLES IN DATABASE d FROM ana; REVOKE keeper FROM ana").await;
+    let prepared = ana
+        .prepare("INSERT INTO d.u VALUES (6)")
+        .await
+        .expect("prepared");
+    run(
+        &root,
+        "REVOKE INSERT ON ALL TABLES IN DATABASE d FROM ana; REVOKE keeper FROM ana",
+    )
+    .await;
     let error = ana.execute(&prepared, &[]).await.expect_err("revoked");
     assert_eq!(error.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
     assert_eq!(fails(&ana, "SHOW BACKUP").await.0, "42501");
@@ -198,30 +333,95 @@ async fn prepared_statements_have_typed_parameters_and_results() {
     let client = server.client().await;
     run(&client, "CREATE DATABASE d; USE d").await;
     run(&client, "CREATE TABLE t (a INT, b STRING, c DECIMAL(10,2), d DATE, e DATETIME, f BOOLEAN, g DOUBLE, h ARRAY<INT>)").await;
-    let insert = client.prepare("INSERT INTO t (a, b, f, g, e) VALUES ($1, $2, $3, $4, $5)").await.expect("prepared");
-    assert_eq!(insert.params(), [Type::INT4, Type::TEXT, Type::BOOL, Type::FLOAT8, Type::TIMESTAMP]);
-    let at = chrono::NaiveDate::from_ymd_opt(2026, 1, 2).and_then(|d| d.and_hms_micro_opt(3, 4, 5, 678_900)).expect("a time");
+    let insert = client
+        .prepare("INSERT INTO t (a, b, f, g, e) VALUES ($1, $2, $3, $4, $5)")
+        .await
+        .expect("prepared");
+    assert_eq!(
+        insert.params(),
+        [
+            Type::INT4,
+            Type::TEXT,
+            Type::BOOL,
+            Type::FLOAT8,
+            Type::TIMESTAMP
+        ]
+    );
+    let at = chrono::NaiveDate::from_ymd_opt(2026, 1, 2)
+        .and_then(|d| d.and_hms_micro_opt(3, 4, 5, 678_900))
+        .expect("a time");
     for i in 0..3i32 {
-        let n = client.execute(&insert, &[&i, &format!("row {i}"), &(i == 1), &(f64::from(i) / 3.0), &at]).await.expect("inserted");
+        let n = client
+            .execute(
+                &insert,
+                &[
+                    &i,
+                    &format!("row {i}"),
+                    &(i == 1),
+                    &(f64::from(i) / 3.0),
+                    &at,
+                ],
+            )
+            .await
+            .expect("inserted");
         assert_eq!(n, 1);
     }
-    let select = client.prepare("SELECT a, b, f, g, e FROM t WHERE a > $1 ORDER BY a").await.expect("prepared");
+    let select = client
+        .prepare("SELECT a, b, f, g, e FROM t WHERE a > $1 ORDER BY a")
+        .await
+        .expect("prepared");
     assert_eq!(
-        select.columns().iter().map(|c| c.type_().clone()).collect::<Vec<_>>(),
-        [Type::INT4, Type::TEXT, Type::BOOL, Type::FLOAT8, Type::TIMESTAMP]
+        select
+            .columns()
+            .iter()
+            .map(|c| c.type_().clone())
+            .collect::<Vec<_>>(),
+        [
+            Type::INT4,
+            Type::TEXT,
+            Type::BOOL,
+            Type::FLOAT8,
+            Type::TIMESTAMP
+        ]
     );
     let found = client.query(&select, &[&0i32]).await.expect("rows");
     assert_eq!(found.len(), 2);
-    assert_eq!((found[0].get::<_, i32>(0), found[0].get::<_, &str>(1), found[0].get::<_, bool>(2)), (1, "row 1", true));
+    assert_eq!(
+        (
+            found[0].get::<_, i32>(0),
+            found[0].get::<_, &str>(1),
+            found[0].get::<_, bool>(2)
+        ),
+        (1, "row 1", true)
+    );
     assert_eq!(found[1].get::<_, f64>(3), 2.0 / 3.0);
     assert_eq!(found[1].get::<_, chrono::NaiveDateTime>(4), at);
     // Run again with other values, and with NULL.
-    assert_eq!(client.query(&select, &[&1i32]).await.expect("rows").len(), 1);
-    assert_eq!(client.query(&select, &[&None::<i32>]).await.expect("rows").len(), 0);
-    let array = client.query_one("SELECT make_array(1, NULL, 3), make_array('a', 'b')", &[]).await.expect("a row");
-    assert_eq!(array.get::<_, Vec<Option<i64>>>(0), [Some(1), None, Some(3)]);
+    assert_eq!(
+        client.query(&select, &[&1i32]).await.expect("rows").len(),
+        1
+    );
+    assert_eq!(
+        client
+            .query(&select, &[&None::<i32>])
+            .await
+            .expect("rows")
+            .len(),
+        0
+    );
+    let array = client
+        .query_one("SELECT make_array(1, NULL, 3), make_array('a', 'b')", &[])
+        .await
+        .expect("a row");
+    assert_eq!(
+        array.get::<_, Vec<Option<i64>>>(0),
+        [Some(1), None, Some(3)]
+    );
     assert_eq!(array.get::<_, Vec<String>>(1), ["a", "b"]);
-    let day = client.query_one("SELECT date '2026-02-03', now()", &[]).await.expect("a row");
+    let day = client
+        .query_one("SELECT date '2026-02-03', now()", &[])
+        .await
+        .expect("a row");
     assert_eq!(day.get::<_, chrono::NaiveDate>(0).to_string(), "2026-02-03");
     assert!(day.get::<_, chrono::DateTime<chrono::Utc>>(1).timestamp() > 0);
 
@@ -236,15 +436,38 @@ async fn prepared_statements_have_typed_parameters_and_results() {
         ("SHOW BROKER", 7),
         ("CREATE DATABASE IF NOT EXISTS d", 0),
     ] {
-        let prepared = client.prepare(statement).await.unwrap_or_else(|e| panic!("{statement}: {}", describe(&e)));
+        let prepared = client
+            .prepare(statement)
+            .await
+            .unwrap_or_else(|e| panic!("{statement}: {}", describe(&e)));
         assert_eq!(prepared.columns().len(), columns, "{statement}");
-        client.query(&prepared, &[]).await.unwrap_or_else(|e| panic!("{statement}: {}", describe(&e)));
+        client
+            .query(&prepared, &[])
+            .await
+            .unwrap_or_else(|e| panic!("{statement}: {}", describe(&e)));
     }
-    let error = client.prepare("SELECT 1; SELECT 2").await.expect_err("two statements");
+    let error = client
+        .prepare("SELECT 1; SELECT 2")
+        .await
+        .expect_err("two statements");
     assert_eq!(error.code(), Some(&SqlState::SYNTAX_ERROR));
-    assert_eq!(client.query("SELECT nope FROM t", &[]).await.expect_err("no column").code(), Some(&SqlState::UNDEFINED_COLUMN));
+    assert_eq!(
+        client
+            .query("SELECT nope FROM t", &[])
+            .await
+            .expect_err("no column")
+            .code(),
+        Some(&SqlState::UNDEFINED_COLUMN)
+    );
     // After an error the connection goes on.
-    assert_eq!(client.query_one("SELECT 7::bigint", &[]).await.expect("a row").get::<_, i64>(0), 7);
+    assert_eq!(
+        client
+            .query_one("SELECT 7::bigint", &[])
+            .await
+            .expect("a row")
+            .get::<_, i64>(0),
+        7
+    );
     drop(client);
     server.stop().await;
 }
@@ -254,7 +477,10 @@ async fn a_portal_gives_its_rows_in_portions() {
     let server = TestServer::start().await;
     let mut client = server.client().await;
     let transaction = client.transaction().await.expect("begins");
-    let portal = transaction.bind("SELECT value FROM generate_series(1, 25)", &[]).await.expect("bound");
+    let portal = transaction
+        .bind("SELECT value FROM generate_series(1, 25)", &[])
+        .await
+        .expect("bound");
     let mut seen = Vec::new();
     loop {
         let rows = transaction.query_portal(&portal, 10).await.expect("rows");
@@ -276,10 +502,15 @@ async fn copy_takes_text_csv_and_binary_or_nothing() {
     let client = server.client().await;
     run(&client, "CREATE DATABASE d; USE d; CREATE TABLE t (a INT NOT NULL, b STRING, c DECIMAL(8,2) DEFAULT \"9\")").await;
     let copy = async |statement: &str, chunks: &[&str]| -> Result<u64, String> {
-        let sink = client.copy_in::<_, bytes::Bytes>(statement).await.map_err(|e| describe(&e))?;
+        let sink = client
+            .copy_in::<_, bytes::Bytes>(statement)
+            .await
+            .map_err(|e| describe(&e))?;
         pin_mut!(sink);
         for chunk in chunks {
-            sink.send(bytes::Bytes::copy_from_slice(chunk.as_bytes())).await.map_err(|e| describe(&e))?;
+            sink.send(bytes::Bytes::copy_from_slice(chunk.as_bytes()))
+                .await
+                .map_err(|e| describe(&e))?;
         }
         sink.finish().await.map_err(|e| describe(&e))
     };
@@ -287,7 +518,10 @@ async fn copy_takes_text_csv_and_binary_or_nothing() {
     let text = ["1\tone\\", "tx\t1.5\n2\t\\N\t", "\\N\n3\ta\\\\b\t-1\n\\.\n"];
     assert_eq!(copy("COPY t FROM STDIN", &text).await, Ok(3));
     let csv = ["b,a\n\"multi\nline \"", "\"x\"\"\",4\n,5\n\"\",", "6\n"];
-    assert_eq!(copy("COPY t (b, a) FROM STDIN WITH (FORMAT csv, HEADER)", &csv).await, Ok(3));
+    assert_eq!(
+        copy("COPY t (b, a) FROM STDIN WITH (FORMAT csv, HEADER)", &csv).await,
+        Ok(3)
+    );
     let found = rows(&client, "SELECT * FROM t ORDER BY a").await;
     let text = |s: &str| Some(s.to_owned());
     assert_eq!(
@@ -317,43 +551,89 @@ async fn copy_takes_text_csv_and_binary_or_nothing() {
     }
     assert_eq!(value(&client, "SELECT count(*) FROM t").await, "6");
 
-    let sink = client.copy_in("COPY t (a, b) FROM STDIN (FORMAT binary)").await.expect("begins");
+    let sink = client
+        .copy_in("COPY t (a, b) FROM STDIN (FORMAT binary)")
+        .await
+        .expect("begins");
     let writer = BinaryCopyInWriter::new(sink, &[Type::INT4, Type::TEXT]);
     pin_mut!(writer);
     for i in 10..5010i32 {
-        writer.as_mut().write(&[&i, &format!("row {i}")]).await.expect("written");
+        writer
+            .as_mut()
+            .write(&[&i, &format!("row {i}")])
+            .await
+            .expect("written");
     }
     assert_eq!(writer.finish().await.expect("finishes"), 5000);
-    assert_eq!(value(&client, "SELECT count(*) FROM t WHERE b = concat('row ', a)").await, "5000");
+    assert_eq!(
+        value(
+            &client,
+            "SELECT count(*) FROM t WHERE b = concat('row ', a)"
+        )
+        .await,
+        "5000"
+    );
 
     // A client that gives up half-way leaves nothing.
-    let sink = client.copy_in::<_, bytes::Bytes>("COPY t FROM STDIN").await.expect("begins");
+    let sink = client
+        .copy_in::<_, bytes::Bytes>("COPY t FROM STDIN")
+        .await
+        .expect("begins");
     {
         pin_mut!(sink);
-        sink.send(bytes::Bytes::from_static(b"9000\tx\t1\n")).await.expect("sent");
+        sink.send(bytes::Bytes::from_static(b"9000\tx\t1\n"))
+            .await
+            .expect("sent");
     }
-    assert_eq!(value(&client, "SELECT count(*) FROM t WHERE a = 9000").await, "0");
+    assert_eq!(
+        value(&client, "SELECT count(*) FROM t WHERE a = 9000").await,
+        "0"
+    );
 
     // From files, for administrators.
     let file = server.dir.path().join("rows.csv");
     std::fs::write(&file, "a,b\n20001,from a file\n20002,\n").expect("written");
-    run(&client, &format!("COPY t (a, b) FROM '{}' (FORMAT csv, HEADER)", file.display())).await;
-    assert_eq!(value(&client, "SELECT b FROM t WHERE a = 20001").await, "from a file");
+    run(
+        &client,
+        &format!(
+            "COPY t (a, b) FROM '{}' (FORMAT csv, HEADER)",
+            file.display()
+        ),
+    )
+    .await;
+    assert_eq!(
+        value(&client, "SELECT b FROM t WHERE a = 20001").await,
+        "from a file"
+    );
     let parquet = walk(&server.dir.path().join("data/be1/tablets"));
     run(&client, "CREATE TABLE u (a INT, b STRING, c DECIMAL(8,2))").await;
-    run(&client, &format!("COPY u FROM '{}' (FORMAT parquet)", parquet.display())).await;
+    run(
+        &client,
+        &format!("COPY u FROM '{}' (FORMAT parquet)", parquet.display()),
+    )
+    .await;
     assert_ne!(value(&client, "SELECT count(*) FROM u").await, "0");
     // Text stays text, whatever it looks like.
     std::fs::write(&file, "20003,007\n").expect("written");
-    run(&client, &format!("COPY t (a, b) FROM '{}' (FORMAT csv)", file.display())).await;
-    assert_eq!(value(&client, "SELECT b FROM t WHERE a = 20003").await, "007");
+    run(
+        &client,
+        &format!("COPY t (a, b) FROM '{}' (FORMAT csv)", file.display()),
+    )
+    .await;
+    assert_eq!(
+        value(&client, "SELECT b FROM t WHERE a = 20003").await,
+        "007"
+    );
     // The last row of a key wins, however many batches there are.
     run(&client, "CREATE TABLE k (a INT, n INT) UNIQUE KEY (a)").await;
     let many: String = (1..=60_000).map(|n| format!("1\t{n}\n")).collect();
     assert_eq!(copy("COPY k FROM STDIN", &[&many]).await, Ok(60_000));
     assert_eq!(value(&client, "SELECT n FROM k").await, "60000");
     let (code, _) = fails(&client, "COPY t FROM '/nope.csv'").await;
-    assert!(["58P01", "58030", "22000"].contains(&code.as_str()), "{code}");
+    assert!(
+        ["58P01", "58030", "22000"].contains(&code.as_str()),
+        "{code}"
+    );
     drop(client);
     server.stop().await;
 }
@@ -378,8 +658,7 @@ fn walk(dir: &std::path::Path) -> std::path::PathBuf {
 async fn running_statements_are_cancelled() {
     let server = TestServer::start().await;
     let client = server.client().await;
-    const FOREVER: &str =
-        "SELECT count(*) FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b WHERE a.value + b.value = -1";
+    const FOREVER: &str = "SELECT count(*) FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b WHERE a.value + b.value = -1";
     let token = client.cancel_token();
     let observer = server.client().await;
     let cancel = tokio::spawn(async move {
@@ -390,11 +669,17 @@ async fn running_statements_are_cancelled() {
         token.cancel_query(NoTls).await.expect("sent");
     });
     let (code, message) = fails(&client, FOREVER).await;
-    assert_eq!((code.as_str(), message.as_str()), ("57014", "canceling statement due to user request"));
+    assert_eq!(
+        (code.as_str(), message.as_str()),
+        ("57014", "canceling statement due to user request")
+    );
     cancel.await.expect("cancelled");
     run(&client, "SET statement_timeout = '50ms'").await;
     let (code, message) = fails(&client, FOREVER).await;
-    assert_eq!((code.as_str(), message.as_str()), ("57014", "canceling statement due to statement timeout"));
+    assert_eq!(
+        (code.as_str(), message.as_str()),
+        ("57014", "canceling statement due to statement timeout")
+    );
     let error = client.query(FOREVER, &[]).await.expect_err("too long");
     assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED));
     run(&client, "SET statement_timeout = 0").await;
@@ -406,8 +691,13 @@ async fn running_statements_are_cancelled() {
 #[tokio::test(flavor = "multi_thread")]
 async fn notices_name_the_job_and_errors_their_place() {
     let server = TestServer::start().await;
-    let config = format!("host=127.0.0.1 port={} user=root", server.server.addr().port());
-    let (client, mut connection) = tokio_postgres::connect(&config, NoTls).await.expect("connects");
+    let config = format!(
+        "host=127.0.0.1 port={} user=root",
+        server.server.addr().port()
+    );
+    let (client, mut connection) = tokio_postgres::connect(&config, NoTls)
+        .await
+        .expect("connects");
     let (sender, mut notices) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {
         let mut messages = futures::stream::poll_fn(move |cx| connection.poll_message(cx));
@@ -418,21 +708,55 @@ async fn notices_name_the_job_and_errors_their_place() {
         }
     });
     run(&client, "CREATE DATABASE d; USE d; CREATE TABLE t (a INT)").await;
-    run(&client, &format!("CREATE REPOSITORY r WITH BROKER ON LOCATION \"{}\"", server.repository().display())).await;
+    run(
+        &client,
+        &format!(
+            "CREATE REPOSITORY r WITH BROKER ON LOCATION \"{}\"",
+            server.repository().display()
+        ),
+    )
+    .await;
     run(&client, "BACKUP SNAPSHOT s TO r").await;
     let notice = notices.recv().await.expect("a notice");
-    assert_eq!(notice, ("NOTICE".into(), "job 1 submitted; watch it with SHOW BACKUP FROM d".into()));
+    assert_eq!(
+        notice,
+        (
+            "NOTICE".into(),
+            "job 1 submitted; watch it with SHOW BACKUP FROM d".into()
+        )
+    );
 
     // The position counts characters of the whole message, from 1.
-    let error = client.batch_execute("SELECT 'ü'; BACKUP SNAPSHOT x TO r ON (").await.expect_err("incomplete");
+    let error = client
+        .batch_execute("SELECT 'ü'; BACKUP SNAPSHOT x TO r ON (")
+        .await
+        .expect_err("incomplete");
     let error = error.as_db_error().expect("from the server");
     assert_eq!(error.code(), &SqlState::SYNTAX_ERROR);
-    assert_eq!(error.position(), Some(&tokio_postgres::error::ErrorPosition::Original(40)));
-    let error = client.batch_execute("SELECT 1 FROM").await.expect_err("incomplete");
+    assert_eq!(
+        error.position(),
+        Some(&tokio_postgres::error::ErrorPosition::Original(40))
+    );
+    let error = client
+        .batch_execute("SELECT 1 FROM")
+        .await
+        .expect_err("incomplete");
     assert_eq!(error.code(), Some(&SqlState::SYNTAX_ERROR));
     // What stands before an error in one message has been carried out.
-    assert!(client.batch_execute("CREATE DATABASE before; nonsense").await.is_err());
-    assert_eq!(value(&client, "SELECT count(*) FROM system.databases WHERE db_name = 'before'").await, "1");
+    assert!(
+        client
+            .batch_execute("CREATE DATABASE before; nonsense")
+            .await
+            .is_err()
+    );
+    assert_eq!(
+        value(
+            &client,
+            "SELECT count(*) FROM system.databases WHERE db_name = 'before'"
+        )
+        .await,
+        "1"
+    );
     // Nothing said.
     run(&client, "").await;
     run(&client, " ; -- nothing\n /* at all */ ;").await;
@@ -449,14 +773,28 @@ async fn rows_are_streamed_and_many_columns_types_agree_in_both_formats() {
     let server = TestServer::start().await;
     let client = server.client().await;
     let stream = client
-        .query_raw("SELECT value, value::double / 7, concat('x', value) FROM generate_series(1, 300000)", Vec::<String>::new())
+        .query_raw(
+            "SELECT value, value::double / 7, concat('x', value) FROM generate_series(1, 300000)",
+            Vec::<String>::new(),
+        )
         .await
         .expect("begins");
-    let count = stream.try_fold(0i64, |n, row| async move { Ok(n + i64::from(row.get::<_, i64>(0) > 0)) }).await.expect("streams");
+    let count = stream
+        .try_fold(0i64, |n, row| async move {
+            Ok(n + i64::from(row.get::<_, i64>(0) > 0))
+        })
+        .await
+        .expect("streams");
     assert_eq!(count, 300_000);
     // A stream that is dropped half-way leaves a usable connection.
     {
-        let stream = client.query_raw("SELECT value FROM generate_series(1, 100000)", Vec::<String>::new()).await.expect("begins");
+        let stream = client
+            .query_raw(
+                "SELECT value FROM generate_series(1, 100000)",
+                Vec::<String>::new(),
+            )
+            .await
+            .expect("begins");
         pin_mut!(stream);
         assert!(stream.next().await.is_some());
     }
@@ -485,7 +823,13 @@ pub fn startup(user: &str) -> Vec<u8> {
 }
 
 pub fn query(text: &str) -> Vec<u8> {
-    [&b"Q"[..], &((text.len() + 5) as i32).to_be_bytes(), text.as_bytes(), b"\0"].concat()
+    [
+        &b"Q"[..],
+        &((text.len() + 5) as i32).to_be_bytes(),
+        text.as_bytes(),
+        b"\0",
+    ]
+    .concat()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -499,19 +843,60 @@ async fn hostile_clients_do_no_harm() {
     .await;
     let addr = server.server.addr();
     let client = server.client().await;
-    run(&client, "CREATE DATABASE victim; CREATE USER ana IDENTIFIED BY 'x'").await;
-    let contains = |answer: &[u8], text: &str| answer.windows(text.len()).any(|w| w == text.as_bytes());
+    run(
+        &client,
+        "CREATE DATABASE victim; CREATE USER ana IDENTIFIED BY 'x'",
+    )
+    .await;
+    let contains =
+        |answer: &[u8], text: &str| answer.windows(text.len()).any(|w| w == text.as_bytes());
 
     // What is pipelined behind a login that fails does not run.
-    let answer = raw(addr, &[startup("ana"), b"p\0\0\0\x0awrong\0".to_vec(), query("DROP DATABASE victim")].concat()).await;
-    assert!(contains(&answer, "FATAL"), "{}", String::from_utf8_lossy(&answer));
-    assert_eq!(value(&client, "SELECT count(*) FROM system.databases WHERE db_name = 'victim'").await, "1");
+    let answer = raw(
+        addr,
+        &[
+            startup("ana"),
+            b"p\0\0\0\x0awrong\0".to_vec(),
+            query("DROP DATABASE victim"),
+        ]
+        .concat(),
+    )
+    .await;
+    assert!(
+        contains(&answer, "FATAL"),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+    assert_eq!(
+        value(
+            &client,
+            "SELECT count(*) FROM system.databases WHERE db_name = 'victim'"
+        )
+        .await,
+        "1"
+    );
     // A message that is too long is refused before it is read.
-    let answer = raw(addr, &[startup("root"), [&b"Q"[..], &(1i32 << 30).to_be_bytes()].concat()].concat()).await;
-    assert!(contains(&answer, "54000"), "{}", String::from_utf8_lossy(&answer));
+    let answer = raw(
+        addr,
+        &[
+            startup("root"),
+            [&b"Q"[..], &(1i32 << 30).to_be_bytes()].concat(),
+        ]
+        .concat(),
+    )
+    .await;
+    assert!(
+        contains(&answer, "54000"),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
     // Nonsense, a negative length, half a start-up packet that is never finished.
     let _ = raw(addr, b"GET / HTTP/1.1\r\n\r\n").await;
-    let _ = raw(addr, &[startup("root"), vec![b'Q', 255, 255, 255, 255]].concat()).await;
+    let _ = raw(
+        addr,
+        &[startup("root"), vec![b'Q', 255, 255, 255, 255]].concat(),
+    )
+    .await;
     let _ = raw(addr, &startup("root")[..7]).await;
     let _ = raw(addr, &[startup("root"), vec![b'z', 0, 0, 0, 4]].concat()).await;
     assert_eq!(value(&client, "SELECT 1").await, "1");

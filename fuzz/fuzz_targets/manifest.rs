@@ -1,4 +1,5 @@
-//! Manifests that differ from a good one in a few places, and any bytes: they are refused, or name only what is theirs.
+//! Manifests that differ from a good one in a few places, and any bytes: they are refused, or name
+//! only what is theirs.
 
 #![no_main]
 

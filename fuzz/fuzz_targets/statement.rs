@@ -1,4 +1,5 @@
-//! A text with structure, and the same bytes as a text: the parser does not panic, and what it reads it can print and read again.
+//! A text with structure, and the same bytes as a text: the parser does not panic, and what it
+//! reads it can print and read again.
 
 #![no_main]
 

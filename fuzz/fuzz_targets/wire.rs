@@ -5,7 +5,8 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(
-    // libFuzzer's hook would abort at panics of the decoder that the codec catches; those that nobody catches abort all the same.
+    // libFuzzer's hook would abort at panics of the decoder that the codec catches; those that
+    // nobody catches abort all the same.
     init: std::panic::set_hook(Box::new(|_| {})),
     |bytes: &[u8]| {
         starkeep::wire::check_bytes(bytes);

@@ -1,7 +1,7 @@
 //! Inputs with structure: bytes choose what is said, how often and how deep.
 //!
-//! Random bytes rarely get past the first word. These make statements that begin well, repeat, nest and use every token, and manifests
-//! that differ from a good one in a few places.
+//! Random bytes rarely get past the first word. These make statements that begin well, repeat, nest
+//! and use every token, and manifests that differ from a good one in a few places.
 
 use serde_json::{Value, json};
 
@@ -261,8 +261,17 @@ const STATEMENTS: &[&[&str]] = &[
     &["BACKUP SNAPSHOT d.s TO r ON (", ") PROPERTIES (", ")"],
     &["BACKUP DATABASE d SNAPSHOT s TO r ON (t PARTITION (", "))"],
     &["RESTORE SNAPSHOT d.s FROM r ON (", ") PROPERTIES (", ")"],
-    &["CREATE REPOSITORY r WITH BROKER ON LOCATION \"", "\" PROPERTIES (", ")"],
-    &["CREATE TABLE t (a ", ") PARTITION BY RANGE (a) (", ") PROPERTIES (", ")"],
+    &[
+        "CREATE REPOSITORY r WITH BROKER ON LOCATION \"",
+        "\" PROPERTIES (",
+        ")",
+    ],
+    &[
+        "CREATE TABLE t (a ",
+        ") PARTITION BY RANGE (a) (",
+        ") PROPERTIES (",
+        ")",
+    ],
     &["CREATE VIEW v AS SELECT ", ""],
     &["SHOW BACKUP WHERE ", " ORDER BY ", " LIMIT ", ""],
     &["SHOW SNAPSHOT ON r WHERE ", ""],
@@ -291,7 +300,11 @@ fn piece(choices: &mut Choices<'_>, depth: usize, out: &mut String) {
             let ((open, close), times) = (choices.one_of(PAIRS), choices.times());
             let times = times.min(LONGEST / (open.len() + close.len()).max(1));
             // Now and then it is not closed.
-            let closed = if choices.byte().is_multiple_of(8) { times / 2 } else { times };
+            let closed = if choices.byte().is_multiple_of(8) {
+                times / 2
+            } else {
+                times
+            };
             out.push_str(&open.repeat(times));
             piece(choices, depth + 1, out);
             out.push_str(&close.repeat(closed));
@@ -322,7 +335,8 @@ pub fn statement(bytes: &[u8]) -> String {
     out
 }
 
-/// Messages of a client: each with a kind, a length that is mostly right, and a body of texts, numbers and bytes.
+/// Messages of a client: each with a kind, a length that is mostly right, and a body of texts,
+/// numbers and bytes.
 pub fn messages(bytes: &[u8]) -> Vec<u8> {
     let mut choices = Choices(bytes);
     let mut out = Vec::new();
@@ -332,9 +346,16 @@ pub fn messages(bytes: &[u8]) -> Vec<u8> {
             match choices.byte() % 6 {
                 0 => body.extend_from_slice(choices.one_of(TOKENS).as_bytes()),
                 1 => body.push(0),
-                2 => body.extend_from_slice(&choices.one_of(&[0i16, 1, -1, i16::MAX, i16::MIN]).to_be_bytes()),
-                3 => body
-                    .extend_from_slice(&choices.one_of(&[0i32, 1, -1, 4, 196_608, 80_877_103, i32::MAX, i32::MIN]).to_be_bytes()),
+                2 => body.extend_from_slice(
+                    &choices
+                        .one_of(&[0i16, 1, -1, i16::MAX, i16::MIN])
+                        .to_be_bytes(),
+                ),
+                3 => body.extend_from_slice(
+                    &choices
+                        .one_of(&[0i32, 1, -1, 4, 196_608, 80_877_103, i32::MAX, i32::MIN])
+                        .to_be_bytes(),
+                ),
                 4 => {
                     let (byte, times) = (choices.byte(), choices.times());
                     body.extend(std::iter::repeat_n(byte, times));
@@ -356,8 +377,31 @@ pub fn messages(bytes: &[u8]) -> Vec<u8> {
 const HASH: &str = "00000000000000000000000000000000000000000000000000000000000000aa";
 
 fn hostile_value(choices: &mut Choices<'_>) -> Value {
-    let texts = ["", "../x", "/", "\0", "a/b", "é", "\u{202e}", ".", "..", HASH, "-1", "9999-99-99-99-99-99-999", "7 DAY", "max"];
-    let numbers = [json!(0), json!(-1), json!(u64::MAX), json!(i64::MIN), json!(1e300), json!(0.5), json!(4_294_967_296u64)];
+    let texts = [
+        "",
+        "../x",
+        "/",
+        "\0",
+        "a/b",
+        "é",
+        "\u{202e}",
+        ".",
+        "..",
+        HASH,
+        "-1",
+        "9999-99-99-99-99-99-999",
+        "7 DAY",
+        "max",
+    ];
+    let numbers = [
+        json!(0),
+        json!(-1),
+        json!(u64::MAX),
+        json!(i64::MIN),
+        json!(1e300),
+        json!(0.5),
+        json!(4_294_967_296u64),
+    ];
     match choices.byte() % 8 {
         0 => Value::Null,
         1 => json!(choices.byte().is_multiple_of(2)),
@@ -387,7 +431,12 @@ fn change(value: &mut Value, choices: &mut Choices<'_>) {
                 0 => drop(fields.remove(&name)),
                 1 => {
                     let copy = fields[&name].clone();
-                    fields.insert(choices.one_of(&["x", "name", "sha256", "buckets", "range", "list"]).to_owned(), copy);
+                    fields.insert(
+                        choices
+                            .one_of(&["x", "name", "sha256", "buckets", "range", "list"])
+                            .to_owned(),
+                        copy,
+                    );
                 }
                 _ => {
                     if let Some(inner) = fields.get_mut(&name) {
@@ -414,7 +463,8 @@ fn change(value: &mut Value, choices: &mut Choices<'_>) {
 /// A manifest that differs from a good one in a few places.
 pub fn manifest(bytes: &[u8]) -> String {
     let mut choices = Choices(bytes);
-    let mut manifest: Value = serde_json::from_str(include_str!("../manifest.json")).unwrap_or_default();
+    let mut manifest: Value =
+        serde_json::from_str(include_str!("../manifest.json")).unwrap_or_default();
     for _ in 0..choices.byte() % 4 {
         change(&mut manifest, &mut choices);
     }

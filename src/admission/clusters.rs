@@ -15,28 +15,49 @@ use crate::statement::{AlterRepository, ClusterCommand, CreateRepository};
 use crate::store::{ClusterRecord, RepositoryRecord};
 
 /// The cluster that these properties describe. Nothing is connected to.
-pub fn open_cluster(name: &ClusterName, properties: &BTreeMap<String, String>, env: &Env) -> Result<Arc<dyn Cluster>, Error> {
+pub fn open_cluster(
+    name: &ClusterName,
+    properties: &BTreeMap<String, String>,
+    env: &Env,
+) -> Result<Arc<dyn Cluster>, Error> {
     match kind_of(properties)? {
         ClusterKind::None => Ok(Arc::new(DetachedCluster::new(name.clone()))),
-        _ => Ok(Arc::new(StarRocksCluster::new(name.clone(), Options::read(properties)?, env.clone()))),
+        _ => Ok(Arc::new(StarRocksCluster::new(
+            name.clone(),
+            Options::read(properties)?,
+            env.clone(),
+        ))),
     }
 }
 
 impl Caller {
-    pub(super) async fn cluster_command(&mut self, command: &ClusterCommand) -> Result<String, Error> {
+    pub(super) async fn cluster_command(
+        &mut self,
+        command: &ClusterCommand,
+    ) -> Result<String, Error> {
         self.require_admin().await?;
         let tag = match command {
-            ClusterCommand::Create { name, if_not_exists, properties } => {
+            ClusterCommand::Create {
+                name,
+                if_not_exists,
+                properties,
+            } => {
                 if self.gateway.clusters.get(name).is_some() {
                     if *if_not_exists {
                         self.notice(format!("cluster \"{name}\" already exists, skipping"));
                         return Ok("CREATE CLUSTER".into());
                     }
-                    return Err(Error::new(ErrorKind::DuplicateObject, format!("cluster \"{name}\" already exists")));
+                    return Err(Error::new(
+                        ErrorKind::DuplicateObject,
+                        format!("cluster \"{name}\" already exists"),
+                    ));
                 }
                 let cluster = open_cluster(name, &properties.0, &self.gateway.env)?;
-                let record =
-                    ClusterRecord { name: name.clone(), created_at: self.gateway.env.now(), properties: properties.0.clone() };
+                let record = ClusterRecord {
+                    name: name.clone(),
+                    created_at: self.gateway.env.now(),
+                    properties: properties.0.clone(),
+                };
                 self.gateway.store.add_cluster(&record).await?;
                 self.join(cluster).await;
                 "CREATE CLUSTER"
@@ -54,23 +75,32 @@ impl Caller {
                 let cluster = open_cluster(name, &record.properties, &self.gateway.env)?;
                 let kind = self.gateway.clusters.get(name).map(|c| c.kind());
                 if kind.is_some_and(|kind| kind != cluster.kind()) {
-                    return Err(Error::unsupported("changing the type of a cluster").hint("DROP it and CREATE it anew."));
+                    return Err(Error::unsupported("changing the type of a cluster")
+                        .hint("DROP it and CREATE it anew."));
                 }
                 self.gateway.store.change_cluster(&before, &record).await?;
                 self.join(cluster).await;
                 "ALTER CLUSTER"
             }
-            ClusterCommand::Drop { name, if_exists, force } => {
+            ClusterCommand::Drop {
+                name,
+                if_exists,
+                force,
+            } => {
                 if *if_exists && self.gateway.clusters.get(name).is_none() {
                     self.notice(format!("cluster \"{name}\" does not exist, skipping"));
                     return Ok("DROP CLUSTER".into());
                 }
                 self.known_cluster(name).await?;
                 if name == self.cluster.name() {
-                    return Err(Error::new(ErrorKind::ObjectInUse, "cannot drop the currently open cluster")
-                        .hint("Connect to another one first."));
+                    return Err(Error::new(
+                        ErrorKind::ObjectInUse,
+                        "cannot drop the currently open cluster",
+                    )
+                    .hint("Connect to another one first."));
                 }
-                // First of all nobody looks any more, or a job could be found while its cluster goes.
+                // First of all nobody looks any more, or a job could be found while its cluster
+                // goes.
                 self.gateway.runner.unwatch(name);
                 let gone = async {
                     if *force {
@@ -92,14 +122,28 @@ impl Caller {
 
     /// A cluster that a statement created; those of the settings are changed there.
     async fn known_cluster(&self, name: &ClusterName) -> Result<ClusterRecord, Error> {
-        if let Some(record) = self.gateway.store.clusters().await?.into_iter().find(|c| &c.name == name) {
+        if let Some(record) = self
+            .gateway
+            .store
+            .clusters()
+            .await?
+            .into_iter()
+            .find(|c| &c.name == name)
+        {
             return Ok(record);
         }
         if self.gateway.clusters.get(name).is_some() {
-            return Err(Error::new(ErrorKind::WrongState, format!("cluster \"{name}\" was not created by a statement"))
-                .hint("Change it in the settings, and start the server again."));
+            return Err(Error::new(
+                ErrorKind::WrongState,
+                format!("cluster \"{name}\" was not created by a statement"),
+            )
+            .hint("Change it in the settings, and start the server again."));
         }
-        Err(Error::new(ErrorKind::UndefinedObject, format!("cluster \"{name}\" does not exist")).hint("See SHOW CLUSTERS."))
+        Err(Error::new(
+            ErrorKind::UndefinedObject,
+            format!("cluster \"{name}\" does not exist"),
+        )
+        .hint("See SHOW CLUSTERS."))
     }
 
     /// Lets a cluster take part, in the place of the one with its name.
@@ -124,17 +168,29 @@ impl Caller {
     }
 
     /// How a repository's storage is reached from now on.
-    pub(super) async fn alter_repository(&mut self, alter: &AlterRepository) -> Result<String, Error> {
-        self.require(Privilege::Repository, Securable::System).await?;
+    pub(super) async fn alter_repository(
+        &mut self,
+        alter: &AlterRepository,
+    ) -> Result<String, Error> {
+        self.require(Privilege::Repository, Securable::System)
+            .await?;
         let (store, cluster) = (&self.gateway.store, self.cluster.name());
         let known = store.find_repository(cluster, &alter.name).await?;
         let unknown = || {
-            Error::new(ErrorKind::UndefinedObject, format!("Repository [{}] does not exist", alter.name))
-                .hint("See SHOW REPOSITORIES.")
+            Error::new(
+                ErrorKind::UndefinedObject,
+                format!("Repository [{}] does not exist", alter.name),
+            )
+            .hint("See SHOW REPOSITORIES.")
         };
         let mut record = match self.cluster.role() {
             ClusterRole::External(remote) => {
-                let there = remote.repositories().await?.into_iter().find(|r| r.name == alter.name.as_str()).ok_or_else(unknown)?;
+                let there = remote
+                    .repositories()
+                    .await?
+                    .into_iter()
+                    .find(|r| r.name == alter.name.as_str())
+                    .ok_or_else(unknown)?;
                 RepositoryRecord {
                     cluster: cluster.clone(),
                     id: RepositoryId(0),
@@ -149,35 +205,73 @@ impl Caller {
             ClusterRole::Managed(_) | ClusterRole::RepositoryOnly => known.ok_or_else(unknown)?,
         };
         record.properties.clone_from(&alter.properties.0);
-        let location = Location { url: record.location.clone(), properties: record.properties.clone() };
+        let location = Location {
+            url: record.location.clone(),
+            properties: record.properties.clone(),
+        };
         if location.names_a_file() {
             self.require_admin().await?;
         }
         let reached = match self.cluster.role() {
-            ClusterRole::Managed(_) => self.gateway.open.open(&record.name, &location)?.ping().await,
-            ClusterRole::External(_) | ClusterRole::RepositoryOnly => {
-                self.gateway.open.open_starrocks(&record.name, &location)?.ping().await.map(drop)
+            ClusterRole::Managed(_) => {
+                self.gateway
+                    .open
+                    .open(&record.name, &location)?
+                    .ping()
+                    .await
             }
+            ClusterRole::External(_) | ClusterRole::RepositoryOnly => self
+                .gateway
+                .open
+                .open_starrocks(&record.name, &location)?
+                .ping()
+                .await
+                .map(drop),
         };
         self.remember(record).await?;
         // A bucket that cannot be reached from here hinders nobody: the cluster reaches it itself.
         if let Err(e) = reached {
-            self.warning("01000", format!("the repository cannot be reached from here: {e}"));
+            self.warning(
+                "01000",
+                format!("the repository cannot be reached from here: {e}"),
+            );
         }
         Ok("ALTER REPOSITORY".into())
     }
 
-    /// CREATE REPOSITORY where there is no cluster: what is stored there already is taken in, and only read.
-    pub(super) async fn hold_repository(&mut self, create: &CreateRepository) -> Result<String, Error> {
-        if self.gateway.store.find_repository(self.cluster.name(), &create.name).await?.is_some() {
-            let message = format!("Failed to create repository: repository with same name already exist: {}", create.name);
+    /// CREATE REPOSITORY where there is no cluster: what is stored there already is taken in, and
+    /// only read.
+    pub(super) async fn hold_repository(
+        &mut self,
+        create: &CreateRepository,
+    ) -> Result<String, Error> {
+        if self
+            .gateway
+            .store
+            .find_repository(self.cluster.name(), &create.name)
+            .await?
+            .is_some()
+        {
+            let message = format!(
+                "Failed to create repository: repository with same name already exist: {}",
+                create.name
+            );
             return Err(Error::new(ErrorKind::DuplicateObject, message));
         }
         let location = location_of(create);
         let failed = |e: Error| e.prefixed("Failed to create repository");
-        self.gateway.open.open_starrocks(&create.name, &location).map_err(failed)?.ping().await.map_err(failed)?;
+        self.gateway
+            .open
+            .open_starrocks(&create.name, &location)
+            .map_err(failed)?
+            .ping()
+            .await
+            .map_err(failed)?;
         // Nothing here writes StarRocks' layout.
-        let record = RepositoryRecord { read_only: true, ..self.repository_record(create, self.gateway.env.now()) };
+        let record = RepositoryRecord {
+            read_only: true,
+            ..self.repository_record(create, self.gateway.env.now())
+        };
         self.gateway.store.add_repository(&record).await?;
         Ok("CREATE REPOSITORY".into())
     }

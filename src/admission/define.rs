@@ -15,22 +15,34 @@ impl Caller {
         let mut definition = definition.clone();
         let tag = match &mut definition {
             Definition::CreateDatabase { .. } => {
-                self.require(Privilege::CreateDatabase, Securable::Catalog).await?;
+                self.require(Privilege::CreateDatabase, Securable::Catalog)
+                    .await?;
                 "CREATE DATABASE"
             }
             Definition::DropDatabase { name, .. } => {
-                self.require(Privilege::Drop, Securable::Database(Some(name.clone()))).await?;
+                self.require(Privilege::Drop, Securable::Database(Some(name.clone())))
+                    .await?;
                 self.refuse_while_restored(name).await?;
                 "DROP DATABASE"
             }
             Definition::CreateTable { table, .. } => {
                 let tag = self.complete(table, "CREATE TABLE")?;
-                self.require(Privilege::CreateTable, Securable::Database(table.database.clone())).await?;
+                self.require(
+                    Privilege::CreateTable,
+                    Securable::Database(table.database.clone()),
+                )
+                .await?;
                 tag
             }
-            Definition::CreateView { view, definition, .. } => {
+            Definition::CreateView {
+                view, definition, ..
+            } => {
                 let tag = self.complete(view, "CREATE VIEW")?;
-                self.require(Privilege::CreateView, Securable::Database(view.database.clone())).await?;
+                self.require(
+                    Privilege::CreateView,
+                    Securable::Database(view.database.clone()),
+                )
+                .await?;
                 self.check_view(view, definition).await?;
                 tag
             }
@@ -59,7 +71,8 @@ impl Caller {
                 "ALTER SYSTEM"
             }
         };
-        // What was granted on an object goes with it, and a new one of its name begins with nothing, whatever happened in between.
+        // What was granted on an object goes with it, and a new one of its name begins with
+        // nothing, whatever happened in between.
         let (gateway, cluster) = (self.gateway.clone(), self.cluster.clone());
         let managed = cluster.managed()?;
         let on = managed.backends_for(&definition).await?;
@@ -67,13 +80,19 @@ impl Caller {
         if let Some((database, table)) = made(&definition)
             && !self.exists(database, table)
         {
-            gateway.store.forget_object(self.cluster.name(), database, table).await?;
+            gateway
+                .store
+                .forget_object(self.cluster.name(), database, table)
+                .await?;
         }
         let notices = managed.define(&definition, on).await?;
         if let Some((database, table)) = dropped(&definition)
             && !self.exists(database, table)
         {
-            gateway.store.forget_object(self.cluster.name(), database, table).await?;
+            gateway
+                .store
+                .forget_object(self.cluster.name(), database, table)
+                .await?;
         }
         drop(held);
         managed.tidy_up().await;
@@ -90,10 +109,18 @@ impl Caller {
 
     /// A restore that has not come to its tables yet would find no database, or make it again.
     async fn refuse_while_restored(&self, name: &DatabaseName) -> Result<(), Error> {
-        for id in self.gateway.store.unsettled(self.cluster.name(), &self.spelled(name)).await? {
+        for id in self
+            .gateway
+            .store
+            .unsettled(self.cluster.name(), &self.spelled(name))
+            .await?
+        {
             if self.gateway.store.spec(id).await?.kind() == JobKind::Restore {
-                return Err(Error::new(ErrorKind::ObjectInUse, format!("database \"{name}\" is being restored into"))
-                    .hint("Wait until SHOW RESTORE shows the job FINISHED, or CANCEL RESTORE."));
+                return Err(Error::new(
+                    ErrorKind::ObjectInUse,
+                    format!("database \"{name}\" is being restored into"),
+                )
+                .hint("Wait until SHOW RESTORE shows the job FINISHED, or CANCEL RESTORE."));
             }
         }
         Ok(())
@@ -106,7 +133,11 @@ impl Caller {
     }
 
     /// Plans a new view's query, which must read as it will later: in the view's own database.
-    async fn check_view(&mut self, view: &Qualified<TableName>, definition: &mut ViewDefinition) -> Result<(), Error> {
+    async fn check_view(
+        &mut self,
+        view: &Qualified<TableName>,
+        definition: &mut ViewDefinition,
+    ) -> Result<(), Error> {
         if let Some(current) = &self.database
             && view.database.as_ref() != Some(current)
         {
@@ -115,24 +146,44 @@ impl Caller {
         let Statement::Sql(ast) = parse_one(&definition.query)? else {
             return Err(Error::internal("a view's query is no query"));
         };
-        let facts = SessionFacts { current_schema: view.database.as_ref().map(ToString::to_string), ..self.facts() };
+        let facts = SessionFacts {
+            current_schema: view.database.as_ref().map(ToString::to_string),
+            ..self.facts()
+        };
         let now = self.gateway.engine.view(&self.cluster, self.user.as_str());
         let state = self.gateway.engine.state(&now, &facts)?;
         let plan = plan_sql(&self.gateway.engine, &state, &ast).await?;
         let columns = &definition.columns;
         let given = plan.schema().fields().len();
         if !columns.is_empty() && columns.len() != given {
-            let message = format!("view \"{}\" names {} columns where its query gives {given}", view.name, columns.len());
+            let message = format!(
+                "view \"{}\" names {} columns where its query gives {given}",
+                view.name,
+                columns.len()
+            );
             return Err(Error::new(ErrorKind::InvalidDefinition, message));
         }
-        if let Some((i, twice)) = columns.iter().enumerate().find(|(i, c)| columns[..*i].iter().any(|other| other.name == c.name)) {
-            let message = format!("column \"{}\" of view \"{}\" is named twice (number {})", twice.name, view.name, i + 1);
+        if let Some((i, twice)) = columns
+            .iter()
+            .enumerate()
+            .find(|(i, c)| columns[..*i].iter().any(|other| other.name == c.name))
+        {
+            let message = format!(
+                "column \"{}\" of view \"{}\" is named twice (number {})",
+                twice.name,
+                view.name,
+                i + 1
+            );
             return Err(Error::new(ErrorKind::DuplicateColumn, message));
         }
         self.check_readable(&plan).await
     }
 
-    fn complete(&self, table: &mut Qualified<TableName>, tag: &'static str) -> Result<&'static str, Error> {
+    fn complete(
+        &self,
+        table: &mut Qualified<TableName>,
+        tag: &'static str,
+    ) -> Result<&'static str, Error> {
         table.database = Some(self.database_or_current(table.database.as_ref())?);
         Ok(tag)
     }

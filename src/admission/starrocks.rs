@@ -1,7 +1,8 @@
 //! Statements on a cluster that does its work itself: completed here, then judged there.
 //!
-//! Only what StarRocks lacks is decided before sending: whose the statement is, what the current database is, what `latest` and
-//! `auto` stand for. Everything else is the frontend's to refuse, in its own words.
+//! Only what StarRocks lacks is decided before sending: whose the statement is, what the current
+//! database is, what `latest` and `auto` stand for. Everything else is the frontend's to refuse, in
+//! its own words.
 
 use super::{Caller, no_database};
 use crate::cluster::{CATALOGS, ExternalCluster, SendError};
@@ -11,8 +12,8 @@ use crate::names::*;
 use crate::privilege::{Privilege, Securable};
 use crate::runner::Submitted;
 use crate::statement::{
-    BackupSnapshot, CancelJob, CancelScope, CreateRepository, DropSnapshot, JobKeyword, ObjectRef, Partitions, Properties, Recover,
-    RestoreSnapshot, Statement,
+    BackupSnapshot, CancelJob, CancelScope, CreateRepository, DropSnapshot, JobKeyword, ObjectRef,
+    Partitions, Properties, Recover, RestoreSnapshot, Statement,
 };
 
 /// The property of BACKUP and RESTORE that is ours: to wait for the turn instead of being refused.
@@ -22,13 +23,19 @@ const REPLICAS: u16 = 3;
 
 /// Takes our property out of those that go to the cluster.
 fn take_queue(properties: &mut Properties, default: bool) -> Result<bool, Error> {
-    match properties.0.remove(QUEUE).map(|v| v.trim().to_ascii_lowercase()).as_deref() {
+    match properties
+        .0
+        .remove(QUEUE)
+        .map(|v| v.trim().to_ascii_lowercase())
+        .as_deref()
+    {
         None => Ok(default),
         Some("true") => Ok(true),
         Some("false") => Ok(false),
-        Some(other) => {
-            Err(Error::new(ErrorKind::InvalidParameter, format!("invalid value of \"{QUEUE}\": \"{other}\" is not true or false")))
-        }
+        Some(other) => Err(Error::new(
+            ErrorKind::InvalidParameter,
+            format!("invalid value of \"{QUEUE}\": \"{other}\" is not true or false"),
+        )),
     }
 }
 
@@ -37,17 +44,31 @@ fn shown_objects(database: &DatabaseName, objects: Option<&[ObjectRef]>) -> Vec<
     let table = |t: &crate::statement::TableRef| {
         let partitions = match &t.partitions {
             Partitions::Named { names, .. } => {
-                format!(" PARTITION ({})", names.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(", "))
+                format!(
+                    " PARTITION ({})",
+                    names
+                        .iter()
+                        .map(|n| n.as_str())
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                )
             }
             Partitions::All | Partitions::Keyed(_) => String::new(),
         };
-        let alias = t.alias.as_ref().map_or(String::new(), |a| format!(" AS {a}"));
+        let alias = t
+            .alias
+            .as_ref()
+            .map_or(String::new(), |a| format!(" AS {a}"));
         format!("{database}.{}{partitions}{alias}", t.table.name)
     };
     let shown = |object: &ObjectRef| match object {
         ObjectRef::Untyped(t) | ObjectRef::Table(t) => table(t),
         ObjectRef::Named { name, alias, .. } => {
-            format!("{database}.{}{}", name.name, alias.as_ref().map_or(String::new(), |a| format!(" AS {a}")))
+            format!(
+                "{database}.{}{}",
+                name.name,
+                alias.as_ref().map_or(String::new(), |a| format!(" AS {a}"))
+            )
         }
         ObjectRef::All(kind) => format!("ALL {kind}S"),
     };
@@ -56,16 +77,26 @@ fn shown_objects(database: &DatabaseName, objects: Option<&[ObjectRef]>) -> Vec<
 
 impl Caller {
     fn external(&self) -> Result<&dyn ExternalCluster, Error> {
-        self.cluster.external().ok_or_else(|| Error::internal("the cluster does its work elsewhere"))
+        self.cluster
+            .external()
+            .ok_or_else(|| Error::internal("the cluster does its work elsewhere"))
     }
 
-    fn external_spec(&self, properties: &Properties, statement: &str, request: ExternalRequest) -> JobSpec {
+    fn external_spec(
+        &self,
+        properties: &Properties,
+        statement: &str,
+        request: ExternalRequest,
+    ) -> JobSpec {
         // The cluster judges it; this is for the table of jobs until it says.
-        let timeout = properties.get("timeout").and_then(|t| t.trim().parse().ok());
+        let timeout = properties
+            .get("timeout")
+            .and_then(|t| t.trim().parse().ok());
         self.spec(timeout, Work::External(Box::new(request)), statement)
     }
 
-    /// Submits a job that may be; records one that may not, or that the cluster's version cannot do.
+    /// Submits a job that may be; records one that may not, or that the cluster's version cannot
+    /// do.
     async fn submit_external(
         &mut self,
         spec: JobSpec,
@@ -82,8 +113,13 @@ impl Caller {
             return Err(error);
         }
         let kind = spec.kind();
-        let database = spec.work.database().filter(|database| database.as_str() != CATALOGS);
-        let from = database.map(|database| format!(" FROM {database}")).unwrap_or_default();
+        let database = spec
+            .work
+            .database()
+            .filter(|database| database.as_str() != CATALOGS);
+        let from = database
+            .map(|database| format!(" FROM {database}"))
+            .unwrap_or_default();
         match self.gateway.runner.submit_external(spec).await? {
             Submitted::Accepted(id) => {
                 let show = if kind == JobKind::Restore { "SHOW RESTORE" } else { "SHOW BACKUP" };
@@ -98,7 +134,11 @@ impl Caller {
     }
 
     /// EXPORT on every table that a BACKUP names, or on all that the database has.
-    async fn check_export(&self, database: &DatabaseName, objects: Option<&[ObjectRef]>) -> Result<(), Error> {
+    async fn check_export(
+        &self,
+        database: &DatabaseName,
+        objects: Option<&[ObjectRef]>,
+    ) -> Result<(), Error> {
         let rights = self.rights().await?;
         rights.require(Privilege::Repository, &Securable::System)?;
         let all = || rights.require(Privilege::Export, &Securable::AllTablesIn(database.clone()));
@@ -106,7 +146,10 @@ impl Caller {
         for object in objects {
             match object {
                 ObjectRef::Untyped(t) | ObjectRef::Table(t) => {
-                    rights.require(Privilege::Export, &Securable::Table(Some(database.clone()), t.table.name.clone()))?;
+                    rights.require(
+                        Privilege::Export,
+                        &Securable::Table(Some(database.clone()), t.table.name.clone()),
+                    )?;
                 }
                 ObjectRef::All(_) => all()?,
                 ObjectRef::Named { .. } => {}
@@ -115,7 +158,10 @@ impl Caller {
         Ok(())
     }
 
-    pub(super) async fn external_backup(&mut self, backup: &BackupSnapshot) -> Result<String, Error> {
+    pub(super) async fn external_backup(
+        &mut self,
+        backup: &BackupSnapshot,
+    ) -> Result<String, Error> {
         let mut backup = backup.clone();
         let queue = take_queue(&mut backup.properties, self.external()?.queues())?;
         let database = match (&backup.catalogs, &backup.label.database) {
@@ -128,7 +174,10 @@ impl Caller {
         };
         let allowed = match &backup.catalogs {
             Some(_) => self.require(Privilege::Repository, Securable::System).await,
-            None => self.check_export(&database, backup.objects.as_deref()).await,
+            None => {
+                self.check_export(&database, backup.objects.as_deref())
+                    .await
+            }
         };
         let request = ExternalRequest {
             kind: JobKind::Backup,
@@ -143,31 +192,53 @@ impl Caller {
             external: None,
         };
         let spec = self.external_spec(&backup.properties, &backup.to_string(), request);
-        self.submit_external(spec, allowed, Statement::Backup(backup), "BACKUP").await
+        self.submit_external(spec, allowed, Statement::Backup(backup), "BACKUP")
+            .await
     }
 
-    pub(super) async fn external_restore(&mut self, restore: &RestoreSnapshot) -> Result<String, Error> {
+    pub(super) async fn external_restore(
+        &mut self,
+        restore: &RestoreSnapshot,
+    ) -> Result<String, Error> {
         let mut restore = restore.clone();
         let queue = take_queue(&mut restore.properties, self.external()?.queues())?;
-        // Which tables are there already decides which privileges are asked for, so it must be what is true now.
+        // Which tables are there already decides which privileges are asked for, so it must be what
+        // is true now.
         self.cluster.forget_names();
         self.cluster.refresh().await?;
         self.resolve_latest(&mut restore).await?;
         self.resolve_replicas(&mut restore).await?;
-        let timestamp = restore.properties.get("backup_timestamp").map(str::to_owned);
-        let clause = restore.database.as_ref().map(|(source, target)| target.clone().unwrap_or_else(|| source.clone()));
-        let named = restore.label.database.clone().or(clause).or_else(|| self.database.clone());
+        let timestamp = restore
+            .properties
+            .get("backup_timestamp")
+            .map(str::to_owned);
+        let clause = restore
+            .database
+            .as_ref()
+            .map(|(source, target)| target.clone().unwrap_or_else(|| source.clone()));
+        let named = restore
+            .label
+            .database
+            .clone()
+            .or(clause)
+            .or_else(|| self.database.clone());
         let database = match (&restore.catalogs, named) {
             (Some(_), _) => DatabaseName::new(CATALOGS)?,
             (None, Some(name)) => self.spelled(&name),
-            (None, None) => self.snapshot_database(&restore, timestamp.as_deref()).await?,
+            (None, None) => {
+                self.snapshot_database(&restore, timestamp.as_deref())
+                    .await?
+            }
         };
         if restore.catalogs.is_none() && restore.database.is_none() {
             restore.label.database = Some(database.clone());
         }
         let allowed = match &restore.catalogs {
             Some(_) => self.require(Privilege::Repository, Securable::System).await,
-            None => self.check_restore_privileges(Some(&database), restore.objects.as_deref()).await,
+            None => {
+                self.check_restore_privileges(Some(&database), restore.objects.as_deref())
+                    .await
+            }
         };
         let request = ExternalRequest {
             kind: JobKind::Restore,
@@ -182,43 +253,81 @@ impl Caller {
             external: None,
         };
         let spec = self.external_spec(&restore.properties, &restore.to_string(), request);
-        self.submit_external(spec, allowed, Statement::Restore(restore), "RESTORE").await
+        self.submit_external(spec, allowed, Statement::Restore(restore), "RESTORE")
+            .await
     }
 
     /// `"backup_timestamp" = "latest"` becomes the timestamp that the repository has now.
     async fn resolve_latest(&mut self, restore: &mut RestoreSnapshot) -> Result<(), Error> {
-        if !restore.properties.get("backup_timestamp").is_some_and(|t| t.eq_ignore_ascii_case("latest")) {
+        if !restore
+            .properties
+            .get("backup_timestamp")
+            .is_some_and(|t| t.eq_ignore_ascii_case("latest"))
+        {
             return Ok(());
         }
         let (repository, label) = (restore.repository.as_str(), restore.label.name.as_str());
         let found = self.external()?.snapshots(repository, Some(label)).await?;
-        let latest = found.into_iter().filter(|s| s.status == "OK").flat_map(|s| s.timestamps).max();
+        let latest = found
+            .into_iter()
+            .filter(|s| s.status == "OK")
+            .flat_map(|s| s.timestamps)
+            .max();
         let Some(latest) = latest else {
             let message = format!(
                 "Failed to get info of snapshot '{label}' because: there is no such snapshot. Maybe specified wrong backup timestamp"
             );
-            return Err(Error::new(ErrorKind::UndefinedObject, message).hint(format!("See SHOW SNAPSHOT ON {repository}.")));
+            return Err(Error::new(ErrorKind::UndefinedObject, message)
+                .hint(format!("See SHOW SNAPSHOT ON {repository}.")));
         };
         self.notice(format!("\"backup_timestamp\" = \"{latest}\""));
-        restore.properties.0.insert("backup_timestamp".into(), latest);
+        restore
+            .properties
+            .0
+            .insert("backup_timestamp".into(), latest);
         Ok(())
     }
 
     /// `"replication_num" = "auto"` becomes as many as there are backends alive, three at most.
     async fn resolve_replicas(&mut self, restore: &mut RestoreSnapshot) -> Result<(), Error> {
-        if !restore.properties.get("replication_num").is_some_and(|n| n.eq_ignore_ascii_case("auto")) {
+        if !restore
+            .properties
+            .get("replication_num")
+            .is_some_and(|n| n.eq_ignore_ascii_case("auto"))
+        {
             return Ok(());
         }
-        let replicas = self.external()?.backends_alive().await?.clamp(1, REPLICAS).to_string();
+        let replicas = self
+            .external()?
+            .backends_alive()
+            .await?
+            .clamp(1, REPLICAS)
+            .to_string();
         self.notice(format!("\"replication_num\" = \"{replicas}\""));
-        restore.properties.0.insert("replication_num".into(), replicas);
+        restore
+            .properties
+            .0
+            .insert("replication_num".into(), replicas);
         Ok(())
     }
 
     /// The database that a snapshot is of: where it is restored into when nothing says another.
-    async fn snapshot_database(&self, restore: &RestoreSnapshot, timestamp: Option<&str>) -> Result<DatabaseName, Error> {
-        let Some(timestamp) = timestamp.filter(|_| restore.objects.is_none()) else { return Err(no_database()) };
-        let details = self.external()?.details(restore.repository.as_str(), restore.label.name.as_str(), timestamp).await?;
+    async fn snapshot_database(
+        &self,
+        restore: &RestoreSnapshot,
+        timestamp: Option<&str>,
+    ) -> Result<DatabaseName, Error> {
+        let Some(timestamp) = timestamp.filter(|_| restore.objects.is_none()) else {
+            return Err(no_database());
+        };
+        let details = self
+            .external()?
+            .details(
+                restore.repository.as_str(),
+                restore.label.name.as_str(),
+                timestamp,
+            )
+            .await?;
         match details.database {
             Some(name) if !name.is_empty() => DatabaseName::new(name),
             _ => Err(no_database().detail(details.status)),
@@ -227,7 +336,9 @@ impl Caller {
 
     pub(super) async fn external_cancel(&mut self, cancel: &CancelJob) -> Result<String, Error> {
         let (database, scope) = match &cancel.scope {
-            CancelScope::ExternalCatalog => (DatabaseName::new(CATALOGS)?, CancelScope::ExternalCatalog),
+            CancelScope::ExternalCatalog => {
+                (DatabaseName::new(CATALOGS)?, CancelScope::ExternalCatalog)
+            }
             CancelScope::Current | CancelScope::Database(_) => {
                 let named = match &cancel.scope {
                     CancelScope::Database(name) => Some(name),
@@ -237,45 +348,75 @@ impl Caller {
                 (database.clone(), CancelScope::Database(database))
             }
         };
-        self.require(Privilege::Repository, Securable::System).await?;
+        self.require(Privilege::Repository, Securable::System)
+            .await?;
         let kind = match cancel.kind {
             JobKeyword::Backup => JobKind::Backup,
             JobKeyword::Restore => JobKind::Restore,
         };
         let cluster = self.cluster.clone();
-        if let Some(id) = self.gateway.runner.cancel_external(&cluster, &database, kind, scope).await? {
+        if let Some(id) = self
+            .gateway
+            .runner
+            .cancel_external(&cluster, &database, kind, scope)
+            .await?
+        {
             self.notice(format!("job {id} cancelled"));
         }
         Ok("CANCEL".into())
     }
 
-    pub(super) async fn external_create_repository(&mut self, create: &CreateRepository) -> Result<String, Error> {
-        self.require(Privilege::Repository, Securable::System).await?;
+    pub(super) async fn external_create_repository(
+        &mut self,
+        create: &CreateRepository,
+    ) -> Result<String, Error> {
+        self.require(Privilege::Repository, Securable::System)
+            .await?;
         let remote = self.external()?;
-        let sql = remote.render(&Statement::CreateRepository(create.clone())).await?;
+        let sql = remote
+            .render(&Statement::CreateRepository(create.clone()))
+            .await?;
         remote.send(&sql).await.map_err(SendError::into_error)?;
         let record = self.repository_record(create, self.gateway.env.now());
         self.remember(record).await?;
         Ok("CREATE REPOSITORY".into())
     }
 
-    pub(super) async fn external_drop_repository(&mut self, name: &RepositoryName) -> Result<String, Error> {
-        self.require(Privilege::Repository, Securable::System).await?;
+    pub(super) async fn external_drop_repository(
+        &mut self,
+        name: &RepositoryName,
+    ) -> Result<String, Error> {
+        self.require(Privilege::Repository, Securable::System)
+            .await?;
         let remote = self.external()?;
-        let sql = remote.render(&Statement::DropRepository(name.clone())).await?;
+        let sql = remote
+            .render(&Statement::DropRepository(name.clone()))
+            .await?;
         remote.send(&sql).await.map_err(SendError::into_error)?;
-        match self.gateway.store.remove_repository(self.cluster.name(), name).await {
-            // It was never known here, or a job that waits names it, which the cluster will refuse in its turn.
+        match self
+            .gateway
+            .store
+            .remove_repository(self.cluster.name(), name)
+            .await
+        {
+            // It was never known here, or a job that waits names it, which the cluster will refuse
+            // in its turn.
             Err(e) if matches!(e.kind, ErrorKind::UndefinedObject | ErrorKind::ObjectInUse) => {}
             done => done?,
         }
         Ok("DROP REPOSITORY".into())
     }
 
-    pub(super) async fn external_drop_snapshot(&mut self, drop: &DropSnapshot) -> Result<String, Error> {
-        self.require(Privilege::Repository, Securable::System).await?;
+    pub(super) async fn external_drop_snapshot(
+        &mut self,
+        drop: &DropSnapshot,
+    ) -> Result<String, Error> {
+        self.require(Privilege::Repository, Securable::System)
+            .await?;
         let remote = self.external()?;
-        let sql = remote.render(&Statement::DropSnapshot(drop.clone())).await?;
+        let sql = remote
+            .render(&Statement::DropSnapshot(drop.clone()))
+            .await?;
         remote.send(&sql).await.map_err(SendError::into_error)?;
         Ok("DROP SNAPSHOT".into())
     }
@@ -284,7 +425,9 @@ impl Caller {
         self.require_admin().await?;
         let recover = match recover {
             Recover::Table(table) => Recover::Table(self.completed(table)?),
-            Recover::Partition(partition, table) => Recover::Partition(partition.clone(), self.completed(table)?),
+            Recover::Partition(partition, table) => {
+                Recover::Partition(partition.clone(), self.completed(table)?)
+            }
             Recover::Database(name) => Recover::Database(name.clone()),
         };
         let remote = self.external()?;
@@ -294,8 +437,14 @@ impl Caller {
         Ok("RECOVER".into())
     }
 
-    fn completed(&self, table: &crate::statement::Qualified<TableName>) -> Result<crate::statement::Qualified<TableName>, Error> {
+    fn completed(
+        &self,
+        table: &crate::statement::Qualified<TableName>,
+    ) -> Result<crate::statement::Qualified<TableName>, Error> {
         let database = Some(self.database_or_current(table.database.as_ref())?);
-        Ok(crate::statement::Qualified { database, name: table.name.clone() })
+        Ok(crate::statement::Qualified {
+            database,
+            name: table.name.clone(),
+        })
     }
 }

@@ -10,14 +10,20 @@ use crate::store::{GrantRecord, RoleRecord, UserRecord};
 
 fn refuse_empty(password: &str) -> Result<(), Error> {
     if password.is_empty() {
-        return Err(Error::new(ErrorKind::InvalidParameter, "the password is empty"));
+        return Err(Error::new(
+            ErrorKind::InvalidParameter,
+            "the password is empty",
+        ));
     }
     Ok(())
 }
 
 fn refuse_root(name: &UserName, what: &str) -> Result<(), Error> {
     if name.as_str() == ROOT {
-        return Err(Error::new(ErrorKind::WrongState, format!("user \"{ROOT}\" cannot be {what}")));
+        return Err(Error::new(
+            ErrorKind::WrongState,
+            format!("user \"{ROOT}\" cannot be {what}"),
+        ));
     }
     Ok(())
 }
@@ -25,7 +31,12 @@ fn refuse_root(name: &UserName, what: &str) -> Result<(), Error> {
 impl Caller {
     async fn known_user(&self, name: &UserName) -> Result<UserRecord, Error> {
         let found = self.gateway.store.user(name).await?;
-        found.ok_or_else(|| Error::new(ErrorKind::UndefinedObject, format!("user \"{name}\" does not exist")))
+        found.ok_or_else(|| {
+            Error::new(
+                ErrorKind::UndefinedObject,
+                format!("user \"{name}\" does not exist"),
+            )
+        })
     }
 
     pub(super) async fn user_command(&mut self, command: &UserCommand) -> Result<String, Error> {
@@ -33,19 +44,32 @@ impl Caller {
         let store = self.gateway.store.clone();
         let env = self.gateway.env.clone();
         let tag = match command {
-            UserCommand::Create { name, password, if_not_exists } => {
+            UserCommand::Create {
+                name,
+                password,
+                if_not_exists,
+            } => {
                 if *if_not_exists && store.user(name).await?.is_some() {
                     self.notice(format!("user \"{name}\" already exists, skipping"));
                     return Ok("CREATE USER".into());
                 }
                 password.as_deref().map_or(Ok(()), refuse_empty)?;
                 let verifier = password.as_deref().map(|p| password_verifier(p, &env));
-                store.add_user(&UserRecord { name: name.clone(), verifier, admin: false, created_at: env.now() }).await?;
+                store
+                    .add_user(&UserRecord {
+                        name: name.clone(),
+                        verifier,
+                        admin: false,
+                        created_at: env.now(),
+                    })
+                    .await?;
                 "CREATE USER"
             }
             UserCommand::Alter { name, password } => {
                 refuse_empty(password)?;
-                store.set_password(name, &password_verifier(password, &env)).await?;
+                store
+                    .set_password(name, &password_verifier(password, &env))
+                    .await?;
                 "ALTER USER"
             }
             UserCommand::Drop { name, if_exists } => {
@@ -63,9 +87,18 @@ impl Caller {
                 store.set_admin(name, true).await?;
                 "GRANT"
             }
-            UserCommand::CreateRole { names, if_not_exists } => {
+            UserCommand::CreateRole {
+                names,
+                if_not_exists,
+            } => {
                 for name in names {
-                    match store.add_role(&RoleRecord { name: name.clone(), created_at: env.now() }).await {
+                    match store
+                        .add_role(&RoleRecord {
+                            name: name.clone(),
+                            created_at: env.now(),
+                        })
+                        .await
+                    {
                         Err(e) if *if_not_exists && e.kind == ErrorKind::DuplicateObject => {
                             self.notice(format!("{}, skipping", e.message));
                         }
@@ -93,7 +126,8 @@ impl Caller {
                 "GRANT"
             }
             UserCommand::Revoke(grants, grantee) => {
-                // Names are spelled as the cluster does; one that does not answer keeps nobody from taking rights away.
+                // Names are spelled as the cluster does; one that does not answer keeps nobody from
+                // taking rights away.
                 if let Err(error) = self.cluster.refresh().await {
                     tracing::warn!(%error, "names may be old");
                 }
@@ -112,18 +146,27 @@ impl Caller {
     }
 
     /// Grants whose objects must be there, with complete names.
-    fn granted_records(&self, grants: &[Grant], grantee: &Grantee) -> Result<Vec<GrantRecord>, Error> {
+    fn granted_records(
+        &self,
+        grants: &[Grant],
+        grantee: &Grantee,
+    ) -> Result<Vec<GrantRecord>, Error> {
         let records = self.grant_records(grants, grantee)?;
         let catalog = self.cluster.catalog();
         for record in &records {
             let (database, table) = match &record.grant {
-                Grant::Privilege(_, Securable::Database(Some(name)) | Securable::AllTablesIn(name)) => (name, None),
+                Grant::Privilege(
+                    _,
+                    Securable::Database(Some(name)) | Securable::AllTablesIn(name),
+                ) => (name, None),
                 Grant::Privilege(_, Securable::Table(Some(name), table)) => (name, Some(table)),
                 _ => continue,
             };
             let Some(schema) = catalog.schema(database.as_str()) else {
                 let message = format!("Unknown database '{database}'");
-                return Err(Error::new(ErrorKind::UndefinedSchema, message).hint("See SHOW DATABASES."));
+                return Err(
+                    Error::new(ErrorKind::UndefinedSchema, message).hint("See SHOW DATABASES.")
+                );
             };
             if let Some(table) = table.filter(|t| !schema.table_exist(t.as_str())) {
                 return Err(unknown_table(database, table));
@@ -133,7 +176,11 @@ impl Caller {
     }
 
     /// Grants with their names complete and as the cluster spells them.
-    fn grant_records(&self, grants: &[Grant], grantee: &Grantee) -> Result<Vec<GrantRecord>, Error> {
+    fn grant_records(
+        &self,
+        grants: &[Grant],
+        grantee: &Grantee,
+    ) -> Result<Vec<GrantRecord>, Error> {
         let complete = |grant: &Grant| {
             let grant = match grant {
                 Grant::Privilege(privilege, Securable::Database(Some(name))) => {
@@ -143,14 +190,24 @@ impl Caller {
                     Grant::Privilege(*privilege, Securable::AllTablesIn(self.spelled(name)))
                 }
                 Grant::Privilege(privilege, Securable::Table(database, name)) => {
-                    let table = self.spelled_table(&Qualified { database: database.clone(), name: name.clone() })?;
+                    let table = self.spelled_table(&Qualified {
+                        database: database.clone(),
+                        name: name.clone(),
+                    })?;
                     Grant::Privilege(*privilege, Securable::Table(table.database, table.name))
                 }
                 other => other.clone(),
             };
-            let is_everywhere = matches!(grant, Grant::Role(_) | Grant::Privilege(_, Securable::System));
+            let is_everywhere = matches!(
+                grant,
+                Grant::Role(_) | Grant::Privilege(_, Securable::System)
+            );
             let cluster = (!is_everywhere).then(|| self.cluster.name().clone());
-            Ok(GrantRecord { grantee: grantee.clone(), grant, cluster })
+            Ok(GrantRecord {
+                grantee: grantee.clone(),
+                grant,
+                cluster,
+            })
         };
         grants.iter().map(complete).collect()
     }
@@ -159,10 +216,22 @@ impl Caller {
     pub async fn check_grantee(&self, grantee: &Grantee) -> Result<(), Error> {
         match grantee {
             Grantee::User(name) => self.known_user(name).await.map(drop),
-            Grantee::Role(name) if self.gateway.store.roles().await?.iter().any(|r| &r.name == name) => Ok(()),
-            Grantee::Role(name) => {
-                Err(Error::new(ErrorKind::UndefinedObject, format!("role \"{name}\" does not exist")).hint("See SHOW ROLES."))
+            Grantee::Role(name)
+                if self
+                    .gateway
+                    .store
+                    .roles()
+                    .await?
+                    .iter()
+                    .any(|r| &r.name == name) =>
+            {
+                Ok(())
             }
+            Grantee::Role(name) => Err(Error::new(
+                ErrorKind::UndefinedObject,
+                format!("role \"{name}\" does not exist"),
+            )
+            .hint("See SHOW ROLES.")),
         }
     }
 }

@@ -1,9 +1,11 @@
-//! The embedded cluster: one process, real tables, real files. Small and honest (docs/architecture.md lists what it is not).
+//! The embedded cluster: one process, real tables, real files. Small and honest
+//! (docs/architecture.md lists what it is not).
 //!
-//! The frontend (`fe`) is a catalog in SQLite with its image in memory; the backends (`be`) are directories of immutable
-//! Parquet files. Queries are DataFusion plans over those files (`scan`); writes add files and then move the visible version
-//! in one transaction (`ingest`). Backups pin files at a fixed version by hard links, restores build beside the old data and
-//! swap in one transaction.
+//! The frontend (`fe`) is a catalog in SQLite with its image in memory; the backends (`be`) are
+//! directories of immutable Parquet files. Queries are DataFusion plans over those files (`scan`);
+//! writes add files and then move the visible version in one transaction (`ingest`). Backups pin
+//! files at a fixed version by hard links, restores build beside the old data and swap in one
+//! transaction.
 
 mod backup;
 mod be;
@@ -82,7 +84,8 @@ fn sort_partitions(partitions: &mut [Arc<Partition>]) {
 }
 
 impl EmbeddedCluster {
-    /// Opens or creates the cluster in a directory, with these backends, and sweeps away what a crash left.
+    /// Opens or creates the cluster in a directory, with these backends, and sweeps away what a
+    /// crash left.
     pub async fn open(
         name: ClusterName,
         dir: &Path,
@@ -104,7 +107,9 @@ impl EmbeddedCluster {
             collecting: tokio::sync::Mutex::default(),
             has_garbage: AtomicBool::new(false),
         };
-        let cluster = Self { inner: Arc::new(inner) };
+        let cluster = Self {
+            inner: Arc::new(inner),
+        };
         cluster.sweep().await?;
         cluster.remove_superfluous().await;
         Ok(cluster)
@@ -116,13 +121,27 @@ impl EmbeddedCluster {
         let backends = self.inner.backends.clone();
         blocking(move || {
             let mut files: HashMap<TabletId, Vec<String>> = HashMap::new();
-            for tablet in catalog.tables().flat_map(|t| &t.partitions).flat_map(|p| &p.tablets) {
-                files.insert(tablet.id, tablet.files.iter().map(|f| f.sha256.to_string()).collect());
+            for tablet in catalog
+                .tables()
+                .flat_map(|t| &t.partitions)
+                .flat_map(|p| &p.tablets)
+            {
+                files.insert(
+                    tablet.id,
+                    tablet.files.iter().map(|f| f.sha256.to_string()).collect(),
+                );
             }
             let known_file = |tablet: TabletId, sha256: &str| {
-                held.contains(&tablet) || files.get(&tablet).is_some_and(|known| known.iter().any(|f| f == sha256))
+                held.contains(&tablet)
+                    || files
+                        .get(&tablet)
+                        .is_some_and(|known| known.iter().any(|f| f == sha256))
             };
-            backends.sweep(known_file, |tablet| held.contains(&tablet) || files.contains_key(&tablet), &uids);
+            backends.sweep(
+                known_file,
+                |tablet| held.contains(&tablet) || files.contains_key(&tablet),
+                &uids,
+            );
             Ok(())
         })
         .await
@@ -133,7 +152,9 @@ impl EmbeddedCluster {
         self.inner.has_garbage.store(true, Ordering::SeqCst);
         while self.inner.has_garbage.load(Ordering::SeqCst) {
             // Whoever is at it looks once more before it ends.
-            let Ok(_one) = self.inner.collecting.try_lock() else { return Ok(()) };
+            let Ok(_one) = self.inner.collecting.try_lock() else {
+                return Ok(());
+            };
             self.inner.has_garbage.store(false, Ordering::SeqCst);
             self.collect_once().await?;
         }
@@ -161,8 +182,8 @@ impl EmbeddedCluster {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Garbage collection after a change: its failure is no failure of the change, and is tried again after the next one.
-    /// Where storage hangs it goes on behind the statement.
+    /// Garbage collection after a change: its failure is no failure of the change, and is tried
+    /// again after the next one. Where storage hangs it goes on behind the statement.
     async fn remove_superfluous(&self) {
         let cluster = self.clone();
         let tidying = tokio::spawn(async move {
@@ -179,8 +200,13 @@ impl EmbeddedCluster {
     fn table(&self, table: &Qualified<TableName>) -> Result<Arc<Table>, Error> {
         let database = table.database.as_ref().ok_or_else(no_database)?;
         let catalog = self.inner.frontend.catalog();
-        catalog.database(database.as_str()).ok_or_else(|| fe::unknown_database(database))?;
-        catalog.table(database.as_str(), table.name.as_str()).cloned().ok_or_else(|| fe::unknown_table(database, &table.name))
+        catalog
+            .database(database.as_str())
+            .ok_or_else(|| fe::unknown_database(database))?;
+        catalog
+            .table(database.as_str(), table.name.as_str())
+            .cloned()
+            .ok_or_else(|| fe::unknown_table(database, &table.name))
     }
 
     /// The backends that answer. Storage that hangs holds up only those who ask.
@@ -191,13 +217,17 @@ impl EmbeddedCluster {
 }
 
 fn no_database() -> Error {
-    Error::new(ErrorKind::UndefinedSchema, "No database selected").hint("USE a database, or write database.table.")
+    Error::new(ErrorKind::UndefinedSchema, "No database selected")
+        .hint("USE a database, or write database.table.")
 }
 
 fn refuse_locked(table: &Table) -> Result<(), Error> {
     if table.locked {
-        return Err(Error::new(ErrorKind::ObjectInUse, format!("Table {}'s state is not NORMAL: RESTORE", table.name))
-            .hint("Wait until SHOW RESTORE shows the job FINISHED, or CANCEL RESTORE."));
+        return Err(Error::new(
+            ErrorKind::ObjectInUse,
+            format!("Table {}'s state is not NORMAL: RESTORE", table.name),
+        )
+        .hint("Wait until SHOW RESTORE shows the job FINISHED, or CANCEL RESTORE."));
     }
     Ok(())
 }
@@ -218,7 +248,11 @@ impl Cluster for EmbeddedCluster {
 
     fn catalog(&self) -> Arc<dyn CatalogProvider> {
         let (catalog, guard) = self.inner.frontend.read();
-        Arc::new(CatalogView { catalog, backends: self.inner.backends.clone(), guard: Arc::new(guard) })
+        Arc::new(CatalogView {
+            catalog,
+            backends: self.inner.backends.clone(),
+            guard: Arc::new(guard),
+        })
     }
 
     fn names_version(&self) -> Option<u64> {
@@ -227,7 +261,10 @@ impl Cluster for EmbeddedCluster {
 
     fn table_of(&self, provider: &dyn TableProvider) -> Option<Qualified<TableName>> {
         let table = scan::table_of(provider)?;
-        Some(Qualified { database: Some(table.database.clone()), name: table.name.clone() })
+        Some(Qualified {
+            database: Some(table.database.clone()),
+            name: table.name.clone(),
+        })
     }
 
     fn column_length(&self, provider: &dyn TableProvider, column: &str) -> Option<u32> {
@@ -267,7 +304,11 @@ impl Tables for EmbeddedCluster {
         let catalog = self.inner.frontend.catalog();
         let brokers = self.inner.frontend.query(define::brokers).await?;
         let mut load: BTreeMap<BackendId, (u64, u64)> = BTreeMap::new();
-        for tablet in catalog.tables().flat_map(|t| &t.partitions).flat_map(|p| &p.tablets) {
+        for tablet in catalog
+            .tables()
+            .flat_map(|t| &t.partitions)
+            .flat_map(|p| &p.tablets)
+        {
             for backend in &tablet.replicas {
                 let entry = load.entry(*backend).or_default();
                 entry.0 += 1;
@@ -276,7 +317,12 @@ impl Tables for EmbeddedCluster {
         }
         let backends = self.inner.backends.iter().map(|(id, path)| {
             let (tablets, bytes) = load.get(&id).copied().unwrap_or_default();
-            BackendInfo { id, path: path.display().to_string(), tablets, bytes }
+            BackendInfo {
+                id,
+                path: path.display().to_string(),
+                tablets,
+                bytes,
+            }
         });
         let frontend = FrontendInfo {
             name: "starkeep".into(),
@@ -285,12 +331,22 @@ impl Tables for EmbeddedCluster {
             version: env!("CARGO_PKG_VERSION").into(),
             started_at: self.inner.started_at,
         };
-        Ok(Nodes { frontends: vec![frontend], backends: backends.collect(), brokers })
+        Ok(Nodes {
+            frontends: vec![frontend],
+            backends: backends.collect(),
+            brokers,
+        })
     }
 
     async fn silent_backends(&self) -> Result<BTreeMap<BackendId, Error>, Error> {
         let backends = self.inner.backends.clone();
-        blocking(move || Ok(backends.iter().filter_map(|(id, _)| Some((id, backends.check(id).err()?))).collect())).await
+        blocking(move || {
+            Ok(backends
+                .iter()
+                .filter_map(|(id, _)| Some((id, backends.check(id).err()?)))
+                .collect())
+        })
+        .await
     }
 
     async fn backends_for(&self, definition: &Definition) -> Result<Vec<BackendId>, Error> {
@@ -300,7 +356,11 @@ impl Tables for EmbeddedCluster {
         }
     }
 
-    async fn define(&self, definition: &Definition, on: Vec<BackendId>) -> Result<Vec<String>, Error> {
+    async fn define(
+        &self,
+        definition: &Definition,
+        on: Vec<BackendId>,
+    ) -> Result<Vec<String>, Error> {
         self.carry_out(definition, on).await
     }
 
@@ -318,7 +378,11 @@ impl Tables for EmbeddedCluster {
         self.change_rows(table, write, lock_timeout, state).await
     }
 
-    async fn check_backup(&self, database: &DatabaseName, objects: Option<&[ObjectRef]>) -> Result<BackupRequest, Error> {
+    async fn check_backup(
+        &self,
+        database: &DatabaseName,
+        objects: Option<&[ObjectRef]>,
+    ) -> Result<BackupRequest, Error> {
         backup::check(&self.inner.frontend.catalog(), database, objects)
     }
 
@@ -341,9 +405,15 @@ impl JobSteps for EmbeddedCluster {
         Ok(self.link(job, tablet).await?)
     }
 
-    async fn plan_upload(&self, _job: &Job, plan: &BackupPlan) -> Result<Vec<TransferTask>, StepError> {
+    async fn plan_upload(
+        &self,
+        _job: &Job,
+        plan: &BackupPlan,
+    ) -> Result<Vec<TransferTask>, StepError> {
         let with_files = plan.tablets().filter(|t| !t.files.is_empty());
-        Ok(transfer_tasks(with_files.map(|t| (t.assignment(), Volume::of(&t.files)))))
+        Ok(transfer_tasks(
+            with_files.map(|t| (t.assignment(), Volume::of(&t.files))),
+        ))
     }
 
     async fn upload(
@@ -364,7 +434,8 @@ impl JobSteps for EmbeddedCluster {
     ) -> Result<(ManifestDigest, Timestamp), StepError> {
         self.fill_gaps(job, plan, repository).await?;
         let saved_at = self.inner.env.now();
-        let (_, digest) = crate::repository::Manifest::of(job, plan, self.id(), saved_at)?.encode()?;
+        let (_, digest) =
+            crate::repository::Manifest::of(job, plan, self.id(), saved_at)?.encode()?;
         Ok((digest, saved_at))
     }
 
@@ -375,12 +446,24 @@ impl JobSteps for EmbeddedCluster {
         saved_at: Timestamp,
         repository: &Repository,
     ) -> Result<Placed, StepError> {
-        // What went since the manifest was fixed is brought again: a manifest must never say what is not there.
+        // What went since the manifest was fixed is brought again: a manifest must never say what
+        // is not there.
         self.fill_gaps(job, plan, repository).await?;
-        Ok(repository.publish(&crate::repository::Manifest::of(job, plan, self.id(), saved_at)?).await?)
+        Ok(repository
+            .publish(&crate::repository::Manifest::of(
+                job,
+                plan,
+                self.id(),
+                saved_at,
+            )?)
+            .await?)
     }
 
-    async fn plan_restore(&self, job: &Job, repository: &Repository) -> Result<RestorePlan, StepError> {
+    async fn plan_restore(
+        &self,
+        job: &Job,
+        repository: &Repository,
+    ) -> Result<RestorePlan, StepError> {
         self.restore_plan(job, repository).await
     }
 
@@ -388,9 +471,15 @@ impl JobSteps for EmbeddedCluster {
         Ok(self.make_tablet(tablet).await?)
     }
 
-    async fn plan_download(&self, _job: &Job, plan: &RestorePlan) -> Result<Vec<TransferTask>, StepError> {
+    async fn plan_download(
+        &self,
+        _job: &Job,
+        plan: &RestorePlan,
+    ) -> Result<Vec<TransferTask>, StepError> {
         let with_files = plan.tablets().filter(|t| !t.files.is_empty());
-        Ok(transfer_tasks(with_files.map(|t| (t.assignment(), Volume::of(&t.files)))))
+        Ok(transfer_tasks(
+            with_files.map(|t| (t.assignment(), Volume::of(&t.files))),
+        ))
     }
 
     async fn download(
@@ -429,7 +518,8 @@ impl JobSteps for EmbeddedCluster {
     async fn unlock(&self, job: &Job) -> Result<(), Error> {
         let uid = job.spec.uid.clone();
         let unlocked = self.inner.frontend.change(move |t, _| {
-            t.execute("DELETE FROM restore_locks WHERE uid = ?1", [&uid]).map_err(crate::sqlite::sql_error)?;
+            t.execute("DELETE FROM restore_locks WHERE uid = ?1", [&uid])
+                .map_err(crate::sqlite::sql_error)?;
             Ok(((), Vec::new()))
         });
         unlocked.await
@@ -443,12 +533,24 @@ impl JobSteps for EmbeddedCluster {
 }
 
 /// Transfers numbered from 1: apart from the tablets' ids, which begin at 10001.
-fn transfer_tasks(work: impl Iterator<Item = (crate::job::Assignment, Volume)>) -> Vec<TransferTask> {
-    work.enumerate().map(|(i, (assignment, planned))| TransferTask { task_id: TaskId(i as i64 + 1), assignment, planned }).collect()
+fn transfer_tasks(
+    work: impl Iterator<Item = (crate::job::Assignment, Volume)>,
+) -> Vec<TransferTask> {
+    work.enumerate()
+        .map(|(i, (assignment, planned))| TransferTask {
+            task_id: TaskId(i as i64 + 1),
+            assignment,
+            planned,
+        })
+        .collect()
 }
 
 fn view_info(view: &View) -> ViewInfo {
-    ViewInfo { name: view.name.clone(), definition: view.definition.clone(), created_at: view.created_at }
+    ViewInfo {
+        name: view.name.clone(),
+        definition: view.definition.clone(),
+        created_at: view.created_at,
+    }
 }
 
 fn partition_info(partition: &Partition) -> PartitionInfo {

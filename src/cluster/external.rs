@@ -11,7 +11,8 @@ use crate::job::{JobKind, SlotStatus};
 use crate::names::{DatabaseName, Timestamp};
 use crate::statement::Statement;
 
-/// The database that stands for all external catalogs: they have one slot for jobs of their own, which has no name.
+/// The database that stands for all external catalogs: they have one slot for jobs of their own,
+/// which has no name.
 pub const CATALOGS: &str = "_external_catalogs";
 
 /// How long to wait between two looks at the cluster's jobs.
@@ -159,8 +160,8 @@ pub struct Answer {
     pub affected: u64,
 }
 
-/// A cluster that does its jobs itself. Errors are 08006 with the address when it cannot be reached; what it refuses comes in its
-/// own words.
+/// A cluster that does its jobs itself. Errors are 08006 with the address when it cannot be
+/// reached; what it refuses comes in its own words.
 #[async_trait]
 pub trait ExternalCluster: Debug + Send + Sync {
     /// How often it is looked at.
@@ -175,7 +176,8 @@ pub trait ExternalCluster: Debug + Send + Sync {
     /// How it is, now.
     async fn health(&self) -> Health;
 
-    /// A statement as the cluster's version takes it. What the version cannot do is 0A000 and names it.
+    /// A statement as the cluster's version takes it. What the version cannot do is 0A000 and names
+    /// it.
     async fn render(&self, statement: &Statement) -> Result<String, Error>;
 
     /// Sends a statement that answers no rows, over a connection of its own.
@@ -194,10 +196,19 @@ pub trait ExternalCluster: Debug + Send + Sync {
     async fn repositories(&self) -> Result<Vec<RemoteRepository>, Error>;
 
     /// The snapshots in a repository; of one label, or all.
-    async fn snapshots(&self, repository: &str, label: Option<&str>) -> Result<Vec<RemoteSnapshot>, Error>;
+    async fn snapshots(
+        &self,
+        repository: &str,
+        label: Option<&str>,
+    ) -> Result<Vec<RemoteSnapshot>, Error>;
 
     /// What one backup holds.
-    async fn details(&self, repository: &str, label: &str, timestamp: &str) -> Result<RemoteDetails, Error>;
+    async fn details(
+        &self,
+        repository: &str,
+        label: &str,
+        timestamp: &str,
+    ) -> Result<RemoteDetails, Error>;
 
     /// How many backends are alive.
     async fn backends_alive(&self) -> Result<u16, Error>;

@@ -1,7 +1,8 @@
 //! A real StarRocks cluster, reached through its frontends over the MySQL protocol.
 //!
-//! It does its jobs itself. We send each statement once, in the words of its version, and look at its slots; what it refuses comes
-//! back in its own words. Its tables are read where they are: whole queries go to the frontend where the result is the same.
+//! It does its jobs itself. We send each statement once, in the words of its version, and look at
+//! its slots; what it refuses comes back in its own words. Its tables are read where they are:
+//! whole queries go to the frontend where the result is the same.
 
 mod catalog;
 mod client;
@@ -29,8 +30,8 @@ pub use self::options::{Options, kind_of};
 use self::print_statement::Printer;
 use self::scan::StarRocksTable;
 use super::{
-    Answer, Cluster, ClusterKind, ClusterRole, ExternalCluster, Health, NativeTable, Polling, Record, RemoteDetails,
-    RemoteRepository, RemoteSnapshot, Scope, SendError, Sighted,
+    Answer, Cluster, ClusterKind, ClusterRole, ExternalCluster, Health, NativeTable, Polling,
+    Record, RemoteDetails, RemoteRepository, RemoteSnapshot, Scope, SendError, Sighted,
 };
 use crate::env::Env;
 use crate::error::{Error, from_datafusion};
@@ -56,12 +57,23 @@ impl StarRocksCluster {
     /// The cluster that is reached in this way. Nothing is connected to yet.
     pub fn new(name: ClusterName, options: Options, env: Env) -> Self {
         let client = Arc::new(Client::new(name.clone(), options, env.clone()));
-        Self { name, client, env, names: RwLock::default(), failed: RwLock::default(), refreshing: tokio::sync::Mutex::default() }
+        Self {
+            name,
+            client,
+            env,
+            names: RwLock::default(),
+            failed: RwLock::default(),
+            refreshing: tokio::sync::Mutex::default(),
+        }
     }
 
     fn names_are_fresh(&self) -> bool {
-        let most = i64::try_from(self.client.options().names_max_age.as_millis()).unwrap_or(i64::MAX);
-        self.names.read().fetched_at.is_some_and(|at| self.env.now().0 - at.0 < most)
+        let most =
+            i64::try_from(self.client.options().names_max_age.as_millis()).unwrap_or(i64::MAX);
+        self.names
+            .read()
+            .fetched_at
+            .is_some_and(|at| self.env.now().0 - at.0 < most)
     }
 }
 
@@ -110,22 +122,34 @@ impl Cluster for StarRocksCluster {
     fn forget_names(&self) {
         // What is known stays until it is asked anew: an unknown name may mean fewer checks.
         let mut names = self.names.write();
-        *names = Arc::new(Names { fetched_at: None, databases: names.databases.clone() });
+        *names = Arc::new(Names {
+            fetched_at: None,
+            databases: names.databases.clone(),
+        });
     }
 
     fn catalog(&self) -> Arc<dyn CatalogProvider> {
-        Arc::new(CatalogView { names: self.names.read().clone(), client: self.client.clone() })
+        Arc::new(CatalogView {
+            names: self.names.read().clone(),
+            client: self.client.clone(),
+        })
     }
 
     fn names_version(&self) -> Option<u64> {
         // They are known anew with each time that they were asked for.
-        self.names.read().fetched_at.and_then(|at| u64::try_from(at.0).ok())
+        self.names
+            .read()
+            .fetched_at
+            .and_then(|at| u64::try_from(at.0).ok())
     }
 
     fn table_of(&self, provider: &dyn TableProvider) -> Option<Qualified<TableName>> {
         let table = (provider as &dyn Any).downcast_ref::<StarRocksTable>()?;
         let database = DatabaseName::new(table.database.as_str()).ok();
-        Some(Qualified { database, name: TableName::new(table.name.as_str()).ok()? })
+        Some(Qualified {
+            database,
+            name: TableName::new(table.name.as_str()).ok()?,
+        })
     }
 
     fn push_down(&self, plan: LogicalPlan) -> Result<LogicalPlan, Error> {
@@ -158,7 +182,11 @@ impl ExternalCluster for StarRocksCluster {
 
     async fn render(&self, statement: &Statement) -> Result<String, Error> {
         let version = self.client.version().await?;
-        Printer { cluster: &self.name, version }.print(statement)
+        Printer {
+            cluster: &self.name,
+            version,
+        }
+        .print(statement)
     }
 
     async fn send(&self, sql: &str) -> Result<(), SendError> {
@@ -167,7 +195,10 @@ impl ExternalCluster for StarRocksCluster {
 
     async fn is_in_flight(&self, sql: &str) -> Result<bool, Error> {
         let answer = self.client.query("SHOW FULL PROCESSLIST").await?;
-        let found = table::lines(&answer).any(|line| line.get(&["Info"]).is_some_and(|info| info.trim() == sql.trim()));
+        let found = table::lines(&answer).any(|line| {
+            line.get(&["Info"])
+                .is_some_and(|info| info.trim() == sql.trim())
+        });
         Ok(found)
     }
 
@@ -183,11 +214,20 @@ impl ExternalCluster for StarRocksCluster {
         self.repositories_there().await
     }
 
-    async fn snapshots(&self, repository: &str, label: Option<&str>) -> Result<Vec<RemoteSnapshot>, Error> {
+    async fn snapshots(
+        &self,
+        repository: &str,
+        label: Option<&str>,
+    ) -> Result<Vec<RemoteSnapshot>, Error> {
         self.snapshots_there(repository, label).await
     }
 
-    async fn details(&self, repository: &str, label: &str, timestamp: &str) -> Result<RemoteDetails, Error> {
+    async fn details(
+        &self,
+        repository: &str,
+        label: &str,
+        timestamp: &str,
+    ) -> Result<RemoteDetails, Error> {
         self.details_there(repository, label, timestamp).await
     }
 
@@ -200,6 +240,8 @@ impl ExternalCluster for StarRocksCluster {
     }
 
     async fn ask(&self, database: Option<&DatabaseName>, sql: &str) -> Result<Answer, Error> {
-        self.client.ask(database.map(DatabaseName::as_str), sql).await
+        self.client
+            .ask(database.map(DatabaseName::as_str), sql)
+            .await
     }
 }

@@ -24,13 +24,20 @@ struct Open {
 impl Connections {
     /// A number for a new connection.
     pub fn next_pid(&self) -> i32 {
-        self.last_pid.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1)
+        self.last_pid
+            .fetch_add(1, Ordering::Relaxed)
+            .wrapping_add(1)
+            .max(1)
     }
 
     /// Makes a connection known; the token is cancelled when it is to end.
     pub fn register(&self, pid: i32, secret: Vec<u8>) -> CancellationToken {
         let connection = CancellationToken::new();
-        let open = Open { secret, statement: CancellationToken::new(), connection: connection.clone() };
+        let open = Open {
+            secret,
+            statement: CancellationToken::new(),
+            connection: connection.clone(),
+        };
         self.open.lock().insert(pid, open);
         connection
     }
@@ -49,12 +56,14 @@ impl Connections {
         self.open.lock().remove(&pid);
     }
 
-    /// Cancels the running statement of a connection, if the secret is right. Nothing is answered either way.
+    /// Cancels the running statement of a connection, if the secret is right. Nothing is answered
+    /// either way.
     pub fn cancel(&self, pid: i32, secret: &[u8]) {
         if let Some(open) = self.open.lock().get(&pid) {
             // The comparison takes the same time wherever the first difference is.
             let known = &open.secret;
-            let same = known.len() == secret.len() && known.iter().zip(secret).fold(0, |d, (a, b)| d | (a ^ b)) == 0;
+            let same = known.len() == secret.len()
+                && known.iter().zip(secret).fold(0, |d, (a, b)| d | (a ^ b)) == 0;
             if same {
                 open.statement.cancel();
             }
@@ -82,6 +91,9 @@ impl Connections {
 
     /// Ends every connection.
     pub fn terminate_all(&self) {
-        self.open.lock().values().for_each(|open| open.connection.cancel());
+        self.open
+            .lock()
+            .values()
+            .for_each(|open| open.connection.cancel());
     }
 }

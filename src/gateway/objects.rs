@@ -1,8 +1,8 @@
-//! The objects of a cluster as PostgreSQL's catalogs tell of them: gathered once for each version of the cluster's names and of what
-//! the user may do, and kept for those who ask next.
+//! The objects of a cluster as PostgreSQL's catalogs tell of them: gathered once for each version
+//! of the cluster's names and of what the user may do, and kept for those who ask next.
 //!
-//! Gathering plans every view and looks at every column, which takes seconds where there are thousands. It is done where queries run,
-//! once for all who wait for the same.
+//! Gathering plans every view and looks at every column, which takes seconds where there are
+//! thousands. It is done where queries run, once for all who wait for the same.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -73,8 +73,17 @@ struct People {
 
 impl Gateway {
     async fn people(&self) -> Result<People, Error> {
-        let (users, named, grants) = (self.store.users().await?, self.store.roles().await?, self.store.grants().await?);
-        let databases: Vec<String> = self.clusters.all().iter().map(|c| c.name().to_string()).collect();
+        let (users, named, grants) = (
+            self.store.users().await?,
+            self.store.roles().await?,
+            self.store.grants().await?,
+        );
+        let databases: Vec<String> = self
+            .clusters
+            .all()
+            .iter()
+            .map(|c| c.name().to_string())
+            .collect();
         let mut hasher = DefaultHasher::new();
         databases.hash(&mut hasher);
         for user in &users {
@@ -84,15 +93,37 @@ impl Gateway {
             role.name.as_str().hash(&mut hasher);
         }
         format!("{grants:?}").hash(&mut hasher);
-        let mut roles: Vec<Role> =
-            users.iter().map(|u| Role { name: u.name.to_string(), is_admin: u.admin, can_login: true }).collect();
-        roles.extend(named.iter().map(|r| Role { name: r.name.to_string(), is_admin: false, can_login: false }));
-        let memberships = grants.into_iter().filter_map(|record| match (record.grant, record.grantee) {
-            (Grant::Role(role), Grantee::User(user)) => Some((role.to_string(), user.to_string())),
-            (Grant::Role(role), Grantee::Role(member)) => Some((role.to_string(), member.to_string())),
-            _ => None,
-        });
-        Ok(People { databases, roles, memberships: memberships.collect(), fingerprint: hasher.finish() })
+        let mut roles: Vec<Role> = users
+            .iter()
+            .map(|u| Role {
+                name: u.name.to_string(),
+                is_admin: u.admin,
+                can_login: true,
+            })
+            .collect();
+        roles.extend(named.iter().map(|r| Role {
+            name: r.name.to_string(),
+            is_admin: false,
+            can_login: false,
+        }));
+        let memberships =
+            grants
+                .into_iter()
+                .filter_map(|record| match (record.grant, record.grantee) {
+                    (Grant::Role(role), Grantee::User(user)) => {
+                        Some((role.to_string(), user.to_string()))
+                    }
+                    (Grant::Role(role), Grantee::Role(member)) => {
+                        Some((role.to_string(), member.to_string()))
+                    }
+                    _ => None,
+                });
+        Ok(People {
+            databases,
+            roles,
+            memberships: memberships.collect(),
+            fingerprint: hasher.finish(),
+        })
     }
 
     /// The objects of a cluster as a user sees them now.
@@ -102,10 +133,16 @@ impl Gateway {
         user: &UserName,
         facts: &SessionFacts,
     ) -> Result<Arc<Objects>, Error> {
-        // Read before everything else: what changes meanwhile is gathered again by whoever asks next.
+        // Read before everything else: what changes meanwhile is gathered again by whoever asks
+        // next.
         let names = cluster.names_version();
         let people = self.people().await?;
-        let key = names.map(|names| Key { cluster: cluster.name().clone(), user: user.clone(), names, people: people.fingerprint });
+        let key = names.map(|names| Key {
+            cluster: cluster.name().clone(),
+            user: user.clone(),
+            names,
+            people: people.fingerprint,
+        });
         let cell = key.map_or_else(Arc::default, |key| self.kept_objects.cell(key));
         if let Some(known) = cell.get() {
             return Ok(known.clone());
@@ -117,8 +154,17 @@ impl Gateway {
         let gathered = cell.get_or_try_init(|| async move {
             let name = cluster.name().to_string();
             gateway.metrics.catalogs_gathered();
-            let schemas = gateway.engine.offload(async move { schemas(&state, &cluster, &rights).await }).await?;
-            Ok::<_, Error>(Arc::new(Objects::new(&name, people.databases, schemas, people.roles, people.memberships)))
+            let schemas = gateway
+                .engine
+                .offload(async move { schemas(&state, &cluster, &rights).await })
+                .await?;
+            Ok::<_, Error>(Arc::new(Objects::new(
+                &name,
+                people.databases,
+                schemas,
+                people.roles,
+                people.memberships,
+            )))
         });
         gathered.await.cloned()
     }
@@ -128,36 +174,63 @@ impl Gateway {
 async fn schemas(state: &SessionState, cluster: &Arc<dyn Cluster>, rights: &Rights) -> Vec<Schema> {
     let details = details(&**cluster).await;
     let mut schemas = Vec::new();
-    let Some(catalog) = state.catalog_list().catalog(cluster.name().as_str()) else { return schemas };
+    let Some(catalog) = state.catalog_list().catalog(cluster.name().as_str()) else {
+        return schemas;
+    };
     for schema_name in catalog.schema_names() {
-        let Some(schema) = catalog.schema(&schema_name) else { continue };
+        let Some(schema) = catalog.schema(&schema_name) else {
+            continue;
+        };
         let mut tables = Vec::new();
         for table_name in schema.table_names() {
             // Others have their turn, and whoever has given up is noticed.
             tokio::task::yield_now().await;
-            // A table that went meanwhile, or that a cluster which does not answer cannot tell of, is left out.
-            let Ok(Some(provider)) = schema.table(&table_name).await else { continue };
+            // A table that went meanwhile, or that a cluster which does not answer cannot tell of,
+            // is left out.
+            let Ok(Some(provider)) = schema.table(&table_name).await else {
+                continue;
+            };
             let known = details.get(&(schema_name.clone(), table_name.clone()));
             let is_view = provider.table_type() == TableType::View && schema_name != SYSTEM_SCHEMA;
-            let columns = if is_view { view_schema(&**cluster, &*provider) } else { provider.schema() };
+            let columns = if is_view {
+                view_schema(&**cluster, &*provider)
+            } else {
+                provider.schema()
+            };
             let mut table = table_of(&table_name, &columns, known);
             if is_view {
-                table.definition = Some(provider.get_table_definition().unwrap_or_default().to_owned());
+                table.definition = Some(
+                    provider
+                        .get_table_definition()
+                        .unwrap_or_default()
+                        .to_owned(),
+                );
             }
             let mut granted = Vec::new();
             if schema_name == SYSTEM_SCHEMA {
                 granted.push("SELECT");
-            } else if let (Ok(database), Ok(name)) = (DatabaseName::new(&schema_name), TableName::new(&table_name)) {
+            } else if let (Ok(database), Ok(name)) =
+                (DatabaseName::new(&schema_name), TableName::new(&table_name))
+            {
                 let on = Securable::Table(Some(database), name);
-                let words = [("INSERT", Privilege::Insert), ("SELECT", Privilege::Select), ("DELETE", Privilege::Delete)];
+                let words = [
+                    ("INSERT", Privilege::Insert),
+                    ("SELECT", Privilege::Select),
+                    ("DELETE", Privilege::Delete),
+                ];
                 let is_table = table.definition.is_none();
-                let held = words.into_iter().filter(|(word, p)| (is_table || *word == "SELECT") && rights.require(*p, &on).is_ok());
+                let held = words.into_iter().filter(|(word, p)| {
+                    (is_table || *word == "SELECT") && rights.require(*p, &on).is_ok()
+                });
                 granted.extend(held.map(|(word, _)| word));
             }
             table.granted = granted;
             tables.push(table);
         }
-        schemas.push(Schema { name: schema_name, tables });
+        schemas.push(Schema {
+            name: schema_name,
+            tables,
+        });
     }
     schemas
 }
@@ -186,10 +259,24 @@ fn default_text(text: &str, pg: &Type) -> String {
     if text.eq_ignore_ascii_case("current_timestamp") {
         return "CURRENT_TIMESTAMP".into();
     }
-    let is_number = matches!(*pg, Type::INT2 | Type::INT4 | Type::INT8 | Type::NUMERIC | Type::FLOAT4 | Type::FLOAT8);
-    let quoted = || format!("'{}'::{}", text.replace('\'', "''"), crate::catalog::sql_type_name(pg));
+    let is_number = matches!(
+        *pg,
+        Type::INT2 | Type::INT4 | Type::INT8 | Type::NUMERIC | Type::FLOAT4 | Type::FLOAT8
+    );
+    let quoted = || {
+        format!(
+            "'{}'::{}",
+            text.replace('\'', "''"),
+            crate::catalog::sql_type_name(pg)
+        )
+    };
     match *pg {
-        Type::BOOL => if matches!(text, "1" | "true") { "true" } else { "false" }.to_owned(),
+        Type::BOOL => if matches!(text, "1" | "true") {
+            "true"
+        } else {
+            "false"
+        }
+        .to_owned(),
         _ if is_number && text.parse::<f64>().is_ok() => text.to_owned(),
         _ => quoted(),
     }
@@ -199,8 +286,12 @@ fn default_text(text: &str, pg: &Type) -> String {
 async fn details(cluster: &dyn Cluster) -> HashMap<(String, String), Details> {
     match cluster.role() {
         ClusterRole::Managed(managed) => {
-            let Ok(databases) = managed.databases().await else { return HashMap::new() };
-            let tables = databases.iter().flat_map(|d| d.tables.iter().map(move |t| (d, t)));
+            let Ok(databases) = managed.databases().await else {
+                return HashMap::new();
+            };
+            let tables = databases
+                .iter()
+                .flat_map(|d| d.tables.iter().map(move |t| (d, t)));
             let mut all: HashMap<_, _> = tables
                 .map(|(database, table)| {
                     let schema = &table.schema;
@@ -211,7 +302,9 @@ async fn details(cluster: &dyn Cluster) -> HashMap<(String, String), Details> {
                             length: c.column_type.length(),
                             default: match &c.default {
                                 Some(DefaultValue::Literal(text)) => Some(text.clone()),
-                                Some(DefaultValue::CurrentTimestamp) => Some("CURRENT_TIMESTAMP".into()),
+                                Some(DefaultValue::CurrentTimestamp) => {
+                                    Some("CURRENT_TIMESTAMP".into())
+                                }
                                 _ => None,
                             },
                             comment: c.comment.clone(),
@@ -219,16 +312,31 @@ async fn details(cluster: &dyn Cluster) -> HashMap<(String, String), Details> {
                         (c.name.clone(), details)
                     });
                     let unique = !matches!(schema.key, KeyModel::Duplicate);
-                    let details = Details { comment: schema.comment.clone(), unique, columns: columns.collect() };
+                    let details = Details {
+                        comment: schema.comment.clone(),
+                        unique,
+                        columns: columns.collect(),
+                    };
                     ((database.name.to_string(), table.name.to_string()), details)
                 })
                 .collect();
             for database in &databases {
                 for view in &database.views {
                     let columns = view.definition.columns.iter();
-                    let columns =
-                        columns.map(|c| (c.name.clone(), ColumnDetails { comment: c.comment.clone(), ..ColumnDetails::default() }));
-                    let details = Details { comment: view.definition.comment.clone(), unique: false, columns: columns.collect() };
+                    let columns = columns.map(|c| {
+                        (
+                            c.name.clone(),
+                            ColumnDetails {
+                                comment: c.comment.clone(),
+                                ..ColumnDetails::default()
+                            },
+                        )
+                    });
+                    let details = Details {
+                        comment: view.definition.comment.clone(),
+                        unique: false,
+                        columns: columns.collect(),
+                    };
                     all.insert((database.name.to_string(), view.name.to_string()), details);
                 }
             }
@@ -236,21 +344,38 @@ async fn details(cluster: &dyn Cluster) -> HashMap<(String, String), Details> {
         }
         ClusterRole::External(remote) => {
             let scope = Scope::default();
-            let asked =
-                futures::future::join(remote.native(NativeTable::Tables, &scope), remote.native(NativeTable::Columns, &scope));
+            let asked = futures::future::join(
+                remote.native(NativeTable::Tables, &scope),
+                remote.native(NativeTable::Columns, &scope),
+            );
             let (tables, columns) = asked.await;
             let mut all: HashMap<(String, String), Details> = HashMap::new();
-            let get =
-                |record: &crate::cluster::Record, name: &str| record.get(name).map(|t| t.to_string()).filter(|t| !t.is_empty());
+            let get = |record: &crate::cluster::Record, name: &str| {
+                record
+                    .get(name)
+                    .map(|t| t.to_string())
+                    .filter(|t| !t.is_empty())
+            };
             for table in tables.unwrap_or_default() {
-                let (Some(database), Some(name)) = (get(&table, "db_name"), get(&table, "table_name")) else { continue };
+                let (Some(database), Some(name)) =
+                    (get(&table, "db_name"), get(&table, "table_name"))
+                else {
+                    continue;
+                };
                 let entry = all.entry((database, name)).or_default();
                 entry.comment = get(&table, "comment");
-                entry.unique = get(&table, "model").is_some_and(|m| !m.to_uppercase().starts_with("DUP"));
+                entry.unique =
+                    get(&table, "model").is_some_and(|m| !m.to_uppercase().starts_with("DUP"));
             }
             for column in columns.unwrap_or_default() {
-                let names = (get(&column, "db_name"), get(&column, "table_name"), get(&column, "column_name"));
-                let (Some(database), Some(table), Some(name)) = names else { continue };
+                let names = (
+                    get(&column, "db_name"),
+                    get(&column, "table_name"),
+                    get(&column, "column_name"),
+                );
+                let (Some(database), Some(table), Some(name)) = names else {
+                    continue;
+                };
                 let details = ColumnDetails {
                     is_key: get(&column, "is_key").as_deref() == Some("true"),
                     not_null: get(&column, "nullable").as_deref() == Some("false"),
@@ -258,7 +383,10 @@ async fn details(cluster: &dyn Cluster) -> HashMap<(String, String), Details> {
                     default: get(&column, "default_value"),
                     comment: get(&column, "comment"),
                 };
-                all.entry((database, table)).or_default().columns.insert(name, details);
+                all.entry((database, table))
+                    .or_default()
+                    .columns
+                    .insert(name, details);
             }
             all
         }
@@ -269,11 +397,15 @@ async fn details(cluster: &dyn Cluster) -> HashMap<(String, String), Details> {
 /// `varchar(20)` → 20.
 fn length_of(column_type: &str) -> Option<u32> {
     let lower = column_type.to_lowercase();
-    let digits = lower.strip_prefix("varchar(").or_else(|| lower.strip_prefix("char("))?.strip_suffix(')')?;
+    let digits = lower
+        .strip_prefix("varchar(")
+        .or_else(|| lower.strip_prefix("char("))?
+        .strip_suffix(')')?;
     digits.parse().ok()
 }
 
-/// The longest VARCHAR that is told as such: StarRocks says VARCHAR(65533) of STRING, which clients know as text.
+/// The longest VARCHAR that is told as such: StarRocks says VARCHAR(65533) of STRING, which clients
+/// know as text.
 const VARCHAR_MAX: u32 = 65_532;
 
 fn table_of(name: &str, schema: &SchemaRef, details: Option<&Details>) -> Table {
@@ -284,12 +416,16 @@ fn table_of(name: &str, schema: &SchemaRef, details: Option<&Details>) -> Table 
             let known = details.and_then(|d| d.columns.get(field.name()));
             let length = known.and_then(|k| k.length).filter(|n| *n <= VARCHAR_MAX);
             let (pg, modifier) = match length {
-                Some(n) if field_type(field) == Type::TEXT => (Type::VARCHAR, i32::try_from(n).map_or(-1, |n| n + 4)),
+                Some(n) if field_type(field) == Type::TEXT => {
+                    (Type::VARCHAR, i32::try_from(n).map_or(-1, |n| n + 4))
+                }
                 _ => (field_type(field), field_modifier(field)),
             };
             Column {
                 name: field.name().clone(),
-                default: known.and_then(|k| k.default.as_deref()).map(|d| default_text(d, &pg)),
+                default: known
+                    .and_then(|k| k.default.as_deref())
+                    .map(|d| default_text(d, &pg)),
                 not_null: known.is_some_and(|k| k.not_null),
                 comment: known.and_then(|k| k.comment.clone()),
                 pg,
@@ -297,10 +433,22 @@ fn table_of(name: &str, schema: &SchemaRef, details: Option<&Details>) -> Table 
             }
         })
         .collect();
-    let is_key = |c: &Column| details.is_some_and(|d| d.unique && d.columns.get(&c.name).is_some_and(|k| k.is_key));
-    let key = columns.iter().enumerate().filter(|(_, c)| is_key(c)).map(|(i, _)| i).collect();
-    let mut table =
-        Table { name: name.to_owned(), columns, key, comment: details.and_then(|d| d.comment.clone()), ..Table::default() };
+    let is_key = |c: &Column| {
+        details.is_some_and(|d| d.unique && d.columns.get(&c.name).is_some_and(|k| k.is_key))
+    };
+    let key = columns
+        .iter()
+        .enumerate()
+        .filter(|(_, c)| is_key(c))
+        .map(|(i, _)| i)
+        .collect();
+    let mut table = Table {
+        name: name.to_owned(),
+        columns,
+        key,
+        comment: details.and_then(|d| d.comment.clone()),
+        ..Table::default()
+    };
     // What tells rows apart is never NULL.
     for i in &table.key {
         table.columns[*i].not_null = true;

@@ -1,6 +1,8 @@
-//! The backup machine: PENDING → SNAPSHOTING → UPLOAD_SNAPSHOT → UPLOADING → SAVE_META → UPLOAD_INFO → FINISHED | CANCELLED.
+//! The backup machine: PENDING → SNAPSHOTING → UPLOAD_SNAPSHOT → UPLOADING → SAVE_META →
+//! UPLOAD_INFO → FINISHED | CANCELLED.
 //!
-//! The manifest put is the commit, so UPLOAD_INFO is the point of no return: from there nothing is cancelled, only retried.
+//! The manifest put is the commit, so UPLOAD_INFO is the point of no return: from there nothing is
+//! cancelled, only retried.
 
 use std::sync::Arc;
 
@@ -173,7 +175,9 @@ impl Machine for BackupState {
             Self::Uploading { left, .. } => left.iter().map(BackupCommand::Upload).collect(),
             Self::SaveMeta { .. } => vec![BackupCommand::SaveMeta],
             Self::UploadInfo { .. } => vec![BackupCommand::Publish],
-            Self::Finished { released } | Self::Cancelled { released, .. } | Self::Lost { released, .. } => {
+            Self::Finished { released }
+            | Self::Cancelled { released, .. }
+            | Self::Lost { released, .. } => {
                 if *released {
                     Vec::new()
                 } else {
@@ -209,7 +213,9 @@ impl Machine for BackupState {
     fn is_over(&self) -> bool {
         matches!(
             self,
-            Self::Finished { released: true } | Self::Cancelled { released: true, .. } | Self::Lost { released: true, .. }
+            Self::Finished { released: true }
+                | Self::Cancelled { released: true, .. }
+                | Self::Lost { released: true, .. }
         )
     }
 
@@ -221,7 +227,9 @@ impl Machine for BackupState {
                 let left = TasksLeft::all(plan.snapshot_tasks().map(|(task, _)| task));
                 Self::snapshoting(plan.clone(), left)
             }
-            (Self::Snapshoting { plan, left }, E::Snapshoted { task, .. }) if left.contains(*task) => {
+            (Self::Snapshoting { plan, left }, E::Snapshoted { task, .. })
+                if left.contains(*task) =>
+            {
                 left.finish(*task);
                 if !left.is_empty() {
                     return Ok(());
@@ -232,29 +240,48 @@ impl Machine for BackupState {
                 let left = TasksLeft::all(tasks.iter().map(|t| t.task_id));
                 Self::uploading(plan.clone(), tasks.clone(), left)
             }
-            (Self::Uploading { plan, left, .. }, E::Uploaded { task, .. }) if left.contains(*task) => {
+            (Self::Uploading { plan, left, .. }, E::Uploaded { task, .. })
+                if left.contains(*task) =>
+            {
                 left.finish(*task);
                 if !left.is_empty() {
                     return Ok(());
                 }
                 Self::SaveMeta { plan: plan.clone() }
             }
-            (Self::SaveMeta { plan }, E::MetaSaved { manifest, saved_at }) => {
-                Self::UploadInfo { plan: plan.clone(), manifest: manifest.clone(), saved_at: *saved_at }
-            }
+            (Self::SaveMeta { plan }, E::MetaSaved { manifest, saved_at }) => Self::UploadInfo {
+                plan: plan.clone(),
+                manifest: manifest.clone(),
+                saved_at: *saved_at,
+            },
             (Self::UploadInfo { .. }, E::Published) => Self::Finished { released: false },
-            (Self::UploadInfo { .. }, E::Displaced { failure }) => Self::Cancelled { failure: failure.clone(), released: false },
-            (Self::UploadInfo { .. }, E::Lost { failure }) => Self::Lost { failure: failure.clone(), released: false },
-            (Self::Finished { released } | Self::Cancelled { released, .. } | Self::Lost { released, .. }, E::Released)
-                if !*released =>
-            {
+            (Self::UploadInfo { .. }, E::Displaced { failure }) => Self::Cancelled {
+                failure: failure.clone(),
+                released: false,
+            },
+            (Self::UploadInfo { .. }, E::Lost { failure }) => Self::Lost {
+                failure: failure.clone(),
+                released: false,
+            },
+            (
+                Self::Finished { released }
+                | Self::Cancelled { released, .. }
+                | Self::Lost { released, .. },
+                E::Released,
+            ) if !*released => {
                 *released = true;
                 return Ok(());
             }
-            (state, E::Cancelled { failure }) if state.can_cancel() => {
-                Self::Cancelled { failure: failure.clone(), released: false }
+            (state, E::Cancelled { failure }) if state.can_cancel() => Self::Cancelled {
+                failure: failure.clone(),
+                released: false,
+            },
+            (state, event) => {
+                return Err(IllegalEvent {
+                    phase: state.phase(),
+                    event: event.name(),
+                });
             }
-            (state, event) => return Err(IllegalEvent { phase: state.phase(), event: event.name() }),
         };
         *self = next;
         Ok(())
@@ -263,11 +290,19 @@ impl Machine for BackupState {
 
 impl BackupState {
     fn snapshoting(plan: Arc<BackupPlan>, left: TasksLeft) -> Self {
-        if left.is_empty() { Self::UploadSnapshot { plan } } else { Self::Snapshoting { plan, left } }
+        if left.is_empty() {
+            Self::UploadSnapshot { plan }
+        } else {
+            Self::Snapshoting { plan, left }
+        }
     }
 
     fn uploading(plan: Arc<BackupPlan>, tasks: Arc<Vec<TransferTask>>, left: TasksLeft) -> Self {
-        if left.is_empty() { Self::SaveMeta { plan } } else { Self::Uploading { plan, tasks, left } }
+        if left.is_empty() {
+            Self::SaveMeta { plan }
+        } else {
+            Self::Uploading { plan, tasks, left }
+        }
     }
 }
 
@@ -286,31 +321,72 @@ mod tests {
         let plan = Arc::new(plan_of(&[11, 12]));
         let tasks = Arc::new(transfers(&[11, 12]));
         let left = |ids: &[i64]| TasksLeft::all(ids.iter().map(|id| TaskId(*id)));
-        let uploading = |ids| BackupState::Uploading { plan: plan.clone(), tasks: tasks.clone(), left: left(ids) };
+        let uploading = |ids| BackupState::Uploading {
+            plan: plan.clone(),
+            tasks: tasks.clone(),
+            left: left(ids),
+        };
         let states = [
             BackupState::Pending,
-            BackupState::Snapshoting { plan: plan.clone(), left: left(&[11, 12]) },
-            BackupState::Snapshoting { plan: plan.clone(), left: left(&[11]) },
+            BackupState::Snapshoting {
+                plan: plan.clone(),
+                left: left(&[11, 12]),
+            },
+            BackupState::Snapshoting {
+                plan: plan.clone(),
+                left: left(&[11]),
+            },
             BackupState::UploadSnapshot { plan: plan.clone() },
             uploading(&[1, 2]),
             uploading(&[1]),
             BackupState::SaveMeta { plan: plan.clone() },
-            BackupState::UploadInfo { plan: plan.clone(), manifest: digest(), saved_at: Timestamp(1) },
+            BackupState::UploadInfo {
+                plan: plan.clone(),
+                manifest: digest(),
+                saved_at: Timestamp(1),
+            },
             BackupState::Finished { released: false },
             BackupState::Finished { released: true },
-            BackupState::Cancelled { failure: failure(), released: false },
-            BackupState::Cancelled { failure: failure(), released: true },
-            BackupState::Lost { failure: failure(), released: false },
-            BackupState::Lost { failure: failure(), released: true },
+            BackupState::Cancelled {
+                failure: failure(),
+                released: false,
+            },
+            BackupState::Cancelled {
+                failure: failure(),
+                released: true,
+            },
+            BackupState::Lost {
+                failure: failure(),
+                released: false,
+            },
+            BackupState::Lost {
+                failure: failure(),
+                released: true,
+            },
         ];
         let events = [
             BackupEvent::Planned { plan: plan.clone() },
-            BackupEvent::Planned { plan: Arc::new(plan_of(&[])) },
-            BackupEvent::Snapshoted { task: TaskId(11), backend_id: BackendId(1) },
-            BackupEvent::UploadPlanned { tasks: tasks.clone() },
-            BackupEvent::UploadPlanned { tasks: Arc::default() },
-            BackupEvent::Uploaded { task: TaskId(1), transfer: Transfer::default() },
-            BackupEvent::MetaSaved { manifest: digest(), saved_at: Timestamp(1) },
+            BackupEvent::Planned {
+                plan: Arc::new(plan_of(&[])),
+            },
+            BackupEvent::Snapshoted {
+                task: TaskId(11),
+                backend_id: BackendId(1),
+            },
+            BackupEvent::UploadPlanned {
+                tasks: tasks.clone(),
+            },
+            BackupEvent::UploadPlanned {
+                tasks: Arc::default(),
+            },
+            BackupEvent::Uploaded {
+                task: TaskId(1),
+                transfer: Transfer::default(),
+            },
+            BackupEvent::MetaSaved {
+                manifest: digest(),
+                saved_at: Timestamp(1),
+            },
             BackupEvent::Published,
             BackupEvent::Displaced { failure: failure() },
             BackupEvent::Lost { failure: failure() },
@@ -320,10 +396,37 @@ mod tests {
         let no = "";
         let (snap, up, can, fin) = ("SNAPSHOTING", "UPLOADING", "CANCELLED", "FINISHED");
         let expected = [
-            // Planned ×2, Snapshoted, UploadPlanned ×2, Uploaded, MetaSaved, Published, Displaced, Lost, Cancelled, Released
-            [snap, "UPLOAD_SNAPSHOT", no, no, no, no, no, no, no, no, can, no],
+            // Planned ×2, Snapshoted, UploadPlanned ×2, Uploaded, MetaSaved, Published, Displaced,
+            // Lost, Cancelled, Released
+            [
+                snap,
+                "UPLOAD_SNAPSHOT",
+                no,
+                no,
+                no,
+                no,
+                no,
+                no,
+                no,
+                no,
+                can,
+                no,
+            ],
             [no, no, snap, no, no, no, no, no, no, no, can, no],
-            [no, no, "UPLOAD_SNAPSHOT", no, no, no, no, no, no, no, can, no],
+            [
+                no,
+                no,
+                "UPLOAD_SNAPSHOT",
+                no,
+                no,
+                no,
+                no,
+                no,
+                no,
+                no,
+                can,
+                no,
+            ],
             [no, no, no, up, "SAVE_META", no, no, no, no, no, can, no],
             [no, no, no, no, no, up, no, no, no, no, can, no],
             [no, no, no, no, no, "SAVE_META", no, no, no, no, can, no],

@@ -35,7 +35,10 @@ pub struct Volume {
 impl Volume {
     /// The volume of these files.
     pub fn of<'a>(files: impl IntoIterator<Item = &'a DataFile>) -> Self {
-        files.into_iter().fold(Self::default(), |v, f| Self { files: v.files + 1, bytes: v.bytes.saturating_add(f.bytes) })
+        files.into_iter().fold(Self::default(), |v, f| Self {
+            files: v.files + 1,
+            bytes: v.bytes.saturating_add(f.bytes),
+        })
     }
 
     /// Adds another one.
@@ -144,7 +147,11 @@ pub struct PlannedView {
 struct Places(OnceLock<HashMap<TabletId, [usize; 3]>>);
 
 impl Places {
-    fn find(&self, tablet: TabletId, all: impl FnOnce() -> HashMap<TabletId, [usize; 3]>) -> Option<[usize; 3]> {
+    fn find(
+        &self,
+        tablet: TabletId,
+        all: impl FnOnce() -> HashMap<TabletId, [usize; 3]>,
+    ) -> Option<[usize; 3]> {
         self.0.get_or_init(all).get(&tablet).copied()
     }
 }
@@ -159,11 +166,17 @@ impl PartialEq for Places {
 impl Eq for Places {}
 
 /// The places of tablets that are listed by table and partition.
-fn places<'p>(tables: impl Iterator<Item: Iterator<Item: Iterator<Item = TabletId>>> + 'p) -> HashMap<TabletId, [usize; 3]> {
+fn places<'p>(
+    tables: impl Iterator<Item: Iterator<Item: Iterator<Item = TabletId>>> + 'p,
+) -> HashMap<TabletId, [usize; 3]> {
     let mut places = HashMap::new();
     for (t, partitions) in tables.enumerate() {
         for (p, tablets) in partitions.enumerate() {
-            places.extend(tablets.enumerate().map(|(bucket, tablet)| (tablet, [t, p, bucket])));
+            places.extend(
+                tablets
+                    .enumerate()
+                    .map(|(bucket, tablet)| (tablet, [t, p, bucket])),
+            );
         }
     }
     places
@@ -217,25 +230,46 @@ pub struct PlannedTablet {
 impl PlannedTablet {
     /// The tablet on its backend.
     pub fn assignment(&self) -> Assignment {
-        Assignment { tablet_id: self.tablet_id, backend_id: self.backend_id }
+        Assignment {
+            tablet_id: self.tablet_id,
+            backend_id: self.backend_id,
+        }
     }
 }
 
 impl BackupPlan {
     /// A plan of these.
     pub fn new(tables: Vec<PlannedTable>, views: Vec<PlannedView>) -> Self {
-        Self { tables, views, places: Places::default() }
+        Self {
+            tables,
+            views,
+            places: Places::default(),
+        }
     }
 
     pub fn tablet(&self, id: TabletId) -> Option<&PlannedTablet> {
-        let all = || places(self.tables.iter().map(|t| t.partitions.iter().map(|p| p.tablets.iter().map(|t| t.tablet_id))));
+        let all = || {
+            places(self.tables.iter().map(|t| {
+                t.partitions
+                    .iter()
+                    .map(|p| p.tablets.iter().map(|t| t.tablet_id))
+            }))
+        };
         let [table, partition, bucket] = self.places.find(id, all)?;
-        self.tables.get(table)?.partitions.get(partition)?.tablets.get(bucket)
+        self.tables
+            .get(table)?
+            .partitions
+            .get(partition)?
+            .tablets
+            .get(bucket)
     }
 
     /// Every tablet, in order.
     pub fn tablets(&self) -> impl Iterator<Item = &PlannedTablet> {
-        self.tables.iter().flat_map(|t| &t.partitions).flat_map(|p| &p.tablets)
+        self.tables
+            .iter()
+            .flat_map(|t| &t.partitions)
+            .flat_map(|p| &p.tablets)
     }
 
     /// One snapshot task a tablet; its signature is the tablet's id, as in StarRocks.
@@ -257,7 +291,10 @@ pub struct TransferTask {
 
 /// One of the transfers of a plan, which are in the order of their ids.
 pub fn transfer_task(tasks: &[TransferTask], id: TaskId) -> Option<&TransferTask> {
-    tasks.binary_search_by_key(&id, |task| task.task_id).ok().map(|place| &tasks[place])
+    tasks
+        .binary_search_by_key(&id, |task| task.task_id)
+        .ok()
+        .map(|place| &tasks[place])
 }
 
 /// The manifest that a backup publishes, by content.
@@ -326,25 +363,51 @@ pub struct TargetTablet {
 impl TargetTablet {
     /// The tablet on its first backend.
     pub fn assignment(&self) -> Assignment {
-        Assignment { tablet_id: self.tablet_id, backend_id: self.backends.first().copied().unwrap_or(BackendId(0)) }
+        Assignment {
+            tablet_id: self.tablet_id,
+            backend_id: self.backends.first().copied().unwrap_or(BackendId(0)),
+        }
     }
 }
 
 impl RestorePlan {
     /// A plan of these.
-    pub fn new(manifest: ManifestDigest, tables: Vec<TargetTable>, views: Vec<PlannedView>) -> Self {
-        Self { manifest, tables, views, places: Places::default() }
+    pub fn new(
+        manifest: ManifestDigest,
+        tables: Vec<TargetTable>,
+        views: Vec<PlannedView>,
+    ) -> Self {
+        Self {
+            manifest,
+            tables,
+            views,
+            places: Places::default(),
+        }
     }
 
     pub fn tablet(&self, id: TabletId) -> Option<&TargetTablet> {
-        let all = || places(self.tables.iter().map(|t| t.partitions.iter().map(|p| p.tablets.iter().map(|t| t.tablet_id))));
+        let all = || {
+            places(self.tables.iter().map(|t| {
+                t.partitions
+                    .iter()
+                    .map(|p| p.tablets.iter().map(|t| t.tablet_id))
+            }))
+        };
         let [table, partition, bucket] = self.places.find(id, all)?;
-        self.tables.get(table)?.partitions.get(partition)?.tablets.get(bucket)
+        self.tables
+            .get(table)?
+            .partitions
+            .get(partition)?
+            .tablets
+            .get(bucket)
     }
 
     /// Every tablet, in order.
     pub fn tablets(&self) -> impl Iterator<Item = &TargetTablet> {
-        self.tables.iter().flat_map(|t| &t.partitions).flat_map(|p| &p.tablets)
+        self.tables
+            .iter()
+            .flat_map(|t| &t.partitions)
+            .flat_map(|p| &p.tablets)
     }
 
     /// One task a tablet that makes room for it.
@@ -393,7 +456,10 @@ pub(super) mod tests {
 
     /// A table of one partition with these tablets, each without files.
     fn table_of(tablets: &[i64]) -> PlannedTable {
-        let tablets: Vec<_> = tablets.iter().map(|id| serde_json::json!({"tablet_id": id, "backend_id": 1, "files": []})).collect();
+        let tablets: Vec<_> = tablets
+            .iter()
+            .map(|id| serde_json::json!({"tablet_id": id, "backend_id": 1, "files": []}))
+            .collect();
         let schema = serde_json::json!({
             "columns": [], "key": "duplicate", "key_columns": [], "partitioning": "unpartitioned",
             "distribution": {"columns": [], "buckets": tablets.len()}, "properties": {}, "comment": null,
@@ -410,13 +476,20 @@ pub(super) mod tests {
     }
 
     pub fn digest() -> ManifestDigest {
-        ManifestDigest { sha256: "0".repeat(64), bytes: 1 }
+        ManifestDigest {
+            sha256: "0".repeat(64),
+            bytes: 1,
+        }
     }
 
     pub fn target_of(tablets: &[i64]) -> RestorePlan {
         let source = table_of(tablets);
         let partition = &source.partitions[0];
-        let tablet = |t: &PlannedTablet| TargetTablet { tablet_id: t.tablet_id, backends: vec![t.backend_id], files: Vec::new() };
+        let tablet = |t: &PlannedTablet| TargetTablet {
+            tablet_id: t.tablet_id,
+            backends: vec![t.backend_id],
+            files: Vec::new(),
+        };
         let target = TargetPartition {
             name: partition.name.clone(),
             partition_id: partition.partition_id,
@@ -441,7 +514,10 @@ pub(super) mod tests {
     pub fn transfers(tablets: &[i64]) -> Vec<TransferTask> {
         let of = |(n, tablet): (usize, &i64)| TransferTask {
             task_id: TaskId(n as i64 + 1),
-            assignment: Assignment { tablet_id: TabletId(*tablet), backend_id: BackendId(1) },
+            assignment: Assignment {
+                tablet_id: TabletId(*tablet),
+                backend_id: BackendId(1),
+            },
             planned: Volume { files: 1, bytes: 7 },
         };
         tablets.iter().enumerate().map(of).collect()
@@ -451,12 +527,21 @@ pub(super) mod tests {
     fn tablets_are_found_by_their_ids() {
         let (plan, target) = (plan_of(&[11, 13, 12]), target_of(&[11, 13, 12]));
         for id in [11, 12, 13] {
-            assert_eq!(plan.tablet(TabletId(id)).map(|t| t.tablet_id), Some(TabletId(id)));
-            assert_eq!(target.tablet(TabletId(id)).map(|t| t.tablet_id), Some(TabletId(id)));
+            assert_eq!(
+                plan.tablet(TabletId(id)).map(|t| t.tablet_id),
+                Some(TabletId(id))
+            );
+            assert_eq!(
+                target.tablet(TabletId(id)).map(|t| t.tablet_id),
+                Some(TabletId(id))
+            );
         }
         assert_eq!(plan.tablet(TabletId(14)), None);
         let tasks = transfers(&[11, 12]);
-        assert_eq!(transfer_task(&tasks, TaskId(2)).map(|t| t.assignment.tablet_id), Some(TabletId(12)));
+        assert_eq!(
+            transfer_task(&tasks, TaskId(2)).map(|t| t.assignment.tablet_id),
+            Some(TabletId(12))
+        );
         assert_eq!(transfer_task(&tasks, TaskId(3)), None);
     }
 }

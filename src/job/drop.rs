@@ -1,6 +1,7 @@
 //! The machine that deletes a snapshot: PENDING → DELETING → FINISHED | CANCELLED.
 //!
-//! What goes is fixed by an event before anything is deleted, so after a crash the same goes on. Deleting what is gone is fine.
+//! What goes is fixed by an event before anything is deleted, so after a crash the same goes on.
+//! Deleting what is gone is fine.
 
 use serde::{Deserialize, Serialize};
 
@@ -69,10 +70,19 @@ impl Machine for DropState {
     fn apply(&mut self, event: &DropEvent) -> Result<(), IllegalEvent> {
         use DropEvent as E;
         *self = match (&*self, event) {
-            (Self::Pending, E::Checked { timestamps }) => Self::Deleting { timestamps: timestamps.clone() },
+            (Self::Pending, E::Checked { timestamps }) => Self::Deleting {
+                timestamps: timestamps.clone(),
+            },
             (Self::Deleting { .. }, E::Deleted) => Self::Finished,
-            (Self::Pending | Self::Deleting { .. }, E::Cancelled { failure }) => Self::Cancelled { failure: failure.clone() },
-            (state, event) => return Err(IllegalEvent { phase: state.phase(), event: event.name() }),
+            (Self::Pending | Self::Deleting { .. }, E::Cancelled { failure }) => Self::Cancelled {
+                failure: failure.clone(),
+            },
+            (state, event) => {
+                return Err(IllegalEvent {
+                    phase: state.phase(),
+                    event: event.name(),
+                });
+            }
         };
         Ok(())
     }
@@ -98,7 +108,8 @@ impl Machine for DropState {
         self.end().is_some()
     }
 
-    /// What is being deleted is locked until that has ended; its own failure may end it, and nobody else.
+    /// What is being deleted is locked until that has ended; its own failure may end it, and nobody
+    /// else.
     fn can_cancel(&self) -> bool {
         matches!(self, Self::Pending)
     }
@@ -114,14 +125,26 @@ mod tests {
         let failure = || Failure::user_cancelled(None);
         let states = [
             DropState::Pending,
-            DropState::Deleting { timestamps: Vec::new() },
+            DropState::Deleting {
+                timestamps: Vec::new(),
+            },
             DropState::Finished,
             DropState::Cancelled { failure: failure() },
         ];
-        let events =
-            [DropEvent::Checked { timestamps: Vec::new() }, DropEvent::Deleted, DropEvent::Cancelled { failure: failure() }];
+        let events = [
+            DropEvent::Checked {
+                timestamps: Vec::new(),
+            },
+            DropEvent::Deleted,
+            DropEvent::Cancelled { failure: failure() },
+        ];
         let no = "";
-        let expected = [["DELETING", no, "CANCELLED"], [no, "FINISHED", "CANCELLED"], [no; 3], [no; 3]];
+        let expected = [
+            ["DELETING", no, "CANCELLED"],
+            [no, "FINISHED", "CANCELLED"],
+            [no; 3],
+            [no; 3],
+        ];
         crate::job::machine::tests::check_table(&states, &events, &expected);
         crate::job::machine::tests::check_names(&events, DropEvent::name);
     }

@@ -1,9 +1,11 @@
-//! The machine of a job that a StarRocks cluster does itself: QUEUED → PENDING → submitted → watched → its end.
+//! The machine of a job that a StarRocks cluster does itself: QUEUED → PENDING → submitted →
+//! watched → its end.
 //!
-//! The cluster's own phases are not steps of ours: they are seen, and each sight that tells something new is an event. What the
-//! machine guards is the submission. What the database's slot held before is fixed by an event before anything is sent, so after a
-//! crash or a lost answer our job is told apart from the one before it, and a statement is not sent twice. A job whose end nobody
-//! can tell any more is LOST: that is an end of its own, not a guess.
+//! The cluster's own phases are not steps of ours: they are seen, and each sight that tells
+//! something new is an event. What the machine guards is the submission. What the database's slot
+//! held before is fixed by an event before anything is sent, so after a crash or a lost answer our
+//! job is told apart from the one before it, and a statement is not sent twice. A job whose end
+//! nobody can tell any more is LOST: that is an end of its own, not a guess.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +23,8 @@ pub struct ExternalRequest {
     pub label: SnapshotLabel,
     /// Where it is; `None` for a job of somebody else's, of which that is not shown.
     pub repository: Option<RepositoryName>,
-    /// The statement in canonical SQL, with complete names and every convenience resolved; empty for a job of somebody else's.
+    /// The statement in canonical SQL, with complete names and every convenience resolved; empty
+    /// for a job of somebody else's.
     pub statement: String,
     /// `db.table` or `db.table PARTITION (p, …)`, as it was said; empty means everything.
     pub objects: Vec<String>,
@@ -77,8 +80,9 @@ pub struct SlotStatus {
     pub replication_num: Option<u16>,
 }
 
-/// What tells the job in a database's slot from the one before it. Its id alone is no help: it is -1 at first, and another one
-/// after the frontend has failed over. Its time alone is none either: it counts seconds.
+/// What tells the job in a database's slot from the one before it. Its id alone is no help: it is
+/// -1 at first, and another one after the frontend has failed over. Its time alone is none either:
+/// it counts seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotIdentity {
     /// Of which kind the job is.
@@ -96,18 +100,30 @@ impl SlotIdentity {
     pub fn is_of(&self, kind: JobKind, seen: &SlotStatus) -> bool {
         let now = seen.mark(kind);
         let may_have_gone_on = self.ended.is_none() || self.ended == now.ended;
-        self.kind == kind && self.label == now.label && self.created_at == now.created_at && may_have_gone_on
+        self.kind == kind
+            && self.label == now.label
+            && self.created_at == now.created_at
+            && may_have_gone_on
     }
 }
 
 impl SlotStatus {
     /// What identifies the job that was seen.
     pub fn mark(&self, kind: JobKind) -> SlotIdentity {
-        let ended = self.phase().is_over().then_some((self.job_id, self.finished_at));
-        SlotIdentity { kind, label: self.label.clone(), created_at: self.created_at, ended }
+        let ended = self
+            .phase()
+            .is_over()
+            .then_some((self.job_id, self.finished_at));
+        SlotIdentity {
+            kind,
+            label: self.label.clone(),
+            created_at: self.created_at,
+            ended,
+        }
     }
 
-    /// The same with texts that a journal can keep: a job of a hundred thousand tablets has megabytes of them.
+    /// The same with texts that a journal can keep: a job of a hundred thousand tablets has
+    /// megabytes of them.
     pub fn abridged(&self) -> Self {
         let cut = |text: &str| match text.char_indices().nth(TEXT_CHARS_MAX) {
             Some((at, _)) => format!("{}…", &text[..at]),
@@ -127,28 +143,55 @@ impl SlotStatus {
         Phase::parse(&self.state)
     }
 
-    /// Whether this says anything that the other does not. Progress, open tasks and the words of errors change all the time; that
-    /// there are errors is news.
+    /// Whether this says anything that the other does not. Progress, open tasks and the words of
+    /// errors change all the time; that there are errors is news.
     pub fn is_news_after(&self, before: Option<&Self>) -> bool {
         let quiet = |s: &Self| {
-            let task_errors = if s.task_errors.is_empty() { String::new() } else { "some".to_owned() };
-            let quiet = Self { progress: String::new(), unfinished_tasks: String::new(), task_errors, ..s.abridged() };
-            Self { timeout_seconds: None, ..quiet }
+            let task_errors = if s.task_errors.is_empty() {
+                String::new()
+            } else {
+                "some".to_owned()
+            };
+            let quiet = Self {
+                progress: String::new(),
+                unfinished_tasks: String::new(),
+                task_errors,
+                ..s.abridged()
+            };
+            Self {
+                timeout_seconds: None,
+                ..quiet
+            }
         };
         before.is_none_or(|before| quiet(before) != quiet(self))
     }
 
     /// Why a job that is seen CANCELLED was.
     fn failure(&self) -> Failure {
-        let inner = self.status.trim().trim_start_matches('[').trim_end_matches(']');
-        let (code, message) = inner.split_once(", msg: ").unwrap_or(("COMMON_ERROR", inner));
+        let inner = self
+            .status
+            .trim()
+            .trim_start_matches('[')
+            .trim_end_matches(']');
+        let (code, message) = inner
+            .split_once(", msg: ")
+            .unwrap_or(("COMMON_ERROR", inner));
         // The cluster tells it in no other way.
         let cause = match code {
             "TIMEOUT" => Some(CancelCause::Timeout),
-            _ => message.starts_with("user cancelled").then_some(CancelCause::User),
+            _ => message
+                .starts_with("user cancelled")
+                .then_some(CancelCause::User),
         };
-        let kind = if cause.is_some() { ErrorKind::Cancelled } else { ErrorKind::Remote };
-        Failure { cause, ..Failure::new(super::StatusCode::parse(code), kind, message) }
+        let kind = if cause.is_some() {
+            ErrorKind::Cancelled
+        } else {
+            ErrorKind::Remote
+        };
+        Failure {
+            cause,
+            ..Failure::new(super::StatusCode::parse(code), kind, message)
+        }
     }
 }
 
@@ -217,8 +260,8 @@ pub enum ExternalEvent {
     Looked {
         /// What it held.
         before: Option<SlotIdentity>,
-        /// Whether the repository had, or may have had, a snapshot under the backup's label already: one that is found there later
-        /// proves nothing then.
+        /// Whether the repository had, or may have had, a snapshot under the backup's label
+        /// already: one that is found there later proves nothing then.
         #[serde(default)]
         label_was_taken: bool,
     },
@@ -274,7 +317,10 @@ impl ExternalState {
     /// Where a job begins.
     pub fn first(request: &ExternalRequest) -> Self {
         match &request.external {
-            Some(seen) => Self::Watching { before: None, seen: Some(seen.clone()) },
+            Some(seen) => Self::Watching {
+                before: None,
+                seen: Some(seen.clone()),
+            },
             None if request.queue => Self::Queued,
             None => Self::Pending,
         }
@@ -283,9 +329,10 @@ impl ExternalState {
     /// The last news.
     pub fn seen(&self) -> Option<&SlotStatus> {
         match self {
-            Self::Watching { seen, .. } | Self::Finished { seen } | Self::Cancelled { seen, .. } | Self::Lost { seen, .. } => {
-                seen.as_ref()
-            }
+            Self::Watching { seen, .. }
+            | Self::Finished { seen }
+            | Self::Cancelled { seen, .. }
+            | Self::Lost { seen, .. } => seen.as_ref(),
             Self::Queued | Self::Pending | Self::Submitting { .. } | Self::Refused { .. } => None,
         }
     }
@@ -293,20 +340,42 @@ impl ExternalState {
     /// One match: the only way a state changes.
     fn after(self, event: ExternalEvent) -> Result<Self, IllegalEvent> {
         use ExternalEvent as E;
-        let illegal = IllegalEvent { phase: self.phase(), event: event.name() };
+        let illegal = IllegalEvent {
+            phase: self.phase(),
+            event: event.name(),
+        };
         Ok(match (self, event) {
             (Self::Queued, E::TurnCame) => Self::Pending,
-            (Self::Pending, E::Looked { before, label_was_taken }) => Self::Submitting { before, label_was_taken },
-            (Self::Pending | Self::Submitting { .. }, E::Refused { failure }) => Self::Refused { failure },
+            (
+                Self::Pending,
+                E::Looked {
+                    before,
+                    label_was_taken,
+                },
+            ) => Self::Submitting {
+                before,
+                label_was_taken,
+            },
+            (Self::Pending | Self::Submitting { .. }, E::Refused { failure }) => {
+                Self::Refused { failure }
+            }
             // One that has ended is watched once more: its end is worth an event of its own.
-            (Self::Submitting { before, .. }, E::Accepted { seen }) => Self::Watching { before, seen },
+            (Self::Submitting { before, .. }, E::Accepted { seen }) => {
+                Self::Watching { before, seen }
+            }
             (Self::Submitting { .. }, E::RequeuedBusy) => Self::Queued,
             (state @ Self::Watching { .. }, E::Observed { seen, .. }) => state.see(seen),
             (Self::Submitting { .. }, E::Confirmed { .. }) => Self::Finished { seen: None },
             (Self::Watching { seen, .. }, E::Confirmed { .. }) => Self::Finished { seen },
-            (Self::Submitting { .. }, E::Lost { failure }) => Self::Lost { failure, seen: None },
+            (Self::Submitting { .. }, E::Lost { failure }) => Self::Lost {
+                failure,
+                seen: None,
+            },
             (Self::Watching { seen, .. }, E::Lost { failure }) => Self::Lost { failure, seen },
-            (Self::Queued | Self::Pending, E::Cancelled { failure }) => Self::Cancelled { failure, seen: None },
+            (Self::Queued | Self::Pending, E::Cancelled { failure }) => Self::Cancelled {
+                failure,
+                seen: None,
+            },
             _ => return Err(illegal),
         })
     }
@@ -314,8 +383,14 @@ impl ExternalState {
     fn see(self, seen: SlotStatus) -> Self {
         match (self, seen.phase()) {
             (_, Phase::Finished) => Self::Finished { seen: Some(seen) },
-            (_, Phase::Cancelled) => Self::Cancelled { failure: seen.failure(), seen: Some(seen) },
-            (Self::Watching { before, .. }, _) => Self::Watching { before, seen: Some(seen) },
+            (_, Phase::Cancelled) => Self::Cancelled {
+                failure: seen.failure(),
+                seen: Some(seen),
+            },
+            (Self::Watching { before, .. }, _) => Self::Watching {
+                before,
+                seen: Some(seen),
+            },
             (state, _) => state,
         }
     }
@@ -331,7 +406,10 @@ impl Machine for ExternalState {
             Self::Pending => vec![ExternalCommand::Look],
             Self::Submitting { .. } => vec![ExternalCommand::Submit],
             Self::Watching { .. } => vec![ExternalCommand::Watch],
-            Self::Finished { .. } | Self::Cancelled { .. } | Self::Refused { .. } | Self::Lost { .. } => Vec::new(),
+            Self::Finished { .. }
+            | Self::Cancelled { .. }
+            | Self::Refused { .. }
+            | Self::Lost { .. } => Vec::new(),
         }
     }
 
@@ -343,8 +421,12 @@ impl Machine for ExternalState {
     fn phase(&self) -> Phase {
         match self {
             Self::Queued => Phase::Queued,
-            Self::Pending | Self::Submitting { .. } | Self::Watching { seen: None, .. } => Phase::Pending,
-            Self::Watching { seen: Some(seen), .. } => seen.phase(),
+            Self::Pending | Self::Submitting { .. } | Self::Watching { seen: None, .. } => {
+                Phase::Pending
+            }
+            Self::Watching {
+                seen: Some(seen), ..
+            } => seen.phase(),
             Self::Finished { .. } => Phase::Finished,
             Self::Cancelled { .. } => Phase::Cancelled,
             Self::Refused { .. } => Phase::Refused,
@@ -377,7 +459,12 @@ mod tests {
     use super::*;
 
     fn seen(state: &str, status: &str) -> SlotStatus {
-        SlotStatus { label: "l".into(), state: state.into(), status: status.into(), ..SlotStatus::default() }
+        SlotStatus {
+            label: "l".into(),
+            state: state.into(),
+            status: status.into(),
+            ..SlotStatus::default()
+        }
     }
 
     fn failure() -> Failure {
@@ -387,39 +474,102 @@ mod tests {
     /// The full table: every state with every event, and what comes of it.
     #[test]
     fn every_state_takes_its_events_and_no_others() {
-        let watching = |state: Option<&str>| ExternalState::Watching { before: None, seen: state.map(|s| seen(s, "[OK]")) };
+        let watching = |state: Option<&str>| ExternalState::Watching {
+            before: None,
+            seen: state.map(|s| seen(s, "[OK]")),
+        };
         let states = [
             ExternalState::Queued,
             ExternalState::Pending,
-            ExternalState::Submitting { before: None, label_was_taken: false },
+            ExternalState::Submitting {
+                before: None,
+                label_was_taken: false,
+            },
             watching(None),
             watching(Some("UPLOADING")),
             ExternalState::Finished { seen: None },
-            ExternalState::Cancelled { failure: failure(), seen: None },
+            ExternalState::Cancelled {
+                failure: failure(),
+                seen: None,
+            },
             ExternalState::Refused { failure: failure() },
-            ExternalState::Lost { failure: failure(), seen: None },
+            ExternalState::Lost {
+                failure: failure(),
+                seen: None,
+            },
         ];
         let events = [
             ExternalEvent::TurnCame,
-            ExternalEvent::Looked { before: None, label_was_taken: false },
+            ExternalEvent::Looked {
+                before: None,
+                label_was_taken: false,
+            },
             ExternalEvent::Accepted { seen: None },
             ExternalEvent::Refused { failure: failure() },
             ExternalEvent::RequeuedBusy,
-            ExternalEvent::Observed { seen: seen("SNAPSHOTING", "[OK]"), timestamp: None },
-            ExternalEvent::Observed { seen: seen("FINISHED", "[OK]"), timestamp: None },
-            ExternalEvent::Observed { seen: seen("CANCELLED", "[COMMON_ERROR, msg: user cancelled]"), timestamp: None },
+            ExternalEvent::Observed {
+                seen: seen("SNAPSHOTING", "[OK]"),
+                timestamp: None,
+            },
+            ExternalEvent::Observed {
+                seen: seen("FINISHED", "[OK]"),
+                timestamp: None,
+            },
+            ExternalEvent::Observed {
+                seen: seen("CANCELLED", "[COMMON_ERROR, msg: user cancelled]"),
+                timestamp: None,
+            },
             ExternalEvent::Confirmed { timestamp: None },
             ExternalEvent::Lost { failure: failure() },
             ExternalEvent::Cancelled { failure: failure() },
         ];
         let no = "";
         let expected = [
-            // TurnCame, Looked, Accepted, Refused, RequeuedBusy, Observed ×3, Confirmed, Lost, Cancelled
+            // TurnCame, Looked, Accepted, Refused, RequeuedBusy, Observed ×3, Confirmed, Lost,
+            // Cancelled
             ["PENDING", no, no, no, no, no, no, no, no, no, "CANCELLED"],
-            [no, "PENDING", no, "REFUSED", no, no, no, no, no, no, "CANCELLED"],
-            [no, no, "PENDING", "REFUSED", "QUEUED", no, no, no, "FINISHED", "LOST", no],
-            [no, no, no, no, no, "SNAPSHOTING", "FINISHED", "CANCELLED", "FINISHED", "LOST", no],
-            [no, no, no, no, no, "SNAPSHOTING", "FINISHED", "CANCELLED", "FINISHED", "LOST", no],
+            [
+                no,
+                "PENDING",
+                no,
+                "REFUSED",
+                no,
+                no,
+                no,
+                no,
+                no,
+                no,
+                "CANCELLED",
+            ],
+            [
+                no, no, "PENDING", "REFUSED", "QUEUED", no, no, no, "FINISHED", "LOST", no,
+            ],
+            [
+                no,
+                no,
+                no,
+                no,
+                no,
+                "SNAPSHOTING",
+                "FINISHED",
+                "CANCELLED",
+                "FINISHED",
+                "LOST",
+                no,
+            ],
+            [
+                no,
+                no,
+                no,
+                no,
+                no,
+                "SNAPSHOTING",
+                "FINISHED",
+                "CANCELLED",
+                "FINISHED",
+                "LOST",
+                no,
+            ],
             [no; 11],
             [no; 11],
             [no; 11],
@@ -439,36 +589,97 @@ mod tests {
                 "user cancelled, current state: COMMIT",
             ),
             ("[TIMEOUT, msg: ]", "TIMEOUT", ErrorKind::Cancelled, ""),
-            ("[NOT_FOUND, msg: table 7 has been dropped]", "NOT_FOUND", ErrorKind::Remote, "table 7 has been dropped"),
-            ("[OLAP_VERSION_ALREADY_MERGED, msg: x]", "OLAP_VERSION_ALREADY_MERGED", ErrorKind::Remote, "x"),
+            (
+                "[NOT_FOUND, msg: table 7 has been dropped]",
+                "NOT_FOUND",
+                ErrorKind::Remote,
+                "table 7 has been dropped",
+            ),
+            (
+                "[OLAP_VERSION_ALREADY_MERGED, msg: x]",
+                "OLAP_VERSION_ALREADY_MERGED",
+                ErrorKind::Remote,
+                "x",
+            ),
             ("odd", "COMMON_ERROR", ErrorKind::Remote, "odd"),
         ] {
             let failure = seen("CANCELLED", status).failure();
-            assert_eq!((failure.code.name(), failure.kind, failure.message.as_str()), (code, kind, message), "{status}");
+            assert_eq!(
+                (failure.code.name(), failure.kind, failure.message.as_str()),
+                (code, kind, message),
+                "{status}"
+            );
         }
     }
 
     #[test]
     fn progress_is_no_news_and_a_phase_is() {
-        let before = SlotStatus { progress: "[1: 2/3]".into(), ..seen("UPLOADING", "[OK]") };
-        let on = SlotStatus { progress: "[1: 3/3]".into(), ..before.clone() };
+        let before = SlotStatus {
+            progress: "[1: 2/3]".into(),
+            ..seen("UPLOADING", "[OK]")
+        };
+        let on = SlotStatus {
+            progress: "[1: 3/3]".into(),
+            ..before.clone()
+        };
         assert!(!on.is_news_after(Some(&before)) && on.is_news_after(None));
-        assert!(SlotStatus { state: "SAVE_META".into(), ..on.clone() }.is_news_after(Some(&on)));
-        let failing = SlotStatus { task_errors: "[1: no]".into(), ..on.clone() };
+        assert!(
+            SlotStatus {
+                state: "SAVE_META".into(),
+                ..on.clone()
+            }
+            .is_news_after(Some(&on))
+        );
+        let failing = SlotStatus {
+            task_errors: "[1: no]".into(),
+            ..on.clone()
+        };
         assert!(failing.is_news_after(Some(&on)));
-        assert!(!SlotStatus { task_errors: "[1: still no]".into(), ..on.clone() }.is_news_after(Some(&failing)));
-        assert_eq!(SlotStatus { progress: "é".repeat(5000), ..on }.abridged().progress.chars().count(), TEXT_CHARS_MAX + 1);
+        assert!(
+            !SlotStatus {
+                task_errors: "[1: still no]".into(),
+                ..on.clone()
+            }
+            .is_news_after(Some(&failing))
+        );
+        assert_eq!(
+            SlotStatus {
+                progress: "é".repeat(5000),
+                ..on
+            }
+            .abridged()
+            .progress
+            .chars()
+            .count(),
+            TEXT_CHARS_MAX + 1
+        );
     }
 
     #[test]
     fn what_has_ended_does_not_begin_again() {
-        let at = |state: &str, id: Option<i64>| SlotStatus { created_at: Some(Timestamp(1000)), job_id: id, ..seen(state, "[OK]") };
+        let at = |state: &str, id: Option<i64>| SlotStatus {
+            created_at: Some(Timestamp(1000)),
+            job_id: id,
+            ..seen(state, "[OK]")
+        };
         let before = at("CANCELLED", Some(7)).mark(JobKind::Backup);
-        // The same label in the same second: a running one, or one that has ended under another id, is another job.
-        for (state, id, same) in [("CANCELLED", Some(7), true), ("PENDING", None, false), ("FINISHED", Some(8), false)] {
-            assert_eq!(before.is_of(JobKind::Backup, &at(state, id)), same, "{state}");
+        // The same label in the same second: a running one, or one that has ended under another id,
+        // is another job.
+        for (state, id, same) in [
+            ("CANCELLED", Some(7), true),
+            ("PENDING", None, false),
+            ("FINISHED", Some(8), false),
+        ] {
+            assert_eq!(
+                before.is_of(JobKind::Backup, &at(state, id)),
+                same,
+                "{state}"
+            );
         }
         let running = at("PENDING", None).mark(JobKind::Backup);
-        assert!(running.is_of(JobKind::Backup, &at("FINISHED", Some(9))) && !running.is_of(JobKind::Restore, &at("PENDING", None)));
+        assert!(
+            running.is_of(JobKind::Backup, &at("FINISHED", Some(9)))
+                && !running.is_of(JobKind::Restore, &at("PENDING", None))
+        );
     }
 }

@@ -43,12 +43,15 @@ pub(super) mod tests {
     pub fn check_names<E: serde::Serialize>(events: &[E], name: impl Fn(&E) -> &'static str) {
         for event in events {
             let stored = serde_json::to_value(event).expect("serializes");
-            let tag = stored.as_str().or_else(|| stored.as_object()?.keys().next().map(String::as_str));
+            let tag = stored
+                .as_str()
+                .or_else(|| stored.as_object()?.keys().next().map(String::as_str));
             assert_eq!(tag, Some(name(event)));
         }
     }
 
-    /// Tries every event in every state. `expected` has the name of the phase that it leads to, or nothing where it cannot happen.
+    /// Tries every event in every state. `expected` has the name of the phase that it leads to, or
+    /// nothing where it cannot happen.
     pub fn check_table<M, const N: usize>(states: &[M], events: &[M::Event], expected: &[[&str; N]])
     where
         M: Machine<Event: Debug> + Clone + PartialEq + Debug,
@@ -64,7 +67,13 @@ pub(super) mod tests {
                 }
             }
             assert_eq!(state.is_over(), state.commands().is_empty(), "{state:?}");
-            assert!(state.commands().into_iter().all(|command| state.allows(command)), "{state:?}");
+            assert!(
+                state
+                    .commands()
+                    .into_iter()
+                    .all(|command| state.allows(command)),
+                "{state:?}"
+            );
             assert!(state.end().is_none() || !state.can_cancel(), "{state:?}");
             assert_eq!(state.end().is_some(), state.phase().is_over(), "{state:?}");
         }

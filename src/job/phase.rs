@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 macro_rules! phases {
     ($($(#[$doc:meta])* $name:ident => $text:literal,)*) => {
-        /// The phases of every kind of job, in their order. The names are StarRocks' own where it has them, and are stored.
+        /// The phases of every kind of job, in their order. The names are StarRocks' own where it
+        /// has them, and are stored.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub enum Phase { $($(#[$doc])* #[serde(rename = $text)] $name,)* }
 
@@ -110,7 +111,10 @@ mod tests {
 
     #[test]
     fn stored_names_do_not_change() {
-        let names: Vec<_> = Phase::ALL.iter().map(|p| serde_json::to_string(p).expect("serializes")).collect();
+        let names: Vec<_> = Phase::ALL
+            .iter()
+            .map(|p| serde_json::to_string(p).expect("serializes"))
+            .collect();
         assert_eq!(
             names.join(" "),
             "\"QUEUED\" \"PENDING\" \"UNKNOWN\" \"SNAPSHOTING\" \"UPLOAD_SNAPSHOT\" \"UPLOADING\" \"DOWNLOAD\" \"DOWNLOADING\" \
@@ -118,10 +122,14 @@ mod tests {
         );
         for phase in Phase::ALL {
             assert_eq!(Phase::parse(phase.name()), *phase);
-            assert_eq!(serde_json::from_str::<Phase>(&format!("\"{phase}\"")).expect("reads"), *phase);
+            assert_eq!(
+                serde_json::from_str::<Phase>(&format!("\"{phase}\"")).expect("reads"),
+                *phase
+            );
         }
         assert_eq!(Phase::parse("CONVERTING"), Phase::Unknown);
-        let causes = [CancelCause::User, CancelCause::Timeout].map(|c| serde_json::to_string(&c).expect("serializes"));
+        let causes = [CancelCause::User, CancelCause::Timeout]
+            .map(|c| serde_json::to_string(&c).expect("serializes"));
         assert_eq!(causes, ["\"user\"", "\"timeout\""]);
     }
 }

@@ -1,8 +1,8 @@
 //! The course of a job, for people: times and sums.
 
 use super::{
-    BackupEvent, BackupState, ExternalEvent, ExternalState, Failure, Machine, Phase, RestoreEvent, RestoreState, SlotStatus,
-    Transfer, Volume,
+    BackupEvent, BackupState, ExternalEvent, ExternalState, Failure, Machine, Phase, RestoreEvent,
+    RestoreState, SlotStatus, Transfer, Volume,
 };
 use crate::names::{BackupTimestamp, Timestamp};
 
@@ -49,13 +49,25 @@ impl Record {
         self.moved.new.add(moved.new);
     }
 
-    pub(super) fn note_backup(&mut self, event: &BackupEvent, was: Phase, now: &BackupState, at: Timestamp) {
+    pub(super) fn note_backup(
+        &mut self,
+        event: &BackupEvent,
+        was: Phase,
+        now: &BackupState,
+        at: Timestamp,
+    ) {
         match event {
-            BackupEvent::Planned { plan } => self.plan_tasks(plan.tablets().map(|_| Volume::default())),
+            BackupEvent::Planned { plan } => {
+                self.plan_tasks(plan.tablets().map(|_| Volume::default()))
+            }
             BackupEvent::Snapshoted { .. } => self.finish_task(Transfer::default()),
-            BackupEvent::UploadPlanned { tasks } => self.plan_tasks(tasks.iter().map(|t| t.planned)),
+            BackupEvent::UploadPlanned { tasks } => {
+                self.plan_tasks(tasks.iter().map(|t| t.planned))
+            }
             BackupEvent::Uploaded { transfer, .. } => self.finish_task(*transfer),
-            BackupEvent::Cancelled { failure } | BackupEvent::Displaced { failure } | BackupEvent::Lost { failure } => {
+            BackupEvent::Cancelled { failure }
+            | BackupEvent::Displaced { failure }
+            | BackupEvent::Lost { failure } => {
                 self.failure = Some(failure.clone());
             }
             BackupEvent::MetaSaved { .. } | BackupEvent::Published | BackupEvent::Released => {}
@@ -68,8 +80,15 @@ impl Record {
         }
     }
 
-    pub(super) fn note_external(&mut self, event: &ExternalEvent, now: &ExternalState, at: Timestamp) {
-        if let ExternalEvent::Observed { timestamp, .. } | ExternalEvent::Confirmed { timestamp } = event {
+    pub(super) fn note_external(
+        &mut self,
+        event: &ExternalEvent,
+        now: &ExternalState,
+        at: Timestamp,
+    ) {
+        if let ExternalEvent::Observed { timestamp, .. } | ExternalEvent::Confirmed { timestamp } =
+            event
+        {
             self.backup_timestamp = timestamp.clone().or(self.backup_timestamp.take());
         }
         match event {
@@ -78,13 +97,17 @@ impl Record {
             _ => {}
         }
         self.failure = match now {
-            ExternalState::Cancelled { failure, .. } | ExternalState::Refused { failure } | ExternalState::Lost { failure, .. } => {
-                Some(failure.clone())
-            }
+            ExternalState::Cancelled { failure, .. }
+            | ExternalState::Refused { failure }
+            | ExternalState::Lost { failure, .. } => Some(failure.clone()),
             _ => None,
         };
         // Phases pass between two looks; a later one says that an earlier one is over.
-        if let Some(phase) = now.seen().map(SlotStatus::phase).filter(|phase| *phase != Phase::Cancelled) {
+        if let Some(phase) = now
+            .seen()
+            .map(SlotStatus::phase)
+            .filter(|phase| *phase != Phase::Cancelled)
+        {
             let reached = |from: Phase, slot: &mut Option<Timestamp>| {
                 if phase >= from {
                     slot.get_or_insert(at);
@@ -96,16 +119,26 @@ impl Record {
         }
     }
 
-    pub(super) fn note_restore(&mut self, event: &RestoreEvent, was: Phase, now: &RestoreState, at: Timestamp) {
+    pub(super) fn note_restore(
+        &mut self,
+        event: &RestoreEvent,
+        was: Phase,
+        now: &RestoreState,
+        at: Timestamp,
+    ) {
         match event {
             RestoreEvent::Planned { plan } => {
                 self.meta_prepared_at = Some(at);
                 self.plan_tasks(plan.tablets().map(|_| Volume::default()));
             }
             RestoreEvent::Prepared { .. } => self.finish_task(Transfer::default()),
-            RestoreEvent::DownloadPlanned { tasks } => self.plan_tasks(tasks.iter().map(|t| t.planned)),
+            RestoreEvent::DownloadPlanned { tasks } => {
+                self.plan_tasks(tasks.iter().map(|t| t.planned))
+            }
             RestoreEvent::Downloaded { transfer, .. } => self.finish_task(*transfer),
-            RestoreEvent::Cancelled { failure } | RestoreEvent::SwapRefused { failure } => self.failure = Some(failure.clone()),
+            RestoreEvent::Cancelled { failure } | RestoreEvent::SwapRefused { failure } => {
+                self.failure = Some(failure.clone())
+            }
             RestoreEvent::Verified | RestoreEvent::Swapped | RestoreEvent::Released => {}
         }
         if was == Phase::Snapshoting && now.phase() == Phase::Download {

@@ -1,7 +1,8 @@
-//! The restore machine: PENDING → SNAPSHOTING → DOWNLOAD → DOWNLOADING → COMMIT → COMMITTING → FINISHED | CANCELLED.
+//! The restore machine: PENDING → SNAPSHOTING → DOWNLOAD → DOWNLOADING → COMMIT → COMMITTING →
+//! FINISHED | CANCELLED.
 //!
-//! Everything before COMMITTING is made beside the old data. The swap is one catalog transaction, so COMMITTING is the point
-//! of no return: from there nothing is cancelled, only retried.
+//! Everything before COMMITTING is made beside the old data. The swap is one catalog transaction,
+//! so COMMITTING is the point of no return: from there nothing is cancelled, only retried.
 
 use std::sync::Arc;
 
@@ -149,8 +150,13 @@ impl Machine for RestoreState {
             Self::Downloading { left, .. } => left.iter().map(RestoreCommand::Download).collect(),
             Self::Commit { .. } => vec![RestoreCommand::Verify],
             Self::Committing { .. } => vec![RestoreCommand::Swap],
-            Self::Finished { released: false } | Self::Cancelled { released: false, .. } => vec![RestoreCommand::Release],
-            Self::Finished { released: true } | Self::Cancelled { released: true, .. } => Vec::new(),
+            Self::Finished { released: false }
+            | Self::Cancelled {
+                released: false, ..
+            } => vec![RestoreCommand::Release],
+            Self::Finished { released: true } | Self::Cancelled { released: true, .. } => {
+                Vec::new()
+            }
         }
     }
 
@@ -170,14 +176,19 @@ impl Machine for RestoreState {
     fn allows(&self, command: RestoreCommand) -> bool {
         match (self, command) {
             (Self::Snapshoting { left, .. }, RestoreCommand::Prepare(task))
-            | (Self::Downloading { left, .. }, RestoreCommand::Download(task)) => left.contains(task),
+            | (Self::Downloading { left, .. }, RestoreCommand::Download(task)) => {
+                left.contains(task)
+            }
             (Self::Snapshoting { .. } | Self::Downloading { .. }, _) => false,
             _ => self.commands().contains(&command),
         }
     }
 
     fn is_over(&self) -> bool {
-        matches!(self, Self::Finished { released: true } | Self::Cancelled { released: true, .. })
+        matches!(
+            self,
+            Self::Finished { released: true } | Self::Cancelled { released: true, .. }
+        )
     }
 
     /// One match: the only way a state changes.
@@ -199,7 +210,9 @@ impl Machine for RestoreState {
                 let left = TasksLeft::all(tasks.iter().map(|t| t.task_id));
                 Self::downloading(plan.clone(), tasks.clone(), left)
             }
-            (Self::Downloading { plan, left, .. }, E::Downloaded { task, .. }) if left.contains(*task) => {
+            (Self::Downloading { plan, left, .. }, E::Downloaded { task, .. })
+                if left.contains(*task) =>
+            {
                 left.finish(*task);
                 if !left.is_empty() {
                     return Ok(());
@@ -208,15 +221,26 @@ impl Machine for RestoreState {
             }
             (Self::Commit { plan }, E::Verified) => Self::Committing { plan: plan.clone() },
             (Self::Committing { .. }, E::Swapped) => Self::Finished { released: false },
-            (Self::Committing { .. }, E::SwapRefused { failure }) => Self::Cancelled { failure: failure.clone(), released: false },
-            (Self::Finished { released } | Self::Cancelled { released, .. }, E::Released) if !*released => {
+            (Self::Committing { .. }, E::SwapRefused { failure }) => Self::Cancelled {
+                failure: failure.clone(),
+                released: false,
+            },
+            (Self::Finished { released } | Self::Cancelled { released, .. }, E::Released)
+                if !*released =>
+            {
                 *released = true;
                 return Ok(());
             }
-            (state, E::Cancelled { failure }) if state.can_cancel() => {
-                Self::Cancelled { failure: failure.clone(), released: false }
+            (state, E::Cancelled { failure }) if state.can_cancel() => Self::Cancelled {
+                failure: failure.clone(),
+                released: false,
+            },
+            (state, event) => {
+                return Err(IllegalEvent {
+                    phase: state.phase(),
+                    event: event.name(),
+                });
             }
-            (state, event) => return Err(IllegalEvent { phase: state.phase(), event: event.name() }),
         };
         *self = next;
         Ok(())
@@ -225,11 +249,19 @@ impl Machine for RestoreState {
 
 impl RestoreState {
     fn snapshoting(plan: Arc<RestorePlan>, left: TasksLeft) -> Self {
-        if left.is_empty() { Self::Download { plan } } else { Self::Snapshoting { plan, left } }
+        if left.is_empty() {
+            Self::Download { plan }
+        } else {
+            Self::Snapshoting { plan, left }
+        }
     }
 
     fn downloading(plan: Arc<RestorePlan>, tasks: Arc<Vec<TransferTask>>, left: TasksLeft) -> Self {
-        if left.is_empty() { Self::Commit { plan } } else { Self::Downloading { plan, tasks, left } }
+        if left.is_empty() {
+            Self::Commit { plan }
+        } else {
+            Self::Downloading { plan, tasks, left }
+        }
     }
 }
 
@@ -248,11 +280,21 @@ mod tests {
         let plan = Arc::new(target_of(&[11, 12]));
         let tasks = Arc::new(transfers(&[11, 12]));
         let left = |ids: &[i64]| TasksLeft::all(ids.iter().map(|id| TaskId(*id)));
-        let downloading = |ids| RestoreState::Downloading { plan: plan.clone(), tasks: tasks.clone(), left: left(ids) };
+        let downloading = |ids| RestoreState::Downloading {
+            plan: plan.clone(),
+            tasks: tasks.clone(),
+            left: left(ids),
+        };
         let states = [
             RestoreState::Pending,
-            RestoreState::Snapshoting { plan: plan.clone(), left: left(&[11, 12]) },
-            RestoreState::Snapshoting { plan: plan.clone(), left: left(&[11]) },
+            RestoreState::Snapshoting {
+                plan: plan.clone(),
+                left: left(&[11, 12]),
+            },
+            RestoreState::Snapshoting {
+                plan: plan.clone(),
+                left: left(&[11]),
+            },
             RestoreState::Download { plan: plan.clone() },
             downloading(&[1, 2]),
             downloading(&[1]),
@@ -260,17 +302,32 @@ mod tests {
             RestoreState::Committing { plan: plan.clone() },
             RestoreState::Finished { released: false },
             RestoreState::Finished { released: true },
-            RestoreState::Cancelled { failure: failure(), released: false },
-            RestoreState::Cancelled { failure: failure(), released: true },
+            RestoreState::Cancelled {
+                failure: failure(),
+                released: false,
+            },
+            RestoreState::Cancelled {
+                failure: failure(),
+                released: true,
+            },
         ];
         let none = RestorePlan::new(digest(), Vec::new(), Vec::new());
         let events = [
             RestoreEvent::Planned { plan: plan.clone() },
-            RestoreEvent::Planned { plan: Arc::new(none) },
+            RestoreEvent::Planned {
+                plan: Arc::new(none),
+            },
             RestoreEvent::Prepared { task: TaskId(11) },
-            RestoreEvent::DownloadPlanned { tasks: tasks.clone() },
-            RestoreEvent::DownloadPlanned { tasks: Arc::default() },
-            RestoreEvent::Downloaded { task: TaskId(1), transfer: Transfer::default() },
+            RestoreEvent::DownloadPlanned {
+                tasks: tasks.clone(),
+            },
+            RestoreEvent::DownloadPlanned {
+                tasks: Arc::default(),
+            },
+            RestoreEvent::Downloaded {
+                task: TaskId(1),
+                transfer: Transfer::default(),
+            },
             RestoreEvent::Verified,
             RestoreEvent::Swapped,
             RestoreEvent::SwapRefused { failure: failure() },
@@ -280,7 +337,8 @@ mod tests {
         let no = "";
         let (snap, down, can, fin) = ("SNAPSHOTING", "DOWNLOADING", "CANCELLED", "FINISHED");
         let expected = [
-            // Planned ×2, Prepared, DownloadPlanned ×2, Downloaded, Verified, Swapped, SwapRefused, Cancelled, Released
+            // Planned ×2, Prepared, DownloadPlanned ×2, Downloaded, Verified, Swapped, SwapRefused,
+            // Cancelled, Released
             [snap, "DOWNLOAD", no, no, no, no, no, no, no, can, no],
             [no, no, snap, no, no, no, no, no, no, can, no],
             [no, no, "DOWNLOAD", no, no, no, no, no, no, can, no],

@@ -4,11 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use super::data::{Assignment, BackupObject, RestoreObject, TransferTask, Volume};
 use super::{
-    CancelCause, DropRequest, DroppedBackups, End, Failure, Job, JobKind, JobSpec, Phase, Requester, SlotStatus, Target, TaskKind,
-    Work,
+    CancelCause, DropRequest, DroppedBackups, End, Failure, Job, JobKind, JobSpec, Phase,
+    Requester, SlotStatus, Target, TaskKind, Work,
 };
 use crate::error::{Error, ErrorKind};
-use crate::names::{BackendId, BackupTimestamp, JobId, PartitionName, TableName, TabletId, TaskId, Timestamp};
+use crate::names::{
+    BackendId, BackupTimestamp, JobId, PartitionName, TableName, TabletId, TaskId, Timestamp,
+};
 
 /// How a job stands, in words that do not depend on its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -113,7 +115,8 @@ pub struct JobRow {
     pub seen: Option<SlotStatus>,
 }
 
-/// What changes in a [`JobRow`] while its job goes on: small, whatever the job is about, and written anew with each append.
+/// What changes in a [`JobRow`] while its job goes on: small, whatever the job is about, and
+/// written anew with each append.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobCourse {
     /// Where it stands; `None` for a refused job.
@@ -165,34 +168,61 @@ pub struct TaskRow {
 }
 
 fn objects(spec: &JobSpec) -> Vec<String> {
-    let named = |target: &Target, table: &str, partitions: &[PartitionName], alias: Option<&TableName>| {
-        let mut text = format!("{}.{table}", target.database);
-        if !partitions.is_empty() {
-            let names: Vec<_> = partitions.iter().map(|p| p.as_str()).collect();
-            text = format!("{text} PARTITION ({})", names.join(", "));
-        }
-        alias.map_or(text.clone(), |alias| format!("{text} AS {alias}"))
-    };
+    let named =
+        |target: &Target, table: &str, partitions: &[PartitionName], alias: Option<&TableName>| {
+            let mut text = format!("{}.{table}", target.database);
+            if !partitions.is_empty() {
+                let names: Vec<_> = partitions.iter().map(|p| p.as_str()).collect();
+                text = format!("{text} PARTITION ({})", names.join(", "));
+            }
+            alias.map_or(text.clone(), |alias| format!("{text} AS {alias}"))
+        };
     match &spec.work {
         Work::Backup { target, request: r } => {
-            let tables = r.objects.iter().map(|o| named(target, o.table.as_str(), &o.partitions, None));
-            tables.chain(r.views.iter().map(|v| named(target, v.as_str(), &[], None))).collect()
+            let tables = r
+                .objects
+                .iter()
+                .map(|o| named(target, o.table.as_str(), &o.partitions, None));
+            tables
+                .chain(r.views.iter().map(|v| named(target, v.as_str(), &[], None)))
+                .collect()
         }
         Work::Restore { target, request: r } => {
-            let tables = r.objects.iter().map(|o| named(target, o.table.as_str(), &o.partitions, o.alias.as_ref()));
-            tables.chain(r.views.iter().map(|v| named(target, v.view.as_str(), &[], v.alias.as_ref()))).collect()
+            let tables = r
+                .objects
+                .iter()
+                .map(|o| named(target, o.table.as_str(), &o.partitions, o.alias.as_ref()));
+            tables
+                .chain(
+                    r.views
+                        .iter()
+                        .map(|v| named(target, v.view.as_str(), &[], v.alias.as_ref())),
+                )
+                .collect()
         }
         Work::External(r) => r.objects.clone(),
         Work::DropSnapshot(_) => Vec::new(),
     }
 }
 
-/// StarRocks' spellings, in which `PARTITIONS` is glued to the table's name in BACKUP: scripts match on it.
+/// StarRocks' spellings, in which `PARTITIONS` is glued to the table's name in BACKUP: scripts
+/// match on it.
 fn native_objects(spec: &JobSpec) -> String {
-    let join = |names: &[PartitionName]| names.iter().map(|p| p.as_str()).collect::<Vec<_>>().join(", ");
+    let join = |names: &[PartitionName]| {
+        names
+            .iter()
+            .map(|p| p.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let backup = |target: &Target, o: &BackupObject| match o.partitions.as_slice() {
         [] => format!("[{}.{}]", target.database, o.table),
-        names => format!("[{}.{}PARTITIONS ({})]", target.database, o.table, join(names)),
+        names => format!(
+            "[{}.{}PARTITIONS ({})]",
+            target.database,
+            o.table,
+            join(names)
+        ),
     };
     let restore = |o: &RestoreObject| match o.partitions.as_slice() {
         [] => o.table.to_string(),
@@ -203,11 +233,18 @@ fn native_objects(spec: &JobSpec) -> String {
     let all: Vec<String> = match &spec.work {
         Work::Backup { target, request: r } => {
             let views = r.views.iter().map(|v| format!("[{}.{v}]", target.database));
-            r.objects.iter().map(|o| backup(target, o)).chain(views).collect()
+            r.objects
+                .iter()
+                .map(|o| backup(target, o))
+                .chain(views)
+                .collect()
         }
-        Work::Restore { request: r, .. } => {
-            r.objects.iter().map(restore).chain(r.views.iter().map(|v| v.view.to_string())).collect()
-        }
+        Work::Restore { request: r, .. } => r
+            .objects
+            .iter()
+            .map(restore)
+            .chain(r.views.iter().map(|v| v.view.to_string()))
+            .collect(),
         Work::External(r) => r.objects.clone(),
         Work::DropSnapshot(_) => Vec::new(),
     };
@@ -229,7 +266,11 @@ impl JobCourse {
             (None, _) if record.started_at.is_some() || is_external => JobStatus::Running,
             (None, _) => JobStatus::Queued,
         };
-        let seen = job.external_state().and_then(|state| state.seen().or(job.spec.external().and_then(|r| r.external.as_ref())));
+        let seen = job.external_state().and_then(|state| {
+            state
+                .seen()
+                .or(job.spec.external().and_then(|r| r.external.as_ref()))
+        });
         Self {
             status,
             // A refused job never had a phase.
@@ -278,7 +319,11 @@ impl JobRow {
         self.bytes_new = course.bytes_new;
         if let Some(failure) = &course.failure {
             self.error_code = Some(failure.kind.sqlstate().to_owned());
-            self.error_message = Some(if failure.message.is_empty() { "timeout".into() } else { failure.message.clone() });
+            self.error_message = Some(if failure.message.is_empty() {
+                "timeout".into()
+            } else {
+                failure.message.clone()
+            });
             self.native_status = failure.status();
         }
     }
@@ -321,18 +366,35 @@ impl JobRow {
 
     fn blank(spec: &JobSpec, job_id: JobId, created_at: Timestamp, status: JobStatus) -> Self {
         let (backup_timestamp, allow_load, replication_num) = match &spec.work {
-            Work::Backup { .. } => (Some(BackupTimestamp::of(created_at)).filter(|_| status != JobStatus::Refused), None, None),
-            Work::Restore { request: r, .. } => (Some(r.timestamp.clone()), Some(r.allow_load), Some(r.replication_num)),
-            Work::External(r) => (r.timestamp.as_ref().and_then(|t| BackupTimestamp::new(t.as_str()).ok()), None, None),
-            Work::DropSnapshot(DropRequest { backups: DroppedBackups::Expired { timestamp }, .. }) => {
-                (Some(timestamp.clone()), None, None)
-            }
+            Work::Backup { .. } => (
+                Some(BackupTimestamp::of(created_at)).filter(|_| status != JobStatus::Refused),
+                None,
+                None,
+            ),
+            Work::Restore { request: r, .. } => (
+                Some(r.timestamp.clone()),
+                Some(r.allow_load),
+                Some(r.replication_num),
+            ),
+            Work::External(r) => (
+                r.timestamp
+                    .as_ref()
+                    .and_then(|t| BackupTimestamp::new(t.as_str()).ok()),
+                None,
+                None,
+            ),
+            Work::DropSnapshot(DropRequest {
+                backups: DroppedBackups::Expired { timestamp },
+                ..
+            }) => (Some(timestamp.clone()), None, None),
             Work::DropSnapshot(_) => (None, None, None),
         };
         let (requested_by, client_addr, application_name) = match &spec.requester {
-            Requester::User { name, client_addr, application_name } => {
-                (name.clone(), client_addr.clone(), application_name.clone())
-            }
+            Requester::User {
+                name,
+                client_addr,
+                application_name,
+            } => (name.clone(), client_addr.clone(), application_name.clone()),
             Requester::Expiry | Requester::Outside => (String::new(), None, None),
         };
         let remote = spec.external();
@@ -342,7 +404,11 @@ impl JobRow {
             state: None,
             status,
             cluster: spec.cluster.to_string(),
-            db_name: spec.work.database().map(ToString::to_string).unwrap_or_default(),
+            db_name: spec
+                .work
+                .database()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
             snapshot: spec.label().to_string(),
             backup_timestamp,
             repository: spec.work.repository().map(ToString::to_string),
@@ -392,6 +458,9 @@ impl TaskRow {
 
     /// A transfer that is not done.
     pub(super) fn of_transfer(job_id: JobId, kind: TaskKind, task: &TransferTask) -> Self {
-        Self { planned: task.planned, ..Self::new(job_id, task.task_id, kind, task.assignment) }
+        Self {
+            planned: task.planned,
+            ..Self::new(job_id, task.task_id, kind, task.assignment)
+        }
     }
 }

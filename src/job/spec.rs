@@ -48,9 +48,15 @@ pub enum Requester {
 #[serde(rename_all = "snake_case")]
 pub enum Work {
     /// BACKUP SNAPSHOT
-    Backup { target: Target, request: BackupRequest },
+    Backup {
+        target: Target,
+        request: BackupRequest,
+    },
     /// RESTORE SNAPSHOT
-    Restore { target: Target, request: RestoreRequest },
+    Restore {
+        target: Target,
+        request: RestoreRequest,
+    },
     /// Either, done by another cluster.
     #[serde(rename = "remote")]
     External(Box<ExternalRequest>),
@@ -183,21 +189,38 @@ impl Work {
         }
     }
 
-    /// What it keeps others from. For its own jobs another cluster decides how many a database may have.
+    /// What it keeps others from. For its own jobs another cluster decides how many a database may
+    /// have.
     pub fn locks(&self, cluster: &ClusterName) -> Vec<Lock> {
-        let database = self.database().filter(|_| !matches!(self, Self::External(_)));
-        let database = database.map(|d| Lock { resource: Resource::Database(cluster.clone(), d.clone()), exclusive: true });
-        let snapshot = self.repository().filter(|_| !matches!(self, Self::External(_))).map(|r| Lock {
-            resource: Resource::Snapshot(cluster.clone(), r.clone(), self.label().clone()),
-            exclusive: !matches!(self, Self::Restore { .. }),
+        let database = self
+            .database()
+            .filter(|_| !matches!(self, Self::External(_)));
+        let database = database.map(|d| Lock {
+            resource: Resource::Database(cluster.clone(), d.clone()),
+            exclusive: true,
         });
+        let snapshot = self
+            .repository()
+            .filter(|_| !matches!(self, Self::External(_)))
+            .map(|r| Lock {
+                resource: Resource::Snapshot(cluster.clone(), r.clone(), self.label().clone()),
+                exclusive: !matches!(self, Self::Restore { .. }),
+            });
         let repository = self.repository();
-        let repository = repository.map(|r| Lock { resource: Resource::Repository(cluster.clone(), r.clone()), exclusive: false });
-        database.into_iter().chain(snapshot).chain(repository).collect()
+        let repository = repository.map(|r| Lock {
+            resource: Resource::Repository(cluster.clone(), r.clone()),
+            exclusive: false,
+        });
+        database
+            .into_iter()
+            .chain(snapshot)
+            .chain(repository)
+            .collect()
     }
 }
 
-/// What is kept of the text of a statement, characters: it stands in the specification, in the row, and in each of its copies.
+/// What is kept of the text of a statement, characters: it stands in the specification, in the row,
+/// and in each of its copies.
 const STATEMENT_KEPT: usize = 8192;
 /// What is kept of the objects that a refused attempt names.
 const OBJECTS_KEPT: usize = 1000;
@@ -230,7 +253,10 @@ impl JobSpec {
     pub fn target(&self) -> Result<&Target, Error> {
         match &self.work {
             Work::Backup { target, .. } | Work::Restore { target, .. } => Ok(target),
-            Work::External(_) | Work::DropSnapshot(_) => Err(Error::internal(format!("a {} has no tables of ours", self.kind()))),
+            Work::External(_) | Work::DropSnapshot(_) => Err(Error::internal(format!(
+                "a {} has no tables of ours",
+                self.kind()
+            ))),
         }
     }
 
@@ -265,13 +291,27 @@ mod tests {
     #[test]
     fn stored_names_do_not_change() {
         let cluster = ClusterName::new("c").expect("valid");
-        let (repository, label) = (RepositoryName::new("r").expect("valid"), SnapshotLabel::new("l").expect("valid"));
-        let target =
-            Target { database: DatabaseName::new("d").expect("valid"), label: label.clone(), repository: repository.clone() };
-        let request = BackupRequest { objects: Vec::new(), views: Vec::new(), ttl: None };
+        let (repository, label) = (
+            RepositoryName::new("r").expect("valid"),
+            SnapshotLabel::new("l").expect("valid"),
+        );
+        let target = Target {
+            database: DatabaseName::new("d").expect("valid"),
+            label: label.clone(),
+            repository: repository.clone(),
+        };
+        let request = BackupRequest {
+            objects: Vec::new(),
+            views: Vec::new(),
+            ttl: None,
+        };
         let backup = Work::Backup { target, request };
         let timestamp = BackupTimestamp::new("2026-01-02-03-04-05-678").expect("valid");
-        let expired = Work::DropSnapshot(DropRequest { repository, label, backups: DroppedBackups::Expired { timestamp } });
+        let expired = Work::DropSnapshot(DropRequest {
+            repository,
+            label,
+            backups: DroppedBackups::Expired { timestamp },
+        });
         let json = |work: &Work| serde_json::to_string(work).expect("serializes");
         assert_eq!(
             json(&backup),
@@ -285,16 +325,31 @@ mod tests {
         let shown = |work: &Work| {
             let locks = work.locks(&cluster).into_iter();
             locks
-                .map(|l| format!("{} {}", serde_json::to_string(&l.resource).expect("serializes"), l.exclusive))
+                .map(|l| {
+                    format!(
+                        "{} {}",
+                        serde_json::to_string(&l.resource).expect("serializes"),
+                        l.exclusive
+                    )
+                })
                 .collect::<Vec<_>>()
         };
         let snapshot = "{\"snapshot\":[\"c\",\"r\",\"l\"]} true";
         let repository = "{\"repository\":[\"c\",\"r\"]} false";
-        assert_eq!(shown(&backup), ["{\"database\":[\"c\",\"d\"]} true", snapshot, repository]);
+        assert_eq!(
+            shown(&backup),
+            ["{\"database\":[\"c\",\"d\"]} true", snapshot, repository]
+        );
         assert_eq!(shown(&expired), [snapshot, repository]);
         for kind in [JobKind::Backup, JobKind::Restore, JobKind::DropSnapshot] {
-            assert_eq!(serde_json::to_string(&kind).expect("serializes"), format!("\"{kind}\""));
+            assert_eq!(
+                serde_json::to_string(&kind).expect("serializes"),
+                format!("\"{kind}\"")
+            );
         }
-        assert_eq!(serde_json::to_string(&Requester::Outside).expect("serializes"), "\"outside\"");
+        assert_eq!(
+            serde_json::to_string(&Requester::Outside).expect("serializes"),
+            "\"outside\""
+        );
     }
 }

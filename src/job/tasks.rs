@@ -1,4 +1,5 @@
-//! Which tasks of a phase are left: a few bytes for each, so that a job of many tablets is copied as quickly as one of few.
+//! Which tasks of a phase are left: a few bytes for each, so that a job of many tablets is copied
+//! as quickly as one of few.
 
 use std::sync::Arc;
 
@@ -23,7 +24,11 @@ impl TasksLeft {
         ids.dedup();
         let mut left = FixedBitSet::with_capacity(ids.len());
         left.insert_range(..);
-        Self { count: ids.len(), ids: ids.into(), left }
+        Self {
+            count: ids.len(),
+            ids: ids.into(),
+            left,
+        }
     }
 
     /// Whether nothing is left.
@@ -33,7 +38,9 @@ impl TasksLeft {
 
     /// Whether this one is left.
     pub fn contains(&self, task: TaskId) -> bool {
-        self.ids.binary_search(&task).is_ok_and(|place| self.left.contains(place))
+        self.ids
+            .binary_search(&task)
+            .is_ok_and(|place| self.left.contains(place))
     }
 
     /// What is left, in order.
@@ -43,7 +50,14 @@ impl TasksLeft {
 
     /// Takes away one that is done; `false` if it was not left.
     pub fn finish(&mut self, task: TaskId) -> bool {
-        let Some(place) = self.ids.binary_search(&task).ok().filter(|place| self.left.contains(*place)) else { return false };
+        let Some(place) = self
+            .ids
+            .binary_search(&task)
+            .ok()
+            .filter(|place| self.left.contains(*place))
+        else {
+            return false;
+        };
         self.left.remove(place);
         self.count -= 1;
         true

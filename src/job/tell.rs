@@ -1,8 +1,8 @@
 //! Events as sentences, and who made them: what `system.job_events` shows.
 
 use super::{
-    BackupEvent, BackupPlan, CancelCause, DropEvent, ExternalEvent, Failure, JobEvent, RestoreEvent, RestorePlan, TaskKind,
-    Transfer, Volume,
+    BackupEvent, BackupPlan, CancelCause, DropEvent, ExternalEvent, Failure, JobEvent,
+    RestoreEvent, RestorePlan, TaskKind, Transfer, Volume,
 };
 use crate::names::{TabletId, TaskId};
 
@@ -10,15 +10,26 @@ use crate::names::{TabletId, TaskId};
 type TabletOf<'a> = &'a dyn Fn(TaskKind, TaskId) -> Option<TabletId>;
 
 fn count(n: usize, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+    if n == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{n} {what}s")
+    }
 }
 
 fn files(volume: Volume) -> String {
-    format!("{}, {} bytes", count(usize::try_from(volume.files).unwrap_or(usize::MAX), "file"), volume.bytes)
+    format!(
+        "{}, {} bytes",
+        count(usize::try_from(volume.files).unwrap_or(usize::MAX), "file"),
+        volume.bytes
+    )
 }
 
 fn tablet(of: TabletOf<'_>, kind: TaskKind, task: TaskId) -> String {
-    of(kind, task).map_or_else(|| format!("task {task}"), |tablet| format!("tablet {tablet}"))
+    of(kind, task).map_or_else(
+        || format!("task {task}"),
+        |tablet| format!("tablet {tablet}"),
+    )
 }
 
 fn moved(verb: &str, what: &str, transfer: &Transfer) -> String {
@@ -34,17 +45,33 @@ fn moved(verb: &str, what: &str, transfer: &Transfer) -> String {
 
 fn planned_backup(plan: &BackupPlan) -> String {
     let mut volume = Volume::default();
-    plan.tablets().for_each(|t| volume.add(Volume::of(&t.files)));
-    let views = if plan.views.is_empty() { String::new() } else { format!(", {}", count(plan.views.len(), "view")) };
-    let (tables, tablets) = (count(plan.tables.len(), "table"), count(plan.tablets().count(), "tablet"));
+    plan.tablets()
+        .for_each(|t| volume.add(Volume::of(&t.files)));
+    let views = if plan.views.is_empty() {
+        String::new()
+    } else {
+        format!(", {}", count(plan.views.len(), "view"))
+    };
+    let (tables, tablets) = (
+        count(plan.tables.len(), "table"),
+        count(plan.tablets().count(), "tablet"),
+    );
     format!("planned {tables}{views}, {tablets}: {}", files(volume))
 }
 
 fn planned_restore(plan: &RestorePlan) -> String {
     let mut volume = Volume::default();
-    plan.tablets().for_each(|t| volume.add(Volume::of(&t.files)));
-    let views = if plan.views.is_empty() { String::new() } else { format!(", {}", count(plan.views.len(), "view")) };
-    let (tables, tablets) = (count(plan.tables.len(), "table"), count(plan.tablets().count(), "tablet"));
+    plan.tablets()
+        .for_each(|t| volume.add(Volume::of(&t.files)));
+    let views = if plan.views.is_empty() {
+        String::new()
+    } else {
+        format!(", {}", count(plan.views.len(), "view"))
+    };
+    let (tables, tablets) = (
+        count(plan.tables.len(), "table"),
+        count(plan.tablets().count(), "tablet"),
+    );
     format!("planned {tables}{views}, {tablets}: {}", files(volume))
 }
 
@@ -52,7 +79,9 @@ fn ended(failure: &Failure) -> String {
     match failure.cause {
         Some(CancelCause::User) => failure.message.clone(),
         Some(CancelCause::Timeout) if failure.message.is_empty() => "its time was over".to_owned(),
-        Some(CancelCause::Timeout) => format!("its time was over; the last error: {}", failure.message),
+        Some(CancelCause::Timeout) => {
+            format!("its time was over; the last error: {}", failure.message)
+        }
         None => format!("failed: {}", failure.message),
     }
 }
@@ -72,18 +101,28 @@ impl JobEvent {
     pub fn actor(&self) -> &'static str {
         let failure = match self {
             Self::Backup(
-                BackupEvent::Cancelled { failure } | BackupEvent::Lost { failure } | BackupEvent::Displaced { failure },
+                BackupEvent::Cancelled { failure }
+                | BackupEvent::Lost { failure }
+                | BackupEvent::Displaced { failure },
             )
-            | Self::Restore(RestoreEvent::Cancelled { failure } | RestoreEvent::SwapRefused { failure })
+            | Self::Restore(
+                RestoreEvent::Cancelled { failure } | RestoreEvent::SwapRefused { failure },
+            )
             | Self::DropSnapshot(DropEvent::Cancelled { failure }) => failure,
             Self::External(event) => match &**event {
                 ExternalEvent::Cancelled { failure } | ExternalEvent::Lost { failure } => failure,
-                ExternalEvent::Accepted { .. } | ExternalEvent::Refused { .. } | ExternalEvent::Observed { .. } => return "cluster",
+                ExternalEvent::Accepted { .. }
+                | ExternalEvent::Refused { .. }
+                | ExternalEvent::Observed { .. } => return "cluster",
                 _ => return "runner",
             },
             _ => return "runner",
         };
-        if failure.cause == Some(CancelCause::User) { "user" } else { "runner" }
+        if failure.cause == Some(CancelCause::User) {
+            "user"
+        } else {
+            "runner"
+        }
     }
 }
 
@@ -92,14 +131,23 @@ impl BackupEvent {
         match self {
             Self::Planned { plan } => planned_backup(plan),
             Self::Snapshoted { task, backend_id } => {
-                format!("linked the files of {} on backend {backend_id}", tablet(of, TaskKind::Snapshot, *task))
+                format!(
+                    "linked the files of {} on backend {backend_id}",
+                    tablet(of, TaskKind::Snapshot, *task)
+                )
             }
             Self::UploadPlanned { tasks } => format!("{} to upload", count(tasks.len(), "tablet")),
-            Self::Uploaded { task, transfer } => moved("uploaded", &tablet(of, TaskKind::Upload, *task), transfer),
+            Self::Uploaded { task, transfer } => {
+                moved("uploaded", &tablet(of, TaskKind::Upload, *task), transfer)
+            }
             Self::MetaSaved { .. } => "fixed the manifest's content".to_owned(),
             Self::Published => "put the manifest: the backup exists".to_owned(),
-            Self::Displaced { failure } => format!("another's manifest is in its place: {}", failure.message),
-            Self::Lost { failure } => format!("given up, its manifest may be there: {}", failure.message),
+            Self::Displaced { failure } => {
+                format!("another's manifest is in its place: {}", failure.message)
+            }
+            Self::Lost { failure } => {
+                format!("given up, its manifest may be there: {}", failure.message)
+            }
             Self::Cancelled { failure } => ended(failure),
             Self::Released => "let go of pins and links".to_owned(),
         }
@@ -110,12 +158,23 @@ impl RestoreEvent {
     fn sentence(&self, of: TabletOf<'_>) -> String {
         match self {
             Self::Planned { plan } => planned_restore(plan),
-            Self::Prepared { task } => format!("made room for {}", tablet(of, TaskKind::Prepare, *task)),
-            Self::DownloadPlanned { tasks } => format!("{} to download", count(tasks.len(), "tablet")),
-            Self::Downloaded { task, transfer } => moved("downloaded", &tablet(of, TaskKind::Download, *task), transfer),
+            Self::Prepared { task } => {
+                format!("made room for {}", tablet(of, TaskKind::Prepare, *task))
+            }
+            Self::DownloadPlanned { tasks } => {
+                format!("{} to download", count(tasks.len(), "tablet"))
+            }
+            Self::Downloaded { task, transfer } => moved(
+                "downloaded",
+                &tablet(of, TaskKind::Download, *task),
+                transfer,
+            ),
             Self::Verified => "looked at every file: all are in their places".to_owned(),
             Self::Swapped => "made the restored data visible".to_owned(),
-            Self::SwapRefused { failure } => format!("the catalog refused to make it visible: {}", failure.message),
+            Self::SwapRefused { failure } => format!(
+                "the catalog refused to make it visible: {}",
+                failure.message
+            ),
             Self::Cancelled { failure } => ended(failure),
             Self::Released => "let go of reservations and remains".to_owned(),
         }
@@ -126,16 +185,26 @@ impl ExternalEvent {
     fn sentence(&self) -> String {
         match self {
             Self::TurnCame => "its turn has come".to_owned(),
-            Self::Looked { before: None, .. } => "looked at the database's slot: it is empty".to_owned(),
-            Self::Looked { before: Some(_), .. } => "looked at the database's slot: it holds an older job".to_owned(),
+            Self::Looked { before: None, .. } => {
+                "looked at the database's slot: it is empty".to_owned()
+            }
+            Self::Looked {
+                before: Some(_), ..
+            } => "looked at the database's slot: it holds an older job".to_owned(),
             Self::Accepted { .. } => "the cluster has the job".to_owned(),
             Self::Refused { failure } => format!("the cluster refused: {}", failure.message),
             Self::RequeuedBusy => "somebody else's job came first; it waits again".to_owned(),
-            Self::Observed { seen, .. } if seen.status.is_empty() => format!("seen in {}", seen.state),
+            Self::Observed { seen, .. } if seen.status.is_empty() => {
+                format!("seen in {}", seen.state)
+            }
             Self::Observed { seen, .. } => format!("seen in {}: {}", seen.state, seen.status),
-            Self::Confirmed { timestamp: Some(timestamp) } => format!("its snapshot is in the repository, as of {timestamp}"),
+            Self::Confirmed {
+                timestamp: Some(timestamp),
+            } => format!("its snapshot is in the repository, as of {timestamp}"),
             Self::Confirmed { timestamp: None } => "its snapshot is in the repository".to_owned(),
-            Self::Lost { failure } => format!("the cluster does not know it any more: {}", failure.message),
+            Self::Lost { failure } => {
+                format!("the cluster does not know it any more: {}", failure.message)
+            }
             Self::Cancelled { failure } => ended(failure),
         }
     }
@@ -144,7 +213,9 @@ impl ExternalEvent {
 impl DropEvent {
     fn sentence(&self) -> String {
         match self {
-            Self::Checked { timestamps } => format!("{} to delete", count(timestamps.len(), "backup")),
+            Self::Checked { timestamps } => {
+                format!("{} to delete", count(timestamps.len(), "backup"))
+            }
             Self::Deleted => "deleted their manifests".to_owned(),
             Self::Cancelled { failure } => ended(failure),
         }
@@ -158,20 +229,53 @@ mod tests {
 
     #[test]
     fn events_are_sentences_with_tablets_and_actors() {
-        let of = |kind, task: TaskId| (kind == TaskKind::Upload && task == TaskId(3)).then_some(TabletId(10_007));
+        let of = |kind, task: TaskId| {
+            (kind == TaskKind::Upload && task == TaskId(3)).then_some(TabletId(10_007))
+        };
         let volume = |files, bytes| Volume { files, bytes };
-        let uploaded = |task, new| BackupEvent::Uploaded { task, transfer: Transfer { total: volume(2, 1206), new } };
+        let uploaded = |task, new| BackupEvent::Uploaded {
+            task,
+            transfer: Transfer {
+                total: volume(2, 1206),
+                new,
+            },
+        };
         let told = |event: BackupEvent| JobEvent::Backup(event).sentence(&of);
-        assert_eq!(told(uploaded(TaskId(3), volume(2, 1206))), "uploaded tablet 10007: 2 files, 1206 bytes");
-        assert_eq!(told(uploaded(TaskId(3), volume(1, 6))), "uploaded tablet 10007: 2 files, 1206 bytes, 1 of them new");
-        assert_eq!(told(uploaded(TaskId(4), volume(0, 0))), "uploaded task 4: 2 files, 1206 bytes, all there already");
-        let linked = BackupEvent::Snapshoted { task: TaskId(1), backend_id: BackendId(2) };
+        assert_eq!(
+            told(uploaded(TaskId(3), volume(2, 1206))),
+            "uploaded tablet 10007: 2 files, 1206 bytes"
+        );
+        assert_eq!(
+            told(uploaded(TaskId(3), volume(1, 6))),
+            "uploaded tablet 10007: 2 files, 1206 bytes, 1 of them new"
+        );
+        assert_eq!(
+            told(uploaded(TaskId(4), volume(0, 0))),
+            "uploaded task 4: 2 files, 1206 bytes, all there already"
+        );
+        let linked = BackupEvent::Snapshoted {
+            task: TaskId(1),
+            backend_id: BackendId(2),
+        };
         assert_eq!(told(linked), "linked the files of task 1 on backend 2");
         // A message that only reads like a user's is none.
-        let by_user = BackupEvent::Cancelled { failure: Failure::user_cancelled(None) };
-        let alike = Failure { cause: None, ..Failure::user_cancelled(None) };
+        let by_user = BackupEvent::Cancelled {
+            failure: Failure::user_cancelled(None),
+        };
+        let alike = Failure {
+            cause: None,
+            ..Failure::user_cancelled(None)
+        };
         assert_eq!(JobEvent::Backup(by_user).actor(), "user");
-        assert_eq!(JobEvent::Backup(BackupEvent::Cancelled { failure: alike }).actor(), "runner");
-        assert_eq!(told(BackupEvent::Cancelled { failure: Failure::timeout(None) }), "its time was over");
+        assert_eq!(
+            JobEvent::Backup(BackupEvent::Cancelled { failure: alike }).actor(),
+            "runner"
+        );
+        assert_eq!(
+            told(BackupEvent::Cancelled {
+                failure: Failure::timeout(None)
+            }),
+            "its time was over"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! `any_array(array, value)`: the array of `value = ANY (array)` where nothing but the value says its type.
+//! `any_array(array, value)`: the array of `value = ANY (array)` where nothing but the value says
+//! its type.
 
 use std::sync::Arc;
 
@@ -6,7 +7,9 @@ use datafusion::arrow::array::{Array, ArrayRef};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::{DataFusionError, Result as DfResult, ScalarValue};
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+};
 
 use crate::error::{Error, ErrorKind};
 use crate::statement::array_items;
@@ -20,7 +23,9 @@ pub(super) struct AnyArray {
 
 impl AnyArray {
     pub fn new() -> Self {
-        Self { signature: Signature::user_defined(Volatility::Immutable) }
+        Self {
+            signature: Signature::user_defined(Volatility::Immutable),
+        }
     }
 }
 
@@ -39,14 +44,22 @@ impl ScalarUDFImpl for AnyArray {
 
     fn coerce_types(&self, types: &[DataType]) -> DfResult<Vec<DataType>> {
         let [array, value] = types else {
-            return Err(DataFusionError::Plan(format!("{ANY_ARRAY} takes two arguments")));
+            return Err(DataFusionError::Plan(format!(
+                "{ANY_ARRAY} takes two arguments"
+            )));
         };
         let array = match array {
             DataType::Null => list_of(value),
             DataType::List(_) | DataType::Utf8 => array.clone(),
-            DataType::LargeList(item) | DataType::FixedSizeList(item, _) => DataType::List(item.clone()),
+            DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+                DataType::List(item.clone())
+            }
             DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
-            _ => return Err(DataFusionError::Plan("op ANY/ALL (array) requires array on right side".into())),
+            _ => {
+                return Err(DataFusionError::Plan(
+                    "op ANY/ALL (array) requires array on right side".into(),
+                ));
+            }
         };
         Ok(vec![array, value.clone()])
     }
@@ -61,14 +74,19 @@ impl ScalarUDFImpl for AnyArray {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         let [array, _] = args.args.as_slice() else {
-            return Err(DataFusionError::Internal(format!("{ANY_ARRAY} takes two arguments")));
+            return Err(DataFusionError::Internal(format!(
+                "{ANY_ARRAY} takes two arguments"
+            )));
         };
         let wanted = args.return_type();
         match array {
             ColumnarValue::Scalar(value) => literal(value, wanted).map(ColumnarValue::Scalar),
             ColumnarValue::Array(array) => {
-                let values = (0..array.len()).map(|i| literal(&ScalarValue::try_from_array(array, i)?, wanted));
-                Ok(ColumnarValue::Array(ScalarValue::iter_to_array(values.collect::<DfResult<Vec<_>>>()?)?))
+                let values = (0..array.len())
+                    .map(|i| literal(&ScalarValue::try_from_array(array, i)?, wanted));
+                Ok(ColumnarValue::Array(ScalarValue::iter_to_array(
+                    values.collect::<DfResult<Vec<_>>>()?,
+                )?))
             }
         }
     }
@@ -76,19 +94,37 @@ impl ScalarUDFImpl for AnyArray {
 
 /// An array as one of the wanted type: from its literal, or as it is.
 fn literal(value: &ScalarValue, wanted: &DataType) -> DfResult<ScalarValue> {
-    let DataType::List(item) = wanted else { return Ok(value.clone()) };
-    let Some(text) = value.try_as_str() else { return value.cast_to(wanted) };
-    let Some(text) = text else { return ScalarValue::try_from(wanted) };
+    let DataType::List(item) = wanted else {
+        return Ok(value.clone());
+    };
+    let Some(text) = value.try_as_str() else {
+        return value.cast_to(wanted);
+    };
+    let Some(text) = text else {
+        return ScalarValue::try_from(wanted);
+    };
     let malformed = || {
-        let error = Error::new(ErrorKind::InvalidText, format!("malformed array literal: \"{text}\""));
+        let error = Error::new(
+            ErrorKind::InvalidText,
+            format!("malformed array literal: \"{text}\""),
+        );
         DataFusionError::External(Box::new(error))
     };
-    let items: datafusion::arrow::array::StringArray = array_items(text).ok_or_else(malformed)?.into_iter().collect();
+    let items: datafusion::arrow::array::StringArray = array_items(text)
+        .ok_or_else(malformed)?
+        .into_iter()
+        .collect();
     let items: ArrayRef = Arc::new(items);
     let typed = cast(&items, item.data_type())?;
     if typed.null_count() > items.null_count() {
         return Err(malformed());
     }
-    let values: Vec<ScalarValue> = (0..typed.len()).map(|i| ScalarValue::try_from_array(&typed, i)).collect::<DfResult<_>>()?;
-    Ok(ScalarValue::List(ScalarValue::new_list(&values, item.data_type(), true)))
+    let values: Vec<ScalarValue> = (0..typed.len())
+        .map(|i| ScalarValue::try_from_array(&typed, i))
+        .collect::<DfResult<_>>()?;
+    Ok(ScalarValue::List(ScalarValue::new_list(
+        &values,
+        item.data_type(),
+        true,
+    )))
 }

@@ -1,8 +1,10 @@
-//! The plans of prepared statements, kept from one run to the next without the tables that they were made against.
+//! The plans of prepared statements, kept from one run to the next without the tables that they
+//! were made against.
 //!
-//! A plan holds its tables as they were when it was made, and a table of the cluster keeps its files from being removed for as long as
-//! somebody holds it. So a kept plan has blanks in their places: each run fills them with the tables of its own instant, and where one
-//! of them is not what it was, the statement is planned anew.
+//! A plan holds its tables as they were when it was made, and a table of the cluster keeps its
+//! files from being removed for as long as somebody holds it. So a kept plan has blanks in their
+//! places: each run fills them with the tables of its own instant, and where one of them is not
+//! what it was, the statement is planned anew.
 
 use std::any::Any;
 use std::collections::{HashMap, HashSet};
@@ -58,9 +60,15 @@ impl TableSource for TablePlaceholder {
     }
 }
 
-/// A table by its name, unless it is a plan itself, as views are and tables whose equal keys are merged: its leaves have other names.
-async fn table(state: &SessionState, name: &TableReference) -> Result<Option<Arc<dyn TableProvider>>, Error> {
-    let Ok(schema) = state.schema_for_ref(name.clone()) else { return Ok(None) };
+/// A table by its name, unless it is a plan itself, as views are and tables whose equal keys are
+/// merged: its leaves have other names.
+async fn table(
+    state: &SessionState,
+    name: &TableReference,
+) -> Result<Option<Arc<dyn TableProvider>>, Error> {
+    let Ok(schema) = state.schema_for_ref(name.clone()) else {
+        return Ok(None);
+    };
     let found = schema.table(name.table()).await.map_err(from_datafusion)?;
     Ok(found.filter(|t| t.table_type() != TableType::View && t.get_logical_plan().is_none()))
 }
@@ -78,7 +86,9 @@ impl CachedPlan {
             return Ok(None);
         }
         let statement = Statement::Statement(Box::new(to_datafusion_dialect(ast)?));
-        let names = state.resolve_table_references(&statement).map_err(from_datafusion)?;
+        let names = state
+            .resolve_table_references(&statement)
+            .map_err(from_datafusion)?;
         let mut known = HashSet::new();
         for name in names {
             if table(state, &name).await?.is_none() {
@@ -88,7 +98,9 @@ impl CachedPlan {
         }
         // What is not named as a table is made by a function behind FROM, and stays.
         let blanked = replaced(plan, |scan| {
-            known.contains(&scan.table_name).then(|| Arc::new(TablePlaceholder(scan.source.schema())) as Arc<dyn TableSource>)
+            known
+                .contains(&scan.table_name)
+                .then(|| Arc::new(TablePlaceholder(scan.source.schema())) as Arc<dyn TableSource>)
         })?;
         // Whatever a name meant: no table of the cluster is kept.
         let mut holds_a_table = false;
@@ -97,7 +109,9 @@ impl CachedPlan {
                 if let LogicalPlan::TableScan(scan) = node
                     && !is_blank(scan)
                 {
-                    holds_a_table |= cluster.table_of(&*source_as_provider(&scan.source)?).is_some();
+                    holds_a_table |= cluster
+                        .table_of(&*source_as_provider(&scan.source)?)
+                        .is_some();
                 }
                 Ok(TreeNodeRecursion::Continue)
             })
@@ -105,7 +119,8 @@ impl CachedPlan {
         Ok((!holds_a_table).then_some(Self(blanked)))
     }
 
-    /// The plan against the tables of this state; nothing if one of them has changed its columns, or is gone.
+    /// The plan against the tables of this state; nothing if one of them has changed its columns,
+    /// or is gone.
     pub async fn against(&self, state: &SessionState) -> Result<Option<LogicalPlan>, Error> {
         let mut blanks = HashMap::new();
         self.0
@@ -121,11 +136,19 @@ impl CachedPlan {
         let mut tables = HashMap::new();
         for (name, schema) in blanks {
             match table(state, &name).await? {
-                Some(table) if table.schema() == schema => tables.insert(name, provider_as_source(table)),
+                Some(table) if table.schema() == schema => {
+                    tables.insert(name, provider_as_source(table))
+                }
                 _ => return Ok(None),
             };
         }
-        replaced(&self.0, |scan| tables.get(&scan.table_name).filter(|_| is_blank(scan)).cloned()).map(Some)
+        replaced(&self.0, |scan| {
+            tables
+                .get(&scan.table_name)
+                .filter(|_| is_blank(scan))
+                .cloned()
+        })
+        .map(Some)
     }
 }
 
@@ -135,7 +158,11 @@ fn is_recursive(ast: &sql::Statement) -> bool {
         type Break = ();
         fn pre_visit_query(&mut self, query: &sql::Query) -> ControlFlow<()> {
             let is_recursive = query.with.as_ref().is_some_and(|with| with.recursive);
-            if is_recursive { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if is_recursive {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         }
     }
     sql::Visit::visit(ast, &mut Recursive).is_break()
@@ -146,13 +173,20 @@ fn is_blank(scan: &TableScan) -> bool {
 }
 
 /// A plan with other sources for its scans, where there are any.
-fn replaced(plan: &LogicalPlan, other: impl Fn(&TableScan) -> Option<Arc<dyn TableSource>>) -> Result<LogicalPlan, Error> {
-    let replaced = plan.clone().transform_up_with_subqueries(|node| match node {
-        LogicalPlan::TableScan(scan) => Ok(match other(&scan) {
-            Some(source) => Transformed::yes(LogicalPlan::TableScan(TableScan { source, ..scan })),
-            None => Transformed::no(LogicalPlan::TableScan(scan)),
-        }),
-        node => Ok(Transformed::no(node)),
-    });
+fn replaced(
+    plan: &LogicalPlan,
+    other: impl Fn(&TableScan) -> Option<Arc<dyn TableSource>>,
+) -> Result<LogicalPlan, Error> {
+    let replaced = plan
+        .clone()
+        .transform_up_with_subqueries(|node| match node {
+            LogicalPlan::TableScan(scan) => Ok(match other(&scan) {
+                Some(source) => {
+                    Transformed::yes(LogicalPlan::TableScan(TableScan { source, ..scan }))
+                }
+                None => Transformed::no(LogicalPlan::TableScan(scan)),
+            }),
+            node => Ok(Transformed::no(node)),
+        });
     Ok(replaced.map_err(from_datafusion)?.data)
 }

@@ -26,9 +26,16 @@ impl SchemaProvider for CatalogSchema {
     }
 
     async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
-        let batch = self.catalogs.0.batch(&self.name, name).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let batch = self
+            .catalogs
+            .0
+            .batch(&self.name, name)
+            .map_err(|e| DataFusionError::External(Box::new(e)))?;
         let Some(batch) = batch else { return Ok(None) };
-        Ok(Some(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?)))
+        Ok(Some(Arc::new(MemTable::try_new(
+            batch.schema(),
+            vec![vec![batch]],
+        )?)))
     }
 }
 

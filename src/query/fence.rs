@@ -1,4 +1,5 @@
-//! What DataFusion (55.2) answers wrongly, or panics at, is put right or refused before it gets to see it.
+//! What DataFusion (55.2) answers wrongly, or panics at, is put right or refused before it gets to
+//! see it.
 //!
 //! Each rule names what happens without it; `tests/hostile.rs` has a statement for each.
 
@@ -55,19 +56,28 @@ pub(super) fn mend(expr: &mut sql::Expr) -> Result<(), Error> {
             }
             Ok(())
         }
-        sql::Expr::Cast { data_type, .. } | sql::Expr::Convert { data_type: Some(data_type), .. } => mend_type(data_type),
+        sql::Expr::Cast { data_type, .. }
+        | sql::Expr::Convert {
+            data_type: Some(data_type),
+            ..
+        } => mend_type(data_type),
         sql::Expr::TypedString(typed) => mend_type(&mut typed.data_type),
         sql::Expr::Function(function) => mend_call(function),
         _ => Ok(()),
     }
 }
 
-/// `1e9` is read as a decimal of scale -9, of which 1 is shown and whose arithmetic divides by zero.
+/// `1e9` is read as a decimal of scale -9, of which 1 is shown and whose arithmetic divides by
+/// zero.
 fn plain_number(digits: &str) -> Result<Option<sql::Expr>, Error> {
     let too_long = || Error::unsupported(format_args!("a number of more than {DIGITS_MAX} digits"));
     let count = |text: &str| text.bytes().filter(u8::is_ascii_digit).count();
     let Some((mantissa, exponent)) = digits.split_once(['e', 'E']) else {
-        return if count(digits) > DIGITS_MAX { Err(too_long()) } else { Ok(None) };
+        return if count(digits) > DIGITS_MAX {
+            Err(too_long())
+        } else {
+            Ok(None)
+        };
     };
     let exponent: i32 = exponent.parse().map_err(|_| too_long())?;
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -99,16 +109,17 @@ fn plain_number(digits: &str) -> Result<Option<sql::Expr>, Error> {
     }))
 }
 
-/// The length of an array type means nothing in PostgreSQL, and is memory for each row here. Scales outside a decimal wrap.
+/// The length of an array type means nothing in PostgreSQL, and is memory for each row here. Scales
+/// outside a decimal wrap.
 fn mend_type(data_type: &mut sql::DataType) -> Result<(), Error> {
     match data_type {
         sql::DataType::Array(sql::ArrayElemTypeDef::SquareBracket(item, length)) => {
             *length = None;
             mend_type(item)
         }
-        sql::DataType::Array(sql::ArrayElemTypeDef::AngleBracket(item) | sql::ArrayElemTypeDef::Parenthesis(item)) => {
-            mend_type(item)
-        }
+        sql::DataType::Array(
+            sql::ArrayElemTypeDef::AngleBracket(item) | sql::ArrayElemTypeDef::Parenthesis(item),
+        ) => mend_type(item),
         sql::DataType::Numeric(info) | sql::DataType::Decimal(info) | sql::DataType::Dec(info) => {
             let (precision, scale) = match info {
                 sql::ExactNumberInfo::None => return Ok(()),
@@ -116,7 +127,8 @@ fn mend_type(data_type: &mut sql::DataType) -> Result<(), Error> {
                 sql::ExactNumberInfo::PrecisionAndScale(p, s) => (*p, *s),
             };
             if !(1..=DIGITS_MAX as u64).contains(&precision) {
-                let message = format!("NUMERIC precision {precision} must be between 1 and {DIGITS_MAX}");
+                let message =
+                    format!("NUMERIC precision {precision} must be between 1 and {DIGITS_MAX}");
                 return Err(Error::new(ErrorKind::InvalidParameter, message));
             }
             if u64::try_from(scale).is_ok_and(|scale| scale <= precision) {
@@ -132,11 +144,18 @@ fn mend_type(data_type: &mut sql::DataType) -> Result<(), Error> {
 }
 
 fn mend_call(function: &mut sql::Function) -> Result<(), Error> {
-    let name = function.name.0.last().and_then(|p| p.as_ident()).map(|i| i.value.to_lowercase()).unwrap_or_default();
+    let name = function
+        .name
+        .0
+        .last()
+        .and_then(|p| p.as_ident())
+        .map(|i| i.value.to_lowercase())
+        .unwrap_or_default();
     let arguments = match &mut function.args {
         sql::FunctionArguments::List(list) => {
             if ORDERLESS.contains(&name.as_str()) {
-                list.clauses.retain(|clause| !matches!(clause, sql::FunctionArgumentClause::OrderBy(_)));
+                list.clauses
+                    .retain(|clause| !matches!(clause, sql::FunctionArgumentClause::OrderBy(_)));
             }
             list.args.as_slice()
         }
@@ -144,11 +163,18 @@ fn mend_call(function: &mut sql::Function) -> Result<(), Error> {
     };
     match name.as_str() {
         "first_value" | "last_value" | "nth_value" if arguments.is_empty() => {
-            return Err(Error::new(ErrorKind::UndefinedFunction, format!("function {name}() does not exist")));
+            return Err(Error::new(
+                ErrorKind::UndefinedFunction,
+                format!("function {name}() does not exist"),
+            ));
         }
         // Types of Arrow's that take memory for NULL, or that Arrow panics at.
         "arrow_cast" | "arrow_try_cast" => {
-            return Err(Error::new(ErrorKind::UndefinedFunction, format!("function {name} does not exist")).hint("Use CAST."));
+            return Err(Error::new(
+                ErrorKind::UndefinedFunction,
+                format!("function {name} does not exist"),
+            )
+            .hint("Use CAST."));
         }
         "approx_percentile_cont" | "approx_percentile_cont_with_weight" => {
             let numbers = arguments.iter().filter_map(|arg| match arg {
@@ -162,7 +188,10 @@ fn mend_call(function: &mut sql::Function) -> Result<(), Error> {
         }
         // Each row of the answer would hold all the rows before it.
         "array_agg" | "string_agg" if function.over.is_some() => {
-            return Err(Error::unsupported(format_args!("{name} as a window function")).hint("Group by what the window is cut by."));
+            return Err(
+                Error::unsupported(format_args!("{name} as a window function"))
+                    .hint("Group by what the window is cut by."),
+            );
         }
         _ => {}
     }
@@ -178,7 +207,11 @@ fn number(expr: &sql::Expr) -> Option<u64> {
             sql::Value::Number(digits, _) => Some(digits.parse().unwrap_or(u64::MAX)),
             _ => None,
         },
-        sql::Expr::Nested(inner) | sql::Expr::UnaryOp { op: sql::UnaryOperator::Plus, expr: inner } => number(inner),
+        sql::Expr::Nested(inner)
+        | sql::Expr::UnaryOp {
+            op: sql::UnaryOperator::Plus,
+            expr: inner,
+        } => number(inner),
         _ => None,
     }
 }
@@ -193,44 +226,66 @@ pub(super) fn mend_select(select: &mut sql::Select) -> Result<(), Error> {
     Ok(())
 }
 
-/// Frames that end before they begin, or reach further than rows can be counted, are beyond the end of a slice.
+/// Frames that end before they begin, or reach further than rows can be counted, are beyond the end
+/// of a slice.
 fn mend_window(spec: &mut sql::WindowSpec) -> Result<(), Error> {
     use sql::WindowFrameBound as B;
-    let Some(frame) = &mut spec.window_frame else { return Ok(()) };
+    let Some(frame) = &mut spec.window_frame else {
+        return Ok(());
+    };
     let is_range = frame.units == sql::WindowFrameUnits::Range;
     let bounds = [Some(&mut frame.start_bound), frame.end_bound.as_mut()];
     for (bound, which) in bounds.into_iter().zip(["starting", "ending"]) {
-        let Some(B::Preceding(Some(size)) | B::Following(Some(size))) = bound else { continue };
+        let Some(B::Preceding(Some(size)) | B::Following(Some(size))) = bound else {
+            continue;
+        };
         let text = size.to_string().to_lowercase();
         if text.contains('-') {
             let message = format!("frame {which} offset must not be negative");
             return Err(Error::new(ErrorKind::InvalidFrame, message));
         }
         if ["nan", "inf"].iter().any(|odd| text.contains(odd)) {
-            return Err(Error::new(ErrorKind::InvalidFrame, "invalid preceding or following size in window function"));
+            return Err(Error::new(
+                ErrorKind::InvalidFrame,
+                "invalid preceding or following size in window function",
+            ));
         }
         match number(size) {
             Some(n) if !is_range && n > FRAME_ROWS_MAX => {
                 **size = sql::Expr::value(sql::Value::Number(FRAME_ROWS_MAX.to_string(), false));
             }
-            None if !is_range => return Err(Error::unsupported("a frame of rows whose offset is no plain number")),
+            None if !is_range => {
+                return Err(Error::unsupported(
+                    "a frame of rows whose offset is no plain number",
+                ));
+            }
             _ => {}
         }
     }
     let one_sided = match (&frame.start_bound, &frame.end_bound) {
         (B::Preceding(Some(start)), Some(B::Preceding(Some(end)))) => Some((end, start)),
         (B::Following(Some(start)), Some(B::Following(Some(end)))) => Some((start, end)),
-        (B::Following(Some(_)), None | Some(B::CurrentRow | B::Preceding(_))) | (B::CurrentRow, Some(B::Preceding(_))) => {
-            return Err(Error::new(ErrorKind::Windowing, "frame starting from following row cannot have preceding rows"));
+        (B::Following(Some(_)), None | Some(B::CurrentRow | B::Preceding(_)))
+        | (B::CurrentRow, Some(B::Preceding(_))) => {
+            return Err(Error::new(
+                ErrorKind::Windowing,
+                "frame starting from following row cannot have preceding rows",
+            ));
         }
         _ => None,
     };
-    let Some((nearer, further)) = one_sided else { return Ok(()) };
+    let Some((nearer, further)) = one_sided else {
+        return Ok(());
+    };
     match (number(nearer), number(further)) {
         (Some(nearer), Some(further)) if nearer <= further => Ok(()),
         (None, None) if nearer == further => Ok(()),
-        (Some(_), Some(_)) => Err(Error::unsupported("a window frame that ends before it begins")),
-        _ => Err(Error::unsupported("a window frame between two intervals on one side of the row")),
+        (Some(_), Some(_)) => Err(Error::unsupported(
+            "a window frame that ends before it begins",
+        )),
+        _ => Err(Error::unsupported(
+            "a window frame between two intervals on one side of the row",
+        )),
     }
 }
 
@@ -258,8 +313,12 @@ mod tests {
     use crate::statement::{Statement, parse_one};
 
     fn mended(text: &str) -> Result<String, ErrorKind> {
-        let Ok(Statement::Sql(mut ast)) = parse_one(text) else { panic!("{text}") };
-        mend_statement(&mut ast).map(|()| ast.to_string()).map_err(|e| e.kind)
+        let Ok(Statement::Sql(mut ast)) = parse_one(text) else {
+            panic!("{text}")
+        };
+        mend_statement(&mut ast)
+            .map(|()| ast.to_string())
+            .map_err(|e| e.kind)
     }
 
     #[test]
@@ -273,34 +332,72 @@ mod tests {
             ("125e-3", "0.125"),
             ("1.0", "1.0"),
         ] {
-            assert_eq!(mended(&format!("SELECT {given}")), Ok(format!("SELECT {expected}")), "{given}");
+            assert_eq!(
+                mended(&format!("SELECT {given}")),
+                Ok(format!("SELECT {expected}")),
+                "{given}"
+            );
         }
         for given in ["1e100", "1e-100", "1e99999999999", &"1".repeat(39)] {
-            assert_eq!(mended(&format!("SELECT {given}")), Err(ErrorKind::Unsupported), "{given}");
+            assert_eq!(
+                mended(&format!("SELECT {given}")),
+                Err(ErrorKind::Unsupported),
+                "{given}"
+            );
         }
     }
 
     #[test]
     fn frames_and_types_that_break_are_refused() {
         for (text, kind) in [
-            ("SELECT sum(a) OVER (ORDER BY a RANGE BETWEEN -1 PRECEDING AND CURRENT ROW) FROM t", ErrorKind::InvalidFrame),
-            ("SELECT sum(a) OVER (ORDER BY a RANGE BETWEEN 'NaN' PRECEDING AND CURRENT ROW) FROM t", ErrorKind::InvalidFrame),
+            (
+                "SELECT sum(a) OVER (ORDER BY a RANGE BETWEEN -1 PRECEDING AND CURRENT ROW) FROM t",
+                ErrorKind::InvalidFrame,
+            ),
+            (
+                "SELECT sum(a) OVER (ORDER BY a RANGE BETWEEN 'NaN' PRECEDING AND CURRENT ROW) FROM t",
+                ErrorKind::InvalidFrame,
+            ),
             (
                 "SELECT sum(a) OVER w FROM t WINDOW w AS (ORDER BY a ROWS BETWEEN -1 PRECEDING AND CURRENT ROW)",
                 ErrorKind::InvalidFrame,
             ),
-            ("SELECT sum(a) OVER (ORDER BY a ROWS BETWEEN 1 PRECEDING AND 2 PRECEDING) FROM t", ErrorKind::Unsupported),
-            ("SELECT sum(a) OVER (ORDER BY a ROWS BETWEEN 2 FOLLOWING AND 1 FOLLOWING) FROM t", ErrorKind::Unsupported),
+            (
+                "SELECT sum(a) OVER (ORDER BY a ROWS BETWEEN 1 PRECEDING AND 2 PRECEDING) FROM t",
+                ErrorKind::Unsupported,
+            ),
+            (
+                "SELECT sum(a) OVER (ORDER BY a ROWS BETWEEN 2 FOLLOWING AND 1 FOLLOWING) FROM t",
+                ErrorKind::Unsupported,
+            ),
             (
                 "SELECT sum(a) OVER (ORDER BY a RANGE BETWEEN INTERVAL '1 month' PRECEDING AND INTERVAL '31 days' PRECEDING) FROM t",
                 ErrorKind::Unsupported,
             ),
-            ("SELECT first_value() OVER () FROM t", ErrorKind::UndefinedFunction),
-            ("SELECT arrow_cast(NULL, 'FixedSizeList(1000000000, Int64)')", ErrorKind::UndefinedFunction),
-            ("SELECT a::numeric(5, -3) FROM t", ErrorKind::InvalidParameter),
-            ("SELECT a::numeric(5, 9) FROM t", ErrorKind::InvalidParameter),
-            ("SELECT a::decimal(20, 253) FROM t", ErrorKind::InvalidParameter),
-            ("SELECT approx_percentile_cont(a, 0.5, 1000000000) FROM t", ErrorKind::InvalidParameter),
+            (
+                "SELECT first_value() OVER () FROM t",
+                ErrorKind::UndefinedFunction,
+            ),
+            (
+                "SELECT arrow_cast(NULL, 'FixedSizeList(1000000000, Int64)')",
+                ErrorKind::UndefinedFunction,
+            ),
+            (
+                "SELECT a::numeric(5, -3) FROM t",
+                ErrorKind::InvalidParameter,
+            ),
+            (
+                "SELECT a::numeric(5, 9) FROM t",
+                ErrorKind::InvalidParameter,
+            ),
+            (
+                "SELECT a::decimal(20, 253) FROM t",
+                ErrorKind::InvalidParameter,
+            ),
+            (
+                "SELECT approx_percentile_cont(a, 0.5, 1000000000) FROM t",
+                ErrorKind::InvalidParameter,
+            ),
             ("SELECT array_agg(a) OVER () FROM t", ErrorKind::Unsupported),
         ] {
             assert_eq!(mended(text), Err(kind), "{text}");

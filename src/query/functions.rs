@@ -8,7 +8,9 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::{DataFusionError, Result as DfResult, ScalarValue};
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, create_udf};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, create_udf,
+};
 use twox_hash::XxHash3_64;
 
 /// What functions may say about a session.
@@ -29,7 +31,10 @@ pub const SERVER_VERSION: &str = concat!("14.13 (Starkeep ", env!("CARGO_PKG_VER
 
 /// `version()`: clients read the version of PostgreSQL from its beginning.
 pub fn server_version_text() -> String {
-    format!("PostgreSQL {SERVER_VERSION}, DataFusion {}", datafusion::DATAFUSION_VERSION)
+    format!(
+        "PostgreSQL {SERVER_VERSION}, DataFusion {}",
+        datafusion::DATAFUSION_VERSION
+    )
 }
 
 pub(super) fn functions(facts: &SessionFacts) -> Vec<ScalarUDF> {
@@ -39,13 +44,22 @@ pub(super) fn functions(facts: &SessionFacts) -> Vec<ScalarUDF> {
         constant("version", text(&version)),
         constant("current_database", text(&facts.database)),
         constant("current_catalog", text(&facts.database)),
-        constant("current_schema", ScalarValue::Utf8(facts.current_schema.clone())),
+        constant(
+            "current_schema",
+            ScalarValue::Utf8(facts.current_schema.clone()),
+        ),
         constant("current_user", text(&facts.user)),
         constant("session_user", text(&facts.user)),
         constant("user", text(&facts.user)),
         // Pools say this when a connection comes back; there are no such locks.
-        constant("pg_advisory_unlock_all", ScalarValue::Utf8(Some(String::new()))),
-        constant("pg_backend_pid", ScalarValue::Int32(Some(facts.backend_pid))),
+        constant(
+            "pg_advisory_unlock_all",
+            ScalarValue::Utf8(Some(String::new())),
+        ),
+        constant(
+            "pg_backend_pid",
+            ScalarValue::Int32(Some(facts.backend_pid)),
+        ),
         ScalarUDF::from(XxHash::new()),
         ScalarUDF::from(StarrocksTime::new(&facts.time_zone)),
         starrocks_size(),
@@ -56,7 +70,13 @@ pub(super) fn functions(facts: &SessionFacts) -> Vec<ScalarUDF> {
 
 fn constant(name: &str, value: ScalarValue) -> ScalarUDF {
     let data_type = value.data_type();
-    create_udf(name, vec![], data_type, Volatility::Stable, Arc::new(move |_| Ok(ColumnarValue::Scalar(value.clone()))))
+    create_udf(
+        name,
+        vec![],
+        data_type,
+        Volatility::Stable,
+        Arc::new(move |_| Ok(ColumnarValue::Scalar(value.clone()))),
+    )
 }
 
 /// `starrocks_size(bytes)`: `999B`, `1.5KB`, `2GB`, as SHOW prints sizes.
@@ -67,7 +87,13 @@ fn starrocks_size() -> ScalarUDF {
         let shown: StringArray = sizes.iter().map(|bytes| bytes.map(size_text)).collect();
         Ok(ColumnarValue::Array(Arc::new(shown)))
     };
-    create_udf("starrocks_size", vec![DataType::Int64], DataType::Utf8, Volatility::Immutable, Arc::new(show))
+    create_udf(
+        "starrocks_size",
+        vec![DataType::Int64],
+        DataType::Utf8,
+        Volatility::Immutable,
+        Arc::new(show),
+    )
 }
 
 /// PostgreSQL's `pg_size_pretty(bytes)`.
@@ -75,10 +101,19 @@ fn pg_size_pretty() -> ScalarUDF {
     let show = |args: &[ColumnarValue]| {
         let arrays = ColumnarValue::values_to_arrays(args)?;
         let sizes = arrays[0].as_primitive::<Int64Type>();
-        let shown: StringArray = sizes.iter().map(|bytes| bytes.map(crate::catalog::size_pretty)).collect();
+        let shown: StringArray = sizes
+            .iter()
+            .map(|bytes| bytes.map(crate::catalog::size_pretty))
+            .collect();
         Ok(ColumnarValue::Array(Arc::new(shown)))
     };
-    create_udf("pg_size_pretty", vec![DataType::Int64], DataType::Utf8, Volatility::Immutable, Arc::new(show))
+    create_udf(
+        "pg_size_pretty",
+        vec![DataType::Int64],
+        DataType::Utf8,
+        Volatility::Immutable,
+        Arc::new(show),
+    )
 }
 
 /// The largest unit of which there is at least one, with one digit behind the point unless it is 0.
@@ -93,7 +128,8 @@ fn size_text(bytes: i64) -> String {
     }
 }
 
-/// `xx_hash3_64(varchar, …)`: StarRocks' hash, for checksums that do not depend on the order of rows.
+/// `xx_hash3_64(varchar, …)`: StarRocks' hash, for checksums that do not depend on the order of
+/// rows.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct XxHash {
     signature: Signature,
@@ -101,7 +137,9 @@ struct XxHash {
 
 impl XxHash {
     fn new() -> Self {
-        Self { signature: Signature::variadic(vec![DataType::Utf8], Volatility::Immutable) }
+        Self {
+            signature: Signature::variadic(vec![DataType::Utf8], Volatility::Immutable),
+        }
     }
 }
 
@@ -120,7 +158,10 @@ impl ScalarUDFImpl for XxHash {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         let columns = ColumnarValue::values_to_arrays(&args.args)?;
-        let columns = columns.iter().map(|c| Ok(cast(c, &DataType::Utf8)?)).collect::<DfResult<Vec<ArrayRef>>>()?;
+        let columns = columns
+            .iter()
+            .map(|c| Ok(cast(c, &DataType::Utf8)?))
+            .collect::<DfResult<Vec<ArrayRef>>>()?;
         let columns: Vec<&StringArray> = columns.iter().map(|c| c.as_string::<i32>()).collect();
         let hash_row = |row: usize| -> Option<i64> {
             let mut seed = 0;
@@ -138,7 +179,8 @@ impl ScalarUDFImpl for XxHash {
     }
 }
 
-/// `starrocks_time(timestamptz)`: `yyyy-MM-dd HH:mm:ss` in the session's time zone, as SHOW prints times.
+/// `starrocks_time(timestamptz)`: `yyyy-MM-dd HH:mm:ss` in the session's time zone, as SHOW prints
+/// times.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct StarrocksTime {
     signature: Signature,
@@ -148,7 +190,10 @@ struct StarrocksTime {
 impl StarrocksTime {
     fn new(zone: &str) -> Self {
         let timestamp = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-        Self { signature: Signature::exact(vec![timestamp], Volatility::Stable), zone: zone.to_owned() }
+        Self {
+            signature: Signature::exact(vec![timestamp], Volatility::Stable),
+            zone: zone.to_owned(),
+        }
     }
 }
 
@@ -180,8 +225,14 @@ impl Zone {
     /// The local date and time of a moment in microseconds since the epoch.
     pub fn local(&self, micros: i64) -> Option<chrono::NaiveDateTime> {
         match self {
-            Self::Named(tz) => tz.timestamp_micros(micros).single().map(|t| t.naive_local()),
-            Self::Fixed(offset) => offset.timestamp_micros(micros).single().map(|t| t.naive_local()),
+            Self::Named(tz) => tz
+                .timestamp_micros(micros)
+                .single()
+                .map(|t| t.naive_local()),
+            Self::Fixed(offset) => offset
+                .timestamp_micros(micros)
+                .single()
+                .map(|t| t.naive_local()),
         }
     }
 
@@ -189,7 +240,10 @@ impl Zone {
     pub fn offset_seconds(&self, micros: i64) -> i32 {
         use chrono::Offset;
         match self {
-            Self::Named(tz) => tz.timestamp_micros(micros).single().map_or(0, |t| t.offset().fix().local_minus_utc()),
+            Self::Named(tz) => tz
+                .timestamp_micros(micros)
+                .single()
+                .map_or(0, |t| t.offset().fix().local_minus_utc()),
             Self::Fixed(offset) => offset.local_minus_utc(),
         }
     }
@@ -209,14 +263,20 @@ impl ScalarUDFImpl for StarrocksTime {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let zone = Zone::parse(&self.zone)
-            .ok_or_else(|| DataFusionError::Execution(format!("time zone \"{}\" not recognized", self.zone)))?;
+        let zone = Zone::parse(&self.zone).ok_or_else(|| {
+            DataFusionError::Execution(format!("time zone \"{}\" not recognized", self.zone))
+        })?;
         let [times] = ColumnarValue::values_to_arrays(&args.args)?
             .try_into()
             .map_err(|_| DataFusionError::Internal("starrocks_time takes one argument".into()))?;
         let times = times.as_primitive::<TimestampMicrosecondType>();
-        let shown: StringArray =
-            times.iter().map(|t| t.and_then(|t| zone.local(t)).map(|t| t.format("%Y-%m-%d %H:%M:%S").to_string())).collect();
+        let shown: StringArray = times
+            .iter()
+            .map(|t| {
+                t.and_then(|t| zone.local(t))
+                    .map(|t| t.format("%Y-%m-%d %H:%M:%S").to_string())
+            })
+            .collect();
         Ok(ColumnarValue::Array(Arc::new(shown)))
     }
 }

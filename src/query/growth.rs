@@ -1,8 +1,9 @@
-//! Functions that may make more than they are given. Each is measured before it is called, and what it made counts as memory of all
-//! queries for as long as it is held: DataFusion's own accounting sees what operators hold, and nothing of what expressions make.
+//! Functions that may make more than they are given. Each is measured before it is called, and what
+//! it made counts as memory of all queries for as long as it is held: DataFusion's own accounting
+//! sees what operators hold, and nothing of what expressions make.
 //!
-//! A value copied into every row of a batch is memory, too, so a query with long literals or with functions that multiply works in
-//! smaller batches.
+//! A value copied into every row of a batch is memory, too, so a query with long literals or with
+//! functions that multiply works in smaller batches.
 
 mod sizes;
 
@@ -12,7 +13,9 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, GenericListArray, GenericStringArray, OffsetSizeTrait};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, GenericListArray, GenericStringArray, OffsetSizeTrait,
+};
 use datafusion::arrow::buffer::Buffer;
 use datafusion::arrow::compute::kernels::concat_elements::concat_elements_utf8;
 use datafusion::arrow::datatypes::{DataType, FieldRef, Int64Type};
@@ -24,8 +27,8 @@ use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::{
-    BinaryExpr, ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Volatility,
+    BinaryExpr, ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs,
+    ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
 use self::sizes::too_long;
@@ -71,7 +74,9 @@ impl ExtensionOptions for Limits {
     }
 
     fn set(&mut self, key: &str, _: &str) -> DfResult<()> {
-        Err(DataFusionError::Configuration(format!("there is no setting values.{key}")))
+        Err(DataFusionError::Configuration(format!(
+            "there is no setting values.{key}"
+        )))
     }
 
     fn entries(&self) -> Vec<ConfigEntry> {
@@ -129,7 +134,10 @@ fn widest(array: &ArrayRef) -> usize {
     if array.get_buffer_memory_size() <= SMALL {
         return 0;
     }
-    (0..array.len()).map(|row| length(&column, row)).max().unwrap_or(0)
+    (0..array.len())
+        .map(|row| length(&column, row))
+        .max()
+        .unwrap_or(0)
 }
 
 /// Bytes of an array with the reservation that stands for them.
@@ -145,19 +153,34 @@ impl AsRef<[u8]> for Held {
 }
 
 fn held(bytes: Buffer, memory: MemoryReservation) -> Buffer {
-    Buffer::from(Bytes::from_owner(Held { bytes, _memory: memory }))
+    Buffer::from(Bytes::from_owner(Held {
+        bytes,
+        _memory: memory,
+    }))
 }
 
-fn held_text<O: OffsetSizeTrait>(text: GenericStringArray<O>, memory: MemoryReservation) -> DfResult<GenericStringArray<O>> {
+fn held_text<O: OffsetSizeTrait>(
+    text: GenericStringArray<O>,
+    memory: MemoryReservation,
+) -> DfResult<GenericStringArray<O>> {
     let (offsets, values, nulls) = text.into_parts();
-    Ok(GenericStringArray::try_new(offsets, held(values, memory), nulls)?)
+    Ok(GenericStringArray::try_new(
+        offsets,
+        held(values, memory),
+        nulls,
+    )?)
 }
 
-fn held_list<O: OffsetSizeTrait>(list: GenericListArray<O>, memory: MemoryReservation) -> DfResult<GenericListArray<O>> {
+fn held_list<O: OffsetSizeTrait>(
+    list: GenericListArray<O>,
+    memory: MemoryReservation,
+) -> DfResult<GenericListArray<O>> {
     let (field, offsets, values, nulls) = list.into_parts();
     let count = offsets.len();
     let bytes = held(offsets.into_inner().into_inner(), memory);
-    let offsets = datafusion::arrow::buffer::OffsetBuffer::new(datafusion::arrow::buffer::ScalarBuffer::new(bytes, 0, count));
+    let offsets = datafusion::arrow::buffer::OffsetBuffer::new(
+        datafusion::arrow::buffer::ScalarBuffer::new(bytes, 0, count),
+    );
     Ok(GenericListArray::try_new(field, offsets, values, nulls)?)
 }
 
@@ -208,7 +231,9 @@ impl ScalarUDFImpl for Limited {
             // A negative width is none; in a column DataFusion panics at it.
             *width = Arc::new(numbers.unary::<_, Int64Type>(|n| n.max(0)));
         }
-        let total = self.growth.check(&args.args, rows, self.limits.value_bytes_max)?;
+        let total = self
+            .growth
+            .check(&args.args, rows, self.limits.value_bytes_max)?;
         let memory = self.limits.memory.new_empty();
         if total >= SMALL {
             memory.try_grow(total)?;
@@ -224,7 +249,9 @@ impl ScalarUDFImpl for Limited {
                     memory.try_grow(size.saturating_mul(rows))?;
                 }
                 // A constant stays in the plan.
-                self.limits.memory.try_grow(if size >= LONG_LITERAL { size } else { 0 })?;
+                self.limits
+                    .memory
+                    .try_grow(if size >= LONG_LITERAL { size } else { 0 })?;
                 Ok(ColumnarValue::Scalar(made))
             }
         }
@@ -259,12 +286,17 @@ impl ScalarUDFImpl for Concatenation {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        if let [ColumnarValue::Scalar(ScalarValue::Utf8(a)), ColumnarValue::Scalar(ScalarValue::Utf8(b))] = args.args.as_slice() {
+        if let [
+            ColumnarValue::Scalar(ScalarValue::Utf8(a)),
+            ColumnarValue::Scalar(ScalarValue::Utf8(b)),
+        ] = args.args.as_slice()
+        {
             let both = a.as_ref().zip(b.as_ref()).map(|(a, b)| format!("{a}{b}"));
             return Ok(ColumnarValue::Scalar(ScalarValue::Utf8(both)));
         }
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let both = concat_elements_utf8(arrays[0].as_string::<i32>(), arrays[1].as_string::<i32>())?;
+        let both =
+            concat_elements_utf8(arrays[0].as_string::<i32>(), arrays[1].as_string::<i32>())?;
         Ok(ColumnarValue::Array(Arc::new(both)))
     }
 }
@@ -278,7 +310,9 @@ pub(super) struct LimitGrowth {
 impl LimitGrowth {
     pub fn new() -> Self {
         let signature = Signature::user_defined(Volatility::Immutable);
-        Self { concatenation: Arc::new(ScalarUDF::from(Concatenation { signature })) }
+        Self {
+            concatenation: Arc::new(ScalarUDF::from(Concatenation { signature })),
+        }
     }
 }
 
@@ -287,36 +321,71 @@ impl FunctionRewrite for LimitGrowth {
         "limit_growth"
     }
 
-    fn rewrite(&self, expr: Expr, schema: &DFSchema, config: &ConfigOptions) -> DfResult<Transformed<Expr>> {
-        let Some(Limits(limits)) = config.extensions.get::<Limits>() else { return Ok(Transformed::no(expr)) };
+    fn rewrite(
+        &self,
+        expr: Expr,
+        schema: &DFSchema,
+        config: &ConfigOptions,
+    ) -> DfResult<Transformed<Expr>> {
+        let Some(Limits(limits)) = config.extensions.get::<Limits>() else {
+            return Ok(Transformed::no(expr));
+        };
         let (inner, args) = match expr {
             Expr::ScalarFunction(ScalarFunction { func, args }) => (func, args),
-            Expr::BinaryExpr(BinaryExpr { left, op: Operator::StringConcat, right }) => {
-                let whole = Expr::BinaryExpr(BinaryExpr { left, op: Operator::StringConcat, right });
+            Expr::BinaryExpr(BinaryExpr {
+                left,
+                op: Operator::StringConcat,
+                right,
+            }) => {
+                let whole = Expr::BinaryExpr(BinaryExpr {
+                    left,
+                    op: Operator::StringConcat,
+                    right,
+                });
                 if whole.get_type(schema).ok() != Some(DataType::Utf8) {
                     return Ok(Transformed::no(whole));
                 }
-                let Expr::BinaryExpr(BinaryExpr { left, right, .. }) = whole else { return Ok(Transformed::no(whole)) };
+                let Expr::BinaryExpr(BinaryExpr { left, right, .. }) = whole else {
+                    return Ok(Transformed::no(whole));
+                };
                 (self.concatenation.clone(), vec![*left, *right])
             }
             other => return Ok(Transformed::no(other)),
         };
         // A plan that was kept has the limits of the statement that it was made for.
-        let inner = inner.inner().downcast_ref::<Limited>().map_or_else(|| inner.clone(), |limited| limited.inner.clone());
+        let inner = inner
+            .inner()
+            .downcast_ref::<Limited>()
+            .map_or_else(|| inner.clone(), |limited| limited.inner.clone());
         let Some(growth) = growth_of(inner.name()) else {
-            return Ok(Transformed::no(Expr::ScalarFunction(ScalarFunction { func: inner, args })));
+            return Ok(Transformed::no(Expr::ScalarFunction(ScalarFunction {
+                func: inner,
+                args,
+            })));
         };
-        let func = Arc::new(ScalarUDF::from(Limited { inner, growth, limits: limits.clone() }));
-        Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args })))
+        let func = Arc::new(ScalarUDF::from(Limited {
+            inner,
+            growth,
+            limits: limits.clone(),
+        }));
+        Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction {
+            func,
+            args,
+        })))
     }
 }
 
-/// The limited forms of the functions that may grow: those that are computed while a statement is planned must be limited, too.
+/// The limited forms of the functions that may grow: those that are computed while a statement is
+/// planned must be limited, too.
 pub(super) fn limited_functions(state: &SessionState, limits: &Arc<ValueLimits>) -> Vec<ScalarUDF> {
     let functions = state.scalar_functions().values();
     let limited = functions.filter_map(|inner| {
         let growth = growth_of(inner.name())?;
-        Some(ScalarUDF::from(Limited { inner: inner.clone(), growth, limits: limits.clone() }))
+        Some(ScalarUDF::from(Limited {
+            inner: inner.clone(),
+            growth,
+            limits: limits.clone(),
+        }))
     });
     limited.collect()
 }

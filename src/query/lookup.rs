@@ -37,15 +37,27 @@ pub struct Lookup {
 }
 
 impl Lookup {
-    /// A lookup in a table, all of its columns for `None`; nothing if there is no such table or column, or if a column is of a type
-    /// whose comparisons need a planner.
-    pub fn new(table: &str, columns: Option<&[(String, String)]>, equal: &[(String, Operand)]) -> Option<Self> {
+    /// A lookup in a table, all of its columns for `None`; nothing if there is no such table or
+    /// column, or if a column is of a type whose comparisons need a planner.
+    pub fn new(
+        table: &str,
+        columns: Option<&[(String, String)]>,
+        equal: &[(String, Operand)],
+    ) -> Option<Self> {
         let table = tables::find(table)?;
         let full = table.schema();
         let place = |name: &str| full.fields().iter().position(|f| f.name() == name);
         let columns = match columns {
-            Some(named) => named.iter().map(|(column, name)| Some((place(column)?, name.clone()))).collect::<Option<_>>()?,
-            None => full.fields().iter().enumerate().map(|(i, f)| (i, f.name().clone())).collect(),
+            Some(named) => named
+                .iter()
+                .map(|(column, name)| Some((place(column)?, name.clone())))
+                .collect::<Option<_>>()?,
+            None => full
+                .fields()
+                .iter()
+                .enumerate()
+                .map(|(i, f)| (i, f.name().clone()))
+                .collect(),
         };
         let comparable = |(column, operand): &(String, Operand)| {
             let at = place(column)?;
@@ -54,15 +66,24 @@ impl Lookup {
                 Operand::Value(value) => value.data_type() == *wanted,
                 Operand::Parameter(_) => true,
             };
-            (fits && matches!(wanted, DataType::Int64 | DataType::Utf8)).then(|| (at, operand.clone()))
+            (fits && matches!(wanted, DataType::Int64 | DataType::Utf8))
+                .then(|| (at, operand.clone()))
         };
         let equal = equal.iter().map(comparable).collect::<Option<_>>()?;
-        Some(Self { table, full, columns, equal })
+        Some(Self {
+            table,
+            full,
+            columns,
+            equal,
+        })
     }
 
     /// The columns of the answer.
     pub fn schema(&self) -> SchemaRef {
-        let fields = self.columns.iter().map(|(i, name)| self.full.field(*i).clone().with_name(name));
+        let fields = self
+            .columns
+            .iter()
+            .map(|(i, name)| self.full.field(*i).clone().with_name(name));
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
 
@@ -103,7 +124,9 @@ impl Lookup {
                 Operand::Parameter(n) => values.get(*n).cloned(),
             };
             let value = value.ok_or_else(|| Error::internal("a parameter is missing"))?;
-            let value = value.cast_to(full.field(*column).data_type()).map_err(from_datafusion)?;
+            let value = value
+                .cast_to(full.field(*column).data_type())
+                .map_err(from_datafusion)?;
             if value.is_null() {
                 // Nothing equals NULL.
                 return Ok(RecordBatch::new_empty(self.schema()));
@@ -111,7 +134,11 @@ impl Lookup {
             wanted.push((*column, value.to_scalar().map_err(from_datafusion)?));
             equal.insert(full.field(*column).name().clone(), value);
         }
-        let named = self.columns.iter().map(|(i, _)| *i).chain(self.equal.iter().map(|(i, _)| *i));
+        let named = self
+            .columns
+            .iter()
+            .map(|(i, _)| *i)
+            .chain(self.equal.iter().map(|(i, _)| *i));
         let columns: BTreeSet<String> = named.map(|i| full.field(i).name().clone()).collect();
         let context = ScanContext {
             sources: sources.clone(),
@@ -123,14 +150,21 @@ impl Lookup {
         let mut batches = self.table.scan(Arc::new(context));
         while let Some(mut batch) = batches.try_next().await? {
             for (column, value) in &wanted {
-                let same = cmp::eq(batch.column(*column), value).map_err(|e| from_datafusion(e.into()))?;
-                batch = filter_record_batch(&batch, &same).map_err(|e| from_datafusion(e.into()))?;
+                let same =
+                    cmp::eq(batch.column(*column), value).map_err(|e| from_datafusion(e.into()))?;
+                batch =
+                    filter_record_batch(&batch, &same).map_err(|e| from_datafusion(e.into()))?;
             }
             found.push(batch);
         }
         let rows = concat_batches(full, &found).map_err(|e| from_datafusion(e.into()))?;
-        let arrays = self.columns.iter().map(|(i, _)| rows.column(*i).clone()).collect();
+        let arrays = self
+            .columns
+            .iter()
+            .map(|(i, _)| rows.column(*i).clone())
+            .collect();
         let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-        RecordBatch::try_new_with_options(self.schema(), arrays, &options).map_err(|e| from_datafusion(e.into()))
+        RecordBatch::try_new_with_options(self.schema(), arrays, &options)
+            .map_err(|e| from_datafusion(e.into()))
     }
 }

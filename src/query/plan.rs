@@ -1,4 +1,5 @@
-//! A statement of SQL as a plan: which statements may be one at all, what parameters it takes and what columns it answers.
+//! A statement of SQL as a plan: which statements may be one at all, what parameters it takes and
+//! what columns it answers.
 
 use std::sync::Arc;
 
@@ -12,29 +13,39 @@ use datafusion::sql::sqlparser::ast as sql;
 use super::{QueryEngine, to_datafusion_dialect};
 use crate::error::{Error, ErrorKind, from_datafusion};
 
-/// What DataFusion may be given: queries and INSERT, DELETE. Everything else it knows would reach files or catalogs past us.
+/// What DataFusion may be given: queries and INSERT, DELETE. Everything else it knows would reach
+/// files or catalogs past us.
 pub fn refuse_unknown_sql(ast: &sql::Statement) -> Result<(), Error> {
     match ast {
         sql::Statement::Query(_) => Ok(()),
         sql::Statement::Insert(insert) => {
-            let more = insert.overwrite || insert.partitioned.is_some() || insert.on.is_some() || insert.returning.is_some();
+            let more = insert.overwrite
+                || insert.partitioned.is_some()
+                || insert.on.is_some()
+                || insert.returning.is_some();
             if more || insert.or.is_some() || insert.ignore || insert.replace_into {
-                return Err(Error::unsupported("INSERT with OVERWRITE, PARTITION, ON CONFLICT, RETURNING and the like"));
+                return Err(Error::unsupported(
+                    "INSERT with OVERWRITE, PARTITION, ON CONFLICT, RETURNING and the like",
+                ));
             }
             Ok(())
         }
         sql::Statement::Delete(delete) => {
-            let more = delete.using.is_some() || delete.returning.is_some() || delete.limit.is_some() || !delete.tables.is_empty();
+            let more = delete.using.is_some()
+                || delete.returning.is_some()
+                || delete.limit.is_some()
+                || !delete.tables.is_empty();
             if more || !delete.order_by.is_empty() {
-                return Err(Error::unsupported("DELETE with USING, RETURNING, ORDER BY or LIMIT")
-                    .hint("Use DELETE FROM t WHERE …, perhaps with a subquery."));
+                return Err(
+                    Error::unsupported("DELETE with USING, RETURNING, ORDER BY or LIMIT")
+                        .hint("Use DELETE FROM t WHERE …, perhaps with a subquery."),
+                );
             }
             Ok(())
         }
-        sql::Statement::Update(_) => {
-            Err(Error::unsupported("UPDATE")
-                .hint("INSERT the new rows into a PRIMARY KEY or UNIQUE KEY table, or DELETE and INSERT."))
-        }
+        sql::Statement::Update(_) => Err(Error::unsupported("UPDATE").hint(
+            "INSERT the new rows into a PRIMARY KEY or UNIQUE KEY table, or DELETE and INSERT.",
+        )),
         other => {
             let text = other.to_string();
             let words: Vec<&str> = text.split_whitespace().take(2).collect();
@@ -43,10 +54,15 @@ pub fn refuse_unknown_sql(ast: &sql::Statement) -> Result<(), Error> {
     }
 }
 
-/// The plan of a statement, not yet optimized. A long one takes a while and never pauses: it is made where queries run, so that
-/// nobody waits for it who has given up.
-pub async fn plan_sql(engine: &QueryEngine, state: &Arc<SessionState>, ast: &sql::Statement) -> Result<LogicalPlan, Error> {
-    let statement = datafusion::sql::parser::Statement::Statement(Box::new(to_datafusion_dialect(ast)?));
+/// The plan of a statement, not yet optimized. A long one takes a while and never pauses: it is
+/// made where queries run, so that nobody waits for it who has given up.
+pub async fn plan_sql(
+    engine: &QueryEngine,
+    state: &Arc<SessionState>,
+    ast: &sql::Statement,
+) -> Result<LogicalPlan, Error> {
+    let statement =
+        datafusion::sql::parser::Statement::Statement(Box::new(to_datafusion_dialect(ast)?));
     plan_statement(engine, state, statement).await
 }
 
@@ -57,32 +73,52 @@ pub async fn plan_statement(
     statement: datafusion::sql::parser::Statement,
 ) -> Result<LogicalPlan, Error> {
     let state = state.clone();
-    engine.offload(async move { state.statement_to_plan(statement).await }).await?.map_err(from_datafusion)
+    engine
+        .offload(async move { state.statement_to_plan(statement).await })
+        .await?
+        .map_err(from_datafusion)
 }
 
-/// Whether rows of one schema are what the other promised: names and types, whatever their nullability.
+/// Whether rows of one schema are what the other promised: names and types, whatever their
+/// nullability.
 pub fn same_shape(a: &SchemaRef, b: &SchemaRef) -> bool {
-    let alike = |(a, b): (&Arc<Field>, &Arc<Field>)| a.name() == b.name() && a.data_type() == b.data_type();
+    let alike =
+        |(a, b): (&Arc<Field>, &Arc<Field>)| a.name() == b.name() && a.data_type() == b.data_type();
     a.fields().len() == b.fields().len() && a.fields().iter().zip(b.fields()).all(alike)
 }
 
 /// The types of `$1`, `$2`, … in order: what the client said, else what the plan needs, else text.
-pub fn parameter_types(plan: &LogicalPlan, ast: &sql::Statement, declared: &[Option<DataType>]) -> Result<Vec<DataType>, Error> {
+pub fn parameter_types(
+    plan: &LogicalPlan,
+    ast: &sql::Statement,
+    declared: &[Option<DataType>],
+) -> Result<Vec<DataType>, Error> {
     let mut inferred = plan.get_parameter_types().map_err(from_datafusion)?;
     for (name, data_type) in surrounded(plan)? {
         inferred.entry(name).or_default().get_or_insert(data_type);
     }
     for name in row_counts(ast) {
-        inferred.entry(name).or_default().get_or_insert(DataType::Int64);
+        inferred
+            .entry(name)
+            .or_default()
+            .get_or_insert(DataType::Int64);
     }
-    let mut types: Vec<DataType> = declared.iter().map(|t| t.clone().unwrap_or(DataType::Utf8)).collect();
+    let mut types: Vec<DataType> = declared
+        .iter()
+        .map(|t| t.clone().unwrap_or(DataType::Utf8))
+        .collect();
     for (name, data_type) in inferred {
         let number: usize = name
             .trim_start_matches('$')
             .parse()
             .ok()
             .filter(|n| (1..=65_535).contains(n))
-            .ok_or_else(|| Error::new(ErrorKind::UndefinedParameter, format!("there is no parameter {name}")))?;
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::UndefinedParameter,
+                    format!("there is no parameter {name}"),
+                )
+            })?;
         if types.len() < number {
             types.resize(number, DataType::Utf8);
         }
@@ -102,14 +138,19 @@ pub fn described(plan: &LogicalPlan, parameters: &[DataType]) -> Result<SchemaRe
     if parameters.is_empty() {
         return Ok(plan.schema().inner().clone());
     }
-    let nulls: Vec<ScalarValue> =
-        parameters.iter().map(|t| ScalarValue::try_from(t).map_err(from_datafusion)).collect::<Result<_, _>>()?;
-    let typed = plan.clone().with_param_values(ParamValues::from(nulls)).map_err(from_datafusion)?;
+    let nulls: Vec<ScalarValue> = parameters
+        .iter()
+        .map(|t| ScalarValue::try_from(t).map_err(from_datafusion))
+        .collect::<Result<_, _>>()?;
+    let typed = plan
+        .clone()
+        .with_param_values(ParamValues::from(nulls))
+        .map_err(from_datafusion)?;
     Ok(typed.schema().inner().clone())
 }
 
-/// The parameters whose types their surroundings say: those under a cast, and those of `value = ANY ($n)`, each an array of what
-/// it is compared with.
+/// The parameters whose types their surroundings say: those under a cast, and those of `value = ANY
+/// ($n)`, each an array of what it is compared with.
 fn surrounded(plan: &LogicalPlan) -> Result<Vec<(String, DataType)>, Error> {
     let mut found = Vec::new();
     let mut look = |node: &LogicalPlan| {
@@ -130,7 +171,10 @@ fn surrounded(plan: &LogicalPlan) -> Result<Vec<(String, DataType)>, Error> {
                     && let [Expr::Placeholder(parameter), value] = call.args.as_slice()
                     && let Ok(value) = value.get_type(&below)
                 {
-                    found.push((parameter.id.clone(), DataType::List(Field::new_list_field(value, true).into())));
+                    found.push((
+                        parameter.id.clone(),
+                        DataType::List(Field::new_list_field(value, true).into()),
+                    ));
                 }
                 Ok(TreeNodeRecursion::Continue)
             })
@@ -154,7 +198,9 @@ fn row_counts(ast: &sql::Statement) -> Vec<String> {
                 Some(sql::LimitClause::LimitOffset { limit, offset, .. }) => {
                     vec![limit.as_ref(), offset.as_ref().map(|o| &o.value)]
                 }
-                Some(sql::LimitClause::OffsetCommaLimit { offset, limit }) => vec![Some(offset), Some(limit)],
+                Some(sql::LimitClause::OffsetCommaLimit { offset, limit }) => {
+                    vec![Some(offset), Some(limit)]
+                }
                 None => Vec::new(),
             };
             let fetch = query.fetch.as_ref().and_then(|f| f.quantity.as_ref());

@@ -12,8 +12,12 @@ use crate::error::{Error, from_datafusion};
 use crate::names::TableName;
 use crate::statement::Qualified;
 
-/// The cluster's tables that a plan reads, views and subqueries included, by what is read and not by its name.
-pub fn tables_of(cluster: &dyn Cluster, plan: &LogicalPlan) -> Result<BTreeSet<Qualified<TableName>>, Error> {
+/// The cluster's tables that a plan reads, views and subqueries included, by what is read and not
+/// by its name.
+pub fn tables_of(
+    cluster: &dyn Cluster,
+    plan: &LogicalPlan,
+) -> Result<BTreeSet<Qualified<TableName>>, Error> {
     let mut tables = own_tables_of(cluster, plan)?;
     for inner in subqueries_of(plan)? {
         tables.extend(tables_of(cluster, &inner)?);
@@ -22,7 +26,10 @@ pub fn tables_of(cluster: &dyn Cluster, plan: &LogicalPlan) -> Result<BTreeSet<Q
 }
 
 /// The same without subqueries.
-fn own_tables_of(cluster: &dyn Cluster, plan: &LogicalPlan) -> Result<BTreeSet<Qualified<TableName>>, Error> {
+fn own_tables_of(
+    cluster: &dyn Cluster,
+    plan: &LogicalPlan,
+) -> Result<BTreeSet<Qualified<TableName>>, Error> {
     let (mut tables, mut inlined) = (BTreeSet::new(), Vec::new());
     plan.apply(|node| {
         if let LogicalPlan::TableScan(scan) = node {

@@ -1,5 +1,5 @@
-//! PostgreSQL's ways of saying things that DataFusion reads in another way or not at all, said in its own. Each change means
-//! exactly what it replaces, and what it replaces would be an error.
+//! PostgreSQL's ways of saying things that DataFusion reads in another way or not at all, said in
+//! its own. Each change means exactly what it replaces, and what it replaces would be an error.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -39,7 +39,9 @@ pub fn to_datafusion_dialect(statement: &sql::Statement) -> Result<sql::Statemen
 fn literal(expr: &sql::Expr) -> Option<&str> {
     match expr {
         sql::Expr::Value(value) => match &value.value {
-            sql::Value::SingleQuotedString(text) | sql::Value::EscapedStringLiteral(text) => Some(text),
+            sql::Value::SingleQuotedString(text) | sql::Value::EscapedStringLiteral(text) => {
+                Some(text)
+            }
             _ => None,
         },
         sql::Expr::Nested(inner) => literal(inner),
@@ -50,7 +52,13 @@ fn literal(expr: &sql::Expr) -> Option<&str> {
 fn rewritten(expr: &sql::Expr) -> Result<Option<sql::Expr>, Error> {
     match expr {
         // '{1,2}'::int[] is ARRAY['1'::int, '2'::int].
-        sql::Expr::Cast { kind, expr: inner, data_type, array, format } => {
+        sql::Expr::Cast {
+            kind,
+            expr: inner,
+            data_type,
+            array,
+            format,
+        } => {
             if let (Some(text), sql::DataType::Bytea) = (literal(inner), data_type) {
                 return Ok(Some(bytea(text)?));
             }
@@ -68,15 +76,21 @@ fn rewritten(expr: &sql::Expr) -> Result<Option<sql::Expr>, Error> {
                     format: format.clone(),
                 }));
             }
-            let (Some(text), sql::DataType::Array(sql::ArrayElemTypeDef::SquareBracket(item, _))) = (literal(inner), data_type)
+            let (Some(text), sql::DataType::Array(sql::ArrayElemTypeDef::SquareBracket(item, _))) =
+                (literal(inner), data_type)
             else {
                 return Ok(None);
             };
-            let items = array_items(text)
-                .ok_or_else(|| Error::new(ErrorKind::InvalidText, format!("malformed array literal: \"{text}\"")))?;
+            let items = array_items(text).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::InvalidText,
+                    format!("malformed array literal: \"{text}\""),
+                )
+            })?;
             if items.len() > LITERAL_ITEMS_MAX {
                 let message = format!("an array literal has more than {LITERAL_ITEMS_MAX} items");
-                return Err(Error::new(ErrorKind::LimitExceeded, message).hint("Join a table or a subquery instead."));
+                return Err(Error::new(ErrorKind::LimitExceeded, message)
+                    .hint("Join a table or a subquery instead."));
             }
             let value = |text: Option<String>| match text {
                 Some(text) => sql::Value::SingleQuotedString(text),
@@ -91,20 +105,36 @@ fn rewritten(expr: &sql::Expr) -> Result<Option<sql::Expr>, Error> {
             };
             // An empty one keeps its type by an item that is taken away again.
             if items.is_empty() {
-                let one = sql::Expr::Array(sql::Array { elem: vec![cast(None)], named: true });
-                return Ok(Some(call("array_resize", vec![one, sql::Expr::value(sql::Value::Number("0".into(), false))])));
+                let one = sql::Expr::Array(sql::Array {
+                    elem: vec![cast(None)],
+                    named: true,
+                });
+                return Ok(Some(call(
+                    "array_resize",
+                    vec![one, sql::Expr::value(sql::Value::Number("0".into(), false))],
+                )));
             }
             let elem = items.into_iter().map(cast).collect();
             Ok(Some(sql::Expr::Array(sql::Array { elem, named: true })))
         }
-        sql::Expr::AnyOp { left, compare_op: sql::BinaryOperator::Eq, right, .. } if takes_its_type(right) => {
+        sql::Expr::AnyOp {
+            left,
+            compare_op: sql::BinaryOperator::Eq,
+            right,
+            ..
+        } if takes_its_type(right) => {
             let array = call(ANY_ARRAY, vec![(**right).clone(), (**left).clone()]);
             Ok(Some(call("array_has", vec![array, (**left).clone()])))
         }
         sql::Expr::Interval(interval) => {
-            let Some(text) = literal(&interval.value).and_then(interval_text) else { return Ok(None) };
+            let Some(text) = literal(&interval.value).and_then(interval_text) else {
+                return Ok(None);
+            };
             let value = Box::new(sql::Expr::value(sql::Value::SingleQuotedString(text)));
-            Ok(Some(sql::Expr::Interval(sql::Interval { value, ..interval.clone() })))
+            Ok(Some(sql::Expr::Interval(sql::Interval {
+                value,
+                ..interval.clone()
+            })))
         }
         sql::Expr::Function(function) => Ok(with_pattern(function)),
         _ => Ok(None),
@@ -115,7 +145,12 @@ fn rewritten(expr: &sql::Expr) -> Result<Option<sql::Expr>, Error> {
 fn bytea(text: &str) -> Result<sql::Expr, Error> {
     let digits = match text.strip_prefix("\\x") {
         Some(digits) if hex::decode(digits).is_ok() => digits.to_owned(),
-        Some(_) => return Err(Error::new(ErrorKind::InvalidText, "invalid hexadecimal data for type bytea")),
+        Some(_) => {
+            return Err(Error::new(
+                ErrorKind::InvalidText,
+                "invalid hexadecimal data for type bytea",
+            ));
+        }
         None => hex::encode(text),
     };
     Ok(sql::Expr::value(sql::Value::HexStringLiteral(digits)))
@@ -126,19 +161,29 @@ fn takes_its_type(expr: &sql::Expr) -> bool {
     match expr {
         sql::Expr::Nested(inner) => takes_its_type(inner),
         sql::Expr::Value(value) => {
-            matches!(value.value, sql::Value::Placeholder(_) | sql::Value::SingleQuotedString(_))
+            matches!(
+                value.value,
+                sql::Value::Placeholder(_) | sql::Value::SingleQuotedString(_)
+            )
         }
         _ => false,
     }
 }
 
 fn call(name: &str, args: Vec<sql::Expr>) -> sql::Expr {
-    let args = args.into_iter().map(|a| sql::FunctionArg::Unnamed(sql::FunctionArgExpr::Expr(a))).collect();
+    let args = args
+        .into_iter()
+        .map(|a| sql::FunctionArg::Unnamed(sql::FunctionArgExpr::Expr(a)))
+        .collect();
     sql::Expr::Function(sql::Function {
         name: sql::ObjectName::from(vec![sql::Ident::new(name)]),
         uses_odbc_syntax: false,
         parameters: sql::FunctionArguments::None,
-        args: sql::FunctionArguments::List(sql::FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() }),
+        args: sql::FunctionArguments::List(sql::FunctionArgumentList {
+            duplicate_treatment: None,
+            args,
+            clauses: Vec::new(),
+        }),
         filter: None,
         null_treatment: None,
         over: None,
@@ -152,29 +197,61 @@ fn with_pattern(function: &sql::Function) -> Option<sql::Expr> {
     if name != "to_char" && name != "to_timestamp" {
         return None;
     }
-    let sql::FunctionArguments::List(list) = &function.args else { return None };
-    let [value, sql::FunctionArg::Unnamed(sql::FunctionArgExpr::Expr(pattern))] = list.args.as_slice() else { return None };
+    let sql::FunctionArguments::List(list) = &function.args else {
+        return None;
+    };
+    let [
+        value,
+        sql::FunctionArg::Unnamed(sql::FunctionArgExpr::Expr(pattern)),
+    ] = list.args.as_slice()
+    else {
+        return None;
+    };
     let translated = chrono_pattern(literal(pattern)?, None)?;
-    let pattern =
-        sql::FunctionArg::Unnamed(sql::FunctionArgExpr::Expr(sql::Expr::value(sql::Value::SingleQuotedString(translated))));
-    let list = sql::FunctionArgumentList { args: vec![value.clone(), pattern], ..list.clone() };
-    Some(sql::Expr::Function(sql::Function { args: sql::FunctionArguments::List(list), ..function.clone() }))
+    let pattern = sql::FunctionArg::Unnamed(sql::FunctionArgExpr::Expr(sql::Expr::value(
+        sql::Value::SingleQuotedString(translated),
+    )));
+    let list = sql::FunctionArgumentList {
+        args: vec![value.clone(), pattern],
+        ..list.clone()
+    };
+    Some(sql::Expr::Function(sql::Function {
+        args: sql::FunctionArguments::List(list),
+        ..function.clone()
+    }))
 }
 
-/// Gives items of the SELECT list that say the same a name of their own: DataFusion refuses two columns of one name. Clients are
-/// told PostgreSQL's names.
+/// Gives items of the SELECT list that say the same a name of their own: DataFusion refuses two
+/// columns of one name. Clients are told PostgreSQL's names.
 fn tell_apart(query: &mut sql::Query) {
-    let sql::SetExpr::Select(select) = &mut *query.body else { return };
-    let has_star =
-        select.projection.iter().any(|i| matches!(i, sql::SelectItem::Wildcard(_) | sql::SelectItem::QualifiedWildcard(..)));
+    let sql::SetExpr::Select(select) = &mut *query.body else {
+        return;
+    };
+    let has_star = select.projection.iter().any(|i| {
+        matches!(
+            i,
+            sql::SelectItem::Wildcard(_) | sql::SelectItem::QualifiedWildcard(..)
+        )
+    });
     let mut seen = HashSet::new();
     for (i, item) in select.projection.iter_mut().enumerate() {
-        let sql::SelectItem::UnnamedExpr(expr) = item else { continue };
-        let is_column = matches!(expr, sql::Expr::Identifier(_) | sql::Expr::CompoundIdentifier(_));
+        let sql::SelectItem::UnnamedExpr(expr) = item else {
+            continue;
+        };
+        let is_column = matches!(
+            expr,
+            sql::Expr::Identifier(_) | sql::Expr::CompoundIdentifier(_)
+        );
         let said_before = !seen.insert(without_casts(expr).to_string().to_lowercase());
         if said_before || has_star && is_column {
-            let alias = sql::Ident::with_quote('"', format!("{}\u{1}{}", crate::statement::column_name(expr), i + 1));
-            *item = sql::SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+            let alias = sql::Ident::with_quote(
+                '"',
+                format!("{}\u{1}{}", crate::statement::column_name(expr), i + 1),
+            );
+            *item = sql::SelectItem::ExprWithAlias {
+                expr: expr.clone(),
+                alias,
+            };
         }
     }
 }
@@ -193,27 +270,62 @@ mod tests {
     use crate::statement::{Statement, parse_one};
 
     fn reads(text: &str) -> String {
-        let Ok(Statement::Sql(ast)) = parse_one(text) else { panic!("{text}") };
+        let Ok(Statement::Sql(ast)) = parse_one(text) else {
+            panic!("{text}")
+        };
         to_datafusion_dialect(&ast).map_or_else(|e| e.kind.sqlstate().to_owned(), |s| s.to_string())
     }
 
     #[test]
     fn what_datafusion_does_not_read_is_said_in_its_words() {
         for (said, read) in [
-            ("SELECT '{1,NULL}'::INT[]", "SELECT ARRAY['1'::INT, NULL::INT]"),
+            (
+                "SELECT '{1,NULL}'::INT[]",
+                "SELECT ARRAY['1'::INT, NULL::INT]",
+            ),
             ("SELECT '{1'::INT[]", "22P02"),
-            ("SELECT to_char(t, 'YYYY-MM-DD\"T\"HH24:MI:SS.MS') FROM x", "SELECT to_char(t, '%Y-%m-%dT%H:%M:%S.%3f') FROM x"),
-            ("SELECT to_char(t, '%Y') FROM x", "SELECT to_char(t, '%Y') FROM x"),
-            ("SELECT to_char(t, 'J') FROM x", "SELECT to_char(t, 'J') FROM x"),
-            ("SELECT a FROM x WHERE a = ANY($1)", "SELECT a FROM x WHERE array_has(any_array($1, a), a)"),
-            ("SELECT a FROM x WHERE a = ANY(ARRAY[1])", "SELECT a FROM x WHERE a = ANY(ARRAY[1])"),
+            (
+                "SELECT to_char(t, 'YYYY-MM-DD\"T\"HH24:MI:SS.MS') FROM x",
+                "SELECT to_char(t, '%Y-%m-%dT%H:%M:%S.%3f') FROM x",
+            ),
+            (
+                "SELECT to_char(t, '%Y') FROM x",
+                "SELECT to_char(t, '%Y') FROM x",
+            ),
+            (
+                "SELECT to_char(t, 'J') FROM x",
+                "SELECT to_char(t, 'J') FROM x",
+            ),
+            (
+                "SELECT a FROM x WHERE a = ANY($1)",
+                "SELECT a FROM x WHERE array_has(any_array($1, a), a)",
+            ),
+            (
+                "SELECT a FROM x WHERE a = ANY(ARRAY[1])",
+                "SELECT a FROM x WHERE a = ANY(ARRAY[1])",
+            ),
             ("SELECT '\\x00ff'::bytea", "SELECT X'00ff'"),
             ("SELECT '\\x0'::bytea", "22P02"),
-            ("SELECT '2024-01-02 03:04:05.6 +00'::date", "SELECT '2024-01-02'::DATE"),
-            ("SELECT '2024-01-02 2 apples'::date", "SELECT '2024-01-02 2 apples'::DATE"),
-            ("SELECT '1 day 02:03:04.5'::interval", "SELECT '1 day 2 hours 3 minutes 4.5 seconds'::INTERVAL"),
-            ("SELECT NULL, NULL", "SELECT NULL, NULL AS \"?column?\u{1}2\""),
-            ("SELECT a, b, A FROM x", "SELECT a, b, A AS \"a\u{1}3\" FROM x"),
+            (
+                "SELECT '2024-01-02 03:04:05.6 +00'::date",
+                "SELECT '2024-01-02'::DATE",
+            ),
+            (
+                "SELECT '2024-01-02 2 apples'::date",
+                "SELECT '2024-01-02 2 apples'::DATE",
+            ),
+            (
+                "SELECT '1 day 02:03:04.5'::interval",
+                "SELECT '1 day 2 hours 3 minutes 4.5 seconds'::INTERVAL",
+            ),
+            (
+                "SELECT NULL, NULL",
+                "SELECT NULL, NULL AS \"?column?\u{1}2\"",
+            ),
+            (
+                "SELECT a, b, A FROM x",
+                "SELECT a, b, A AS \"a\u{1}3\" FROM x",
+            ),
         ] {
             assert_eq!(reads(said), read, "{said}");
         }

@@ -53,32 +53,50 @@ static QUERIES: LazyLock<Vec<(&str, sql::Statement)>> = LazyLock::new(|| {
     FILES.iter().map(read).collect()
 });
 
-/// The query that answers a SHOW. `lists` says whether the table that it names is partitioned by lists: the answer has other
-/// columns then.
+/// The query that answers a SHOW. `lists` says whether the table that it names is partitioned by
+/// lists: the answer has other columns then.
 pub fn show_query(show: &Show, lists: bool) -> &'static sql::Statement {
     let name = match show {
         Show::Partitions { .. } if lists => "list_partitions",
         Show::Grants(Some(Grantee::Role(_))) => "role_grants",
         other => other.query_name(),
     };
-    QUERIES.iter().find(|(file, _)| *file == name).map(|(_, query)| query).expect("every SHOW has its file")
+    QUERIES
+        .iter()
+        .find(|(file, _)| *file == name)
+        .map(|(_, query)| query)
+        .expect("every SHOW has its file")
 }
 
-/// The values of `$1`, `$2`, … in that query. `current` is the session's current database, `user` its user.
-pub fn show_parameters(show: &Show, current: Option<&DatabaseName>, user: &str) -> Vec<ScalarValue> {
+/// The values of `$1`, `$2`, … in that query. `current` is the session's current database, `user`
+/// its user.
+pub fn show_parameters(
+    show: &Show,
+    current: Option<&DatabaseName>,
+    user: &str,
+) -> Vec<ScalarValue> {
     let text = |s: Option<&str>| ScalarValue::Utf8(s.map(str::to_owned));
     let named = |Qualified { database, name }: &Qualified<TableName>| {
-        vec![text(database.as_ref().or(current).map(DatabaseName::as_str)), text(Some(name.as_str()))]
+        vec![
+            text(database.as_ref().or(current).map(DatabaseName::as_str)),
+            text(Some(name.as_str())),
+        ]
     };
     match show {
-        Show::Databases | Show::Frontends | Show::Backends | Show::Brokers | Show::Repositories | Show::Roles | Show::Clusters => {
-            Vec::new()
-        }
+        Show::Databases
+        | Show::Frontends
+        | Show::Backends
+        | Show::Brokers
+        | Show::Repositories
+        | Show::Roles
+        | Show::Clusters => Vec::new(),
         Show::Grants(None) => vec![text(Some(user))],
         Show::Grants(Some(Grantee::User(name))) => vec![text(Some(name.as_str()))],
         Show::Grants(Some(Grantee::Role(name))) => vec![text(Some(name.as_str()))],
         Show::Tablet(id) => vec![ScalarValue::Int64(Some(id.0))],
-        Show::Tables(database) => vec![text(database.as_ref().or(current).map(DatabaseName::as_str))],
+        Show::Tables(database) => vec![text(
+            database.as_ref().or(current).map(DatabaseName::as_str),
+        )],
         Show::Jobs { database, .. } => vec![text(database.as_ref().map(DatabaseName::as_str))],
         Show::CreateTable(table) | Show::CreateView(table) | Show::Columns(table) => named(table),
         Show::Partitions { table, temporary } => {
@@ -94,13 +112,22 @@ pub fn show_parameters(show: &Show, current: Option<&DatabaseName>, user: &str) 
             let values: Vec<ScalarValue> = names.iter().map(|n| text(Some(n.as_str()))).collect();
             let list: Arc<ListArray> = ScalarValue::new_list(&values, &DataType::Utf8, true);
             let mut parameters = named(table);
-            parameters.extend([ScalarValue::List(list), ScalarValue::Boolean(Some(temporary))]);
+            parameters.extend([
+                ScalarValue::List(list),
+                ScalarValue::Boolean(Some(temporary)),
+            ]);
             parameters
         }
         Show::Snapshots(repository) => vec![text(Some(repository.as_str()))],
         Show::SnapshotDetails { repository, exact } => {
-            let (label, timestamp) = exact.as_ref().map_or((None, None), |(l, t)| (Some(l.as_str()), Some(t.as_str())));
-            vec![text(Some(repository.as_str())), text(label), text(timestamp)]
+            let (label, timestamp) = exact
+                .as_ref()
+                .map_or((None, None), |(l, t)| (Some(l.as_str()), Some(t.as_str())));
+            vec![
+                text(Some(repository.as_str())),
+                text(label),
+                text(timestamp),
+            ]
         }
     }
 }
@@ -114,7 +141,14 @@ mod tests {
         let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/show");
         let mut found: Vec<String> = std::fs::read_dir(dir)
             .expect("the folder")
-            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().trim_end_matches(".sql").to_owned())
+            .map(|entry| {
+                entry
+                    .expect("an entry")
+                    .file_name()
+                    .to_string_lossy()
+                    .trim_end_matches(".sql")
+                    .to_owned()
+            })
             .collect();
         found.sort();
         let listed: Vec<_> = FILES.iter().map(|(name, _)| (*name).to_owned()).collect();

@@ -10,14 +10,18 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{SchemaProvider, Session, TableProvider};
 use datafusion::common::{Column, DataFusionError, Result as DfResult, ScalarValue};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
+use datafusion::logical_expr::{
+    BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType,
+};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::TryStreamExt;
 use parking_lot::RwLock;
 
-pub(super) use self::row::{Bool, ColumnValue, Double, Int, SystemRow, Text, Texts, Time, column_name, system_row};
+pub(super) use self::row::{
+    Bool, ColumnValue, Double, Int, SystemRow, Text, Texts, Time, column_name, system_row,
+};
 use super::tables::{self, SystemTable};
 use crate::cluster::{Cluster, Clusters};
 use crate::env::Env;
@@ -64,7 +68,8 @@ pub struct SessionRow {
     pub statement: Option<String>,
 }
 
-/// Equalities of the query with constants, and the columns that it reads: a table may gather less. DataFusion filters again.
+/// Equalities of the query with constants, and the columns that it reads: a table may gather less.
+/// DataFusion filters again.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ScanRequest {
     equal: BTreeMap<String, ScalarValue>,
@@ -73,13 +78,23 @@ pub(super) struct ScanRequest {
 
 impl ScanRequest {
     fn of(filters: &[Expr], columns: BTreeSet<String>) -> Self {
-        let mut wanted = Self { columns, ..Self::default() };
+        let mut wanted = Self {
+            columns,
+            ..Self::default()
+        };
         for filter in filters {
             // `WHERE flag` is what becomes of `WHERE flag = true`.
             if let Expr::Column(Column { name, .. }) = filter {
-                wanted.equal.insert(name.clone(), ScalarValue::Boolean(Some(true)));
+                wanted
+                    .equal
+                    .insert(name.clone(), ScalarValue::Boolean(Some(true)));
             }
-            if let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = filter {
+            if let Expr::BinaryExpr(BinaryExpr {
+                left,
+                op: Operator::Eq,
+                right,
+            }) = filter
+            {
                 match (&**left, &**right) {
                     (Expr::Column(Column { name, .. }), Expr::Literal(value, _))
                     | (Expr::Literal(value, _), Expr::Column(Column { name, .. })) => {
@@ -103,11 +118,18 @@ impl ScanRequest {
     }
 
     pub fn text(&self, column: &str) -> Option<String> {
-        self.equal.get(column)?.try_as_str().flatten().map(str::to_owned)
+        self.equal
+            .get(column)?
+            .try_as_str()
+            .flatten()
+            .map(str::to_owned)
     }
 
     pub fn is_true(&self, column: &str) -> bool {
-        matches!(self.equal.get(column), Some(ScalarValue::Boolean(Some(true))))
+        matches!(
+            self.equal.get(column),
+            Some(ScalarValue::Boolean(Some(true)))
+        )
     }
 
     pub fn int(&self, column: &str) -> Option<i64> {
@@ -139,7 +161,11 @@ pub(super) struct SystemSchema {
 
 impl SystemSchema {
     pub fn new(sources: Arc<Sources>, cluster: Arc<dyn Cluster>, viewer: &str) -> Self {
-        Self { sources, cluster, viewer: viewer.to_owned() }
+        Self {
+            sources,
+            cluster,
+            viewer: viewer.to_owned(),
+        }
     }
 }
 
@@ -185,7 +211,10 @@ impl TableProvider for Provider {
         TableType::Base
     }
 
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> DfResult<Vec<TableProviderFilterPushDown>> {
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
 
@@ -198,15 +227,38 @@ impl TableProvider for Provider {
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let names = self.schema.fields().iter().map(|f| f.name().clone());
         let columns = match projection {
-            Some(projection) => projection.iter().map(|i| self.schema.field(*i).name().clone()).collect(),
+            Some(projection) => projection
+                .iter()
+                .map(|i| self.schema.field(*i).name().clone())
+                .collect(),
             None => names.collect(),
         };
         let mut request = ScanRequest::of(filters, columns);
-        request.columns.extend(filters.iter().flat_map(|f| f.column_refs()).map(|c| c.name.clone()));
-        let context =
-            ScanContext { sources: self.sources.clone(), cluster: self.cluster.clone(), viewer: self.viewer.clone(), request };
-        let scan = Scan { table: self.table, schema: self.schema.clone(), context: Arc::new(context) };
-        let exec = StreamingTableExec::try_new(self.schema.clone(), vec![Arc::new(scan)], projection, None, false, limit)?;
+        request.columns.extend(
+            filters
+                .iter()
+                .flat_map(|f| f.column_refs())
+                .map(|c| c.name.clone()),
+        );
+        let context = ScanContext {
+            sources: self.sources.clone(),
+            cluster: self.cluster.clone(),
+            viewer: self.viewer.clone(),
+            request,
+        };
+        let scan = Scan {
+            table: self.table,
+            schema: self.schema.clone(),
+            context: Arc::new(context),
+        };
+        let exec = StreamingTableExec::try_new(
+            self.schema.clone(),
+            vec![Arc::new(scan)],
+            projection,
+            None,
+            false,
+            limit,
+        )?;
         Ok(Arc::new(exec))
     }
 }
@@ -225,7 +277,10 @@ impl PartitionStream for Scan {
     }
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let rows = self.table.scan(self.context.clone()).map_err(|e: Error| DataFusionError::External(Box::new(e)));
+        let rows = self
+            .table
+            .scan(self.context.clone())
+            .map_err(|e: Error| DataFusionError::External(Box::new(e)));
         Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows))
     }
 }

@@ -1,5 +1,5 @@
-//! The system tables: names, columns and where their rows come from. The names are a public interface: columns are added,
-//! never renamed.
+//! The system tables: names, columns and where their rows come from. The names are a public
+//! interface: columns are added, never renamed.
 
 mod cluster;
 mod gateway;
@@ -57,36 +57,84 @@ impl<R: SystemRow> SystemTable for Table<R> {
 }
 
 /// The rows of a table that are gathered all at once.
-fn once<R: SystemRow>(rows: impl Future<Output = Result<Vec<R>, Error>> + Send + 'static) -> Chunks<R> {
+fn once<R: SystemRow>(
+    rows: impl Future<Output = Result<Vec<R>, Error>> + Send + 'static,
+) -> Chunks<R> {
     stream::once(rows).boxed()
 }
 
 pub(super) fn all() -> &'static [&'static dyn SystemTable] {
     &[
         &Table { chunks: jobs::jobs },
-        &Table { chunks: |c| once(async move { jobs::backup_jobs(&c).await }) },
-        &Table { chunks: |c| once(async move { jobs::restore_jobs(&c).await }) },
-        &Table { chunks: jobs::job_events },
-        &Table { chunks: jobs::job_tasks },
-        &Table { chunks: |c| once(async move { repositories::repositories(&c).await }) },
-        &Table { chunks: |c| once(async move { repositories::snapshots(&c).await }) },
-        &Table { chunks: |c| once(async move { repositories::snapshot_files(&c).await }) },
-        &Table { chunks: |_| once(async { Ok(Vec::<repositories::VerificationsRow>::new()) }) },
-        &Table { chunks: |c| once(async move { cluster::frontends(&c).await }) },
-        &Table { chunks: |c| once(async move { cluster::backends(&c).await }) },
-        &Table { chunks: |c| once(async move { cluster::brokers(&c).await }) },
-        &Table { chunks: |c| once(async move { cluster::databases(&c).await }) },
-        &Table { chunks: |c| once(async move { cluster::tables(&c).await }) },
-        &Table { chunks: |c| once(async move { cluster::views(&c).await }) },
-        &Table { chunks: |c| once(async move { cluster::columns(&c).await }) },
-        &Table { chunks: |c| once(async move { cluster::partitions(&c).await }) },
-        &Table { chunks: |c| once(async move { cluster::tablets(&c).await }) },
-        &Table { chunks: |c| once(async move { gateway::clusters(&c.sources).await }) },
-        &Table { chunks: |c| once(async move { gateway::sessions(&c).await }) },
-        &Table { chunks: |c| once(async move { Ok(gateway::settings(&c.sources)) }) },
-        &Table { chunks: |c| once(async move { gateway::users(&c.sources).await }) },
-        &Table { chunks: |c| once(async move { gateway::roles(&c.sources).await }) },
-        &Table { chunks: |c| once(async move { gateway::grants(&c.sources).await }) },
+        &Table {
+            chunks: |c| once(async move { jobs::backup_jobs(&c).await }),
+        },
+        &Table {
+            chunks: |c| once(async move { jobs::restore_jobs(&c).await }),
+        },
+        &Table {
+            chunks: jobs::job_events,
+        },
+        &Table {
+            chunks: jobs::job_tasks,
+        },
+        &Table {
+            chunks: |c| once(async move { repositories::repositories(&c).await }),
+        },
+        &Table {
+            chunks: |c| once(async move { repositories::snapshots(&c).await }),
+        },
+        &Table {
+            chunks: |c| once(async move { repositories::snapshot_files(&c).await }),
+        },
+        &Table {
+            chunks: |_| once(async { Ok(Vec::<repositories::VerificationsRow>::new()) }),
+        },
+        &Table {
+            chunks: |c| once(async move { cluster::frontends(&c).await }),
+        },
+        &Table {
+            chunks: |c| once(async move { cluster::backends(&c).await }),
+        },
+        &Table {
+            chunks: |c| once(async move { cluster::brokers(&c).await }),
+        },
+        &Table {
+            chunks: |c| once(async move { cluster::databases(&c).await }),
+        },
+        &Table {
+            chunks: |c| once(async move { cluster::tables(&c).await }),
+        },
+        &Table {
+            chunks: |c| once(async move { cluster::views(&c).await }),
+        },
+        &Table {
+            chunks: |c| once(async move { cluster::columns(&c).await }),
+        },
+        &Table {
+            chunks: |c| once(async move { cluster::partitions(&c).await }),
+        },
+        &Table {
+            chunks: |c| once(async move { cluster::tablets(&c).await }),
+        },
+        &Table {
+            chunks: |c| once(async move { gateway::clusters(&c.sources).await }),
+        },
+        &Table {
+            chunks: |c| once(async move { gateway::sessions(&c).await }),
+        },
+        &Table {
+            chunks: |c| once(async move { Ok(gateway::settings(&c.sources)) }),
+        },
+        &Table {
+            chunks: |c| once(async move { gateway::users(&c.sources).await }),
+        },
+        &Table {
+            chunks: |c| once(async move { gateway::roles(&c.sources).await }),
+        },
+        &Table {
+            chunks: |c| once(async move { gateway::grants(&c.sources).await }),
+        },
     ]
 }
 

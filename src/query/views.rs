@@ -1,7 +1,9 @@
-//! Views: a cluster's catalog gives their text, and here it becomes a plan, in the database that the view is in.
+//! Views: a cluster's catalog gives their text, and here it becomes a plan, in the database that
+//! the view is in.
 //!
-//! A view is planned where it is used, with the rights of the user who uses it. One whose query does not plan any more (its
-//! table is gone) still stands in the catalog, and is an error when it is read.
+//! A view is planned where it is used, with the rights of the user who uses it. One whose query
+//! does not plan any more (its table is gone) still stands in the catalog, and is an error when it
+//! is read.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -22,14 +24,16 @@ use crate::cluster::ViewSource;
 use crate::error::{Error, ErrorKind};
 use crate::statement::{Statement, parse_one};
 
-/// How deep views may stand on views. One that is replaced by a query over itself would have no end.
+/// How deep views may stand on views. One that is replaced by a query over itself would have no
+/// end.
 const DEPTH_MAX: usize = 16;
 
-/// How many views one view may read, counted with repetition. Depth alone bounds nothing: views that read two others each are
-/// twice as many on every level.
+/// How many views one view may read, counted with repetition. Depth alone bounds nothing: views
+/// that read two others each are twice as many on every level.
 const NESTED_MAX: usize = 256;
 
-/// What is needed to plan a view: the state and session of the statement that uses it, and where it stands.
+/// What is needed to plan a view: the state and session of the statement that uses it, and where it
+/// stands.
 #[derive(Debug)]
 pub(super) struct ViewPlanner {
     pub base: SessionState,
@@ -50,7 +54,10 @@ impl Nesting {
     fn deeper(&self) -> Option<Self> {
         let planned = self.planned.clone().unwrap_or_default();
         let fits = self.depth < DEPTH_MAX && planned.fetch_add(1, Ordering::Relaxed) < NESTED_MAX;
-        fits.then_some(Self { depth: self.depth + 1, planned: Some(planned) })
+        fits.then_some(Self {
+            depth: self.depth + 1,
+            planned: Some(planned),
+        })
     }
 }
 
@@ -77,13 +84,23 @@ impl SchemaProvider for PlannedSchema {
     }
 
     async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
-        let Some(table) = self.inner.table(name).await? else { return Ok(None) };
-        let Some(source) = (&*table as &dyn Any).downcast_ref::<ViewSource>() else { return Ok(Some(table)) };
+        let Some(table) = self.inner.table(name).await? else {
+            return Ok(None);
+        };
+        let Some(source) = (&*table as &dyn Any).downcast_ref::<ViewSource>() else {
+            return Ok(Some(table));
+        };
         let planned: Arc<dyn TableProvider> = match self.plan(name, source).await {
-            Ok(plan) => Arc::new(ViewTable::new(plan, Some(source.definition().query.clone()))),
+            Ok(plan) => Arc::new(ViewTable::new(
+                plan,
+                Some(source.definition().query.clone()),
+            )),
             // Inside another view the reason is that one's, too.
             Err(error) if self.planner.nesting.depth > 0 => return Err(error),
-            Err(error) => Arc::new(BrokenView { name: name.to_owned(), error: error.to_string() }),
+            Err(error) => Arc::new(BrokenView {
+                name: name.to_owned(),
+                error: error.to_string(),
+            }),
         };
         Ok(Some(planned))
     }
@@ -93,19 +110,33 @@ impl PlannedSchema {
     async fn plan(&self, name: &str, source: &ViewSource) -> DfResult<LogicalPlan> {
         let outer = &self.planner;
         let Some(nesting) = outer.nesting.deeper() else {
-            let message =
-                format!("view \"{name}\" stands on itself, on {DEPTH_MAX} views one upon another, or on {NESTED_MAX} in all");
-            return Err(DataFusionError::External(Box::new(Error::new(ErrorKind::LimitExceeded, message))));
+            let message = format!(
+                "view \"{name}\" stands on itself, on {DEPTH_MAX} views one upon another, or on {NESTED_MAX} in all"
+            );
+            return Err(DataFusionError::External(Box::new(Error::new(
+                ErrorKind::LimitExceeded,
+                message,
+            ))));
         };
-        let facts = SessionFacts { current_schema: Some(source.database().to_string()), ..outer.facts.clone() };
+        let facts = SessionFacts {
+            current_schema: Some(source.database().to_string()),
+            ..outer.facts.clone()
+        };
         let state = session_state(&outer.base, &self.view, &facts, nesting)?;
         let ast = match parse_one(&source.definition().query) {
             Ok(Statement::Sql(ast)) => ast,
-            Ok(_) => return Err(DataFusionError::Internal(format!("view \"{name}\" is no query"))),
+            Ok(_) => {
+                return Err(DataFusionError::Internal(format!(
+                    "view \"{name}\" is no query"
+                )));
+            }
             Err(e) => return Err(DataFusionError::External(Box::new(e))),
         };
-        let ast = to_datafusion_dialect(&ast).map_err(|e| DataFusionError::External(Box::new(e)))?;
-        let plan = state.statement_to_plan(datafusion::sql::parser::Statement::Statement(Box::new(ast))).await?;
+        let ast =
+            to_datafusion_dialect(&ast).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let plan = state
+            .statement_to_plan(datafusion::sql::parser::Statement::Statement(Box::new(ast)))
+            .await?;
         let columns = &source.definition().columns;
         if columns.is_empty() {
             return Ok(plan);
@@ -118,9 +149,15 @@ impl PlannedSchema {
                 fields.len()
             )));
         }
-        let renamed = fields.into_iter().zip(columns).map(|(field, column)| Expr::Column(field).alias(&column.name));
+        let renamed = fields
+            .into_iter()
+            .zip(columns)
+            .map(|(field, column)| Expr::Column(field).alias(&column.name));
         let renamed: Vec<Expr> = renamed.collect();
-        LogicalPlanBuilder::from(plan).project(renamed)?.project(columns.iter().map(|c| ident(&c.name)))?.build()
+        LogicalPlanBuilder::from(plan)
+            .project(renamed)?
+            .project(columns.iter().map(|c| ident(&c.name)))?
+            .build()
     }
 }
 
@@ -148,8 +185,11 @@ impl TableProvider for BrokenView {
         _: &[Expr],
         _: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let error = Error::new(ErrorKind::WrongState, format!("view \"{}\" does not read: {}", self.name, self.error))
-            .hint("Bring back what it reads, or replace it with CREATE OR REPLACE VIEW.");
+        let error = Error::new(
+            ErrorKind::WrongState,
+            format!("view \"{}\" does not read: {}", self.name, self.error),
+        )
+        .hint("Bring back what it reads, or replace it with CREATE OR REPLACE VIEW.");
         Err(DataFusionError::External(Box::new(error)))
     }
 }

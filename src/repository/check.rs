@@ -1,7 +1,9 @@
-//! Whether what a repository holds is what a backup relies on: a file that is there already is not put again, so it is looked at.
+//! Whether what a repository holds is what a backup relies on: a file that is there already is not
+//! put again, so it is looked at.
 //!
-//! In a directory its bytes are hashed. An object store tells its length, and S3 a checksum (the ETag, where that is one); what the
-//! checksum does not settle is read and hashed. Other stores are believed by the length.
+//! In a directory its bytes are hashed. An object store tells its length, and S3 a checksum (the
+//! ETag, where that is one); what the checksum does not settle is read and hashed. Other stores are
+//! believed by the length.
 
 use std::collections::HashMap;
 use std::path::Path as FilePath;
@@ -28,7 +30,11 @@ pub(super) enum Presence {
 
 impl Repository {
     /// How a file stands here; `source` holds its good bytes.
-    pub(super) async fn presence(&self, file: &DataFile, source: &FilePath) -> Result<Presence, Error> {
+    pub(super) async fn presence(
+        &self,
+        file: &DataFile,
+        source: &FilePath,
+    ) -> Result<Presence, Error> {
         let path = layout::data(&self.root, &file.sha256);
         if let Some(target) = self.local_path(&path) {
             let file = file.clone();
@@ -36,7 +42,11 @@ impl Repository {
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Presence::Missing),
                 Err(e) => Err(Error::io("look at", &target, e)),
                 Ok(found) if !found.is_file() || found.len() != file.bytes => Ok(Presence::Wrong),
-                Ok(_) => Ok(if file.sha256 == hash_file(&target)?.0 { Presence::Whole } else { Presence::Wrong }),
+                Ok(_) => Ok(if file.sha256 == hash_file(&target)?.0 {
+                    Presence::Whole
+                } else {
+                    Presence::Wrong
+                }),
             })
             .await;
         }
@@ -48,8 +58,16 @@ impl Repository {
         if found.size != file.bytes {
             return Ok(Presence::Wrong);
         }
-        let tag = found.e_tag.as_deref().map(|tag| tag.trim_matches('"').to_ascii_lowercase()).unwrap_or_default();
-        let Some(digest) = tag.split('-').next().filter(|d| d.len() == 32 && d.bytes().all(|b| b.is_ascii_hexdigit())) else {
+        let tag = found
+            .e_tag
+            .as_deref()
+            .map(|tag| tag.trim_matches('"').to_ascii_lowercase())
+            .unwrap_or_default();
+        let Some(digest) = tag
+            .split('-')
+            .next()
+            .filter(|d| d.len() == 32 && d.bytes().all(|b| b.is_ascii_hexdigit()))
+        else {
             return Ok(Presence::Whole);
         };
         let (source, in_parts) = (source.to_owned(), tag.contains('-'));
@@ -63,20 +81,40 @@ impl Repository {
 
     /// Reads an object and compares its bytes.
     async fn hashed(&self, path: &Path, file: &DataFile) -> Result<Presence, Error> {
-        let mut stream = self.store.get(path).await.map_err(|e| storage_error("read", path, e))?.into_stream();
+        let mut stream = self
+            .store
+            .get(path)
+            .await
+            .map_err(|e| storage_error("read", path, e))?
+            .into_stream();
         let mut context = Context::new(&SHA256);
         while let Some(chunk) = stream.next().await {
             context.update(&chunk.map_err(|e| storage_error("read", path, e))?);
         }
-        Ok(if file.sha256 == hex::encode(context.finish()) { Presence::Whole } else { Presence::Wrong })
+        Ok(if file.sha256 == hex::encode(context.finish()) {
+            Presence::Whole
+        } else {
+            Presence::Wrong
+        })
     }
 
     /// Those of some files that are not here in their full length, by one listing.
-    pub async fn lacking<'f>(&self, files: impl Iterator<Item = &'f DataFile>) -> Result<Vec<&'f DataFile>, Error> {
+    pub async fn lacking<'f>(
+        &self,
+        files: impl Iterator<Item = &'f DataFile>,
+    ) -> Result<Vec<&'f DataFile>, Error> {
         let directory = layout::data_dir(&self.root);
-        let listed = self.store.list(Some(&directory)).map_ok(|object| (object.location, object.size));
-        let sizes: HashMap<Path, u64> = listed.try_collect().await.map_err(|e| storage_error("list", &directory, e))?;
-        Ok(files.filter(|file| sizes.get(&layout::data(&self.root, &file.sha256)) != Some(&file.bytes)).collect())
+        let listed = self
+            .store
+            .list(Some(&directory))
+            .map_ok(|object| (object.location, object.size));
+        let sizes: HashMap<Path, u64> = listed
+            .try_collect()
+            .await
+            .map_err(|e| storage_error("list", &directory, e))?;
+        Ok(files
+            .filter(|file| sizes.get(&layout::data(&self.root, &file.sha256)) != Some(&file.bytes))
+            .collect())
     }
 }
 
@@ -89,7 +127,10 @@ fn md5_of(path: &FilePath, in_parts: bool) -> Result<String, Error> {
     loop {
         let mut filled = 0;
         while filled < buffer.len() {
-            match file.read(&mut buffer[filled..]).map_err(|e| Error::io("read", path, e))? {
+            match file
+                .read(&mut buffer[filled..])
+                .map_err(|e| Error::io("read", path, e))?
+            {
                 0 => break,
                 n => filled += n,
             }
@@ -100,7 +141,11 @@ fn md5_of(path: &FilePath, in_parts: bool) -> Result<String, Error> {
         whole.update(&buffer[..filled]);
         parts.update(Md5::digest(&buffer[..filled]));
     }
-    Ok(hex::encode(if in_parts { parts.finalize() } else { whole.finalize() }))
+    Ok(hex::encode(if in_parts {
+        parts.finalize()
+    } else {
+        whole.finalize()
+    }))
 }
 
 /// What became of a manifest that was to be put.
@@ -113,19 +158,35 @@ pub enum Placed {
 }
 
 impl Repository {
-    /// What stands in the place of a manifest, if it is not ours; the caller has been told that something does.
-    pub(super) async fn occupant(&self, path: &Path, label: &str, job_uid: &str) -> Result<Placed, Error> {
+    /// What stands in the place of a manifest, if it is not ours; the caller has been told that
+    /// something does.
+    pub(super) async fn occupant(
+        &self,
+        path: &Path,
+        label: &str,
+        job_uid: &str,
+    ) -> Result<Placed, Error> {
         let taken = |what: &str| {
             let message = format!("Snapshot with name '{label}' already exist in repository");
-            Placed::Taken(Error::new(ErrorKind::DuplicateObject, message).detail(format!("\"{path}\" is {what}")))
+            Placed::Taken(
+                Error::new(ErrorKind::DuplicateObject, message)
+                    .detail(format!("\"{path}\" is {what}")),
+            )
         };
         if let Some(target) = self.local_path(path)
             && std::fs::symlink_metadata(&target).is_ok_and(|found| !found.is_file())
         {
             return Ok(taken("no file"));
         }
-        let body = self.store.get(path).await.map_err(|e| storage_error("read", path, e))?;
-        let body = body.bytes().await.map_err(|e| storage_error("read", path, e))?;
+        let body = self
+            .store
+            .get(path)
+            .await
+            .map_err(|e| storage_error("read", path, e))?;
+        let body = body
+            .bytes()
+            .await
+            .map_err(|e| storage_error("read", path, e))?;
         Ok(match super::manifest::job_of(&body) {
             Some(uid) if uid == job_uid => Placed::Ours,
             Some(_) => taken("another backup's"),

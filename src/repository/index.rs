@@ -1,4 +1,5 @@
-//! Manifests that have been read, kept while their objects are what they were: a look at a repository reads only what is new.
+//! Manifests that have been read, kept while their objects are what they were: a look at a
+//! repository reads only what is new.
 
 use std::sync::Arc;
 
@@ -11,7 +12,8 @@ use super::{Manifest, Repository};
 use crate::error::Error;
 use crate::names::{BackupTimestamp, SnapshotLabel};
 
-/// Manifests that are kept, bytes of what is stored: some thousand of ordinary size. Those that nobody has asked for longest go first.
+/// Manifests that are kept, bytes of what is stored: some thousand of ordinary size. Those that
+/// nobody has asked for longest go first.
 const KEPT_BYTES_MAX: u64 = 64 << 20;
 
 /// What tells one state of an object from another: a listing has it.
@@ -25,7 +27,11 @@ pub struct ObjectStamp {
 
 impl ObjectStamp {
     pub(super) fn of(object: &ObjectMeta) -> Self {
-        Self { bytes: object.size, modified: object.last_modified, etag: object.e_tag.clone() }
+        Self {
+            bytes: object.size,
+            modified: object.last_modified,
+            etag: object.e_tag.clone(),
+        }
     }
 }
 
@@ -51,14 +57,20 @@ struct Kept {
 
 impl Default for ManifestIndex {
     fn default() -> Self {
-        Self(Mutex::new(Kept { manifests: LruCache::unbounded(), bytes: 0 }))
+        Self(Mutex::new(Kept {
+            manifests: LruCache::unbounded(),
+            bytes: 0,
+        }))
     }
 }
 
 impl ManifestIndex {
     fn get(&self, key: &Key, stamp: &ObjectStamp) -> Option<Arc<Manifest>> {
         let mut kept = self.0.lock();
-        kept.manifests.get(key).filter(|(known, _)| known == stamp).map(|(_, manifest)| manifest.clone())
+        kept.manifests
+            .get(key)
+            .filter(|(known, _)| known == stamp)
+            .map(|(_, manifest)| manifest.clone())
     }
 
     fn keep(&self, key: Key, stamp: ObjectStamp, manifest: Arc<Manifest>) {
@@ -77,7 +89,11 @@ impl ManifestIndex {
 
 impl Repository {
     /// The manifest of a backup that was listed, read only if it is not known as it is listed.
-    pub async fn listed_manifest(&self, label: &SnapshotLabel, backup: &ListedBackup) -> Result<Arc<Manifest>, Error> {
+    pub async fn listed_manifest(
+        &self,
+        label: &SnapshotLabel,
+        backup: &ListedBackup,
+    ) -> Result<Arc<Manifest>, Error> {
         let Some((location, index)) = &self.index else {
             return Ok(Arc::new(self.manifest(label, &backup.timestamp).await?.0));
         };
@@ -107,19 +123,44 @@ mod tests {
         let store = Arc::new(InMemory::new());
         let name = RepositoryName::new("r").expect("a name");
         let repository = Repository::new(name, store.clone(), &Path::default(), None);
-        let repository = repository.indexed(&Location { url: "memory:".into(), properties: Default::default() }, Arc::default());
+        let repository = repository.indexed(
+            &Location {
+                url: "memory:".into(),
+                properties: Default::default(),
+            },
+            Arc::default(),
+        );
         let written = sample();
         repository.publish(&written).await.expect("published");
         let listing = repository.snapshot(&written.label).await.expect("listed");
-        let first = repository.listed_manifest(&written.label, &listing.backups[0]).await.expect("read");
+        let first = repository
+            .listed_manifest(&written.label, &listing.backups[0])
+            .await
+            .expect("read");
         assert_eq!(*first, written);
-        let again = repository.listed_manifest(&written.label, &listing.backups[0]).await.expect("known");
+        let again = repository
+            .listed_manifest(&written.label, &listing.backups[0])
+            .await
+            .expect("known");
         assert!(Arc::ptr_eq(&first, &again));
         // Damaged since: the listing tells, and what was known does not stand for it.
-        let objects: Vec<_> = futures::TryStreamExt::try_collect(store.list(None)).await.expect("listed");
-        let object: &ObjectMeta = objects.iter().find(|o| o.location.as_ref().contains("__info_")).expect("the manifest");
-        store.put(&object.location, PutPayload::from_static(b"{}")).await.expect("written over");
+        let objects: Vec<_> = futures::TryStreamExt::try_collect(store.list(None))
+            .await
+            .expect("listed");
+        let object: &ObjectMeta = objects
+            .iter()
+            .find(|o| o.location.as_ref().contains("__info_"))
+            .expect("the manifest");
+        store
+            .put(&object.location, PutPayload::from_static(b"{}"))
+            .await
+            .expect("written over");
         let listing = repository.snapshot(&written.label).await.expect("listed");
-        assert!(repository.listed_manifest(&written.label, &listing.backups[0]).await.is_err());
+        assert!(
+            repository
+                .listed_manifest(&written.label, &listing.backups[0])
+                .await
+                .is_err()
+        );
     }
 }

@@ -22,10 +22,13 @@ pub(super) fn label_dir(root: &Path, label: &SnapshotLabel) -> Path {
     root.clone().join(format!("{LABEL_PREFIX}{label}"))
 }
 
-/// The label of a directory, if it is a label's. Characters that object stores dislike stand percent-encoded in paths.
+/// The label of a directory, if it is a label's. Characters that object stores dislike stand
+/// percent-encoded in paths.
 pub(super) fn label_of(directory: &Path) -> Option<SnapshotLabel> {
     let name = directory.filename()?.strip_prefix(LABEL_PREFIX)?;
-    let decoded = percent_encoding::percent_decode_str(name).decode_utf8().ok()?;
+    let decoded = percent_encoding::percent_decode_str(name)
+        .decode_utf8()
+        .ok()?;
     SnapshotLabel::new(decoded).ok()
 }
 
@@ -35,7 +38,9 @@ pub(super) fn manifest(root: &Path, label: &SnapshotLabel, timestamp: &BackupTim
 
 /// Data files are spread over 256 directories by the first byte of their hash.
 pub(super) fn data(root: &Path, sha256: &Sha256) -> Path {
-    data_dir(root).join(&sha256[..2]).join(format!("{sha256}.parquet"))
+    data_dir(root)
+        .join(&sha256[..2])
+        .join(format!("{sha256}.parquet"))
 }
 
 pub(super) fn data_dir(root: &Path) -> Path {

@@ -1,6 +1,7 @@
 //! The manifest of a backup: schemas, partitions with versions and ranges, tablets and their files.
 //!
-//! Every manifest is complete, so a restore never walks a chain; and it carries its own hash, so a damaged one is known as such.
+//! Every manifest is complete, so a restore never walks a chain; and it carries its own hash, so a
+//! damaged one is known as such.
 
 use std::collections::HashSet;
 
@@ -12,9 +13,12 @@ use serde_json::value::RawValue;
 use super::layout::FORMAT;
 use crate::error::{Error, ErrorKind};
 use crate::job::{
-    BackupPlan, DataFile, Job, ManifestDigest, PlannedPartition, PlannedTable, PlannedView, RestoreObject, Volume, Work,
+    BackupPlan, DataFile, Job, ManifestDigest, PlannedPartition, PlannedTable, PlannedView,
+    RestoreObject, Volume, Work,
 };
-use crate::names::{BackupTimestamp, ClusterName, DatabaseName, SnapshotLabel, TableName, Timestamp, Ttl};
+use crate::names::{
+    BackupTimestamp, ClusterName, DatabaseName, SnapshotLabel, TableName, Timestamp, Ttl,
+};
 
 /// What a backup contains.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +30,8 @@ pub struct Manifest {
     pub timestamp: BackupTimestamp,
     /// The cluster it was made from.
     pub cluster: ClusterName,
-    /// That cluster's own id, unique over all clusters; manifests of 0.1.0 before views may lack it.
+    /// That cluster's own id, unique over all clusters; manifests of 0.1.0 before views may lack
+    /// it.
     #[serde(default)]
     pub cluster_id: Option<String>,
     /// The database it was made from.
@@ -66,17 +71,26 @@ pub(super) fn job_of(bytes: &[u8]) -> Option<String> {
     Some(job_uid)
 }
 
-/// What the fuzzer of manifests runs: one that somebody made up, sealed with the hash that it should have. It is refused, or names files by
-/// their hashes alone and reads again as what it was.
+/// What the fuzzer of manifests runs: one that somebody made up, sealed with the hash that it
+/// should have. It is refused, or names files by their hashes alone and reads again as what it was.
 ///
 /// # Panics
 /// When it does not.
 #[doc(hidden)]
 pub fn check_manifest(body: &str) {
     let sha256 = hex::encode(digest(&SHA256, body.as_bytes()));
-    let Ok((manifest, _)) = Manifest::decode(format!("{{\"sha256\":\"{sha256}\",\"manifest\":{body}}}").as_bytes()) else { return };
+    let Ok((manifest, _)) =
+        Manifest::decode(format!("{{\"sha256\":\"{sha256}\",\"manifest\":{body}}}").as_bytes())
+    else {
+        return;
+    };
     let is_plain = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    assert!(manifest.files().all(|f| f.sha256.len() == 64 && f.sha256.bytes().all(is_plain)), "{body}");
+    assert!(
+        manifest
+            .files()
+            .all(|f| f.sha256.len() == 64 && f.sha256.bytes().all(is_plain)),
+        "{body}"
+    );
     let (bytes, _) = manifest.encode().expect("what was read is written");
     let (again, _) = Manifest::decode(&bytes).expect("what was written is read");
     assert_eq!(again, manifest);
@@ -84,7 +98,12 @@ pub fn check_manifest(body: &str) {
 
 impl Manifest {
     /// The manifest of a job whose content is fixed: the same job gives the same bytes.
-    pub fn of(job: &Job, plan: &BackupPlan, cluster_id: &str, saved_at: Timestamp) -> Result<Self, Error> {
+    pub fn of(
+        job: &Job,
+        plan: &BackupPlan,
+        cluster_id: &str,
+        saved_at: Timestamp,
+    ) -> Result<Self, Error> {
         let target = job.spec.target()?;
         let ttl = match &job.spec.work {
             Work::Backup { request, .. } => request.ttl,
@@ -109,21 +128,41 @@ impl Manifest {
 
     /// Its bytes, and their digest.
     pub fn encode(&self) -> Result<(Bytes, ManifestDigest), Error> {
-        let broken = |e: serde_json::Error| Error::internal(format!("a manifest cannot be written: {e}"));
+        let broken =
+            |e: serde_json::Error| Error::internal(format!("a manifest cannot be written: {e}"));
         let body = serde_json::value::to_raw_value(self).map_err(broken)?;
         let sha256 = hex::encode(digest(&SHA256, body.get().as_bytes()));
-        let bytes = serde_json::to_vec(&Envelope { sha256: sha256.clone(), manifest: &body }).map_err(broken)?;
+        let bytes = serde_json::to_vec(&Envelope {
+            sha256: sha256.clone(),
+            manifest: &body,
+        })
+        .map_err(broken)?;
         let length = bytes.len() as u64;
-        Ok((bytes.into(), ManifestDigest { sha256, bytes: length }))
+        Ok((
+            bytes.into(),
+            ManifestDigest {
+                sha256,
+                bytes: length,
+            },
+        ))
     }
 
     /// Reads bytes back; XX001 if they are not what was written, 0A000 if a newer format.
     pub fn decode(bytes: &[u8]) -> Result<(Self, ManifestDigest), Error> {
-        let damaged = |why: String| Error::new(ErrorKind::Corrupted, format!("the manifest is damaged: {why}"));
-        let envelope: Envelope<'_> = serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string()))?;
+        let damaged = |why: String| {
+            Error::new(
+                ErrorKind::Corrupted,
+                format!("the manifest is damaged: {why}"),
+            )
+        };
+        let envelope: Envelope<'_> =
+            serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string()))?;
         let sha256 = hex::encode(digest(&SHA256, envelope.manifest.get().as_bytes()));
         if sha256 != envelope.sha256 {
-            return Err(damaged(format!("its hash is {sha256}, but it says {}", envelope.sha256)));
+            return Err(damaged(format!(
+                "its hash is {sha256}, but it says {}",
+                envelope.sha256
+            )));
         }
         #[derive(Deserialize)]
         struct Format {
@@ -132,53 +171,96 @@ impl Manifest {
         let text = envelope.manifest.get();
         let Format { format } = serde_json::from_str(text).map_err(|e| damaged(e.to_string()))?;
         if format > FORMAT {
-            return Err(Error::unsupported(format_args!("manifest format {format}"))
-                .hint(format!("This Starkeep reads format {FORMAT}; use a newer one.")));
+            return Err(
+                Error::unsupported(format_args!("manifest format {format}")).hint(format!(
+                    "This Starkeep reads format {FORMAT}; use a newer one."
+                )),
+            );
         }
         let manifest: Self = serde_json::from_str(text).map_err(|e| damaged(e.to_string()))?;
         manifest.validate()?;
-        Ok((manifest, ManifestDigest { sha256, bytes: bytes.len() as u64 }))
+        Ok((
+            manifest,
+            ManifestDigest {
+                sha256,
+                bytes: bytes.len() as u64,
+            },
+        ))
     }
 
     /// XX001 unless statements could have led to what it says.
     fn validate(&self) -> Result<(), Error> {
         let mut names = HashSet::new();
         let tables = self.tables.iter().map(|t| t.name.as_str());
-        if let Some(twice) = tables.chain(self.views.iter().map(|v| v.name.as_str())).find(|name| !names.insert(*name)) {
-            return Err(Error::new(ErrorKind::Corrupted, format!("the manifest is damaged: {twice} is there twice")));
+        if let Some(twice) = tables
+            .chain(self.views.iter().map(|v| v.name.as_str()))
+            .find(|name| !names.insert(*name))
+        {
+            return Err(Error::new(
+                ErrorKind::Corrupted,
+                format!("the manifest is damaged: {twice} is there twice"),
+            ));
         }
         self.tables.iter().try_for_each(PlannedTable::validate)
     }
 
     /// What a restore names, or StarRocks' words for what is not there.
-    pub fn choose(&self, object: &RestoreObject) -> Result<(&PlannedTable, Vec<&PlannedPartition>), Error> {
-        let table = self.tables.iter().find(|t| t.name == object.table).ok_or_else(|| self.lacks(&object.table))?;
+    pub fn choose(
+        &self,
+        object: &RestoreObject,
+    ) -> Result<(&PlannedTable, Vec<&PlannedPartition>), Error> {
+        let table = self
+            .tables
+            .iter()
+            .find(|t| t.name == object.table)
+            .ok_or_else(|| self.lacks(&object.table))?;
         for partition in &object.partitions {
             if !table.partitions.iter().any(|p| &p.name == partition) {
                 return Err(Error::new(
                     ErrorKind::UndefinedObject,
-                    format!("Partition {partition} of table {} does not exist in snapshot {}", table.name, self.label),
+                    format!(
+                        "Partition {partition} of table {} does not exist in snapshot {}",
+                        table.name, self.label
+                    ),
                 ));
             }
         }
-        let partitions = table.partitions.iter().filter(|p| object.partitions.is_empty() || object.partitions.contains(&p.name));
+        let partitions = table
+            .partitions
+            .iter()
+            .filter(|p| object.partitions.is_empty() || object.partitions.contains(&p.name));
         Ok((table, partitions.collect()))
     }
 
     pub fn view(&self, name: &TableName) -> Result<&PlannedView, Error> {
-        self.views.iter().find(|v| &v.name == name).ok_or_else(|| self.lacks(name))
+        self.views
+            .iter()
+            .find(|v| &v.name == name)
+            .ok_or_else(|| self.lacks(name))
     }
 
     fn lacks(&self, name: &TableName) -> Error {
-        let names: Vec<_> = self.tables.iter().map(|t| &t.name).chain(self.views.iter().map(|v| &v.name)).collect();
+        let names: Vec<_> = self
+            .tables
+            .iter()
+            .map(|t| &t.name)
+            .chain(self.views.iter().map(|v| &v.name))
+            .collect();
         let names: Vec<_> = names.into_iter().map(TableName::as_str).collect();
-        Error::new(ErrorKind::UndefinedTable, format!("Table {name} does not exist in snapshot {}", self.label))
-            .detail(format!("the snapshot contains {}", names.join(", ")))
+        Error::new(
+            ErrorKind::UndefinedTable,
+            format!("Table {name} does not exist in snapshot {}", self.label),
+        )
+        .detail(format!("the snapshot contains {}", names.join(", ")))
     }
 
     /// Every file, table by table; a file that stands in two tablets comes twice.
     pub fn files(&self) -> impl Iterator<Item = &DataFile> {
-        self.tables.iter().flat_map(|t| &t.partitions).flat_map(|p| &p.tablets).flat_map(|t| &t.files)
+        self.tables
+            .iter()
+            .flat_map(|t| &t.partitions)
+            .flat_map(|p| &p.tablets)
+            .flat_map(|t| &t.files)
     }
 
     /// All its data.
@@ -192,11 +274,22 @@ impl Manifest {
             .tables
             .iter()
             .map(|table| {
-                let partitions: serde_json::Map<_, _> =
-                    table.partitions.iter().map(|p| (p.name.to_string(), serde_json::json!({}))).collect();
-                (table.name.to_string(), serde_json::json!({ "partitions": partitions }))
+                let partitions: serde_json::Map<_, _> = table
+                    .partitions
+                    .iter()
+                    .map(|p| (p.name.to_string(), serde_json::json!({})))
+                    .collect();
+                (
+                    table.name.to_string(),
+                    serde_json::json!({ "partitions": partitions }),
+                )
             })
-            .chain(self.views.iter().map(|view| (view.name.to_string(), serde_json::json!({ "partitions": {} }))))
+            .chain(self.views.iter().map(|view| {
+                (
+                    view.name.to_string(),
+                    serde_json::json!({ "partitions": {} }),
+                )
+            }))
             .collect();
         let details = serde_json::json!({
             "name": self.label,
@@ -206,8 +299,13 @@ impl Manifest {
             "backup_result": "succeed",
         });
         let mut out = Vec::new();
-        let mut writer = serde_json::Serializer::with_formatter(&mut out, serde_json::ser::PrettyFormatter::with_indent(b" "));
-        details.serialize(&mut writer).expect("plain values serialize");
+        let mut writer = serde_json::Serializer::with_formatter(
+            &mut out,
+            serde_json::ser::PrettyFormatter::with_indent(b" "),
+        );
+        details
+            .serialize(&mut writer)
+            .expect("plain values serialize");
         String::from_utf8(out).expect("JSON is UTF-8")
     }
 }
@@ -237,19 +335,33 @@ pub(super) mod tests {
     #[test]
     fn every_flipped_byte_is_noticed() {
         let (bytes, digest) = sample().encode().expect("encodes");
-        assert_eq!(Manifest::decode(&bytes).expect("decodes"), (sample(), digest));
+        assert_eq!(
+            Manifest::decode(&bytes).expect("decodes"),
+            (sample(), digest)
+        );
         for i in 0..bytes.len() {
             let mut damaged = bytes.to_vec();
             damaged[i] ^= 1;
             assert!(Manifest::decode(&damaged).is_err(), "byte {i}");
         }
-        assert_eq!(Manifest::decode(&bytes[..bytes.len() / 2]).expect_err("cut").kind, ErrorKind::Corrupted);
+        assert_eq!(
+            Manifest::decode(&bytes[..bytes.len() / 2])
+                .expect_err("cut")
+                .kind,
+            ErrorKind::Corrupted
+        );
     }
 
     #[test]
     fn a_newer_format_is_told_apart_from_damage() {
-        let newer = Manifest { format: FORMAT + 1, ..sample() };
+        let newer = Manifest {
+            format: FORMAT + 1,
+            ..sample()
+        };
         let (bytes, _) = newer.encode().expect("encodes");
-        assert_eq!(Manifest::decode(&bytes).expect_err("newer").kind, ErrorKind::Unsupported);
+        assert_eq!(
+            Manifest::decode(&bytes).expect_err("newer").kind,
+            ErrorKind::Unsupported
+        );
     }
 }

@@ -1,8 +1,10 @@
-//! StarRocks' own repository layout, read straight from where it is: no cluster is needed to list, size or check what is there.
+//! StarRocks' own repository layout, read straight from where it is: no cluster is needed to list,
+//! size or check what is there.
 //!
-//! The frontend and the backends of StarRocks write it, and nothing here does. Names carry the MD5 of their content, so a listing
-//! tells what a file should be. Ids of tables and partitions stand in paths, their names only in `__info_<timestamp>.<md5>`. What
-//! is damaged, half-written or somebody else's is told as what it is, and fails nothing.
+//! The frontend and the backends of StarRocks write it, and nothing here does. Names carry the MD5
+//! of their content, so a listing tells what a file should be. Ids of tables and partitions stand
+//! in paths, their names only in `__info_<timestamp>.<md5>`. What is damaged, half-written or
+//! somebody else's is told as what it is, and fails nothing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -155,9 +157,18 @@ impl Info {
 
     /// Tables, partitions and views.
     pub fn counts(&self) -> (u64, u64, u64) {
-        let tables = self.backup_objects.values().filter(|t| !t.partitions.is_empty());
-        let (tables, partitions) = tables.fold((0, 0), |(t, p), table| (t + 1, p + table.partitions.len() as u64));
-        (tables, partitions, self.backup_objects.len() as u64 - tables)
+        let tables = self
+            .backup_objects
+            .values()
+            .filter(|t| !t.partitions.is_empty());
+        let (tables, partitions) = tables.fold((0, 0), |(t, p), table| {
+            (t + 1, p + table.partitions.len() as u64)
+        });
+        (
+            tables,
+            partitions,
+            self.backup_objects.len() as u64 - tables,
+        )
     }
 
     /// What the ids in paths are called: tables by id, and partitions by the id that stands there.
@@ -167,7 +178,12 @@ impl Info {
             names.tables.insert(object.id, table);
             for (partition, content) in &object.partitions {
                 names.partitions.insert(content.id, partition);
-                names.partitions.extend(content.physical.values().map(|p| (p.id, partition.as_str())));
+                names.partitions.extend(
+                    content
+                        .physical
+                        .values()
+                        .map(|p| (p.id, partition.as_str())),
+                );
             }
         }
         names
@@ -175,9 +191,18 @@ impl Info {
 
     /// The ids of all tablets.
     pub fn tablets(&self) -> impl Iterator<Item = i64> {
-        let partitions = self.backup_objects.values().flat_map(|t| t.partitions.values());
-        let indexes = partitions.flat_map(|p| p.indexes.values().chain(p.physical.values().flat_map(|p| p.indexes.values())));
-        indexes.flat_map(|i| i.tablets.keys()).filter_map(|id| id.parse().ok())
+        let partitions = self
+            .backup_objects
+            .values()
+            .flat_map(|t| t.partitions.values());
+        let indexes = partitions.flat_map(|p| {
+            p.indexes
+                .values()
+                .chain(p.physical.values().flat_map(|p| p.indexes.values()))
+        });
+        indexes
+            .flat_map(|i| i.tablets.keys())
+            .filter_map(|id| id.parse().ok())
     }
 
     /// The brief form that SHOW SNAPSHOT prints: names without ids and files.
@@ -186,8 +211,11 @@ impl Info {
             .backup_objects
             .iter()
             .map(|(name, table)| {
-                let partitions: serde_json::Map<_, _> =
-                    table.partitions.keys().map(|p| (p.clone(), serde_json::json!({}))).collect();
+                let partitions: serde_json::Map<_, _> = table
+                    .partitions
+                    .keys()
+                    .map(|p| (p.clone(), serde_json::json!({})))
+                    .collect();
                 let mut object = serde_json::json!({ "partitions": partitions });
                 if let Some(next) = table.auto_increment_id {
                     object["autoIncrementId"] = next.into();
@@ -261,14 +289,26 @@ fn split_md5(name: &str) -> Option<(&str, &str)> {
 
 fn read_file(relative: &str, bytes: u64) -> StoredFile {
     let parts: Vec<&str> = relative.split('/').collect();
-    let id = |prefix: &str, part: Option<&&str>| part.and_then(|p| p.strip_prefix(prefix)).and_then(|p| p.parse::<i64>().ok());
+    let id = |prefix: &str, part: Option<&&str>| {
+        part.and_then(|p| p.strip_prefix(prefix))
+            .and_then(|p| p.parse::<i64>().ok())
+    };
     let file = parts.last().copied().unwrap_or_default();
     let md5 = split_md5(file).map(|(_, md5)| md5.to_owned());
     // __ss_<label>/__ss_content/__db_1/__tbl_2/__part_3/__idx_4/__5/<file>.<md5>
-    let ids = [id("__db_", parts.get(2)), id("__tbl_", parts.get(3)), id("__part_", parts.get(4)), id("__idx_", parts.get(5))];
+    let ids = [
+        id("__db_", parts.get(2)),
+        id("__tbl_", parts.get(3)),
+        id("__part_", parts.get(4)),
+        id("__idx_", parts.get(5)),
+    ];
     let tablet_id = id("__", parts.get(6));
-    let is_content = parts.len() == 8 && parts.get(1) == Some(&CONTENT) && ids.iter().all(Option::is_some) && tablet_id.is_some();
-    let is_metadata = parts.len() == 2 && (file.starts_with(INFO_PREFIX) || file.starts_with("__meta"));
+    let is_content = parts.len() == 8
+        && parts.get(1) == Some(&CONTENT)
+        && ids.iter().all(Option::is_some)
+        && tablet_id.is_some();
+    let is_metadata =
+        parts.len() == 2 && (file.starts_with(INFO_PREFIX) || file.starts_with("__meta"));
     let is_known = is_content || is_metadata;
     let status = match (&md5, file.ends_with(PART)) {
         (Some(_), _) if is_known => FileStatus::Whole,
@@ -292,26 +332,39 @@ impl StarRocksRepository {
     /// The repository of this name at this location. Nothing is touched.
     pub fn new(name: RepositoryName, location: &Location) -> Result<Self, Error> {
         let (store, prefix, _) = location.connect()?;
-        Ok(Self { name, store, prefix, root: tokio::sync::OnceCell::new() })
+        Ok(Self {
+            name,
+            store,
+            prefix,
+            root: tokio::sync::OnceCell::new(),
+        })
     }
 
     /// Its directory: the name of StarRocks' ancestor is taken where that one wrote it.
     async fn root(&self) -> Result<Path, Error> {
-        self.root.get_or_try_init(|| self.find_root()).await.cloned()
+        self.root
+            .get_or_try_init(|| self.find_root())
+            .await
+            .cloned()
     }
 
     async fn find_root(&self) -> Result<Path, Error> {
-        let old = self.prefix.clone().join(format!("__palo_repository_{}", self.name));
+        let old = self
+            .prefix
+            .clone()
+            .join(format!("__palo_repository_{}", self.name));
         match self.store.head(&old.clone().join("__repo_info")).await {
             Ok(_) => Ok(old),
-            Err(object_store::Error::NotFound { .. }) => {
-                Ok(self.prefix.clone().join(format!("__starrocks_repository_{}", self.name)))
-            }
+            Err(object_store::Error::NotFound { .. }) => Ok(self
+                .prefix
+                .clone()
+                .join(format!("__starrocks_repository_{}", self.name))),
             Err(e) => Err(storage_error("look at", &old, e)),
         }
     }
 
-    /// Checks that the repository can be reached and is there; answers what `__repo_info` says about its creation.
+    /// Checks that the repository can be reached and is there; answers what `__repo_info` says
+    /// about its creation.
     pub async fn ping(&self) -> Result<String, Error> {
         #[derive(Deserialize)]
         struct RepoInfo {
@@ -319,39 +372,71 @@ impl StarRocksRepository {
         }
         let path = self.root().await?.join("__repo_info");
         let body = self.read(&path).await?;
-        let info: RepoInfo = serde_json::from_slice(&body)
-            .map_err(|e| Error::new(ErrorKind::Corrupted, format!("failed to read repo info file: \"{path}\": {e}")))?;
+        let info: RepoInfo = serde_json::from_slice(&body).map_err(|e| {
+            Error::new(
+                ErrorKind::Corrupted,
+                format!("failed to read repo info file: \"{path}\": {e}"),
+            )
+        })?;
         Ok(info.create_time)
     }
 
     async fn read(&self, path: &Path) -> Result<bytes::Bytes, Error> {
-        let found = self.store.get(path).await.map_err(|e| storage_error("read", path, e))?;
-        found.bytes().await.map_err(|e| storage_error("read", path, e))
+        let found = self
+            .store
+            .get(path)
+            .await
+            .map_err(|e| storage_error("read", path, e))?;
+        found
+            .bytes()
+            .await
+            .map_err(|e| storage_error("read", path, e))
     }
 
     /// Every label, by name.
     pub async fn labels(&self) -> Result<Vec<String>, Error> {
         let root = self.root().await?;
-        let listing = self.store.list_with_delimiter(Some(&root)).await.map_err(|e| storage_error("list", &root, e))?;
-        let mut labels: Vec<String> =
-            listing.common_prefixes.iter().filter_map(|p| Some(p.filename()?.strip_prefix(LABEL_PREFIX)?.to_owned())).collect();
+        let listing = self
+            .store
+            .list_with_delimiter(Some(&root))
+            .await
+            .map_err(|e| storage_error("list", &root, e))?;
+        let mut labels: Vec<String> = listing
+            .common_prefixes
+            .iter()
+            .filter_map(|p| Some(p.filename()?.strip_prefix(LABEL_PREFIX)?.to_owned()))
+            .collect();
         labels.sort();
         Ok(labels)
     }
 
     fn label_dir(root: &Path, label: &str) -> Result<Path, Error> {
         // As it is: StarRocks puts labels into paths without any encoding.
-        Path::parse(format!("{root}/{LABEL_PREFIX}{label}"))
-            .map_err(|e| Error::new(ErrorKind::InvalidName, format!("Incorrect label name '{label}'")).source(e))
+        Path::parse(format!("{root}/{LABEL_PREFIX}{label}")).map_err(|e| {
+            Error::new(
+                ErrorKind::InvalidName,
+                format!("Incorrect label name '{label}'"),
+            )
+            .source(e)
+        })
     }
 
     /// What stands directly under a label; nothing if there is no such label.
     pub async fn label(&self, label: &str) -> Result<StoredLabel, Error> {
         let directory = Self::label_dir(&self.root().await?, label)?;
-        let listing = self.store.list_with_delimiter(Some(&directory)).await.map_err(|e| storage_error("list", &directory, e))?;
-        let mut out = StoredLabel { label: label.to_owned(), ..StoredLabel::default() };
+        let listing = self
+            .store
+            .list_with_delimiter(Some(&directory))
+            .await
+            .map_err(|e| storage_error("list", &directory, e))?;
+        let mut out = StoredLabel {
+            label: label.to_owned(),
+            ..StoredLabel::default()
+        };
         for object in listing.objects {
-            let Some(file) = object.location.filename() else { continue };
+            let Some(file) = object.location.filename() else {
+                continue;
+            };
             match split_md5(file) {
                 Some((name, md5)) if name.starts_with(INFO_PREFIX) => out.infos.push(StoredInfo {
                     timestamp: name[INFO_PREFIX.len()..].to_owned(),
@@ -371,30 +456,48 @@ impl StarRocksRepository {
     /// Reads an `__info_` file and holds it against its checksum; the messages are StarRocks'.
     pub async fn info(&self, stored: &StoredInfo) -> Result<Info, Error> {
         if stored.bytes > INFO_BYTES_MAX {
-            return Err(Error::new(ErrorKind::LimitExceeded, format!("\"{}\" has {} bytes", stored.path, stored.bytes)));
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                format!("\"{}\" has {} bytes", stored.path, stored.bytes),
+            ));
         }
         let body = self.read(&stored.path).await?;
         let found = hex::encode(Md5::digest(&body));
         if found != stored.md5.to_ascii_lowercase() {
-            let message = format!("md5sum does not equal. local: {found}, remote: {}", stored.md5);
+            let message = format!(
+                "md5sum does not equal. local: {found}, remote: {}",
+                stored.md5
+            );
             return Err(Error::new(ErrorKind::Corrupted, message));
         }
-        serde_json::from_slice(&body)
-            .map_err(|e| Error::new(ErrorKind::Corrupted, format!("Failed to read info from local file: {e}")))
+        serde_json::from_slice(&body).map_err(|e| {
+            Error::new(
+                ErrorKind::Corrupted,
+                format!("Failed to read info from local file: {e}"),
+            )
+        })
     }
 
     /// Every file of one label, or of the whole repository.
-    pub async fn files(&self, label: Option<&str>) -> Result<BoxStream<'static, Result<StoredFile, Error>>, Error> {
+    pub async fn files(
+        &self,
+        label: Option<&str>,
+    ) -> Result<BoxStream<'static, Result<StoredFile, Error>>, Error> {
         let root = self.root().await?;
         let from = match label {
             Some(label) => Self::label_dir(&root, label)?,
             None => root.clone(),
         };
         let (store, shown) = (self.store.clone(), from.clone());
-        let listing = store.list(Some(&from)).map_err(move |e| storage_error("list", &shown, e));
+        let listing = store
+            .list(Some(&from))
+            .map_err(move |e| storage_error("list", &shown, e));
         let relative = move |object: ObjectMeta| {
             let path = object.location.as_ref();
-            let relative = path.strip_prefix(root.as_ref()).unwrap_or(path).trim_start_matches('/');
+            let relative = path
+                .strip_prefix(root.as_ref())
+                .unwrap_or(path)
+                .trim_start_matches('/');
             read_file(relative, object.size)
         };
         Ok(listing.map_ok(relative).boxed())
@@ -411,14 +514,34 @@ mod tests {
     fn a_path_tells_what_a_file_is() {
         let content = "__ss_l/__ss_content/__db_1/__tbl_2/__part_3/__idx_4/__5/";
         for (path, status, tablet) in [
-            (format!("{content}0200_0.dat.{MD5}"), FileStatus::Whole, Some(5)),
+            (
+                format!("{content}0200_0.dat.{MD5}"),
+                FileStatus::Whole,
+                Some(5),
+            ),
             (format!("{content}5.hdr.part"), FileStatus::Partial, Some(5)),
             (format!("{content}5.hdr"), FileStatus::Foreign, Some(5)),
-            (format!("{content}deeper/x.{MD5}"), FileStatus::Foreign, None),
-            (format!("__ss_l/__ss_content/__db_x/__tbl_2/__part_3/__idx_4/__5/f.{MD5}"), FileStatus::Foreign, None),
+            (
+                format!("{content}deeper/x.{MD5}"),
+                FileStatus::Foreign,
+                None,
+            ),
+            (
+                format!("__ss_l/__ss_content/__db_x/__tbl_2/__part_3/__idx_4/__5/f.{MD5}"),
+                FileStatus::Foreign,
+                None,
+            ),
             (format!("__ss_l/__meta.{MD5}"), FileStatus::Whole, None),
-            (format!("__ss_l/__info_2026-01-01-00-00-00-000.{MD5}"), FileStatus::Whole, None),
-            ("__ss_l/__info_2026-01-01-00-00-00-000.part".into(), FileStatus::Partial, None),
+            (
+                format!("__ss_l/__info_2026-01-01-00-00-00-000.{MD5}"),
+                FileStatus::Whole,
+                None,
+            ),
+            (
+                "__ss_l/__info_2026-01-01-00-00-00-000.part".into(),
+                FileStatus::Partial,
+                None,
+            ),
             ("__ss_l/notes.txt".into(), FileStatus::Foreign, None),
             ("__repo_info".into(), FileStatus::Whole, None),
         ] {
@@ -437,10 +560,29 @@ mod tests {
             "backup_objects":{"v":{"id":9,"partitions":{}},"t":{"id":2,"autoIncrementId":8,"partitions":{"p":{"id":3,"version":7,
             "version_hash":0,"indexes":{},"subPartitions":{"30":{"id":30,"version":7,"indexes":{"t":{"id":4,"schema_hash":1,
             "tablets":{"5":[]},"tablets_order":[5]}}}}}}}}}"#;
-        let (old, new): (Info, Info) = (serde_json::from_str(old).expect("old"), serde_json::from_str(new).expect("new"));
+        let (old, new): (Info, Info) = (
+            serde_json::from_str(old).expect("old"),
+            serde_json::from_str(new).expect("new"),
+        );
         assert_eq!((old.counts(), new.counts()), ((1, 1, 0), (1, 1, 1)));
-        assert_eq!((old.names().partitions.get(&3), new.names().partitions.get(&30)), (Some(&"p"), Some(&"p")));
-        assert_eq!((old.tablets().collect::<Vec<_>>(), new.tablets().collect::<Vec<_>>()), (vec![5], vec![5]));
-        assert!(new.details().contains("\"autoIncrementId\": 8") && !new.details().contains("\"id\""), "{}", new.details());
+        assert_eq!(
+            (
+                old.names().partitions.get(&3),
+                new.names().partitions.get(&30)
+            ),
+            (Some(&"p"), Some(&"p"))
+        );
+        assert_eq!(
+            (
+                old.tablets().collect::<Vec<_>>(),
+                new.tablets().collect::<Vec<_>>()
+            ),
+            (vec![5], vec![5])
+        );
+        assert!(
+            new.details().contains("\"autoIncrementId\": 8") && !new.details().contains("\"id\""),
+            "{}",
+            new.details()
+        );
     }
 }

@@ -1,7 +1,8 @@
-//! Moving bytes: streamed, hashed on the way, synced before they are believed, within a budget of bytes in flight.
+//! Moving bytes: streamed, hashed on the way, synced before they are believed, within a budget of
+//! bytes in flight.
 //!
-//! Between two local paths the work is a plain copy loop on a blocking thread: object_store's local streams are small-chunked
-//! and never synced.
+//! Between two local paths the work is a plain copy loop on a blocking thread: object_store's local
+//! streams are small-chunked and never synced.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -47,38 +48,58 @@ pub struct ByteBudget {
 impl ByteBudget {
     /// A budget of this many bytes; at least one part.
     pub fn new(bytes: u64) -> Self {
-        let total_kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX >> 4).clamp(PART_BYTES as u32 / 1024, u32::MAX >> 4);
-        Self { kib: Arc::new(Semaphore::new(total_kib as usize)), total_kib }
+        let total_kib = u32::try_from(bytes / 1024)
+            .unwrap_or(u32::MAX >> 4)
+            .clamp(PART_BYTES as u32 / 1024, u32::MAX >> 4);
+        Self {
+            kib: Arc::new(Semaphore::new(total_kib as usize)),
+            total_kib,
+        }
     }
 
     /// Waits until this many bytes may be held; they are given back when the permit is dropped.
     async fn take(&self, bytes: usize) -> OwnedSemaphorePermit {
-        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(self.total_kib);
-        self.kib.clone().acquire_many_owned(kib).await.expect("the semaphore is never closed")
+        let kib = u32::try_from(bytes.div_ceil(1024))
+            .unwrap_or(u32::MAX)
+            .min(self.total_kib);
+        self.kib
+            .clone()
+            .acquire_many_owned(kib)
+            .await
+            .expect("the semaphore is never closed")
     }
 }
 
 fn corrupted(what: impl std::fmt::Display, file: &DataFile, found: &str, length: u64) -> Error {
-    Error::new(ErrorKind::Corrupted, format!("{what} is damaged"))
-        .detail(format!("expected {} bytes with SHA-256 {}, found {length} bytes with {found}", file.bytes, file.sha256))
+    Error::new(ErrorKind::Corrupted, format!("{what} is damaged")).detail(format!(
+        "expected {} bytes with SHA-256 {}, found {length} bytes with {found}",
+        file.bytes, file.sha256
+    ))
 }
 
 /// A source that cannot be read is as good as missing: another replica may have the bytes.
 fn unreadable(what: &str, path: &Path, error: std::io::Error) -> Error {
     let error = Error::io(what, path, error);
     // Too many open files say nothing about this one.
-    if error.kind == ErrorKind::OutOfFiles { error } else { error.of_kind(ErrorKind::MissingFile) }
+    if error.kind == ErrorKind::OutOfFiles {
+        error
+    } else {
+        error.of_kind(ErrorKind::MissingFile)
+    }
 }
 
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {
-    File::open(dir).and_then(|d| d.sync_all()).map_err(|e| Error::io("sync", dir, e))
+    File::open(dir)
+        .and_then(|d| d.sync_all())
+        .map_err(|e| Error::io("sync", dir, e))
 }
 
 /// Makes a directory and its parents, and syncs what names them.
 pub(crate) fn make_dir(dir: &Path) -> Result<(), Error> {
     let parent = dir.parent().filter(|p| !p.as_os_str().is_empty());
     if dir.is_dir() {
-        // Whoever has made it may not have come to this yet. One level is enough: the levels above were synced before it was made.
+        // Whoever has made it may not have come to this yet. One level is enough: the levels above
+        // were synced before it was made.
         return parent.map_or(Ok(()), sync_dir);
     }
     if let Some(parent) = parent {
@@ -95,17 +116,24 @@ pub(crate) fn make_dir(dir: &Path) -> Result<(), Error> {
 
 pub(crate) fn partial_in(dir: &Path) -> Result<NamedTempFile, Error> {
     make_dir(dir)?;
-    tempfile::Builder::new().prefix(PARTIAL_PREFIX).tempfile_in(dir).map_err(|e| Error::io("create a file in", dir, e))
+    tempfile::Builder::new()
+        .prefix(PARTIAL_PREFIX)
+        .tempfile_in(dir)
+        .map_err(|e| Error::io("create a file in", dir, e))
 }
 
-/// Gives a complete file its name: synced first, then linked, then the directory synced. `false`: the name was taken.
+/// Gives a complete file its name: synced first, then linked, then the directory synced. `false`:
+/// the name was taken.
 pub(crate) fn finish(partial: NamedTempFile, target: &Path) -> Result<bool, Error> {
     finish_over(partial, target, Over::Nothing)
 }
 
 /// The same, perhaps in the place of a damaged file.
 fn finish_over(partial: NamedTempFile, target: &Path, over: Over) -> Result<bool, Error> {
-    partial.as_file().sync_all().map_err(|e| Error::io("sync", target, e))?;
+    partial
+        .as_file()
+        .sync_all()
+        .map_err(|e| Error::io("sync", target, e))?;
     let named = match over {
         Over::Nothing => partial.persist_noclobber(target),
         Over::Damaged => partial.persist(target),
@@ -119,7 +147,8 @@ fn finish_over(partial: NamedTempFile, target: &Path, over: Over) -> Result<bool
     Ok(created)
 }
 
-/// Deletes a file, and its directory if that is empty now, and syncs what named them; what is gone already is fine.
+/// Deletes a file, and its directory if that is empty now, and syncs what named them; what is gone
+/// already is fine.
 pub(crate) async fn remove_file_and_empty_dir(target: PathBuf) -> Result<(), Error> {
     blocking(move || {
         match fs::remove_file(&target) {
@@ -138,7 +167,9 @@ pub(crate) async fn remove_file_and_empty_dir(target: PathBuf) -> Result<(), Err
     .await
 }
 
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(e) => Err(Error::internal(format!("a file operation died: {e}"))),
@@ -149,7 +180,9 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T,
 pub(super) async fn write_new_file(target: PathBuf, body: Bytes) -> Result<bool, Error> {
     blocking(move || {
         let mut partial = partial_in(target.parent().expect("a file has a directory"))?;
-        partial.write_all(&body).map_err(|e| Error::io("write", &target, e))?;
+        partial
+            .write_all(&body)
+            .map_err(|e| Error::io("write", &target, e))?;
         finish(partial, &target)
     })
     .await
@@ -162,7 +195,9 @@ pub fn hash_file(path: &Path) -> Result<(String, u64), Error> {
     let mut buffer = vec![0; COPY_BYTES];
     let mut length = 0;
     loop {
-        let n = file.read(&mut buffer).map_err(|e| Error::io("read", path, e))?;
+        let n = file
+            .read(&mut buffer)
+            .map_err(|e| Error::io("read", path, e))?;
         if n == 0 {
             return Ok((hex::encode(context.finish()), length));
         }
@@ -171,7 +206,8 @@ pub fn hash_file(path: &Path) -> Result<(String, u64), Error> {
     }
 }
 
-/// Copies a local file to each of the targets, hashing on the way; no target exists before the hash proved right.
+/// Copies a local file to each of the targets, hashing on the way; no target exists before the hash
+/// proved right.
 pub(super) async fn copy_file(
     file: DataFile,
     from: PathBuf,
@@ -184,27 +220,43 @@ pub(super) async fn copy_file(
 }
 
 /// The blocking part of a local copy; `true` if it made the last of the targets.
-pub(crate) fn copy_hashed(file: &DataFile, from: &Path, targets: &[PathBuf], over: Over) -> Result<bool, Error> {
+pub(crate) fn copy_hashed(
+    file: &DataFile,
+    from: &Path,
+    targets: &[PathBuf],
+    over: Over,
+) -> Result<bool, Error> {
     let mut source = File::open(from).map_err(|e| unreadable("open", from, e))?;
-    let mut partials =
-        targets.iter().map(|t| partial_in(t.parent().expect("a file has a directory"))).collect::<Result<Vec<_>, _>>()?;
+    let mut partials = targets
+        .iter()
+        .map(|t| partial_in(t.parent().expect("a file has a directory")))
+        .collect::<Result<Vec<_>, _>>()?;
     let mut context = Context::new(&SHA256);
     let mut buffer = vec![0; COPY_BYTES];
     let mut length = 0;
     loop {
-        let n = source.read(&mut buffer).map_err(|e| unreadable("read", from, e))?;
+        let n = source
+            .read(&mut buffer)
+            .map_err(|e| unreadable("read", from, e))?;
         if n == 0 {
             break;
         }
         context.update(&buffer[..n]);
         length += n as u64;
         for (partial, target) in partials.iter_mut().zip(targets) {
-            partial.write_all(&buffer[..n]).map_err(|e| Error::io("write", target, e))?;
+            partial
+                .write_all(&buffer[..n])
+                .map_err(|e| Error::io("write", target, e))?;
         }
     }
     let found = hex::encode(context.finish());
     if file.sha256 != found || length != file.bytes {
-        return Err(corrupted(format_args!("\"{}\"", from.display()), file, &found, length));
+        return Err(corrupted(
+            format_args!("\"{}\"", from.display()),
+            file,
+            &found,
+            length,
+        ));
     }
     let mut created = false;
     for (partial, target) in partials.into_iter().zip(targets) {
@@ -213,7 +265,8 @@ pub(crate) fn copy_hashed(file: &DataFile, from: &Path, targets: &[PathBuf], ove
     Ok(created)
 }
 
-/// Puts a local file into an object store: small ones with one conditional put, large ones in parts.
+/// Puts a local file into an object store: small ones with one conditional put, large ones in
+/// parts.
 pub(super) async fn upload_file(
     store: &dyn ObjectStore,
     path: &ObjectPath,
@@ -222,21 +275,37 @@ pub(super) async fn upload_file(
     over: Over,
     budget: &ByteBudget,
 ) -> Result<bool, Error> {
-    let mut source = tokio::fs::File::open(from).await.map_err(|e| unreadable("open", from, e))?;
-    let damaged = |found: &str, length| corrupted(format_args!("\"{}\"", from.display()), file, found, length);
+    let mut source = tokio::fs::File::open(from)
+        .await
+        .map_err(|e| unreadable("open", from, e))?;
+    let damaged = |found: &str, length| {
+        corrupted(format_args!("\"{}\"", from.display()), file, found, length)
+    };
     if file.bytes <= PART_BYTES as u64 {
         let _permit = budget.take(file.bytes as usize).await;
         let mut body = Vec::with_capacity(file.bytes as usize);
         // One byte more than expected is enough to see that a file has grown.
-        source.take(file.bytes + 1).read_to_end(&mut body).await.map_err(|e| unreadable("read", from, e))?;
+        source
+            .take(file.bytes + 1)
+            .read_to_end(&mut body)
+            .await
+            .map_err(|e| unreadable("read", from, e))?;
         let found = hex::encode(ring::digest::digest(&SHA256, &body));
         if file.sha256 != found {
             return Err(damaged(&found, body.len() as u64));
         }
-        let mode = if over == Over::Damaged { PutMode::Overwrite } else { PutMode::Create };
-        return match store.put_opts(path, PutPayload::from(body), PutOptions::from(mode)).await {
+        let mode = if over == Over::Damaged {
+            PutMode::Overwrite
+        } else {
+            PutMode::Create
+        };
+        return match store
+            .put_opts(path, PutPayload::from(body), PutOptions::from(mode))
+            .await
+        {
             Ok(_) => Ok(true),
-            // Every conflict is told in these words; only the right length makes it another one's upload of the same file.
+            // Every conflict is told in these words; only the right length makes it another one's
+            // upload of the same file.
             Err(e @ object_store::Error::AlreadyExists { .. }) => match store.head(path).await {
                 Ok(found) if found.size == file.bytes => Ok(false),
                 _ => Err(storage_error("write", path, e)),
@@ -244,11 +313,24 @@ pub(super) async fn upload_file(
             Err(e) => Err(storage_error("write", path, e)),
         };
     }
-    let mut upload = store.put_multipart(path).await.map_err(|e| storage_error("begin to write", path, e))?;
+    let mut upload = store
+        .put_multipart(path)
+        .await
+        .map_err(|e| storage_error("begin to write", path, e))?;
     let sent = send_parts(&mut *upload, path, &mut source, from, budget).await;
-    let checked = sent.and_then(|(found, length)| if file.sha256 == found { Ok(()) } else { Err(damaged(&found, length)) });
+    let checked = sent.and_then(|(found, length)| {
+        if file.sha256 == found {
+            Ok(())
+        } else {
+            Err(damaged(&found, length))
+        }
+    });
     let result = match checked {
-        Ok(()) => upload.complete().await.map(|_| true).map_err(|e| storage_error("finish writing", path, e)),
+        Ok(()) => upload
+            .complete()
+            .await
+            .map(|_| true)
+            .map_err(|e| storage_error("finish writing", path, e)),
         Err(e) => Err(e),
     };
     if result.is_err() {
@@ -280,7 +362,11 @@ async fn send_parts(
             }
         };
         let mut body = Vec::with_capacity(PART_BYTES);
-        source.take(PART_BYTES as u64).read_to_end(&mut body).await.map_err(|e| unreadable("read", from, e))?;
+        source
+            .take(PART_BYTES as u64)
+            .read_to_end(&mut body)
+            .await
+            .map_err(|e| unreadable("read", from, e))?;
         if body.is_empty() {
             break;
         }
@@ -292,11 +378,15 @@ async fn send_parts(
             part.await
         });
     }
-    parts.try_collect::<()>().await.map_err(|e| storage_error("write", path, e))?;
+    parts
+        .try_collect::<()>()
+        .await
+        .map_err(|e| storage_error("write", path, e))?;
     Ok((hex::encode(context.finish()), length))
 }
 
-/// Streams an object into each of the targets, hashing on the way; no target exists before the hash proved right.
+/// Streams an object into each of the targets, hashing on the way; no target exists before the hash
+/// proved right.
 pub(super) async fn download_file(
     store: &dyn ObjectStore,
     path: &ObjectPath,
@@ -307,15 +397,24 @@ pub(super) async fn download_file(
     let _permit = budget.take(COPY_BYTES).await;
     let dirs = targets.clone();
     let partials = blocking(move || {
-        dirs.iter().map(|t| partial_in(t.parent().expect("a file has a directory"))).collect::<Result<Vec<_>, _>>()
+        dirs.iter()
+            .map(|t| partial_in(t.parent().expect("a file has a directory")))
+            .collect::<Result<Vec<_>, _>>()
     })
     .await?;
     let mut writers = Vec::with_capacity(partials.len());
     for (partial, target) in partials.iter().zip(&targets) {
-        let handle = partial.as_file().try_clone().map_err(|e| Error::io("open", target, e))?;
+        let handle = partial
+            .as_file()
+            .try_clone()
+            .map_err(|e| Error::io("open", target, e))?;
         writers.push(tokio::fs::File::from_std(handle));
     }
-    let mut stream = store.get(path).await.map_err(|e| storage_error("read", path, e))?.into_stream();
+    let mut stream = store
+        .get(path)
+        .await
+        .map_err(|e| storage_error("read", path, e))?
+        .into_stream();
     let mut context = Context::new(&SHA256);
     let mut length = 0;
     while let Some(chunk) = stream.next().await {
@@ -323,11 +422,17 @@ pub(super) async fn download_file(
         context.update(&chunk);
         length += chunk.len() as u64;
         for (writer, target) in writers.iter_mut().zip(&targets) {
-            writer.write_all(&chunk).await.map_err(|e| Error::io("write", target, e))?;
+            writer
+                .write_all(&chunk)
+                .await
+                .map_err(|e| Error::io("write", target, e))?;
         }
     }
     for (mut writer, target) in writers.into_iter().zip(&targets) {
-        writer.flush().await.map_err(|e| Error::io("write", target, e))?;
+        writer
+            .flush()
+            .await
+            .map_err(|e| Error::io("write", target, e))?;
     }
     let found = hex::encode(context.finish());
     if file.sha256 != found || length != file.bytes {

@@ -1,8 +1,10 @@
-//! The loop that runs one job: start what the machine says, append what came of it, believe it, go on.
+//! The loop that runs one job: start what the machine says, append what came of it, believe it, go
+//! on.
 //!
-//! Order matters. Events are applied to a copy, then appended, then believed. Everything that has come while one append was under way
-//! is appended together by the next, so a job of many small tasks waits for few syncs. After a cancellation nothing new is started, and
-//! clean-up waits until everything in flight has ended: what is deleted must not be written again.
+//! Order matters. Events are applied to a copy, then appended, then believed. Everything that has
+//! come while one append was under way is appended together by the next, so a job of many small
+//! tasks waits for few syncs. After a cancellation nothing new is started, and clean-up waits until
+//! everything in flight has ended: what is deleted must not be written again.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::AssertUnwindSafe;
@@ -19,21 +21,24 @@ use crate::cluster::StepError;
 use crate::env::BoxFuture;
 use crate::error::{Error, ErrorKind};
 use crate::job::{
-    BackupCommand, BackupEvent, Delta, DropEvent, ExternalEvent, Failure, Job, JobCommand, JobEvent, JobKind, JobState,
-    RestoreCommand,
+    BackupCommand, BackupEvent, Delta, DropEvent, ExternalEvent, Failure, Job, JobCommand,
+    JobEvent, JobKind, JobState, RestoreCommand,
 };
 
-/// How long a transfer may go on once its job has ended: long enough for the file it is at, where storage answers at all.
+/// How long a transfer may go on once its job has ended: long enough for the file it is at, where
+/// storage answers at all.
 const ABANDON_GRACE: Duration = Duration::from_secs(5);
 /// Events that may wait for an append before no more steps are started.
 const BROUGHT_MAX: usize = 1000;
 
-/// Whether a step does nothing but move bytes to or from a repository, so that nothing of ours is half done when it is dropped.
+/// Whether a step does nothing but move bytes to or from a repository, so that nothing of ours is
+/// half done when it is dropped.
 fn waits_for_storage(command: JobCommand) -> bool {
     matches!(
         command,
-        JobCommand::Backup(BackupCommand::Upload(_) | BackupCommand::SaveMeta | BackupCommand::Publish)
-            | JobCommand::Restore(RestoreCommand::Download(_))
+        JobCommand::Backup(
+            BackupCommand::Upload(_) | BackupCommand::SaveMeta | BackupCommand::Publish
+        ) | JobCommand::Restore(RestoreCommand::Download(_))
             | JobCommand::DropSnapshot(_)
     )
 }
@@ -142,7 +147,9 @@ pub(super) async fn drive(
 }
 
 /// The append that is under way; never, if there is none.
-async fn landing(appending: &mut Option<BoxFuture<'static, Result<Appended, Stopped>>>) -> Result<Appended, Stopped> {
+async fn landing(
+    appending: &mut Option<BoxFuture<'static, Result<Appended, Stopped>>>,
+) -> Result<Appended, Stopped> {
     match appending {
         Some(under_way) => under_way.await,
         None => std::future::pending().await,
@@ -154,13 +161,24 @@ fn timer_is_moot(job: &Job) -> bool {
     !job.can_cancel()
 }
 
-/// Appends events. A store that fails is asked again; if the append had landed after all, the journal says so.
-async fn append(inner: Arc<Inner>, delta: Delta, commands: Vec<JobCommand>) -> Result<Appended, Stopped> {
+/// Appends events. A store that fails is asked again; if the append had landed after all, the
+/// journal says so.
+async fn append(
+    inner: Arc<Inner>,
+    delta: Delta,
+    commands: Vec<JobCommand>,
+) -> Result<Appended, Stopped> {
     let delta = Arc::new(delta);
     let mut failures = 0;
     loop {
         let error = match inner.store.append(&delta).await {
-            Ok(()) => return Ok(Appended { job: Arc::new(delta.job.clone()), delta, commands }),
+            Ok(()) => {
+                return Ok(Appended {
+                    job: Arc::new(delta.job.clone()),
+                    delta,
+                    commands,
+                });
+            }
             Err(e) => e,
         };
         tracing::error!(error = %error, "the journal could not be written");
@@ -172,16 +190,25 @@ async fn append(inner: Arc<Inner>, delta: Delta, commands: Vec<JobCommand>) -> R
         if let Ok(stored) = inner.store.load(delta.job.id).await
             && stored.version > delta.expected
         {
-            return Ok(Appended { job: Arc::new(stored), delta, commands });
+            return Ok(Appended {
+                job: Arc::new(stored),
+                delta,
+                commands,
+            });
         }
     }
 }
 
 impl Drive<'_> {
     fn timer(&self) -> BoxFuture<'static, ()> {
-        let Some(deadline) = self.job.deadline() else { return Box::pin(std::future::pending()) };
+        let Some(deadline) = self.job.deadline() else {
+            return Box::pin(std::future::pending());
+        };
         let left = deadline.0 - self.inner.env.now().0;
-        self.inner.env.clock.sleep(Duration::from_millis(u64::try_from(left).unwrap_or(0)))
+        self.inner
+            .env
+            .clock
+            .sleep(Duration::from_millis(u64::try_from(left).unwrap_or(0)))
     }
 
     /// Starts what may run and is not running, up to the limit. Clean-up runs alone.
@@ -189,8 +216,12 @@ impl Drive<'_> {
         if self.job.is_settled() && !self.in_flight.is_empty() {
             return;
         }
-        while self.running.len() < self.inner.settings.task_concurrency && self.brought.len() < BROUGHT_MAX {
-            let Some(command) = self.ready.pop_front() else { return };
+        while self.running.len() < self.inner.settings.task_concurrency
+            && self.brought.len() < BROUGHT_MAX
+        {
+            let Some(command) = self.ready.pop_front() else {
+                return;
+            };
             if self.job.allows(command) && self.running.insert(command) {
                 self.spawn_step(command);
             }
@@ -237,7 +268,10 @@ impl Drive<'_> {
     }
 
     /// Something in flight has ended, and perhaps more.
-    async fn on_step_finished(&mut self, done: Result<Landed, tokio::task::JoinError>) -> Result<(), Stopped> {
+    async fn on_step_finished(
+        &mut self,
+        done: Result<Landed, tokio::task::JoinError>,
+    ) -> Result<(), Stopped> {
         let mut next = Some(done);
         while let Some(done) = next {
             // What ended because the runner stops must not be taken for the job's own end.
@@ -282,10 +316,12 @@ impl Drive<'_> {
         tracing::warn!(error = %error, phase = %self.job.phase(), attempts, "a step failed and will be tried again");
         self.inner.metrics.retried(&self.job);
         self.last_error = Some(error.to_string());
-        self.inner.progress.note(self.job.id, command.task(), |note| {
-            note.attempts = *attempts;
-            note.error = Some(error.to_string());
-        });
+        self.inner
+            .progress
+            .note(self.job.id, command.task(), |note| {
+                note.attempts = *attempts;
+                note.error = Some(error.to_string());
+            });
         self.ready.push_back(command);
     }
 
@@ -331,7 +367,11 @@ impl Drive<'_> {
     /// An append has landed, so its events are believed.
     fn appended(&mut self, appended: Result<Appended, Stopped>) -> Result<(), Stopped> {
         self.appending = None;
-        let Appended { delta, job, commands } = appended?;
+        let Appended {
+            delta,
+            job,
+            commands,
+        } = appended?;
         let before = std::mem::replace(&mut self.job, job);
         if self.job.phase() != before.phase() {
             tracing::info!(from = %before.phase(), to = %self.job.phase(), "phase");
@@ -342,12 +382,25 @@ impl Drive<'_> {
         }
         if before.is_in_phase_of(&self.job) {
             // A phase goes on; what it lets be done again comes back.
-            self.ready.extend(commands.into_iter().filter(|command| self.job.allows(*command)));
+            self.ready.extend(
+                commands
+                    .into_iter()
+                    .filter(|command| self.job.allows(*command)),
+            );
         } else {
             let taken = |command: &JobCommand| {
-                self.running.contains(command) || self.brought.iter().any(|(brought, _)| brought.as_ref() == Some(command))
+                self.running.contains(command)
+                    || self
+                        .brought
+                        .iter()
+                        .any(|(brought, _)| brought.as_ref() == Some(command))
             };
-            self.ready = self.job.commands().into_iter().filter(|command| !taken(command)).collect();
+            self.ready = self
+                .job
+                .commands()
+                .into_iter()
+                .filter(|command| !taken(command))
+                .collect();
         }
         self.stands.send_replace(Some(self.job.clone()));
         if self.job.is_settled() && !before.is_settled() {
@@ -369,9 +422,13 @@ impl Drive<'_> {
         if let (Some(failure), false) = (request.give_up, self.job.can_cancel()) {
             let lost = match &self.job.state {
                 _ if self.job.is_settled() => None,
-                JobState::External(_) => Some(JobEvent::External(Box::new(ExternalEvent::Lost { failure }))),
+                JobState::External(_) => Some(JobEvent::External(Box::new(ExternalEvent::Lost {
+                    failure,
+                }))),
                 JobState::Backup(_) => Some(JobEvent::Backup(BackupEvent::Lost { failure })),
-                JobState::DropSnapshot(_) => Some(JobEvent::DropSnapshot(DropEvent::Cancelled { failure })),
+                JobState::DropSnapshot(_) => {
+                    Some(JobEvent::DropSnapshot(DropEvent::Cancelled { failure }))
+                }
                 // Our own catalog knows whether the data is visible, and will tell.
                 JobState::Restore(_) => {
                     let hint = "The catalog decides it as soon as it can be written; see the log for what keeps it from that.";
@@ -396,16 +453,23 @@ impl Drive<'_> {
                 JobState::DropSnapshot(_) => {
                     "What is being deleted cannot be taken back; wait, or give it up with CANCEL JOB … FORCE."
                 }
-                _ => "The commit is under way and cannot be taken back; wait until the job is over.",
+                _ => {
+                    "The commit is under way and cannot be taken back; wait until the job is over."
+                }
             };
-            let _ = request.reply.send(Err(cannot_cancel(self.job.spec.label(), self.job.phase()).hint(hint)));
+            let _ = request.reply.send(Err(
+                cannot_cancel(self.job.spec.label(), self.job.phase()).hint(hint)
+            ));
             return Ok(());
         }
         let during = (self.job.spec.kind() == JobKind::Restore).then(|| self.job.phase());
         let done = self.end(Failure::user_cancelled(during)).await;
         let _ = request.reply.send(match done {
             Ok(()) => Ok(()),
-            Err(Stopped) => Err(Error::new(ErrorKind::Shutdown, "the server is stopping; the job was not cancelled")),
+            Err(Stopped) => Err(Error::new(
+                ErrorKind::Shutdown,
+                "the server is stopping; the job was not cancelled",
+            )),
         });
         done
     }
@@ -428,8 +492,8 @@ impl Drive<'_> {
 }
 
 impl Drive<'_> {
-    /// Writers get their tables when the job has ended, not when the last transfer has noticed. Releasing does it once more, in case
-    /// something in flight has locked them since.
+    /// Writers get their tables when the job has ended, not when the last transfer has noticed.
+    /// Releasing does it once more, in case something in flight has locked them since.
     fn unlock(&self) {
         if self.job.spec.kind() != JobKind::Restore || self.job.spec.external().is_some() {
             return;
@@ -448,6 +512,10 @@ impl Drive<'_> {
 pub(super) fn backoff(inner: &Inner, attempts: u32) -> Duration {
     match attempts {
         0 => Duration::ZERO,
-        n => inner.settings.retry_first.saturating_mul(1 << (n - 1).min(16)).min(inner.settings.retry_longest),
+        n => inner
+            .settings
+            .retry_first
+            .saturating_mul(1 << (n - 1).min(16))
+            .min(inner.settings.retry_longest),
     }
 }

@@ -1,6 +1,7 @@
 //! The end of snapshots: DROP SNAPSHOT, and those whose time is over.
 //!
-//! Either is a job, whose lock on the snapshot keeps others from reading or writing it meanwhile; what decides is read under that lock.
+//! Either is a job, whose lock on the snapshot keeps others from reading or writing it meanwhile;
+//! what decides is read under that lock.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -29,19 +30,39 @@ struct Memory {
 }
 
 fn open(inner: &Inner, record: &RepositoryRecord) -> Result<Arc<Repository>, Error> {
-    inner.open.open(&record.name, &Location { url: record.location.clone(), properties: record.properties.clone() })
+    inner.open.open(
+        &record.name,
+        &Location {
+            url: record.location.clone(),
+            properties: record.properties.clone(),
+        },
+    )
 }
 
 impl Runner {
     /// DROP SNAPSHOT, as a job: returns when it has ended.
     pub async fn drop_snapshot(&self, spec: JobSpec) -> Result<(), Error> {
-        let name = spec.work.repository().ok_or_else(|| Error::internal("a snapshot was to be dropped nowhere"))?;
-        let known = self.inner.store.find_repository(&spec.cluster, name).await?;
+        let name = spec
+            .work
+            .repository()
+            .ok_or_else(|| Error::internal("a snapshot was to be dropped nowhere"))?;
+        let known = self
+            .inner
+            .store
+            .find_repository(&spec.cluster, name)
+            .await?;
         let record = known.ok_or_else(|| {
-            Error::new(ErrorKind::UndefinedObject, format!("Repository does not exist: {name}")).hint("See SHOW REPOSITORIES.")
+            Error::new(
+                ErrorKind::UndefinedObject,
+                format!("Repository does not exist: {name}"),
+            )
+            .hint("See SHOW REPOSITORIES.")
         })?;
         if record.read_only {
-            return Err(Error::new(ErrorKind::WrongState, format!("Repository {name} is read only")));
+            return Err(Error::new(
+                ErrorKind::WrongState,
+                format!("Repository {name} is read only"),
+            ));
         }
         let id = self.admit(spec, false).await?;
         self.ended(id).await
@@ -51,7 +72,9 @@ impl Runner {
     pub fn expire_every(&self, interval: Duration) {
         let inner = self.inner.clone();
         self.inner.tasks.spawn(async move {
-            let runner = Runner { inner: inner.clone() };
+            let runner = Runner {
+                inner: inner.clone(),
+            };
             let mut known = Known::new();
             let newest = inner.store.newest_job().await.unwrap_or_default();
             let mut witness = Witness::new(&inner.env, newest);
@@ -62,7 +85,8 @@ impl Runner {
                     }
                     inner.env.clock.sleep(interval).await;
                 };
-                // Left wherever it is: a deletion has happened or has not, and storage that does not answer holds up no stop.
+                // Left wherever it is: a deletion has happened or has not, and storage that does
+                // not answer holds up no stop.
                 tokio::select! {
                     () = inner.stop.cancelled() => return,
                     () = round => {}
@@ -79,8 +103,16 @@ async fn expire(runner: &Runner, known: &mut Known) {
         Ok(repositories) => repositories,
         Err(e) => return tracing::warn!(error = %e, "expired snapshots cannot be looked for"),
     };
-    let workers: Vec<_> = inner.clusters.all().into_iter().filter(|c| c.managed().is_ok()).collect();
-    let ours: BTreeSet<String> = workers.iter().filter_map(|c| Some(c.managed().ok()?.id().to_owned())).collect();
+    let workers: Vec<_> = inner
+        .clusters
+        .all()
+        .into_iter()
+        .filter(|c| c.managed().is_ok())
+        .collect();
+    let ours: BTreeSet<String> = workers
+        .iter()
+        .filter_map(|c| Some(c.managed().ok()?.id().to_owned()))
+        .collect();
     for record in &repositories {
         // What a StarRocks cluster writes, it expires itself.
         if record.read_only || !workers.iter().any(|c| c.name() == &record.cluster) {
@@ -95,7 +127,12 @@ async fn expire(runner: &Runner, known: &mut Known) {
     }
 }
 
-async fn expire_in(runner: &Runner, record: &RepositoryRecord, ours: &BTreeSet<String>, known: &mut Known) -> Result<(), Error> {
+async fn expire_in(
+    runner: &Runner,
+    record: &RepositoryRecord,
+    ours: &BTreeSet<String>,
+    known: &mut Known,
+) -> Result<(), Error> {
     let inner = &runner.inner;
     let repository = open(inner, record)?;
     let listings = repository.snapshots().await?;
@@ -103,7 +140,12 @@ async fn expire_in(runner: &Runner, record: &RepositoryRecord, ours: &BTreeSet<S
     let mut theirs = None;
     let mut listed = Vec::new();
     for listing in listings {
-        listed.extend(listing.backups.into_iter().map(|backup| (listing.label.clone(), backup)));
+        listed.extend(
+            listing
+                .backups
+                .into_iter()
+                .map(|backup| (listing.label.clone(), backup)),
+        );
     }
     let mut seen = Known::new();
     for (label, backup) in &listed {
@@ -113,9 +155,10 @@ async fn expire_in(runner: &Runner, record: &RepositoryRecord, ours: &BTreeSet<S
             Some(memory) => *memory,
             // One that does not read now may read the next time.
             None => match repository.listed_manifest(label, backup).await {
-                Ok(m) if m.cluster_id.as_deref().is_some_and(|id| ours.contains(id)) => {
-                    Memory { expire_at: m.expire_at, failures: 0 }
-                }
+                Ok(m) if m.cluster_id.as_deref().is_some_and(|id| ours.contains(id)) => Memory {
+                    expire_at: m.expire_at,
+                    failures: 0,
+                },
                 Ok(_) => Memory::default(),
                 Err(_) => continue,
             },
@@ -152,19 +195,31 @@ async fn expire_in(runner: &Runner, record: &RepositoryRecord, ours: &BTreeSet<S
     Ok(())
 }
 
-/// How long the deletion of an expired snapshot may take before the next round tries it again, seconds.
+/// How long the deletion of an expired snapshot may take before the next round tries it again,
+/// seconds.
 const EXPIRY_TIMEOUT_SECONDS: u64 = 3600;
 
 impl Runner {
-    async fn expire_one(&self, record: &RepositoryRecord, label: &SnapshotLabel, timestamp: &BackupTimestamp) -> Result<(), Error> {
-        let backups = DroppedBackups::Expired { timestamp: timestamp.clone() };
+    async fn expire_one(
+        &self,
+        record: &RepositoryRecord,
+        label: &SnapshotLabel,
+        timestamp: &BackupTimestamp,
+    ) -> Result<(), Error> {
+        let backups = DroppedBackups::Expired {
+            timestamp: timestamp.clone(),
+        };
         let spec = JobSpec {
             uid: self.inner.env.uuid(),
             cluster: record.cluster.clone(),
             requester: Requester::Expiry,
             statement: String::new(),
             timeout_seconds: EXPIRY_TIMEOUT_SECONDS,
-            work: Work::DropSnapshot(DropRequest { repository: record.name.clone(), label: label.clone(), backups }),
+            work: Work::DropSnapshot(DropRequest {
+                repository: record.name.clone(),
+                label: label.clone(),
+                backups,
+            }),
         };
         self.ended(self.admit(spec, false).await?).await
     }

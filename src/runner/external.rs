@@ -1,7 +1,8 @@
 //! The steps of a job that another cluster does: wait for the turn, look, submit once, watch.
 //!
-//! The rule that everything here keeps: a statement is sent only when the slot proves that it has not arrived. Where the slot
-//! proves nothing any more, the repository is asked; where that does not tell either, the job is lost, and says so.
+//! The rule that everything here keeps: a statement is sent only when the slot proves that it has
+//! not arrived. Where the slot proves nothing any more, the repository is asked; where that does
+//! not tell either, the job is lost, and says so.
 
 mod submit;
 
@@ -18,11 +19,12 @@ use crate::names::*;
 use crate::statement::{Statement, parse_one};
 use crate::store::JobFilter;
 
-/// So many looks in a row must miss a job before it counts as forgotten, and for so many fast looks' time: a frontend that has just
-/// become the leader may lag.
+/// So many looks in a row must miss a job before it counts as forgotten, and for so many fast
+/// looks' time: a frontend that has just become the leader may lag.
 const MISSES: u32 = 3;
 const MISSING_LOOKS: u32 = 10;
-/// A statement that was not answered for so long and has left no trace is not sent again: its trace may have been swept away.
+/// A statement that was not answered for so long and has left no trace is not sent again: its trace
+/// may have been swept away.
 const DOUBT_MS_MAX: i64 = 600_000;
 
 /// A job, and the cluster that does it.
@@ -45,37 +47,57 @@ fn abandoned() -> StepError {
 
 /// Whether a sight in the job's slot is of this job, as far as the two of them tell.
 fn is_ours(job: &Job, sighted: &Sighted) -> bool {
-    let (Some(state), Some(request)) = (job.external_state(), job.spec.external()) else { return false };
+    let (Some(state), Some(request)) = (job.external_state(), job.spec.external()) else {
+        return false;
+    };
     if sighted.kind != job.spec.kind() || sighted.seen.label != request.label.as_str() {
         return false;
     }
     match state {
-        ExternalState::Watching { seen: Some(known), .. } => {
-            known.created_at.is_none() || known.created_at == sighted.seen.created_at
-        }
-        ExternalState::Submitting { before, .. } | ExternalState::Watching { before, seen: None } => {
+        ExternalState::Watching {
+            seen: Some(known), ..
+        } => known.created_at.is_none() || known.created_at == sighted.seen.created_at,
+        ExternalState::Submitting { before, .. }
+        | ExternalState::Watching { before, seen: None } => {
             let wanted = request.timestamp.as_ref();
-            let same_backup = wanted.is_none() || sighted.seen.timestamp.is_none() || wanted == sighted.seen.timestamp.as_ref();
-            let was_there = before.as_ref().is_some_and(|b| b.is_of(sighted.kind, &sighted.seen));
+            let same_backup = wanted.is_none()
+                || sighted.seen.timestamp.is_none()
+                || wanted == sighted.seen.timestamp.as_ref();
+            let was_there = before
+                .as_ref()
+                .is_some_and(|b| b.is_of(sighted.kind, &sighted.seen));
             same_backup && !was_there && names_the_same(request, &sighted.seen)
         }
         _ => false,
     }
 }
 
-/// Whether a sight names every table that was asked for. Kinds of objects are not tables, and are not told.
+/// Whether a sight names every table that was asked for. Kinds of objects are not tables, and are
+/// not told.
 fn names_the_same(request: &ExternalRequest, seen: &SlotStatus) -> bool {
     let names = request.objects.iter().filter(|o| !o.starts_with("ALL "));
     let table = |object: &str| {
         let name = object.split_once('.').map_or(object, |(_, rest)| rest);
-        name.split(" PARTITION (").next().unwrap_or(name).split(" AS ").next().unwrap_or(name).to_owned()
+        name.split(" PARTITION (")
+            .next()
+            .unwrap_or(name)
+            .split(" AS ")
+            .next()
+            .unwrap_or(name)
+            .to_owned()
     };
-    seen.objects.is_empty() || names.map(|o| table(o)).all(|name| seen.objects.contains(&name))
+    seen.objects.is_empty()
+        || names
+            .map(|o| table(o))
+            .all(|name| seen.objects.contains(&name))
 }
 
 impl Step<'_> {
     /// Carries out one command. Leaving it half-way is as if the process had died there.
-    pub(super) async fn perform(&self, command: ExternalCommand) -> Result<ExternalEvent, StepError> {
+    pub(super) async fn perform(
+        &self,
+        command: ExternalCommand,
+    ) -> Result<ExternalEvent, StepError> {
         tokio::select! {
             done = self.carry_out(command) => done,
             () = self.abandon.cancelled() => Err(abandoned()),
@@ -104,7 +126,10 @@ impl Step<'_> {
         if Arc::ptr_eq(&now, self.cluster) {
             return Ok(());
         }
-        Err(StepError::Retry(Error::new(ErrorKind::Connection, "the cluster is reached in another way now")))
+        Err(StepError::Retry(Error::new(
+            ErrorKind::Connection,
+            "the cluster is reached in another way now",
+        )))
     }
 
     /// Whether an earlier try, of this process or of one before it, may have sent the statement.
@@ -116,8 +141,14 @@ impl Step<'_> {
         // Whoever was refused although the slot looked free does not ask again at once.
         if let Some(bounces) = self.job.record.bounces.checked_sub(1) {
             let polling = self.remote.polling();
-            let wait = polling.fast.saturating_mul(1 << bounces.min(16)).min(polling.slow.max(polling.fast));
-            self.note(Some("waits: the cluster was busy when it was sent".into()), None);
+            let wait = polling
+                .fast
+                .saturating_mul(1 << bounces.min(16))
+                .min(polling.slow.max(polling.fast));
+            self.note(
+                Some("waits: the cluster was busy when it was sent".into()),
+                None,
+            );
             self.inner.env.clock.sleep(wait).await;
         }
         let poller = self.inner.poller(&self.job.spec.cluster);
@@ -127,7 +158,9 @@ impl Step<'_> {
             polls.borrow_and_update();
             settled.borrow_and_update();
             self.check_cluster()?;
-            let Some(reason) = self.block_reason().await? else { return Ok(ExternalEvent::TurnCame) };
+            let Some(reason) = self.block_reason().await? else {
+                return Ok(ExternalEvent::TurnCame);
+            };
             self.note(Some(reason), None);
             tokio::select! {
                 changed = polls.changed() => changed.map_err(|_| abandoned())?,
@@ -139,11 +172,23 @@ impl Step<'_> {
     /// Why it is not the job's turn.
     async fn block_reason(&self) -> Result<Option<String>, StepError> {
         let (cluster, database) = (&self.job.spec.cluster, &self.request.database);
-        for before in self.inner.store.unsettled(cluster, database).await?.into_iter().filter(|id| *id < self.job.id) {
+        for before in self
+            .inner
+            .store
+            .unsettled(cluster, database)
+            .await?
+            .into_iter()
+            .filter(|id| *id < self.job.id)
+        {
             // A journal that does not read is told when the server starts, and holds up nobody.
-            let Ok(first) = self.inner.store.load(before).await else { continue };
+            let Ok(first) = self.inner.store.load(before).await else {
+                continue;
+            };
             let (id, kind, label) = (first.id, first.spec.kind(), first.spec.label());
-            return Ok(Some(format!("waits for job {id}, a {kind} of {label}, which is {}", first.phase())));
+            return Ok(Some(format!(
+                "waits for job {id}, a {kind} of {label}, which is {}",
+                first.phase()
+            )));
         }
         Ok(match self.remote.slot(database).await {
             Ok(Some(sighted)) if !sighted.seen.phase().is_over() => Some(format!(
@@ -155,14 +200,19 @@ impl Step<'_> {
         })
     }
 
-    /// What an error means for a job of which nothing has been sent: to the user who waits for the verdict it is one; a job that
-    /// nobody waits for outlasts what passes.
+    /// What an error means for a job of which nothing has been sent: to the user who waits for the
+    /// verdict it is one; a job that nobody waits for outlasts what passes.
     fn give_up_or_retry(&self, error: Error) -> Result<ExternalEvent, StepError> {
         use ErrorKind as K;
-        let passes = matches!(error.kind, K::Connection | K::Storage | K::Shutdown | K::TooManyConnections | K::Remote);
+        let passes = matches!(
+            error.kind,
+            K::Connection | K::Storage | K::Shutdown | K::TooManyConnections | K::Remote
+        );
         let is_awaited = self.is_fresh && self.attempts == 0 && !self.request.queue;
         if is_awaited || !passes {
-            return Ok(ExternalEvent::Refused { failure: Failure::of(&error) });
+            return Ok(ExternalEvent::Refused {
+                failure: Failure::of(&error),
+            });
         }
         Err(StepError::Retry(error))
     }
@@ -174,12 +224,18 @@ impl Step<'_> {
         };
         let label_was_taken = match (&self.request.repository, self.request.kind) {
             (Some(repository), JobKind::Backup) => {
-                let found = self.remote.snapshots(repository.as_str(), Some(self.request.label.as_str())).await;
+                let found = self
+                    .remote
+                    .snapshots(repository.as_str(), Some(self.request.label.as_str()))
+                    .await;
                 found.map_or(true, |found| !found.is_empty())
             }
             _ => false,
         };
-        Ok(ExternalEvent::Looked { before: slot.map(|s| s.seen.mark(s.kind)), label_was_taken })
+        Ok(ExternalEvent::Looked {
+            before: slot.map(|s| s.seen.mark(s.kind)),
+            label_was_taken,
+        })
     }
 
     fn statement(&self) -> Result<Statement, Error> {
@@ -188,7 +244,9 @@ impl Step<'_> {
 
     async fn submit(&self) -> Result<ExternalEvent, StepError> {
         let Some(ExternalState::Submitting { before, .. }) = self.job.external_state() else {
-            return Err(StepError::Fatal(Error::internal("a statement was to be sent in a state that does not have it")));
+            return Err(StepError::Fatal(Error::internal(
+                "a statement was to be sent in a state that does not have it",
+            )));
         };
         let rendered = match self.statement() {
             Ok(statement) => self.remote.render(&statement).await,
@@ -208,7 +266,9 @@ impl Step<'_> {
         match self.remote.send(&sql).await {
             Ok(()) => Ok(ExternalEvent::Accepted { seen: None }),
             Err(SendError::Refused { error, busy }) => self.refused(error, busy).await,
-            Err(SendError::NotSent(error)) if self.may_have_been_sent() => Err(StepError::Retry(error)),
+            Err(SendError::NotSent(error)) if self.may_have_been_sent() => {
+                Err(StepError::Retry(error))
+            }
             Err(SendError::NotSent(error)) => self.give_up_or_retry(error),
             Err(SendError::InDoubt(error)) => Err(StepError::Retry(error)),
         }
@@ -217,7 +277,11 @@ impl Step<'_> {
     /// What a refusal means. After a lost answer it may be about our own first statement.
     async fn refused(&self, error: Error, busy: bool) -> Result<ExternalEvent, StepError> {
         if self.may_have_been_sent() {
-            let slot = self.remote.slot(&self.request.database).await.map_err(StepError::Retry)?;
+            let slot = self
+                .remote
+                .slot(&self.request.database)
+                .await
+                .map_err(StepError::Retry)?;
             if let Some(found) = self.ours(slot.as_ref()).await? {
                 return Ok(ExternalEvent::Accepted { seen: Some(found) });
             }
@@ -229,13 +293,21 @@ impl Step<'_> {
         if busy && self.request.queue {
             return Ok(ExternalEvent::RequeuedBusy);
         }
-        Ok(ExternalEvent::Refused { failure: Failure::of(&error) })
+        Ok(ExternalEvent::Refused {
+            failure: Failure::of(&error),
+        })
     }
 
     /// What was seen, if it is this job and no other of ours has claimed it.
     async fn ours(&self, sighted: Option<&Sighted>) -> Result<Option<SlotStatus>, StepError> {
-        let Some(sighted) = sighted.filter(|s| is_ours(self.job, s)) else { return Ok(None) };
-        if self.job.external_state().is_some_and(|state| state.seen().is_some()) {
+        let Some(sighted) = sighted.filter(|s| is_ours(self.job, s)) else {
+            return Ok(None);
+        };
+        if self
+            .job
+            .external_state()
+            .is_some_and(|state| state.seen().is_some())
+        {
             return Ok(Some(sighted.seen.clone()));
         }
         let filter = JobFilter {
@@ -247,38 +319,70 @@ impl Step<'_> {
         let claims = |row: &JobRow| {
             row.job_id != self.job.id
                 && row.kind == sighted.kind
-                && row.seen.as_ref().is_some_and(|seen| seen.mark(sighted.kind).is_of(sighted.kind, &sighted.seen))
+                && row
+                    .seen
+                    .as_ref()
+                    .is_some_and(|seen| seen.mark(sighted.kind).is_of(sighted.kind, &sighted.seen))
         };
         let claimed = self.inner.store.jobs(&filter).await?.iter().any(claims);
         Ok((!claimed).then(|| sighted.seen.clone()))
     }
 
     /// What became of a statement that may have been sent; `None`: it has not arrived and will not.
-    async fn arrived(&self, before: Option<&SlotIdentity>, sql: &str) -> Result<Option<ExternalEvent>, StepError> {
+    async fn arrived(
+        &self,
+        before: Option<&SlotIdentity>,
+        sql: &str,
+    ) -> Result<Option<ExternalEvent>, StepError> {
         let retry = StepError::Retry;
-        let slot = self.remote.slot(&self.request.database).await.map_err(retry)?;
+        let slot = self
+            .remote
+            .slot(&self.request.database)
+            .await
+            .map_err(retry)?;
         if let Some(found) = self.ours(slot.as_ref()).await? {
             return Ok(Some(ExternalEvent::Accepted { seen: Some(found) }));
         }
         let is_as_before = match (&slot, before) {
             (Some(now), Some(before)) => before.is_of(now.kind, &now.seen),
-            // An empty slot proves something only for a while: what had been in it is swept away some day.
-            (None, None) => {
-                self.job.record.looked_at.is_some_and(|at| (0..DOUBT_MS_MAX).contains(&(self.inner.env.now().0 - at.0)))
-            }
+            // An empty slot proves something only for a while: what had been in it is swept away
+            // some day.
+            (None, None) => self
+                .job
+                .record
+                .looked_at
+                .is_some_and(|at| (0..DOUBT_MS_MAX).contains(&(self.inner.env.now().0 - at.0))),
             _ => false,
         };
         if !is_as_before {
             // Ours may have come and gone before what is there now.
-            let now = slot.map_or_else(|| "nothing".to_owned(), |s| format!("a {} of {}", s.kind, s.seen.label));
-            return self.forgotten(&format!("the answer to the statement was lost, and the slot holds {now} now")).await.map(Some);
+            let now = slot.map_or_else(
+                || "nothing".to_owned(),
+                |s| format!("a {} of {}", s.kind, s.seen.label),
+            );
+            return self
+                .forgotten(&format!(
+                    "the answer to the statement was lost, and the slot holds {now} now"
+                ))
+                .await
+                .map(Some);
         }
         if self.remote.is_in_flight(sql).await.map_err(retry)? {
-            return Err(StepError::Retry(Error::new(ErrorKind::Connection, "the cluster is still working on the statement")));
+            return Err(StepError::Retry(Error::new(
+                ErrorKind::Connection,
+                "the cluster is still working on the statement",
+            )));
         }
         // It may have come to its end between the two looks.
-        let slot = self.remote.slot(&self.request.database).await.map_err(retry)?;
-        Ok(self.ours(slot.as_ref()).await?.map(|found| ExternalEvent::Accepted { seen: Some(found) }))
+        let slot = self
+            .remote
+            .slot(&self.request.database)
+            .await
+            .map_err(retry)?;
+        Ok(self
+            .ours(slot.as_ref())
+            .await?
+            .map(|found| ExternalEvent::Accepted { seen: Some(found) }))
     }
 
     /// The end of a job of which the cluster knows no more, as far as its repository tells.
@@ -286,32 +390,66 @@ impl Step<'_> {
         let spec = self.request;
         let seen = self.job.external_state().and_then(ExternalState::seen);
         let last = seen.map_or_else(|| "never".to_owned(), |s| format!("in {}", s.state));
-        let taken = matches!(self.job.external_state(), Some(ExternalState::Submitting { label_was_taken: true, .. }));
+        let taken = matches!(
+            self.job.external_state(),
+            Some(ExternalState::Submitting {
+                label_was_taken: true,
+                ..
+            })
+        );
         let known = match (&spec.repository, spec.kind) {
             (Some(repository), JobKind::Backup) => match self.listed(repository).await? {
-                Some(_) if taken => format!("snapshot {} was in repository {repository} before", spec.label),
-                Some(timestamp) => return Ok(ExternalEvent::Confirmed { timestamp: BackupTimestamp::new(timestamp).ok() }),
-                None => format!("there is no whole snapshot {} in repository {repository}", spec.label),
+                Some(_) if taken => format!(
+                    "snapshot {} was in repository {repository} before",
+                    spec.label
+                ),
+                Some(timestamp) => {
+                    return Ok(ExternalEvent::Confirmed {
+                        timestamp: BackupTimestamp::new(timestamp).ok(),
+                    });
+                }
+                None => format!(
+                    "there is no whole snapshot {} in repository {repository}",
+                    spec.label
+                ),
             },
             (None, JobKind::Backup) => "its repository is not known".to_owned(),
-            (_, JobKind::Restore | JobKind::DropSnapshot) => "look at the tables to see whether they were restored".to_owned(),
+            (_, JobKind::Restore | JobKind::DropSnapshot) => {
+                "look at the tables to see whether they were restored".to_owned()
+            }
         };
         let message = format!("{why}; the job was last seen {last}; {known}");
         let failure = Failure::new(StatusCode::CommonError, ErrorKind::Remote, message);
         Ok(ExternalEvent::Lost { failure })
     }
 
-    /// The timestamp of the job's snapshot, if it is whole: by the cluster, or by what is stored when the cluster cannot tell.
+    /// The timestamp of the job's snapshot, if it is whole: by the cluster, or by what is stored
+    /// when the cluster cannot tell.
     async fn listed(&self, repository: &RepositoryName) -> Result<Option<String>, StepError> {
         let label = self.request.label.as_str();
-        match self.remote.snapshots(repository.as_str(), Some(label)).await {
+        match self
+            .remote
+            .snapshots(repository.as_str(), Some(label))
+            .await
+        {
             Ok(found) => Ok(found
                 .into_iter()
                 .find(|s| s.label == label && s.status == "OK")
                 .and_then(|s| s.timestamps.into_iter().next_back())),
-            Err(e) => match self.inner.stored_snapshot(&self.job.spec.cluster, repository, label).await {
+            Err(e) => match self
+                .inner
+                .stored_snapshot(&self.job.spec.cluster, repository, label)
+                .await
+            {
                 Ok(found) => Ok(found),
-                Err(_) if matches!(e.kind, ErrorKind::Connection | ErrorKind::TooManyConnections) => Err(StepError::Retry(e)),
+                Err(_)
+                    if matches!(
+                        e.kind,
+                        ErrorKind::Connection | ErrorKind::TooManyConnections
+                    ) =>
+                {
+                    Err(StepError::Retry(e))
+                }
                 // It answers, and has no such repository any more.
                 Err(_) => Ok(None),
             },
@@ -324,7 +462,8 @@ impl Step<'_> {
         let _interest = poller.interest(database);
         let mut polls = poller.polls();
         let (mut misses, mut missing_since) = (0, None);
-        // A look from before the submission tells of the job before this one, which may be called the same, of the same second.
+        // A look from before the submission tells of the job before this one, which may be called
+        // the same, of the same second.
         let stale = poller.begun();
         poller.poll_soon();
         loop {
@@ -335,17 +474,27 @@ impl Step<'_> {
                 Some(error) => self.note(Some(error.to_string()), None),
                 None if poll.number <= stale => {}
                 None => {
-                    found = self.ours(poll.slots.iter().find(|s| s.database == database.as_str())).await?;
+                    found = self
+                        .ours(poll.slots.iter().find(|s| s.database == database.as_str()))
+                        .await?;
                     if found.is_none() {
-                        // One look over everything may leave out what this user must not see, or be older than the job.
+                        // One look over everything may leave out what this user must not see, or be
+                        // older than the job.
                         match self.remote.slot(database).await {
                             Ok(slot) => {
                                 found = self.ours(slot.as_ref()).await?;
                                 if found.is_none() {
                                     misses += 1;
-                                    let since = *missing_since.get_or_insert_with(|| self.inner.env.now());
-                                    let long = self.remote.polling().fast.saturating_mul(MISSING_LOOKS).as_millis();
-                                    let missed = u128::try_from(self.inner.env.now().0 - since.0).unwrap_or(0);
+                                    let since =
+                                        *missing_since.get_or_insert_with(|| self.inner.env.now());
+                                    let long = self
+                                        .remote
+                                        .polling()
+                                        .fast
+                                        .saturating_mul(MISSING_LOOKS)
+                                        .as_millis();
+                                    let missed = u128::try_from(self.inner.env.now().0 - since.0)
+                                        .unwrap_or(0);
                                     let is_gone = misses >= MISSES && missed >= long;
                                     if let Some(event) = self.missed(slot, is_gone).await? {
                                         return Ok(event);
@@ -368,18 +517,29 @@ impl Step<'_> {
     }
 
     /// What follows from a slot that does not hold the job.
-    async fn missed(&self, slot: Option<Sighted>, is_gone: bool) -> Result<Option<ExternalEvent>, StepError> {
+    async fn missed(
+        &self,
+        slot: Option<Sighted>,
+        is_gone: bool,
+    ) -> Result<Option<ExternalEvent>, StepError> {
         let before = match self.job.external_state() {
             Some(ExternalState::Watching { before, seen: None }) => before.as_ref(),
             _ => None,
         };
         match slot {
-            // A slot takes another job only when the one before it is over. The one that was there before ours is old news.
+            // A slot takes another job only when the one before it is over. The one that was there
+            // before ours is old news.
             Some(other) if is_gone || !before.is_some_and(|b| b.is_of(other.kind, &other.seen)) => {
-                let why = format!("the slot of {} holds a {} of {} now", self.request.database, other.kind, other.seen.label);
+                let why = format!(
+                    "the slot of {} holds a {} of {} now",
+                    self.request.database, other.kind, other.seen.label
+                );
                 self.forgotten(&why).await.map(Some)
             }
-            None if is_gone => self.forgotten("the cluster has no job of this database any more").await.map(Some),
+            None if is_gone => self
+                .forgotten("the cluster has no job of this database any more")
+                .await
+                .map(Some),
             _ => Ok(None),
         }
     }
@@ -391,13 +551,20 @@ impl Step<'_> {
         if !seen.phase().is_over() && !seen.is_news_after(state.seen()) {
             return None;
         }
-        // The label is all that SHOW BACKUP tells; the timestamp that RESTORE wants is in the repository.
+        // The label is all that SHOW BACKUP tells; the timestamp that RESTORE wants is in the
+        // repository.
         let timestamp = match (&self.request.repository, self.job.spec.kind(), seen.phase()) {
-            (Some(repository), JobKind::Backup, Phase::Finished) => {
-                self.listed(repository).await.ok().flatten().and_then(|t| BackupTimestamp::new(t).ok())
-            }
+            (Some(repository), JobKind::Backup, Phase::Finished) => self
+                .listed(repository)
+                .await
+                .ok()
+                .flatten()
+                .and_then(|t| BackupTimestamp::new(t).ok()),
             _ => None,
         };
-        Some(ExternalEvent::Observed { seen: seen.abridged(), timestamp })
+        Some(ExternalEvent::Observed {
+            seen: seen.abridged(),
+            timestamp,
+        })
     }
 }

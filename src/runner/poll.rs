@@ -1,4 +1,5 @@
-//! One look at a cluster's jobs for everybody who waits for them, however many they are; and the jobs of others, found by it.
+//! One look at a cluster's jobs for everybody who waits for them, however many they are; and the
+//! jobs of others, found by it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -63,7 +64,13 @@ impl Drop for Interest {
 impl Poller {
     fn new() -> Arc<Self> {
         let (news, nudged) = (watch::Sender::default(), Notify::new());
-        Arc::new(Self { news, begun: AtomicU64::new(0), nudged, watched: Mutex::default(), looking: Mutex::default() })
+        Arc::new(Self {
+            news,
+            begun: AtomicU64::new(0),
+            nudged,
+            watched: Mutex::default(),
+            looking: Mutex::default(),
+        })
     }
 
     /// What the looks tell, from the last one on.
@@ -84,7 +91,10 @@ impl Poller {
     /// Looks at this database's slot, too, while the answer is held.
     pub fn interest(self: &Arc<Self>, database: &DatabaseName) -> Interest {
         *self.watched.lock().entry(database.clone()).or_default() += 1;
-        Interest { poller: self.clone(), database: database.clone() }
+        Interest {
+            poller: self.clone(),
+            database: database.clone(),
+        }
     }
 
     fn watched(&self) -> Vec<DatabaseName> {
@@ -108,7 +118,11 @@ fn wait(polling: Polling, watched: &[DatabaseName], slots: &[Sighted], restless:
 impl Inner {
     /// The poller of a cluster. One that is not attended never tells anything.
     pub(super) fn poller(&self, cluster: &ClusterName) -> Arc<Poller> {
-        self.pollers.lock().entry(cluster.clone()).or_insert_with(Poller::new).clone()
+        self.pollers
+            .lock()
+            .entry(cluster.clone())
+            .or_insert_with(Poller::new)
+            .clone()
     }
 }
 
@@ -125,8 +139,12 @@ impl Runner {
             let mut restless = FAST_POLLS_AFTER_CHANGE;
             loop {
                 // By name each time: ALTER CLUSTER puts another one in its place.
-                let Some(cluster) = inner.clusters.get(&name) else { return };
-                let Some(remote) = cluster.external() else { return };
+                let Some(cluster) = inner.clusters.get(&name) else {
+                    return;
+                };
+                let Some(remote) = cluster.external() else {
+                    return;
+                };
                 let round = round(&inner, &name, remote, &poller, &mut known, &mut restless);
                 let wait = tokio::select! {
                     () = stop.cancelled() => return,
@@ -176,7 +194,12 @@ async fn round(
     inner.metrics.cluster(name.as_str(), looked.is_ok());
     match looked {
         Ok(slots) => {
-            let states = |slots: &[Sighted]| slots.iter().map(|s| (s.database.clone(), s.seen.state.clone())).collect::<Vec<_>>();
+            let states = |slots: &[Sighted]| {
+                slots
+                    .iter()
+                    .map(|s| (s.database.clone(), s.seen.state.clone()))
+                    .collect::<Vec<_>>()
+            };
             if states(&slots) != states(&before.slots) {
                 *restless = FAST_POLLS_AFTER_CHANGE;
             }
@@ -187,16 +210,28 @@ async fn round(
                 tracing::warn!(cluster = %name, error = %e, "the jobs of others could not be recorded");
             }
             let wait = wait(remote.polling(), &watched, &slots, *restless);
-            poller.news.send_replace(Poll { number, slots: Arc::new(slots), error: None });
+            poller.news.send_replace(Poll {
+                number,
+                slots: Arc::new(slots),
+                error: None,
+            });
             wait
         }
         Err(e) => {
             if before.error.is_none() {
                 tracing::warn!(cluster = %name, error = %e, "the cluster does not answer");
             }
-            poller.news.send_replace(Poll { number, slots: before.slots, error: Some(e) });
+            poller.news.send_replace(Poll {
+                number,
+                slots: before.slots,
+                error: Some(e),
+            });
             // A cluster that is down is not helped by being asked often.
-            if *restless > 0 { remote.polling().fast } else { remote.polling().slow }
+            if *restless > 0 {
+                remote.polling().fast
+            } else {
+                remote.polling().slow
+            }
         }
     }
 }
@@ -210,8 +245,14 @@ async fn adopt(
     known: &mut HashMap<(String, JobKind), SlotIdentity>,
 ) -> Result<(), Error> {
     for sighted in slots {
-        let (key, mark) = ((sighted.database.clone(), sighted.kind), sighted.seen.mark(sighted.kind));
-        if known.get(&key).is_some_and(|k| k.is_of(sighted.kind, &sighted.seen)) {
+        let (key, mark) = (
+            (sighted.database.clone(), sighted.kind),
+            sighted.seen.mark(sighted.kind),
+        );
+        if known
+            .get(&key)
+            .is_some_and(|k| k.is_of(sighted.kind, &sighted.seen))
+        {
             known.insert(key, mark);
             continue;
         }
@@ -225,16 +266,31 @@ async fn adopt(
                     known.insert(key, mark);
                     continue;
                 };
-                // The look may be older than what the journal knows by now: it counts if it is still what there is, and if that is
-                // not a job of ours that came meanwhile. The journal has each of those before the slot does.
-                let Some(database) = spec.work.database() else { continue };
-                let still = remote.slot(database).await?.filter(|s| s.seen.mark(s.kind) == mark);
+                // The look may be older than what the journal knows by now: it counts if it is
+                // still what there is, and if that is not a job of ours that came meanwhile. The
+                // journal has each of those before the slot does.
+                let Some(database) = spec.work.database() else {
+                    continue;
+                };
+                let still = remote
+                    .slot(database)
+                    .await?
+                    .filter(|s| s.seen.mark(s.kind) == mark);
                 match still {
-                    Some(_) if matches!(journalled(inner, cluster, sighted).await?, Journalled::Not) => {}
+                    Some(_)
+                        if matches!(
+                            journalled(inner, cluster, sighted).await?,
+                            Journalled::Not
+                        ) => {}
                     _ => continue,
                 }
-                // On a task of the runner's own: a poller that is stopped leaves no job without a driver behind.
-                let id = Runner { inner: inner.clone() }.submit(spec).await?;
+                // On a task of the runner's own: a poller that is stopped leaves no job without a
+                // driver behind.
+                let id = Runner {
+                    inner: inner.clone(),
+                }
+                .submit(spec)
+                .await?;
                 tracing::info!(job_id = id.0, %cluster, db = sighted.database, snapshot = sighted.seen.label, "a job of somebody else's was found");
             }
         }
@@ -255,7 +311,11 @@ enum Journalled {
 /// Jobs whose end nobody saw are recognised by their label alone, for so long.
 const UNSEEN_MS_MAX: i64 = 600_000;
 
-async fn journalled(inner: &Inner, cluster: &ClusterName, sighted: &Sighted) -> Result<Journalled, Error> {
+async fn journalled(
+    inner: &Inner,
+    cluster: &ClusterName,
+    sighted: &Sighted,
+) -> Result<Journalled, Error> {
     let filter = JobFilter {
         cluster: Some(cluster.to_string()),
         db_name: Some(sighted.database.clone()),
@@ -265,17 +325,29 @@ async fn journalled(inner: &Inner, cluster: &ClusterName, sighted: &Sighted) -> 
     };
     let now = inner.env.now();
     let rows = inner.store.jobs(&filter).await?;
-    let was_seen = |row: &JobRow| row.seen.as_ref().is_some_and(|s| s.mark(sighted.kind).is_of(sighted.kind, &sighted.seen));
+    let was_seen = |row: &JobRow| {
+        row.seen
+            .as_ref()
+            .is_some_and(|s| s.mark(sighted.kind).is_of(sighted.kind, &sighted.seen))
+    };
     // Confirmed by its snapshot, or lost: it ended unseen, but under this label, and not long ago.
     let ended_unseen = |row: &JobRow| {
-        let ended = row.finished_at.is_some_and(|at| now.0 - at.0 < UNSEEN_MS_MAX);
+        let ended = row
+            .finished_at
+            .is_some_and(|at| now.0 - at.0 < UNSEEN_MS_MAX);
         ended && row.seen.is_none() && matches!(row.status, JobStatus::Succeeded | JobStatus::Lost)
     };
     if rows.iter().any(|row| was_seen(row) || ended_unseen(row)) {
         return Ok(Journalled::Seen);
     }
-    let is_arriving = rows.iter().any(|row| row.status == JobStatus::Running && row.seen.is_none());
-    Ok(if is_arriving { Journalled::Arriving } else { Journalled::Not })
+    let is_arriving = rows
+        .iter()
+        .any(|row| row.status == JobStatus::Running && row.seen.is_none());
+    Ok(if is_arriving {
+        Journalled::Arriving
+    } else {
+        Journalled::Not
+    })
 }
 
 fn external_spec(inner: &Inner, cluster: &ClusterName, sighted: &Sighted) -> Option<JobSpec> {

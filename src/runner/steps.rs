@@ -39,11 +39,16 @@ pub(super) struct Attempt<'a> {
 
 impl StepContext {
     pub fn new(inner: &Arc<Inner>, is_fresh: bool) -> Self {
-        Self { inner: inner.clone(), is_fresh, abandon: inner.stop.child_token(), repository: Mutex::default() }
+        Self {
+            inner: inner.clone(),
+            is_fresh,
+            abandon: inner.stop.child_token(),
+            repository: Mutex::default(),
+        }
     }
 
-    /// After a failed step: its properties may be mended before the next one, so the repository is opened anew. Whoever is opening it
-    /// at this moment does so already.
+    /// After a failed step: its properties may be mended before the next one, so the repository is
+    /// opened anew. Whoever is opening it at this moment does so already.
     pub fn forget_repository(&self) {
         if let Ok(mut known) = self.repository.try_lock() {
             *known = None;
@@ -51,30 +56,68 @@ impl StepContext {
     }
 
     /// Carries out one command.
-    pub async fn perform(self: &Arc<Self>, job: &Arc<Job>, command: JobCommand, attempts: u32) -> Result<JobEvent, StepError> {
+    pub async fn perform(
+        self: &Arc<Self>,
+        job: &Arc<Job>,
+        command: JobCommand,
+        attempts: u32,
+    ) -> Result<JobEvent, StepError> {
         let cluster = self.inner.cluster(&job.spec.cluster)?;
         if let (Some(request), JobCommand::External(command)) = (job.spec.external(), command) {
-            let gone = || Error::new(ErrorKind::Connection, format!("cluster \"{}\" does no jobs of its own", job.spec.cluster));
+            let gone = || {
+                Error::new(
+                    ErrorKind::Connection,
+                    format!("cluster \"{}\" does no jobs of its own", job.spec.cluster),
+                )
+            };
             let remote = cluster.external().ok_or_else(gone)?;
             let (inner, is_fresh, abandon) = (&self.inner, self.is_fresh, &self.abandon);
-            let step = Step { inner, cluster: &cluster, remote, job, request, attempts, is_fresh, abandon };
-            return step.perform(command).await.map(|event| JobEvent::External(Box::new(event)));
+            let step = Step {
+                inner,
+                cluster: &cluster,
+                remote,
+                job,
+                request,
+                attempts,
+                is_fresh,
+                abandon,
+            };
+            return step
+                .perform(command)
+                .await
+                .map(|event| JobEvent::External(Box::new(event)));
         }
-        if let (JobState::DropSnapshot(state), JobCommand::DropSnapshot(command), Work::DropSnapshot(request)) =
-            (&job.state, command, &job.spec.work)
+        if let (
+            JobState::DropSnapshot(state),
+            JobCommand::DropSnapshot(command),
+            Work::DropSnapshot(request),
+        ) = (&job.state, command, &job.spec.work)
         {
-            let attempt = Attempt { context: self, job, attempts };
-            return attempt.drop_snapshot(request, state, command).await.map(JobEvent::DropSnapshot);
+            let attempt = Attempt {
+                context: self,
+                job,
+                attempts,
+            };
+            return attempt
+                .drop_snapshot(request, state, command)
+                .await
+                .map(JobEvent::DropSnapshot);
         }
         let cluster = cluster.managed()?;
-        let attempt = Attempt { context: self, job, attempts };
+        let attempt = Attempt {
+            context: self,
+            job,
+            attempts,
+        };
         match (&job.state, command) {
-            (JobState::Backup(state), JobCommand::Backup(command)) => {
-                attempt.backup(cluster, state, command).await.map(JobEvent::Backup)
-            }
-            (JobState::Restore(state), JobCommand::Restore(command)) => {
-                attempt.restore(cluster, state, command).await.map(JobEvent::Restore)
-            }
+            (JobState::Backup(state), JobCommand::Backup(command)) => attempt
+                .backup(cluster, state, command)
+                .await
+                .map(JobEvent::Backup),
+            (JobState::Restore(state), JobCommand::Restore(command)) => attempt
+                .restore(cluster, state, command)
+                .await
+                .map(JobEvent::Restore),
             _ => Err(misplaced()),
         }
     }
@@ -82,7 +125,9 @@ impl StepContext {
 
 /// A command in a state that does not have it.
 fn misplaced() -> StepError {
-    StepError::Fatal(Error::internal("a command came in a state that does not have it"))
+    StepError::Fatal(Error::internal(
+        "a command came in a state that does not have it",
+    ))
 }
 
 impl Attempt<'_> {
@@ -92,7 +137,10 @@ impl Attempt<'_> {
         let unknown = || StepError::Fatal(Error::internal("a job of ours has no repository"));
         let name = spec.work.repository().ok_or_else(unknown)?;
         let record = inner.store.repository(&spec.cluster, name).await?;
-        let location = Location { url: record.location, properties: record.properties };
+        let location = Location {
+            url: record.location,
+            properties: record.properties,
+        };
         let repository = inner.open.open(&record.name, &location)?;
         reach(&repository).await?;
         Ok(repository)
@@ -114,7 +162,11 @@ impl Attempt<'_> {
     }
 
     /// What a transfer found is believed only while the repository can be reached.
-    async fn believed<T>(&self, repository: &Repository, outcome: Result<T, StepError>) -> Result<T, StepError> {
+    async fn believed<T>(
+        &self,
+        repository: &Repository,
+        outcome: Result<T, StepError>,
+    ) -> Result<T, StepError> {
         if let Err(StepError::Fatal(_)) = &outcome {
             reach(repository).await?;
         }
@@ -137,7 +189,11 @@ impl Attempt<'_> {
     }
 }
 
-/// A mount that is gone looks like an empty directory: without its mark nothing is written or believed missing.
+/// A mount that is gone looks like an empty directory: without its mark nothing is written or
+/// believed missing.
 async fn reach(repository: &Repository) -> Result<(), StepError> {
-    repository.ping().await.map_err(|e| StepError::Retry(e.prefixed("the repository cannot be reached")))
+    repository
+        .ping()
+        .await
+        .map_err(|e| StepError::Retry(e.prefixed("the repository cannot be reached")))
 }

@@ -1,7 +1,8 @@
 //! Whether the clock may be believed where data is deleted by it.
 //!
-//! A clock that jumps ahead makes every time-to-live be over at once. So the wall clock is held against one that only counts, against
-//! the last thing that is known to have happened, and, where the repository is an object store, against its clock.
+//! A clock that jumps ahead makes every time-to-live be over at once. So the wall clock is held
+//! against one that only counts, against the last thing that is known to have happened, and, where
+//! the repository is an object store, against its clock.
 
 use std::time::Duration;
 
@@ -30,18 +31,29 @@ impl Witness {
         let (now, ticks) = (env.now(), env.clock.ticks());
         let is_late = last.is_some_and(|last| now.0 - last.0 > GAP_MS_MAX);
         if is_late {
-            tracing::warn!("nothing has happened for a month, or the clock is wrong: nothing expires for a day");
+            tracing::warn!(
+                "nothing has happened for a month, or the clock is wrong: nothing expires for a day"
+            );
         }
-        Self { now, ticks, held_until: if is_late { ticks + HOLD } else { ticks } }
+        Self {
+            now,
+            ticks,
+            held_until: if is_late { ticks + HOLD } else { ticks },
+        }
     }
 
-    /// Whether snapshots may expire by the wall clock now. A jump is noticed once, and the new time is held against from then on.
+    /// Whether snapshots may expire by the wall clock now. A jump is noticed once, and the new time
+    /// is held against from then on.
     pub fn believes(&mut self, env: &Env) -> bool {
         let (now, ticks) = (env.now(), env.clock.ticks());
-        let counted = i64::try_from(ticks.saturating_sub(self.ticks).as_millis()).unwrap_or(i64::MAX);
+        let counted =
+            i64::try_from(ticks.saturating_sub(self.ticks).as_millis()).unwrap_or(i64::MAX);
         let drift = (now.0 - self.now.0).abs_diff(counted);
         if drift > DRIFT_MS_MAX {
-            tracing::warn!(drift_ms = drift, "the clock has jumped: nothing expires for a day");
+            tracing::warn!(
+                drift_ms = drift,
+                "the clock has jumped: nothing expires for a day"
+            );
             (self.now, self.ticks, self.held_until) = (now, ticks, ticks + HOLD);
         }
         ticks >= self.held_until
@@ -82,7 +94,10 @@ mod tests {
     #[test]
     fn a_clock_that_jumps_is_not_believed_for_a_day() {
         let hands = Arc::new(Hands::default());
-        let env = Env { clock: Arc::new(Fake(hands.clone())), ids: Env::system().ids };
+        let env = Env {
+            clock: Arc::new(Fake(hands.clone())),
+            ids: Env::system().ids,
+        };
         let pass = |wall: i64, ticks: i64| {
             hands.wall.fetch_add(wall, Ordering::SeqCst);
             hands.ticks.fetch_add(ticks, Ordering::SeqCst);
@@ -99,7 +114,10 @@ mod tests {
         assert!(witness.believes(&env));
         pass(-10_000 * HOUR, HOUR);
         assert!(!witness.believes(&env), "it has jumped back");
-        assert!(!Witness::new(&env, Some(Timestamp(env.now().0 - 1000 * HOUR))).believes(&env), "nothing for a month");
+        assert!(
+            !Witness::new(&env, Some(Timestamp(env.now().0 - 1000 * HOUR))).believes(&env),
+            "nothing for a month"
+        );
         assert!(Witness::new(&env, None).believes(&env), "nothing ever");
     }
 }

@@ -1,4 +1,5 @@
-//! A schema as StarRocks' `SHOW CREATE TABLE` prints it: text that, sent back, makes the same table.
+//! A schema as StarRocks' `SHOW CREATE TABLE` prints it: text that, sent back, makes the same
+//! table.
 
 use std::fmt::Write;
 
@@ -9,7 +10,11 @@ fn quoted(name: &str) -> String {
 }
 
 fn list(names: &[String]) -> String {
-    names.iter().map(|n| quoted(n)).collect::<Vec<_>>().join(", ")
+    names
+        .iter()
+        .map(|n| quoted(n))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn text(value: &str) -> String {
@@ -41,10 +46,23 @@ impl Column {
 impl TableSchema {
     /// `CREATE TABLE …` for a table of this name with these partitions.
     pub fn ddl(&self, table: &str, partitions: &[PartitionDef]) -> String {
-        let columns: Vec<String> = self.columns.iter().map(|c| format!("  {}", c.ddl())).collect();
-        let mut out = format!("CREATE TABLE {} (\n{}\n) ENGINE=OLAP", quoted(table), columns.join(",\n"));
+        let columns: Vec<String> = self
+            .columns
+            .iter()
+            .map(|c| format!("  {}", c.ddl()))
+            .collect();
+        let mut out = format!(
+            "CREATE TABLE {} (\n{}\n) ENGINE=OLAP",
+            quoted(table),
+            columns.join(",\n")
+        );
         if !self.key_columns.is_empty() {
-            let _ = write!(out, "\n{}({})", self.key.keywords(), list(&self.key_columns));
+            let _ = write!(
+                out,
+                "\n{}({})",
+                self.key.keywords(),
+                list(&self.key_columns)
+            );
         }
         if let Some(comment) = &self.comment {
             let _ = write!(out, "\nCOMMENT {}", text(comment));
@@ -55,10 +73,23 @@ impl TableSchema {
             Partitioning::List { .. } => Some("LIST"),
         };
         if let Some(kind) = kind {
-            let _ = write!(out, "\nPARTITION BY {kind}({})\n(", list(self.partition_columns()));
-            for (i, partition) in partitions.iter().filter(|p| p.bounds != Bounds::Whole).enumerate() {
+            let _ = write!(
+                out,
+                "\nPARTITION BY {kind}({})\n(",
+                list(self.partition_columns())
+            );
+            for (i, partition) in partitions
+                .iter()
+                .filter(|p| p.bounds != Bounds::Whole)
+                .enumerate()
+            {
                 let separator = if i > 0 { ",\n" } else { "" };
-                let _ = write!(out, "{separator}PARTITION {} {}", quoted(partition.name.as_str()), partition.bounds);
+                let _ = write!(
+                    out,
+                    "{separator}PARTITION {} {}",
+                    quoted(partition.name.as_str()),
+                    partition.bounds
+                );
             }
             out.push(')');
         }
@@ -72,7 +103,11 @@ impl TableSchema {
             let _ = write!(out, " BUCKETS {buckets}");
         }
         if !self.properties.is_empty() {
-            let pairs: Vec<String> = self.properties.iter().map(|(k, v)| format!("{} = {}", text(k), text(v))).collect();
+            let pairs: Vec<String> = self
+                .properties
+                .iter()
+                .map(|(k, v)| format!("{} = {}", text(k), text(v)))
+                .collect();
             let _ = write!(out, "\nPROPERTIES (\n{}\n)", pairs.join(",\n"));
         }
         out.push(';');

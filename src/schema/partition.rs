@@ -63,7 +63,9 @@ pub enum RangeKey {
 const EPOCH: NaiveDate = NaiveDate::from_ymd_opt(1970, 1, 1).expect("a date");
 
 fn parse_date(text: &str) -> Option<NaiveDate> {
-    ["%Y-%m-%d", "%Y%m%d"].iter().find_map(|f| NaiveDate::parse_from_str(text, f).ok())
+    ["%Y-%m-%d", "%Y%m%d"]
+        .iter()
+        .find_map(|f| NaiveDate::parse_from_str(text, f).ok())
 }
 
 fn parse_datetime(text: &str) -> Option<NaiveDateTime> {
@@ -78,21 +80,30 @@ impl RangeKey {
     pub fn parse(text: &str, column_type: &ColumnType) -> Result<Self, Error> {
         let text = text.trim();
         let parsed = match column_type {
-            ColumnType::Date => {
-                parse_datetime(text).and_then(|d| i32::try_from((d.date() - EPOCH).num_days()).ok()).map(Self::Date)
+            ColumnType::Date => parse_datetime(text)
+                .and_then(|d| i32::try_from((d.date() - EPOCH).num_days()).ok())
+                .map(Self::Date),
+            ColumnType::DateTime => {
+                parse_datetime(text).map(|d| Self::DateTime(d.and_utc().timestamp_micros()))
             }
-            ColumnType::DateTime => parse_datetime(text).map(|d| Self::DateTime(d.and_utc().timestamp_micros())),
             _ => text.parse().ok().map(Self::Int),
         };
         parsed.ok_or_else(|| {
-            Error::new(ErrorKind::InvalidText, format!("Invalid partition value '{text}' for a column of type {column_type}"))
+            Error::new(
+                ErrorKind::InvalidText,
+                format!("Invalid partition value '{text}' for a column of type {column_type}"),
+            )
         })
     }
 
     fn date(self) -> Option<NaiveDateTime> {
         match self {
-            Self::Date(days) => EPOCH.checked_add_signed(Duration::days(days.into()))?.and_hms_opt(0, 0, 0),
-            Self::DateTime(micros) => chrono::DateTime::from_timestamp_micros(micros).map(|d| d.naive_utc()),
+            Self::Date(days) => EPOCH
+                .checked_add_signed(Duration::days(days.into()))?
+                .and_hms_opt(0, 0, 0),
+            Self::DateTime(micros) => {
+                chrono::DateTime::from_timestamp_micros(micros).map(|d| d.naive_utc())
+            }
             Self::Int(_) => None,
         }
     }
@@ -103,7 +114,9 @@ impl RangeKey {
             (Self::Date(_) | Self::DateTime(_), RangeStep::Interval(interval)) => {
                 let next = interval.after(self.date()?)?;
                 Some(match self {
-                    Self::Date(_) => Self::Date(i32::try_from((next.date() - EPOCH).num_days()).ok()?),
+                    Self::Date(_) => {
+                        Self::Date(i32::try_from((next.date() - EPOCH).num_days()).ok()?)
+                    }
                     _ => Self::DateTime(next.and_utc().timestamp_micros()),
                 })
             }
@@ -162,7 +175,9 @@ impl Interval {
             TimeUnitOfRange::Day => from.checked_add_days(Days::new(self.count.into())),
             TimeUnitOfRange::Week => from.checked_add_days(Days::new(u64::from(self.count) * 7)),
             TimeUnitOfRange::Month => from.checked_add_months(Months::new(self.count)),
-            TimeUnitOfRange::Year => from.checked_add_months(Months::new(self.count.checked_mul(12)?)),
+            TimeUnitOfRange::Year => {
+                from.checked_add_months(Months::new(self.count.checked_mul(12)?))
+            }
         }
     }
 
@@ -170,7 +185,9 @@ impl Interval {
         match self.unit {
             TimeUnitOfRange::Hour => from.format("p%Y%m%d%H").to_string(),
             TimeUnitOfRange::Day => from.format("p%Y%m%d").to_string(),
-            TimeUnitOfRange::Week => format!("p{}_{:02}", from.iso_week().year(), from.iso_week().week()),
+            TimeUnitOfRange::Week => {
+                format!("p{}_{:02}", from.iso_week().year(), from.iso_week().week())
+            }
             TimeUnitOfRange::Month => from.format("p%Y%m").to_string(),
             TimeUnitOfRange::Year => from.format("p%Y").to_string(),
         }
@@ -181,11 +198,14 @@ impl Interval {
 const STEPS_MAX: usize = 4096;
 
 impl PartitionDef {
-    /// Carries out `START (a) END (b) EVERY (step)`: one partition a step, named as StarRocks names them.
+    /// Carries out `START (a) END (b) EVERY (step)`: one partition a step, named as StarRocks names
+    /// them.
     pub fn every(start: RangeKey, end: RangeKey, step: &RangeStep) -> Result<Vec<Self>, Error> {
         let invalid = |why: String| Error::new(ErrorKind::InvalidDefinition, why);
         if start >= end {
-            return Err(invalid(format!("Batch build partition start date should less than end date ({start} to {end})")));
+            return Err(invalid(format!(
+                "Batch build partition start date should less than end date ({start} to {end})"
+            )));
         }
         let mut partitions = Vec::new();
         let mut lower = start;
@@ -196,7 +216,10 @@ impl PartitionDef {
                 .ok_or_else(|| invalid(format!("EVERY does not step forward from {lower}")))?
                 .min(end);
             if partitions.len() == STEPS_MAX {
-                return Err(Error::new(ErrorKind::LimitExceeded, format!("EVERY makes more than {STEPS_MAX} partitions")));
+                return Err(Error::new(
+                    ErrorKind::LimitExceeded,
+                    format!("EVERY makes more than {STEPS_MAX} partitions"),
+                ));
             }
             let name = match (step, lower.date()) {
                 (RangeStep::Interval(interval), Some(from)) => interval.name(from),
@@ -204,7 +227,10 @@ impl PartitionDef {
             };
             partitions.push(Self {
                 name: PartitionName::new(name)?,
-                bounds: Bounds::Range { lower: Bound::At(lower), upper: Bound::At(upper) },
+                bounds: Bounds::Range {
+                    lower: Bound::At(lower),
+                    upper: Bound::At(upper),
+                },
             });
             lower = upper;
         }
@@ -216,7 +242,9 @@ impl Bounds {
     /// Whether some row could belong to both.
     pub fn intersects(&self, other: &Bounds) -> bool {
         match (self, other) {
-            (Self::Range { lower: a, upper: b }, Self::Range { lower: c, upper: d }) => a < d && c < b,
+            (Self::Range { lower: a, upper: b }, Self::Range { lower: c, upper: d }) => {
+                a < d && c < b
+            }
             (Self::List(a), Self::List(b)) => a.iter().any(|v| b.contains(v)),
             _ => true,
         }
@@ -246,15 +274,25 @@ impl fmt::Display for Bounds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Whole => Ok(()),
-            Self::Range { lower: Bound::Min, upper: upper @ Bound::At(_) } => write!(f, "VALUES LESS THAN ({upper})"),
-            Self::Range { upper: Bound::Max, lower: Bound::Min } => f.write_str("VALUES LESS THAN (MAXVALUE)"),
+            Self::Range {
+                lower: Bound::Min,
+                upper: upper @ Bound::At(_),
+            } => write!(f, "VALUES LESS THAN ({upper})"),
+            Self::Range {
+                upper: Bound::Max,
+                lower: Bound::Min,
+            } => f.write_str("VALUES LESS THAN (MAXVALUE)"),
             Self::Range { lower, upper } => write!(f, "VALUES [({lower}), ({upper}))"),
             Self::List(rows) => {
                 f.write_str("VALUES IN (")?;
                 for (i, row) in rows.iter().enumerate() {
                     let values: Vec<String> = row
                         .iter()
-                        .map(|v| v.as_ref().map_or("NULL".into(), |v| format!("'{}'", v.replace('\\', "\\\\").replace('\'', "''"))))
+                        .map(|v| {
+                            v.as_ref().map_or("NULL".into(), |v| {
+                                format!("'{}'", v.replace('\\', "\\\\").replace('\'', "''"))
+                            })
+                        })
                         .collect();
                     let separator = if i > 0 { ", " } else { "" };
                     match values.as_slice() {
@@ -278,20 +316,41 @@ mod tests {
 
     #[test]
     fn every_month_makes_named_ranges_that_meet() {
-        let step = RangeStep::Interval(Interval { count: 1, unit: TimeUnitOfRange::Month });
-        let made = PartitionDef::every(date("2026-01-01"), date("2026-03-15"), &step).expect("partitions");
+        let step = RangeStep::Interval(Interval {
+            count: 1,
+            unit: TimeUnitOfRange::Month,
+        });
+        let made =
+            PartitionDef::every(date("2026-01-01"), date("2026-03-15"), &step).expect("partitions");
         let names: Vec<_> = made.iter().map(|p| p.name.as_str()).collect();
         assert_eq!(names, ["p202601", "p202602", "p202603"]);
-        assert_eq!(made[2].bounds.to_string(), "VALUES [(\"2026-03-01\"), (\"2026-03-15\"))");
+        assert_eq!(
+            made[2].bounds.to_string(),
+            "VALUES [(\"2026-03-01\"), (\"2026-03-15\"))"
+        );
         assert!(!made[0].bounds.intersects(&made[1].bounds));
-        assert!(made[0].bounds.intersects(&Bounds::Range { lower: Bound::Min, upper: Bound::Max }));
+        assert!(made[0].bounds.intersects(&Bounds::Range {
+            lower: Bound::Min,
+            upper: Bound::Max
+        }));
     }
 
     #[test]
     fn a_step_that_stands_still_is_refused() {
-        assert!(PartitionDef::every(RangeKey::Int(1), RangeKey::Int(9), &RangeStep::Number(0)).is_err());
-        assert!(PartitionDef::every(RangeKey::Int(9), RangeKey::Int(1), &RangeStep::Number(1)).is_err());
-        assert!(PartitionDef::every(RangeKey::Int(0), RangeKey::Int(1_000_000), &RangeStep::Number(1)).is_err());
+        assert!(
+            PartitionDef::every(RangeKey::Int(1), RangeKey::Int(9), &RangeStep::Number(0)).is_err()
+        );
+        assert!(
+            PartitionDef::every(RangeKey::Int(9), RangeKey::Int(1), &RangeStep::Number(1)).is_err()
+        );
+        assert!(
+            PartitionDef::every(
+                RangeKey::Int(0),
+                RangeKey::Int(1_000_000),
+                &RangeStep::Number(1)
+            )
+            .is_err()
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What is to be known about a statement before it runs: how logs may show it, whose names it may need, what it is called.
+//! What is to be known about a statement before it runs: how logs may show it, whose names it may
+//! need, what it is called.
 
 use std::sync::Arc;
 
@@ -14,8 +15,11 @@ impl Session {
     pub(super) fn check_block(&self, statement: &Statement) -> Result<(), Error> {
         let ends = matches!(
             statement,
-            Statement::Session(SessionCommand::Rollback { .. } | SessionCommand::Commit { .. } | SessionCommand::RollbackTo(_))
-                | Statement::Empty
+            Statement::Session(
+                SessionCommand::Rollback { .. }
+                    | SessionCommand::Commit { .. }
+                    | SessionCommand::RollbackTo(_)
+            ) | Statement::Empty
         );
         if self.block.state != TransactionState::Failed || ends {
             return Ok(());
@@ -38,14 +42,24 @@ impl Session {
     /// The view that a statement reads, with PostgreSQL's catalogs if it names them.
     pub(super) async fn view_for(&mut self, ast: &sql::Statement) -> Result<AsOf, Error> {
         let view = self.view();
-        Ok(if self.names_a_catalog(ast) { view.with_catalogs(self.catalogs().await?) } else { view })
+        Ok(if self.names_a_catalog(ast) {
+            view.with_catalogs(self.catalogs().await?)
+        } else {
+            view
+        })
     }
 
-    /// ALTER CLUSTER puts another one in the place of the session's; DROP CLUSTER leaves nothing to stand on.
+    /// ALTER CLUSTER puts another one in the place of the session's; DROP CLUSTER leaves nothing to
+    /// stand on.
     pub(super) fn follow_cluster(&mut self) -> Result<(), Error> {
         let Some(now) = self.caller.gateway.clusters.get(self.caller.cluster.name()) else {
-            let message = format!("cluster \"{}\" has been dropped", self.caller.cluster.name());
-            return Err(Error::new(ErrorKind::UndefinedDatabase, message).hint("Connect to another one."));
+            let message = format!(
+                "cluster \"{}\" has been dropped",
+                self.caller.cluster.name()
+            );
+            return Err(
+                Error::new(ErrorKind::UndefinedDatabase, message).hint("Connect to another one.")
+            );
         };
         if !Arc::ptr_eq(&now, &self.caller.cluster) {
             self.caller.cluster = now;
@@ -54,8 +68,13 @@ impl Session {
         Ok(())
     }
 
-    /// A statement as logs and tables may show it. What goes to a cluster as it is may hold anything.
-    pub(super) fn shown_as<'t>(&self, statement: &Statement, text: &'t str) -> std::borrow::Cow<'t, str> {
+    /// A statement as logs and tables may show it. What goes to a cluster as it is may hold
+    /// anything.
+    pub(super) fn shown_as<'t>(
+        &self,
+        statement: &Statement,
+        text: &'t str,
+    ) -> std::borrow::Cow<'t, str> {
         match statement {
             Statement::Sql(ast) if self.is_passthrough(ast) => "PASSED THROUGH".into(),
             // As it was written: no statement of this kind has a secret.
@@ -64,22 +83,41 @@ impl Session {
         }
     }
 
-    /// Whether a statement goes to the cluster as it was written: what is no question, where the session asks for that.
+    /// Whether a statement goes to the cluster as it was written: what is no question, where the
+    /// session asks for that.
     pub(super) fn is_passthrough(&self, ast: &sql::Statement) -> bool {
-        self.passes_through() && !matches!(ast, sql::Statement::Query(_) | sql::Statement::Explain { .. })
+        self.passes_through()
+            && !matches!(
+                ast,
+                sql::Statement::Query(_) | sql::Statement::Explain { .. }
+            )
     }
 
-    /// Brings the cluster's names up to date if the statement may name any; answers why they may be old.
+    /// Brings the cluster's names up to date if the statement may name any; answers why they may be
+    /// old.
     pub(super) async fn refresh_for(&self, ast: &sql::Statement) -> Option<Error> {
-        let has_current = self.caller.database.as_ref().is_some_and(|d| d.as_str() != crate::query::SYSTEM_SCHEMA);
+        let has_current = self
+            .caller
+            .database
+            .as_ref()
+            .is_some_and(|d| d.as_str() != crate::query::SYSTEM_SCHEMA);
         let may_be_the_clusters = sql::visit_relations(ast, |name| {
-            let parts: Vec<_> = name.0.iter().filter_map(|p| p.as_ident()).map(|i| i.value.to_ascii_lowercase()).collect();
+            let parts: Vec<_> = name
+                .0
+                .iter()
+                .filter_map(|p| p.as_ident())
+                .map(|i| i.value.to_ascii_lowercase())
+                .collect();
             let is_ours = match parts.as_slice() {
                 [_] => !has_current,
                 [schema, _] | [_, schema, _] => schema == crate::query::SYSTEM_SCHEMA,
                 _ => false,
             };
-            if is_ours { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break(()) }
+            if is_ours {
+                std::ops::ControlFlow::Continue(())
+            } else {
+                std::ops::ControlFlow::Break(())
+            }
         });
         if may_be_the_clusters.is_continue() {
             return None;
@@ -92,7 +130,10 @@ impl Session {
 pub(super) fn prefer_stale_error(error: Error, stale: Option<Error>) -> Error {
     match stale {
         Some(stale)
-            if matches!(error.kind, ErrorKind::UndefinedTable | ErrorKind::UndefinedSchema | ErrorKind::UndefinedColumn) =>
+            if matches!(
+                error.kind,
+                ErrorKind::UndefinedTable | ErrorKind::UndefinedSchema | ErrorKind::UndefinedColumn
+            ) =>
         {
             stale
         }
@@ -105,14 +146,24 @@ pub(super) fn with_position(error: Error, ast: &sql::Statement, text: &str) -> E
     if error.position.is_some() {
         return error;
     }
-    let Some(name) = error.message.split('"').nth(1).and_then(|n| n.rsplit('.').next()).map(str::to_owned) else { return error };
+    let Some(name) = error
+        .message
+        .split('"')
+        .nth(1)
+        .and_then(|n| n.rsplit('.').next())
+        .map(str::to_owned)
+    else {
+        return error;
+    };
     let same = |ident: &sql::Ident| ident.value.eq_ignore_ascii_case(&name);
     let found = match error.kind {
         ErrorKind::UndefinedTable => {
             let mut place = None;
             let _ = sql::visit_relations(ast, |relation| {
                 let idents: Vec<_> = relation.0.iter().filter_map(|p| p.as_ident()).collect();
-                if let (Some(first), true) = (idents.first(), idents.last().is_some_and(|i| same(i))) {
+                if let (Some(first), true) =
+                    (idents.first(), idents.last().is_some_and(|i| same(i)))
+                {
                     place = Some(first.span.start);
                     return std::ops::ControlFlow::Break(());
                 }
@@ -131,7 +182,11 @@ pub(super) fn with_position(error: Error, ast: &sql::Statement, text: &str) -> E
                     _ => None,
                 };
                 place = start;
-                if place.is_some() { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
+                if place.is_some() {
+                    std::ops::ControlFlow::Break(())
+                } else {
+                    std::ops::ControlFlow::Continue(())
+                }
             });
             place
         }

@@ -1,4 +1,5 @@
-//! What the catalogs of PostgreSQL say of this cluster, as the session's user sees it, and queries of them.
+//! What the catalogs of PostgreSQL say of this cluster, as the session's user sees it, and queries
+//! of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 use super::{Outcome, Prepared, Rows, Session, TransactionState, plan_sql, with_position};
 use crate::admission::Caller;
 use crate::catalog::{
-    Activity, Allowance, CatalogSnapshot, Catalogs, FactScope, Objects, ServerFacts, Setting, SideEffect, asks_the_catalogs,
-    has_decimals, is_constant, is_without_relations, names_a_catalog, need_of,
+    Activity, Allowance, CatalogSnapshot, Catalogs, FactScope, Objects, ServerFacts, Setting,
+    SideEffect, asks_the_catalogs, has_decimals, is_constant, is_without_relations,
+    names_a_catalog, need_of,
 };
 use crate::error::{Error, ErrorKind};
 use crate::query::server_version_text;
@@ -21,14 +23,17 @@ use crate::query::server_version_text;
 const SHORT_BYTES: usize = 8 << 10;
 
 impl Session {
-    /// The types of a query's parameters and its columns, if it is about PostgreSQL's catalogs alone.
+    /// The types of a query's parameters and its columns, if it is about PostgreSQL's catalogs
+    /// alone.
     pub(super) async fn describe_by_catalogs(
         &mut self,
         ast: &sql::Statement,
         text: &str,
         declared: &[Option<DataType>],
     ) -> Result<Option<(Vec<DataType>, SchemaRef)>, Error> {
-        let sql::Statement::Query(query) = ast else { return Ok(None) };
+        let sql::Statement::Query(query) = ast else {
+            return Ok(None);
+        };
         if !asks_the_catalogs(&self.caller.gateway.builtin, query) {
             return Ok(None);
         }
@@ -37,18 +42,32 @@ impl Session {
             catalogs.describe(query, declared)
         } else {
             let (query, declared) = (query.clone(), declared.to_vec());
-            self.caller.gateway.engine.offload(async move { catalogs.describe(&query, &declared) }).await?
+            self.caller
+                .gateway
+                .engine
+                .offload(async move { catalogs.describe(&query, &declared) })
+                .await?
         };
         let is_better_planned = is_without_relations(query)
             && match &described {
                 Ok(_) => has_decimals(query),
-                Err(e) => matches!(e.kind, ErrorKind::Unsupported | ErrorKind::UndefinedFunction),
+                Err(e) => matches!(
+                    e.kind,
+                    ErrorKind::Unsupported | ErrorKind::UndefinedFunction
+                ),
             };
         if is_better_planned {
             // Not the block's: nothing of it is read.
-            let view = self.caller.gateway.engine.view(&self.caller.cluster, self.client.user.as_str());
+            let view = self
+                .caller
+                .gateway
+                .engine
+                .view(&self.caller.cluster, self.client.user.as_str());
             let state = self.caller.gateway.engine.state(&view, &self.facts())?;
-            if plan_sql(&self.caller.gateway.engine, &state, ast).await.is_ok() {
+            if plan_sql(&self.caller.gateway.engine, &state, ast)
+                .await
+                .is_ok()
+            {
                 return Ok(None);
             }
         }
@@ -68,10 +87,17 @@ impl Session {
         // Those who browse must come in even while the cluster is down; what was known is shown.
         let _ = self.caller.cluster.refresh().await;
         let facts = self.facts();
-        let Caller { gateway, cluster, user, .. } = &self.caller;
+        let Caller {
+            gateway,
+            cluster,
+            user,
+            ..
+        } = &self.caller;
         let objects = gateway.objects(cluster, user, &facts).await?;
-        let catalogs =
-            Catalogs(Arc::new(CatalogSnapshot::new(self.server_facts(objects).await?, self.caller.gateway.builtin.clone())));
+        let catalogs = Catalogs(Arc::new(CatalogSnapshot::new(
+            self.server_facts(objects).await?,
+            self.caller.gateway.builtin.clone(),
+        )));
         if self.block.state == TransactionState::Active {
             self.block.catalogs = Some(catalogs.clone());
         }
@@ -85,7 +111,10 @@ impl Session {
             FactScope::Nothing => ServerFacts::default(),
             FactScope::Session => self.session_facts(),
         };
-        Ok(Catalogs(Arc::new(CatalogSnapshot::new(facts, self.caller.gateway.builtin.clone()))))
+        Ok(Catalogs(Arc::new(CatalogSnapshot::new(
+            facts,
+            self.caller.gateway.builtin.clone(),
+        ))))
     }
 
     /// Answers a query of the catalogs, and does what its functions ask for.
@@ -98,8 +127,16 @@ impl Session {
         let catalogs = self.catalogs_for(query).await?;
         let stop = CancellationToken::new();
         let _guard = stop.clone().drop_guard();
-        let memory = self.caller.gateway.engine.statement_memory("a query of the catalogs");
-        let allowance = Allowance { stop, value_bytes_max: self.caller.gateway.limits.value_bytes_max, memory };
+        let memory = self
+            .caller
+            .gateway
+            .engine
+            .statement_memory("a query of the catalogs");
+        let allowance = Allowance {
+            stop,
+            value_bytes_max: self.caller.gateway.limits.value_bytes_max,
+            memory,
+        };
         let answer = if is_constant(query) && prepared.text.len() <= SHORT_BYTES {
             // Over before another thread would have taken it.
             catalogs.answer(query, &prepared.parameters, &values, allowance)?
@@ -111,7 +148,11 @@ impl Session {
         for effect in answer.effects {
             self.take_effect(effect).await?;
         }
-        let view = self.caller.gateway.engine.view(&self.caller.cluster, self.client.user.as_str());
+        let view = self
+            .caller
+            .gateway
+            .engine
+            .view(&self.caller.cluster, self.client.user.as_str());
         Ok(Outcome::Rows(Rows::of(answer.batch, "SELECT", view)))
     }
 
@@ -119,12 +160,27 @@ impl Session {
         match effect {
             SideEffect::Set { name, value, local } => self.set(&name, &[value], local),
             SideEffect::Sleep(micros) => {
-                self.caller.gateway.env.clock.sleep(Duration::from_micros(micros)).await;
+                self.caller
+                    .gateway
+                    .env
+                    .clock
+                    .sleep(Duration::from_micros(micros))
+                    .await;
                 Ok(())
             }
             SideEffect::Cancel(pid) | SideEffect::Terminate(pid) => {
-                let sessions = self.caller.gateway.engine.sources().sessions.read().get(&pid).map(|s| s.user.clone());
-                if sessions.is_some_and(|user| user != self.client.user.as_str()) && self.caller.require_admin().await.is_err() {
+                let sessions = self
+                    .caller
+                    .gateway
+                    .engine
+                    .sources()
+                    .sessions
+                    .read()
+                    .get(&pid)
+                    .map(|s| s.user.clone());
+                if sessions.is_some_and(|user| user != self.client.user.as_str())
+                    && self.caller.require_admin().await.is_err()
+                {
                     let message = "must be a member of the role whose query is being canceled or an administrator";
                     return Err(Error::new(ErrorKind::InsufficientPrivilege, message));
                 }
@@ -140,7 +196,10 @@ impl Session {
     /// Everything that a catalog query may ask about.
     async fn server_facts(&self, objects: Arc<Objects>) -> Result<ServerFacts, Error> {
         let sources = self.caller.gateway.engine.sources();
-        let sees_all = objects.roles.iter().any(|r| r.is_admin && r.name == self.client.user.as_str());
+        let sees_all = objects
+            .roles
+            .iter()
+            .any(|r| r.is_admin && r.name == self.client.user.as_str());
         let sessions = sources.sessions.read().clone();
         let activity = sessions.iter().map(|(pid, s)| {
             let state = match (s.active, s.in_block) {
@@ -153,17 +212,29 @@ impl Session {
                 user: s.user.clone(),
                 database: s.cluster.clone(),
                 application_name: s.application_name.clone().unwrap_or_default(),
-                client_addr: if sees_all || s.user == self.client.user.as_str() { s.client_addr.clone() } else { String::new() },
+                client_addr: if sees_all || s.user == self.client.user.as_str() {
+                    s.client_addr.clone()
+                } else {
+                    String::new()
+                },
                 started_at: s.started_at.micros(),
                 query_start: s.query_started_at.map(|t| t.micros()),
                 state: state.to_owned(),
-                query: s.statement.clone().filter(|_| sees_all || s.user == self.client.user.as_str()),
+                query: s
+                    .statement
+                    .clone()
+                    .filter(|_| sees_all || s.user == self.client.user.as_str()),
             }
         });
         Ok(ServerFacts {
             objects,
             activity: activity.collect(),
-            prepared: self.prepared.iter().filter(|(n, _)| !n.is_empty()).map(|(n, p)| (n.clone(), p.text.to_string())).collect(),
+            prepared: self
+                .prepared
+                .iter()
+                .filter(|(n, _)| !n.is_empty())
+                .map(|(n, p)| (n.clone(), p.text.to_string()))
+                .collect(),
             cursors: self.cursor_facts(),
             ..self.session_facts()
         })
@@ -190,7 +261,12 @@ impl Session {
         for setting in &mut settings {
             match setting.name.as_str() {
                 "search_path" => {
-                    setting.value = self.caller.database.as_ref().map(ToString::to_string).unwrap_or(setting.value.clone())
+                    setting.value = self
+                        .caller
+                        .database
+                        .as_ref()
+                        .map(ToString::to_string)
+                        .unwrap_or(setting.value.clone())
                 }
                 "transaction_isolation" => setting.value = self.isolation().to_owned(),
                 _ => {}

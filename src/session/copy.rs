@@ -1,4 +1,5 @@
-//! COPY into a table: batches that arrive from the wire, or files that a URL names, become one INSERT.
+//! COPY into a table: batches that arrive from the wire, or files that a URL names, become one
+//! INSERT.
 
 use std::sync::Arc;
 
@@ -29,7 +30,8 @@ const CHANNEL_BATCHES: usize = 4;
 
 /// A COPY that waits for rows.
 pub struct CopyIn {
-    /// The columns that are expected: text, or the column's own type for arrays and for the binary format.
+    /// The columns that are expected: text, or the column's own type for arrays and for the binary
+    /// format.
     pub schema: SchemaRef,
     /// How the rows will be written.
     pub format: CopyFormat,
@@ -47,12 +49,15 @@ impl CopyIn {
     pub async fn finish(self) -> Result<u64, Error> {
         let _ = self.sender.send(None).await;
         drop(self.sender);
-        self.writer.await.map_err(|e| Error::internal(format!("COPY died: {e}")))?
+        self.writer
+            .await
+            .map_err(|e| Error::internal(format!("COPY died: {e}")))?
     }
 
     /// The client gave up: nothing is written.
     pub async fn abandon(self) {
-        // Without the end mark nothing is committed, so the writer may be ended wherever it waits, a lock included.
+        // Without the end mark nothing is committed, so the writer may be ended wherever it waits,
+        // a lock included.
         drop(self.sender);
         self.writer.abort();
         let _ = self.writer.await;
@@ -83,12 +88,17 @@ impl PartitionStream for Incoming {
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         let batches = self.batches.lock().take();
         let stream = futures::stream::try_unfold(batches, |batches| async move {
-            let Some(mut batches) = batches else { return Ok(None) };
+            let Some(mut batches) = batches else {
+                return Ok(None);
+            };
             match batches.recv().await {
                 Some(Some(batch)) => Ok(Some((batch, Some(batches)))),
                 Some(None) => Ok(None),
                 // No end mark: the client gave up or went away, so nothing may be written.
-                None => Err(DataFusionError::External(Box::new(Error::new(ErrorKind::Cancelled, "COPY was given up")))),
+                None => Err(DataFusionError::External(Box::new(Error::new(
+                    ErrorKind::Cancelled,
+                    "COPY was given up",
+                )))),
             }
         });
         Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), stream))
@@ -102,17 +112,29 @@ impl Session {
             // Whoever names a file reads with the server's own rights.
             self.caller.require_admin().await?;
         }
-        self.caller.require_on(Privilege::Insert, &copy.table).await?;
-        let database = self.caller.database_or_current(copy.table.database.as_ref())?;
-        let table = Qualified { database: Some(database), name: copy.table.name.clone() };
+        self.caller
+            .require_on(Privilege::Insert, &copy.table)
+            .await?;
+        let database = self
+            .caller
+            .database_or_current(copy.table.database.as_ref())?;
+        let table = Qualified {
+            database: Some(database),
+            name: copy.table.name.clone(),
+        };
         chosen_columns(&self.target(&table).await?, &copy.columns, &table.name).map(drop)
     }
 
     pub(super) async fn copy_from(&mut self, copy: &CopyFrom) -> Result<Outcome, Error> {
         // Again: what was granted may have been revoked since the statement was prepared.
         self.check_copy(copy).await?;
-        let database = self.caller.database_or_current(copy.table.database.as_ref())?;
-        let table = Qualified { database: Some(database), name: copy.table.name.clone() };
+        let database = self
+            .caller
+            .database_or_current(copy.table.database.as_ref())?;
+        let table = Qualified {
+            database: Some(database),
+            name: copy.table.name.clone(),
+        };
         let view = self.view();
         let state = self.caller.gateway.engine.state(&view, &self.facts())?;
         let target = self.target(&table).await?;
@@ -122,35 +144,67 @@ impl Session {
             Some(url) => {
                 let source = self.read_url(&state, url, &copy.format).await?;
                 check_width(&source, &columns)?;
-                let plan = fill(source, &target, &columns, &|column| self.default_of(&table, column))?;
-                let rows = self.offload_write(table, Write::Insert(plan), &state).await?;
+                let plan = fill(source, &target, &columns, &|column| {
+                    self.default_of(&table, column)
+                })?;
+                let rows = self
+                    .offload_write(table, Write::Insert(plan), &state)
+                    .await?;
                 Ok(Outcome::Done(format!("COPY {rows}")))
             }
         }
     }
 
     /// `COPY … TO STDOUT`: the rows of a query, written as data.
-    pub(super) async fn copy_to(&mut self, copy: &CopyTo, query: &Prepared, values: Vec<ScalarValue>) -> Result<Outcome, Error> {
+    pub(super) async fn copy_to(
+        &mut self,
+        copy: &CopyTo,
+        query: &Prepared,
+        values: Vec<ScalarValue>,
+    ) -> Result<Outcome, Error> {
         let Outcome::Rows(rows) = Box::pin(self.carry_out(query, values)).await? else {
             return Err(Error::new(ErrorKind::Syntax, "COPY is for queries"));
         };
-        let quoted = rows.schema.fields().iter().map(|field| match &copy.force_quote {
-            ForceQuote::None => false,
-            ForceQuote::All => true,
-            ForceQuote::Columns(names) => names.contains(field.name()),
-        });
+        let quoted = rows
+            .schema
+            .fields()
+            .iter()
+            .map(|field| match &copy.force_quote {
+                ForceQuote::None => false,
+                ForceQuote::All => true,
+                ForceQuote::Columns(names) => names.contains(field.name()),
+            });
         let quoted = quoted.collect();
-        Ok(Outcome::CopyOut(CopyOut { rows, format: copy.format.clone(), quoted }))
+        Ok(Outcome::CopyOut(CopyOut {
+            rows,
+            format: copy.format.clone(),
+            quoted,
+        }))
     }
 
     async fn target(&self, table: &Qualified<TableName>) -> Result<SchemaRef, Error> {
-        let database = table.database.as_ref().ok_or_else(crate::admission::no_database)?;
+        let database = table
+            .database
+            .as_ref()
+            .ok_or_else(crate::admission::no_database)?;
         let unknown = || {
-            Error::new(ErrorKind::UndefinedTable, format!("relation \"{database}.{}\" does not exist", table.name))
-                .hint("See SHOW TABLES.")
+            Error::new(
+                ErrorKind::UndefinedTable,
+                format!("relation \"{database}.{}\" does not exist", table.name),
+            )
+            .hint("See SHOW TABLES.")
         };
-        let schema = self.caller.cluster.catalog().schema(database.as_str()).ok_or_else(unknown)?;
-        let provider = schema.table(table.name.as_str()).await.map_err(from_datafusion)?.ok_or_else(unknown)?;
+        let schema = self
+            .caller
+            .cluster
+            .catalog()
+            .schema(database.as_str())
+            .ok_or_else(unknown)?;
+        let provider = schema
+            .table(table.name.as_str())
+            .await
+            .map_err(from_datafusion)?
+            .ok_or_else(unknown)?;
         Ok(provider.schema())
     }
 
@@ -158,7 +212,8 @@ impl Session {
     fn default_of(&self, table: &Qualified<TableName>, column: &str) -> Option<Expr> {
         let database = table.database.as_ref()?;
         let schema = self.caller.cluster.catalog().schema(database.as_str())?;
-        let provider = futures::FutureExt::now_or_never(schema.table(table.name.as_str()))?.ok()??;
+        let provider =
+            futures::FutureExt::now_or_never(schema.table(table.name.as_str()))?.ok()??;
         provider.get_column_default(column).cloned()
     }
 
@@ -176,30 +231,58 @@ impl Session {
             .map(|i| {
                 let field = target.field(*i);
                 let keeps_type = is_binary || matches!(field.data_type(), DataType::List(_));
-                Field::new(field.name(), if keeps_type { field.data_type().clone() } else { DataType::Utf8 }, true)
+                Field::new(
+                    field.name(),
+                    if keeps_type {
+                        field.data_type().clone()
+                    } else {
+                        DataType::Utf8
+                    },
+                    true,
+                )
             })
             .collect();
         let schema: SchemaRef = Schema::new(fields).into();
         let (sender, receiver) = mpsc::channel(CHANNEL_BATCHES);
-        let incoming = Incoming { schema: schema.clone(), batches: Mutex::new(Some(receiver)) };
-        let source = StreamingTable::try_new(schema.clone(), vec![Arc::new(incoming)]).map_err(from_datafusion)?;
+        let incoming = Incoming {
+            schema: schema.clone(),
+            batches: Mutex::new(Some(receiver)),
+        };
+        let source = StreamingTable::try_new(schema.clone(), vec![Arc::new(incoming)])
+            .map_err(from_datafusion)?;
         let scan = LogicalPlanBuilder::scan("incoming", provider_as_source(Arc::new(source)), None)
             .and_then(LogicalPlanBuilder::build)
             .map_err(from_datafusion)?;
-        let plan = fill(scan, target, &columns, &|column| self.default_of(&table, column))?;
+        let plan = fill(scan, target, &columns, &|column| {
+            self.default_of(&table, column)
+        })?;
         let cluster = self.caller.cluster.clone();
         let lock_timeout = self.lock_timeout();
-        let writer = self
-            .caller
-            .gateway
-            .engine
-            .spawn(async move { cluster.managed()?.write(&table, Write::Insert(plan), lock_timeout, &state).await });
-        Ok(Outcome::CopyIn(CopyIn { schema, format: copy.format.clone(), sender, writer }))
+        let writer = self.caller.gateway.engine.spawn(async move {
+            cluster
+                .managed()?
+                .write(&table, Write::Insert(plan), lock_timeout, &state)
+                .await
+        });
+        Ok(Outcome::CopyIn(CopyIn {
+            schema,
+            format: copy.format.clone(),
+            sender,
+            writer,
+        }))
     }
 
     /// Files that a URL or path names, as a plan. Only administrators come this far.
-    async fn read_url(&self, state: &SessionState, url: &str, format: &CopyFormat) -> Result<LogicalPlan, Error> {
-        let location = Location { url: url.to_owned(), properties: Default::default() };
+    async fn read_url(
+        &self,
+        state: &SessionState,
+        url: &str,
+        format: &CopyFormat,
+    ) -> Result<LogicalPlan, Error> {
+        let location = Location {
+            url: url.to_owned(),
+            properties: Default::default(),
+        };
         if let Some((base, store)) = location.remote_store()? {
             state.runtime_env().register_object_store(&base, store);
         } else {
@@ -208,8 +291,18 @@ impl Session {
         }
         let context = SessionContext::new_with_state(state.clone());
         let frame = match format {
-            CopyFormat::Parquet => context.read_parquet(url, ParquetReadOptions::default().file_extension("")).await,
-            CopyFormat::Csv { delimiter, quote, escape, header, .. } => {
+            CopyFormat::Parquet => {
+                context
+                    .read_parquet(url, ParquetReadOptions::default().file_extension(""))
+                    .await
+            }
+            CopyFormat::Csv {
+                delimiter,
+                quote,
+                escape,
+                header,
+                ..
+            } => {
                 let escape = (escape != quote).then_some(*escape);
                 let mut options = CsvReadOptions::new()
                     .has_header(*header)
@@ -220,7 +313,9 @@ impl Session {
                 options.escape = escape;
                 context.read_csv(url, options).await
             }
-            CopyFormat::Text { .. } | CopyFormat::Binary => return Err(Error::unsupported("COPY FROM a URL in this format")),
+            CopyFormat::Text { .. } | CopyFormat::Binary => {
+                return Err(Error::unsupported("COPY FROM a URL in this format"));
+            }
         };
         let frame = frame.map_err(|e| from_datafusion(e).detail(format!("reading {url}")))?;
         Ok(frame.into_unoptimized_plan())
@@ -228,17 +323,27 @@ impl Session {
 }
 
 /// The places of the columns that COPY names, or of all.
-fn chosen_columns(target: &SchemaRef, names: &[String], table: &TableName) -> Result<Vec<usize>, Error> {
+fn chosen_columns(
+    target: &SchemaRef,
+    names: &[String],
+    table: &TableName,
+) -> Result<Vec<usize>, Error> {
     if names.is_empty() {
         return Ok((0..target.fields().len()).collect());
     }
     let mut chosen = Vec::new();
     for name in names {
         let i = target.index_of(name).map_err(|_| {
-            Error::new(ErrorKind::UndefinedColumn, format!("column \"{name}\" of relation \"{table}\" does not exist"))
+            Error::new(
+                ErrorKind::UndefinedColumn,
+                format!("column \"{name}\" of relation \"{table}\" does not exist"),
+            )
         })?;
         if chosen.contains(&i) {
-            return Err(Error::new(ErrorKind::DuplicateColumn, format!("column \"{name}\" specified more than once")));
+            return Err(Error::new(
+                ErrorKind::DuplicateColumn,
+                format!("column \"{name}\" specified more than once"),
+            ));
         }
         chosen.push(i);
     }
@@ -249,29 +354,47 @@ fn chosen_columns(target: &SchemaRef, names: &[String], table: &TableName) -> Re
 fn check_width(source: &LogicalPlan, columns: &[usize]) -> Result<(), Error> {
     let width = source.schema().fields().len();
     if width < columns.len() {
-        return Err(Error::new(ErrorKind::BadCopy, format!("the file has {width} columns where {} are expected", columns.len())));
+        return Err(Error::new(
+            ErrorKind::BadCopy,
+            format!(
+                "the file has {width} columns where {} are expected",
+                columns.len()
+            ),
+        ));
     }
     Ok(())
 }
 
-/// The table's columns in order: given ones cast to their type, the others by their default or NULL. Given columns are taken by
-/// name where every name is there, else by position.
+/// The table's columns in order: given ones cast to their type, the others by their default or
+/// NULL. Given columns are taken by name where every name is there, else by position.
 fn fill(
     plan: LogicalPlan,
     target: &SchemaRef,
     columns: &[usize],
     default: &dyn Fn(&str) -> Option<Expr>,
 ) -> Result<LogicalPlan, Error> {
-    let given: Vec<String> = plan.schema().fields().iter().map(|f| f.name().clone()).collect();
-    let named = columns.iter().all(|i| given.contains(target.field(*i).name()));
+    let given: Vec<String> = plan
+        .schema()
+        .fields()
+        .iter()
+        .map(|f| f.name().clone())
+        .collect();
+    let named = columns
+        .iter()
+        .all(|i| given.contains(target.field(*i).name()));
     let expressions = target.fields().iter().enumerate().map(|(i, field)| {
         let value = match columns.iter().position(|c| *c == i) {
             Some(_) if named => ident(field.name()),
             Some(place) => ident(&given[place]),
-            None => default(field.name()).unwrap_or_else(|| lit(datafusion::common::ScalarValue::Null)),
+            None => {
+                default(field.name()).unwrap_or_else(|| lit(datafusion::common::ScalarValue::Null))
+            }
         };
         cast(value, field.data_type().clone()).alias(field.name())
     });
     let expressions: Vec<Expr> = expressions.collect();
-    LogicalPlanBuilder::from(plan).project(expressions).and_then(LogicalPlanBuilder::build).map_err(from_datafusion)
+    LogicalPlanBuilder::from(plan)
+        .project(expressions)
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(from_datafusion)
 }

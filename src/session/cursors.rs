@@ -1,6 +1,7 @@
 //! Cursors: queries whose rows are taken a few at a time, by FETCH.
 //!
-//! Rows are pulled as they are asked for. A SCROLL cursor also keeps those it has passed, up to a bound, to go back to them.
+//! Rows are pulled as they are asked for. A SCROLL cursor also keeps those it has passed, up to a
+//! bound, to go back to them.
 
 use std::sync::Arc;
 
@@ -44,13 +45,17 @@ struct FetchResult {
     ended: bool,
     /// Rows that went and are not kept.
     dropped: u64,
-    /// Which row the cursor stands on, from 1; 0 is before the first, one more than there are is behind the last.
+    /// Which row the cursor stands on, from 1; 0 is before the first, one more than there are is
+    /// behind the last.
     at: u64,
 }
 
 impl std::fmt::Debug for FetchResult {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FetchResult").field("pulled", &self.pulled).field("at", &self.at).finish_non_exhaustive()
+        f.debug_struct("FetchResult")
+            .field("pulled", &self.pulled)
+            .field("at", &self.at)
+            .finish_non_exhaustive()
     }
 }
 
@@ -68,12 +73,16 @@ impl FetchResult {
                     self.pulled += batch.num_rows() as u64;
                     self.bytes += batch.get_array_memory_size();
                     if self.keeps && self.bytes > self.bytes_max {
-                        let message = format!("a SCROLL cursor holds more than {} bytes of rows", self.bytes_max);
+                        let message = format!(
+                            "a SCROLL cursor holds more than {} bytes of rows",
+                            self.bytes_max
+                        );
                         return Err(Error::new(ErrorKind::LimitExceeded, message)
                             .hint("Declare it with NO SCROLL, or ask for fewer rows. The limit is the setting cursor_bytes_max."));
                     }
                     self.batches.push(batch);
-                    // A cursor that only goes forward holds the batch it stands in, however far it goes at once.
+                    // A cursor that only goes forward holds the batch it stands in, however far it
+                    // goes at once.
                     while !self.keeps && self.pulled < wanted && self.batches.len() > 1 {
                         self.drop_first();
                     }
@@ -109,7 +118,12 @@ impl FetchResult {
 
     /// Forgets what a cursor that only goes forward has passed.
     fn forget(&mut self) {
-        while !self.keeps && self.batches.first().is_some_and(|b| self.dropped + b.num_rows() as u64 <= self.at) {
+        while !self.keeps
+            && self
+                .batches
+                .first()
+                .is_some_and(|b| self.dropped + b.num_rows() as u64 <= self.at)
+        {
             self.drop_first();
         }
     }
@@ -136,7 +150,8 @@ impl FetchResult {
         }
     }
 
-    /// The rows before the one that the cursor stands on, the nearest first, up to `most`, out of one batch; nothing at the beginning.
+    /// The rows before the one that the cursor stands on, the nearest first, up to `most`, out of
+    /// one batch; nothing at the beginning.
     fn previous(&mut self, most: u64) -> Result<Option<RecordBatch>, Error> {
         let end = self.at.saturating_sub(1);
         let mut first = self.dropped + 1;
@@ -160,24 +175,35 @@ impl FetchResult {
         let number = u64::try_from(number).unwrap_or(0);
         self.pull_to(number).await?;
         self.at = number.min(self.pulled + 1);
-        let found = if number == 0 { None } else { self.slice(number, 1) };
+        let found = if number == 0 {
+            None
+        } else {
+            self.slice(number, 1)
+        };
         self.forget();
         Ok(found)
     }
 }
 
 fn forward_only() -> Error {
-    Error::new(ErrorKind::WrongState, "cursor can only scan forward").hint("Declare it with SCROLL option to enable backward scan.")
+    Error::new(ErrorKind::WrongState, "cursor can only scan forward")
+        .hint("Declare it with SCROLL option to enable backward scan.")
 }
 
 fn unknown(name: &str) -> Error {
-    Error::new(ErrorKind::InvalidCursorName, format!("cursor \"{name}\" does not exist"))
+    Error::new(
+        ErrorKind::InvalidCursorName,
+        format!("cursor \"{name}\" does not exist"),
+    )
 }
 
 impl Session {
     /// The columns that FETCH answers.
     pub(super) fn fetched_schema(&self, name: &str) -> Result<SchemaRef, Error> {
-        self.cursors.get(name).map(|c| c.schema.clone()).ok_or_else(|| unknown(name))
+        self.cursors
+            .get(name)
+            .map(|c| c.schema.clone())
+            .ok_or_else(|| unknown(name))
     }
 
     /// The columns of a cursor, and whether its values are in binary format.
@@ -187,7 +213,10 @@ impl Session {
 
     /// Name, text, WITH HOLD and SCROLL of each.
     pub(super) fn cursor_facts(&self) -> Vec<(String, String, bool, bool)> {
-        self.cursors.iter().map(|(name, c)| (name.clone(), c.text.clone(), c.hold, c.scroll)).collect()
+        self.cursors
+            .iter()
+            .map(|(name, c)| (name.clone(), c.text.clone(), c.hold, c.scroll))
+            .collect()
     }
 
     /// Works out a cursor's query; its parameters are the statement's.
@@ -196,9 +225,15 @@ impl Session {
         declared: &DeclareCursor,
         types: &[Option<datafusion::arrow::datatypes::DataType>],
     ) -> Result<Prepared, Error> {
-        let query = declared.query.clone().ok_or_else(|| Error::internal("a cursor without a query"))?;
+        let query = declared
+            .query
+            .clone()
+            .ok_or_else(|| Error::internal("a cursor without a query"))?;
         if !matches!(*query, datafusion::sql::sqlparser::ast::Statement::Query(_)) {
-            return Err(Error::new(ErrorKind::Syntax, "DECLARE CURSOR is for queries"));
+            return Err(Error::new(
+                ErrorKind::Syntax,
+                "DECLARE CURSOR is for queries",
+            ));
         }
         Box::pin(self.prepare(Statement::Sql(query), &declared.text, types)).await
     }
@@ -210,14 +245,24 @@ impl Session {
         values: Vec<ScalarValue>,
     ) -> Result<Outcome, Error> {
         if self.block.state == TransactionState::Idle && !declared.hold {
-            return Err(Error::new(ErrorKind::NoActiveTransaction, "DECLARE CURSOR can only be used in transaction blocks")
-                .hint("BEGIN one, or declare the cursor WITH HOLD."));
+            return Err(Error::new(
+                ErrorKind::NoActiveTransaction,
+                "DECLARE CURSOR can only be used in transaction blocks",
+            )
+            .hint("BEGIN one, or declare the cursor WITH HOLD."));
         }
         if self.cursors.contains_key(&declared.name) {
-            return Err(Error::new(ErrorKind::DuplicateCursor, format!("cursor \"{}\" already exists", declared.name)));
+            return Err(Error::new(
+                ErrorKind::DuplicateCursor,
+                format!("cursor \"{}\" already exists", declared.name),
+            ));
         }
         if self.cursors.len() >= CURSORS_MAX {
-            return Err(Error::new(ErrorKind::LimitExceeded, format!("more than {CURSORS_MAX} cursors")).hint("CLOSE some."));
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                format!("more than {CURSORS_MAX} cursors"),
+            )
+            .hint("CLOSE some."));
         }
         let Outcome::Rows(rows) = Box::pin(self.carry_out(query, values)).await? else {
             return Err(Error::internal("a query answered no rows"));
@@ -248,7 +293,12 @@ impl Session {
         Ok(Outcome::Done("DECLARE CURSOR".into()))
     }
 
-    pub(super) async fn fetch(&mut self, name: &str, direction: Direction, moves: bool) -> Result<Outcome, Error> {
+    pub(super) async fn fetch(
+        &mut self,
+        name: &str,
+        direction: Direction,
+        moves: bool,
+    ) -> Result<Outcome, Error> {
         let cursor = self.cursors.get(name).ok_or_else(|| unknown(name))?;
         let (schema, binary, scroll) = (cursor.schema.clone(), cursor.binary, cursor.scroll);
         let rows = cursor.rows.clone();
@@ -274,7 +324,12 @@ impl Session {
                 if most == 0 {
                     return Ok(None);
                 }
-                let next = rows.lock().await.next(most).await.map_err(|e| DataFusionError::External(Box::new(e)))?;
+                let next = rows
+                    .lock()
+                    .await
+                    .next(most)
+                    .await
+                    .map_err(|e| DataFusionError::External(Box::new(e)))?;
                 Ok(next.map(|batch| {
                     let left = most - batch.num_rows() as u64;
                     (batch, (rows, left))
@@ -292,7 +347,9 @@ impl Session {
             _ => None,
         };
         if let Some(most) = back {
-            return self.fetch_back(rows, schema, binary, scroll, most, moves).await;
+            return self
+                .fetch_back(rows, schema, binary, scroll, most, moves)
+                .await;
         }
         let mut taken = rows.lock().await;
         let at = taken.at as i64;
@@ -308,7 +365,8 @@ impl Session {
             Direction::ForwardAll | Direction::Backward(_) | Direction::BackwardAll => Vec::new(),
         };
         let lowest = wanted.iter().copied().min().unwrap_or(at);
-        // What has been passed is gone, unless the cursor was declared to keep it; where it stands, too.
+        // What has been passed is gone, unless the cursor was declared to keep it; where it stands,
+        // too.
         if !scroll && (lowest < at || lowest > 0 && taken.slice_is_gone(lowest)) {
             return Err(forward_only());
         }
@@ -321,8 +379,13 @@ impl Session {
             return Ok(Outcome::Done(format!("MOVE {}", found.len())));
         }
         let batch = concat_batches(&schema, &found).map_err(|e| from_datafusion(e.into()))?;
-        let stream = RecordBatchStreamAdapter::new(schema.clone(), futures::stream::iter([Ok(batch)]));
-        Ok(Outcome::Rows(self.fetched(schema, Box::pin(stream), binary)))
+        let stream =
+            RecordBatchStreamAdapter::new(schema.clone(), futures::stream::iter([Ok(batch)]));
+        Ok(Outcome::Rows(self.fetched(
+            schema,
+            Box::pin(stream),
+            binary,
+        )))
     }
 
     /// `FETCH BACKWARD`, and `MOVE BACKWARD`.
@@ -354,7 +417,11 @@ impl Session {
             if most == 0 {
                 return Ok(None);
             }
-            let previous = rows.lock().await.previous(most).map_err(|e| DataFusionError::External(Box::new(e)))?;
+            let previous = rows
+                .lock()
+                .await
+                .previous(most)
+                .map_err(|e| DataFusionError::External(Box::new(e)))?;
             Ok(previous.map(|batch| {
                 let left = most - batch.num_rows() as u64;
                 (batch, (rows, left))
@@ -364,9 +431,24 @@ impl Session {
         Ok(Outcome::Rows(self.fetched(schema, stream, binary)))
     }
 
-    fn fetched(&self, schema: SchemaRef, stream: datafusion::execution::SendableRecordBatchStream, binary: bool) -> Rows {
-        let view = self.caller.gateway.engine.view(&self.caller.cluster, self.client.user.as_str());
-        Rows { schema, stream, verb: "FETCH", binary, _view: view }
+    fn fetched(
+        &self,
+        schema: SchemaRef,
+        stream: datafusion::execution::SendableRecordBatchStream,
+        binary: bool,
+    ) -> Rows {
+        let view = self
+            .caller
+            .gateway
+            .engine
+            .view(&self.caller.cluster, self.client.user.as_str());
+        Rows {
+            schema,
+            stream,
+            verb: "FETCH",
+            binary,
+            _view: view,
+        }
     }
 
     pub(super) fn close_cursor(&mut self, name: Option<&str>) -> Result<Outcome, Error> {
@@ -385,12 +467,14 @@ impl Session {
     /// The end of a block: cursors without HOLD go, and after ROLLBACK those that it declared.
     pub(super) fn close_cursors_of_block(&mut self, committed: bool) {
         let before = std::mem::take(&mut self.block.cursors_before);
-        self.cursors.retain(|name, cursor| cursor.hold && (committed || before.contains(name)));
+        self.cursors
+            .retain(|name, cursor| cursor.hold && (committed || before.contains(name)));
     }
 
     /// ROLLBACK TO a savepoint closes what was declared behind it.
     pub(super) fn close_cursors_behind(&mut self, savepoint: usize) {
         let before = &self.block.cursors_before;
-        self.cursors.retain(|name, cursor| before.contains(name) || cursor.savepoints <= savepoint);
+        self.cursors
+            .retain(|name, cursor| before.contains(name) || cursor.savepoints <= savepoint);
     }
 }

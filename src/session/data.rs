@@ -20,17 +20,25 @@ impl Session {
     fn table_of(&self, reference: &TableReference) -> Result<Qualified<TableName>, Error> {
         let named = reference.schema().map(DatabaseName::new).transpose()?;
         let database = Some(self.caller.database_or_current(named.as_ref())?);
-        Ok(Qualified { database, name: TableName::new(reference.table())? })
+        Ok(Qualified {
+            database,
+            name: TableName::new(reference.table())?,
+        })
     }
 
-    /// Whether the user may change the table as this statement does, and read what it reads for that.
+    /// Whether the user may change the table as this statement does, and read what it reads for
+    /// that.
     pub(super) async fn check_writable(&self, dml: &DmlStatement) -> Result<(), Error> {
         let privilege = match dml.op {
             WriteOp::Insert(_) => Privilege::Insert,
             _ => Privilege::Delete,
         };
         let table = self.table_of(&dml.table_name)?;
-        if table.database.as_ref().is_none_or(|d| d.as_str() != SYSTEM_SCHEMA) {
+        if table
+            .database
+            .as_ref()
+            .is_none_or(|d| d.as_str() != SYSTEM_SCHEMA)
+        {
             self.caller.require_on(privilege, &table).await?;
         }
         match dml.op {
@@ -45,9 +53,18 @@ impl Session {
         }
     }
 
-    pub(super) async fn write(&mut self, state: &SessionState, dml: DmlStatement, has_predicate: bool) -> Result<Outcome, Error> {
+    pub(super) async fn write(
+        &mut self,
+        state: &SessionState,
+        dml: DmlStatement,
+        has_predicate: bool,
+    ) -> Result<Outcome, Error> {
         let table = self.table_of(&dml.table_name)?;
-        if table.database.as_ref().is_some_and(|d| d.as_str() == SYSTEM_SCHEMA) {
+        if table
+            .database
+            .as_ref()
+            .is_some_and(|d| d.as_str() == SYSTEM_SCHEMA)
+        {
             return Err(Error::new(
                 ErrorKind::InsufficientPrivilege,
                 format!("system.{} is written by Starkeep alone", table.name),
@@ -55,12 +72,20 @@ impl Session {
         }
         match &dml.op {
             WriteOp::Insert(_) => {
-                let rows = self.offload_write(table, Write::Insert((*dml.input).clone()), state).await?;
+                let rows = self
+                    .offload_write(table, Write::Insert((*dml.input).clone()), state)
+                    .await?;
                 Ok(Outcome::Done(format!("INSERT 0 {rows}")))
             }
             WriteOp::Delete => {
-                let predicate = if has_predicate { Some(deletion_predicate(&dml.input)?) } else { None };
-                let rows = self.offload_write(table, Write::Delete(predicate), state).await?;
+                let predicate = if has_predicate {
+                    Some(deletion_predicate(&dml.input)?)
+                } else {
+                    None
+                };
+                let rows = self
+                    .offload_write(table, Write::Delete(predicate), state)
+                    .await?;
                 Ok(Outcome::Done(format!("DELETE {rows}")))
             }
             other => Err(Error::unsupported(other.name())),
@@ -79,25 +104,37 @@ impl Session {
         write: Write,
         state: &SessionState,
     ) -> Result<u64, Error> {
-        let (cluster, state, lock_timeout) = (self.caller.cluster.clone(), state.clone(), self.lock_timeout());
+        let (cluster, state, lock_timeout) = (
+            self.caller.cluster.clone(),
+            state.clone(),
+            self.lock_timeout(),
+        );
         self.caller
             .gateway
             .engine
-            .offload(async move { cluster.managed()?.write(&table, write, lock_timeout, &state).await })
+            .offload(async move {
+                cluster
+                    .managed()?
+                    .write(&table, write, lock_timeout, &state)
+                    .await
+            })
             .await?
     }
 }
 
-/// The predicate of a planned `DELETE FROM t WHERE …`, its columns named without the table, which may be spelled in several
-/// ways. The caller has seen from the
-/// statement that there is one, and that it is about one table.
+/// The predicate of a planned `DELETE FROM t WHERE …`, its columns named without the table, which
+/// may be spelled in several ways. The caller has seen from the statement that there is one, and
+/// that it is about one table.
 fn deletion_predicate(input: &Arc<LogicalPlan>) -> Result<Expr, Error> {
     let LogicalPlan::Filter(filter) = &**input else {
         return Err(Error::internal("a planned DELETE lost its predicate"));
     };
     let renamed = filter.predicate.clone().transform(|expr| match expr {
         Expr::Column(column) if column.relation.is_some() => {
-            Ok(Transformed::yes(Expr::Column(Column { relation: None, ..column })))
+            Ok(Transformed::yes(Expr::Column(Column {
+                relation: None,
+                ..column
+            })))
         }
         other => Ok(Transformed::no(other)),
     });

@@ -1,4 +1,5 @@
-//! EXPLAIN, with the options and the one column of PostgreSQL's: how DataFusion runs a query, as lines or as JSON.
+//! EXPLAIN, with the options and the one column of PostgreSQL's: how DataFusion runs a query, as
+//! lines or as JSON.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -46,15 +47,31 @@ fn switch(name: &str, value: Option<&sql::Expr>) -> Result<bool, Error> {
 }
 
 impl Explain {
-    /// The statement as an EXPLAIN, if it is one, and what it explains. Options that are about what only PostgreSQL counts change nothing.
+    /// The statement as an EXPLAIN, if it is one, and what it explains. Options that are about what
+    /// only PostgreSQL counts change nothing.
     pub fn read(ast: &sql::Statement) -> Result<Option<(Self, &sql::Statement)>, Error> {
-        let sql::Statement::Explain { describe_alias, analyze, verbose, statement, format, options, .. } = ast else {
+        let sql::Statement::Explain {
+            describe_alias,
+            analyze,
+            verbose,
+            statement,
+            format,
+            options,
+            ..
+        } = ast
+        else {
             return Ok(None);
         };
         if *describe_alias != sql::DescribeAlias::Explain {
-            return Err(Error::unsupported(describe_alias).hint("\\d in psql, or SHOW CREATE TABLE."));
+            return Err(
+                Error::unsupported(describe_alias).hint("\\d in psql, or SHOW CREATE TABLE.")
+            );
         }
-        let mut explain = Self { analyze: *analyze, verbose: *verbose, json: false };
+        let mut explain = Self {
+            analyze: *analyze,
+            verbose: *verbose,
+            json: false,
+        };
         let mut format = format.as_ref().map(ToString::to_string);
         for option in options.iter().flatten() {
             let name = option.name.value.to_lowercase();
@@ -62,21 +79,42 @@ impl Explain {
                 "analyze" => explain.analyze = switch(&name, option.arg.as_ref())?,
                 "verbose" => explain.verbose = switch(&name, option.arg.as_ref())?,
                 "format" => format = option.arg.as_ref().map(ToString::to_string),
-                "costs" | "settings" | "generic_plan" | "buffers" | "wal" | "timing" | "summary" | "memory" => {
+                "costs" | "settings" | "generic_plan" | "buffers" | "wal" | "timing"
+                | "summary" | "memory" => {
                     switch(&name, option.arg.as_ref())?;
                 }
-                _ => return Err(option_error(format!("unrecognized EXPLAIN option \"{name}\""))),
+                _ => {
+                    return Err(option_error(format!(
+                        "unrecognized EXPLAIN option \"{name}\""
+                    )));
+                }
             }
         }
-        match format.map(|f| f.trim_start_matches("FORMAT ").trim_matches('\'').to_lowercase()).as_deref() {
+        match format
+            .map(|f| {
+                f.trim_start_matches("FORMAT ")
+                    .trim_matches('\'')
+                    .to_lowercase()
+            })
+            .as_deref()
+        {
             None | Some("text") => {}
             Some("json") => explain.json = true,
-            Some("xml" | "yaml") => return Err(Error::unsupported("EXPLAIN in XML or YAML").hint("FORMAT JSON is there.")),
+            Some("xml" | "yaml") => {
+                return Err(
+                    Error::unsupported("EXPLAIN in XML or YAML").hint("FORMAT JSON is there.")
+                );
+            }
             Some(other) => {
-                return Err(option_error(format!("unrecognized value for EXPLAIN option \"format\": \"{other}\"")));
+                return Err(option_error(format!(
+                    "unrecognized value for EXPLAIN option \"format\": \"{other}\""
+                )));
             }
         }
-        if !matches!(statement.as_ref(), sql::Statement::Query(_) | sql::Statement::Execute { name: Some(_), .. }) {
+        if !matches!(
+            statement.as_ref(),
+            sql::Statement::Query(_) | sql::Statement::Execute { name: Some(_), .. }
+        ) {
             return Err(Error::unsupported("EXPLAIN of anything but a query"));
         }
         Ok(Some((explain, statement)))
@@ -86,28 +124,62 @@ impl Explain {
     pub fn schema(&self) -> SchemaRef {
         let pg = if self.json { Type::JSON } else { Type::TEXT };
         let said = HashMap::from([(TYPE_KEY.to_owned(), pg.oid().to_string())]);
-        Schema::new(vec![Field::new("QUERY PLAN", DataType::Utf8, false).with_metadata(said)]).into()
+        Schema::new(vec![
+            Field::new("QUERY PLAN", DataType::Utf8, false).with_metadata(said),
+        ])
+        .into()
     }
 
-    async fn plan(&self, engine: &QueryEngine, state: &Arc<SessionState>, query: Box<sql::Query>) -> Result<LogicalPlan, Error> {
+    async fn plan(
+        &self,
+        engine: &QueryEngine,
+        state: &Arc<SessionState>,
+        query: Box<sql::Query>,
+    ) -> Result<LogicalPlan, Error> {
         let statement = to_datafusion_dialect(&sql::Statement::Query(query))?;
-        let format = if self.json { ExplainFormat::PostgresJSON } else { ExplainFormat::Indent };
-        let options = ExplainStatementOptions { analyze: self.analyze, format: Some(format), ..Default::default() };
+        let format = if self.json {
+            ExplainFormat::PostgresJSON
+        } else {
+            ExplainFormat::Indent
+        };
+        let options = ExplainStatementOptions {
+            analyze: self.analyze,
+            format: Some(format),
+            ..Default::default()
+        };
         let statement = Box::new(PlannerStatement::Statement(Box::new(statement)));
         let explain = PlannerStatement::Explain(ExplainStatement { options, statement });
         plan_statement(engine, state, explain).await
     }
 
-    /// What is shown of the plans that DataFusion tells: the one that runs, with VERBOSE the one that it was made from, too. Nothing if
-    /// it tells of none that runs.
+    /// What is shown of the plans that DataFusion tells: the one that runs, with VERBOSE the one
+    /// that it was made from, too. Nothing if it tells of none that runs.
     fn shown(&self, batches: &[RecordBatch]) -> Vec<String> {
-        let column = |batch: &RecordBatch, i: usize| batch.column(i).as_string::<i32>().iter().map(own).collect::<Vec<_>>();
-        let told: Vec<_> = batches.iter().flat_map(|b| column(b, 0).into_iter().zip(column(b, 1))).collect();
+        let column = |batch: &RecordBatch, i: usize| {
+            batch
+                .column(i)
+                .as_string::<i32>()
+                .iter()
+                .map(own)
+                .collect::<Vec<_>>()
+        };
+        let told: Vec<_> = batches
+            .iter()
+            .flat_map(|b| column(b, 0).into_iter().zip(column(b, 1)))
+            .collect();
         if self.json {
-            return told.into_iter().map(|(_, plan)| plan).filter(|plan| plan.starts_with('[')).take(1).collect();
+            return told
+                .into_iter()
+                .map(|(_, plan)| plan)
+                .filter(|plan| plan.starts_with('['))
+                .take(1)
+                .collect();
         }
         let mut lines = Vec::new();
-        if !told.iter().any(|(kind, _)| matches!(kind.as_str(), PHYSICAL | ANALYZED)) {
+        if !told
+            .iter()
+            .any(|(kind, _)| matches!(kind.as_str(), PHYSICAL | ANALYZED))
+        {
             return lines;
         }
         for (kind, plan) in told {
@@ -141,7 +213,9 @@ impl Session {
         text: &str,
         declared: &[Option<DataType>],
     ) -> Result<Vec<DataType>, Error> {
-        let sql::Statement::Query(query) = ast else { return Ok(Vec::new()) };
+        let sql::Statement::Query(query) = ast else {
+            return Ok(Vec::new());
+        };
         if let Some((types, _)) = self.describe_by_catalogs(ast, text, declared).await? {
             return Ok(types);
         }
@@ -156,22 +230,37 @@ impl Session {
     }
 
     /// The query that is explained, with the values of its parameters.
-    async fn explained(&mut self, ast: &sql::Statement, values: Vec<ScalarValue>) -> Result<Explained, Error> {
-        let Some((_, statement)) = Explain::read(ast)? else { return Err(Error::internal("an EXPLAIN is none")) };
+    async fn explained(
+        &mut self,
+        ast: &sql::Statement,
+        values: Vec<ScalarValue>,
+    ) -> Result<Explained, Error> {
+        let Some((_, statement)) = Explain::read(ast)? else {
+            return Err(Error::internal("an EXPLAIN is none"));
+        };
         match statement {
             sql::Statement::Query(query) => Ok((query.clone(), values)),
-            sql::Statement::Execute { name: Some(name), parameters, .. } => {
+            sql::Statement::Execute {
+                name: Some(name),
+                parameters,
+                ..
+            } => {
                 let (prepared, values) = self.bound(name, parameters).await?;
                 match &*prepared.statement {
-                    Statement::Sql(ast) if let sql::Statement::Query(query) = &**ast => Ok((query.clone(), values)),
+                    Statement::Sql(ast) if let sql::Statement::Query(query) = &**ast => {
+                        Ok((query.clone(), values))
+                    }
                     _ => Err(Error::unsupported("EXPLAIN of anything but a query")),
                 }
             }
-            _ => Err(Error::internal("an EXPLAIN of what is no query was let through")),
+            _ => Err(Error::internal(
+                "an EXPLAIN of what is no query was let through",
+            )),
         }
     }
 
-    /// DataFusion explains what does not plan, too, as far as it came; that is an error here, the one that the query would end in.
+    /// DataFusion explains what does not plan, too, as far as it came; that is an error here, the
+    /// one that the query would end in.
     async fn why_it_does_not_run(&self, state: &Arc<SessionState>, plan: LogicalPlan) -> Error {
         let (LogicalPlan::Explain(datafusion::logical_expr::Explain { plan: inner, .. })
         | LogicalPlan::Analyze(datafusion::logical_expr::Analyze { input: inner, .. })) = plan
@@ -198,29 +287,49 @@ impl Session {
             Some((_, columns)) => {
                 let output: Vec<_> = columns.fields().iter().map(|f| f.name()).collect();
                 let node = serde_json::json!([{ "Plan": { "Node Type": "Catalog Query", "Output": output } }]);
-                let line = if explain.json { format!("{node:#}") } else { "Catalog Query".to_owned() };
-                (self.caller.gateway.engine.view(&self.caller.cluster, self.client.user.as_str()), vec![line])
+                let line = if explain.json {
+                    format!("{node:#}")
+                } else {
+                    "Catalog Query".to_owned()
+                };
+                (
+                    self.caller
+                        .gateway
+                        .engine
+                        .view(&self.caller.cluster, self.client.user.as_str()),
+                    vec![line],
+                )
             }
             None => {
                 let stale = self.refresh_for(&ast).await;
                 let view = self.view_for(&ast).await?;
                 let state = self.caller.gateway.engine.state(&view, &self.facts())?;
-                let mut plan =
-                    explain.plan(&self.caller.gateway.engine, &state, query).await.map_err(|e| prefer_stale_error(e, stale))?;
+                let mut plan = explain
+                    .plan(&self.caller.gateway.engine, &state, query)
+                    .await
+                    .map_err(|e| prefer_stale_error(e, stale))?;
                 if !values.is_empty() {
-                    plan = plan.with_param_values(ParamValues::from(values)).map_err(from_datafusion)?;
+                    plan = plan
+                        .with_param_values(ParamValues::from(values))
+                        .map_err(from_datafusion)?;
                 }
                 self.caller.check_readable(&plan).await?;
                 let plan = self.caller.cluster.push_down(plan)?;
                 let told = self.caller.gateway.engine.run(&state, &plan).await?;
-                let lines = explain.shown(&told.try_collect::<Vec<_>>().await.map_err(from_datafusion)?);
+                let lines = explain.shown(
+                    &told
+                        .try_collect::<Vec<_>>()
+                        .await
+                        .map_err(from_datafusion)?,
+                );
                 if lines.is_empty() {
                     return Err(self.why_it_does_not_run(&state, plan).await);
                 }
                 (view, lines)
             }
         };
-        let batch = RecordBatch::try_new(explain.schema(), vec![Arc::new(StringArray::from(lines))]);
+        let batch =
+            RecordBatch::try_new(explain.schema(), vec![Arc::new(StringArray::from(lines))]);
         let batch = batch.map_err(|e| from_datafusion(e.into()))?;
         Ok(Outcome::Rows(Rows::of(batch, "EXPLAIN", view)))
     }

@@ -18,17 +18,36 @@ use crate::statement::folded;
 fn equalities(expr: &sql::Expr, found: &mut Vec<(String, Operand)>) -> Option<()> {
     match expr {
         sql::Expr::Nested(inner) => equalities(inner, found),
-        sql::Expr::BinaryOp { left, op: sql::BinaryOperator::And, right } => {
+        sql::Expr::BinaryOp {
+            left,
+            op: sql::BinaryOperator::And,
+            right,
+        } => {
             equalities(left, found)?;
             equalities(right, found)
         }
-        sql::Expr::BinaryOp { left, op: sql::BinaryOperator::Eq, right } => {
-            let (sql::Expr::Identifier(column), sql::Expr::Value(value)) = (&**left, &**right) else { return None };
+        sql::Expr::BinaryOp {
+            left,
+            op: sql::BinaryOperator::Eq,
+            right,
+        } => {
+            let (sql::Expr::Identifier(column), sql::Expr::Value(value)) = (&**left, &**right)
+            else {
+                return None;
+            };
             let operand = match &value.value {
-                sql::Value::Number(digits, _) => Operand::Value(ScalarValue::Int64(Some(digits.parse().ok()?))),
-                sql::Value::SingleQuotedString(text) => Operand::Value(ScalarValue::Utf8(Some(text.clone()))),
+                sql::Value::Number(digits, _) => {
+                    Operand::Value(ScalarValue::Int64(Some(digits.parse().ok()?)))
+                }
+                sql::Value::SingleQuotedString(text) => {
+                    Operand::Value(ScalarValue::Utf8(Some(text.clone())))
+                }
                 sql::Value::Placeholder(name) => {
-                    let number: usize = name.strip_prefix('$')?.parse().ok().filter(|n| (1..=64).contains(n))?;
+                    let number: usize = name
+                        .strip_prefix('$')?
+                        .parse()
+                        .ok()
+                        .filter(|n| (1..=64).contains(n))?;
                     Operand::Parameter(number - 1)
                 }
                 _ => return None,
@@ -42,12 +61,19 @@ fn equalities(expr: &sql::Expr, found: &mut Vec<(String, Operand)>) -> Option<()
 
 /// A query as a lookup; `None` for what only a planner can answer.
 fn read(query: &sql::Query, in_system: bool) -> Option<Lookup> {
-    let more = query.with.is_some() || query.order_by.is_some() || query.limit_clause.is_some() || query.fetch.is_some();
+    let more = query.with.is_some()
+        || query.order_by.is_some()
+        || query.limit_clause.is_some()
+        || query.fetch.is_some();
     if more || !query.locks.is_empty() || query.for_clause.is_some() {
         return None;
     }
-    let sql::SetExpr::Select(select) = &*query.body else { return None };
-    let sql::GroupByExpr::Expressions(groups, modifiers) = &select.group_by else { return None };
+    let sql::SetExpr::Select(select) = &*query.body else {
+        return None;
+    };
+    let sql::GroupByExpr::Expressions(groups, modifiers) = &select.group_by else {
+        return None;
+    };
     let plain = select.distinct.is_none()
         && groups.is_empty()
         && modifiers.is_empty()
@@ -57,13 +83,27 @@ fn read(query: &sql::Query, in_system: bool) -> Option<Lookup> {
         && select.top.is_none()
         && select.named_window.is_empty()
         && select.lateral_views.is_empty();
-    let [table] = select.from.as_slice() else { return None };
-    let sql::TableFactor::Table { name, alias: None, args: None, sample: None, version: None, with_ordinality: false, .. } =
-        &table.relation
+    let [table] = select.from.as_slice() else {
+        return None;
+    };
+    let sql::TableFactor::Table {
+        name,
+        alias: None,
+        args: None,
+        sample: None,
+        version: None,
+        with_ordinality: false,
+        ..
+    } = &table.relation
     else {
         return None;
     };
-    let parts: Vec<String> = name.0.iter().filter_map(|p| p.as_ident()).map(folded).collect();
+    let parts: Vec<String> = name
+        .0
+        .iter()
+        .filter_map(|p| p.as_ident())
+        .map(folded)
+        .collect();
     let table_name = match parts.as_slice() {
         [table] if in_system => table,
         [schema, table] if schema == SYSTEM_SCHEMA => table,
@@ -78,10 +118,13 @@ fn read(query: &sql::Query, in_system: bool) -> Option<Lookup> {
         [sql::SelectItem::Wildcard(_)] => None,
         items => {
             let item = |item: &sql::SelectItem| match item {
-                sql::SelectItem::UnnamedExpr(sql::Expr::Identifier(column)) => Some((folded(column), folded(column))),
-                sql::SelectItem::ExprWithAlias { expr: sql::Expr::Identifier(column), alias } => {
-                    Some((folded(column), folded(alias)))
+                sql::SelectItem::UnnamedExpr(sql::Expr::Identifier(column)) => {
+                    Some((folded(column), folded(column)))
                 }
+                sql::SelectItem::ExprWithAlias {
+                    expr: sql::Expr::Identifier(column),
+                    alias,
+                } => Some((folded(column), folded(alias))),
                 _ => None,
             };
             Some(items.iter().map(item).collect::<Option<Vec<_>>>()?)
@@ -92,8 +135,14 @@ fn read(query: &sql::Query, in_system: bool) -> Option<Lookup> {
 
 impl Session {
     pub(super) fn lookup(&self, ast: &sql::Statement) -> Option<Arc<Lookup>> {
-        let sql::Statement::Query(query) = ast else { return None };
-        let in_system = self.caller.database.as_ref().is_none_or(|d| d.as_str() == SYSTEM_SCHEMA);
+        let sql::Statement::Query(query) = ast else {
+            return None;
+        };
+        let in_system = self
+            .caller
+            .database
+            .as_ref()
+            .is_none_or(|d| d.as_str() == SYSTEM_SCHEMA);
         read(query, in_system).map(Arc::new)
     }
 
@@ -109,11 +158,28 @@ impl Session {
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
 
-    pub(super) async fn look_up(&self, lookup: &Lookup, schema: SchemaRef, values: &[ScalarValue]) -> Result<Outcome, Error> {
+    pub(super) async fn look_up(
+        &self,
+        lookup: &Lookup,
+        schema: SchemaRef,
+        values: &[ScalarValue],
+    ) -> Result<Outcome, Error> {
         let sources = self.caller.gateway.engine.sources();
-        let batch = lookup.rows(sources, &self.caller.cluster, self.client.user.as_str(), values).await?;
-        let batch = RecordBatch::try_new(schema, batch.columns().to_vec()).map_err(|e| from_datafusion(e.into()))?;
-        let view = self.caller.gateway.engine.view(&self.caller.cluster, self.client.user.as_str());
+        let batch = lookup
+            .rows(
+                sources,
+                &self.caller.cluster,
+                self.client.user.as_str(),
+                values,
+            )
+            .await?;
+        let batch = RecordBatch::try_new(schema, batch.columns().to_vec())
+            .map_err(|e| from_datafusion(e.into()))?;
+        let view = self
+            .caller
+            .gateway
+            .engine
+            .view(&self.caller.cluster, self.client.user.as_str());
         Ok(Outcome::Rows(Rows::of(batch, "SELECT", view)))
     }
 }

@@ -17,13 +17,19 @@ use crate::statement::{Statement, folded};
 const STATEMENTS_MAX: usize = 4096;
 
 fn unknown(name: &str) -> Error {
-    Error::new(ErrorKind::InvalidStatementName, format!("prepared statement \"{name}\" does not exist"))
+    Error::new(
+        ErrorKind::InvalidStatementName,
+        format!("prepared statement \"{name}\" does not exist"),
+    )
 }
 
 impl Session {
     /// A prepared statement by its name.
     pub fn statement(&self, name: &str) -> Result<Arc<Prepared>, Error> {
-        self.prepared.get(name).cloned().ok_or_else(|| unknown(name))
+        self.prepared
+            .get(name)
+            .cloned()
+            .ok_or_else(|| unknown(name))
     }
 
     /// Whether a named statement could be kept: 42P05 if there is one, 54000 if there are too many.
@@ -33,7 +39,10 @@ impl Session {
             return Err(Error::new(ErrorKind::DuplicateStatementName, message));
         }
         if self.prepared.len() >= STATEMENTS_MAX {
-            return Err(Error::new(ErrorKind::LimitExceeded, format!("more than {STATEMENTS_MAX} prepared statements")));
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                format!("more than {STATEMENTS_MAX} prepared statements"),
+            ));
         }
         Ok(())
     }
@@ -72,31 +81,52 @@ impl Session {
     ) -> Result<Outcome, Error> {
         if !matches!(
             statement,
-            sql::Statement::Query(_) | sql::Statement::Insert(_) | sql::Statement::Update(_) | sql::Statement::Delete(_)
+            sql::Statement::Query(_)
+                | sql::Statement::Insert(_)
+                | sql::Statement::Update(_)
+                | sql::Statement::Delete(_)
         ) {
-            return Err(Error::new(ErrorKind::Syntax, "PREPARE is for queries, INSERT, UPDATE and DELETE"));
+            return Err(Error::new(
+                ErrorKind::Syntax,
+                "PREPARE is for queries, INSERT, UPDATE and DELETE",
+            ));
         }
         let name = folded(name);
         self.check_statement_name(&name)?;
         let mut declared = Vec::new();
         for ty in types {
             let known = declared_type(&self.caller.gateway.builtin, ty);
-            declared
-                .push(Some(known.ok_or_else(|| Error::new(ErrorKind::UndefinedObject, format!("type \"{ty}\" does not exist")))?));
+            declared.push(Some(known.ok_or_else(|| {
+                Error::new(
+                    ErrorKind::UndefinedObject,
+                    format!("type \"{ty}\" does not exist"),
+                )
+            })?));
         }
         let text = statement.to_string();
-        let mut prepared = Box::pin(self.prepare(Statement::Sql(Box::new(statement.clone())), &text, &declared)).await?;
+        let mut prepared = Box::pin(self.prepare(
+            Statement::Sql(Box::new(statement.clone())),
+            &text,
+            &declared,
+        ))
+        .await?;
         prepared.holds(self.memory_of_text(&text)?);
         self.keep_statement(name, prepared);
         Ok(Outcome::Done("PREPARE".into()))
     }
 
     /// `EXECUTE name [(values)]`
-    pub(super) async fn execute_by_name(&mut self, name: &sql::ObjectName, values: &[sql::Expr]) -> Result<Outcome, Error> {
+    pub(super) async fn execute_by_name(
+        &mut self,
+        name: &sql::ObjectName,
+        values: &[sql::Expr],
+    ) -> Result<Outcome, Error> {
         let (prepared, values) = self.bound(name, values).await?;
         // The protocol prepares any text: one EXECUTE behind another might never come to an end.
         if matches!(prepared.route, Route::NamedExecute | Route::NamedPrepare) {
-            return Err(Error::unsupported(format_args!("EXECUTE of \"{name}\", which is an EXECUTE or PREPARE itself,")));
+            return Err(Error::unsupported(format_args!(
+                "EXECUTE of \"{name}\", which is an EXECUTE or PREPARE itself,"
+            )));
         }
         Box::pin(self.carry_out(&prepared, values)).await
     }
@@ -123,12 +153,21 @@ impl Session {
 
     /// The statement that an EXECUTE means.
     pub(super) fn executed(&self, name: &sql::ObjectName) -> Result<Arc<Prepared>, Error> {
-        let name = name.0.first().and_then(|p| p.as_ident()).map(folded).unwrap_or_default();
+        let name = name
+            .0
+            .first()
+            .and_then(|p| p.as_ident())
+            .map(folded)
+            .unwrap_or_default();
         self.statement(&name)
     }
 
     /// The values of expressions that name nothing.
-    async fn constants(&mut self, exprs: &[sql::Expr], types: &[DataType]) -> Result<Vec<ScalarValue>, Error> {
+    async fn constants(
+        &mut self,
+        exprs: &[sql::Expr],
+        types: &[DataType],
+    ) -> Result<Vec<ScalarValue>, Error> {
         if exprs.is_empty() {
             return Ok(Vec::new());
         }
@@ -137,13 +176,25 @@ impl Session {
         let schema = DFSchema::empty();
         let mut logical = Vec::new();
         for (i, expr) in exprs.iter().enumerate() {
-            let expr = sql::ExprWithAlias { expr: expr.clone(), alias: None };
-            let expr = state.create_logical_expr_from_sql_expr(expr, &schema).map_err(from_datafusion)?;
+            let expr = sql::ExprWithAlias {
+                expr: expr.clone(),
+                alias: None,
+            };
+            let expr = state
+                .create_logical_expr_from_sql_expr(expr, &schema)
+                .map_err(from_datafusion)?;
             logical.push(expr.alias(format!("p{i}")));
         }
-        let plan = LogicalPlanBuilder::empty(true).project(logical).and_then(LogicalPlanBuilder::build).map_err(from_datafusion)?;
+        let plan = LogicalPlanBuilder::empty(true)
+            .project(logical)
+            .and_then(LogicalPlanBuilder::build)
+            .map_err(from_datafusion)?;
         let mut rows = self.caller.gateway.engine.run(&state, &plan).await?;
-        let batch = rows.next().await.ok_or_else(|| Error::internal("constants are one row"))?.map_err(from_datafusion)?;
+        let batch = rows
+            .next()
+            .await
+            .ok_or_else(|| Error::internal("constants are one row"))?
+            .map_err(from_datafusion)?;
         let value = |(array, ty): (&datafusion::arrow::array::ArrayRef, &DataType)| {
             let value = ScalarValue::try_from_array(array, 0).map_err(from_datafusion)?;
             value.cast_to(ty).map_err(from_datafusion)

@@ -1,4 +1,5 @@
-//! Which way a statement goes: decided once, when it is prepared, and again only when what it was prepared in has changed.
+//! Which way a statement goes: decided once, when it is prepared, and again only when what it was
+//! prepared in has changed.
 
 use std::sync::Arc;
 
@@ -13,7 +14,10 @@ use super::explain::Explain;
 use super::{Outcome, Prepared, Rows, Session, TransactionState, variables};
 use crate::error::{Error, ErrorKind, from_datafusion};
 use crate::job::Requester;
-use crate::query::{CachedPlan, Lookup, described, described_as, parameter_types, plan_sql, refuse_unknown_sql, same_shape};
+use crate::query::{
+    CachedPlan, Lookup, described, described_as, parameter_types, plan_sql, refuse_unknown_sql,
+    same_shape,
+};
 use crate::statement::{SessionCommand, Show, Statement};
 
 /// A statement's way, with what only that way needs.
@@ -58,12 +62,21 @@ struct Described {
 }
 
 impl Session {
-    /// Works out which way a statement goes, what it needs and what it answers. `declared` are the parameter types that the client
-    /// gave.
-    pub async fn prepare(&mut self, statement: Statement, text: &str, declared: &[Option<DataType>]) -> Result<Prepared, Error> {
+    /// Works out which way a statement goes, what it needs and what it answers. `declared` are the
+    /// parameter types that the client gave.
+    pub async fn prepare(
+        &mut self,
+        statement: Statement,
+        text: &str,
+        declared: &[Option<DataType>],
+    ) -> Result<Prepared, Error> {
         self.follow_cluster()?;
         self.check_block(&statement)?;
-        let Described { route, parameters, schema } = self.route(&statement, text, declared).await?;
+        let Described {
+            route,
+            parameters,
+            schema,
+        } = self.route(&statement, text, declared).await?;
         Ok(Prepared {
             statement: Arc::new(statement),
             text: text.into(),
@@ -76,23 +89,47 @@ impl Session {
         })
     }
 
-    async fn route(&mut self, statement: &Statement, text: &str, declared: &[Option<DataType>]) -> Result<Described, Error> {
-        let parameters = declared.iter().map(|t| t.clone().unwrap_or(DataType::Utf8)).collect();
-        let plain = |route: Route| Described { route, parameters, schema: None };
+    async fn route(
+        &mut self,
+        statement: &Statement,
+        text: &str,
+        declared: &[Option<DataType>],
+    ) -> Result<Described, Error> {
+        let parameters = declared
+            .iter()
+            .map(|t| t.clone().unwrap_or(DataType::Utf8))
+            .collect();
+        let plain = |route: Route| Described {
+            route,
+            parameters,
+            schema: None,
+        };
         Ok(match statement {
             Statement::Sql(ast) => return self.route_sql(ast, text, declared).await,
             Statement::Empty => plain(Route::Empty),
             Statement::Session(SessionCommand::Declare(declaration)) => {
                 // Nothing is promised of its columns: the table may be another by the time it runs.
-                let query = Prepared { schema: None, ..self.prepare_declared(declaration, declared).await? };
-                Described { parameters: query.parameters.clone(), route: Route::Declare(Arc::new(query)), schema: None }
+                let query = Prepared {
+                    schema: None,
+                    ..self.prepare_declared(declaration, declared).await?
+                };
+                Described {
+                    parameters: query.parameters.clone(),
+                    route: Route::Declare(Arc::new(query)),
+                    schema: None,
+                }
             }
             Statement::Session(command) => {
                 let schema = match command {
-                    SessionCommand::Fetch { name, moves: false, .. } => Some(self.fetched_schema(name)?),
+                    SessionCommand::Fetch {
+                        name, moves: false, ..
+                    } => Some(self.fetched_schema(name)?),
                     command => variables::answer_schema(command),
                 };
-                Described { schema, ..plain(Route::Session) }
+                Described {
+                    schema,
+                    ..plain(Route::Session)
+                }
             }
             Statement::Show(show) => {
                 self.check_show(&show.show).await?;
@@ -105,19 +142,36 @@ impl Session {
                     Show::Partitions { .. } => None,
                     named => {
                         let spelled = self.spelled_show(named);
-                        let cached = CachedPlan::of(&plan, ast, &state, &*self.caller.cluster).await?;
+                        let cached =
+                            CachedPlan::of(&plan, ast, &state, &*self.caller.cluster).await?;
                         cached.map(|plan| Arc::new((spelled, plan)))
                     }
                 };
-                Described { schema, ..plain(Route::Show(cached)) }
+                Described {
+                    schema,
+                    ..plain(Route::Show(cached))
+                }
             }
             Statement::CopyTo(copy) => {
-                let query = Box::pin(self.prepare(Statement::Sql(copy.query.clone()), text, declared)).await?;
-                let query = Prepared { schema: None, ..query };
-                Described { parameters: query.parameters.clone(), route: Route::CopyTo(Arc::new(query)), schema: None }
+                let query =
+                    Box::pin(self.prepare(Statement::Sql(copy.query.clone()), text, declared))
+                        .await?;
+                let query = Prepared {
+                    schema: None,
+                    ..query
+                };
+                Described {
+                    parameters: query.parameters.clone(),
+                    route: Route::CopyTo(Arc::new(query)),
+                    schema: None,
+                }
             }
             Statement::Raw(_) => plain(Route::Passthrough),
-            Statement::Define(_) | Statement::Copy(_) if self.caller.cluster.external().is_some() => plain(Route::Passthrough),
+            Statement::Define(_) | Statement::Copy(_)
+                if self.caller.cluster.external().is_some() =>
+            {
+                plain(Route::Passthrough)
+            }
             // PostgreSQL refuses these when the statement is parsed, and drivers count on it.
             Statement::Copy(copy) => {
                 self.check_copy(copy).await?;
@@ -127,35 +181,75 @@ impl Session {
         })
     }
 
-    async fn route_sql(&mut self, ast: &sql::Statement, text: &str, declared: &[Option<DataType>]) -> Result<Described, Error> {
-        let mut parameters: Vec<DataType> = declared.iter().map(|t| t.clone().unwrap_or(DataType::Utf8)).collect();
+    async fn route_sql(
+        &mut self,
+        ast: &sql::Statement,
+        text: &str,
+        declared: &[Option<DataType>],
+    ) -> Result<Described, Error> {
+        let mut parameters: Vec<DataType> = declared
+            .iter()
+            .map(|t| t.clone().unwrap_or(DataType::Utf8))
+            .collect();
         if let Some(lookup) = self.lookup(ast) {
             let known = lookup.parameters();
             parameters.resize(known.len().max(parameters.len()), DataType::Utf8);
-            for (i, ty) in known.into_iter().enumerate().filter(|(i, _)| declared.get(*i).is_none_or(Option::is_none)) {
+            for (i, ty) in known
+                .into_iter()
+                .enumerate()
+                .filter(|(i, _)| declared.get(*i).is_none_or(Option::is_none))
+            {
                 parameters[i] = ty;
             }
-            return Ok(Described { parameters, schema: Some(self.looked_up_schema(&lookup)), route: Route::Lookup(lookup) });
+            return Ok(Described {
+                parameters,
+                schema: Some(self.looked_up_schema(&lookup)),
+                route: Route::Lookup(lookup),
+            });
         }
         if let Some((parameters, columns)) = self.describe_by_catalogs(ast, text, declared).await? {
-            return Ok(Described { parameters, schema: Some(columns), route: Route::PgCatalog });
+            return Ok(Described {
+                parameters,
+                schema: Some(columns),
+                route: Route::PgCatalog,
+            });
         }
         match ast {
             sql::Statement::Prepare { .. } => {
-                return Ok(Described { parameters, schema: None, route: Route::NamedPrepare });
+                return Ok(Described {
+                    parameters,
+                    schema: None,
+                    route: Route::NamedPrepare,
+                });
             }
-            sql::Statement::Execute { name: Some(name), .. } => {
+            sql::Statement::Execute {
+                name: Some(name), ..
+            } => {
                 let schema = self.executed(name)?.schema.clone();
-                return Ok(Described { parameters, schema, route: Route::NamedExecute });
+                return Ok(Described {
+                    parameters,
+                    schema,
+                    route: Route::NamedExecute,
+                });
             }
             _ => {}
         }
         if let Some((explain, explained)) = Explain::read(ast)? {
-            let parameters = self.explained_parameters(explain, explained, text, declared).await?;
-            return Ok(Described { parameters, schema: Some(explain.schema()), route: Route::Explain(explain) });
+            let parameters = self
+                .explained_parameters(explain, explained, text, declared)
+                .await?;
+            return Ok(Described {
+                parameters,
+                schema: Some(explain.schema()),
+                route: Route::Explain(explain),
+            });
         }
         if self.is_passthrough(ast) {
-            return Ok(Described { parameters, schema: None, route: Route::Passthrough });
+            return Ok(Described {
+                parameters,
+                schema: None,
+                route: Route::Passthrough,
+            });
         }
         refuse_unknown_sql(ast)?;
         let stale = self.refresh_for(ast).await;
@@ -166,25 +260,48 @@ impl Session {
             .map_err(|e| with_position(prefer_stale_error(e, stale), ast, text))?;
         let parameters = parameter_types(&plan, ast, declared)?;
         if !matches!(ast, sql::Statement::Query(_)) {
-            return Ok(Described { parameters, schema: None, route: Route::Dml });
+            return Ok(Described {
+                parameters,
+                schema: None,
+                route: Route::Dml,
+            });
         }
-        let schema = described_as(&*self.caller.cluster, &described(&plan, &parameters)?, ast, &plan);
+        let schema = described_as(
+            &*self.caller.cluster,
+            &described(&plan, &parameters)?,
+            ast,
+            &plan,
+        );
         // PostgreSQL's catalogs are tables of one instant.
         let cached = if self.names_a_catalog(ast) {
             None
         } else {
-            CachedPlan::of(&plan, ast, &state, &*self.caller.cluster).await?.map(Arc::new)
+            CachedPlan::of(&plan, ast, &state, &*self.caller.cluster)
+                .await?
+                .map(Arc::new)
         };
-        Ok(Described { parameters, schema: Some(schema), route: Route::Query(cached) })
+        Ok(Described {
+            parameters,
+            schema: Some(schema),
+            route: Route::Query(cached),
+        })
     }
 
     /// Carries out a prepared statement, in a span of its own.
-    pub async fn execute(&mut self, prepared: &Prepared, values: Vec<ScalarValue>) -> Result<Outcome, Error> {
+    pub async fn execute(
+        &mut self,
+        prepared: &Prepared,
+        values: Vec<ScalarValue>,
+    ) -> Result<Outcome, Error> {
         let span = tracing::info_span!("statement", pid = self.client.pid, user = %self.client.user, statement = %self.shown_as(&prepared.statement, &prepared.text));
         self.carry_out(prepared, values).instrument(span).await
     }
 
-    pub(super) async fn carry_out(&mut self, prepared: &Prepared, values: Vec<ScalarValue>) -> Result<Outcome, Error> {
+    pub(super) async fn carry_out(
+        &mut self,
+        prepared: &Prepared,
+        values: Vec<ScalarValue>,
+    ) -> Result<Outcome, Error> {
         self.follow_cluster()?;
         self.check_block(&prepared.statement)?;
         let again;
@@ -209,25 +326,48 @@ impl Session {
                 self.declare(declaration, query, values).await
             }
             (Route::Lookup(lookup), _) => {
-                let schema = prepared.schema.clone().unwrap_or_else(|| lookup.schema().clone());
+                let schema = prepared
+                    .schema
+                    .clone()
+                    .unwrap_or_else(|| lookup.schema().clone());
                 self.look_up(lookup, schema, &values).await
             }
-            (Route::PgCatalog, Statement::Sql(ast)) if let sql::Statement::Query(query) = &**ast => {
+            (Route::PgCatalog, Statement::Sql(ast))
+                if let sql::Statement::Query(query) = &**ast =>
+            {
                 self.ask_catalogs(query, prepared, values).await
             }
-            (Route::Query(cached), Statement::Sql(ast)) => self.query(ast, cached.as_deref(), prepared, values).await,
+            (Route::Query(cached), Statement::Sql(ast)) => {
+                self.query(ast, cached.as_deref(), prepared, values).await
+            }
             (Route::Dml, Statement::Sql(ast)) => self.dml(ast, prepared, values).await,
-            (Route::Explain(explain), Statement::Sql(ast)) => self.explain(*explain, ast, values).await,
-            (Route::Show(cached), Statement::Show(show)) => self.show(show, cached.as_deref()).await,
-            (Route::NamedPrepare, Statement::Sql(ast)) if let sql::Statement::Prepare { name, data_types, statement } = &**ast => {
+            (Route::Explain(explain), Statement::Sql(ast)) => {
+                self.explain(*explain, ast, values).await
+            }
+            (Route::Show(cached), Statement::Show(show)) => {
+                self.show(show, cached.as_deref()).await
+            }
+            (Route::NamedPrepare, Statement::Sql(ast))
+                if let sql::Statement::Prepare {
+                    name,
+                    data_types,
+                    statement,
+                } = &**ast =>
+            {
                 self.prepare_by_name(name, data_types, statement).await
             }
             (Route::NamedExecute, Statement::Sql(ast))
-                if let sql::Statement::Execute { name: Some(name), parameters, .. } = &**ast =>
+                if let sql::Statement::Execute {
+                    name: Some(name),
+                    parameters,
+                    ..
+                } = &**ast =>
             {
                 self.execute_by_name(name, parameters).await
             }
-            (Route::CopyTo(query), Statement::CopyTo(copy)) => self.copy_to(copy, query, values).await,
+            (Route::CopyTo(query), Statement::CopyTo(copy)) => {
+                self.copy_to(copy, query, values).await
+            }
             (Route::CopyFrom, Statement::Copy(copy)) => {
                 self.changes(statement)?;
                 self.copy_from(copy).await
@@ -243,8 +383,14 @@ impl Session {
             }
             (Route::Change, _) => {
                 self.changes(statement)?;
-                if let Requester::User { application_name, .. } = &mut self.caller.requester {
-                    *application_name = self.variables.get("application_name").filter(|n| !n.is_empty());
+                if let Requester::User {
+                    application_name, ..
+                } = &mut self.caller.requester
+                {
+                    *application_name = self
+                        .variables
+                        .get("application_name")
+                        .filter(|n| !n.is_empty());
                 }
                 self.caller.change(statement).await.map(Outcome::Done)
             }
@@ -252,17 +398,30 @@ impl Session {
         }
     }
 
-    /// The same statement, prepared for what the session is now. Its answer must be what was promised.
+    /// The same statement, prepared for what the session is now. Its answer must be what was
+    /// promised.
     async fn prepare_again(&mut self, prepared: &Prepared) -> Result<Prepared, Error> {
-        let types: Vec<_> = prepared.parameters.iter().map(|t| Some(t.clone())).collect();
-        let again = Box::pin(self.prepare(Statement::clone(&prepared.statement), &prepared.text, &types)).await;
+        let types: Vec<_> = prepared
+            .parameters
+            .iter()
+            .map(|t| Some(t.clone()))
+            .collect();
+        let again = Box::pin(self.prepare(
+            Statement::clone(&prepared.statement),
+            &prepared.text,
+            &types,
+        ))
+        .await;
         // Places in its text are none in that of whoever runs it.
         let again = again.map_err(|mut e| {
             e.position = None;
             e
         })?;
         match (&prepared.schema, &again.schema) {
-            (None, _) => Ok(Prepared { schema: None, ..again }),
+            (None, _) => Ok(Prepared {
+                schema: None,
+                ..again
+            }),
             (Some(before), Some(now)) if same_shape(before, now) => Ok(again),
             _ => Err(changed_result()),
         }
@@ -271,8 +430,13 @@ impl Session {
     /// A block that only reads refuses this; one that may write cannot take it back.
     fn changes(&mut self, statement: &Statement) -> Result<(), Error> {
         self.check_may_write(statement.verb())?;
-        if self.block.state == TransactionState::Active && matches!(statement, Statement::Backup(_) | Statement::Restore(_)) {
-            self.caller.notice(format!("{} takes effect at once; ROLLBACK will not undo it", statement.verb()));
+        if self.block.state == TransactionState::Active
+            && matches!(statement, Statement::Backup(_) | Statement::Restore(_))
+        {
+            self.caller.notice(format!(
+                "{} takes effect at once; ROLLBACK will not undo it",
+                statement.verb()
+            ));
         }
         self.applied_at_once();
         Ok(())
@@ -294,47 +458,81 @@ impl Session {
         };
         let mut plan = match cached {
             Some(plan) => plan,
-            None => plan_sql(&self.caller.gateway.engine, &state, ast).await.map_err(|e| prefer_stale_error(e, stale))?,
+            None => plan_sql(&self.caller.gateway.engine, &state, ast)
+                .await
+                .map_err(|e| prefer_stale_error(e, stale))?,
         };
         plan = with_values(plan, prepared, values)?;
         self.caller.check_readable(&plan).await?;
         let schema = described_as(&*self.caller.cluster, plan.schema().inner(), ast, &plan);
-        if prepared.schema.as_ref().is_some_and(|described| !same_shape(described, &schema)) {
+        if prepared
+            .schema
+            .as_ref()
+            .is_some_and(|described| !same_shape(described, &schema))
+        {
             return Err(changed_result());
         }
         let plan = self.caller.cluster.push_down(plan)?;
         let stream = self.caller.gateway.engine.run(&state, &plan).await?;
-        Ok(Outcome::Rows(Rows { schema, stream, verb: "SELECT", binary: false, _view: view }))
+        Ok(Outcome::Rows(Rows {
+            schema,
+            stream,
+            verb: "SELECT",
+            binary: false,
+            _view: view,
+        }))
     }
 
-    async fn dml(&mut self, ast: &sql::Statement, prepared: &Prepared, values: Vec<ScalarValue>) -> Result<Outcome, Error> {
+    async fn dml(
+        &mut self,
+        ast: &sql::Statement,
+        prepared: &Prepared,
+        values: Vec<ScalarValue>,
+    ) -> Result<Outcome, Error> {
         let stale = self.refresh_for(ast).await;
         let view = self.view_for(ast).await?;
         let state = self.caller.gateway.engine.state(&view, &self.facts())?;
-        let plan = plan_sql(&self.caller.gateway.engine, &state, ast).await.map_err(|e| prefer_stale_error(e, stale))?;
+        let plan = plan_sql(&self.caller.gateway.engine, &state, ast)
+            .await
+            .map_err(|e| prefer_stale_error(e, stale))?;
         let LogicalPlan::Dml(dml) = with_values(plan, prepared, values)? else {
-            return Err(Error::internal("a statement that changes rows was planned as another"));
+            return Err(Error::internal(
+                "a statement that changes rows was planned as another",
+            ));
         };
-        self.check_may_write(if matches!(ast, sql::Statement::Insert(_)) { "INSERT" } else { "DELETE" })?;
+        self.check_may_write(if matches!(ast, sql::Statement::Insert(_)) {
+            "INSERT"
+        } else {
+            "DELETE"
+        })?;
         self.check_writable(&dml).await?;
         self.applied_at_once();
         if self.caller.cluster.external().is_some() {
             return self.pass_through(prepared).await;
         }
         drop(view);
-        let has_predicate = matches!(ast, sql::Statement::Delete(delete) if delete.selection.is_some());
+        let has_predicate =
+            matches!(ast, sql::Statement::Delete(delete) if delete.selection.is_some());
         self.write(&state, dml, has_predicate).await
     }
 }
 
-fn with_values(plan: LogicalPlan, prepared: &Prepared, values: Vec<ScalarValue>) -> Result<LogicalPlan, Error> {
+fn with_values(
+    plan: LogicalPlan,
+    prepared: &Prepared,
+    values: Vec<ScalarValue>,
+) -> Result<LogicalPlan, Error> {
     if prepared.parameters.is_empty() && values.is_empty() {
         return Ok(plan);
     }
-    plan.with_param_values(ParamValues::from(values)).map_err(from_datafusion)
+    plan.with_param_values(ParamValues::from(values))
+        .map_err(from_datafusion)
 }
 
 fn changed_result() -> Error {
-    Error::new(ErrorKind::Unsupported, "cached plan must not change result type")
-        .hint("A table has changed since the statement was prepared; prepare it again.")
+    Error::new(
+        ErrorKind::Unsupported,
+        "cached plan must not change result type",
+    )
+    .hint("A table has changed since the statement was prepared; prepare it again.")
 }

@@ -23,7 +23,16 @@ impl Rows {
     /// Rows that are all there.
     pub(super) fn of(batch: RecordBatch, verb: &'static str, view: AsOf) -> Self {
         let schema = batch.schema();
-        let stream = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), futures::stream::iter([Ok(batch)])));
-        Self { schema, stream, verb, binary: false, _view: view }
+        let stream = Box::pin(RecordBatchStreamAdapter::new(
+            schema.clone(),
+            futures::stream::iter([Ok(batch)]),
+        ));
+        Self {
+            schema,
+            stream,
+            verb,
+            binary: false,
+            _view: view,
+        }
     }
 }

@@ -18,13 +18,19 @@ use crate::schema::Partitioning;
 use crate::statement::{Filter, Operand, Qualified, Show, ShowStatement, resolve_names};
 
 impl Session {
-    pub(super) async fn show(&mut self, statement: &ShowStatement, cached: Option<&(Show, CachedPlan)>) -> Result<Outcome, Error> {
+    pub(super) async fn show(
+        &mut self,
+        statement: &ShowStatement,
+        cached: Option<&(Show, CachedPlan)>,
+    ) -> Result<Outcome, Error> {
         self.check_show(&statement.show).await?;
         let view = self.view();
         let state = self.caller.gateway.engine.state(&view, &self.facts())?;
         let cached = match cached {
             // The cluster may spell a name in another way by now.
-            Some((spelled, plan)) if *spelled == self.spelled_show(&statement.show) => plan.against(&state).await?,
+            Some((spelled, plan)) if *spelled == self.spelled_show(&statement.show) => {
+                plan.against(&state).await?
+            }
             _ => None,
         };
         let plan = match cached {
@@ -33,7 +39,13 @@ impl Session {
         };
         let schema = plan.schema().inner().clone();
         let stream = self.caller.gateway.engine.run(&state, &plan).await?;
-        Ok(Outcome::Rows(Rows { schema, stream, verb: "SHOW", binary: false, _view: view }))
+        Ok(Outcome::Rows(Rows {
+            schema,
+            stream,
+            verb: "SHOW",
+            binary: false,
+            _view: view,
+        }))
     }
 
     /// The plan of a SHOW, and the query of its file.
@@ -45,17 +57,31 @@ impl Session {
         let show = &self.spelled_show(&statement.show);
         let ast = show_query(show, self.shows_lists(show).await?);
         let mut plan = plan_sql(&self.caller.gateway.engine, state, ast).await?;
-        let values = show_parameters(show, self.caller.database.as_ref(), self.client.user.as_str());
+        let values = show_parameters(
+            show,
+            self.caller.database.as_ref(),
+            self.client.user.as_str(),
+        );
         if !values.is_empty() {
-            plan = plan.with_param_values(ParamValues::from(values)).map_err(from_datafusion)?;
+            plan = plan
+                .with_param_values(ParamValues::from(values))
+                .map_err(from_datafusion)?;
         }
         Ok((filtered(state, plan, show, &statement.filter)?, ast))
     }
 
     /// Whether this is SHOW PARTITIONS of a table that is partitioned by lists.
     async fn shows_lists(&self, show: &Show) -> Result<bool, Error> {
-        let Show::Partitions { table: Qualified { database, name }, .. } = show else { return Ok(false) };
-        let ClusterRole::Managed(managed) = self.caller.cluster.role() else { return Ok(false) };
+        let Show::Partitions {
+            table: Qualified { database, name },
+            ..
+        } = show
+        else {
+            return Ok(false);
+        };
+        let ClusterRole::Managed(managed) = self.caller.cluster.role() else {
+            return Ok(false);
+        };
         let databases = managed.databases().await?;
         let database = database.as_ref().or(self.caller.database.as_ref());
         let found = databases.iter().find(|d| Some(&d.name) == database);
@@ -63,28 +89,57 @@ impl Session {
         Ok(table.is_some_and(|t| matches!(t.schema.partitioning, Partitioning::List { .. })))
     }
 
-    /// A SHOW with its names as the cluster spells them: the queries behind it compare names exactly.
+    /// A SHOW with its names as the cluster spells them: the queries behind it compare names
+    /// exactly.
     pub(super) fn spelled_show(&self, show: &Show) -> Show {
         let database = |name: &Option<DatabaseName>| name.as_ref().map(|n| self.caller.spelled(n));
-        let table = |table: &Qualified<TableName>| self.caller.spelled_table(table).unwrap_or_else(|_| table.clone());
+        let table = |table: &Qualified<TableName>| {
+            self.caller
+                .spelled_table(table)
+                .unwrap_or_else(|_| table.clone())
+        };
         match show {
             Show::Tables(name) => Show::Tables(database(name)),
-            Show::Jobs { kind, all, database: name } => Show::Jobs { kind: *kind, all: *all, database: database(name) },
+            Show::Jobs {
+                kind,
+                all,
+                database: name,
+            } => Show::Jobs {
+                kind: *kind,
+                all: *all,
+                database: database(name),
+            },
             Show::CreateTable(t) => Show::CreateTable(table(t)),
             Show::CreateView(t) => Show::CreateView(table(t)),
             Show::Columns(t) => Show::Columns(table(t)),
-            Show::Partitions { table: t, temporary } => Show::Partitions { table: table(t), temporary: *temporary },
-            Show::Tablets { table: t, partitions } => Show::Tablets { table: table(t), partitions: partitions.clone() },
+            Show::Partitions {
+                table: t,
+                temporary,
+            } => Show::Partitions {
+                table: table(t),
+                temporary: *temporary,
+            },
+            Show::Tablets {
+                table: t,
+                partitions,
+            } => Show::Tablets {
+                table: table(t),
+                partitions: partitions.clone(),
+            },
             other => other.clone(),
         }
     }
 
-    /// What a SHOW names must exist, or an empty answer would hide a typing error; and the user may see it.
+    /// What a SHOW names must exist, or an empty answer would hide a typing error; and the user may
+    /// see it.
     pub(super) async fn check_show(&self, show: &Show) -> Result<(), Error> {
         let names_a_thing = matches!(
             show,
             Show::Tables(_)
-                | Show::Jobs { database: Some(_), .. }
+                | Show::Jobs {
+                    database: Some(_),
+                    ..
+                }
                 | Show::CreateTable(_)
                 | Show::CreateView(_)
                 | Show::Columns(_)
@@ -93,7 +148,15 @@ impl Session {
         );
         // The history needs no cluster, if only the name is known.
         let is_known = match show {
-            Show::Jobs { database: Some(name), .. } => self.caller.cluster.catalog().schema(name.as_str()).is_some(),
+            Show::Jobs {
+                database: Some(name),
+                ..
+            } => self
+                .caller
+                .cluster
+                .catalog()
+                .schema(name.as_str())
+                .is_some(),
             _ => false,
         };
         if names_a_thing
@@ -101,7 +164,9 @@ impl Session {
             && let Err(stale) = self.caller.cluster.refresh().await
         {
             return if matches!(show, Show::Jobs { .. }) {
-                self.caller.require(Privilege::Repository, Securable::System).await
+                self.caller
+                    .require(Privilege::Repository, Securable::System)
+                    .await
             } else {
                 Err(stale)
             };
@@ -110,14 +175,26 @@ impl Session {
         let database = |name: &DatabaseName| {
             let known = catalog.schema(name.as_str());
             known.ok_or_else(|| {
-                Error::new(ErrorKind::UndefinedSchema, format!("Unknown database '{name}'")).hint("See SHOW DATABASES.")
+                Error::new(
+                    ErrorKind::UndefinedSchema,
+                    format!("Unknown database '{name}'"),
+                )
+                .hint("See SHOW DATABASES.")
             })
         };
         match show {
-            Show::Tables(named) => database(&self.caller.database_or_current(named.as_ref())?).map(drop),
-            Show::Jobs { database: named, .. } => {
-                named.as_ref().map_or(Ok(()), |name| database(name).map(drop))?;
-                self.caller.require(Privilege::Repository, Securable::System).await
+            Show::Tables(named) => {
+                database(&self.caller.database_or_current(named.as_ref())?).map(drop)
+            }
+            Show::Jobs {
+                database: named, ..
+            } => {
+                named
+                    .as_ref()
+                    .map_or(Ok(()), |name| database(name).map(drop))?;
+                self.caller
+                    .require(Privilege::Repository, Securable::System)
+                    .await
             }
             Show::CreateTable(table)
             | Show::CreateView(table)
@@ -125,21 +202,30 @@ impl Session {
             | Show::Partitions { table, .. }
             | Show::Tablets { table, .. } => {
                 let name = self.caller.database_or_current(table.database.as_ref())?;
-                let Some(found) = database(&name)?.table(table.name.as_str()).await.map_err(from_datafusion)? else {
+                let Some(found) = database(&name)?
+                    .table(table.name.as_str())
+                    .await
+                    .map_err(from_datafusion)?
+                else {
                     return Err(unknown_table(&name, &table.name));
                 };
                 let is_view = found.table_type() == datafusion::datasource::TableType::View;
                 match show {
                     Show::CreateTable(_) => Ok(()),
                     Show::CreateView(_) if is_view => Ok(()),
-                    Show::CreateView(_) => {
-                        Err(Error::new(ErrorKind::WrongObjectType, format!("'{name}.{}' is not VIEW", table.name)))
-                    }
-                    Show::Columns(_) if is_view => Err(Error::unsupported(format_args!("DESC of the view {}", table.name))
-                        .hint("SELECT * FROM it LIMIT 0, or see information_schema.columns.")),
-                    _ if is_view => {
-                        Err(Error::new(ErrorKind::WrongObjectType, format!("Table '{}' is not a OLAP table", table.name)))
-                    }
+                    Show::CreateView(_) => Err(Error::new(
+                        ErrorKind::WrongObjectType,
+                        format!("'{name}.{}' is not VIEW", table.name),
+                    )),
+                    Show::Columns(_) if is_view => Err(Error::unsupported(format_args!(
+                        "DESC of the view {}",
+                        table.name
+                    ))
+                    .hint("SELECT * FROM it LIMIT 0, or see information_schema.columns.")),
+                    _ if is_view => Err(Error::new(
+                        ErrorKind::WrongObjectType,
+                        format!("Table '{}' is not a OLAP table", table.name),
+                    )),
                     _ => Ok(()),
                 }
             }
@@ -147,7 +233,9 @@ impl Session {
                 if self.caller.cluster.external().is_none() {
                     self.caller.known_repository(repository).await?;
                 }
-                self.caller.require(Privilege::Repository, Securable::System).await
+                self.caller
+                    .require(Privilege::Repository, Securable::System)
+                    .await
             }
             Show::Grants(Some(grantee)) => {
                 if *grantee != Grantee::User(self.client.user.clone()) {
@@ -160,14 +248,23 @@ impl Session {
     }
 }
 
-/// `SELECT * FROM (plan) WHERE … ORDER BY … LIMIT …`, its names those of the plan's columns in any case.
-fn filtered(state: &SessionState, plan: LogicalPlan, show: &Show, filter: &Filter) -> Result<LogicalPlan, Error> {
+/// `SELECT * FROM (plan) WHERE … ORDER BY … LIMIT …`, its names those of the plan's columns in any
+/// case.
+fn filtered(
+    state: &SessionState,
+    plan: LogicalPlan,
+    show: &Show,
+    filter: &Filter,
+) -> Result<LogicalPlan, Error> {
     if *filter == Filter::default() {
         return Ok(plan);
     }
     let schema = plan.schema().clone();
     let meaning = |name: &str| {
-        let column = schema.fields().iter().find(|f| f.name().eq_ignore_ascii_case(name));
+        let column = schema
+            .fields()
+            .iter()
+            .find(|f| f.name().eq_ignore_ascii_case(name));
         match (column, show) {
             (Some(column), _) => Some(Operand::Column(column.name().clone())),
             // The only index of a table has its name.
@@ -179,8 +276,11 @@ fn filtered(state: &SessionState, plan: LogicalPlan, show: &Show, filter: &Filte
     };
     let expr = |expr: &sql::Expr| {
         let known: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-        let expr = resolve_names(expr, meaning).map_err(|e| e.hint(format!("The columns are {}.", known.join(", "))))?;
-        state.create_logical_expr_from_sql_expr(sql::ExprWithAlias { expr, alias: None }, &schema).map_err(from_datafusion)
+        let expr = resolve_names(expr, meaning)
+            .map_err(|e| e.hint(format!("The columns are {}.", known.join(", "))))?;
+        state
+            .create_logical_expr_from_sql_expr(sql::ExprWithAlias { expr, alias: None }, &schema)
+            .map_err(from_datafusion)
     };
     let mut builder = LogicalPlanBuilder::from(plan);
     if let Some(predicate) = &filter.predicate {
@@ -196,7 +296,9 @@ fn filtered(state: &SessionState, plan: LogicalPlan, show: &Show, filter: &Filte
     }
     if let Some(limit) = filter.limit {
         let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-        builder = builder.limit(count(filter.offset), Some(count(limit))).map_err(from_datafusion)?;
+        builder = builder
+            .limit(count(filter.offset), Some(count(limit)))
+            .map_err(from_datafusion)?;
     }
     builder.build().map_err(from_datafusion)
 }

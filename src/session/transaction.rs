@@ -9,7 +9,8 @@ fn done(tag: &str) -> Result<Outcome, Error> {
 }
 
 impl Session {
-    /// A statement whose effect no ROLLBACK will undo: the block goes on reading from a fresh instant.
+    /// A statement whose effect no ROLLBACK will undo: the block goes on reading from a fresh
+    /// instant.
     pub(super) fn applied_at_once(&mut self) {
         if self.block.state == TransactionState::Active {
             self.block.applied += 1;
@@ -18,15 +19,24 @@ impl Session {
         }
     }
 
-    /// The isolation level that a statement runs in. Every level reads one instant, as REPEATABLE READ does.
+    /// The isolation level that a statement runs in. Every level reads one instant, as REPEATABLE
+    /// READ does.
     pub(super) fn isolation(&self) -> String {
-        let default = || self.variables.get("default_transaction_isolation").unwrap_or_default();
+        let default = || {
+            self.variables
+                .get("default_transaction_isolation")
+                .unwrap_or_default()
+        };
         self.block.modes.isolation.clone().unwrap_or_else(default)
     }
 
     /// Whether the block, or every block, only reads.
     pub(super) fn reads_only(&self) -> bool {
-        let default = || self.variables.get("default_transaction_read_only").is_some_and(|v| v == "on");
+        let default = || {
+            self.variables
+                .get("default_transaction_read_only")
+                .is_some_and(|v| v == "on")
+        };
         self.block.modes.read_only.unwrap_or_else(default)
     }
 
@@ -35,8 +45,11 @@ impl Session {
         if !self.reads_only() {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::ReadOnlyTransaction, format!("cannot execute {what} in a read-only transaction"))
-            .hint("SET default_transaction_read_only = off, or begin a block that is READ WRITE."))
+        Err(Error::new(
+            ErrorKind::ReadOnlyTransaction,
+            format!("cannot execute {what} in a read-only transaction"),
+        )
+        .hint("SET default_transaction_read_only = off, or begin a block that is READ WRITE."))
     }
 
     fn begin_block(&mut self, modes: &TransactionModes) {
@@ -46,29 +59,53 @@ impl Session {
     }
 
     /// Commands about blocks; `None` for others.
-    pub(super) fn transaction_command(&mut self, command: &SessionCommand) -> Option<Result<Outcome, Error>> {
+    pub(super) fn transaction_command(
+        &mut self,
+        command: &SessionCommand,
+    ) -> Option<Result<Outcome, Error>> {
         Some(match command {
             SessionCommand::Begin { modes, tag } => {
                 match self.block.state {
                     TransactionState::Idle => self.begin_block(modes),
-                    _ => self.caller.warning("25001", "there is already a transaction in progress"),
+                    _ => self
+                        .caller
+                        .warning("25001", "there is already a transaction in progress"),
                 }
                 done(tag)
             }
-            SessionCommand::SetTransaction { modes, session: true } => {
+            SessionCommand::SetTransaction {
+                modes,
+                session: true,
+            } => {
                 let in_block = self.block.state == TransactionState::Active;
                 if let Some(level) = &modes.isolation {
-                    self.variables.put("default_transaction_isolation", Some(level.clone()), in_block, false);
+                    self.variables.put(
+                        "default_transaction_isolation",
+                        Some(level.clone()),
+                        in_block,
+                        false,
+                    );
                 }
                 if let Some(read_only) = modes.read_only {
                     let value = if read_only { "on" } else { "off" };
-                    self.variables.put("default_transaction_read_only", Some(value.to_owned()), in_block, false);
+                    self.variables.put(
+                        "default_transaction_read_only",
+                        Some(value.to_owned()),
+                        in_block,
+                        false,
+                    );
                 }
                 done("SET")
             }
-            SessionCommand::SetTransaction { modes, session: false } => {
+            SessionCommand::SetTransaction {
+                modes,
+                session: false,
+            } => {
                 if self.block.state == TransactionState::Idle {
-                    self.caller.warning("25P01", "SET TRANSACTION can only be used in transaction blocks");
+                    self.caller.warning(
+                        "25P01",
+                        "SET TRANSACTION can only be used in transaction blocks",
+                    );
                     return Some(done("SET"));
                 }
                 if modes.isolation.is_some() {
@@ -90,7 +127,8 @@ impl Session {
                 }
                 match state {
                     TransactionState::Idle => {
-                        self.caller.warning("25P01", "there is no transaction in progress");
+                        self.caller
+                            .warning("25P01", "there is no transaction in progress");
                         done("COMMIT")
                     }
                     TransactionState::Active => done("COMMIT"),
@@ -103,7 +141,9 @@ impl Session {
                     return Some(Err(error));
                 }
                 match (self.block.state, self.block.applied) {
-                    (TransactionState::Idle, _) => self.caller.warning("25P01", "there is no transaction in progress"),
+                    (TransactionState::Idle, _) => self
+                        .caller
+                        .warning("25P01", "there is no transaction in progress"),
                     (_, 0) => {}
                     (_, n) => {
                         self.caller.warning(
@@ -122,21 +162,27 @@ impl Session {
                 if self.block.state == TransactionState::Idle {
                     return Some(Err(outside("SAVEPOINT")));
                 }
-                self.block.savepoints.push((name.clone(), self.variables.mark()));
+                self.block
+                    .savepoints
+                    .push((name.clone(), self.variables.mark()));
                 done("SAVEPOINT")
             }
-            SessionCommand::Release(name) => self.savepoint(name, "RELEASE SAVEPOINT").and_then(|at| {
-                self.block.savepoints.truncate(at);
-                done("RELEASE")
-            }),
-            SessionCommand::RollbackTo(name) => self.savepoint(name, "ROLLBACK TO SAVEPOINT").and_then(|at| {
-                self.block.savepoints.truncate(at + 1);
-                let mark = self.block.savepoints[at].1;
-                self.variables.undo_to(mark);
-                self.close_cursors_behind(at);
-                self.block.state = TransactionState::Active;
-                done("ROLLBACK")
-            }),
+            SessionCommand::Release(name) => {
+                self.savepoint(name, "RELEASE SAVEPOINT").and_then(|at| {
+                    self.block.savepoints.truncate(at);
+                    done("RELEASE")
+                })
+            }
+            SessionCommand::RollbackTo(name) => self
+                .savepoint(name, "ROLLBACK TO SAVEPOINT")
+                .and_then(|at| {
+                    self.block.savepoints.truncate(at + 1);
+                    let mark = self.block.savepoints[at].1;
+                    self.variables.undo_to(mark);
+                    self.close_cursors_behind(at);
+                    self.block.state = TransactionState::Active;
+                    done("ROLLBACK")
+                }),
             SessionCommand::Lock => match self.block.state {
                 TransactionState::Idle => Err(outside("LOCK TABLE")),
                 _ => done("LOCK TABLE"),
@@ -154,7 +200,12 @@ impl Session {
             return Err(outside(what));
         }
         let found = self.block.savepoints.iter().rposition(|(s, _)| s == name);
-        found.ok_or_else(|| Error::new(ErrorKind::InvalidSavepoint, format!("savepoint \"{name}\" does not exist")))
+        found.ok_or_else(|| {
+            Error::new(
+                ErrorKind::InvalidSavepoint,
+                format!("savepoint \"{name}\" does not exist"),
+            )
+        })
     }
 
     fn end_block(&mut self, committed: bool) {
@@ -162,7 +213,10 @@ impl Session {
         if self.block.state != TransactionState::Idle {
             self.close_cursors_of_block(committed);
         }
-        let was = std::mem::replace(&mut self.block, TransactionBlock::new(TransactionState::Idle, None));
+        let was = std::mem::replace(
+            &mut self.block,
+            TransactionBlock::new(TransactionState::Idle, None),
+        );
         if was.state != TransactionState::Idle && (!committed || was.database_is_local) {
             self.caller.database = was.database_before;
         }
@@ -170,5 +224,8 @@ impl Session {
 }
 
 fn outside(what: &str) -> Error {
-    Error::new(ErrorKind::NoActiveTransaction, format!("{what} can only be used in transaction blocks"))
+    Error::new(
+        ErrorKind::NoActiveTransaction,
+        format!("{what} can only be used in transaction blocks"),
+    )
 }

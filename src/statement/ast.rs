@@ -11,7 +11,8 @@ pub use self::session::*;
 pub use self::show::{Filter, OrderBy, Show, ShowStatement};
 use super::properties::Properties;
 use crate::names::{
-    BrokerName, ClusterName, DatabaseName, JobId, PartitionName, RepositoryName, RoleName, SnapshotLabel, TableName, UserName,
+    BrokerName, ClusterName, DatabaseName, JobId, PartitionName, RepositoryName, RoleName,
+    SnapshotLabel, TableName, UserName,
 };
 use crate::privilege::{Grant, Grantee};
 use crate::schema::{PartitionDef, TableSchema, ViewDefinition};
@@ -36,7 +37,8 @@ pub enum Statement {
     AlterRepository(AlterRepository),
     /// `CREATE | ALTER | DROP CLUSTER`
     Cluster(ClusterCommand),
-    /// A text that is handed to a StarRocks cluster as it is: what nothing here reads, where the session allows that.
+    /// A text that is handed to a StarRocks cluster as it is: what nothing here reads, where the
+    /// session allows that.
     Raw(String),
     /// `RECOVER DATABASE | TABLE | PARTITION`
     Recover(Recover),
@@ -88,7 +90,10 @@ pub enum Partitions {
     #[default]
     All,
     /// `[TEMPORARY] PARTITION (p, …)`, at least one.
-    Named { temporary: bool, names: Vec<PartitionName> },
+    Named {
+        temporary: bool,
+        names: Vec<PartitionName>,
+    },
     /// `PARTITION (column = value, …)`: StarRocks 3.0 and later read it, and no backup takes it.
     Keyed(Vec<(String, Box<sql::Expr>)>),
 }
@@ -167,7 +172,8 @@ pub struct BackupSnapshot {
     pub properties: Properties,
 }
 
-/// `RESTORE SNAPSHOT [db.]label FROM repository [catalogs] [DATABASE db [AS alias]] [ON (…)] PROPERTIES (…)`
+/// `RESTORE SNAPSHOT [db.]label FROM repository [catalogs] [DATABASE db [AS alias]] [ON (…)]
+/// PROPERTIES (…)`
 #[derive(Clone, Debug, PartialEq)]
 pub struct RestoreSnapshot {
     /// The snapshot, and the database to restore into.
@@ -338,7 +344,8 @@ pub enum Definition {
     },
 }
 
-/// A partition whose literals are not read yet: `CREATE TABLE` reads them at once, `ALTER TABLE` when the table is known.
+/// A partition whose literals are not read yet: `CREATE TABLE` reads them at once, `ALTER TABLE`
+/// when the table is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PartitionText {
     /// `PARTITION name VALUES …`
@@ -420,8 +427,14 @@ impl fmt::Debug for UserCommand {
             Self::RevokeAdmin(name) => f.debug_tuple("RevokeAdmin").field(name).finish(),
             Self::CreateRole { names, .. } => f.debug_tuple("CreateRole").field(names).finish(),
             Self::DropRole { names, .. } => f.debug_tuple("DropRole").field(names).finish(),
-            Self::Grant(grants, grantee) => f.debug_tuple("Grant").field(grants).field(grantee).finish(),
-            Self::Revoke(grants, grantee) => f.debug_tuple("Revoke").field(grants).field(grantee).finish(),
+            Self::Grant(grants, grantee) => {
+                f.debug_tuple("Grant").field(grants).field(grantee).finish()
+            }
+            Self::Revoke(grants, grantee) => f
+                .debug_tuple("Revoke")
+                .field(grants)
+                .field(grantee)
+                .finish(),
         }
     }
 }

@@ -1,7 +1,9 @@
-//! BACKUP, RESTORE, CANCEL, RECOVER, repositories and snapshots: the union of StarRocks' grammars from 2.1 to 4.2.
+//! BACKUP, RESTORE, CANCEL, RECOVER, repositories and snapshots: the union of StarRocks' grammars
+//! from 2.1 to 4.2.
 //!
-//! What some version's grammar reads is read here. What its next step refuses before any name is looked up (an alias in BACKUP,
-//! a database said twice) is refused here too, under another SQLSTATE than a syntax error.
+//! What some version's grammar reads is read here. What its next step refuses before any name is
+//! looked up (an alias in BACKUP, a database said twice) is refused here too, under another
+//! SQLSTATE than a syntax error.
 
 use datafusion::sql::sqlparser::parser::Parser as SqlParser;
 use datafusion::sql::sqlparser::tokenizer::Token as SqlToken;
@@ -11,11 +13,13 @@ use super::dialect::mysql;
 use super::lexer::{Quote, Token};
 use super::parser::Parser;
 use crate::error::{Error, ErrorKind};
-use crate::names::{BrokerName, DatabaseName, PartitionName, RepositoryName, SnapshotLabel, TableName};
+use crate::names::{
+    BrokerName, DatabaseName, PartitionName, RepositoryName, SnapshotLabel, TableName,
+};
 
-const DATABASE_TWICE: &str =
-    "Specifying dbName before snapshot name is forbidden if the DbName is specified explicitly in BACKUP/RESTORE";
-const CATALOG_AND_DATABASE: &str = "Can not sepcify database name for external catalog Backup/Restore";
+const DATABASE_TWICE: &str = "Specifying dbName before snapshot name is forbidden if the DbName is specified explicitly in BACKUP/RESTORE";
+const CATALOG_AND_DATABASE: &str =
+    "Can not sepcify database name for external catalog Backup/Restore";
 const CATALOG_AND_OBJECTS: &str = "Can not sepcify `ON` clause for external catalog Backup/Restore";
 
 fn illegal(message: &str, at: usize) -> Error {
@@ -26,7 +30,11 @@ impl Parser<'_> {
     pub(super) fn backup(&mut self) -> Result<BackupSnapshot, Error> {
         let catalogs_at = self.offset();
         let catalogs = self.external_catalogs(JobKeyword::Backup)?;
-        let database = if self.eat("DATABASE") { Some(self.named::<DatabaseName>("a database name")?) } else { None };
+        let database = if self.eat("DATABASE") {
+            Some(self.named::<DatabaseName>("a database name")?)
+        } else {
+            None
+        };
         self.expect("SNAPSHOT")?;
         let label_at = self.offset();
         let mut label = self.qualified::<SnapshotLabel>("a snapshot label")?;
@@ -40,9 +48,19 @@ impl Parser<'_> {
         }
         label.database = label.database.or(database);
         if catalogs.is_some() {
-            self.check_catalogs(catalogs_at, label.database.is_some(), objects.as_ref().map(|_| objects_at));
+            self.check_catalogs(
+                catalogs_at,
+                label.database.is_some(),
+                objects.as_ref().map(|_| objects_at),
+            );
         }
-        Ok(BackupSnapshot { catalogs, label, repository, objects, properties })
+        Ok(BackupSnapshot {
+            catalogs,
+            label,
+            repository,
+            objects,
+            properties,
+        })
     }
 
     pub(super) fn restore(&mut self) -> Result<RestoreSnapshot, Error> {
@@ -55,7 +73,14 @@ impl Parser<'_> {
         let catalogs = self.external_catalogs(JobKeyword::Restore)?;
         let database = if self.eat("DATABASE") {
             let database = self.named::<DatabaseName>("a database name")?;
-            Some((database, if self.eat("AS") { Some(self.named("a database name")?) } else { None }))
+            Some((
+                database,
+                if self.eat("AS") {
+                    Some(self.named("a database name")?)
+                } else {
+                    None
+                },
+            ))
         } else {
             None
         };
@@ -67,9 +92,20 @@ impl Parser<'_> {
         }
         if catalogs.is_some() {
             let has_database = label.database.is_some() || database.is_some();
-            self.check_catalogs(catalogs_at, has_database, objects.as_ref().map(|_| objects_at));
+            self.check_catalogs(
+                catalogs_at,
+                has_database,
+                objects.as_ref().map(|_| objects_at),
+            );
         }
-        Ok(RestoreSnapshot { label, repository, catalogs, database, objects, properties })
+        Ok(RestoreSnapshot {
+            label,
+            repository,
+            catalogs,
+            database,
+            objects,
+            properties,
+        })
     }
 
     fn check_catalogs(&mut self, at: usize, has_database: bool, objects_at: Option<usize>) {
@@ -95,14 +131,22 @@ impl Parser<'_> {
         }
         let named = self.list(|p| {
             let (name, _) = p.name("a catalog name")?;
-            let alias = if kind == JobKeyword::Restore && p.eat("AS") { Some(p.name("a catalog name")?.0) } else { None };
+            let alias = if kind == JobKeyword::Restore && p.eat("AS") {
+                Some(p.name("a catalog name")?.0)
+            } else {
+                None
+            };
             Ok((name, alias))
         })?;
         Ok(Some(ExternalCatalogs::Named(named)))
     }
 
     fn objects(&mut self, kind: JobKeyword) -> Result<Option<Vec<ObjectRef>>, Error> {
-        if self.eat("ON") { self.list(|p| p.object(kind)).map(Some) } else { Ok(None) }
+        if self.eat("ON") {
+            self.list(|p| p.object(kind)).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     /// Takes `FUNCTION`, `VIEWS` …; behind ALL no name need follow.
@@ -120,7 +164,10 @@ impl Parser<'_> {
         // All but TABLE may be a table's own name: before another name they are the keyword.
         let (words, kind) = KINDS.iter().find(|(words, _)| {
             let count = words.split(' ').count();
-            words.split(' ').enumerate().all(|(i, word)| self.is_word_at(i, word))
+            words
+                .split(' ')
+                .enumerate()
+                .all(|(i, word)| self.is_word_at(i, word))
                 && (all || *words == "TABLE" || self.is_name_at(count))
         })?;
         self.eat(words);
@@ -130,7 +177,9 @@ impl Parser<'_> {
     fn object(&mut self, kind: JobKeyword) -> Result<ObjectRef, Error> {
         if self.eat("ALL") {
             let all = self.object_kind(true);
-            return all.map(ObjectRef::All).ok_or_else(|| self.unexpected("TABLES, VIEWS, MATERIALIZED VIEWS or FUNCTIONS"));
+            return all
+                .map(ObjectRef::All)
+                .ok_or_else(|| self.unexpected("TABLES, VIEWS, MATERIALIZED VIEWS or FUNCTIONS"));
         }
         match self.object_kind(false) {
             None => Ok(ObjectRef::Untyped(self.table_ref(kind)?)),
@@ -138,9 +187,17 @@ impl Parser<'_> {
             Some(object) => {
                 let name = self.qualified::<TableName>("a name")?;
                 let alias_at = self.offset();
-                let alias = if self.eat("AS") { Some(self.named::<TableName>("a name")?) } else { None };
+                let alias = if self.eat("AS") {
+                    Some(self.named::<TableName>("a name")?)
+                } else {
+                    None
+                };
                 self.check_alias(kind, alias.as_ref(), alias_at);
-                Ok(ObjectRef::Named { kind: object, name, alias })
+                Ok(ObjectRef::Named {
+                    kind: object,
+                    name,
+                    alias,
+                })
             }
         }
     }
@@ -156,23 +213,36 @@ impl Parser<'_> {
             None
         };
         self.check_alias(kind, alias.as_ref(), alias_at);
-        Ok(TableRef { table, partitions, alias })
+        Ok(TableRef {
+            table,
+            partitions,
+            alias,
+        })
     }
 
     fn check_alias(&mut self, kind: JobKeyword, alias: Option<&TableName>, at: usize) {
         if kind == JobKeyword::Backup && alias.is_some() {
-            self.refuse(illegal("Specifying alias for backup object is forbidden in BACKUP stmt", at));
+            self.refuse(illegal(
+                "Specifying alias for backup object is forbidden in BACKUP stmt",
+                at,
+            ));
         }
     }
 
-    /// `[TEMPORARY] PARTITION[S] (p, …)`, `PARTITION p, …` or `PARTITION (column = value, …)`, if it comes next.
+    /// `[TEMPORARY] PARTITION[S] (p, …)`, `PARTITION p, …` or `PARTITION (column = value, …)`, if
+    /// it comes next.
     pub(super) fn partitions(&mut self) -> Result<Partitions, Error> {
-        let temporary = self.is_word("TEMPORARY") && (self.is_word_at(1, "PARTITION") || self.is_word_at(1, "PARTITIONS"));
+        let temporary = self.is_word("TEMPORARY")
+            && (self.is_word_at(1, "PARTITION") || self.is_word_at(1, "PARTITIONS"));
         let keyword = usize::from(temporary);
         // PARTITIONS alone may be an alias.
-        let names_follow =
-            self.is_name_at(keyword + 1) || matches!(self.peek_at(keyword + 1), Some(Token::Symbol('(') | Token::Str(..)));
-        let is_clause = self.is_word_at(keyword, "PARTITION") || (self.is_word_at(keyword, "PARTITIONS") && names_follow);
+        let names_follow = self.is_name_at(keyword + 1)
+            || matches!(
+                self.peek_at(keyword + 1),
+                Some(Token::Symbol('(') | Token::Str(..))
+            );
+        let is_clause = self.is_word_at(keyword, "PARTITION")
+            || (self.is_word_at(keyword, "PARTITIONS") && names_follow);
         if !is_clause {
             return Ok(Partitions::All);
         }
@@ -183,27 +253,38 @@ impl Parser<'_> {
         }
         if self.peek() != Some(&Token::Symbol('(')) {
             let mut names = vec![self.partition_name()?];
-            // 4.1 reads `PARTITION p1, p2` as two partitions. What is no partition's name by its looks ends the list.
+            // 4.1 reads `PARTITION p1, p2` as two partitions. What is no partition's name by its
+            // looks ends the list.
             while self.peek() == Some(&Token::Symbol(',')) && self.is_partition_item() {
                 self.eat_symbol(',');
                 names.push(self.partition_name()?);
             }
             return Ok(Partitions::Named { temporary, names });
         }
-        if is_singular && !temporary && self.is_name_at(1) && self.peek_at(2) == Some(&Token::Symbol('=')) {
+        if is_singular
+            && !temporary
+            && self.is_name_at(1)
+            && self.peek_at(2) == Some(&Token::Symbol('='))
+        {
             return self.list(Self::keyed_partition).map(Partitions::Keyed);
         }
-        Ok(Partitions::Named { temporary, names: self.list(Self::partition_name)? })
+        Ok(Partitions::Named {
+            temporary,
+            names: self.list(Self::partition_name)?,
+        })
     }
 
     /// Whether the item behind the comma is a name or string with nothing of its own behind it.
     fn is_partition_item(&self) -> bool {
         let is_name = self.is_name_at(1) || matches!(self.peek_at(1), Some(Token::Str(..)));
-        let ends = matches!(self.peek_at(2), None | Some(Token::Symbol(',' | ')'))) || self.is_word_at(2, "AS");
+        let ends = matches!(self.peek_at(2), None | Some(Token::Symbol(',' | ')')))
+            || self.is_word_at(2, "AS");
         is_name && ends
     }
 
-    fn keyed_partition(&mut self) -> Result<(String, Box<datafusion::sql::sqlparser::ast::Expr>), Error> {
+    fn keyed_partition(
+        &mut self,
+    ) -> Result<(String, Box<datafusion::sql::sqlparser::ast::Expr>), Error> {
         let (column, _) = self.name("a column name")?;
         self.expect_symbol('=')?;
         let at = self.offset();
@@ -217,7 +298,9 @@ impl Parser<'_> {
             parser.expect_token(&SqlToken::EOF)?;
             Ok(expr)
         };
-        let (expr, _) = mysql(self.reading()).read(text, whole).map_err(|e| e.shifted(at))?;
+        let (expr, _) = mysql(self.reading())
+            .read(text, whole)
+            .map_err(|e| e.shifted(at))?;
         Ok((column, Box::new(super::filter::with_plain_strings(expr))))
     }
 
@@ -226,7 +309,10 @@ impl Parser<'_> {
         let at = self.offset();
         match self.partitions()? {
             Partitions::All => Ok(Vec::new()),
-            Partitions::Named { temporary: false, names } => Ok(names),
+            Partitions::Named {
+                temporary: false,
+                names,
+            } => Ok(names),
             Partitions::Named { .. } => Err(Error::unsupported("TEMPORARY PARTITION").at(at)),
             Partitions::Keyed(_) => Err(Error::unsupported("PARTITION (column = value)").at(at)),
         }
@@ -248,7 +334,8 @@ impl Parser<'_> {
             self.expect("EXTERNAL CATALOG")?;
             CancelScope::ExternalCatalog
         } else {
-            self.optional_database()?.map_or(CancelScope::Current, CancelScope::Database)
+            self.optional_database()?
+                .map_or(CancelScope::Current, CancelScope::Database)
         };
         Ok(CancelJob { kind, scope })
     }
@@ -263,7 +350,10 @@ impl Parser<'_> {
         self.expect("PARTITION")?;
         let partition = self.named("a partition name")?;
         self.expect("FROM")?;
-        Ok(Recover::Partition(partition, self.qualified("a table name")?))
+        Ok(Recover::Partition(
+            partition,
+            self.qualified("a table name")?,
+        ))
     }
 
     pub(super) fn job_keyword(&mut self) -> Result<JobKeyword, Error> {
@@ -278,22 +368,37 @@ impl Parser<'_> {
 
     /// `FROM db` or `IN db`, if it comes next.
     pub(super) fn optional_database(&mut self) -> Result<Option<DatabaseName>, Error> {
-        if self.eat_any(&["FROM", "IN"]) { self.named("a database name").map(Some) } else { Ok(None) }
+        if self.eat_any(&["FROM", "IN"]) {
+            self.named("a database name").map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     /// A repository that should exist: no repository has a name that breaks the rules.
     pub(super) fn repository(&mut self, when_empty: &str) -> Result<RepositoryName, Error> {
         let at = self.offset();
         let (name, _) = self.name("a repository name")?;
-        let unknown = if name.is_empty() { when_empty.to_owned() } else { format!("Repository [{name}] does not exist") };
-        RepositoryName::new(name).map_err(|_| Error::new(ErrorKind::UndefinedObject, unknown).hint("See SHOW REPOSITORIES.").at(at))
+        let unknown = if name.is_empty() {
+            when_empty.to_owned()
+        } else {
+            format!("Repository [{name}] does not exist")
+        };
+        RepositoryName::new(name).map_err(|_| {
+            Error::new(ErrorKind::UndefinedObject, unknown)
+                .hint("See SHOW REPOSITORIES.")
+                .at(at)
+        })
     }
 
     pub(super) fn repository_to_drop(&mut self) -> Result<RepositoryName, Error> {
         let at = self.offset();
         let (name, _) = self.name("a repository name")?;
-        RepositoryName::new(name)
-            .map_err(|_| Error::new(ErrorKind::UndefinedObject, "Repository does not exist").hint("See SHOW REPOSITORIES.").at(at))
+        RepositoryName::new(name).map_err(|_| {
+            Error::new(ErrorKind::UndefinedObject, "Repository does not exist")
+                .hint("See SHOW REPOSITORIES.")
+                .at(at)
+        })
     }
 
     pub(super) fn drop_snapshot(&mut self) -> Result<DropSnapshot, Error> {
@@ -305,14 +410,21 @@ impl Parser<'_> {
         let force = self.eat("FORCE");
         let repository = RepositoryName::new(name.clone()).map_err(|_| {
             let message = format!("Repository does not exist: {name}");
-            Error::new(ErrorKind::UndefinedObject, message).hint("See SHOW REPOSITORIES.").at(at)
+            Error::new(ErrorKind::UndefinedObject, message)
+                .hint("See SHOW REPOSITORIES.")
+                .at(at)
         })?;
-        // A label that could not have been written, one with a path separator above all, is never deleted.
+        // A label that could not have been written, one with a path separator above all, is never
+        // deleted.
         let label = SnapshotLabel::new(label.clone()).map_err(|_| {
             let message = format!("Snapshot does not exist in repository {repository}: {label}");
             Error::new(ErrorKind::UndefinedObject, message).at(label_at)
         })?;
-        Ok(DropSnapshot { label, repository, force })
+        Ok(DropSnapshot {
+            label,
+            repository,
+            force,
+        })
     }
 
     pub(super) fn create_repository(&mut self) -> Result<CreateRepository, Error> {
@@ -334,19 +446,35 @@ impl Parser<'_> {
         let properties = self.properties()?;
         // The text is whole; now its parts, in StarRocks' order.
         if name.is_empty() {
-            return Err(Error::new(ErrorKind::InvalidName, "Repository does not empty").at(name_at));
+            return Err(
+                Error::new(ErrorKind::InvalidName, "Repository does not empty").at(name_at),
+            );
         }
         let name = RepositoryName::new(name).map_err(|e| e.at(name_at))?;
         if location.is_empty() {
-            return Err(Error::new(ErrorKind::InvalidParameter, "You must specify a location on the repository").at(location_at));
+            return Err(Error::new(
+                ErrorKind::InvalidParameter,
+                "You must specify a location on the repository",
+            )
+            .at(location_at));
         }
         let broker = match broker {
             Some(broker) if broker.is_empty() => {
-                return Err(Error::new(ErrorKind::InvalidName, "You must specify the broker of the repository").at(broker_at));
+                return Err(Error::new(
+                    ErrorKind::InvalidName,
+                    "You must specify the broker of the repository",
+                )
+                .at(broker_at));
             }
             Some(broker) => Some(BrokerName::new(broker).map_err(|e| e.at(broker_at))?),
             None => None,
         };
-        Ok(CreateRepository { name, read_only, broker, location, properties })
+        Ok(CreateRepository {
+            name,
+            read_only,
+            broker,
+            location,
+            properties,
+        })
     }
 }

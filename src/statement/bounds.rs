@@ -1,8 +1,9 @@
-//! How long, how deep and how wide a statement may be: measured over its text before it is cut into tokens, over the tokens that a
-//! parser will see (two lexers never agree on every text), and over what was parsed, where only names tell how large the whole is.
+//! How long, how deep and how wide a statement may be: measured over its text before it is cut into
+//! tokens, over the tokens that a parser will see (two lexers never agree on every text), and over
+//! what was parsed, where only names tell how large the whole is.
 //!
-//! Parsers, planners and the code that drops their trees recurse or copy; each of them is safe because nothing larger than these
-//! bounds ever reaches it.
+//! Parsers, planners and the code that drops their trees recurse or copy; each of them is safe
+//! because nothing larger than these bounds ever reaches it.
 
 mod weigh;
 
@@ -43,7 +44,8 @@ impl Default for Bounds {
     }
 }
 
-/// How a text is to be read: its bounds, and a flag that another thread sets to have the reading given up.
+/// How a text is to be read: its bounds, and a flag that another thread sets to have the reading
+/// given up.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
     /// What is too much.
@@ -54,7 +56,10 @@ pub struct Reading {
 impl Reading {
     /// A reading within bounds.
     pub fn within(bounds: Bounds) -> Self {
-        Self { bounds, stop: Arc::default() }
+        Self {
+            bounds,
+            stop: Arc::default(),
+        }
     }
 
     /// Has the reading given up when it is dropped.
@@ -91,13 +96,19 @@ pub struct Measure {
 }
 
 fn refuse<T>(what: String, setting: &str, hint: &str) -> Result<T, Error> {
-    Err(Error::new(ErrorKind::LimitExceeded, what).hint(format!("{hint} The limit is the setting {setting}.")))
+    Err(Error::new(ErrorKind::LimitExceeded, what)
+        .hint(format!("{hint} The limit is the setting {setting}.")))
 }
 
-/// Refuses a text that is too long to be cut into tokens: 54000 with the name of the setting. Answers how many it will be.
+/// Refuses a text that is too long to be cut into tokens: 54000 with the name of the setting.
+/// Answers how many it will be.
 pub(super) fn check_text(text: &str, language: Language, bounds: &Bounds) -> Result<usize, Error> {
     if text.len() > bounds.bytes_max {
-        let what = format!("the statement has {} bytes, {} at most are read", text.len(), bounds.bytes_max);
+        let what = format!(
+            "the statement has {} bytes, {} at most are read",
+            text.len(),
+            bounds.bytes_max
+        );
         return refuse(what, "statement_bytes_max", "Send rows with COPY.");
     }
     let tokens = count_tokens(text, language, bounds.tokens_max);
@@ -108,35 +119,68 @@ pub(super) fn check_text(text: &str, language: Language, bounds: &Bounds) -> Res
 }
 
 fn too_many_tokens<T>(bounds: &Bounds) -> Result<T, Error> {
-    let what = format!("the statement has more than {} words and signs", bounds.tokens_max);
-    refuse(what, "statement_tokens_max", "Send rows with COPY, or in several statements.")
+    let what = format!(
+        "the statement has more than {} words and signs",
+        bounds.tokens_max
+    );
+    refuse(
+        what,
+        "statement_tokens_max",
+        "Send rows with COPY, or in several statements.",
+    )
 }
 
 /// Refuses tokens that a parser would make too large a tree of; 54000 with the name of the setting.
-pub(super) fn check_tokens<'t>(tokens: impl Iterator<Item = Kind<'t>>, bounds: &Bounds) -> Result<Measure, Error> {
+pub(super) fn check_tokens<'t>(
+    tokens: impl Iterator<Item = Kind<'t>>,
+    bounds: &Bounds,
+) -> Result<Measure, Error> {
     let measure = measure(tokens);
     if measure.tokens > bounds.tokens_max {
         return too_many_tokens(bounds);
     }
     if measure.nesting > bounds.nesting_max {
-        let what = format!("the statement is nested too deeply: {} levels, {} at most", measure.nesting, bounds.nesting_max);
+        let what = format!(
+            "the statement is nested too deeply: {} levels, {} at most",
+            measure.nesting, bounds.nesting_max
+        );
         return refuse(what, "statement_nesting_max", "Use WITH for inner queries.");
     }
     if measure.operators > bounds.operators_max {
-        let what = format!("the statement chains too many operators: {}, {} at most", measure.operators, bounds.operators_max);
-        return refuse(what, "statement_operators_max", "Use IN (…) or a table of values instead of long ORs.");
+        let what = format!(
+            "the statement chains too many operators: {}, {} at most",
+            measure.operators, bounds.operators_max
+        );
+        return refuse(
+            what,
+            "statement_operators_max",
+            "Use IN (…) or a table of values instead of long ORs.",
+        );
     }
     if measure.items > bounds.items_max {
-        let what = format!("a list of the statement has {} items, {} at most", measure.items, bounds.items_max);
-        return refuse(what, "statement_items_max", "Send rows with COPY, or join a table.");
+        let what = format!(
+            "a list of the statement has {} items, {} at most",
+            measure.items, bounds.items_max
+        );
+        return refuse(
+            what,
+            "statement_items_max",
+            "Send rows with COPY, or join a table.",
+        );
     }
     Ok(measure)
 }
 
 /// The error of a statement whose nesting only the parser can see.
 pub(super) fn nested_too_deeply(bounds: &Bounds) -> Error {
-    Error::new(ErrorKind::LimitExceeded, "the statement is nested too deeply")
-        .hint(format!("Expressions may nest {} levels deep (the setting statement_nesting_max).", bounds.nesting_max))
+    Error::new(
+        ErrorKind::LimitExceeded,
+        "the statement is nested too deeply",
+    )
+    .hint(format!(
+        "Expressions may nest {} levels deep (the setting statement_nesting_max).",
+        bounds.nesting_max
+    ))
 }
 
 /// About how many tokens a text has, counting no further than one above `most`.
@@ -145,13 +189,17 @@ fn count_tokens(text: &str, language: Language, most: usize) -> usize {
     let (mut tokens, mut at) = (0, 0);
     while at < bytes.len() && tokens <= most {
         let next = after_opaque(text, at, language);
-        let is_word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'$') || !b.is_ascii();
+        let is_word =
+            |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'$') || !b.is_ascii();
         if next > at {
             tokens += 1;
             at = next;
         } else if is_word(bytes[at]) {
             tokens += 1;
-            at += bytes[at..].iter().position(|b| !is_word(*b)).unwrap_or(bytes.len() - at);
+            at += bytes[at..]
+                .iter()
+                .position(|b| !is_word(*b))
+                .unwrap_or(bytes.len() - at);
         } else {
             tokens += usize::from(!bytes[at].is_ascii_whitespace());
             at += 1;
@@ -252,17 +300,24 @@ impl Levels {
 
     /// Closes the innermost; a bracket that closes nothing is the parser's to refuse.
     fn close(&mut self) {
-        let Some(outer) = self.outer.pop() else { return };
+        let Some(outer) = self.outer.pop() else {
+            return;
+        };
         let inner = std::mem::replace(&mut self.here, outer);
         self.items = self.items.max(inner.items);
         self.here.operators += inner.most.max(inner.operators);
     }
 }
 
-/// Upper bounds of what a parser would make of these tokens. sqlparser reads `a AND a AND …` and `int[][]…` in loops and makes trees
-/// as deep as those are long; dropping or printing them takes as much stack.
+/// Upper bounds of what a parser would make of these tokens. sqlparser reads `a AND a AND …` and
+/// `int[][]…` in loops and makes trees as deep as those are long; dropping or printing them takes
+/// as much stack.
 fn measure<'t>(tokens: impl Iterator<Item = Kind<'t>>) -> Measure {
-    let mut levels = Levels { outer: Vec::new(), here: Level::default(), items: 0 };
+    let mut levels = Levels {
+        outer: Vec::new(),
+        here: Level::default(),
+        items: 0,
+    };
     let mut measure = Measure::default();
     // Open angle brackets of types, and prefixes that sqlparser reads by calling itself.
     let (mut angles, mut intervals) = (0usize, 0usize);
@@ -274,7 +329,8 @@ fn measure<'t>(tokens: impl Iterator<Item = Kind<'t>>) -> Measure {
         match token {
             Kind::Open => levels.open(Level::default()),
             Kind::OpenSubscript => {
-                // A subscript or a suffix of a type is a level of its own around what stands before it.
+                // A subscript or a suffix of a type is a level of its own around what stands before
+                // it.
                 levels.here.operators += 1;
                 levels.open(Level::default());
             }
@@ -283,14 +339,19 @@ fn measure<'t>(tokens: impl Iterator<Item = Kind<'t>>) -> Measure {
             Kind::Less if after_type => angles += 1,
             Kind::Greater if angles > 0 => angles -= 1,
             Kind::GreaterTwice if angles > 1 => angles -= 2,
-            Kind::Less | Kind::Greater | Kind::GreaterTwice | Kind::Operator => levels.here.operators += 1,
+            Kind::Less | Kind::Greater | Kind::GreaterTwice | Kind::Operator => {
+                levels.here.operators += 1
+            }
             Kind::Other => {}
             Kind::Word(word) => {
                 is_interval = word.eq_ignore_ascii_case("INTERVAL");
                 names_type_of_types = is_any(word, TYPES_OF_TYPES);
                 // CASE is a bracket, too, whose parts stand side by side.
                 if word.eq_ignore_ascii_case("CASE") {
-                    levels.open(Level { is_case: true, ..Level::default() });
+                    levels.open(Level {
+                        is_case: true,
+                        ..Level::default()
+                    });
                 } else if levels.here.is_case && is_any(word, &["WHEN", "THEN", "ELSE"]) {
                     levels.here.next_item();
                 } else if levels.here.is_case && word.eq_ignore_ascii_case("END") {
@@ -343,7 +404,10 @@ mod tests {
             ("SELECT NULL::int[][]", (8, 1, 3, 0)),
             ("SELECT CAST(1 AS ARRAY<ARRAY<INT>>)", (12, 3, 0, 0)),
             ("SELECT a < b, c > d", (8, 0, 1, 1)),
-            ("SELECT CASE WHEN a THEN 1 ELSE CASE b WHEN 2 THEN 3 END END", (15, 2, 2, 3)),
+            (
+                "SELECT CASE WHEN a THEN 1 ELSE CASE b WHEN 2 THEN 3 END END",
+                (15, 2, 2, 3),
+            ),
             ("SELECT $x$ (((( $x$, $1", (4, 0, 0, 1)),
             ("SELECT INTERVAL INTERVAL INTERVAL '1'", (5, 3, 0, 0)),
             ("SELECT 1 |-- 2::int[][]\n", (10, 1, 4, 0)),
@@ -352,15 +416,19 @@ mod tests {
         }
     }
 
-    /// As pgjdbc asks for types: long CASEs over one column, in one another's subqueries, are no chain of copies.
+    /// As pgjdbc asks for types: long CASEs over one column, in one another's subqueries, are no
+    /// chain of copies.
     #[test]
     fn subqueries_in_expressions_do_not_multiply() {
         let cases = "WHEN typname = 'x' THEN 1 ".repeat(400);
-        let scalar =
-            format!("CASE WHEN typtype = 'd' THEN (SELECT CASE {cases} END FROM pg_type b WHERE b.oid = t.typbasetype) END");
+        let scalar = format!(
+            "CASE WHEN typtype = 'd' THEN (SELECT CASE {cases} END FROM pg_type b WHERE b.oid = t.typbasetype) END"
+        );
         let text = format!("SELECT CASE {cases} END, {scalar} FROM pg_type t");
         assert!(crate::statement::parse_one(&text).is_ok());
-        let chain = format!("SELECT CASE {cases} END AS x FROM (SELECT CASE {cases} END AS typname FROM pg_type) t");
+        let chain = format!(
+            "SELECT CASE {cases} END AS x FROM (SELECT CASE {cases} END AS typname FROM pg_type) t"
+        );
         assert!(crate::statement::parse_one(&chain).is_err());
     }
 

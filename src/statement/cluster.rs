@@ -1,4 +1,5 @@
-//! `CREATE | ALTER | DROP CLUSTER`, `ALTER REPOSITORY` and `CANCEL JOB`: Starkeep's own statements about clusters.
+//! `CREATE | ALTER | DROP CLUSTER`, `ALTER REPOSITORY` and `CANCEL JOB`: Starkeep's own statements
+//! about clusters.
 
 use super::ast::{AlterRepository, ClusterCommand, Statement};
 use super::parser::Parser;
@@ -13,31 +14,48 @@ impl Parser<'_> {
             let if_not_exists = self.eat("IF NOT EXISTS");
             let name = self.named("a cluster name")?;
             let properties = self.required_properties()?;
-            return Ok(Some(Statement::Cluster(ClusterCommand::Create { name, if_not_exists, properties })));
+            return Ok(Some(Statement::Cluster(ClusterCommand::Create {
+                name,
+                if_not_exists,
+                properties,
+            })));
         }
         if self.eat("ALTER CLUSTER") {
             let name = self.named("a cluster name")?;
             self.expect("SET")?;
             let properties = self.set_properties()?;
-            return Ok(Some(Statement::Cluster(ClusterCommand::Alter { name, properties })));
+            return Ok(Some(Statement::Cluster(ClusterCommand::Alter {
+                name,
+                properties,
+            })));
         }
         if self.eat("DROP CLUSTER") {
             let if_exists = self.eat("IF EXISTS");
             let name = self.named("a cluster name")?;
             let force = self.eat("FORCE");
-            return Ok(Some(Statement::Cluster(ClusterCommand::Drop { name, if_exists, force })));
+            return Ok(Some(Statement::Cluster(ClusterCommand::Drop {
+                name,
+                if_exists,
+                force,
+            })));
         }
         if self.eat("ALTER REPOSITORY") {
             let name = self.repository("Repository is empty")?;
             self.expect("SET")?;
             let properties = self.required_properties()?;
-            return Ok(Some(Statement::AlterRepository(AlterRepository { name, properties })));
+            return Ok(Some(Statement::AlterRepository(AlterRepository {
+                name,
+                properties,
+            })));
         }
         if self.eat("CANCEL JOB") {
             let fault = self.unexpected("a job's number");
             let id = i64::try_from(self.number("a job's number")?).map_err(|_| fault)?;
             let force = self.eat("FORCE");
-            return Ok(Some(Statement::CancelJob { id: JobId(id), force }));
+            return Ok(Some(Statement::CancelJob {
+                id: JobId(id),
+                force,
+            }));
         }
         Ok(None)
     }
@@ -51,6 +69,10 @@ impl Parser<'_> {
 
     /// `[PROPERTIES] ("k" = "v", …)`
     fn set_properties(&mut self) -> Result<Properties, Error> {
-        if self.is_word("PROPERTIES") { self.properties() } else { self.property_list() }
+        if self.is_word("PROPERTIES") {
+            self.properties()
+        } else {
+            self.property_list()
+        }
     }
 }

@@ -8,14 +8,20 @@ use super::lexer::{Token, skip_blank};
 use super::parser::{Parser, parse_sql};
 use crate::error::{Error, ErrorKind};
 
-/// `DECLARE name [BINARY] [INSENSITIVE | ASENSITIVE] [[NO] SCROLL] CURSOR [WITH | WITHOUT HOLD] FOR query`. What stands before the
-/// query is read here: the query follows PostgreSQL's lexical rules, which are not those of our own tokens.
+/// `DECLARE name [BINARY] [INSENSITIVE | ASENSITIVE] [[NO] SCROLL] CURSOR [WITH | WITHOUT HOLD] FOR
+/// query`. What stands before the query is read here: the query follows PostgreSQL's lexical rules,
+/// which are not those of our own tokens.
 pub(super) fn declare(text: &str, reading: &Reading) -> Result<Statement, Error> {
     let mut at = 0;
     let mut words: Vec<(usize, String, bool)> = Vec::new();
     loop {
-        let (start, word, quoted) = word(text, &mut at)
-            .ok_or_else(|| Error::new(ErrorKind::Syntax, "syntax error in DECLARE, expected CURSOR … FOR and a query").at(at))?;
+        let (start, word, quoted) = word(text, &mut at).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Syntax,
+                "syntax error in DECLARE, expected CURSOR … FOR and a query",
+            )
+            .at(at)
+        })?;
         if !quoted && word == "for" {
             break;
         }
@@ -23,11 +29,19 @@ pub(super) fn declare(text: &str, reading: &Reading) -> Result<Statement, Error>
     }
     let mut declared = DeclareCursor::default();
     let mut rest = words.into_iter().skip(1).peekable();
-    let (_, name, _) = rest.next().ok_or_else(|| Error::new(ErrorKind::Syntax, "DECLARE names no cursor").at(at))?;
+    let (_, name, _) = rest
+        .next()
+        .ok_or_else(|| Error::new(ErrorKind::Syntax, "DECLARE names no cursor").at(at))?;
     declared.name = name;
     let mut is_cursor = false;
     while let Some((start, word, quoted)) = rest.next() {
-        let unexpected = || Error::new(ErrorKind::Syntax, format!("syntax error at or near \"{word}\"")).at(start);
+        let unexpected = || {
+            Error::new(
+                ErrorKind::Syntax,
+                format!("syntax error at or near \"{word}\""),
+            )
+            .at(start)
+        };
         let mut next_is = |wanted: &str| rest.next_if(|(_, w, _)| w == wanted).is_some();
         match word.as_str() {
             _ if quoted => return Err(unexpected()),
@@ -42,14 +56,22 @@ pub(super) fn declare(text: &str, reading: &Reading) -> Result<Statement, Error>
         }
     }
     if !is_cursor {
-        return Err(Error::new(ErrorKind::Syntax, "syntax error in DECLARE, expected CURSOR").at(at));
+        return Err(Error::new(
+            ErrorKind::Syntax,
+            "syntax error in DECLARE, expected CURSOR",
+        )
+        .at(at));
     }
     match parse_sql(&text[at..], reading).map_err(|e| e.shifted(at))? {
-        Statement::Sql(query) if matches!(*query, sql::Statement::Query(_)) => declared.query = Some(query),
+        Statement::Sql(query) if matches!(*query, sql::Statement::Query(_)) => {
+            declared.query = Some(query)
+        }
         _ => return Err(Error::new(ErrorKind::Syntax, "DECLARE CURSOR is for queries").at(at)),
     }
     declared.text = text.to_owned();
-    Ok(Statement::Session(SessionCommand::Declare(Box::new(declared))))
+    Ok(Statement::Session(SessionCommand::Declare(Box::new(
+        declared,
+    ))))
 }
 
 /// The next word, where it begins, and whether it was quoted; bare ones folded.
@@ -67,7 +89,9 @@ fn word(text: &str, at: &mut usize) -> Option<(usize, String, bool)> {
         *at = start + end + 2;
         return Some((start, quoted[..end].to_owned(), true));
     }
-    let end = text[start..].find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$')).map_or(text.len(), |n| start + n);
+    let end = text[start..]
+        .find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$'))
+        .map_or(text.len(), |n| start + n);
     *at = end;
     (end > start).then(|| (start, text[start..end].to_lowercase(), false))
 }
@@ -78,7 +102,11 @@ impl Parser<'_> {
         let direction = self.direction()?;
         self.eat_any(&["FROM", "IN"]);
         let name = self.folded("the name of a cursor")?;
-        Ok(SessionCommand::Fetch { name, direction, moves })
+        Ok(SessionCommand::Fetch {
+            name,
+            direction,
+            moves,
+        })
     }
 
     fn direction(&mut self) -> Result<Direction, Error> {
@@ -103,9 +131,16 @@ impl Parser<'_> {
         let forward = self.eat("FORWARD");
         let backward = !forward && self.eat("BACKWARD");
         if self.eat("ALL") {
-            return Ok(if backward { Direction::BackwardAll } else { Direction::ForwardAll });
+            return Ok(if backward {
+                Direction::BackwardAll
+            } else {
+                Direction::ForwardAll
+            });
         }
-        let is_count = matches!(self.peek(), Some(Token::Number(_) | Token::Symbol('-' | '+')));
+        let is_count = matches!(
+            self.peek(),
+            Some(Token::Number(_) | Token::Symbol('-' | '+'))
+        );
         let count = if is_count { self.count()? } else { 1 };
         Ok(match (backward, count) {
             (false, n) if n >= 0 => Direction::Forward(n),
@@ -121,7 +156,10 @@ impl Parser<'_> {
             self.eat_symbol('+');
         }
         match self.any() {
-            Some(Token::Number(n)) => n.parse::<i64>().map(|n| if negative { -n } else { n }).map_err(|_| at_fault),
+            Some(Token::Number(n)) => n
+                .parse::<i64>()
+                .map(|n| if negative { -n } else { n })
+                .map_err(|_| at_fault),
             _ => Err(at_fault),
         }
     }
@@ -131,14 +169,25 @@ impl Parser<'_> {
         let mut modes = TransactionModes::default();
         loop {
             if self.eat("ISOLATION LEVEL") {
-                let level = ["SERIALIZABLE", "REPEATABLE READ", "READ COMMITTED", "READ UNCOMMITTED"];
-                let level = level.into_iter().find(|level| self.eat(level)).ok_or_else(|| self.unexpected("an isolation level"))?;
+                let level = [
+                    "SERIALIZABLE",
+                    "REPEATABLE READ",
+                    "READ COMMITTED",
+                    "READ UNCOMMITTED",
+                ];
+                let level = level
+                    .into_iter()
+                    .find(|level| self.eat(level))
+                    .ok_or_else(|| self.unexpected("an isolation level"))?;
                 modes.isolation = Some(level.to_lowercase());
             } else if self.eat("READ ONLY") {
                 modes.read_only = Some(true);
             } else if self.eat("READ WRITE") {
                 modes.read_only = Some(false);
-            } else if !self.eat("NOT DEFERRABLE") && !self.eat("DEFERRABLE") && !self.eat_symbol(',') {
+            } else if !self.eat("NOT DEFERRABLE")
+                && !self.eat("DEFERRABLE")
+                && !self.eat_symbol(',')
+            {
                 return Ok(modes);
             }
         }
@@ -159,14 +208,26 @@ mod tests {
 
     #[test]
     fn cursors_are_read() {
-        let SessionCommand::Declare(cursor) =
-            command("declare \"My c\" binary no scroll cursor with hold for select ';', E'\\'' from t -- x")
-        else {
+        let SessionCommand::Declare(cursor) = command(
+            "declare \"My c\" binary no scroll cursor with hold for select ';', E'\\'' from t -- x",
+        ) else {
             panic!("no cursor")
         };
-        assert_eq!((cursor.name.as_str(), cursor.scroll, cursor.hold, cursor.binary), ("My c", Some(false), true, true));
+        assert_eq!(
+            (
+                cursor.name.as_str(),
+                cursor.scroll,
+                cursor.hold,
+                cursor.binary
+            ),
+            ("My c", Some(false), true, true)
+        );
         let fetch = |text: &str| match command(text) {
-            SessionCommand::Fetch { name, direction, moves } => (name, direction, moves),
+            SessionCommand::Fetch {
+                name,
+                direction,
+                moves,
+            } => (name, direction, moves),
             other => panic!("{other:?}"),
         };
         for (text, direction) in [
@@ -182,7 +243,10 @@ mod tests {
         ] {
             assert_eq!(fetch(text), ("c".into(), direction, false), "{text}");
         }
-        assert_eq!(fetch("MOVE LAST IN \"C\""), ("C".into(), Direction::Absolute(-1), true));
+        assert_eq!(
+            fetch("MOVE LAST IN \"C\""),
+            ("C".into(), Direction::Absolute(-1), true)
+        );
         for bad in [
             "DECLARE c CURSOR FOR",
             "DECLARE c FOR SELECT 1",

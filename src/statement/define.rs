@@ -8,7 +8,8 @@ use super::parser::Parser;
 use crate::error::{Error, ErrorKind};
 use crate::names::BrokerName;
 use crate::schema::{
-    Aggregate, Bounds, Column, ColumnType, DefaultValue, Distribution, KeyModel, PartitionDef, Partitioning, TableSchema,
+    Aggregate, Bounds, Column, ColumnType, DefaultValue, Distribution, KeyModel, PartitionDef,
+    Partitioning, TableSchema,
 };
 
 /// The longest VARCHAR, in bytes; also what VARCHAR without a length is.
@@ -19,7 +20,10 @@ impl Parser<'_> {
     pub(super) fn definition(&mut self) -> Result<Definition, Error> {
         if self.eat("CREATE DATABASE") || self.eat("CREATE SCHEMA") {
             let if_not_exists = self.eat("IF NOT EXISTS");
-            return Ok(Definition::CreateDatabase { name: self.named("a database name")?, if_not_exists });
+            return Ok(Definition::CreateDatabase {
+                name: self.named("a database name")?,
+                if_not_exists,
+            });
         }
         if self.eat("DROP DATABASE") || self.eat("DROP SCHEMA") {
             let if_exists = self.eat("IF EXISTS");
@@ -39,7 +43,10 @@ impl Parser<'_> {
         if self.eat("TRUNCATE") {
             self.eat("TABLE");
             let table = self.qualified("a table name")?;
-            return Ok(Definition::TruncateTable { table, partitions: self.partition_names()? });
+            return Ok(Definition::TruncateTable {
+                table,
+                partitions: self.partition_names()?,
+            });
         }
         if self.eat("ALTER TABLE") {
             return self.alter_table();
@@ -61,26 +68,43 @@ impl Parser<'_> {
             if grouped {
                 self.expect_symbol(')')?;
             }
-            return Ok(Definition::AddPartition { table, partitions, if_not_exists });
+            return Ok(Definition::AddPartition {
+                table,
+                partitions,
+                if_not_exists,
+            });
         }
         if self.eat("DROP PARTITION") {
             let if_exists = self.eat("IF EXISTS");
             let partition = self.partition_name()?;
             self.eat("FORCE");
-            return Ok(Definition::DropPartition { table, partition, if_exists });
+            return Ok(Definition::DropPartition {
+                table,
+                partition,
+                if_exists,
+            });
         }
         Err(self.unexpected("ADD PARTITION or DROP PARTITION"))
     }
 
     fn alter_system(&mut self) -> Result<Definition, Error> {
         if self.eat("ADD BROKER") {
-            return Ok(Definition::AddBroker { name: self.broker_name()?, hosts: self.broker_hosts()? });
+            return Ok(Definition::AddBroker {
+                name: self.broker_name()?,
+                hosts: self.broker_hosts()?,
+            });
         }
         if self.eat("DROP ALL BROKER") {
-            return Ok(Definition::DropBroker { name: self.broker_name()?, hosts: Vec::new() });
+            return Ok(Definition::DropBroker {
+                name: self.broker_name()?,
+                hosts: Vec::new(),
+            });
         }
         if self.eat("DROP BROKER") {
-            return Ok(Definition::DropBroker { name: self.broker_name()?, hosts: self.broker_hosts()? });
+            return Ok(Definition::DropBroker {
+                name: self.broker_name()?,
+                hosts: self.broker_hosts()?,
+            });
         }
         Err(self.unexpected("ADD BROKER or DROP BROKER"))
     }
@@ -89,7 +113,9 @@ impl Parser<'_> {
     fn broker_name(&mut self) -> Result<BrokerName, Error> {
         let at = self.offset();
         match self.peek() {
-            Some(Token::Str(..)) => BrokerName::new(self.string("a broker name")?).map_err(|e| e.at(at)),
+            Some(Token::Str(..)) => {
+                BrokerName::new(self.string("a broker name")?).map_err(|e| e.at(at))
+            }
             _ => self.named("a broker name"),
         }
     }
@@ -100,11 +126,18 @@ impl Parser<'_> {
             let at = self.offset();
             let host = self.string("\"host:port\"")?;
             match host.rsplit_once(':') {
-                Some((name, port)) if !name.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0) => hosts.push(host),
+                Some((name, port))
+                    if !name.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0) =>
+                {
+                    hosts.push(host)
+                }
                 _ => {
-                    return Err(Error::new(ErrorKind::InvalidParameter, format!("Invalid broker address '{host}'"))
-                        .hint("Write \"host:port\".")
-                        .at(at));
+                    return Err(Error::new(
+                        ErrorKind::InvalidParameter,
+                        format!("Invalid broker address '{host}'"),
+                    )
+                    .hint("Write \"host:port\".")
+                    .at(at));
                 }
             }
             if !self.eat_symbol(',') {
@@ -126,7 +159,11 @@ impl Parser<'_> {
             }
         }
         let (key, key_columns) = self.key_model()?;
-        let comment = if self.eat("COMMENT") { Some(self.string("the comment in quotes")?) } else { None };
+        let comment = if self.eat("COMMENT") {
+            Some(self.string("the comment in quotes")?)
+        } else {
+            None
+        };
         let (partitioning, partitions) = self.partition_by()?;
         let distribution = self.distributed_by()?;
         if self.is_word("ORDER") || self.is_word("ROLLUP") {
@@ -134,21 +171,42 @@ impl Parser<'_> {
         }
         let at = self.offset();
         let properties = self.properties()?.0;
-        let schema = TableSchema { columns, key, key_columns, partitioning, distribution, properties, comment }.validate();
+        let schema = TableSchema {
+            columns,
+            key,
+            key_columns,
+            partitioning,
+            distribution,
+            properties,
+            comment,
+        }
+        .validate();
         let schema = Box::new(schema.map_err(|e| if e.position.is_some() { e } else { e.at(at) })?);
         let partitions = match schema.partitioning {
             Partitioning::Unpartitioned => {
-                vec![PartitionDef { name: crate::names::PartitionName::new(table.name.as_str())?, bounds: Bounds::Whole }]
+                vec![PartitionDef {
+                    name: crate::names::PartitionName::new(table.name.as_str())?,
+                    bounds: Bounds::Whole,
+                }]
             }
             _ => PartitionText::resolve(&partitions, &schema, &[])?,
         };
-        Ok(Definition::CreateTable { table, schema, partitions, if_not_exists })
+        Ok(Definition::CreateTable {
+            table,
+            schema,
+            partitions,
+            if_not_exists,
+        })
     }
 
     /// A column's name: bare names are folded to lower case, as PostgreSQL clients will write them.
     fn column_name(&mut self) -> Result<String, Error> {
         let (name, quote) = self.name("a column name")?;
-        Ok(if quote == Quote::None { name.to_lowercase() } else { name })
+        Ok(if quote == Quote::None {
+            name.to_lowercase()
+        } else {
+            name
+        })
     }
 
     fn column(&mut self) -> Result<Column, Error> {
@@ -158,16 +216,33 @@ impl Parser<'_> {
         let name = self.column_name()?;
         let column_type = self.column_type()?;
         self.eat("KEY");
-        let aggregate =
-            [("SUM", Aggregate::Sum), ("MIN", Aggregate::Min), ("MAX", Aggregate::Max), ("REPLACE", Aggregate::Replace)]
-                .into_iter()
-                .find_map(|(word, aggregate)| self.eat(word).then_some(aggregate));
-        for other in ["REPLACE_IF_NOT_NULL", "HLL_UNION", "BITMAP_UNION", "PERCENTILE_UNION", "AUTO_INCREMENT"] {
+        let aggregate = [
+            ("SUM", Aggregate::Sum),
+            ("MIN", Aggregate::Min),
+            ("MAX", Aggregate::Max),
+            ("REPLACE", Aggregate::Replace),
+        ]
+        .into_iter()
+        .find_map(|(word, aggregate)| self.eat(word).then_some(aggregate));
+        for other in [
+            "REPLACE_IF_NOT_NULL",
+            "HLL_UNION",
+            "BITMAP_UNION",
+            "PERCENTILE_UNION",
+            "AUTO_INCREMENT",
+        ] {
             if self.is_word(other) {
                 return Err(Error::unsupported(other).at(self.offset()));
             }
         }
-        let mut column = Column { name, column_type, nullable: true, default: None, aggregate, comment: None };
+        let mut column = Column {
+            name,
+            column_type,
+            nullable: true,
+            default: None,
+            aggregate,
+            comment: None,
+        };
         loop {
             if self.eat("NOT NULL") {
                 column.nullable = false;
@@ -224,7 +299,13 @@ impl Parser<'_> {
             .ok()
             .filter(|n| (1..=VARCHAR_MAX).contains(n))
             .map(Some)
-            .ok_or_else(|| Error::new(ErrorKind::InvalidDefinition, format!("length {n} is out of range")).at(at))
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::InvalidDefinition,
+                    format!("length {n} is out of range"),
+                )
+                .at(at)
+            })
     }
 
     fn column_type(&mut self) -> Result<ColumnType, Error> {
@@ -247,7 +328,9 @@ impl Parser<'_> {
             "TIMESTAMP" => {
                 self.length()?;
                 if self.eat("WITH TIME ZONE") {
-                    return Err(Error::unsupported("a column of timestamps with time zone").at(at).hint("DATETIME has none."));
+                    return Err(Error::unsupported("a column of timestamps with time zone")
+                        .at(at)
+                        .hint("DATETIME has none."));
                 }
                 self.eat("WITHOUT TIME ZONE");
                 ColumnType::DateTime
@@ -261,8 +344,14 @@ impl Parser<'_> {
             "JSON" => ColumnType::Json,
             "STRING" | "TEXT" => ColumnType::String,
             "CHAR" => return Ok(ColumnType::Char(self.length()?.unwrap_or(1).min(255))),
-            "VARCHAR" => return Ok(ColumnType::VarChar(self.length()?.unwrap_or(VARCHAR_DEFAULT))),
-            "DECIMAL" | "DECIMALV2" | "DECIMAL32" | "DECIMAL64" | "DECIMAL128" | "NUMERIC" => return self.decimal(),
+            "VARCHAR" => {
+                return Ok(ColumnType::VarChar(
+                    self.length()?.unwrap_or(VARCHAR_DEFAULT),
+                ));
+            }
+            "DECIMAL" | "DECIMALV2" | "DECIMAL32" | "DECIMAL64" | "DECIMAL128" | "NUMERIC" => {
+                return self.decimal();
+            }
             "ARRAY" => {
                 self.expect_symbol('<')?;
                 let item = self.nested(Self::column_type)?;
@@ -270,12 +359,18 @@ impl Parser<'_> {
                 return Ok(ColumnType::Array(Box::new(item)));
             }
             "HLL" | "BITMAP" | "PERCENTILE" | "MAP" | "STRUCT" | "VARBINARY" | "BINARY" => {
-                return Err(Error::unsupported(format_args!("the column type {}", word.to_ascii_uppercase())).at(at));
+                return Err(Error::unsupported(format_args!(
+                    "the column type {}",
+                    word.to_ascii_uppercase()
+                ))
+                .at(at));
             }
             _ => {
-                return Err(
-                    Error::new(ErrorKind::Syntax, format!("syntax error at or near \"{word}\", expected a column type")).at(at)
-                );
+                return Err(Error::new(
+                    ErrorKind::Syntax,
+                    format!("syntax error at or near \"{word}\", expected a column type"),
+                )
+                .at(at));
             }
         };
         // A display width, as in INT(11), means nothing.
@@ -285,10 +380,17 @@ impl Parser<'_> {
 
     fn decimal(&mut self) -> Result<ColumnType, Error> {
         if !self.eat_symbol('(') {
-            return Ok(ColumnType::Decimal { precision: 10, scale: 0 });
+            return Ok(ColumnType::Decimal {
+                precision: 10,
+                scale: 0,
+            });
         }
         let precision = self.number("the precision")?;
-        let scale = if self.eat_symbol(',') { self.number("the scale")? } else { 0 };
+        let scale = if self.eat_symbol(',') {
+            self.number("the scale")?
+        } else {
+            0
+        };
         self.expect_symbol(')')?;
         // Out-of-range values become ones that the schema's own check refuses.
         Ok(ColumnType::Decimal {
@@ -298,7 +400,12 @@ impl Parser<'_> {
     }
 
     fn key_model(&mut self) -> Result<(KeyModel, Vec<String>), Error> {
-        for key in [KeyModel::Duplicate, KeyModel::Unique, KeyModel::Aggregate, KeyModel::Primary] {
+        for key in [
+            KeyModel::Duplicate,
+            KeyModel::Unique,
+            KeyModel::Aggregate,
+            KeyModel::Primary,
+        ] {
             if self.eat(key.keywords()) {
                 return Ok((key, self.list(Self::column_name)?));
             }
@@ -307,7 +414,10 @@ impl Parser<'_> {
     }
 
     fn distributed_by(&mut self) -> Result<Distribution, Error> {
-        let mut distribution = Distribution { columns: Vec::new(), buckets: None };
+        let mut distribution = Distribution {
+            columns: Vec::new(),
+            buckets: None,
+        };
         if self.eat("DISTRIBUTED BY") {
             if self.eat("HASH") {
                 distribution.columns = self.list(Self::column_name)?;
@@ -324,5 +434,7 @@ impl Parser<'_> {
 }
 
 fn range_type(schema: &TableSchema) -> Result<&ColumnType, Error> {
-    schema.partition_type().ok_or_else(|| Error::internal("a range table has a partition column"))
+    schema
+        .partition_type()
+        .ok_or_else(|| Error::internal("a range table has a partition column"))
 }

@@ -1,9 +1,10 @@
-//! sqlparser's dialects with a budget: each question that a parser asks its dialect is counted, and a parser that goes back too
-//! often, or that nobody waits for any more, is ended.
+//! sqlparser's dialects with a budget: each question that a parser asks its dialect is counted, and
+//! a parser that goes back too often, or that nobody waits for any more, is ended.
 //!
-//! sqlparser tries one reading of a text, goes back and tries another. Where such places stand inside one another, the work doubles
-//! with each level (`CAST(CAST(…` without an end, parentheses behind FROM). The budget is linear in the number of tokens, and no
-//! well-formed statement comes near it.
+//! sqlparser tries one reading of a text, goes back and tries another. Where such places stand
+//! inside one another, the work doubles with each level (`CAST(CAST(…` without an end, parentheses
+//! behind FROM). The budget is linear in the number of tokens, and no well-formed statement comes
+//! near it.
 
 use std::any::TypeId;
 use std::cell::Cell;
@@ -19,15 +20,16 @@ use super::bounds::{Kind, Measure, Reading, check_tokens};
 use super::parser::sql_error;
 use crate::error::{Error, ErrorKind};
 
-/// Questions that a parser may ask its dialect for each token; well-formed statements ask some dozens.
+/// Questions that a parser may ask its dialect for each token; well-formed statements ask some
+/// dozens.
 const QUESTIONS_PER_TOKEN: usize = 2000;
 /// Questions for even the shortest text.
 const QUESTIONS_LEAST: usize = 100_000;
 /// Questions between two looks at whether anybody still waits.
 const QUESTIONS_PER_LOOK: usize = 1024;
 
-/// Why a parser was ended. It unwinds from inside the question: sqlparser hands most of its errors to whoever tries the next
-/// reading, and many questions have no error for an answer.
+/// Why a parser was ended. It unwinds from inside the question: sqlparser hands most of its errors
+/// to whoever tries the next reading, and many questions have no error for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
     Stopped,
@@ -44,12 +46,20 @@ pub(super) struct Budgeted<D> {
 
 /// PostgreSQL's, for everything that is not StarRocks' own.
 pub(super) fn postgres(reading: &Reading) -> Budgeted<PostgreSqlDialect> {
-    Budgeted { inner: PostgreSqlDialect {}, reading: reading.clone(), questions_left: Cell::new(usize::MAX) }
+    Budgeted {
+        inner: PostgreSqlDialect {},
+        reading: reading.clone(),
+        questions_left: Cell::new(usize::MAX),
+    }
 }
 
 /// MySQL's, for the conditions inside StarRocks' statements.
 pub(super) fn mysql(reading: &Reading) -> Budgeted<MySqlDialect> {
-    Budgeted { inner: MySqlDialect {}, reading: reading.clone(), questions_left: Cell::new(usize::MAX) }
+    Budgeted {
+        inner: MySqlDialect {},
+        reading: reading.clone(),
+        questions_left: Cell::new(usize::MAX),
+    }
 }
 
 /// What a token of sqlparser's is to the measure; nothing for blanks and comments.
@@ -64,22 +74,36 @@ pub(super) fn kind_of(token: &TokenWithSpan) -> Option<Kind<'_>> {
         Token::Lt => Kind::Less,
         Token::Gt => Kind::Greater,
         Token::ShiftRight => Kind::GreaterTwice,
-        Token::Word(_) | Token::Number(..) | Token::Char(_) | Token::Placeholder(_) | Token::Period => Kind::Other,
-        Token::SingleQuotedString(_) | Token::DoubleQuotedString(_) | Token::DollarQuotedString(_) => Kind::Other,
-        Token::EscapedStringLiteral(_) | Token::NationalStringLiteral(_) | Token::HexStringLiteral(_) => Kind::Other,
+        Token::Word(_)
+        | Token::Number(..)
+        | Token::Char(_)
+        | Token::Placeholder(_)
+        | Token::Period => Kind::Other,
+        Token::SingleQuotedString(_)
+        | Token::DoubleQuotedString(_)
+        | Token::DollarQuotedString(_) => Kind::Other,
+        Token::EscapedStringLiteral(_)
+        | Token::NationalStringLiteral(_)
+        | Token::HexStringLiteral(_) => Kind::Other,
         _ => Kind::Operator,
     })
 }
 
 #[cfg(test)]
 pub(super) fn sql_tokens(text: &str) -> Vec<TokenWithSpan> {
-    Tokenizer::new(&PostgreSqlDialect {}, text).tokenize_with_location().expect(text)
+    Tokenizer::new(&PostgreSqlDialect {}, text)
+        .tokenize_with_location()
+        .expect(text)
 }
 
 impl<D: Dialect> Budgeted<D> {
-    /// Reads a text by a rule of sqlparser's: measures its tokens, then parses them within the budget. Positions count from the start of
-    /// the text.
-    pub fn read<T>(&self, text: &str, rule: impl FnOnce(&mut Parser<'_>) -> Result<T, ParserError>) -> Result<(T, Measure), Error> {
+    /// Reads a text by a rule of sqlparser's: measures its tokens, then parses them within the
+    /// budget. Positions count from the start of the text.
+    pub fn read<T>(
+        &self,
+        text: &str,
+        rule: impl FnOnce(&mut Parser<'_>) -> Result<T, ParserError>,
+    ) -> Result<(T, Measure), Error> {
         let bounds = &self.reading.bounds;
         let work = || {
             let tokens = match Tokenizer::new(self, text).tokenize_with_location() {
@@ -87,9 +111,14 @@ impl<D: Dialect> Budgeted<D> {
                 Err(error) => return Err(sql_error(error.into(), text, bounds)),
             };
             let measure = check_tokens(tokens.iter().filter_map(kind_of), bounds)?;
-            let most = measure.tokens.saturating_mul(QUESTIONS_PER_TOKEN).saturating_add(QUESTIONS_LEAST);
+            let most = measure
+                .tokens
+                .saturating_mul(QUESTIONS_PER_TOKEN)
+                .saturating_add(QUESTIONS_LEAST);
             self.questions_left.set(most);
-            let mut parser = Parser::new(self).with_recursion_limit(bounds.nesting_max).with_tokens_with_locations(tokens);
+            let mut parser = Parser::new(self)
+                .with_recursion_limit(bounds.nesting_max)
+                .with_tokens_with_locations(tokens);
             match rule(&mut parser) {
                 Ok(read) => Ok((read, measure)),
                 Err(error) => Err(sql_error(error, text, bounds)),
@@ -97,11 +126,15 @@ impl<D: Dialect> Budgeted<D> {
         };
         std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
             Err(match panic.downcast_ref::<Ended>() {
-                Some(Ended::Stopped) => Error::new(ErrorKind::Cancelled, "canceling statement due to user request"),
-                Some(Ended::TooMuchWork) => {
-                    Error::new(ErrorKind::LimitExceeded, "the statement can be read in too many ways to find out which is meant")
-                        .hint("Close every bracket, and use fewer of them.")
-                }
+                Some(Ended::Stopped) => Error::new(
+                    ErrorKind::Cancelled,
+                    "canceling statement due to user request",
+                ),
+                Some(Ended::TooMuchWork) => Error::new(
+                    ErrorKind::LimitExceeded,
+                    "the statement can be read in too many ways to find out which is meant",
+                )
+                .hint("Close every bracket, and use fewer of them."),
                 None => Error::unsupported("a statement that the parser fails on"),
             })
         })
@@ -132,7 +165,8 @@ macro_rules! hand_on {
 
 // Every question that one of the two dialects answers in its own way.
 impl<D: Dialect> Dialect for Budgeted<D> {
-    /// PostgreSQL's names of arguments are words. sqlparser would read each argument twice to find out that it is no name.
+    /// PostgreSQL's names of arguments are words. sqlparser would read each argument twice to find
+    /// out that it is no name.
     fn supports_named_fn_args_with_expr_name(&self) -> bool {
         false
     }
@@ -142,13 +176,22 @@ impl<D: Dialect> Dialect for Budgeted<D> {
         false
     }
 
-    /// What follows DISTINCT FROM ends before AND, OR and comparisons. sqlparser would take `b AND c` of `a IS DISTINCT FROM b AND c`.
-    fn parse_infix(&self, parser: &mut Parser<'_>, expr: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
+    /// What follows DISTINCT FROM ends before AND, OR and comparisons. sqlparser would take `b AND
+    /// c` of `a IS DISTINCT FROM b AND c`.
+    fn parse_infix(
+        &self,
+        parser: &mut Parser<'_>,
+        expr: &Expr,
+        precedence: u8,
+    ) -> Option<Result<Expr, ParserError>> {
         self.count();
-        let negated = parser.parse_keywords(&[Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM]);
+        let negated =
+            parser.parse_keywords(&[Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM]);
         if negated || parser.parse_keywords(&[Keyword::IS, Keyword::DISTINCT, Keyword::FROM]) {
             let left = Box::new(expr.clone());
-            let right = parser.parse_subexpr(self.inner.prec_value(Precedence::Is)).map(Box::new);
+            let right = parser
+                .parse_subexpr(self.inner.prec_value(Precedence::Is))
+                .map(Box::new);
             return Some(right.map(|right| match negated {
                 true => Expr::IsNotDistinctFrom(left, right),
                 false => Expr::IsDistinctFrom(left, right),
@@ -233,20 +276,36 @@ mod tests {
     #[test]
     fn distinct_from_ends_before_and_or_and_comparisons_of_truth() {
         let expr = |text: &str| {
-            let Ok(Statement::Sql(statement)) = parse_one(&format!("SELECT {text}")) else { panic!("{text}") };
-            let sql::Statement::Query(query) = *statement else { panic!("{text}") };
-            let sql::SetExpr::Select(select) = *query.body else { panic!("{text}") };
+            let Ok(Statement::Sql(statement)) = parse_one(&format!("SELECT {text}")) else {
+                panic!("{text}")
+            };
+            let sql::Statement::Query(query) = *statement else {
+                panic!("{text}")
+            };
+            let sql::SetExpr::Select(select) = *query.body else {
+                panic!("{text}")
+            };
             match select.projection.into_iter().next() {
                 Some(sql::SelectItem::UnnamedExpr(expr)) => expr,
                 other => panic!("{text} is {other:?}"),
             }
         };
-        for (text, operator) in
-            [("a IS DISTINCT FROM b AND c", sql::BinaryOperator::And), ("a IS NOT DISTINCT FROM b OR c", sql::BinaryOperator::Or)]
-        {
-            assert!(matches!(expr(text), sql::Expr::BinaryOp { op, .. } if op == operator), "{text}");
+        for (text, operator) in [
+            ("a IS DISTINCT FROM b AND c", sql::BinaryOperator::And),
+            ("a IS NOT DISTINCT FROM b OR c", sql::BinaryOperator::Or),
+        ] {
+            assert!(
+                matches!(expr(text), sql::Expr::BinaryOp { op, .. } if op == operator),
+                "{text}"
+            );
         }
-        assert!(matches!(expr("a IS DISTINCT FROM b + 1"), sql::Expr::IsDistinctFrom(..)));
-        assert!(matches!(expr("a IS DISTINCT FROM b IS NULL"), sql::Expr::IsNull(_)));
+        assert!(matches!(
+            expr("a IS DISTINCT FROM b + 1"),
+            sql::Expr::IsDistinctFrom(..)
+        ));
+        assert!(matches!(
+            expr("a IS DISTINCT FROM b IS NULL"),
+            sql::Expr::IsNull(_)
+        ));
     }
 }

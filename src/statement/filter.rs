@@ -1,4 +1,5 @@
-//! `WHERE … ORDER BY … LIMIT …` behind a SHOW: read by sqlparser under MySQL's rules, which are StarRocks' own.
+//! `WHERE … ORDER BY … LIMIT …` behind a SHOW: read by sqlparser under MySQL's rules, which are
+//! StarRocks' own.
 
 use std::ops::ControlFlow;
 
@@ -13,13 +14,15 @@ use super::lexer::{Spanned, Token};
 use super::parser::Parser;
 use crate::error::{Error, ErrorKind};
 
-const SNAPSHOT_WHERE: &str =
-    "Where clause should looks like: SNAPSHOT = 'your_snapshot_name' [AND TIMESTAMP = '2018-04-18-19-19-10']";
+const SNAPSHOT_WHERE: &str = "Where clause should looks like: SNAPSHOT = 'your_snapshot_name' [AND TIMESTAMP = '2018-04-18-19-19-10']";
 
 impl Parser<'_> {
     /// Everything that is left, as a filter; `Filter::default()` if nothing is.
     pub(super) fn filter(&mut self) -> Result<Filter, Error> {
-        if !["WHERE", "ORDER", "LIMIT"].iter().any(|word| self.is_word(word)) {
+        if !["WHERE", "ORDER", "LIMIT"]
+            .iter()
+            .any(|word| self.is_word(word))
+        {
             return Ok(Filter::default());
         }
         let at = self.offset();
@@ -27,14 +30,29 @@ impl Parser<'_> {
         let (text, tokens) = self.rest();
         let text = &without_comments(text, at, tokens);
         // What StarRocks' lexer does not know may mean something to MySQL's: # is a comment there.
-        if let Some(stray) = tokens.iter().find(|t| matches!(t.token, Token::Symbol('#' | '\\' | '@' | '?' | '$' | '{' | '}'))) {
-            let message = format!("syntax error at or near \"{}\"", &text[stray.start - at..stray.end - at]);
+        if let Some(stray) = tokens.iter().find(|t| {
+            matches!(
+                t.token,
+                Token::Symbol('#' | '\\' | '@' | '?' | '$' | '{' | '}')
+            )
+        }) {
+            let message = format!(
+                "syntax error at or near \"{}\"",
+                &text[stray.start - at..stray.end - at]
+            );
             return Err(Error::new(ErrorKind::Syntax, message).at(stray.start));
         }
-        let (filter, _) = mysql(reading)
-            .read(text, read_filter)
-            .map_err(|error| if error.position.is_some() { error.shifted(at) } else { error.at(at) })?;
-        let exprs = filter.predicate.iter().chain(filter.order_by.iter().map(|o| &o.expr));
+        let (filter, _) = mysql(reading).read(text, read_filter).map_err(|error| {
+            if error.position.is_some() {
+                error.shifted(at)
+            } else {
+                error.at(at)
+            }
+        })?;
+        let exprs = filter
+            .predicate
+            .iter()
+            .chain(filter.order_by.iter().map(|o| &o.expr));
         if exprs.into_iter().any(has_subquery) {
             return Err(Error::unsupported("a subquery in SHOW").at(at));
         }
@@ -54,12 +72,15 @@ impl Parser<'_> {
             pattern: Box::new(Expr::value(Value::SingleQuotedString(pattern))),
             escape_char: None,
         };
-        Ok(Filter { predicate: Some(predicate), ..Filter::default() })
+        Ok(Filter {
+            predicate: Some(predicate),
+            ..Filter::default()
+        })
     }
 }
 
-/// The text with blanks in the place of everything between tokens, byte for byte: what is a comment is StarRocks' matter, and
-/// MySQL reads `--c` as two signs.
+/// The text with blanks in the place of everything between tokens, byte for byte: what is a comment
+/// is StarRocks' matter, and MySQL reads `--c` as two signs.
 fn without_comments(text: &str, at: usize, tokens: &[Spanned]) -> String {
     let mut plain = String::with_capacity(text.len());
     for token in tokens {
@@ -135,9 +156,17 @@ pub enum Operand {
 }
 
 /// Puts what they stand for in the place of names; 42703 for a name that `meaning` does not know.
-pub fn resolve_names(expr: &Expr, meaning: impl Fn(&str) -> Option<Operand>) -> Result<Expr, Error> {
+pub fn resolve_names(
+    expr: &Expr,
+    meaning: impl Fn(&str) -> Option<Operand>,
+) -> Result<Expr, Error> {
     let mut expr = expr.clone();
-    let unknown = |name: &str| Error::new(ErrorKind::UndefinedColumn, format!("Unknown column '{name}'"));
+    let unknown = |name: &str| {
+        Error::new(
+            ErrorKind::UndefinedColumn,
+            format!("Unknown column '{name}'"),
+        )
+    };
     let result = sql::visit_expressions_mut(&mut expr, |e| {
         let name = match e {
             Expr::Identifier(name) => name.value.clone(),
@@ -148,7 +177,9 @@ pub fn resolve_names(expr: &Expr, meaning: impl Fn(&str) -> Option<Operand>) -> 
             _ => return ControlFlow::Continue(()),
         };
         match meaning(&name) {
-            Some(Operand::Column(column)) => *e = Expr::Identifier(sql::Ident::with_quote('"', column)),
+            Some(Operand::Column(column)) => {
+                *e = Expr::Identifier(sql::Ident::with_quote('"', column))
+            }
             Some(Operand::Text(text)) => *e = Expr::value(Value::SingleQuotedString(text)),
             None => return ControlFlow::Break(unknown(&name)),
         }
@@ -169,9 +200,11 @@ struct Named {
     exact_timestamp: Option<String>,
 }
 
-/// Checks the WHERE of SHOW SNAPSHOT by StarRocks' rules. Answers whether it speaks of timestamps, so that details are wanted,
-/// and the label and timestamp if it names just one of each.
-pub(super) fn snapshot_predicate(predicate: &Expr) -> Result<Option<Option<(String, String)>>, Error> {
+/// Checks the WHERE of SHOW SNAPSHOT by StarRocks' rules. Answers whether it speaks of timestamps,
+/// so that details are wanted, and the label and timestamp if it names just one of each.
+pub(super) fn snapshot_predicate(
+    predicate: &Expr,
+) -> Result<Option<Option<(String, String)>>, Error> {
     let mut named = Named::default();
     conjunct(predicate, &mut named)?;
     match (named.snapshot, named.timestamp) {
@@ -203,29 +236,46 @@ fn conjunct(expr: &Expr, named: &mut Named) -> Result<(), Error> {
     };
     let is_snapshot = match expr {
         Expr::Nested(inner) => return conjunct(inner, named),
-        Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
+        Expr::BinaryOp {
+            left,
+            op: BinaryOperator::And,
+            right,
+        } => {
             conjunct(left, named)?;
             return conjunct(right, named);
         }
         Expr::BinaryOp { left, op, right } => {
             use BinaryOperator as Op;
-            if !matches!(op, Op::Eq | Op::NotEq | Op::Lt | Op::LtEq | Op::Gt | Op::GtEq) {
+            if !matches!(
+                op,
+                Op::Eq | Op::NotEq | Op::Lt | Op::LtEq | Op::Gt | Op::GtEq
+            ) {
                 return Err(wrong_where());
             }
             let is_snapshot = column(left)?;
             let value = text(right).ok_or_else(wrong_where)?;
             if *op == Op::Eq {
-                let slot = if is_snapshot { &mut named.exact_snapshot } else { &mut named.exact_timestamp };
+                let slot = if is_snapshot {
+                    &mut named.exact_snapshot
+                } else {
+                    &mut named.exact_timestamp
+                };
                 *slot = Some(value.to_owned());
             }
             is_snapshot
         }
         Expr::InList { expr, list, .. } => {
             if !column(expr).unwrap_or(false) {
-                return Err(Error::new(ErrorKind::Unsupported, "Left expr of should be snapshot"));
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "Left expr of should be snapshot",
+                ));
             }
             if list.iter().any(|item| text(item).is_none()) {
-                return Err(Error::new(ErrorKind::Unsupported, "Child of in predicate should be string value"));
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "Child of in predicate should be string value",
+                ));
             }
             true
         }
@@ -233,7 +283,9 @@ fn conjunct(expr: &Expr, named: &mut Named) -> Result<(), Error> {
             text(pattern).ok_or_else(wrong_where)?;
             column(expr)?
         }
-        Expr::Between { expr, low, high, .. } => {
+        Expr::Between {
+            expr, low, high, ..
+        } => {
             text(low).and(text(high)).ok_or_else(wrong_where)?;
             column(expr)?
         }

@@ -12,25 +12,45 @@ impl Parser<'_> {
         if self.eat("CREATE USER") {
             let if_not_exists = self.eat("IF NOT EXISTS");
             let name = self.user_name()?;
-            let password = if self.eat("IDENTIFIED BY") { Some(self.string("the password in quotes")?) } else { None };
-            return Ok(Some(UserCommand::Create { name, password, if_not_exists }));
+            let password = if self.eat("IDENTIFIED BY") {
+                Some(self.string("the password in quotes")?)
+            } else {
+                None
+            };
+            return Ok(Some(UserCommand::Create {
+                name,
+                password,
+                if_not_exists,
+            }));
         }
         if self.eat("ALTER USER") {
             let name = self.user_name()?;
             self.expect("IDENTIFIED BY")?;
-            return Ok(Some(UserCommand::Alter { name, password: self.string("the password in quotes")? }));
+            return Ok(Some(UserCommand::Alter {
+                name,
+                password: self.string("the password in quotes")?,
+            }));
         }
         if self.eat("DROP USER") {
             let if_exists = self.eat("IF EXISTS");
-            return Ok(Some(UserCommand::Drop { name: self.user_name()?, if_exists }));
+            return Ok(Some(UserCommand::Drop {
+                name: self.user_name()?,
+                if_exists,
+            }));
         }
         if self.eat("CREATE ROLE") {
             let if_not_exists = self.eat("IF NOT EXISTS");
-            return Ok(Some(UserCommand::CreateRole { names: self.role_names()?, if_not_exists }));
+            return Ok(Some(UserCommand::CreateRole {
+                names: self.role_names()?,
+                if_not_exists,
+            }));
         }
         if self.eat("DROP ROLE") {
             let if_exists = self.eat("IF EXISTS");
-            return Ok(Some(UserCommand::DropRole { names: self.role_names()?, if_exists }));
+            return Ok(Some(UserCommand::DropRole {
+                names: self.role_names()?,
+                if_exists,
+            }));
         }
         if self.eat("GRANT ADMIN TO") {
             self.eat("USER");
@@ -45,7 +65,9 @@ impl Parser<'_> {
             self.expect("TO")?;
             let grantee = self.grantee()?;
             if self.is_word("WITH") {
-                return Err(Error::unsupported("WITH GRANT OPTION").hint("Administrators grant.").at(self.offset()));
+                return Err(Error::unsupported("WITH GRANT OPTION")
+                    .hint("Administrators grant.")
+                    .at(self.offset()));
             }
             return Ok(Some(UserCommand::Grant(grants, grantee)));
         }
@@ -61,7 +83,9 @@ impl Parser<'_> {
     pub(super) fn user_name(&mut self) -> Result<UserName, Error> {
         let at = self.offset();
         let name = match self.peek() {
-            Some(Token::Str(_, Quote::Single)) => UserName::new(self.string("a user name")?).map_err(|e| e.at(at))?,
+            Some(Token::Str(_, Quote::Single)) => {
+                UserName::new(self.string("a user name")?).map_err(|e| e.at(at))?
+            }
             _ => self.named("a user name")?,
         };
         if self.eat_symbol('@') {
@@ -76,7 +100,9 @@ impl Parser<'_> {
     fn role_name(&mut self) -> Result<RoleName, Error> {
         let at = self.offset();
         match self.peek() {
-            Some(Token::Str(_, Quote::Single)) => RoleName::new(self.string("a role name")?).map_err(|e| e.at(at)),
+            Some(Token::Str(_, Quote::Single)) => {
+                RoleName::new(self.string("a role name")?).map_err(|e| e.at(at))
+            }
             _ => self.named("a role name"),
         }
     }
@@ -91,11 +117,15 @@ impl Parser<'_> {
 
     /// `ROLE r`, `USER u` or `u`.
     pub(super) fn grantee(&mut self) -> Result<Grantee, Error> {
-        if self.is_word("ROLE") && (self.is_name_at(1) || matches!(self.peek_at(1), Some(Token::Str(..)))) {
+        if self.is_word("ROLE")
+            && (self.is_name_at(1) || matches!(self.peek_at(1), Some(Token::Str(..))))
+        {
             self.eat("ROLE");
             return self.role_name().map(Grantee::Role);
         }
-        if self.is_word("USER") && (self.is_name_at(1) || matches!(self.peek_at(1), Some(Token::Str(..)))) {
+        if self.is_word("USER")
+            && (self.is_name_at(1) || matches!(self.peek_at(1), Some(Token::Str(..))))
+        {
             self.eat("USER");
         }
         self.user_name().map(Grantee::User)
@@ -116,7 +146,11 @@ impl Parser<'_> {
                         // No privilege begins so: roles, if names stand here.
                         let roles = self.role_names()?;
                         if self.is_word("ON") {
-                            return Err(Error::unsupported(format_args!("the privilege {}", roles[0])).at(start));
+                            return Err(Error::unsupported(format_args!(
+                                "the privilege {}",
+                                roles[0]
+                            ))
+                            .at(start));
                         }
                         return Ok(roles.into_iter().map(Grant::Role).collect());
                     }
@@ -131,21 +165,32 @@ impl Parser<'_> {
         let on_at = self.offset();
         let mut grants = Vec::new();
         for securable in self.securables()? {
-            let named = if all { securable.privileges() } else { &privileges[..] };
+            let named = if all {
+                securable.privileges()
+            } else {
+                &privileges[..]
+            };
             for privilege in named {
                 // A table's privilege on a database is that on all its tables.
                 let on = match &securable {
-                    Securable::Database(Some(name)) if !securable.privileges().contains(privilege) => {
+                    Securable::Database(Some(name))
+                        if !securable.privileges().contains(privilege) =>
+                    {
                         Securable::AllTablesIn(name.clone())
                     }
-                    Securable::AllDatabases if !securable.privileges().contains(privilege) => Securable::AllTables,
+                    Securable::AllDatabases if !securable.privileges().contains(privilege) => {
+                        Securable::AllTables
+                    }
                     other => other.clone(),
                 };
                 if !on.privileges().contains(privilege) {
                     let words: Vec<_> = securable.privileges().iter().map(|p| p.words()).collect();
-                    return Err(Error::new(ErrorKind::InvalidGrant, format!("there is no privilege {privilege} on {securable}"))
-                        .hint(format!("On {securable} there are: {}.", words.join(", ")))
-                        .at(on_at));
+                    return Err(Error::new(
+                        ErrorKind::InvalidGrant,
+                        format!("there is no privilege {privilege} on {securable}"),
+                    )
+                    .hint(format!("On {securable} there are: {}.", words.join(", ")))
+                    .at(on_at));
                 }
                 grants.push(Grant::Privilege(*privilege, on));
             }

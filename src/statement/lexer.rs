@@ -1,6 +1,7 @@
 //! StarRocks' tokens, with where each stands.
 //!
-//! One difference from StarRocks is deliberate: a quote or character that StarRocks' lexer skips silently is an error here.
+//! One difference from StarRocks is deliberate: a quote or character that StarRocks' lexer skips
+//! silently is an error here.
 
 use super::bounds::Kind;
 use crate::error::{Error, ErrorKind};
@@ -63,8 +64,9 @@ fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\r' | '\n' | '\u{c}' | '\u{3000}')
 }
 
-/// Where the comment or blanks that begin at `at` end, or `at` if there are none. An unclosed block comment runs to the end.
-/// U+3000 is a blank and a letter: the longer reading wins, as in StarRocks, so `\u{3000}t` is a word.
+/// Where the comment or blanks that begin at `at` end, or `at` if there are none. An unclosed block
+/// comment runs to the end. U+3000 is a blank and a letter: the longer reading wins, as in
+/// StarRocks, so `\u{3000}t` is a word.
 pub(super) fn skip_blank(text: &str, at: usize) -> usize {
     let rest = &text[at..];
     if rest.starts_with("--") {
@@ -93,7 +95,11 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Spanned>, Error> {
             continue;
         }
         let (token, end) = token(text, at)?;
-        out.push(Spanned { token, start: at, end });
+        out.push(Spanned {
+            token,
+            start: at,
+            end,
+        });
         at = end;
     }
     Ok(out)
@@ -101,7 +107,10 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Spanned>, Error> {
 
 fn token(text: &str, at: usize) -> Result<(Token, usize), Error> {
     let rest = &text[at..];
-    let first = rest.chars().next().expect("the caller checked that text is left");
+    let first = rest
+        .chars()
+        .next()
+        .expect("the caller checked that text is left");
     if (rest.starts_with("x'") || rest.starts_with("X'"))
         && let Some(found) = hex_string(text, at)
     {
@@ -110,13 +119,19 @@ fn token(text: &str, at: usize) -> Result<(Token, usize), Error> {
     match first {
         '\'' | '"' => {
             let (value, end) = string(text, at, first)?;
-            let quote = if first == '"' { Quote::Double } else { Quote::Single };
+            let quote = if first == '"' {
+                Quote::Double
+            } else {
+                Quote::Single
+            };
             Ok((Token::Str(value, quote), end))
         }
         '`' => back_quoted(text, at),
         c if c.is_ascii_digit() => Ok(number_or_word(text, at)),
         c if starts_word(c) => {
-            let end = rest.find(|c| !continues_word(c)).map_or(text.len(), |n| at + n);
+            let end = rest
+                .find(|c| !continues_word(c))
+                .map_or(text.len(), |n| at + n);
             Ok((Token::Word(text[at..end].to_owned(), Quote::None), end))
         }
         c => Ok((Token::Symbol(c), at + c.len_utf8())),
@@ -126,27 +141,37 @@ fn token(text: &str, at: usize) -> Result<(Token, usize), Error> {
 /// A word may begin with digits provided a letter or underscore follows: `1a`, `2026_11_23`.
 fn number_or_word(text: &str, at: usize) -> (Token, usize) {
     let rest = &text[at..];
-    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let digits = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(rest.len());
     let after = rest[digits..].chars().next();
     if after.is_some_and(|c| c.is_ascii_alphabetic() || c == '_' || c as u32 >= 0x80) {
-        let end = rest.find(|c| !continues_word(c)).map_or(text.len(), |n| at + n);
+        let end = rest
+            .find(|c| !continues_word(c))
+            .map_or(text.len(), |n| at + n);
         return (Token::Word(text[at..end].to_owned(), Quote::None), end);
     }
     let mut end = at + digits;
     if after == Some('.') {
         let fraction = &text[end + 1..];
-        end += 1 + fraction.find(|c: char| !c.is_ascii_digit()).unwrap_or(fraction.len());
+        end += 1 + fraction
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(fraction.len());
     }
     (Token::Number(text[at..end].to_owned()), end)
 }
 
-/// Everything between back-quotes. A doubled back-quote does not end the name, and like every other one is left out of it.
+/// Everything between back-quotes. A doubled back-quote does not end the name, and like every other
+/// one is left out of it.
 fn back_quoted(text: &str, at: usize) -> Result<(Token, usize), Error> {
     let mut end = at + 1;
     while let Some(n) = text[end..].find('`') {
         end += n + 1;
         if !text[end..].starts_with('`') {
-            return Ok((Token::Word(text[at..end].replace('`', ""), Quote::Back), end));
+            return Ok((
+                Token::Word(text[at..end].replace('`', ""), Quote::Back),
+                end,
+            ));
         }
         end += 1;
     }
@@ -160,7 +185,8 @@ fn hex_string(text: &str, at: usize) -> Option<(Token, usize)> {
     Some((Token::Str(value, Quote::Single), end))
 }
 
-/// A string with doubled quotes and backslash escapes; `\_` and `\%` keep their backslash, as in StarRocks.
+/// A string with doubled quotes and backslash escapes; `\_` and `\%` keep their backslash, as in
+/// StarRocks.
 fn string(text: &str, at: usize, quote: char) -> Result<(String, usize), Error> {
     let mut value = String::new();
     let mut chars = text[at + 1..].char_indices().peekable();
@@ -194,7 +220,11 @@ mod tests {
     use super::*;
 
     fn kinds(text: &str) -> Vec<Token> {
-        tokens(text).expect("tokens").into_iter().map(|t| t.token).collect()
+        tokens(text)
+            .expect("tokens")
+            .into_iter()
+            .map(|t| t.token)
+            .collect()
     }
 
     #[test]
@@ -212,18 +242,39 @@ mod tests {
             ]
         );
         // U+3000 goes to the longer token.
-        assert_eq!(kinds("a\u{3000} b")[0], Token::Word("a\u{3000}".into(), Quote::None));
-        assert_eq!(kinds("(\u{3000}t)")[1], Token::Word("\u{3000}t".into(), Quote::None));
+        assert_eq!(
+            kinds("a\u{3000} b")[0],
+            Token::Word("a\u{3000}".into(), Quote::None)
+        );
+        assert_eq!(
+            kinds("(\u{3000}t)")[1],
+            Token::Word("\u{3000}t".into(), Quote::None)
+        );
         assert_eq!(kinds("a \u{3000}b"), kinds("a b"));
-        assert_eq!(kinds("x'6162' X''"), [Token::Str("ab".into(), Quote::Single), Token::Str(String::new(), Quote::Single)]);
+        assert_eq!(
+            kinds("x'6162' X''"),
+            [
+                Token::Str("ab".into(), Quote::Single),
+                Token::Str(String::new(), Quote::Single)
+            ]
+        );
         assert_eq!(kinds("``"), [Token::Word(String::new(), Quote::Back)]);
         assert_eq!(kinds("\u{1f600}"), [Token::Symbol('\u{1f600}')]);
-        assert_eq!(kinds("'a\\_b\\n'"), [Token::Str("a\\_b\n".into(), Quote::Single)]);
+        assert_eq!(
+            kinds("'a\\_b\\n'"),
+            [Token::Str("a\\_b\n".into(), Quote::Single)]
+        );
     }
 
     #[test]
     fn what_does_not_end_says_where_it_began() {
-        for (text, at) in [("ab 'x", 3), ("ab `x", 3), ("ab \"x\\\"", 3), ("ab /* x", 3), ("'\\", 0)] {
+        for (text, at) in [
+            ("ab 'x", 3),
+            ("ab `x", 3),
+            ("ab \"x\\\"", 3),
+            ("ab /* x", 3),
+            ("'\\", 0),
+        ] {
             assert_eq!(tokens(text).expect_err(text).position, Some(at), "{text}");
         }
     }

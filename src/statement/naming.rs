@@ -13,10 +13,18 @@ impl Statement {
             Statement::CreateRepository(s) => s.redacted().to_string(),
             Statement::DropRepository(name) => format!("DROP REPOSITORY {name}"),
             Statement::DropSnapshot(s) => s.to_string(),
-            Statement::CancelJob { id, force } => format!("CANCEL JOB {id}{}", if *force { " FORCE" } else { "" }),
-            Statement::AlterRepository(s) => format!("ALTER REPOSITORY {} SET PROPERTIES (…)", s.name),
-            Statement::Cluster(ClusterCommand::Create { name, .. }) => format!("CREATE CLUSTER {name} PROPERTIES (…)"),
-            Statement::Cluster(ClusterCommand::Alter { name, .. }) => format!("ALTER CLUSTER {name} SET (…)"),
+            Statement::CancelJob { id, force } => {
+                format!("CANCEL JOB {id}{}", if *force { " FORCE" } else { "" })
+            }
+            Statement::AlterRepository(s) => {
+                format!("ALTER REPOSITORY {} SET PROPERTIES (…)", s.name)
+            }
+            Statement::Cluster(ClusterCommand::Create { name, .. }) => {
+                format!("CREATE CLUSTER {name} PROPERTIES (…)")
+            }
+            Statement::Cluster(ClusterCommand::Alter { name, .. }) => {
+                format!("ALTER CLUSTER {name} SET (…)")
+            }
             Statement::Cluster(ClusterCommand::Drop { name, .. }) => format!("DROP CLUSTER {name}"),
             Statement::Raw(_) => "PASSED THROUGH".into(),
             Statement::Recover(s) => s.to_string(),
@@ -36,7 +44,9 @@ impl Statement {
             Statement::Backup(_) => "BACKUP",
             Statement::Restore(_) => "RESTORE",
             Statement::Cancel(_) | Statement::CancelJob { .. } => "CANCEL",
-            Statement::CreateRepository(_) | Statement::DropRepository(_) | Statement::AlterRepository(_) => "REPOSITORY DDL",
+            Statement::CreateRepository(_)
+            | Statement::DropRepository(_)
+            | Statement::AlterRepository(_) => "REPOSITORY DDL",
             Statement::DropSnapshot(_) => "DROP SNAPSHOT",
             Statement::Copy(_) => "COPY FROM",
             Statement::User(_) => "GRANT",

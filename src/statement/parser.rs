@@ -1,4 +1,5 @@
-//! Text to [`Statement`]: the token cursor that every grammar file shares, and the backup and restore statements.
+//! Text to [`Statement`]: the token cursor that every grammar file shares, and the backup and
+//! restore statements.
 
 mod queries;
 
@@ -48,7 +49,12 @@ pub enum NextShort {
 const SHORT_BYTES: usize = 8 << 10;
 
 /// The next statement of a message from a byte on, unless it is long.
-pub fn next_short_statement(message: &str, at: usize, unread: Unread, reading: &Reading) -> NextShort {
+pub fn next_short_statement(
+    message: &str,
+    at: usize,
+    unread: Unread,
+    reading: &Reading,
+) -> NextShort {
     match next(message, at, SHORT_BYTES) {
         Next::Piece(piece) => NextShort::Said(Box::new(said(piece, unread, reading))),
         Next::End => NextShort::End,
@@ -68,7 +74,10 @@ pub fn next_statement(message: &str, at: usize, unread: Unread, reading: &Readin
 pub fn check_is_last(message: &str, end: usize) -> Result<(), Error> {
     match next(message, end, usize::MAX) {
         Next::End => Ok(()),
-        _ => Err(Error::new(ErrorKind::Syntax, "cannot insert multiple commands into a prepared statement")),
+        _ => Err(Error::new(
+            ErrorKind::Syntax,
+            "cannot insert multiple commands into a prepared statement",
+        )),
     }
 }
 
@@ -77,18 +86,26 @@ fn said(piece: Piece<'_>, unread: Unread, reading: &Reading) -> Said {
     let statement = check_text(piece.text, piece.language, &reading.bounds).and_then(|tokens| {
         measure.tokens = tokens;
         match parse_piece(piece, reading) {
-            Err(e) if unread == Unread::Keep && matches!(e.kind, ErrorKind::Syntax | ErrorKind::Unsupported) => {
+            Err(e)
+                if unread == Unread::Keep
+                    && matches!(e.kind, ErrorKind::Syntax | ErrorKind::Unsupported) =>
+            {
                 Ok(Statement::Raw(piece.text.to_owned()))
             }
             other => other,
         }
     });
     let place = piece.offset..piece.offset + piece.text.len();
-    Said { statement: statement.map_err(|e| e.shifted(piece.offset)), place, measure }
+    Said {
+        statement: statement.map_err(|e| e.shifted(piece.offset)),
+        place,
+        measure,
+    }
 }
 
-/// Parses a message within the default bounds: each statement with its text and byte offset, in order. A statement that does not
-/// parse ends the list with its error, whose position counts from the start of the message.
+/// Parses a message within the default bounds: each statement with its text and byte offset, in
+/// order. A statement that does not parse ends the list with its error, whose position counts from
+/// the start of the message.
 pub fn parse_all(message: &str) -> Vec<Result<(Statement, &str), Error>> {
     let reading = Reading::default();
     let mut out = Vec::new();
@@ -96,7 +113,10 @@ pub fn parse_all(message: &str) -> Vec<Result<(Statement, &str), Error>> {
     while let Some(said) = next_statement(message, at, Unread::Refuse, &reading) {
         at = said.place.end;
         let failed = said.statement.is_err();
-        out.push(said.statement.map(|statement| (statement, &message[said.place])));
+        out.push(
+            said.statement
+                .map(|statement| (statement, &message[said.place])),
+        );
         if failed {
             break;
         }
@@ -117,7 +137,9 @@ pub fn parse_one(message: &str) -> Result<Statement, Error> {
 
 fn parse_piece(piece: Piece<'_>, reading: &Reading) -> Result<Statement, Error> {
     match piece.language {
-        Language::Postgres if begins(piece.text, "DECLARE") => super::cursor::declare(piece.text, reading),
+        Language::Postgres if begins(piece.text, "DECLARE") => {
+            super::cursor::declare(piece.text, reading)
+        }
         Language::Postgres => parse_sql(piece.text, reading),
         Language::StarRocks => Parser::new(piece.text, reading)?.whole(Parser::starrocks_statement),
         Language::Session => Parser::new(piece.text, reading)?.whole(Parser::session_statement),
@@ -125,7 +147,8 @@ fn parse_piece(piece: Piece<'_>, reading: &Reading) -> Result<Statement, Error> 
 }
 
 fn begins(text: &str, word: &str) -> bool {
-    text.get(..word.len()).is_some_and(|w| w.eq_ignore_ascii_case(word))
+    text.get(..word.len())
+        .is_some_and(|w| w.eq_ignore_ascii_case(word))
 }
 
 /// A cursor over the tokens of one statement.
@@ -136,7 +159,8 @@ pub(super) struct Parser<'a> {
     at: usize,
     /// Levels of what is being read inside something of its own kind.
     depth: usize,
-    /// What the grammar reads and the next step refuses: told when the whole text has proved to be grammatical.
+    /// What the grammar reads and the next step refuses: told when the whole text has proved to be
+    /// grammatical.
     refusal: Option<Error>,
 }
 
@@ -144,11 +168,22 @@ impl<'a> Parser<'a> {
     pub(super) fn new(text: &'a str, reading: &'a Reading) -> Result<Self, Error> {
         let tokens = tokens(text)?;
         check_tokens(tokens.iter().map(|t| t.token.kind()), &reading.bounds)?;
-        Ok(Self { text, reading, tokens, at: 0, depth: 0, refusal: None })
+        Ok(Self {
+            text,
+            reading,
+            tokens,
+            at: 0,
+            depth: 0,
+            refusal: None,
+        })
     }
 
-    /// Reads something inside another of its kind. Every rule that calls itself does it through here.
-    pub(super) fn nested<T>(&mut self, rule: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+    /// Reads something inside another of its kind. Every rule that calls itself does it through
+    /// here.
+    pub(super) fn nested<T>(
+        &mut self,
+        rule: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         if self.depth >= self.reading.bounds.nesting_max {
             return Err(nested_too_deeply(&self.reading.bounds).at(self.offset()));
         }
@@ -164,7 +199,10 @@ impl<'a> Parser<'a> {
     }
 
     /// Runs a grammar and demands that nothing is left over.
-    pub(super) fn whole<T>(mut self, grammar: fn(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+    pub(super) fn whole<T>(
+        mut self,
+        grammar: fn(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let out = grammar(&mut self)?;
         if self.at < self.tokens.len() {
             return Err(self.unexpected("end of statement"));
@@ -183,11 +221,15 @@ impl<'a> Parser<'a> {
 
     /// The byte offset of the next token, or of the end.
     pub(super) fn offset(&self) -> usize {
-        self.tokens.get(self.at).map_or(self.text.len(), |t| t.start)
+        self.tokens
+            .get(self.at)
+            .map_or(self.text.len(), |t| t.start)
     }
 
     fn next_text(&self) -> &'a str {
-        self.tokens.get(self.at).map_or("", |t| &self.text[t.start..t.end])
+        self.tokens
+            .get(self.at)
+            .map_or("", |t| &self.text[t.start..t.end])
     }
 
     /// "syntax error at or near …", at the next token.
@@ -211,7 +253,10 @@ impl<'a> Parser<'a> {
     /// Takes the words if all of them come next.
     pub(super) fn eat(&mut self, words: &str) -> bool {
         let count = words.split(' ').count();
-        let all = words.split(' ').enumerate().all(|(i, word)| self.is_word_at(i, word));
+        let all = words
+            .split(' ')
+            .enumerate()
+            .all(|(i, word)| self.is_word_at(i, word));
         if all {
             self.at += count;
         }
@@ -224,7 +269,13 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn expect(&mut self, words: &str) -> Result<(), Error> {
-        words.split(' ').try_for_each(|word| if self.eat(word) { Ok(()) } else { Err(self.unexpected(word)) })
+        words.split(' ').try_for_each(|word| {
+            if self.eat(word) {
+                Ok(())
+            } else {
+                Err(self.unexpected(word))
+            }
+        })
     }
 
     pub(super) fn eat_symbol(&mut self, symbol: char) -> bool {
@@ -236,13 +287,21 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn expect_symbol(&mut self, symbol: char) -> Result<(), Error> {
-        if self.eat_symbol(symbol) { Ok(()) } else { Err(self.unexpected(&format!("'{symbol}'"))) }
+        if self.eat_symbol(symbol) {
+            Ok(())
+        } else {
+            Err(self.unexpected(&format!("'{symbol}'")))
+        }
     }
 
     /// A name: bare and not reserved, back-quoted, or (our extension) double-quoted.
     pub(super) fn name(&mut self, what: &str) -> Result<(String, Quote), Error> {
         let found = match self.peek() {
-            Some(Token::Word(w, Quote::None)) if RESERVED.iter().any(|r| r.eq_ignore_ascii_case(w)) => None,
+            Some(Token::Word(w, Quote::None))
+                if RESERVED.iter().any(|r| r.eq_ignore_ascii_case(w)) =>
+            {
+                None
+            }
             Some(Token::Word(w, quote)) => Some((w.clone(), *quote)),
             Some(Token::Str(w, Quote::Double)) => Some((w.clone(), Quote::Double)),
             _ => None,
@@ -268,7 +327,10 @@ impl<'a> Parser<'a> {
         let at = self.offset();
         let (first, _) = self.name(what)?;
         if !self.eat_symbol('.') {
-            return Ok(Qualified { database: None, name: N::try_from(first).map_err(|e| e.at(at))? });
+            return Ok(Qualified {
+                database: None,
+                name: N::try_from(first).map_err(|e| e.at(at))?,
+            });
         }
         let (second_at, second) = (self.offset(), self.name(what)?.0);
         if self.peek() == Some(&Token::Symbol('.')) {
@@ -276,16 +338,25 @@ impl<'a> Parser<'a> {
             while self.eat_symbol('.') {
                 all = format!("{all}.{}", self.name(what)?.0);
             }
-            return Err(Error::new(ErrorKind::InvalidName, format!("Invalid table name format '{all}'")).at(at));
+            return Err(Error::new(
+                ErrorKind::InvalidName,
+                format!("Invalid table name format '{all}'"),
+            )
+            .at(at));
         }
         let database = Some(DatabaseName::new(first).map_err(|e| e.at(at))?);
-        Ok(Qualified { database, name: N::try_from(second).map_err(|e| e.at(second_at))? })
+        Ok(Qualified {
+            database,
+            name: N::try_from(second).map_err(|e| e.at(second_at))?,
+        })
     }
 
     /// Whether a name stands so many tokens ahead.
     pub(super) fn is_name_at(&self, ahead: usize) -> bool {
         match self.tokens.get(self.at + ahead).map(|t| &t.token) {
-            Some(Token::Word(w, Quote::None)) => !RESERVED.iter().any(|r| r.eq_ignore_ascii_case(w)),
+            Some(Token::Word(w, Quote::None)) => {
+                !RESERVED.iter().any(|r| r.eq_ignore_ascii_case(w))
+            }
             Some(Token::Word(..) | Token::Str(_, Quote::Double)) => true,
             _ => false,
         }
@@ -295,14 +366,16 @@ impl<'a> Parser<'a> {
         self.tokens.get(self.at + ahead).map(|t| &t.token)
     }
 
-    /// The text from the next token to the end of the statement, and the tokens in it; they count as read.
+    /// The text from the next token to the end of the statement, and the tokens in it; they count
+    /// as read.
     pub(super) fn rest(&mut self) -> (&'a str, &[Spanned]) {
         let (text, from) = (&self.text[self.offset()..], self.at);
         self.at = self.tokens.len();
         (text, &self.tokens[from..])
     }
 
-    /// Takes tokens up to a comma or parenthesis that closes nothing opened here, and answers their text.
+    /// Takes tokens up to a comma or parenthesis that closes nothing opened here, and answers their
+    /// text.
     pub(super) fn until_delimiter(&mut self) -> &'a str {
         let (start, mut depth) = (self.offset(), 0usize);
         while let Some(token) = self.peek() {
@@ -346,7 +419,10 @@ impl<'a> Parser<'a> {
     }
 
     /// `( item {, item} )`
-    pub(super) fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Result<T, Error>) -> Result<Vec<T>, Error> {
+    pub(super) fn list<T>(
+        &mut self,
+        mut item: impl FnMut(&mut Self) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Error> {
         self.expect_symbol('(')?;
         let mut items = vec![item(self)?];
         while self.eat_symbol(',') {
@@ -390,7 +466,9 @@ impl<'a> Parser<'a> {
         if self.eat("RECOVER") {
             return self.recover().map(Statement::Recover);
         }
-        if self.is_word("CREATE") && (self.is_word_at(1, "READ") || self.is_word_at(1, "REPOSITORY")) {
+        if self.is_word("CREATE")
+            && (self.is_word_at(1, "READ") || self.is_word_at(1, "REPOSITORY"))
+        {
             return self.create_repository().map(Statement::CreateRepository);
         }
         if self.eat("DROP REPOSITORY") {
@@ -400,14 +478,19 @@ impl<'a> Parser<'a> {
             return self.drop_snapshot().map(Statement::DropSnapshot);
         }
         if self.eat("USE") {
-            return Ok(Statement::Session(SessionCommand::Use(self.named("a database name")?)));
+            return Ok(Statement::Session(SessionCommand::Use(
+                self.named("a database name")?,
+            )));
         }
         if self.eat("SHOW") {
             return self.show();
         }
         if self.eat_any(&["DESCRIBE", "DESC"]) {
             let show = Show::Columns(self.qualified("a table name")?);
-            return Ok(Statement::Show(Box::new(ShowStatement { show, filter: Filter::default() })));
+            return Ok(Statement::Show(Box::new(ShowStatement {
+                show,
+                filter: Filter::default(),
+            })));
         }
         match self.user_command()? {
             Some(command) => Ok(Statement::User(command)),

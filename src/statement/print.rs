@@ -1,4 +1,5 @@
-//! Statements back to canonical SQL, in StarRocks' spelling: parsing what is printed here gives the same value.
+//! Statements back to canonical SQL, in StarRocks' spelling: parsing what is printed here gives the
+//! same value.
 
 use std::fmt::{self, Display, Formatter};
 use std::ops::ControlFlow;
@@ -15,10 +16,14 @@ struct Name<'a>(&'a str);
 
 impl Display for Name<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        // Any keyword in any place is safe in back-quotes, so only plain lower-case words with a digit or underscore stay bare.
+        // Any keyword in any place is safe in back-quotes, so only plain lower-case words with a
+        // digit or underscore stay bare.
         let plain = self.0.starts_with(|c: char| c.is_ascii_lowercase())
             && self.0.contains(|c: char| c.is_ascii_digit() || c == '_')
-            && self.0.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+            && self
+                .0
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
         if plain {
             f.write_str(self.0)
         } else if self.0.contains('`') {
@@ -34,7 +39,11 @@ struct Text<'a>(&'a str);
 
 impl Display for Text<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", self.0.replace('\\', "\\\\").replace('"', "\"\""))
+        write!(
+            f,
+            "\"{}\"",
+            self.0.replace('\\', "\\\\").replace('"', "\"\"")
+        )
     }
 }
 
@@ -61,14 +70,20 @@ impl Display for Properties {
         }
         f.write_str(" PROPERTIES (")?;
         for (i, (key, value)) in self.0.iter().enumerate() {
-            write!(f, "{}{} = {}", if i > 0 { ", " } else { "" }, Text(key), Text(value))?;
+            write!(
+                f,
+                "{}{} = {}",
+                if i > 0 { ", " } else { "" },
+                Text(key),
+                Text(value)
+            )?;
         }
         f.write_str(")")
     }
 }
 
-/// An expression with its literals spelled by MySQL's rules. sqlparser's own spelling leaves backslashes and some quotes as they
-/// are, and writes hexadecimal numbers as strings.
+/// An expression with its literals spelled by MySQL's rules. sqlparser's own spelling leaves
+/// backslashes and some quotes as they are, and writes hexadecimal numbers as strings.
 struct Sql<'a>(&'a sql::Expr);
 
 impl Display for Sql<'_> {
@@ -77,13 +92,19 @@ impl Display for Sql<'_> {
         impl sql::VisitorMut for Spell {
             type Break = ();
             fn pre_visit_value(&mut self, value: &mut sql::ValueWithSpan) -> ControlFlow<()> {
-                let quoted = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"));
+                let quoted =
+                    |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"));
                 let spelled = match &value.value {
                     sql::Value::SingleQuotedString(text) => quoted(text),
                     sql::Value::NationalStringLiteral(text) => format!("N{}", quoted(text)),
                     sql::Value::HexStringLiteral(text) => {
-                        let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
-                        if is_number { format!("0x{text}") } else { format!("X{}", quoted(text)) }
+                        let is_number =
+                            !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
+                        if is_number {
+                            format!("0x{text}")
+                        } else {
+                            format!("X{}", quoted(text))
+                        }
                     }
                     _ => return ControlFlow::Continue(()),
                 };
@@ -94,7 +115,11 @@ impl Display for Sql<'_> {
 
             // Two signs in a row would be a comment.
             fn post_visit_expr(&mut self, expr: &mut sql::Expr) -> ControlFlow<()> {
-                if let sql::Expr::UnaryOp { op: sql::UnaryOperator::Minus, expr: inner } = expr {
+                if let sql::Expr::UnaryOp {
+                    op: sql::UnaryOperator::Minus,
+                    expr: inner,
+                } = expr
+                {
                     let text = inner.to_string();
                     if text.starts_with('-') {
                         **inner = sql::Expr::value(sql::Value::Placeholder(format!(" {text}")));
@@ -114,13 +139,23 @@ impl Display for Partitions {
         match self {
             Self::All => return Ok(()),
             Self::Named { temporary, names } => {
-                write!(f, " {}PARTITION (", if *temporary { "TEMPORARY " } else { "" })?;
+                write!(
+                    f,
+                    " {}PARTITION (",
+                    if *temporary { "TEMPORARY " } else { "" }
+                )?;
                 commas(f, names.iter().map(|p| Name(p.as_str())))?;
             }
             Self::Keyed(pairs) => {
                 f.write_str(" PARTITION (")?;
                 for (i, (column, value)) in pairs.iter().enumerate() {
-                    write!(f, "{}{} = {}", if i > 0 { ", " } else { "" }, Name(column), Sql(value))?;
+                    write!(
+                        f,
+                        "{}{} = {}",
+                        if i > 0 { ", " } else { "" },
+                        Name(column),
+                        Sql(value)
+                    )?;
                 }
             }
         }
@@ -144,7 +179,11 @@ impl Display for ObjectRef {
         match self {
             Self::Untyped(table) => table.fmt(f),
             Self::Table(table) => write!(f, "TABLE {table}"),
-            Self::Named { kind, name, alias: named } => {
+            Self::Named {
+                kind,
+                name,
+                alias: named,
+            } => {
                 write!(f, "{kind} {name}")?;
                 alias(f, named.as_ref())
             }
@@ -155,7 +194,9 @@ impl Display for ObjectRef {
 
 impl Display for ExternalCatalogs {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self::Named(names) = self else { return f.write_str("ALL EXTERNAL CATALOGS") };
+        let Self::Named(names) = self else {
+            return f.write_str("ALL EXTERNAL CATALOGS");
+        };
         f.write_str("EXTERNAL CATALOGS (")?;
         for (i, (name, named)) in names.iter().enumerate() {
             write!(f, "{}{}", if i > 0 { ", " } else { "" }, Name(name))?;
@@ -166,7 +207,9 @@ impl Display for ExternalCatalogs {
 }
 
 fn on_clause(f: &mut Formatter<'_>, objects: Option<&Vec<ObjectRef>>) -> fmt::Result {
-    let Some(objects) = objects else { return Ok(()) };
+    let Some(objects) = objects else {
+        return Ok(());
+    };
     f.write_str(" ON (")?;
     commas(f, objects)?;
     f.write_str(")")
@@ -178,7 +221,12 @@ impl Display for BackupSnapshot {
         if let Some(catalogs) = &self.catalogs {
             write!(f, "{catalogs} ")?;
         }
-        write!(f, "SNAPSHOT {} TO {}", self.label, Name(self.repository.as_str()))?;
+        write!(
+            f,
+            "SNAPSHOT {} TO {}",
+            self.label,
+            Name(self.repository.as_str())
+        )?;
         on_clause(f, self.objects.as_ref())?;
         self.properties.fmt(f)
     }
@@ -186,7 +234,12 @@ impl Display for BackupSnapshot {
 
 impl Display for RestoreSnapshot {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "RESTORE SNAPSHOT {} FROM {}", self.label, Name(self.repository.as_str()))?;
+        write!(
+            f,
+            "RESTORE SNAPSHOT {} FROM {}",
+            self.label,
+            Name(self.repository.as_str())
+        )?;
         if let Some(catalogs) = &self.catalogs {
             write!(f, " {catalogs}")?;
         }
@@ -221,7 +274,12 @@ pub(super) fn drop_repository(name: &RepositoryName) -> String {
 impl Display for DropSnapshot {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let force = if self.force { " FORCE" } else { "" };
-        write!(f, "DROP SNAPSHOT {} ON {}{force}", Name(self.label.as_str()), Name(self.repository.as_str()))
+        write!(
+            f,
+            "DROP SNAPSHOT {} ON {}{force}",
+            Name(self.label.as_str()),
+            Name(self.repository.as_str())
+        )
     }
 }
 
@@ -230,7 +288,11 @@ impl Display for Recover {
         match self {
             Self::Database(name) => write!(f, "RECOVER DATABASE {}", Name(name.as_str())),
             Self::Table(table) => write!(f, "RECOVER TABLE {table}"),
-            Self::Partition(partition, table) => write!(f, "RECOVER PARTITION {} FROM {table}", Name(partition.as_str())),
+            Self::Partition(partition, table) => write!(
+                f,
+                "RECOVER PARTITION {} FROM {table}",
+                Name(partition.as_str())
+            ),
         }
     }
 }
@@ -241,9 +303,16 @@ impl Display for Filter {
             write!(f, " WHERE {}", Sql(predicate))?;
         }
         for (i, item) in self.order_by.iter().enumerate() {
-            write!(f, "{}{}", if i > 0 { ", " } else { " ORDER BY " }, Sql(&item.expr))?;
+            write!(
+                f,
+                "{}{}",
+                if i > 0 { ", " } else { " ORDER BY " },
+                Sql(&item.expr)
+            )?;
             f.write_str(if item.descending { " DESC" } else { "" })?;
-            f.write_str(item.nulls_first.map_or("", |first| if first { " NULLS FIRST" } else { " NULLS LAST" }))?;
+            f.write_str(item.nulls_first.map_or("", |first| {
+                if first { " NULLS FIRST" } else { " NULLS LAST" }
+            }))?;
         }
         if let Some(limit) = self.limit {
             write!(f, " LIMIT {limit}")?;
@@ -264,7 +333,9 @@ impl Display for ShowStatement {
 impl Display for Show {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let from = |f: &mut Formatter<'_>, database: Option<&DatabaseName>| {
-            database.map_or(Ok(()), |database| write!(f, " FROM {}", Name(database.as_str())))
+            database.map_or(Ok(()), |database| {
+                write!(f, " FROM {}", Name(database.as_str()))
+            })
         };
         match self {
             Self::Databases => f.write_str("DATABASES"),
@@ -276,7 +347,11 @@ impl Display for Show {
             Self::CreateView(view) => write!(f, "CREATE VIEW {view}"),
             Self::Columns(table) => write!(f, "COLUMNS FROM {table}"),
             Self::Partitions { table, temporary } => {
-                write!(f, "{}PARTITIONS FROM {table}", if *temporary { "TEMPORARY " } else { "" })
+                write!(
+                    f,
+                    "{}PARTITIONS FROM {table}",
+                    if *temporary { "TEMPORARY " } else { "" }
+                )
             }
             Self::Tablets { table, partitions } => write!(f, "TABLET FROM {table}{partitions}"),
             Self::Tablet(id) => write!(f, "TABLET {id}"),
@@ -287,9 +362,17 @@ impl Display for Show {
             Self::Roles => f.write_str("ROLES"),
             Self::Clusters => f.write_str("CLUSTERS"),
             Self::Grants(None) => f.write_str("GRANTS"),
-            Self::Grants(Some(Grantee::User(name))) => write!(f, "GRANTS FOR USER {}", Name(name.as_str())),
-            Self::Grants(Some(Grantee::Role(name))) => write!(f, "GRANTS FOR ROLE {}", Name(name.as_str())),
-            Self::Jobs { kind, all, database } => {
+            Self::Grants(Some(Grantee::User(name))) => {
+                write!(f, "GRANTS FOR USER {}", Name(name.as_str()))
+            }
+            Self::Grants(Some(Grantee::Role(name))) => {
+                write!(f, "GRANTS FOR ROLE {}", Name(name.as_str()))
+            }
+            Self::Jobs {
+                kind,
+                all,
+                database,
+            } => {
                 write!(f, "{}{kind}", if *all { "ALL " } else { "" })?;
                 from(f, database.as_ref())
             }
@@ -303,37 +386,71 @@ impl Display for Show {
 impl CreateRepository {
     /// The same statement with every secret replaced by `***`, for logs and job rows.
     pub fn redacted(&self) -> Self {
-        Self { properties: self.properties.redacted(), ..self.clone() }
+        Self {
+            properties: self.properties.redacted(),
+            ..self.clone()
+        }
     }
 }
 
 impl Display for CreateRepository {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let read_only = if self.read_only { "READ ONLY " } else { "" };
-        write!(f, "CREATE {read_only}REPOSITORY {} WITH BROKER", Name(self.name.as_str()))?;
+        write!(
+            f,
+            "CREATE {read_only}REPOSITORY {} WITH BROKER",
+            Name(self.name.as_str())
+        )?;
         if let Some(broker) = &self.broker {
             write!(f, " {}", Name(broker.as_str()))?;
         }
-        write!(f, " ON LOCATION {}{}", Text(&self.location), self.properties)
+        write!(
+            f,
+            " ON LOCATION {}{}",
+            Text(&self.location),
+            self.properties
+        )
     }
 }
 
 impl Display for AlterRepository {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "ALTER REPOSITORY {} SET{}", Name(self.name.as_str()), self.properties)
+        write!(
+            f,
+            "ALTER REPOSITORY {} SET{}",
+            Name(self.name.as_str()),
+            self.properties
+        )
     }
 }
 
 impl Display for ClusterCommand {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Create { name, if_not_exists, properties } => {
+            Self::Create {
+                name,
+                if_not_exists,
+                properties,
+            } => {
                 let condition = if *if_not_exists { "IF NOT EXISTS " } else { "" };
-                write!(f, "CREATE CLUSTER {condition}{}{properties}", Name(name.as_str()))
+                write!(
+                    f,
+                    "CREATE CLUSTER {condition}{}{properties}",
+                    Name(name.as_str())
+                )
             }
-            Self::Alter { name, properties } => write!(f, "ALTER CLUSTER {} SET{properties}", Name(name.as_str())),
-            Self::Drop { name, if_exists, force } => {
-                let (condition, force) = (if *if_exists { "IF EXISTS " } else { "" }, if *force { " FORCE" } else { "" });
+            Self::Alter { name, properties } => {
+                write!(f, "ALTER CLUSTER {} SET{properties}", Name(name.as_str()))
+            }
+            Self::Drop {
+                name,
+                if_exists,
+                force,
+            } => {
+                let (condition, force) = (
+                    if *if_exists { "IF EXISTS " } else { "" },
+                    if *force { " FORCE" } else { "" },
+                );
                 write!(f, "DROP CLUSTER {condition}{}{force}", Name(name.as_str()))
             }
         }
@@ -363,21 +480,32 @@ mod tests {
         "[a-zA-Z][a-zA-Z0-9_]{0,8}"
     }
 
-    fn named<N: TryFrom<String> + std::fmt::Debug>(name: impl Strategy<Value = String>) -> impl Strategy<Value = N> {
+    fn named<N: TryFrom<String> + std::fmt::Debug>(
+        name: impl Strategy<Value = String>,
+    ) -> impl Strategy<Value = N> {
         name.prop_filter_map("a valid name", |name| N::try_from(name).ok())
     }
 
     fn qualified<N: TryFrom<String> + std::fmt::Debug>() -> impl Strategy<Value = Qualified<N>> {
-        (option::of(named::<DatabaseName>(word())), named::<N>(name())).prop_map(|(database, name)| Qualified { database, name })
+        (
+            option::of(named::<DatabaseName>(word())),
+            named::<N>(name()),
+        )
+            .prop_map(|(database, name)| Qualified { database, name })
     }
 
     /// Expressions in the shape that the parser gives them.
     fn expr() -> impl Strategy<Value = sql::Expr> {
         let value = prop_oneof![
-            any::<String>().prop_map(|s| format!("'{}'", s.replace('\\', "\\\\").replace('\'', "''"))),
+            any::<String>()
+                .prop_map(|s| format!("'{}'", s.replace('\\', "\\\\").replace('\'', "''"))),
             Just("12".into())
         ];
-        let leaf = (word(), prop_oneof![Just("="), Just("!="), Just(">="), Just("LIKE")], value)
+        let leaf = (
+            word(),
+            prop_oneof![Just("="), Just("!="), Just(">="), Just("LIKE")],
+            value,
+        )
             .prop_map(|(column, op, value)| format!("`{column}` {op} {value}"));
         let tree = leaf.prop_recursive(3, 8, 2, |inner| {
             prop_oneof![
@@ -386,31 +514,50 @@ mod tests {
                 inner.prop_map(|a| format!("NOT {a}")),
             ]
         });
-        tree.prop_map(|text| match parse_one(&format!("SHOW BACKUP WHERE {text}")) {
-            Ok(Statement::Show(show)) => show.filter.predicate.expect("a predicate"),
-            other => panic!("{text}: {other:?}"),
-        })
+        tree.prop_map(
+            |text| match parse_one(&format!("SHOW BACKUP WHERE {text}")) {
+                Ok(Statement::Show(show)) => show.filter.predicate.expect("a predicate"),
+                other => panic!("{text}: {other:?}"),
+            },
+        )
     }
 
     fn partitions() -> impl Strategy<Value = Partitions> {
         prop_oneof![
             Just(Partitions::All),
-            (any::<bool>(), vec(named(name()), 1..3)).prop_map(|(temporary, names)| Partitions::Named { temporary, names }),
+            (any::<bool>(), vec(named(name()), 1..3))
+                .prop_map(|(temporary, names)| Partitions::Named { temporary, names }),
             vec((word(), expr().prop_map(Box::new)), 1..3).prop_map(Partitions::Keyed),
         ]
     }
 
     fn objects(aliases: bool) -> impl Strategy<Value = Option<Vec<ObjectRef>>> {
-        let alias = move || option::of(named::<TableName>(name())).prop_map(move |alias| alias.filter(|_| aliases));
+        let alias = move || {
+            option::of(named::<TableName>(name())).prop_map(move |alias| alias.filter(|_| aliases))
+        };
         let table = move || {
             let parts = (qualified::<TableName>(), partitions(), alias());
-            parts.prop_map(|(table, partitions, alias)| TableRef { table, partitions, alias })
+            parts.prop_map(|(table, partitions, alias)| TableRef {
+                table,
+                partitions,
+                alias,
+            })
         };
-        let kind = || prop_oneof![Just(ObjectKind::View), Just(ObjectKind::MaterializedView), Just(ObjectKind::Function)];
+        let kind = || {
+            prop_oneof![
+                Just(ObjectKind::View),
+                Just(ObjectKind::MaterializedView),
+                Just(ObjectKind::Function)
+            ]
+        };
         let object = prop_oneof![
             table().prop_map(ObjectRef::Untyped),
             table().prop_map(ObjectRef::Table),
-            (kind(), qualified(), alias()).prop_map(|(kind, name, alias)| ObjectRef::Named { kind, name, alias }),
+            (kind(), qualified(), alias()).prop_map(|(kind, name, alias)| ObjectRef::Named {
+                kind,
+                name,
+                alias
+            }),
             prop_oneof![kind(), Just(ObjectKind::Table)].prop_map(ObjectRef::All),
         ];
         option::of(vec(object, 1..4))
@@ -418,8 +565,12 @@ mod tests {
 
     fn catalogs(aliases: bool) -> impl Strategy<Value = ExternalCatalogs> {
         let one = (name(), option::of(name()));
-        let one = one.prop_map(move |(name, alias)| (name.replace('`', "x"), alias.filter(|_| aliases)));
-        prop_oneof![Just(ExternalCatalogs::All), vec(one, 1..3).prop_map(ExternalCatalogs::Named)]
+        let one =
+            one.prop_map(move |(name, alias)| (name.replace('`', "x"), alias.filter(|_| aliases)));
+        prop_oneof![
+            Just(ExternalCatalogs::All),
+            vec(one, 1..3).prop_map(ExternalCatalogs::Named)
+        ]
     }
 
     fn properties() -> impl Strategy<Value = Properties> {
@@ -432,13 +583,22 @@ mod tests {
 
     fn filter() -> impl Strategy<Value = Filter> {
         let item = (expr(), any::<bool>(), option::of(any::<bool>()));
-        let item = item.prop_map(|(expr, descending, nulls_first)| OrderBy { expr, descending, nulls_first });
-        (option::of(expr()), vec(item, 0..2), option::of((0..100u64, 0..9u64))).prop_map(|(predicate, order_by, limit)| Filter {
-            predicate,
-            order_by,
-            limit: limit.map(|(limit, _)| limit),
-            offset: limit.map_or(0, |(_, offset)| offset),
-        })
+        let item = item.prop_map(|(expr, descending, nulls_first)| OrderBy {
+            expr,
+            descending,
+            nulls_first,
+        });
+        (
+            option::of(expr()),
+            vec(item, 0..2),
+            option::of((0..100u64, 0..9u64)),
+        )
+            .prop_map(|(predicate, order_by, limit)| Filter {
+                predicate,
+                order_by,
+                limit: limit.map(|(limit, _)| limit),
+                offset: limit.map_or(0, |(_, offset)| offset),
+            })
     }
 
     fn show() -> impl Strategy<Value = Show> {
@@ -455,82 +615,192 @@ mod tests {
             Just(Show::Repositories),
             Just(Show::Roles),
             Just(Show::Clusters),
-            option::of(prop_oneof![named(name()).prop_map(Grantee::User), named(name()).prop_map(Grantee::Role)])
-                .prop_map(Show::Grants),
+            option::of(prop_oneof![
+                named(name()).prop_map(Grantee::User),
+                named(name()).prop_map(Grantee::Role)
+            ])
+            .prop_map(Show::Grants),
         ]
     }
 
     fn filtered_show() -> impl Strategy<Value = Show> {
         let job = prop_oneof![Just(JobKeyword::Backup), Just(JobKeyword::Restore)];
         prop_oneof![
-            (qualified(), any::<bool>()).prop_map(|(table, temporary)| Show::Partitions { table, temporary }),
+            (qualified(), any::<bool>())
+                .prop_map(|(table, temporary)| Show::Partitions { table, temporary }),
             (qualified(), partitions())
-                .prop_filter("no keyed partitions", |(_, p)| !matches!(p, Partitions::Keyed(_)))
+                .prop_filter("no keyed partitions", |(_, p)| !matches!(
+                    p,
+                    Partitions::Keyed(_)
+                ))
                 .prop_map(|(table, partitions)| Show::Tablets { table, partitions }),
-            (job, any::<bool>(), option::of(named(word()))).prop_map(|(kind, all, database)| Show::Jobs { kind, all, database }),
+            (job, any::<bool>(), option::of(named(word()))).prop_map(|(kind, all, database)| {
+                Show::Jobs {
+                    kind,
+                    all,
+                    database,
+                }
+            }),
         ]
     }
 
     fn statement() -> impl Strategy<Value = Statement> {
         let repository = || named::<RepositoryName>(word());
-        let bare = || named::<SnapshotLabel>(name()).prop_map(|name| Qualified { database: None, name });
-        let unfiltered = |show| Statement::Show(Box::new(ShowStatement { show, filter: Filter::default() }));
+        let bare = || {
+            named::<SnapshotLabel>(name()).prop_map(|name| Qualified {
+                database: None,
+                name,
+            })
+        };
+        let unfiltered = |show| {
+            Statement::Show(Box::new(ShowStatement {
+                show,
+                filter: Filter::default(),
+            }))
+        };
         prop_oneof![
-            (qualified(), repository(), objects(false), properties()).prop_map(|(label, repository, objects, properties)| {
-                Statement::Backup(BackupSnapshot { catalogs: None, label, repository, objects, properties })
-            }),
+            (qualified(), repository(), objects(false), properties()).prop_map(
+                |(label, repository, objects, properties)| {
+                    Statement::Backup(BackupSnapshot {
+                        catalogs: None,
+                        label,
+                        repository,
+                        objects,
+                        properties,
+                    })
+                }
+            ),
             (catalogs(false), bare(), repository()).prop_map(|(catalogs, label, repository)| {
                 let properties = Properties::default();
-                Statement::Backup(BackupSnapshot { catalogs: Some(catalogs), label, repository, objects: None, properties })
-            }),
-            (qualified(), repository(), objects(true), properties()).prop_map(|(label, repository, objects, properties)| {
-                Statement::Restore(RestoreSnapshot { label, repository, catalogs: None, database: None, objects, properties })
-            }),
-            (bare(), repository(), named(word()), option::of(named(word())), objects(true)).prop_map(
-                |(label, repository, from, into, objects)| {
-                    let (database, properties) = (Some((from, into)), Properties::default());
-                    Statement::Restore(RestoreSnapshot { label, repository, catalogs: None, database, objects, properties })
-                }
-            ),
-            (catalogs(true), bare(), repository(), properties()).prop_map(|(catalogs, label, repository, properties)| {
-                let catalogs = Some(catalogs);
-                Statement::Restore(RestoreSnapshot { label, repository, catalogs, database: None, objects: None, properties })
-            }),
-            (any::<bool>(), option::of(named(word())), any::<bool>()).prop_map(|(backup, database, catalogs)| {
-                Statement::Cancel(CancelJob {
-                    kind: if backup { JobKeyword::Backup } else { JobKeyword::Restore },
-                    scope: match database {
-                        Some(database) => CancelScope::Database(database),
-                        None if catalogs => CancelScope::ExternalCatalog,
-                        None => CancelScope::Current,
-                    },
+                Statement::Backup(BackupSnapshot {
+                    catalogs: Some(catalogs),
+                    label,
+                    repository,
+                    objects: None,
+                    properties,
                 })
             }),
-            (repository(), any::<bool>(), option::of(named(name())), any::<String>(), properties()).prop_filter_map(
-                "a location",
-                |(name, read_only, broker, location, properties)| {
-                    let create = CreateRepository { name, read_only, broker, location, properties };
-                    (!create.location.is_empty()).then_some(Statement::CreateRepository(create))
+            (qualified(), repository(), objects(true), properties()).prop_map(
+                |(label, repository, objects, properties)| {
+                    Statement::Restore(RestoreSnapshot {
+                        label,
+                        repository,
+                        catalogs: None,
+                        database: None,
+                        objects,
+                        properties,
+                    })
                 }
             ),
+            (
+                bare(),
+                repository(),
+                named(word()),
+                option::of(named(word())),
+                objects(true)
+            )
+                .prop_map(|(label, repository, from, into, objects)| {
+                    let (database, properties) = (Some((from, into)), Properties::default());
+                    Statement::Restore(RestoreSnapshot {
+                        label,
+                        repository,
+                        catalogs: None,
+                        database,
+                        objects,
+                        properties,
+                    })
+                }),
+            (catalogs(true), bare(), repository(), properties()).prop_map(
+                |(catalogs, label, repository, properties)| {
+                    let catalogs = Some(catalogs);
+                    Statement::Restore(RestoreSnapshot {
+                        label,
+                        repository,
+                        catalogs,
+                        database: None,
+                        objects: None,
+                        properties,
+                    })
+                }
+            ),
+            (any::<bool>(), option::of(named(word())), any::<bool>()).prop_map(
+                |(backup, database, catalogs)| {
+                    Statement::Cancel(CancelJob {
+                        kind: if backup {
+                            JobKeyword::Backup
+                        } else {
+                            JobKeyword::Restore
+                        },
+                        scope: match database {
+                            Some(database) => CancelScope::Database(database),
+                            None if catalogs => CancelScope::ExternalCatalog,
+                            None => CancelScope::Current,
+                        },
+                    })
+                }
+            ),
+            (
+                repository(),
+                any::<bool>(),
+                option::of(named(name())),
+                any::<String>(),
+                properties()
+            )
+                .prop_filter_map(
+                    "a location",
+                    |(name, read_only, broker, location, properties)| {
+                        let create = CreateRepository {
+                            name,
+                            read_only,
+                            broker,
+                            location,
+                            properties,
+                        };
+                        (!create.location.is_empty()).then_some(Statement::CreateRepository(create))
+                    }
+                ),
             repository().prop_map(Statement::DropRepository),
-            (named(name()), repository(), any::<bool>())
-                .prop_map(|(label, repository, force)| Statement::DropSnapshot(DropSnapshot { label, repository, force })),
-            (0..i64::MAX, proptest::bool::ANY).prop_map(|(id, force)| Statement::CancelJob { id: JobId(id), force }),
-            (repository(), some_properties())
-                .prop_map(|(name, properties)| Statement::AlterRepository(AlterRepository { name, properties })),
-            (named(name()), any::<bool>(), some_properties()).prop_map(|(name, if_not_exists, properties)| {
-                Statement::Cluster(ClusterCommand::Create { name, if_not_exists, properties })
+            (named(name()), repository(), any::<bool>()).prop_map(|(label, repository, force)| {
+                Statement::DropSnapshot(DropSnapshot {
+                    label,
+                    repository,
+                    force,
+                })
             }),
-            (named(name()), some_properties())
-                .prop_map(|(name, properties)| Statement::Cluster(ClusterCommand::Alter { name, properties })),
-            (named(name()), any::<bool>(), any::<bool>())
-                .prop_map(|(name, if_exists, force)| Statement::Cluster(ClusterCommand::Drop { name, if_exists, force })),
+            (0..i64::MAX, proptest::bool::ANY).prop_map(|(id, force)| Statement::CancelJob {
+                id: JobId(id),
+                force
+            }),
+            (repository(), some_properties()).prop_map(|(name, properties)| {
+                Statement::AlterRepository(AlterRepository { name, properties })
+            }),
+            (named(name()), any::<bool>(), some_properties()).prop_map(
+                |(name, if_not_exists, properties)| {
+                    Statement::Cluster(ClusterCommand::Create {
+                        name,
+                        if_not_exists,
+                        properties,
+                    })
+                }
+            ),
+            (named(name()), some_properties()).prop_map(|(name, properties)| Statement::Cluster(
+                ClusterCommand::Alter { name, properties }
+            )),
+            (named(name()), any::<bool>(), any::<bool>()).prop_map(|(name, if_exists, force)| {
+                Statement::Cluster(ClusterCommand::Drop {
+                    name,
+                    if_exists,
+                    force,
+                })
+            }),
             named(word()).prop_map(|d| Statement::Recover(Recover::Database(d))),
             qualified().prop_map(|t| Statement::Recover(Recover::Table(t))),
-            (named(name()), qualified()).prop_map(|(p, t)| Statement::Recover(Recover::Partition(p, t))),
+            (named(name()), qualified())
+                .prop_map(|(p, t)| Statement::Recover(Recover::Partition(p, t))),
             show().prop_map(unfiltered),
-            (filtered_show(), filter()).prop_map(|(show, filter)| Statement::Show(Box::new(ShowStatement { show, filter }))),
+            (filtered_show(), filter()).prop_map(|(show, filter)| Statement::Show(Box::new(
+                ShowStatement { show, filter }
+            ))),
         ]
     }
 

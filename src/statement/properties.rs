@@ -6,7 +6,8 @@ use std::fmt;
 use crate::error::{Error, ErrorKind};
 use crate::names::{BackupTimestamp, Ttl};
 
-/// Keys and values as given; a repeated key keeps its last value. Debug shows no value of a key that looks secret.
+/// Keys and values as given; a repeated key keeps its last value. Debug shows no value of a key
+/// that looks secret.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Properties(pub BTreeMap<String, String>);
 
@@ -14,9 +15,19 @@ impl Properties {
     /// Whether the value of this key must never be shown.
     pub fn is_secret(key: &str) -> bool {
         let key = key.to_ascii_lowercase().replace(['.', '_', '-'], "");
-        ["secret", "password", "accesskey", "token", "keytab", "credential", "sastoken", "privatekey", "accountkey"]
-            .iter()
-            .any(|word| key.contains(word))
+        [
+            "secret",
+            "password",
+            "accesskey",
+            "token",
+            "keytab",
+            "credential",
+            "sastoken",
+            "privatekey",
+            "accountkey",
+        ]
+        .iter()
+        .any(|word| key.contains(word))
     }
 
     /// The value of a key.
@@ -26,7 +37,21 @@ impl Properties {
 
     /// The same map with every secret value replaced by `***`.
     pub fn redacted(&self) -> Self {
-        Self(self.0.iter().map(|(k, v)| (k.clone(), if Self::is_secret(k) { "***".to_owned() } else { v.clone() })).collect())
+        Self(
+            self.0
+                .iter()
+                .map(|(k, v)| {
+                    (
+                        k.clone(),
+                        if Self::is_secret(k) {
+                            "***".to_owned()
+                        } else {
+                            v.clone()
+                        },
+                    )
+                })
+                .collect(),
+        )
     }
 }
 
@@ -62,7 +87,8 @@ pub enum WhichBackup {
     /// `"latest"`: the newest with that label.
     Latest,
     At(BackupTimestamp),
-    /// Text that no backup can have; looked up all the same, so that the message is the one of a missing backup.
+    /// Text that no backup can have; looked up all the same, so that the message is the one of a
+    /// missing backup.
     Unknown(String),
 }
 
@@ -84,13 +110,17 @@ fn invalid(message: String) -> Error {
 }
 
 fn take_timeout(left: &mut BTreeMap<String, String>) -> Result<Option<u64>, Error> {
-    let Some(text) = left.remove("timeout") else { return Ok(None) };
+    let Some(text) = left.remove("timeout") else {
+        return Ok(None);
+    };
     let seconds: i64 = text.trim().parse().map_err(|_| {
-        invalid(format!("Invalid timeout format: {text}")).hint("\"timeout\" is a whole number of seconds, at least 600.")
+        invalid(format!("Invalid timeout format: {text}"))
+            .hint("\"timeout\" is a whole number of seconds, at least 600.")
     })?;
     match u64::try_from(seconds) {
         Ok(seconds) if seconds >= 600 => Ok(Some(seconds)),
-        _ => Err(invalid("timeout must be at least 10 min".into()).hint("Give \"timeout\" in seconds, at least 600.")),
+        _ => Err(invalid("timeout must be at least 10 min".into())
+            .hint("Give \"timeout\" in seconds, at least 600.")),
     }
 }
 
@@ -99,7 +129,10 @@ fn refuse_rest(left: BTreeMap<String, String>, what: &str) -> Result<(), Error> 
         return Ok(());
     }
     let keys: Vec<_> = left.into_keys().collect();
-    Err(invalid(format!("Unknown {what} job properties: [{}]", keys.join(", "))))
+    Err(invalid(format!(
+        "Unknown {what} job properties: [{}]",
+        keys.join(", ")
+    )))
 }
 
 impl BackupOptions {
@@ -112,17 +145,27 @@ impl BackupOptions {
             Some(text) => match text.to_ascii_lowercase().as_str() {
                 "full" => BackupKind::Full,
                 "incremental" => BackupKind::Incremental,
-                _ => return Err(invalid(format!("Invalid backup job type: {text}")).hint("\"type\" is \"full\".")),
+                _ => {
+                    return Err(invalid(format!("Invalid backup job type: {text}"))
+                        .hint("\"type\" is \"full\"."));
+                }
             },
         };
-        let ttl = left.remove("ttl").map_or(Ok(None), |text| Ttl::parse(&text))?;
+        let ttl = left
+            .remove("ttl")
+            .map_or(Ok(None), |text| Ttl::parse(&text))?;
         refuse_rest(left, "backup")?;
-        Ok(Self { kind, timeout_seconds, ttl })
+        Ok(Self {
+            kind,
+            timeout_seconds,
+            ttl,
+        })
     }
 }
 
 impl RestoreOptions {
-    /// Reads and checks the properties of RESTORE; a missing timestamp is told before anything else, as in StarRocks.
+    /// Reads and checks the properties of RESTORE; a missing timestamp is told before anything
+    /// else, as in StarRocks.
     pub fn read(properties: &Properties) -> Result<Self, Error> {
         let mut left = properties.0.clone();
         let timestamp = left.remove("backup_timestamp").ok_or_else(|| {
@@ -162,9 +205,15 @@ impl RestoreOptions {
         let which = if timestamp.eq_ignore_ascii_case("latest") {
             WhichBackup::Latest
         } else {
-            BackupTimestamp::new(timestamp.clone()).map_or(WhichBackup::Unknown(timestamp), WhichBackup::At)
+            BackupTimestamp::new(timestamp.clone())
+                .map_or(WhichBackup::Unknown(timestamp), WhichBackup::At)
         };
-        Ok(Self { which, timeout_seconds, replication_num, allow_load })
+        Ok(Self {
+            which,
+            timeout_seconds,
+            replication_num,
+            allow_load,
+        })
     }
 }
 
@@ -173,7 +222,12 @@ mod tests {
     use super::*;
 
     fn properties(pairs: &[(&str, &str)]) -> Properties {
-        Properties(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+        Properties(
+            pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
+        )
     }
 
     #[test]
@@ -182,31 +236,69 @@ mod tests {
             (&[("timeout", "x")][..], "Invalid timeout format: x"),
             (&[("timeout", "599")], "timeout must be at least 10 min"),
             (&[("type", "partial")], "Invalid backup job type: partial"),
-            (&[("ttl", "0 DAY")], "ttl must be a positive duration, but got: 0 DAY"),
-            (&[("a", "1"), ("b", "2")], "Unknown backup job properties: [a, b]"),
+            (
+                &[("ttl", "0 DAY")],
+                "ttl must be a positive duration, but got: 0 DAY",
+            ),
+            (
+                &[("a", "1"), ("b", "2")],
+                "Unknown backup job properties: [a, b]",
+            ),
         ] {
-            assert_eq!(BackupOptions::read(&properties(pairs)).expect_err(message).message, message);
+            assert_eq!(
+                BackupOptions::read(&properties(pairs))
+                    .expect_err(message)
+                    .message,
+                message
+            );
         }
-        let options = BackupOptions::read(&properties(&[("timeout", "600"), ("type", "FULL")])).expect("good");
+        let options = BackupOptions::read(&properties(&[("timeout", "600"), ("type", "FULL")]))
+            .expect("good");
         assert_eq!(options.timeout_seconds, Some(600));
     }
 
     #[test]
     fn restore_properties_need_a_timestamp_first() {
         for (pairs, message) in [
-            (&[("nonsense", "1")][..], "Missing backup_timestamp property"),
-            (&[("backup_timestamp", "latest"), ("nonsense", "1")], "Unknown restore job properties: [nonsense]"),
-            (&[("backup_timestamp", "latest"), ("replication_num", "a")], "Invalid meta version format: a"),
-            (&[("backup_timestamp", "latest"), ("allow_load", "yes")], "Invalid allow load value: yes"),
+            (
+                &[("nonsense", "1")][..],
+                "Missing backup_timestamp property",
+            ),
+            (
+                &[("backup_timestamp", "latest"), ("nonsense", "1")],
+                "Unknown restore job properties: [nonsense]",
+            ),
+            (
+                &[("backup_timestamp", "latest"), ("replication_num", "a")],
+                "Invalid meta version format: a",
+            ),
+            (
+                &[("backup_timestamp", "latest"), ("allow_load", "yes")],
+                "Invalid allow load value: yes",
+            ),
         ] {
-            assert_eq!(RestoreOptions::read(&properties(pairs)).expect_err(message).message, message);
+            assert_eq!(
+                RestoreOptions::read(&properties(pairs))
+                    .expect_err(message)
+                    .message,
+                message
+            );
         }
     }
 
     #[test]
     fn secrets_do_not_show() {
-        let shown =
-            format!("{:?}", properties(&[("aws.s3.secret_key", "hush"), ("fs.oss.accessKeySecret", "hush"), ("timeout", "1")]));
-        assert!(!shown.contains("hush") && shown.contains("timeout"), "{shown}");
+        let shown = format!(
+            "{:?}",
+            properties(&[
+                ("aws.s3.secret_key", "hush"),
+                ("fs.oss.accessKeySecret", "hush"),
+                ("timeout", "1")
+            ])
+        );
+        assert!(
+            !shown.contains("hush") && shown.contains("timeout"),
+            "{shown}"
+        );
     }
 }

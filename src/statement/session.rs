@@ -1,4 +1,5 @@
-//! Session commands: SET, SHOW, BEGIN, DISCARD … and COPY. PostgreSQL's forms, read by our own parser where sqlparser has gaps.
+//! Session commands: SET, SHOW, BEGIN, DISCARD … and COPY. PostgreSQL's forms, read by our own
+//! parser where sqlparser has gaps.
 
 use datafusion::sql::sqlparser::ast as sql;
 
@@ -26,22 +27,36 @@ impl Parser<'_> {
             return self.setting_name().map(SessionCommand::ShowSetting);
         }
         if self.eat("RESET") {
-            return if self.eat("ALL") { Ok(SessionCommand::ResetAll) } else { self.setting_name().map(SessionCommand::Reset) };
+            return if self.eat("ALL") {
+                Ok(SessionCommand::ResetAll)
+            } else {
+                self.setting_name().map(SessionCommand::Reset)
+            };
         }
-        for (words, tag) in [("START TRANSACTION", "START TRANSACTION"), ("BEGIN", "BEGIN")] {
+        for (words, tag) in [
+            ("START TRANSACTION", "START TRANSACTION"),
+            ("BEGIN", "BEGIN"),
+        ] {
             if self.eat(words) {
                 self.eat_any(&["WORK", "TRANSACTION"]);
-                return Ok(SessionCommand::Begin { modes: self.transaction_modes()?, tag });
+                return Ok(SessionCommand::Begin {
+                    modes: self.transaction_modes()?,
+                    tag,
+                });
             }
         }
         if self.eat_any(&["COMMIT", "END"]) {
             self.eat_any(&["WORK", "TRANSACTION"]);
-            return Ok(SessionCommand::Commit { chain: self.chain()? });
+            return Ok(SessionCommand::Commit {
+                chain: self.chain()?,
+            });
         }
         if self.eat_any(&["ROLLBACK", "ABORT"]) {
             self.eat_any(&["WORK", "TRANSACTION"]);
             if !self.eat("TO") {
-                return Ok(SessionCommand::Rollback { chain: self.chain()? });
+                return Ok(SessionCommand::Rollback {
+                    chain: self.chain()?,
+                });
             }
             self.eat("SAVEPOINT");
             return Ok(SessionCommand::RollbackTo(self.folded("a savepoint name")?));
@@ -79,27 +94,44 @@ impl Parser<'_> {
                 Ok(SessionCommand::Deallocate(self.folded("a statement name")?))
             };
         }
-        for (word, tag) in [("LISTEN", "LISTEN"), ("UNLISTEN", "UNLISTEN"), ("NOTIFY", "NOTIFY")] {
+        for (word, tag) in [
+            ("LISTEN", "LISTEN"),
+            ("UNLISTEN", "UNLISTEN"),
+            ("NOTIFY", "NOTIFY"),
+        ] {
             if self.eat(word) {
                 self.skip_rest();
                 return Ok(SessionCommand::Accepted(tag));
             }
         }
         if self.eat("CLOSE") {
-            let name = if self.eat("ALL") { None } else { Some(self.folded("the name of a cursor")?) };
+            let name = if self.eat("ALL") {
+                None
+            } else {
+                Some(self.folded("the name of a cursor")?)
+            };
             return Ok(SessionCommand::CloseCursor(name));
         }
         Err(self.unexpected("a session command"))
     }
 
     fn set(&mut self) -> Result<SessionCommand, Error> {
-        for (words, session) in [("TRANSACTION", false), ("SESSION CHARACTERISTICS AS TRANSACTION", true)] {
+        for (words, session) in [
+            ("TRANSACTION", false),
+            ("SESSION CHARACTERISTICS AS TRANSACTION", true),
+        ] {
             if self.eat(words) {
-                return Ok(SessionCommand::SetTransaction { modes: self.transaction_modes()?, session });
+                return Ok(SessionCommand::SetTransaction {
+                    modes: self.transaction_modes()?,
+                    session,
+                });
             }
         }
         // Whoever logged in stays that; saying so again is what pools do.
-        if self.eat("SESSION AUTHORIZATION DEFAULT") || self.eat("ROLE NONE") || self.eat("ROLE DEFAULT") {
+        if self.eat("SESSION AUTHORIZATION DEFAULT")
+            || self.eat("ROLE NONE")
+            || self.eat("ROLE DEFAULT")
+        {
             return Ok(SessionCommand::Accepted("SET"));
         }
         let local = self.eat("LOCAL");
@@ -118,13 +150,21 @@ impl Parser<'_> {
             name
         };
         if self.eat_any(&["DEFAULT"]) {
-            return Ok(SessionCommand::Set { name, value: None, local });
+            return Ok(SessionCommand::Set {
+                name,
+                value: None,
+                local,
+            });
         }
         let mut values = vec![self.setting_value()?];
         while self.eat_symbol(',') {
             values.push(self.setting_value()?);
         }
-        Ok(SessionCommand::Set { name, value: Some(values), local })
+        Ok(SessionCommand::Set {
+            name,
+            value: Some(values),
+            local,
+        })
     }
 
     /// A setting's name: words joined by dots, or one of SQL's two-word names.
@@ -187,25 +227,50 @@ impl Parser<'_> {
 
 /// A sqlparser object name as one of ours; the gateway's names have at most two parts.
 fn table_name(name: &sql::ObjectName) -> Result<Qualified<TableName>, Error> {
-    let parts: Vec<&str> = name.0.iter().filter_map(|p| p.as_ident()).map(|i| i.value.as_str()).collect();
+    let parts: Vec<&str> = name
+        .0
+        .iter()
+        .filter_map(|p| p.as_ident())
+        .map(|i| i.value.as_str())
+        .collect();
     match parts.as_slice() {
-        [table] => Ok(Qualified { database: None, name: TableName::new(*table)? }),
-        [database, table] => Ok(Qualified { database: Some(DatabaseName::new(*database)?), name: TableName::new(*table)? }),
-        _ => Err(Error::new(ErrorKind::Syntax, format!("Invalid table name format '{name}'"))),
+        [table] => Ok(Qualified {
+            database: None,
+            name: TableName::new(*table)?,
+        }),
+        [database, table] => Ok(Qualified {
+            database: Some(DatabaseName::new(*database)?),
+            name: TableName::new(*table)?,
+        }),
+        _ => Err(Error::new(
+            ErrorKind::Syntax,
+            format!("Invalid table name format '{name}'"),
+        )),
     }
 }
 
 /// One byte, where PostgreSQL wants "a single one-byte character".
 fn byte(c: char, what: &str) -> Result<u8, Error> {
-    u8::try_from(c)
-        .ok()
-        .filter(u8::is_ascii)
-        .ok_or_else(|| Error::new(ErrorKind::InvalidParameter, format!("COPY {what} must be a single one-byte character")))
+    u8::try_from(c).ok().filter(u8::is_ascii).ok_or_else(|| {
+        Error::new(
+            ErrorKind::InvalidParameter,
+            format!("COPY {what} must be a single one-byte character"),
+        )
+    })
 }
 
-/// COPY from sqlparser's tree; COPY to files and programs, and options without meaning here, are refused by name.
+/// COPY from sqlparser's tree; COPY to files and programs, and options without meaning here, are
+/// refused by name.
 pub(super) fn copy(statement: sql::Statement, reading: &Reading) -> Result<Statement, Error> {
-    let sql::Statement::Copy { source, to, target, options, legacy_options, .. } = statement else {
+    let sql::Statement::Copy {
+        source,
+        to,
+        target,
+        options,
+        legacy_options,
+        ..
+    } = statement
+    else {
         return Err(Error::internal("copy was given another statement"));
     };
     let location = match (target, to) {
@@ -218,11 +283,15 @@ pub(super) fn copy(statement: sql::Statement, reading: &Reading) -> Result<State
                 .hint("COPY … TO STDOUT sends the rows to the client; psql's \\copy writes them to its files."));
         }
         (sql::CopyTarget::Program { .. }, _) => {
-            return Err(Error::new(ErrorKind::InsufficientPrivilege, "COPY to or from an external program is not offered"));
+            return Err(Error::new(
+                ErrorKind::InsufficientPrivilege,
+                "COPY to or from an external program is not offered",
+            ));
         }
     };
     let mut format = None;
-    let (mut delimiter, mut quote, mut escape, mut null, mut header) = (None, None, None, None, false);
+    let (mut delimiter, mut quote, mut escape, mut null, mut header) =
+        (None, None, None, None, false);
     let mut force_quote = ForceQuote::None;
     let columns_of = |names: Vec<sql::Ident>| -> Vec<String> { names.iter().map(folded).collect() };
     let forced = |names: Vec<sql::Ident>| match columns_of(names) {
@@ -239,7 +308,8 @@ pub(super) fn copy(statement: sql::Statement, reading: &Reading) -> Result<State
             sql::CopyOption::Header(on) => header = on,
             sql::CopyOption::Freeze(_) => {}
             sql::CopyOption::ForceQuote(names) => force_quote = forced(names),
-            sql::CopyOption::Encoding(name) if name.to_ascii_lowercase().replace('-', "") == "utf8" => {}
+            sql::CopyOption::Encoding(name)
+                if name.to_ascii_lowercase().replace('-', "") == "utf8" => {}
             other => return Err(Error::unsupported(format_args!("COPY option {other}"))),
         }
     }
@@ -258,7 +328,9 @@ pub(super) fn copy(statement: sql::Statement, reading: &Reading) -> Result<State
                         sql::CopyLegacyCsvOption::Quote(c) => quote = Some(byte(c, "quote")?),
                         sql::CopyLegacyCsvOption::Escape(c) => escape = Some(byte(c, "escape")?),
                         sql::CopyLegacyCsvOption::ForceQuote(names) => force_quote = forced(names),
-                        other => return Err(Error::unsupported(format_args!("COPY option {other}"))),
+                        other => {
+                            return Err(Error::unsupported(format_args!("COPY option {other}")));
+                        }
                     }
                 }
             }
@@ -266,9 +338,19 @@ pub(super) fn copy(statement: sql::Statement, reading: &Reading) -> Result<State
         }
     }
     // Without a FORMAT, a URL's ending says it.
-    let guessed = location.as_deref().and_then(|l| l.rsplit_once('.')).map(|(_, ending)| ending.to_ascii_lowercase());
-    let format = match format.or(guessed.filter(|g| g == "csv" || g == "parquet")).as_deref().unwrap_or("text") {
-        "text" => CopyFormat::Text { delimiter: delimiter.unwrap_or(b'\t'), null: null.unwrap_or_else(|| "\\N".into()) },
+    let guessed = location
+        .as_deref()
+        .and_then(|l| l.rsplit_once('.'))
+        .map(|(_, ending)| ending.to_ascii_lowercase());
+    let format = match format
+        .or(guessed.filter(|g| g == "csv" || g == "parquet"))
+        .as_deref()
+        .unwrap_or("text")
+    {
+        "text" => CopyFormat::Text {
+            delimiter: delimiter.unwrap_or(b'\t'),
+            null: null.unwrap_or_else(|| "\\N".into()),
+        },
         "csv" => {
             let quote = quote.unwrap_or(b'"');
             CopyFormat::Csv {
@@ -282,35 +364,75 @@ pub(super) fn copy(statement: sql::Statement, reading: &Reading) -> Result<State
         "binary" => CopyFormat::Binary,
         "parquet" => CopyFormat::Parquet,
         other => {
-            return Err(Error::new(ErrorKind::InvalidParameter, format!("COPY format \"{other}\" not recognized"))
-                .hint("Use text, csv or binary, or parquet from a URL."));
+            return Err(Error::new(
+                ErrorKind::InvalidParameter,
+                format!("COPY format \"{other}\" not recognized"),
+            )
+            .hint("Use text, csv or binary, or parquet from a URL."));
         }
     };
     match (&location, &format) {
-        (None, CopyFormat::Parquet) => return Err(Error::unsupported("COPY of Parquet to or from the client")),
+        (None, CopyFormat::Parquet) => {
+            return Err(Error::unsupported("COPY of Parquet to or from the client"));
+        }
         (Some(_), CopyFormat::Text { .. } | CopyFormat::Binary) => {
-            return Err(Error::unsupported("COPY FROM a URL in text or binary format").hint("Use CSV or Parquet."));
+            return Err(
+                Error::unsupported("COPY FROM a URL in text or binary format")
+                    .hint("Use CSV or Parquet."),
+            );
         }
         _ => {}
     }
     match (source, to) {
-        (sql::CopySource::Table { table_name: name, columns }, false) => {
+        (
+            sql::CopySource::Table {
+                table_name: name,
+                columns,
+            },
+            false,
+        ) => {
             let columns = columns_of(columns);
-            Ok(Statement::Copy(CopyFrom { table: table_name(&name)?, columns, location, format }))
+            Ok(Statement::Copy(CopyFrom {
+                table: table_name(&name)?,
+                columns,
+                location,
+                format,
+            }))
         }
-        (sql::CopySource::Table { table_name, columns }, true) => {
+        (
+            sql::CopySource::Table {
+                table_name,
+                columns,
+            },
+            true,
+        ) => {
             let columns: Vec<_> = columns.iter().map(ToString::to_string).collect();
-            let list = if columns.is_empty() { "*".to_owned() } else { columns.join(", ") };
+            let list = if columns.is_empty() {
+                "*".to_owned()
+            } else {
+                columns.join(", ")
+            };
             match parse_sql(&format!("SELECT {list} FROM {table_name}"), reading)? {
-                Statement::Sql(query) => Ok(Statement::CopyTo(CopyTo { query, format, force_quote })),
+                Statement::Sql(query) => Ok(Statement::CopyTo(CopyTo {
+                    query,
+                    format,
+                    force_quote,
+                })),
                 _ => Err(Error::internal("a table was no query")),
             }
         }
         (sql::CopySource::Query(query), true) => {
             let query = Box::new(sql::Statement::Query(query));
-            Ok(Statement::CopyTo(CopyTo { query, format, force_quote }))
+            Ok(Statement::CopyTo(CopyTo {
+                query,
+                format,
+                force_quote,
+            }))
         }
-        (sql::CopySource::Query(_), false) => Err(Error::new(ErrorKind::Syntax, "COPY (query) is only possible TO")),
+        (sql::CopySource::Query(_), false) => Err(Error::new(
+            ErrorKind::Syntax,
+            "COPY (query) is only possible TO",
+        )),
     }
 }
 
@@ -320,8 +442,12 @@ const ALL_COLUMNS: &str = "\u{1}all columns";
 /// The text with `FORCE_QUOTE *` as a list that sqlparser reads.
 pub(super) fn readable_copy(text: &str) -> String {
     let lower = text.to_ascii_lowercase();
-    let found = ["force_quote", "force quote"].iter().find_map(|word| Some((lower.rfind(word)?, word.len())));
-    let Some((at, length)) = found else { return text.to_owned() };
+    let found = ["force_quote", "force quote"]
+        .iter()
+        .find_map(|word| Some((lower.rfind(word)?, word.len())));
+    let Some((at, length)) = found else {
+        return text.to_owned();
+    };
     let behind = &text[at + length..];
     match behind.trim_start().strip_prefix('*') {
         Some(rest) => format!("{}force_quote (\"{ALL_COLUMNS}\"){rest}", &text[..at]),

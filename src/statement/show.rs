@@ -60,7 +60,11 @@ impl Parser<'_> {
             return plain(Show::Clusters);
         }
         if self.eat("GRANTS") {
-            let grantee = if self.eat("FOR") { Some(self.grantee()?) } else { None };
+            let grantee = if self.eat("FOR") {
+                Some(self.grantee()?)
+            } else {
+                None
+            };
             return plain(Show::Grants(grantee));
         }
         if self.eat("SNAPSHOT") {
@@ -72,8 +76,19 @@ impl Parser<'_> {
             Err(_) => return Err(self.unexpected("something that SHOW shows")),
         };
         let database = self.optional_database()?;
-        let filter = if kind == JobKeyword::Restore { self.like_or_filter("Label")? } else { self.filter()? };
-        Ok((Show::Jobs { kind, all, database }, filter))
+        let filter = if kind == JobKeyword::Restore {
+            self.like_or_filter("Label")?
+        } else {
+            self.filter()?
+        };
+        Ok((
+            Show::Jobs {
+                kind,
+                all,
+                database,
+            },
+            filter,
+        ))
     }
 
     fn show_tablet(&mut self) -> Result<(Show, Filter), Error> {
@@ -97,7 +112,12 @@ impl Parser<'_> {
         let repository = self.repository("Repository [] does not exist")?;
         let at = self.offset();
         let filter = self.like_or_filter("Snapshot")?;
-        let details = match filter.predicate.as_ref().map(snapshot_predicate).transpose() {
+        let details = match filter
+            .predicate
+            .as_ref()
+            .map(snapshot_predicate)
+            .transpose()
+        {
             Ok(details) => details.flatten(),
             Err(refusal) => {
                 self.refuse(refusal.at(at));
@@ -131,10 +151,26 @@ impl Show {
             Self::Roles => "roles",
             Self::Clusters => "clusters",
             Self::Grants(_) => "grants",
-            Self::Jobs { kind: JobKeyword::Backup, all: false, .. } => "backup",
-            Self::Jobs { kind: JobKeyword::Backup, all: true, .. } => "all_backup",
-            Self::Jobs { kind: JobKeyword::Restore, all: false, .. } => "restore",
-            Self::Jobs { kind: JobKeyword::Restore, all: true, .. } => "all_restore",
+            Self::Jobs {
+                kind: JobKeyword::Backup,
+                all: false,
+                ..
+            } => "backup",
+            Self::Jobs {
+                kind: JobKeyword::Backup,
+                all: true,
+                ..
+            } => "all_backup",
+            Self::Jobs {
+                kind: JobKeyword::Restore,
+                all: false,
+                ..
+            } => "restore",
+            Self::Jobs {
+                kind: JobKeyword::Restore,
+                all: true,
+                ..
+            } => "all_restore",
             Self::Snapshots(_) => "snapshots",
             Self::SnapshotDetails { .. } => "snapshot_details",
         }

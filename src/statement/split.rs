@@ -1,7 +1,8 @@
 //! Cuts a message into statements, choosing for each whose lexical rules hold.
 //!
-//! The choice is made from the first words of the piece, before its quotes are read: a back-quote or a `\'` means different
-//! things in the two languages, and one wrong choice would hide every statement behind it.
+//! The choice is made from the first words of the piece, before its quotes are read: a back-quote
+//! or a `\'` means different things in the two languages, and one wrong choice would hide every
+//! statement behind it.
 
 use super::lexer::skip_blank;
 
@@ -32,7 +33,8 @@ pub(super) enum Next<'a> {
     Long,
 }
 
-/// The next statement from `at` on, looking at `most` bytes at the most. Semicolons without a statement are passed over.
+/// The next statement from `at` on, looking at `most` bytes at the most. Semicolons without a
+/// statement are passed over.
 pub(super) fn next(message: &str, mut at: usize, most: usize) -> Next<'_> {
     let begin = at;
     while at < message.len() {
@@ -48,12 +50,17 @@ pub(super) fn next(message: &str, mut at: usize, most: usize) -> Next<'_> {
             let rest = &message[at..];
             let language = language(rest);
             let looked_at = &rest[..rest.floor_char_boundary(most)];
-            // What is cut off may hide a quote that ends behind it, but never moves a semicolon before it.
+            // What is cut off may hide a quote that ends behind it, but never moves a semicolon
+            // before it.
             let length = end_of_statement(looked_at, language);
             if length == looked_at.len() && length < rest.len() {
                 return Next::Long;
             }
-            return Next::Piece(Piece { language, text: rest[..length].trim_end(), offset: at });
+            return Next::Piece(Piece {
+                language,
+                text: rest[..length].trim_end(),
+                offset: at,
+            });
         }
     }
     Next::End
@@ -83,7 +90,9 @@ fn leading_words(text: &str) -> Vec<String> {
             at = skipped;
             continue;
         }
-        let end = text[at..].find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).map_or(text.len(), |n| at + n);
+        let end = text[at..]
+            .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+            .map_or(text.len(), |n| at + n);
         if end == at {
             break;
         }
@@ -97,21 +106,41 @@ fn language(text: &str) -> Language {
     let words = leading_words(text);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["BACKUP" | "RESTORE" | "RECOVER" | "CANCEL" | "USE" | "DESC" | "DESCRIBE" | "TRUNCATE" | "GRANT" | "REVOKE", ..]
-        | ["ALTER", "SYSTEM" | "TABLE" | "USER" | "CLUSTER" | "REPOSITORY", ..]
-        | ["CREATE", "READ" | "READONLY" | "REPOSITORY" | "DATABASE" | "SCHEMA" | "TABLE" | "USER" | "ROLE" | "CLUSTER", ..]
-        | ["DROP", "CLUSTER" | "REPOSITORY" | "SNAPSHOT" | "DATABASE" | "SCHEMA" | "TABLE" | "USER" | "ROLE", ..]
+        [
+            "BACKUP" | "RESTORE" | "RECOVER" | "CANCEL" | "USE" | "DESC" | "DESCRIBE" | "TRUNCATE"
+            | "GRANT" | "REVOKE",
+            ..,
+        ]
+        | [
+            "ALTER",
+            "SYSTEM" | "TABLE" | "USER" | "CLUSTER" | "REPOSITORY",
+            ..,
+        ]
+        | [
+            "CREATE",
+            "READ" | "READONLY" | "REPOSITORY" | "DATABASE" | "SCHEMA" | "TABLE" | "USER" | "ROLE"
+            | "CLUSTER",
+            ..,
+        ]
+        | [
+            "DROP",
+            "CLUSTER" | "REPOSITORY" | "SNAPSHOT" | "DATABASE" | "SCHEMA" | "TABLE" | "USER"
+            | "ROLE",
+            ..,
+        ]
         | ["SHOW", "ALL", "BACKUP" | "RESTORE", ..]
         | [
             "SHOW",
-            "BACKUP" | "RESTORE" | "SNAPSHOT" | "REPOSITORIES" | "DATABASES" | "SCHEMAS" | "TABLES" | "CREATE" | "PARTITIONS"
-            | "REPOSITORY" | "BROKERS" | "SNAPSHOTS" | "BACKUPS" | "RESTORES" | "PARTITION" | "TEMPORARY" | "TABLET" | "TABLETS"
-            | "FRONTENDS" | "BACKENDS" | "BROKER" | "COLUMNS" | "GRANTS" | "ROLES" | "CLUSTERS",
+            "BACKUP" | "RESTORE" | "SNAPSHOT" | "REPOSITORIES" | "DATABASES" | "SCHEMAS" | "TABLES"
+            | "CREATE" | "PARTITIONS" | "REPOSITORY" | "BROKERS" | "SNAPSHOTS" | "BACKUPS"
+            | "RESTORES" | "PARTITION" | "TEMPORARY" | "TABLET" | "TABLETS" | "FRONTENDS"
+            | "BACKENDS" | "BROKER" | "COLUMNS" | "GRANTS" | "ROLES" | "CLUSTERS",
             ..,
         ] => Language::StarRocks,
         [
-            "SET" | "SHOW" | "RESET" | "BEGIN" | "START" | "COMMIT" | "END" | "ROLLBACK" | "ABORT" | "SAVEPOINT" | "RELEASE"
-            | "DISCARD" | "DEALLOCATE" | "LISTEN" | "UNLISTEN" | "NOTIFY" | "CLOSE" | "FETCH" | "MOVE" | "LOCK",
+            "SET" | "SHOW" | "RESET" | "BEGIN" | "START" | "COMMIT" | "END" | "ROLLBACK" | "ABORT"
+            | "SAVEPOINT" | "RELEASE" | "DISCARD" | "DEALLOCATE" | "LISTEN" | "UNLISTEN" | "NOTIFY"
+            | "CLOSE" | "FETCH" | "MOVE" | "LOCK",
             ..,
         ] => Language::Session,
         _ => Language::Postgres,
@@ -137,7 +166,9 @@ pub(super) fn after_opaque(text: &str, at: usize, language: Language) -> usize {
     let bytes = text.as_bytes();
     match bytes[at] {
         b'-' if text[at..].starts_with("--") => skip_blank(text, at),
-        b'/' if text[at..].starts_with("/*") && language == Language::StarRocks => skip_blank(text, at),
+        b'/' if text[at..].starts_with("/*") && language == Language::StarRocks => {
+            skip_blank(text, at)
+        }
         b'/' if text[at..].starts_with("/*") => after_nested_comment(text, at),
         b'`' if language == Language::StarRocks => after_quote(bytes, at, b'`', false),
         q @ (b'\'' | b'"') if language == Language::StarRocks => after_quote(bytes, at, q, true),
@@ -150,7 +181,9 @@ pub(super) fn after_opaque(text: &str, at: usize, language: Language) -> usize {
 
 /// Whether the quote at `at` opens `E'…'`, in which a backslash escapes.
 fn is_escape_string(bytes: &[u8], at: usize) -> bool {
-    at > 0 && matches!(bytes[at - 1], b'e' | b'E') && (at < 2 || !(bytes[at - 2].is_ascii_alphanumeric() || bytes[at - 2] == b'_'))
+    at > 0
+        && matches!(bytes[at - 1], b'e' | b'E')
+        && (at < 2 || !(bytes[at - 2].is_ascii_alphanumeric() || bytes[at - 2] == b'_'))
 }
 
 fn after_quote(bytes: &[u8], at: usize, quote: u8, backslash: bool) -> usize {
@@ -199,10 +232,14 @@ fn after_dollar_quote(text: &str, at: usize) -> usize {
     let rest = &text[at + 1..];
     let tag_end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_'));
     match tag_end {
-        Some(n) if rest[n..].starts_with('$') && !rest.starts_with(|c: char| c.is_ascii_digit()) => {
+        Some(n)
+            if rest[n..].starts_with('$') && !rest.starts_with(|c: char| c.is_ascii_digit()) =>
+        {
             let tag = &text[at..at + 1 + n + 1];
             let body = at + tag.len();
-            text[body..].find(tag).map_or(text.len(), |n| body + n + tag.len())
+            text[body..]
+                .find(tag)
+                .map_or(text.len(), |n| body + n + tag.len())
         }
         _ => at + 1,
     }
@@ -216,24 +253,39 @@ mod tests {
     fn each_statement_is_cut_by_its_own_rules() {
         let message = "select ';', E'\\';' ; /* a;b */ BACKUP SNAPSHOT d.`a;b` TO r PROPERTIES(\"k\"=\"it\\\";\");\n\
                        select $x$;$x$, $1; -- end;\n;; set a = ';'";
-        let pieces: Vec<_> = split(message).iter().map(|p| (p.language, p.text)).collect();
+        let pieces: Vec<_> = split(message)
+            .iter()
+            .map(|p| (p.language, p.text))
+            .collect();
         assert_eq!(
             pieces,
             [
                 (Language::Postgres, "select ';', E'\\';'"),
-                (Language::StarRocks, "BACKUP SNAPSHOT d.`a;b` TO r PROPERTIES(\"k\"=\"it\\\";\")"),
+                (
+                    Language::StarRocks,
+                    "BACKUP SNAPSHOT d.`a;b` TO r PROPERTIES(\"k\"=\"it\\\";\")"
+                ),
                 (Language::Postgres, "select $x$;$x$, $1"),
                 (Language::Session, "set a = ';'"),
             ]
         );
         for piece in split(message) {
-            assert_eq!(&message[piece.offset..piece.offset + piece.text.len()], piece.text);
+            assert_eq!(
+                &message[piece.offset..piece.offset + piece.text.len()],
+                piece.text
+            );
         }
     }
 
     #[test]
     fn quotes_that_do_not_end_run_to_the_end() {
-        for text in ["select 'a;b", "BACKUP `a;b", "select $x$ ; ", "select /* /* ; */ ;", "select \"a;"] {
+        for text in [
+            "select 'a;b",
+            "BACKUP `a;b",
+            "select $x$ ; ",
+            "select /* /* ; */ ;",
+            "select \"a;",
+        ] {
             assert_eq!(split(text).len(), 1, "{text}");
         }
         assert!(split(" ; -- x\n /* y */ ").is_empty());

@@ -20,16 +20,30 @@ pub(super) fn create_view(create: sql::CreateView, reading: &Reading) -> Result<
         (create.temporary, "CREATE TEMPORARY VIEW"),
         (create.or_alter, "CREATE OR ALTER VIEW"),
         (create.with_no_schema_binding, "WITH NO SCHEMA BINDING"),
-        (!matches!(create.options, sql::CreateTableOptions::None), "WITH (…) of CREATE VIEW"),
+        (
+            !matches!(create.options, sql::CreateTableOptions::None),
+            "WITH (…) of CREATE VIEW",
+        ),
         (create.to.is_some(), "TO of CREATE VIEW"),
         (!create.cluster_by.is_empty(), "CLUSTER BY of CREATE VIEW"),
     ];
     if let Some((_, what)) = extras.iter().find(|(is_set, _)| *is_set) {
         return Err(Error::unsupported(what));
     }
-    let columns = create.columns.into_iter().map(|c| ViewColumn { name: folded(&c.name), comment: None }).collect();
+    let columns = create
+        .columns
+        .into_iter()
+        .map(|c| ViewColumn {
+            name: folded(&c.name),
+            comment: None,
+        })
+        .collect();
     let query = canonical(&create.query, reading)?;
-    let definition = Box::new(ViewDefinition { columns, query, comment: create.comment });
+    let definition = Box::new(ViewDefinition {
+        columns,
+        query,
+        comment: create.comment,
+    });
     let view = table_name(&create.name)?;
     Ok(Statement::Define(Definition::CreateView {
         view,
@@ -42,18 +56,34 @@ pub(super) fn create_view(create: sql::CreateView, reading: &Reading) -> Result<
 /// DROP VIEW as sqlparser read it.
 pub(super) fn drop_view(if_exists: bool, names: &[ObjectName]) -> Result<Statement, Error> {
     match names {
-        [name] => Ok(Statement::Define(Definition::DropView { view: table_name(name)?, if_exists })),
+        [name] => Ok(Statement::Define(Definition::DropView {
+            view: table_name(name)?,
+            if_exists,
+        })),
         _ => Err(Error::unsupported("DROP VIEW of several views")),
     }
 }
 
 /// A table's or view's name: bare words keep their case here, as in StarRocks' own statements.
 pub(super) fn table_name(name: &ObjectName) -> Result<Qualified<TableName>, Error> {
-    let parts: Vec<&str> = name.0.iter().filter_map(|part| part.as_ident().map(|i| i.value.as_str())).collect();
+    let parts: Vec<&str> = name
+        .0
+        .iter()
+        .filter_map(|part| part.as_ident().map(|i| i.value.as_str()))
+        .collect();
     match parts.as_slice() {
-        [table] => Ok(Qualified { database: None, name: TableName::new(*table)? }),
-        [database, table] => Ok(Qualified { database: Some(DatabaseName::new(*database)?), name: TableName::new(*table)? }),
-        _ => Err(Error::new(ErrorKind::InvalidName, format!("Invalid table name format '{name}'"))),
+        [table] => Ok(Qualified {
+            database: None,
+            name: TableName::new(*table)?,
+        }),
+        [database, table] => Ok(Qualified {
+            database: Some(DatabaseName::new(*database)?),
+            name: TableName::new(*table)?,
+        }),
+        _ => Err(Error::new(
+            ErrorKind::InvalidName,
+            format!("Invalid table name format '{name}'"),
+        )),
     }
 }
 
@@ -61,12 +91,15 @@ pub(super) fn table_name(name: &ObjectName) -> Result<Qualified<TableName>, Erro
 fn canonical(query: &sql::Query, reading: &Reading) -> Result<String, Error> {
     let text = query.to_string();
     match parse_sql(&text, reading) {
-        Ok(Statement::Sql(ast)) if matches!(&*ast, sql::Statement::Query(again) if **again == *query) => Ok(text),
+        Ok(Statement::Sql(ast)) if matches!(&*ast, sql::Statement::Query(again) if **again == *query) => {
+            Ok(text)
+        }
         _ => Err(Error::unsupported("a view with this query").detail(text)),
     }
 }
 
-/// A view's query with its bare table names in this database; names of its own WITH clauses stay bare.
+/// A view's query with its bare table names in this database; names of its own WITH clauses stay
+/// bare.
 pub fn qualify_tables(query: &str, database: &DatabaseName) -> Result<String, Error> {
     let reading = Reading::default();
     check_text(query, Language::Postgres, &reading.bounds)?;
@@ -79,7 +112,10 @@ pub fn qualify_tables(query: &str, database: &DatabaseName) -> Result<String, Er
         if let [ObjectNamePart::Identifier(name)] = relation.0.as_slice()
             && !own.contains(&folded(name))
         {
-            relation.0.insert(0, ObjectNamePart::Identifier(Ident::with_quote('"', database.as_str())));
+            relation.0.insert(
+                0,
+                ObjectNamePart::Identifier(Ident::with_quote('"', database.as_str())),
+            );
         }
         ControlFlow::<()>::Continue(())
     });
@@ -91,7 +127,13 @@ fn collect_ctes(statement: &sql::Statement, names: &mut Vec<String>) {
     impl sql::Visitor for Ctes<'_> {
         type Break = ();
         fn pre_visit_query(&mut self, query: &sql::Query) -> ControlFlow<()> {
-            self.0.extend(query.with.iter().flat_map(|w| &w.cte_tables).map(|cte| folded(&cte.alias.name)));
+            self.0.extend(
+                query
+                    .with
+                    .iter()
+                    .flat_map(|w| &w.cte_tables)
+                    .map(|cte| folded(&cte.alias.name)),
+            );
             ControlFlow::Continue(())
         }
     }
@@ -106,9 +148,18 @@ mod tests {
     fn bare_names_get_a_database_and_others_keep_theirs() {
         let database = DatabaseName::new("Shop").expect("valid");
         for (query, qualified) in [
-            ("SELECT a FROM t JOIN u.v ON t.a = v.a", "SELECT a FROM \"Shop\".t JOIN u.v ON t.a = v.a"),
-            ("WITH t AS (SELECT 1 AS a) SELECT a FROM t, w", "WITH t AS (SELECT 1 AS a) SELECT a FROM t, \"Shop\".w"),
-            ("SELECT (SELECT max(b) FROM x) FROM t", "SELECT (SELECT max(b) FROM \"Shop\".x) FROM \"Shop\".t"),
+            (
+                "SELECT a FROM t JOIN u.v ON t.a = v.a",
+                "SELECT a FROM \"Shop\".t JOIN u.v ON t.a = v.a",
+            ),
+            (
+                "WITH t AS (SELECT 1 AS a) SELECT a FROM t, w",
+                "WITH t AS (SELECT 1 AS a) SELECT a FROM t, \"Shop\".w",
+            ),
+            (
+                "SELECT (SELECT max(b) FROM x) FROM t",
+                "SELECT (SELECT max(b) FROM \"Shop\".x) FROM \"Shop\".t",
+            ),
         ] {
             assert_eq!(qualify_tables(query, &database).expect(query), qualified);
         }

@@ -1,4 +1,5 @@
-//! The store in memory: what the simulation runs on, and the model that the SQLite store is compared with.
+//! The store in memory: what the simulation runs on, and the model that the SQLite store is
+//! compared with.
 
 use std::sync::Arc;
 
@@ -9,7 +10,8 @@ use super::*;
 use crate::job::{JobEvent, Phase};
 use crate::names::TaskId;
 
-/// A store that is gone with the process. Clones share their content, so a test can "crash" everything but the store.
+/// A store that is gone with the process. Clones share their content, so a test can "crash"
+/// everything but the store.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore(Arc<Mutex<Content>>);
 
@@ -26,7 +28,12 @@ struct Content {
 
 #[derive(Debug)]
 enum Entry {
-    Admitted { first: Box<Job>, events: Vec<(JobEvent, EventRow)>, tasks: BTreeMap<TaskId, TaskRow>, now: Box<Job> },
+    Admitted {
+        first: Box<Job>,
+        events: Vec<(JobEvent, EventRow)>,
+        tasks: BTreeMap<TaskId, TaskRow>,
+        now: Box<Job>,
+    },
     Refused(Box<JobRow>),
 }
 
@@ -48,19 +55,28 @@ impl Journal for MemoryStore {
     async fn admit(&self, spec: &JobSpec, at: Timestamp) -> Result<Job, Error> {
         let mut content = self.0.lock();
         if let Some(repository) = spec.work.repository().filter(|_| spec.external().is_none())
-            && !content.repositories.contains_key(&(spec.cluster.clone(), repository.clone()))
+            && !content
+                .repositories
+                .contains_key(&(spec.cluster.clone(), repository.clone()))
         {
             return Err(no_repository(repository));
         }
         for lock in spec.locks() {
-            let holds = |job: &&Job| !job.is_settled() && job.spec.locks().iter().any(|held| held.conflicts(&lock));
+            let holds = |job: &&Job| {
+                !job.is_settled() && job.spec.locks().iter().any(|held| held.conflicts(&lock))
+            };
             if let Some(holder) = content.admitted().find(holds) {
                 return Err(locked(spec, &lock.resource, holder.spec.kind()));
             }
         }
         let job = Job::new(content.next_id(), spec.clone(), at);
         let first = Box::new(job.clone());
-        let entry = Entry::Admitted { now: first.clone(), first, events: Vec::new(), tasks: BTreeMap::new() };
+        let entry = Entry::Admitted {
+            now: first.clone(),
+            first,
+            events: Vec::new(),
+            tasks: BTreeMap::new(),
+        };
         content.jobs.insert(job.id, entry);
         Ok(job)
     }
@@ -68,7 +84,10 @@ impl Journal for MemoryStore {
     async fn refuse(&self, spec: &JobSpec, at: Timestamp, error: &Error) -> Result<JobId, Error> {
         let mut content = self.0.lock();
         let id = content.next_id();
-        content.jobs.insert(id, Entry::Refused(Box::new(JobRow::refused(spec, id, at, error))));
+        content.jobs.insert(
+            id,
+            Entry::Refused(Box::new(JobRow::refused(spec, id, at, error))),
+        );
         Ok(id)
     }
 
@@ -76,7 +95,9 @@ impl Journal for MemoryStore {
         let mut content = self.0.lock();
         let job = &delta.job;
         match content.jobs.get_mut(&job.id) {
-            Some(Entry::Admitted { events, tasks, now, .. }) if now.version == delta.expected => {
+            Some(Entry::Admitted {
+                events, tasks, now, ..
+            }) if now.version == delta.expected => {
                 for (seq, entry) in (delta.expected.0 + 1..).zip(&delta.entries) {
                     let row = EventRow {
                         job_id: job.id,
@@ -84,7 +105,8 @@ impl Journal for MemoryStore {
                         at: entry.at,
                         from_state: entry.from.to_string(),
                         to_state: entry.to.to_string(),
-                        event: serde_json::to_string(&entry.event).map_err(|e| Error::internal(e.to_string()))?,
+                        event: serde_json::to_string(&entry.event)
+                            .map_err(|e| Error::internal(e.to_string()))?,
                     };
                     events.push((entry.event.clone(), row));
                 }
@@ -102,7 +124,12 @@ impl Journal for MemoryStore {
             Some(Entry::Admitted { first, events, .. }) => {
                 let mut job = (**first).clone();
                 for (event, row) in events {
-                    let corrupted = |e| Error::new(ErrorKind::Corrupted, format!("the journal of job {id} does not add up: {e}"));
+                    let corrupted = |e| {
+                        Error::new(
+                            ErrorKind::Corrupted,
+                            format!("the journal of job {id} does not add up: {e}"),
+                        )
+                    };
                     job.apply(event, row.at).map_err(corrupted)?;
                 }
                 Ok(job)
@@ -124,14 +151,26 @@ impl Journal for MemoryStore {
     }
 
     async fn unfinished(&self) -> Result<Vec<JobId>, Error> {
-        Ok(self.0.lock().admitted().filter(|j| !j.is_over()).map(|j| j.id).collect())
+        Ok(self
+            .0
+            .lock()
+            .admitted()
+            .filter(|j| !j.is_over())
+            .map(|j| j.id)
+            .collect())
     }
 
-    async fn unsettled(&self, cluster: &ClusterName, database: &DatabaseName) -> Result<Vec<JobId>, Error> {
+    async fn unsettled(
+        &self,
+        cluster: &ClusterName,
+        database: &DatabaseName,
+    ) -> Result<Vec<JobId>, Error> {
         let content = self.0.lock();
-        let found = content
-            .admitted()
-            .filter(|j| !j.is_settled() && &j.spec.cluster == cluster && j.spec.work.database() == Some(database));
+        let found = content.admitted().filter(|j| {
+            !j.is_settled()
+                && &j.spec.cluster == cluster
+                && j.spec.work.database() == Some(database)
+        });
         Ok(found.map(|j| j.id).collect())
     }
 }
@@ -150,19 +189,34 @@ impl History for MemoryStore {
         });
         let wanted = |row: &JobRow| {
             filter.job_id.is_none_or(|id| id == row.job_id)
-                && filter.cluster.as_ref().is_none_or(|cluster| *cluster == row.cluster)
+                && filter
+                    .cluster
+                    .as_ref()
+                    .is_none_or(|cluster| *cluster == row.cluster)
                 && filter.db_name.as_ref().is_none_or(|db| *db == row.db_name)
-                && filter.snapshot.as_ref().is_none_or(|label| *label == row.snapshot)
-                && filter.kind.as_ref().is_none_or(|kind| *kind == row.kind.to_string())
-                && filter.status.as_ref().is_none_or(|status| status == row.status.name())
+                && filter
+                    .snapshot
+                    .as_ref()
+                    .is_none_or(|label| *label == row.snapshot)
+                && filter
+                    .kind
+                    .as_ref()
+                    .is_none_or(|kind| *kind == row.kind.to_string())
+                && filter
+                    .status
+                    .as_ref()
+                    .is_none_or(|status| status == row.status.name())
                 && filter.after.is_none_or(|id| row.job_id > id)
         };
         let rows = rows.filter(wanted);
         if !filter.latest {
             return Ok(rows.take(filter.limit.unwrap_or(usize::MAX)).collect());
         }
-        let had_their_turn = rows.filter(|row| row.state.is_some_and(|phase| phase != Phase::Queued));
-        let latest: BTreeMap<String, JobRow> = had_their_turn.map(|row| (row.db_name.clone(), row)).collect();
+        let had_their_turn =
+            rows.filter(|row| row.state.is_some_and(|phase| phase != Phase::Queued));
+        let latest: BTreeMap<String, JobRow> = had_their_turn
+            .map(|row| (row.db_name.clone(), row))
+            .collect();
         let mut rows: Vec<_> = latest.into_values().collect();
         rows.sort_by_key(|row| row.job_id);
         Ok(rows)
@@ -198,26 +252,50 @@ impl Repositories for MemoryStore {
         }
         content.repositories_made += 1;
         let id = RepositoryId(content.repositories_made);
-        content.repositories.insert(key, RepositoryRecord { id, ..repository.clone() });
+        content.repositories.insert(
+            key,
+            RepositoryRecord {
+                id,
+                ..repository.clone()
+            },
+        );
         Ok(id)
     }
 
     async fn change_repository(&self, repository: &RepositoryRecord) -> Result<(), Error> {
         let mut content = self.0.lock();
-        match content.repositories.get_mut(&(repository.cluster.clone(), repository.name.clone())) {
-            Some(known) => *known = RepositoryRecord { id: known.id, ..repository.clone() },
+        match content
+            .repositories
+            .get_mut(&(repository.cluster.clone(), repository.name.clone()))
+        {
+            Some(known) => {
+                *known = RepositoryRecord {
+                    id: known.id,
+                    ..repository.clone()
+                }
+            }
             None => return Err(no_such_repository()),
         }
         Ok(())
     }
 
-    async fn remove_repository(&self, cluster: &ClusterName, name: &RepositoryName) -> Result<(), Error> {
+    async fn remove_repository(
+        &self,
+        cluster: &ClusterName,
+        name: &RepositoryName,
+    ) -> Result<(), Error> {
         let mut content = self.0.lock();
-        let uses = |j: &Job| &j.spec.cluster == cluster && j.spec.work.repository() == Some(name) && !j.is_settled();
+        let uses = |j: &Job| {
+            &j.spec.cluster == cluster && j.spec.work.repository() == Some(name) && !j.is_settled()
+        };
         if content.admitted().any(uses) {
             return Err(repository_busy());
         }
-        content.repositories.remove(&(cluster.clone(), name.clone())).map(|_| ()).ok_or_else(no_such_repository)
+        content
+            .repositories
+            .remove(&(cluster.clone(), name.clone()))
+            .map(|_| ())
+            .ok_or_else(no_such_repository)
     }
 
     async fn repositories(&self) -> Result<Vec<RepositoryRecord>, Error> {
@@ -236,13 +314,22 @@ impl ClusterRegistry for MemoryStore {
         if content.clusters.contains_key(&cluster.name) {
             return Err(cluster_exists(&cluster.name));
         }
-        content.clusters.insert(cluster.name.clone(), cluster.clone());
+        content
+            .clusters
+            .insert(cluster.name.clone(), cluster.clone());
         Ok(())
     }
 
-    async fn change_cluster(&self, before: &ClusterRecord, after: &ClusterRecord) -> Result<(), Error> {
+    async fn change_cluster(
+        &self,
+        before: &ClusterRecord,
+        after: &ClusterRecord,
+    ) -> Result<(), Error> {
         let mut content = self.0.lock();
-        let known = content.clusters.get_mut(&before.name).ok_or_else(|| no_cluster(&before.name))?;
+        let known = content
+            .clusters
+            .get_mut(&before.name)
+            .ok_or_else(|| no_cluster(&before.name))?;
         if known.properties != before.properties {
             return Err(changed_meanwhile(&format!("cluster \"{}\"", before.name)));
         }
@@ -252,11 +339,19 @@ impl ClusterRegistry for MemoryStore {
 
     async fn remove_cluster(&self, name: &ClusterName) -> Result<(), Error> {
         let mut content = self.0.lock();
-        if content.admitted().any(|j| &j.spec.cluster == name && !j.is_settled()) {
+        if content
+            .admitted()
+            .any(|j| &j.spec.cluster == name && !j.is_settled())
+        {
             return Err(cluster_busy(name));
         }
-        content.clusters.remove(name).ok_or_else(|| no_cluster(name))?;
-        content.repositories.retain(|(cluster, _), _| cluster != name);
+        content
+            .clusters
+            .remove(name)
+            .ok_or_else(|| no_cluster(name))?;
+        content
+            .repositories
+            .retain(|(cluster, _), _| cluster != name);
         content.grants.retain(|g| g.cluster.as_ref() != Some(name));
         Ok(())
     }
@@ -292,25 +387,49 @@ impl Users for MemoryStore {
         Ok(())
     }
 
-    async fn set_password(&self, name: &UserName, verifier: &PasswordVerifier) -> Result<(), Error> {
-        self.0.lock().users.get_mut(name).ok_or_else(|| no_user(name))?.verifier = Some(verifier.clone());
+    async fn set_password(
+        &self,
+        name: &UserName,
+        verifier: &PasswordVerifier,
+    ) -> Result<(), Error> {
+        self.0
+            .lock()
+            .users
+            .get_mut(name)
+            .ok_or_else(|| no_user(name))?
+            .verifier = Some(verifier.clone());
         Ok(())
     }
 
     async fn set_admin(&self, name: &UserName, admin: bool) -> Result<(), Error> {
-        self.0.lock().users.get_mut(name).ok_or_else(|| no_user(name))?.admin = admin;
+        self.0
+            .lock()
+            .users
+            .get_mut(name)
+            .ok_or_else(|| no_user(name))?
+            .admin = admin;
         Ok(())
     }
 
-    async fn forget_object(&self, cluster: &ClusterName, database: &DatabaseName, table: Option<&TableName>) -> Result<(), Error> {
-        self.0.lock().grants.retain(|grant| !grant.is_about(cluster, database, table));
+    async fn forget_object(
+        &self,
+        cluster: &ClusterName,
+        database: &DatabaseName,
+        table: Option<&TableName>,
+    ) -> Result<(), Error> {
+        self.0
+            .lock()
+            .grants
+            .retain(|grant| !grant.is_about(cluster, database, table));
         Ok(())
     }
 
     async fn remove_user(&self, name: &UserName) -> Result<(), Error> {
         let mut content = self.0.lock();
         content.users.remove(name).ok_or_else(|| no_user(name))?;
-        content.grants.retain(|g| g.grantee != Grantee::User(name.clone()));
+        content
+            .grants
+            .retain(|g| g.grantee != Grantee::User(name.clone()));
         Ok(())
     }
 
@@ -334,7 +453,9 @@ impl Users for MemoryStore {
     async fn remove_role(&self, name: &RoleName) -> Result<(), Error> {
         let mut content = self.0.lock();
         content.roles.remove(name).ok_or_else(|| no_role(name))?;
-        content.grants.retain(|g| g.grantee != Grantee::Role(name.clone()) && g.grant != Grant::Role(name.clone()));
+        content.grants.retain(|g| {
+            g.grantee != Grantee::Role(name.clone()) && g.grant != Grant::Role(name.clone())
+        });
         Ok(())
     }
 
@@ -346,12 +467,18 @@ impl Users for MemoryStore {
         let mut content = self.0.lock();
         for new in grants {
             match &new.grantee {
-                Grantee::User(name) if !content.users.contains_key(name) => return Err(no_user(name)),
-                Grantee::Role(name) if !content.roles.contains_key(name) => return Err(no_role(name)),
+                Grantee::User(name) if !content.users.contains_key(name) => {
+                    return Err(no_user(name));
+                }
+                Grantee::Role(name) if !content.roles.contains_key(name) => {
+                    return Err(no_role(name));
+                }
                 _ => {}
             }
             match &new.grant {
-                Grant::Role(name) if !content.roles.contains_key(name) => return Err(no_role(name)),
+                Grant::Role(name) if !content.roles.contains_key(name) => {
+                    return Err(no_role(name));
+                }
                 _ => refuse_cycle(&content.grants.iter().cloned().collect::<Vec<_>>(), new)?,
             }
         }

@@ -1,7 +1,7 @@
 //! The store in one SQLite file: every change is one transaction, synced before it is acknowledged.
 //!
-//! Calls run on blocking threads, so a caller that is dropped half-way leaves a finished or an untouched transaction, never
-//! half of one.
+//! Calls run on blocking threads, so a caller that is dropped half-way leaves a finished or an
+//! untouched transaction, never half of one.
 
 mod registry;
 
@@ -52,7 +52,12 @@ impl SqliteStore {
         let connection = open_database(path, MIGRATIONS)?;
         check_key(&connection, &key)?;
         let (connection, readers) = (Arc::new(Mutex::new(connection)), Readers::new(path));
-        Ok(Self { connection, readers, key, env })
+        Ok(Self {
+            connection,
+            readers,
+            key,
+            env,
+        })
     }
 
     async fn call<T, F>(&self, work: F) -> Result<T, Error>
@@ -66,7 +71,11 @@ impl SqliteStore {
 
 /// What a repository's properties are sealed with.
 fn seal_context(cluster: &str, name: &str) -> String {
-    if cluster == EMBEDDED { name.to_owned() } else { format!("{cluster}/{name}") }
+    if cluster == EMBEDDED {
+        name.to_owned()
+    } else {
+        format!("{cluster}/{name}")
+    }
 }
 
 /// What a cluster's properties are sealed with.
@@ -74,33 +83,52 @@ fn cluster_context(name: &str) -> String {
     format!("cluster {name}")
 }
 
-/// A key that does not open what is stored would cancel jobs that wait for their repository: refused before anything starts.
+/// A key that does not open what is stored would cancel jobs that wait for their repository:
+/// refused before anything starts.
 fn check_key(connection: &Connection, key: &SecretKey) -> Result<(), Error> {
     let check = |query: &str, context: fn(&str, &str) -> String| {
         let mut select = connection.prepare(query).map_err(sql_error)?;
         let mut rows = select.query([]).map_err(sql_error)?;
         while let Some(row) = rows.next().map_err(sql_error)? {
-            let (cluster, name): (String, String) = (row.get(0).map_err(sql_error)?, row.get(1).map_err(sql_error)?);
+            let (cluster, name): (String, String) = (
+                row.get(0).map_err(sql_error)?,
+                row.get(1).map_err(sql_error)?,
+            );
             let sealed: Vec<u8> = row.get(2).map_err(sql_error)?;
-            key.open(&context(&cluster, &name), &sealed).map_err(|e| e.of_kind(ErrorKind::Configuration).prefixed("secret_key"))?;
+            key.open(&context(&cluster, &name), &sealed)
+                .map_err(|e| e.of_kind(ErrorKind::Configuration).prefixed("secret_key"))?;
         }
         Ok(())
     };
-    check("SELECT cluster, name, properties FROM repositories", seal_context)?;
-    check("SELECT '', name, properties FROM clusters", |_, name| cluster_context(name))
+    check(
+        "SELECT cluster, name, properties FROM repositories",
+        seal_context,
+    )?;
+    check("SELECT '', name, properties FROM clusters", |_, name| {
+        cluster_context(name)
+    })
 }
 
 fn write_tasks(transaction: &Transaction<'_>, rows: &[TaskRow]) -> Result<(), Error> {
     let mut insert = transaction
-        .prepare_cached("INSERT OR REPLACE INTO job_tasks (job_id, task_id, row) VALUES (?1, ?2, ?3)")
+        .prepare_cached(
+            "INSERT OR REPLACE INTO job_tasks (job_id, task_id, row) VALUES (?1, ?2, ?3)",
+        )
         .map_err(sql_error)?;
     for row in rows {
-        insert.execute(params![row.job_id.0, row.task_id.0, to_json(row)?]).map_err(sql_error)?;
+        insert
+            .execute(params![row.job_id.0, row.task_id.0, to_json(row)?])
+            .map_err(sql_error)?;
     }
     Ok(())
 }
 
-fn insert_job(transaction: &Transaction<'_>, spec: &JobSpec, at: Timestamp, status: JobStatus) -> Result<JobId, Error> {
+fn insert_job(
+    transaction: &Transaction<'_>,
+    spec: &JobSpec,
+    at: Timestamp,
+    status: JobStatus,
+) -> Result<JobId, Error> {
     let settled = status == JobStatus::Refused;
     transaction
         .execute(
@@ -123,29 +151,40 @@ fn insert_job(transaction: &Transaction<'_>, spec: &JobSpec, at: Timestamp, stat
     Ok(JobId(transaction.last_insert_rowid()))
 }
 
-/// Takes a job's locks; transactions come one after the other, so nobody comes between the look and the rows.
+/// Takes a job's locks; transactions come one after the other, so nobody comes between the look and
+/// the rows.
 fn take_locks(transaction: &Transaction<'_>, spec: &JobSpec, id: JobId) -> Result<(), Error> {
     let mut held = transaction
         .prepare_cached(
             "SELECT j.kind FROM job_locks l JOIN jobs j USING (job_id) WHERE l.resource = ?1 AND (l.exclusive OR ?2) LIMIT 1",
         )
         .map_err(sql_error)?;
-    let mut take =
-        transaction.prepare_cached("INSERT INTO job_locks (resource, job_id, exclusive) VALUES (?1, ?2, ?3)").map_err(sql_error)?;
+    let mut take = transaction
+        .prepare_cached("INSERT INTO job_locks (resource, job_id, exclusive) VALUES (?1, ?2, ?3)")
+        .map_err(sql_error)?;
     for lock in spec.locks() {
         let resource = to_json(&lock.resource)?;
-        let holder: Option<String> =
-            held.query_row(params![resource, lock.exclusive], |r| r.get(0)).optional().map_err(sql_error)?;
+        let holder: Option<String> = held
+            .query_row(params![resource, lock.exclusive], |r| r.get(0))
+            .optional()
+            .map_err(sql_error)?;
         if let Some(holder) = holder {
-            return Err(locked(spec, &lock.resource, from_json(&format!("\"{holder}\""))?));
+            return Err(locked(
+                spec,
+                &lock.resource,
+                from_json(&format!("\"{holder}\""))?,
+            ));
         }
-        take.execute(params![resource, id.0, lock.exclusive]).map_err(sql_error)?;
+        take.execute(params![resource, id.0, lock.exclusive])
+            .map_err(sql_error)?;
     }
     Ok(())
 }
 
 fn release_locks(transaction: &Transaction<'_>, id: JobId) -> Result<(), Error> {
-    let release = transaction.prepare_cached("DELETE FROM job_locks WHERE job_id = ?1").and_then(|mut d| d.execute([id.0]));
+    let release = transaction
+        .prepare_cached("DELETE FROM job_locks WHERE job_id = ?1")
+        .and_then(|mut d| d.execute([id.0]));
     release.map(drop).map_err(sql_error)
 }
 
@@ -153,13 +192,19 @@ fn set_row(transaction: &Transaction<'_>, row: &JobRow) -> Result<(), Error> {
     transaction
         .execute(
             "UPDATE jobs SET row = ?2, course = NULL, status = ?3, phase = ?4 WHERE job_id = ?1",
-            params![row.job_id.0, to_json(row)?, row.status.name(), row.state.map_or("", Phase::name)],
+            params![
+                row.job_id.0,
+                to_json(row)?,
+                row.status.name(),
+                row.state.map_or("", Phase::name)
+            ],
         )
         .map_err(sql_error)?;
     Ok(())
 }
 
-/// A row as it was written when the job was admitted, brought to where the job stands. Version 0.1.0 wrote all of it anew each time.
+/// A row as it was written when the job was admitted, brought to where the job stands. Version
+/// 0.1.0 wrote all of it anew each time.
 fn stored_row(row: &str, course: Option<&str>) -> Result<JobRow, Error> {
     let mut row: JobRow = from_json(row)?;
     if let Some(course) = course {
@@ -168,8 +213,10 @@ fn stored_row(row: &str, course: Option<&str>) -> Result<JobRow, Error> {
     Ok(row)
 }
 
-/// The latest jobs of a cluster and kind, found by their index, whatever else there is: of one database, or of each.
-const LATEST_OF_ONE: &str = "SELECT row, course FROM jobs WHERE cluster = ?1 AND kind = ?2 AND db_name = ?3
+/// The latest jobs of a cluster and kind, found by their index, whatever else there is: of one
+/// database, or of each.
+const LATEST_OF_ONE: &str =
+    "SELECT row, course FROM jobs WHERE cluster = ?1 AND kind = ?2 AND db_name = ?3
     AND phase <> '' AND phase <> 'QUEUED' ORDER BY job_id DESC LIMIT 1";
 const LATEST_OF_EACH: &str = "WITH RECURSIVE named (name) AS (
         SELECT min(db_name) FROM jobs WHERE cluster = ?1 AND kind = ?2 AND phase <> '' AND phase <> 'QUEUED'
@@ -181,12 +228,21 @@ const LATEST_OF_EACH: &str = "WITH RECURSIVE named (name) AS (
         SELECT max(job_id) FROM jobs WHERE cluster = ?1 AND kind = ?2 AND db_name = name AND phase <> '' AND phase <> 'QUEUED'
     ) ORDER BY job_id";
 
-fn rows_of(select: &mut rusqlite::CachedStatement<'_>, values: Vec<Value>) -> Result<Vec<JobRow>, Error> {
+fn rows_of(
+    select: &mut rusqlite::CachedStatement<'_>,
+    values: Vec<Value>,
+) -> Result<Vec<JobRow>, Error> {
     let mut rows = select.query(params_from_iter(values)).map_err(sql_error)?;
     let mut out = Vec::new();
     while let Some(row) = rows.next().map_err(sql_error)? {
-        let text = row.get_ref(0).and_then(|r| Ok(r.as_str()?)).map_err(sql_error)?;
-        let course = row.get_ref(1).and_then(|r| Ok(r.as_str_or_null()?)).map_err(sql_error)?;
+        let text = row
+            .get_ref(0)
+            .and_then(|r| Ok(r.as_str()?))
+            .map_err(sql_error)?;
+        let course = row
+            .get_ref(1)
+            .and_then(|r| Ok(r.as_str_or_null()?))
+            .map_err(sql_error)?;
         out.push(stored_row(text, course)?);
     }
     Ok(out)
@@ -194,32 +250,64 @@ fn rows_of(select: &mut rusqlite::CachedStatement<'_>, values: Vec<Value>) -> Re
 
 fn read_latest(connection: &Connection, filter: JobFilter) -> Result<Vec<JobRow>, Error> {
     let (Some(cluster), Some(kind)) = (filter.cluster, filter.kind) else {
-        return Err(Error::internal("the latest jobs of no cluster or kind were asked for"));
+        return Err(Error::internal(
+            "the latest jobs of no cluster or kind were asked for",
+        ));
     };
-    let query = if filter.db_name.is_some() { LATEST_OF_ONE } else { LATEST_OF_EACH };
-    let values = [Some(cluster), Some(kind), filter.db_name].into_iter().flatten().map(Value::from).collect();
-    rows_of(&mut connection.prepare_cached(query).map_err(sql_error)?, values)
+    let query = if filter.db_name.is_some() {
+        LATEST_OF_ONE
+    } else {
+        LATEST_OF_EACH
+    };
+    let values = [Some(cluster), Some(kind), filter.db_name]
+        .into_iter()
+        .flatten()
+        .map(Value::from)
+        .collect();
+    rows_of(
+        &mut connection.prepare_cached(query).map_err(sql_error)?,
+        values,
+    )
 }
 
 fn read_jobs(connection: &Connection, filter: JobFilter) -> Result<Vec<JobRow>, Error> {
     if filter.latest {
         return read_latest(connection, filter);
     }
-    // Only what is asked for stands in the text: "?1 IS NULL OR …" would keep SQLite from its indexes.
+    // Only what is asked for stands in the text: "?1 IS NULL OR …" would keep SQLite from its
+    // indexes.
     let job = filter.job_id.map(|j| Value::from(j.0));
-    let texts = [filter.db_name, filter.kind, filter.status, filter.cluster, filter.snapshot];
+    let texts = [
+        filter.db_name,
+        filter.kind,
+        filter.status,
+        filter.cluster,
+        filter.snapshot,
+    ];
     let texts = texts.into_iter().map(|t| t.map(Value::from));
     let columns = ["job_id", "db_name", "kind", "status", "cluster", "snapshot"];
-    let wanted = columns.into_iter().zip([job].into_iter().chain(texts)).filter_map(|(column, v)| Some((column, v?)));
+    let wanted = columns
+        .into_iter()
+        .zip([job].into_iter().chain(texts))
+        .filter_map(|(column, v)| Some((column, v?)));
     let (columns, values): (Vec<_>, Vec<_>) = wanted.unzip();
-    let mut conditions: Vec<_> = columns.iter().map(|column| format!("{column} = ?")).collect();
+    let mut conditions: Vec<_> = columns
+        .iter()
+        .map(|column| format!("{column} = ?"))
+        .collect();
     let mut values: Vec<Value> = values;
     if let Some(after) = filter.after {
         conditions.push("job_id > ?".to_owned());
         values.push(after.0.into());
     }
-    let conditions = if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) };
-    let limit = filter.limit.map_or(-1, |n| i64::try_from(n).unwrap_or(i64::MAX));
+    let conditions = if conditions.is_empty() {
+        String::new()
+    } else {
+        format!("WHERE {}", conditions.join(" AND "))
+    };
+    let limit = filter
+        .limit
+        .map_or(-1, |n| i64::try_from(n).unwrap_or(i64::MAX));
     values.push(limit.into());
     let text = format!("SELECT row, course FROM jobs {conditions} ORDER BY job_id LIMIT ?");
     let mut select = connection.prepare_cached(&text).map_err(sql_error)?;
@@ -231,14 +319,18 @@ impl Journal for SqliteStore {
     async fn admit(&self, spec: &JobSpec, at: Timestamp) -> Result<Job, Error> {
         let spec = spec.clone();
         self.call(move |t| {
-            // It may have been dropped since the statement was checked. Those of other clusters need not be known here.
+            // It may have been dropped since the statement was checked. Those of other clusters
+            // need not be known here.
             if let Some(repository) = spec.work.repository().filter(|_| spec.external().is_none()) {
                 let known = t.query_row(
                     "SELECT 1 FROM repositories WHERE cluster = ?1 AND name = ?2",
                     [spec.cluster.as_str(), repository.as_str()],
                     |_| Ok(()),
                 );
-                known.optional().map_err(sql_error)?.ok_or_else(|| no_repository(repository))?;
+                known
+                    .optional()
+                    .map_err(sql_error)?
+                    .ok_or_else(|| no_repository(repository))?;
             }
             let id = insert_job(t, &spec, at, JobStatus::Queued)?;
             take_locks(t, &spec, id)?;
@@ -301,19 +393,30 @@ impl Journal for SqliteStore {
         self.readers
             .read(move |t| {
                 let (spec, created_at): (String, i64) = t
-                    .query_row("SELECT spec, created_at FROM jobs WHERE job_id = ?1", [id.0], |r| Ok((r.get(0)?, r.get(1)?)))
+                    .query_row(
+                        "SELECT spec, created_at FROM jobs WHERE job_id = ?1",
+                        [id.0],
+                        |r| Ok((r.get(0)?, r.get(1)?)),
+                    )
                     .optional()
                     .map_err(sql_error)?
                     .ok_or_else(|| no_job(id))?;
                 let mut job = Job::new(id, from_json(&spec)?, Timestamp(created_at));
-                let mut events =
-                    t.prepare_cached("SELECT at, event FROM job_events WHERE job_id = ?1 ORDER BY seq").map_err(sql_error)?;
+                let mut events = t
+                    .prepare_cached(
+                        "SELECT at, event FROM job_events WHERE job_id = ?1 ORDER BY seq",
+                    )
+                    .map_err(sql_error)?;
                 let mut rows = events.query([id.0]).map_err(sql_error)?;
                 while let Some(row) = rows.next().map_err(sql_error)? {
                     let at = Timestamp(row.get(0).map_err(sql_error)?);
                     let event: JobEvent = from_json(&row.get::<_, String>(1).map_err(sql_error)?)?;
                     job.apply(&event, at).map_err(|e| {
-                        Error::new(ErrorKind::Corrupted, format!("the journal of job {id} does not add up: {e}")).source(e)
+                        Error::new(
+                            ErrorKind::Corrupted,
+                            format!("the journal of job {id} does not add up: {e}"),
+                        )
+                        .source(e)
                     })?;
                 }
                 Ok(job)
@@ -323,7 +426,9 @@ impl Journal for SqliteStore {
 
     async fn spec(&self, id: JobId) -> Result<JobSpec, Error> {
         let found = self.readers.read(move |t| {
-            let spec = t.query_row("SELECT spec FROM jobs WHERE job_id = ?1", [id.0], |r| r.get::<_, String>(0));
+            let spec = t.query_row("SELECT spec FROM jobs WHERE job_id = ?1", [id.0], |r| {
+                r.get::<_, String>(0)
+            });
             spec.optional().map_err(sql_error)
         });
         from_json(&found.await?.ok_or_else(|| no_job(id))?)
@@ -333,7 +438,11 @@ impl Journal for SqliteStore {
         let why = why.message.clone();
         self.call(move |t| {
             let (row, course): (String, Option<String>) = t
-                .query_row("SELECT row, course FROM jobs WHERE job_id = ?1", [id.0], |r| Ok((r.get(0)?, r.get(1)?)))
+                .query_row(
+                    "SELECT row, course FROM jobs WHERE job_id = ?1",
+                    [id.0],
+                    |r| Ok((r.get(0)?, r.get(1)?)),
+                )
                 .map_err(sql_error)?;
             // The row may be damaged as well; then it stays as it is.
             if let Ok(row) = stored_row(&row, course.as_deref()) {
@@ -352,14 +461,22 @@ impl Journal for SqliteStore {
     async fn unfinished(&self) -> Result<Vec<JobId>, Error> {
         self.readers
             .read(|t| {
-                let mut select = t.prepare("SELECT job_id FROM jobs WHERE open = 1 ORDER BY job_id").map_err(sql_error)?;
-                let ids = select.query_map([], |r| r.get(0).map(JobId)).map_err(sql_error)?;
+                let mut select = t
+                    .prepare("SELECT job_id FROM jobs WHERE open = 1 ORDER BY job_id")
+                    .map_err(sql_error)?;
+                let ids = select
+                    .query_map([], |r| r.get(0).map(JobId))
+                    .map_err(sql_error)?;
                 ids.collect::<Result<_, _>>().map_err(sql_error)
             })
             .await
     }
 
-    async fn unsettled(&self, cluster: &ClusterName, database: &DatabaseName) -> Result<Vec<JobId>, Error> {
+    async fn unsettled(
+        &self,
+        cluster: &ClusterName,
+        database: &DatabaseName,
+    ) -> Result<Vec<JobId>, Error> {
         let (cluster, database) = (cluster.to_string(), database.to_string());
         self.readers
             .read(move |t| {
@@ -377,23 +494,32 @@ impl Journal for SqliteStore {
 impl History for SqliteStore {
     async fn last_job(&self) -> Result<Option<JobId>, Error> {
         let last = |t: &Transaction<'_>| {
-            t.query_row("SELECT max(job_id) FROM jobs", [], |r| Ok(r.get::<_, Option<i64>>(0)?.map(JobId))).map_err(sql_error)
+            t.query_row("SELECT max(job_id) FROM jobs", [], |r| {
+                Ok(r.get::<_, Option<i64>>(0)?.map(JobId))
+            })
+            .map_err(sql_error)
         };
         self.readers.read(last).await
     }
 
     async fn newest_job(&self) -> Result<Option<Timestamp>, Error> {
         let newest = |t: &Transaction<'_>| {
-            t.query_row("SELECT created_at FROM jobs ORDER BY job_id DESC LIMIT 1", [], |r| r.get(0).map(Timestamp))
-                .optional()
-                .map_err(sql_error)
+            t.query_row(
+                "SELECT created_at FROM jobs ORDER BY job_id DESC LIMIT 1",
+                [],
+                |r| r.get(0).map(Timestamp),
+            )
+            .optional()
+            .map_err(sql_error)
         };
         self.readers.read(newest).await
     }
 
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRow>, Error> {
         match filter.job_id {
-            Some(_) => self.readers.read_here(|connection| read_jobs(connection, filter.clone())),
+            Some(_) => self
+                .readers
+                .read_here(|connection| read_jobs(connection, filter.clone())),
             None => {
                 let filter = filter.clone();
                 self.readers.read(move |t| read_jobs(t, filter)).await
@@ -444,22 +570,39 @@ impl History for SqliteStore {
 mod tests {
     use super::*;
 
-    /// What SHOW asks for is found by an index: it costs the same with one job and with a hundred thousand.
+    /// What SHOW asks for is found by an index: it costs the same with one job and with a hundred
+    /// thousand.
     #[test]
     fn the_latest_jobs_are_found_without_a_scan() {
         let dir = tempfile::tempdir().expect("a directory");
         let connection = open_database(&dir.path().join("meta.db"), MIGRATIONS).expect("opens");
         for query in [LATEST_OF_ONE, LATEST_OF_EACH] {
-            let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {query}")).expect("planned");
-            let values = ["c", "backup", "d"].into_iter().take(plan.parameter_count());
-            let steps = plan.query_map(params_from_iter(values), |r| r.get::<_, String>(3)).expect("planned");
+            let mut plan = connection
+                .prepare(&format!("EXPLAIN QUERY PLAN {query}"))
+                .expect("planned");
+            let values = ["c", "backup", "d"]
+                .into_iter()
+                .take(plan.parameter_count());
+            let steps = plan
+                .query_map(params_from_iter(values), |r| r.get::<_, String>(3))
+                .expect("planned");
             let steps: Vec<String> = steps.map(|step| step.expect("a step")).collect();
-            assert!(steps.iter().any(|step| step.starts_with("SEARCH jobs USING") && step.contains("jobs_latest")), "{steps:?}");
-            assert!(!steps.iter().any(|step| step.starts_with("SCAN jobs")), "{steps:?}");
+            assert!(
+                steps
+                    .iter()
+                    .any(|step| step.starts_with("SEARCH jobs USING")
+                        && step.contains("jobs_latest")),
+                "{steps:?}"
+            );
+            assert!(
+                !steps.iter().any(|step| step.starts_with("SCAN jobs")),
+                "{steps:?}"
+            );
         }
     }
 
-    /// What 0.1.0 wrote: an unfinished backup, a finished one that was cancelled, and one that another cluster does.
+    /// What 0.1.0 wrote: an unfinished backup, a finished one that was cancelled, and one that
+    /// another cluster does.
     #[tokio::test]
     async fn what_an_older_version_wrote_is_read() {
         let dir = tempfile::tempdir().expect("a directory");
@@ -492,48 +635,124 @@ mod tests {
                                             spec, row, exclusive)
                           VALUES (?1, 'backup', 'embedded', ?2, ?3, 'l', ?4, 1, ?5, ?6, 1, ?7, ?8, ?9)";
             let jobs = [
-                (1, "d", "r", "queued", 0, 0, spec("u1", "d", "\"r\"", "root", backup), row(1, "queued", "PENDING"), 1),
-                (2, "e", "r", "cancelled", 1, 1, spec("u2", "e", "\"r\"", "root", backup), row(2, "cancelled", "CANCELLED"), 1),
-                (3, "f", "", "running", 0, 0, spec("u3", "f", "null", "", remote), row(3, "running", "PENDING"), 0),
+                (
+                    1,
+                    "d",
+                    "r",
+                    "queued",
+                    0,
+                    0,
+                    spec("u1", "d", "\"r\"", "root", backup),
+                    row(1, "queued", "PENDING"),
+                    1,
+                ),
+                (
+                    2,
+                    "e",
+                    "r",
+                    "cancelled",
+                    1,
+                    1,
+                    spec("u2", "e", "\"r\"", "root", backup),
+                    row(2, "cancelled", "CANCELLED"),
+                    1,
+                ),
+                (
+                    3,
+                    "f",
+                    "",
+                    "running",
+                    0,
+                    0,
+                    spec("u3", "f", "null", "", remote),
+                    row(3, "running", "PENDING"),
+                    0,
+                ),
             ];
             for (id, database, repository, status, version, settled, spec, row, exclusive) in jobs {
-                old.execute(insert, params![id, database, repository, status, version, settled, spec, row, exclusive])
-                    .expect("inserted");
+                old.execute(
+                    insert,
+                    params![
+                        id, database, repository, status, version, settled, spec, row, exclusive
+                    ],
+                )
+                .expect("inserted");
             }
             let event = "INSERT INTO job_events VALUES (2, 1, 5, 'PENDING', 'CANCELLED', ?1)";
             old.execute(event, [cancelled]).expect("inserted");
-            let repository = "INSERT INTO repositories VALUES (1, 'embedded', 'r', '/x', NULL, 0, 1, x'00')";
+            let repository =
+                "INSERT INTO repositories VALUES (1, 'embedded', 'r', '/x', NULL, 0, 1, x'00')";
             old.execute(repository, []).expect("inserted");
-            old.execute("DELETE FROM repositories", []).expect("emptied: what is sealed has a key of its own");
+            old.execute("DELETE FROM repositories", [])
+                .expect("emptied: what is sealed has a key of its own");
         }
         let env = Env::system();
         let store = SqliteStore::open(&path, SecretKey::random(&env), env).expect("opens");
         let first = store.load(JobId(1)).await.expect("reads");
         let target = first.spec.target().expect("a backup");
-        assert_eq!((target.database.as_str(), target.label.as_str(), target.repository.as_str()), ("d", "l", "r"));
+        assert_eq!(
+            (
+                target.database.as_str(),
+                target.label.as_str(),
+                target.repository.as_str()
+            ),
+            ("d", "l", "r")
+        );
         let name = "root".to_owned();
-        let requester = crate::job::Requester::User { name, client_addr: Some("127.0.0.1".into()), application_name: None };
-        assert_eq!((&first.spec.requester, first.spec.timeout_seconds), (&requester, 600));
+        let requester = crate::job::Requester::User {
+            name,
+            client_addr: Some("127.0.0.1".into()),
+            application_name: None,
+        };
+        assert_eq!(
+            (&first.spec.requester, first.spec.timeout_seconds),
+            (&requester, 600)
+        );
         let second = store.load(JobId(2)).await.expect("reads");
         let end = Some(crate::job::End::Cancelled(crate::job::CancelCause::User));
-        assert_eq!((second.end(), second.is_over()), (end, false), "told by its cause now");
+        assert_eq!(
+            (second.end(), second.is_over()),
+            (end, false),
+            "told by its cause now"
+        );
         let third = store.load(JobId(3)).await.expect("reads");
         assert_eq!(third.spec.requester, crate::job::Requester::Outside);
-        assert_eq!(third.spec.work.database().map(DatabaseName::as_str), Some("f"));
+        assert_eq!(
+            third.spec.work.database().map(DatabaseName::as_str),
+            Some("f")
+        );
         // The unfinished one of ours keeps its locks, and no other has any.
         let held: Vec<(String, i64)> = {
             let connection = store.connection.lock();
-            let mut select = connection.prepare("SELECT resource, job_id FROM job_locks ORDER BY 1").expect("prepared");
-            let rows = select.query_map([], |r| Ok((r.get(0)?, r.get(1)?))).expect("read");
+            let mut select = connection
+                .prepare("SELECT resource, job_id FROM job_locks ORDER BY 1")
+                .expect("prepared");
+            let rows = select
+                .query_map([], |r| Ok((r.get(0)?, r.get(1)?)))
+                .expect("read");
             rows.map(|row| row.expect("a row")).collect()
         };
-        let mut expected: Vec<(String, i64)> =
-            first.spec.locks().iter().map(|lock| (to_json(&lock.resource).expect("text"), 1)).collect();
+        let mut expected: Vec<(String, i64)> = first
+            .spec
+            .locks()
+            .iter()
+            .map(|lock| (to_json(&lock.resource).expect("text"), 1))
+            .collect();
         expected.sort();
         assert_eq!(held, expected);
-        let latest =
-            JobFilter { cluster: Some("embedded".into()), kind: Some("backup".into()), latest: true, ..JobFilter::default() };
-        let found: Vec<i64> = store.jobs(&latest).await.expect("listed").iter().map(|row| row.job_id.0).collect();
+        let latest = JobFilter {
+            cluster: Some("embedded".into()),
+            kind: Some("backup".into()),
+            latest: true,
+            ..JobFilter::default()
+        };
+        let found: Vec<i64> = store
+            .jobs(&latest)
+            .await
+            .expect("listed")
+            .iter()
+            .map(|row| row.job_id.0)
+            .collect();
         assert_eq!(found, [1, 2, 3]);
     }
 }

@@ -1,4 +1,5 @@
-//! What one address may do: how many connections it holds, how many of them are still logging in, how often it may fail to.
+//! What one address may do: how many connections it holds, how many of them are still logging in,
+//! how often it may fail to.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -45,7 +46,11 @@ pub(super) struct AddressPermit {
 
 impl Addresses {
     pub fn new(open_max: usize, logging_in_max: usize) -> Self {
-        Self { known: Mutex::default(), open_max, logging_in_max }
+        Self {
+            known: Mutex::default(),
+            open_max,
+            logging_in_max,
+        }
     }
 
     /// A place for one more connection of an address, which begins by logging in.
@@ -53,12 +58,19 @@ impl Addresses {
         let mut known = self.known.lock();
         let address = known.entry(addr).or_default();
         if address.open >= self.open_max || address.logging_in >= self.logging_in_max {
-            return Err(Error::new(ErrorKind::TooManyConnections, format!("too many connections from {addr}"))
-                .hint("Close some, or raise connections_per_address_max or logins_per_address_max."));
+            return Err(Error::new(
+                ErrorKind::TooManyConnections,
+                format!("too many connections from {addr}"),
+            )
+            .hint("Close some, or raise connections_per_address_max or logins_per_address_max."));
         }
         address.open += 1;
         address.logging_in += 1;
-        Ok(AddressPermit { addresses: self.clone(), addr, logging_in: true })
+        Ok(AddressPermit {
+            addresses: self.clone(),
+            addr,
+            logging_in: true,
+        })
     }
 
     /// Notes a wrong password; answers how long the next answer to this address should take.
@@ -68,7 +80,9 @@ impl Addresses {
             known.retain(|_, a| a.open > 0);
         }
         let address = known.entry(addr).or_default();
-        let is_old = address.failed_at.is_none_or(|at| now.micros() - at.micros() > FAILURES_KEPT_SECONDS * 1_000_000);
+        let is_old = address
+            .failed_at
+            .is_none_or(|at| now.micros() - at.micros() > FAILURES_KEPT_SECONDS * 1_000_000);
         address.failures = if is_old { 1 } else { address.failures + 1 };
         address.failed_at = Some(now);
         (address.failures > FAILURES_FREE).then_some(FAILURE_DELAY)
@@ -90,7 +104,9 @@ impl AddressPermit {
 impl Drop for AddressPermit {
     fn drop(&mut self) {
         let mut known = self.addresses.known.lock();
-        let Some(address) = known.get_mut(&self.addr) else { return };
+        let Some(address) = known.get_mut(&self.addr) else {
+            return;
+        };
         address.open -= 1;
         address.logging_in -= usize::from(self.logging_in);
         if address.open == 0 && address.failures == 0 {
@@ -113,7 +129,10 @@ mod tests {
         one.logged_in();
         let three = addresses.enter(addr).expect("a place");
         assert!(addresses.enter(addr).is_err(), "three are open");
-        assert!(addresses.enter([127, 0, 0, 2].into()).is_ok(), "another address");
+        assert!(
+            addresses.enter([127, 0, 0, 2].into()).is_ok(),
+            "another address"
+        );
         drop(three);
         assert!(addresses.enter(addr).is_ok());
     }
@@ -123,7 +142,9 @@ mod tests {
         let addresses = Addresses::new(1, 1);
         let addr: IpAddr = [127, 0, 0, 1].into();
         let at = |seconds: i64| Timestamp(seconds * 1000);
-        let delays: Vec<_> = (0..7).map(|i| addresses.failed(addr, at(i)).is_some()).collect();
+        let delays: Vec<_> = (0..7)
+            .map(|i| addresses.failed(addr, at(i)).is_some())
+            .collect();
         assert_eq!(delays, [false, false, false, false, false, true, true]);
         assert_eq!(addresses.failed([127, 0, 0, 2].into(), at(7)), None);
         assert_eq!(addresses.failed(addr, at(100)), None);

@@ -90,7 +90,8 @@ pub(super) struct Connection {
     pub skipping: bool,
 }
 
-/// The fields of an error, with the position counted as PostgreSQL counts it: in characters of the text, from 1.
+/// The fields of an error, with the position counted as PostgreSQL counts it: in characters of the
+/// text, from 1.
 pub(super) fn error_response(severity: &str, error: &Error, text: &str) -> ErrorResponse {
     let mut response = ErrorResponse::default();
     let mut field = |code: u8, value: String| response.fields.push((code, value));
@@ -111,7 +112,8 @@ pub(super) fn error_response(severity: &str, error: &Error, text: &str) -> Error
     response
 }
 
-/// Messages may quote a whole statement; the protocol's short messages have a limit. NUL would end a field early.
+/// Messages may quote a whole statement; the protocol's short messages have a limit. NUL would end
+/// a field early.
 fn limited(text: &str) -> String {
     const MOST: usize = 8000;
     let cut = text.char_indices().map(|(i, _)| i).find(|i| *i > MOST);
@@ -121,19 +123,35 @@ fn limited(text: &str) -> String {
 
 fn idle_error(setting: &str) -> Error {
     match setting {
-        "idle_session_timeout" => Error::new(ErrorKind::IdleSession, "terminating connection due to idle-session timeout"),
-        _ => Error::new(ErrorKind::IdleInTransaction, "terminating connection due to idle-in-transaction timeout"),
+        "idle_session_timeout" => Error::new(
+            ErrorKind::IdleSession,
+            "terminating connection due to idle-session timeout",
+        ),
+        _ => Error::new(
+            ErrorKind::IdleInTransaction,
+            "terminating connection due to idle-in-transaction timeout",
+        ),
     }
 }
 
 impl Connection {
-    /// A connection whose client has said whether it encrypts; `head` is what has been read of its start-up packet.
-    fn new(stream: Stream, head: Vec<u8>, addr: SocketAddr, listener: ListenerContext, tls: Option<Arc<Loaded>>) -> Self {
+    /// A connection whose client has said whether it encrypts; `head` is what has been read of its
+    /// start-up packet.
+    fn new(
+        stream: Stream,
+        head: Vec<u8>,
+        addr: SocketAddr,
+        listener: ListenerContext,
+        tls: Option<Arc<Loaded>>,
+    ) -> Self {
         let mut codec = Codec {
             inner: PgWireMessageServerCodec::new(DefaultClient::new(addr, stream.is_encrypted())),
             bytes_max: listener.settings.message_bytes_max,
         };
-        codec.inner.client_info.set_state(PgWireConnectionState::AwaitingStartup);
+        codec
+            .inner
+            .client_info
+            .set_state(PgWireConnectionState::AwaitingStartup);
         let mut parts = FramedParts::new::<PgWireBackendMessage>(stream, codec);
         parts.read_buf.extend_from_slice(&head);
         let gateway = listener.gateway.clone();
@@ -153,7 +171,9 @@ impl Connection {
 
     /// Writes a message into the buffer.
     pub fn put(&mut self, message: PgWireBackendMessage) -> Result<(), End> {
-        message.encode(self.framed.write_buffer_mut()).map_err(|e| End::Fatal(Error::internal(e.to_string())))
+        message
+            .encode(self.framed.write_buffer_mut())
+            .map_err(|e| End::Fatal(Error::internal(e.to_string())))
     }
 
     pub async fn flush(&mut self) -> Result<(), End> {
@@ -161,7 +181,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Flushes a full buffer; a client that does not read must not keep the statement's time from running.
+    /// Flushes a full buffer; a client that does not read must not keep the statement's time from
+    /// running.
     pub async fn flush_under(&mut self, guard: &Guard) -> Result<(), Failure> {
         if self.framed.write_buffer().len() < FLUSH_BYTES {
             return Ok(());
@@ -173,7 +194,11 @@ impl Connection {
     }
 
     pub async fn flush_if_full(&mut self) -> Result<(), End> {
-        if self.framed.write_buffer().len() >= FLUSH_BYTES { self.flush().await } else { Ok(()) }
+        if self.framed.write_buffer().len() >= FLUSH_BYTES {
+            self.flush().await
+        } else {
+            Ok(())
+        }
     }
 
     /// The next message, or how the connection ends.
@@ -183,10 +208,16 @@ impl Connection {
             Some(Ok(message)) => Ok(message),
             Some(Err(PgWireError::IoError(_))) => Err(End::Closed),
             Some(Err(PgWireError::MessageTooLarge(max, length))) => Err(End::Fatal(
-                Error::new(ErrorKind::LimitExceeded, format!("a message of {length} bytes is longer than the limit of {max}"))
-                    .hint("Raise message_bytes_max, or send less at a time."),
+                Error::new(
+                    ErrorKind::LimitExceeded,
+                    format!("a message of {length} bytes is longer than the limit of {max}"),
+                )
+                .hint("Raise message_bytes_max, or send less at a time."),
             )),
-            Some(Err(e)) => Err(End::Fatal(Error::new(ErrorKind::Protocol, format!("invalid message: {e}")))),
+            Some(Err(e)) => Err(End::Fatal(Error::new(
+                ErrorKind::Protocol,
+                format!("invalid message: {e}"),
+            ))),
         }
     }
 
@@ -201,8 +232,12 @@ impl Connection {
         let gateway = listener.gateway.clone();
         let (places, common_places) = (listener.places.clone(), listener.common_places.clone());
         let tls = listener.tls.as_ref().map(|tls| tls.current());
-        // One time for everything up to the first prompt: whoever sends a byte a second does not hold a place longer.
-        let limit = gateway.env.clock.sleep(listener.settings.authentication_timeout);
+        // One time for everything up to the first prompt: whoever sends a byte a second does not
+        // hold a place longer.
+        let limit = gateway
+            .env
+            .clock
+            .sleep(listener.settings.authentication_timeout);
         tokio::pin!(limit);
         let negotiated = tokio::select! {
             negotiated = negotiate(socket, tls.as_ref().map(|t| t.config.clone())) => negotiated,
@@ -224,16 +259,28 @@ impl Connection {
             }
         };
         let ended = match session {
-            // Who has logged in takes a place of those who have; who has not could only take each other's.
+            // Who has logged in takes a place of those who have; who has not could only take each
+            // other's.
             Ok(mut session) => {
-                let common = if session.is_administrator() { Ok(None) } else { common_places.try_acquire_owned().map(Some) };
+                let common = if session.is_administrator() {
+                    Ok(None)
+                } else {
+                    common_places.try_acquire_owned().map(Some)
+                };
                 match common.and_then(|common| Ok((common, places.try_acquire_owned()?))) {
                     Ok(_connected) => {
                         place.logged_in();
                         drop(login);
-                        // Nothing that one connection meets may reach another; what its session was about is not trusted any more.
-                        let served = AssertUnwindSafe(connection.serve(&mut session)).catch_unwind().await;
-                        served.unwrap_or_else(|_| Err(End::Fatal(Error::internal("the connection met a fault of the server"))))
+                        // Nothing that one connection meets may reach another; what its session was
+                        // about is not trusted any more.
+                        let served = AssertUnwindSafe(connection.serve(&mut session))
+                            .catch_unwind()
+                            .await;
+                        served.unwrap_or_else(|_| {
+                            Err(End::Fatal(Error::internal(
+                                "the connection met a fault of the server",
+                            )))
+                        })
                     }
                     Err(_) => Err(End::Fatal(too_many())),
                 }
@@ -245,11 +292,23 @@ impl Connection {
     }
 
     /// Hears out a client for which there is no place, and tells it so.
-    pub async fn turn_away(socket: TcpStream, addr: SocketAddr, listener: ListenerContext, error: Error) {
+    pub async fn turn_away(
+        socket: TcpStream,
+        addr: SocketAddr,
+        listener: ListenerContext,
+        error: Error,
+    ) {
         let tls = listener.tls.as_ref().map(|tls| tls.current());
-        let Ok(Some((stream, head))) = negotiate(socket, tls.as_ref().map(|t| t.config.clone())).await else { return };
+        let Ok(Some((stream, head))) =
+            negotiate(socket, tls.as_ref().map(|t| t.config.clone())).await
+        else {
+            return;
+        };
         let mut connection = Self::new(stream, head, addr, listener, tls);
-        let ended = connection.startup_packet().await.and(Err(End::Fatal(error)));
+        let ended = connection
+            .startup_packet()
+            .await
+            .and(Err(End::Fatal(error)));
         connection.close(ended).await;
     }
 
@@ -257,7 +316,9 @@ impl Connection {
         if let Err(End::Fatal(error)) = ended {
             self.gateway.metrics.statement(error.kind.sqlstate());
             tracing::info!(client = %self.addr, error = %error, "connection ended");
-            let _ = self.put(PgWireBackendMessage::ErrorResponse(error_response("FATAL", &error, "")));
+            let _ = self.put(PgWireBackendMessage::ErrorResponse(error_response(
+                "FATAL", &error, "",
+            )));
         }
         // Closing writes what is left; a client that does not read keeps no connection open.
         let closing = <Framed<_, _> as SinkExt<PgWireBackendMessage>>::close(&mut self.framed);
@@ -280,7 +341,12 @@ impl Connection {
                     None => std::future::pending().await,
                 }
             };
-            let ended = || Error::new(ErrorKind::Shutdown, "terminating connection due to administrator command");
+            let ended = || {
+                Error::new(
+                    ErrorKind::Shutdown,
+                    "terminating connection due to administrator command",
+                )
+            };
             let message = tokio::select! {
                 biased;
                 message = self.next() => message?,
@@ -292,14 +358,19 @@ impl Connection {
                 handled = self.handle(session, message) => handled?,
                 () = terminated.cancelled() => return Err(End::Fatal(ended())),
             }
-            // Of a client that has sent more than it has waited for, nobody else should have to wait for all of it.
+            // Of a client that has sent more than it has waited for, nobody else should have to
+            // wait for all of it.
             if !self.framed.read_buffer().is_empty() {
                 tokio::task::yield_now().await;
             }
         }
     }
 
-    async fn handle(&mut self, session: &mut Session, message: PgWireFrontendMessage) -> Result<(), End> {
+    async fn handle(
+        &mut self,
+        session: &mut Session,
+        message: PgWireFrontendMessage,
+    ) -> Result<(), End> {
         use PgWireFrontendMessage as M;
         if self.skipping && !matches!(message, M::Sync(_)) {
             return Ok(());
@@ -326,14 +397,24 @@ impl Connection {
             M::Describe(describe) => (self.describe(session, describe), String::new()),
             M::Execute(execute) => {
                 let name = execute.name.clone().unwrap_or_default();
-                let text = self.portals.get(&name).map(|p| p.prepared.text.to_string()).unwrap_or_default();
-                (Failure::of_statement(self.execute(session, execute).await)?, text)
+                let text = self
+                    .portals
+                    .get(&name)
+                    .map(|p| p.prepared.text.to_string())
+                    .unwrap_or_default();
+                (
+                    Failure::of_statement(self.execute(session, execute).await)?,
+                    text,
+                )
             }
             M::Close(close) => (self.forget(session, close), String::new()),
             // Left over from a COPY that has failed.
             M::CopyData(_) | M::CopyDone(_) | M::CopyFail(_) => return Ok(()),
             other => {
-                return Err(End::Fatal(Error::new(ErrorKind::Protocol, format!("unexpected message {other:?}"))));
+                return Err(End::Fatal(Error::new(
+                    ErrorKind::Protocol,
+                    format!("unexpected message {other:?}"),
+                )));
             }
         };
         if let Err(error) = result {
@@ -358,7 +439,9 @@ impl Connection {
             TransactionState::Active => TransactionStatus::Transaction,
             TransactionState::Failed => TransactionStatus::Error,
         };
-        self.put(PgWireBackendMessage::ReadyForQuery(ReadyForQuery::new(status)))
+        self.put(PgWireBackendMessage::ReadyForQuery(ReadyForQuery::new(
+            status,
+        )))
     }
 
     /// Tells the client of an error, and the session that its block has failed.
@@ -371,14 +454,26 @@ impl Connection {
         } else {
             tracing::debug!(client = %self.addr, sqlstate = error.kind.sqlstate(), error = %error, "a statement failed");
         }
-        self.put(PgWireBackendMessage::ErrorResponse(error_response("ERROR", error, text)))
+        self.put(PgWireBackendMessage::ErrorResponse(error_response(
+            "ERROR", error, text,
+        )))
     }
 
     pub fn notices(&mut self, session: &mut Session) -> Result<(), End> {
-        for Notice { severity, code, message } in session.take_notices() {
+        for Notice {
+            severity,
+            code,
+            message,
+        } in session.take_notices()
+        {
             let mut notice = NoticeResponse::default();
             let field = |code: u8, value: &str| (code, value.to_owned());
-            notice.fields = vec![field(b'S', severity), field(b'V', severity), field(b'C', code), field(b'M', &limited(&message))];
+            notice.fields = vec![
+                field(b'S', severity),
+                field(b'V', severity),
+                field(b'C', code),
+                field(b'M', &limited(&message)),
+            ];
             self.put(PgWireBackendMessage::NoticeResponse(notice))?;
         }
         Ok(())
@@ -386,7 +481,9 @@ impl Connection {
 
     pub fn reports(&mut self, session: &mut Session) -> Result<(), End> {
         for (name, value) in session.take_reports() {
-            self.put(PgWireBackendMessage::ParameterStatus(ParameterStatus::new(name, value)))?;
+            self.put(PgWireBackendMessage::ParameterStatus(ParameterStatus::new(
+                name, value,
+            )))?;
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! COPY … FROM STDIN: text, CSV and binary, decoded as the data arrives, whatever the borders of its messages.
+//! COPY … FROM STDIN: text, CSV and binary, decoded as the data arrives, whatever the borders of
+//! its messages.
 
 use bytes::{Buf, BytesMut};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringBuilder};
@@ -34,7 +35,12 @@ impl Connection {
         match self.take_rows(&copy, &mut decoder, guard).await {
             Ok(true) => Ok(copy.finish().await?),
             // The writer says why it has stopped.
-            Ok(false) => Err(copy.finish().await.err().unwrap_or_else(|| Error::internal("COPY's writer went away")).into()),
+            Ok(false) => Err(copy
+                .finish()
+                .await
+                .err()
+                .unwrap_or_else(|| Error::internal("COPY's writer went away"))
+                .into()),
             Err(failure) => {
                 copy.abandon().await;
                 Err(failure)
@@ -42,8 +48,14 @@ impl Connection {
         }
     }
 
-    /// Hands rows to the writer until the client says that there are no more; answers whether the writer has taken them all.
-    async fn take_rows(&mut self, copy: &CopyIn, decoder: &mut Decoder, guard: &Guard) -> Result<bool, Failure> {
+    /// Hands rows to the writer until the client says that there are no more; answers whether the
+    /// writer has taken them all.
+    async fn take_rows(
+        &mut self,
+        copy: &CopyIn,
+        decoder: &mut Decoder,
+        guard: &Guard,
+    ) -> Result<bool, Failure> {
         loop {
             let message = tokio::select! {
                 message = self.next() => message?,
@@ -151,20 +163,35 @@ impl Decoder {
                 return Ok(batches);
             }
             let more = match self.format.clone() {
-                CopyFormat::Text { delimiter, null } => self.text_line(delimiter, &null, is_last)?,
-                CopyFormat::Csv { delimiter, quote, escape, null, header } => {
-                    self.csv_record(delimiter, quote, escape, &null, header, is_last)?
+                CopyFormat::Text { delimiter, null } => {
+                    self.text_line(delimiter, &null, is_last)?
                 }
+                CopyFormat::Csv {
+                    delimiter,
+                    quote,
+                    escape,
+                    null,
+                    header,
+                } => self.csv_record(delimiter, quote, escape, &null, header, is_last)?,
                 CopyFormat::Binary => self.binary_row(is_last)?,
-                CopyFormat::Parquet => return Err(Error::unsupported("COPY FROM STDIN of Parquet")),
+                CopyFormat::Parquet => {
+                    return Err(Error::unsupported("COPY FROM STDIN of Parquet"));
+                }
             };
-            if self.rows.len().max(self.scalars.first().map_or(0, Vec::len)) >= BATCH_ROWS || self.bytes >= BATCH_BYTES {
+            if self
+                .rows
+                .len()
+                .max(self.scalars.first().map_or(0, Vec::len))
+                >= BATCH_ROWS
+                || self.bytes >= BATCH_BYTES
+            {
                 batches.extend(self.batch()?);
             }
             if !more {
                 if self.pending.len() > RECORD_BYTES_MAX {
                     let message = format!("a record is longer than {RECORD_BYTES_MAX} bytes");
-                    return Err(Error::new(ErrorKind::LimitExceeded, message).detail(format!("COPY line {}", self.line + 1)));
+                    return Err(Error::new(ErrorKind::LimitExceeded, message)
+                        .detail(format!("COPY line {}", self.line + 1)));
                 }
                 return Ok(batches);
             }
@@ -190,7 +217,8 @@ impl Decoder {
         let columns = self.schema.fields().iter().enumerate().map(|(i, field)| {
             if *field.data_type() == DataType::Utf8 {
                 let mut builder = StringBuilder::new();
-                rows.iter().for_each(|row| builder.append_option(row[i].as_deref()));
+                rows.iter()
+                    .for_each(|row| builder.append_option(row[i].as_deref()));
                 return Ok(std::sync::Arc::new(builder.finish()) as ArrayRef);
             }
             // Arrays have a literal of their own, which no cast reads.
@@ -198,7 +226,8 @@ impl Decoder {
                 Some(text) => decode_text(text, field.data_type()),
                 None => ScalarValue::try_from(field.data_type()).map_err(from_datafusion),
             });
-            ScalarValue::iter_to_array(values.collect::<Result<Vec<_>, _>>()?).map_err(from_datafusion)
+            ScalarValue::iter_to_array(values.collect::<Result<Vec<_>, _>>()?)
+                .map_err(from_datafusion)
         });
         RecordBatch::try_new(self.schema.clone(), columns.collect::<Result<_, Error>>()?)
             .map(Some)
@@ -208,7 +237,13 @@ impl Decoder {
     fn push(&mut self, row: Vec<Option<String>>, length: usize) -> Result<(), Error> {
         let width = self.schema.fields().len();
         if row.len() < width {
-            return Err(bad(format!("missing data for column \"{}\"", self.schema.field(row.len()).name()), self.line));
+            return Err(bad(
+                format!(
+                    "missing data for column \"{}\"",
+                    self.schema.field(row.len()).name()
+                ),
+                self.line,
+            ));
         }
         if row.len() > width {
             return Err(bad("extra data after last expected column", self.line));
@@ -220,7 +255,10 @@ impl Decoder {
 
     /// One line of the text format; `false` if no whole line is there.
     fn text_line(&mut self, delimiter: u8, null: &str, is_last: bool) -> Result<bool, Error> {
-        let length = match self.pending[self.scanned..].iter().position(|b| *b == b'\n') {
+        let length = match self.pending[self.scanned..]
+            .iter()
+            .position(|b| *b == b'\n')
+        {
             Some(n) => self.scanned + n + 1,
             None if is_last && !self.pending.is_empty() => self.pending.len(),
             None => {
@@ -243,7 +281,11 @@ impl Decoder {
         while i <= line.len() {
             if i == line.len() || line[i] == delimiter {
                 let raw = &line[start..i];
-                row.push(if raw == null.as_bytes() { None } else { Some(self.unescape(raw)?) });
+                row.push(if raw == null.as_bytes() {
+                    None
+                } else {
+                    Some(self.unescape(raw)?)
+                });
                 start = i + 1;
             } else if line[i] == b'\\' {
                 i += 1;
@@ -287,17 +329,32 @@ impl Decoder {
     }
 
     fn utf8(&self, bytes: Vec<u8>) -> Result<String, Error> {
-        String::from_utf8(bytes).map_err(|_| bad("invalid byte sequence for encoding \"UTF8\"", self.line))
+        String::from_utf8(bytes)
+            .map_err(|_| bad("invalid byte sequence for encoding \"UTF8\"", self.line))
     }
 
-    /// One record of CSV; `false` if no whole record is there. An unquoted value equal to the NULL text is NULL.
-    fn csv_record(&mut self, delimiter: u8, quote: u8, escape: u8, null: &str, header: bool, is_last: bool) -> Result<bool, Error> {
+    /// One record of CSV; `false` if no whole record is there. An unquoted value equal to the NULL
+    /// text is NULL.
+    fn csv_record(
+        &mut self,
+        delimiter: u8,
+        quote: u8,
+        escape: u8,
+        null: &str,
+        header: bool,
+        is_last: bool,
+    ) -> Result<bool, Error> {
         let data = &self.pending[..];
         if data.is_empty() {
             return Ok(false);
         }
         let (is_header, width) = (self.at_start && header, self.schema.fields().len());
-        let CsvRecord { values: mut row, mut value, mut was_quoted, mut in_quotes } = std::mem::take(&mut self.record);
+        let CsvRecord {
+            values: mut row,
+            mut value,
+            mut was_quoted,
+            mut in_quotes,
+        } = std::mem::take(&mut self.record);
         let mut i = std::mem::take(&mut self.scanned);
         let end = loop {
             let Some(&b) = data.get(i) else {
@@ -343,7 +400,9 @@ impl Decoder {
                     Some(b'\n') => {}
                     None if is_last => {}
                     None => break None,
-                    Some(_) => return Err(bad("unquoted carriage return found in data", self.line + 1)),
+                    Some(_) => {
+                        return Err(bad("unquoted carriage return found in data", self.line + 1));
+                    }
                 }
             } else {
                 value.push(b);
@@ -353,7 +412,12 @@ impl Decoder {
         let Some(end) = end else {
             // The next message goes on from here.
             self.scanned = i;
-            self.record = CsvRecord { values: row, value, was_quoted, in_quotes };
+            self.record = CsvRecord {
+                values: row,
+                value,
+                was_quoted,
+                in_quotes,
+            };
             return Ok(false);
         };
         row.push((value, was_quoted));
@@ -366,11 +430,13 @@ impl Decoder {
             self.at_end = true;
             return Ok(false);
         }
-        let row = row.into_iter().map(
-            |(value, quoted)| {
-                if !quoted && value == null.as_bytes() { Ok(None) } else { self.utf8(value).map(Some) }
-            },
-        );
+        let row = row.into_iter().map(|(value, quoted)| {
+            if !quoted && value == null.as_bytes() {
+                Ok(None)
+            } else {
+                self.utf8(value).map(Some)
+            }
+        });
         let row = row.collect::<Result<Vec<_>, Error>>()?;
         self.push(row, end)?;
         Ok(true)
@@ -378,8 +444,16 @@ impl Decoder {
 
     /// One tuple of the binary format; `false` if no whole one is there.
     fn binary_row(&mut self, is_last: bool) -> Result<bool, Error> {
-        let incomplete = |line: u64| if is_last { Err(bad("unexpected EOF in COPY data", line)) } else { Ok(false) };
-        let word = |data: &[u8], at: usize| -> Option<i32> { Some(i32::from_be_bytes(data.get(at..at + 4)?.try_into().ok()?)) };
+        let incomplete = |line: u64| {
+            if is_last {
+                Err(bad("unexpected EOF in COPY data", line))
+            } else {
+                Ok(false)
+            }
+        };
+        let word = |data: &[u8], at: usize| -> Option<i32> {
+            Some(i32::from_be_bytes(data.get(at..at + 4)?.try_into().ok()?))
+        };
         if self.at_start {
             if self.pending.len() < SIGNATURE.len() + 8 {
                 return incomplete(self.line);
@@ -387,8 +461,11 @@ impl Decoder {
             if &self.pending[..SIGNATURE.len()] != SIGNATURE {
                 return Err(bad("COPY file signature not recognized", self.line));
             }
-            let extension = word(&self.pending, SIGNATURE.len() + 4).and_then(|n| usize::try_from(n).ok());
-            let header = SIGNATURE.len() + 8 + extension.ok_or_else(|| bad("invalid COPY file header", self.line))?;
+            let extension =
+                word(&self.pending, SIGNATURE.len() + 4).and_then(|n| usize::try_from(n).ok());
+            let header = SIGNATURE.len()
+                + 8
+                + extension.ok_or_else(|| bad("invalid COPY file header", self.line))?;
             if self.pending.len() < header {
                 return incomplete(self.line);
             }
@@ -397,7 +474,11 @@ impl Decoder {
         }
         let data = &self.pending[..];
         if data.len() < 2 {
-            return if is_last && data.is_empty() { Ok(false) } else { incomplete(self.line) };
+            return if is_last && data.is_empty() {
+                Ok(false)
+            } else {
+                incomplete(self.line)
+            };
         }
         let count = i16::from_be_bytes([data[0], data[1]]);
         if count == -1 {
@@ -405,15 +486,26 @@ impl Decoder {
             return Ok(false);
         }
         if usize::try_from(count).ok() != Some(self.schema.fields().len()) {
-            return Err(bad(format!("row field count is {count}, expected {}", self.schema.fields().len()), self.line + 1));
+            return Err(bad(
+                format!(
+                    "row field count is {count}, expected {}",
+                    self.schema.fields().len()
+                ),
+                self.line + 1,
+            ));
         }
-        // Where its values are: nothing is read before all of them are there. A negative length is NULL.
+        // Where its values are: nothing is read before all of them are there. A negative length is
+        // NULL.
         let mut at = 2;
         let mut places = Vec::with_capacity(self.schema.fields().len());
         for _ in self.schema.fields() {
-            let Some(length) = word(data, at) else { return incomplete(self.line) };
+            let Some(length) = word(data, at) else {
+                return incomplete(self.line);
+            };
             at += 4;
-            let place = usize::try_from(length).ok().map(|length| at..at.saturating_add(length));
+            let place = usize::try_from(length)
+                .ok()
+                .map(|length| at..at.saturating_add(length));
             at = place.as_ref().map_or(at, |place| place.end);
             places.push(place);
         }
@@ -424,9 +516,8 @@ impl Decoder {
         for (field, place) in self.schema.fields().iter().zip(places) {
             row.push(match place {
                 None => ScalarValue::try_from(field.data_type()).map_err(from_datafusion)?,
-                Some(place) => {
-                    decode_binary(&data[place], field.data_type()).map_err(|e| e.detail(format!("COPY line {}", self.line + 1)))?
-                }
+                Some(place) => decode_binary(&data[place], field.data_type())
+                    .map_err(|e| e.detail(format!("COPY line {}", self.line + 1)))?,
             });
         }
         self.pending.advance(at);
@@ -448,7 +539,9 @@ mod tests {
 
     /// The rows of some data that comes in messages of so many bytes.
     fn rows(format: &CopyFormat, data: &[u8], message: usize) -> Result<String, Error> {
-        let fields: Vec<_> = ["a", "b"].map(|name| Field::new(name, DataType::Utf8, true)).into();
+        let fields: Vec<_> = ["a", "b"]
+            .map(|name| Field::new(name, DataType::Utf8, true))
+            .into();
         let mut decoder = Decoder::of(Schema::new(fields).into(), format.clone());
         let mut batches = Vec::new();
         for part in data.chunks(message) {
@@ -460,16 +553,32 @@ mod tests {
 
     #[test]
     fn records_read_the_same_wherever_messages_end() {
-        let csv = |escape| CopyFormat::Csv { delimiter: b',', quote: b'"', escape, null: "NULL".into(), header: true };
-        let text = CopyFormat::Text { delimiter: b'\t', null: "\\N".into() };
+        let csv = |escape| CopyFormat::Csv {
+            delimiter: b',',
+            quote: b'"',
+            escape,
+            null: "NULL".into(),
+            header: true,
+        };
+        let text = CopyFormat::Text {
+            delimiter: b'\t',
+            null: "\\N".into(),
+        };
         for (format, data) in [
-            (csv(b'"'), "a,b\r\nNULL,\"NULL\"\r\n\"two\n\"\"lines\"\"\",x\r\n,\"\"\n"),
+            (
+                csv(b'"'),
+                "a,b\r\nNULL,\"NULL\"\r\n\"two\n\"\"lines\"\"\",x\r\n,\"\"\n",
+            ),
             (csv(b'\\'), "a,b\n\"x\\\"y\\\\\",2\nq,\"r\""),
             (text, "one\ttwo\n\\N\ta\\tb\nlast\tline"),
         ] {
             let whole = rows(&format, data.as_bytes(), data.len()).expect("whole");
             for message in 1..data.len() {
-                assert_eq!(rows(&format, data.as_bytes(), message).expect("in parts"), whole, "{data:?} by {message}");
+                assert_eq!(
+                    rows(&format, data.as_bytes(), message).expect("in parts"),
+                    whole,
+                    "{data:?} by {message}"
+                );
             }
         }
         let unterminated = rows(&csv(b'"'), b"a,b\n\"x", 1).expect_err("no quote at the end");

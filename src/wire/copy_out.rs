@@ -16,14 +16,31 @@ use futures::StreamExt;
 
 impl Connection {
     /// Sends the rows of a COPY; answers how many.
-    pub async fn copy_out(&mut self, session: &Session, mut copy: CopyOut, guard: &Guard) -> Result<u64, Failure> {
+    pub async fn copy_out(
+        &mut self,
+        session: &Session,
+        mut copy: CopyOut,
+        guard: &Guard,
+    ) -> Result<u64, Failure> {
         let is_binary = copy.format == CopyFormat::Binary;
         let width = copy.rows.schema.fields().len();
         let format = i16::from(is_binary);
         let response = CopyOutResponse::new(format as i8, width as i16, vec![format; width]);
         self.put(PgWireBackendMessage::CopyOutResponse(response))?;
-        let formats = vec![if is_binary { Format::Binary } else { Format::Text }; width];
-        let encoder = RowEncoder::new(&copy.rows.schema, &formats, session.time_zone(), session.row_bytes_max());
+        let formats = vec![
+            if is_binary {
+                Format::Binary
+            } else {
+                Format::Text
+            };
+            width
+        ];
+        let encoder = RowEncoder::new(
+            &copy.rows.schema,
+            &formats,
+            session.time_zone(),
+            session.row_bytes_max(),
+        );
         let mut value = BytesMut::new();
         let mut head = BytesMut::new();
         if is_binary {
@@ -31,9 +48,27 @@ impl Connection {
             head.put_slice(SIGNATURE);
             head.put_i32(0);
             head.put_i32(0);
-        } else if let CopyFormat::Csv { delimiter, quote, escape, null, header: true } = &copy.format {
-            let names: Vec<_> = copy.rows.schema.fields().iter().map(|f| f.name().clone()).collect();
-            let csv = Csv { delimiter: *delimiter, quote: *quote, escape: *escape, null };
+        } else if let CopyFormat::Csv {
+            delimiter,
+            quote,
+            escape,
+            null,
+            header: true,
+        } = &copy.format
+        {
+            let names: Vec<_> = copy
+                .rows
+                .schema
+                .fields()
+                .iter()
+                .map(|f| f.name().clone())
+                .collect();
+            let csv = Csv {
+                delimiter: *delimiter,
+                quote: *quote,
+                escape: *escape,
+                null,
+            };
             let written = message(self.framed.write_buffer_mut(), |out| {
                 for (i, name) in names.iter().enumerate() {
                     if i > 0 {
@@ -48,8 +83,12 @@ impl Connection {
         }
         let mut count = 0u64;
         loop {
-            let batch = guard.run(self.framed.get_ref().socket(), copy.rows.stream.next()).await?;
-            let Some(batch) = batch.transpose().map_err(from_datafusion)? else { break };
+            let batch = guard
+                .run(self.framed.get_ref().socket(), copy.rows.stream.next())
+                .await?;
+            let Some(batch) = batch.transpose().map_err(from_datafusion)? else {
+                break;
+            };
             let is_long = has_long_rows(&batch);
             let columns = aside(is_long, || encoder.columns(&batch))?;
             for row in 0..batch.num_rows() {
@@ -59,13 +98,26 @@ impl Connection {
                         out.extend_from_slice(&head.split());
                         columns.values(row, out)
                     }),
-                    CopyFormat::Csv { delimiter, quote, escape, null, .. } => {
-                        let csv = Csv { delimiter: *delimiter, quote: *quote, escape: *escape, null };
-                        message(out, |out| csv.row(out, &columns, row, &copy.quoted, &mut value))
+                    CopyFormat::Csv {
+                        delimiter,
+                        quote,
+                        escape,
+                        null,
+                        ..
+                    } => {
+                        let csv = Csv {
+                            delimiter: *delimiter,
+                            quote: *quote,
+                            escape: *escape,
+                            null,
+                        };
+                        message(out, |out| {
+                            csv.row(out, &columns, row, &copy.quoted, &mut value)
+                        })
                     }
-                    CopyFormat::Text { delimiter, null } => {
-                        message(out, |out| text_row(out, &columns, row, *delimiter, null, &mut value))
-                    }
+                    CopyFormat::Text { delimiter, null } => message(out, |out| {
+                        text_row(out, &columns, row, *delimiter, null, &mut value)
+                    }),
                     CopyFormat::Parquet => Err(Error::unsupported("COPY of Parquet to the client")),
                 })?;
                 count += 1;
@@ -89,7 +141,10 @@ impl Connection {
 }
 
 /// A CopyData message around what is written; on an error nothing of it stays.
-fn message(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut) -> Result<(), Error>) -> Result<(), Error> {
+fn message(
+    out: &mut BytesMut,
+    write: impl FnOnce(&mut BytesMut) -> Result<(), Error>,
+) -> Result<(), Error> {
     let start = out.len();
     out.put_u8(b'd');
     out.put_i32(0);
@@ -97,7 +152,8 @@ fn message(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut) -> Result<(), E
         out.truncate(start);
         return Err(error);
     }
-    let length = i32::try_from(out.len() - start - 1).map_err(|_| Error::internal("a row of COPY is longer than 2 GiB"))?;
+    let length = i32::try_from(out.len() - start - 1)
+        .map_err(|_| Error::internal("a row of COPY is longer than 2 GiB"))?;
     out[start + 1..start + 5].copy_from_slice(&length.to_be_bytes());
     Ok(())
 }
@@ -151,7 +207,14 @@ struct Csv<'a> {
 }
 
 impl Csv<'_> {
-    fn row(&self, out: &mut BytesMut, columns: &Columns, row: usize, quoted: &[bool], value: &mut BytesMut) -> Result<(), Error> {
+    fn row(
+        &self,
+        out: &mut BytesMut,
+        columns: &Columns,
+        row: usize,
+        quoted: &[bool],
+        value: &mut BytesMut,
+    ) -> Result<(), Error> {
         let start = out.len();
         for column in 0..columns.width() {
             columns.check(out.len() - start)?;
@@ -170,10 +233,15 @@ impl Csv<'_> {
         Ok(())
     }
 
-    /// A value, in quotes where it must be: also where it would read as NULL, or alone on its line as the end of the data.
+    /// A value, in quotes where it must be: also where it would read as NULL, or alone on its line
+    /// as the end of the data.
     fn value(&self, out: &mut BytesMut, value: &[u8], forced: bool, alone: bool) {
-        let special = |b: &u8| *b == self.delimiter || *b == self.quote || matches!(*b, b'\n' | b'\r');
-        let must = forced || value == self.null.as_bytes() || alone && value == b"\\." || value.iter().any(special);
+        let special =
+            |b: &u8| *b == self.delimiter || *b == self.quote || matches!(*b, b'\n' | b'\r');
+        let must = forced
+            || value == self.null.as_bytes()
+            || alone && value == b"\\."
+            || value.iter().any(special);
         if !must {
             return out.put_slice(value);
         }
@@ -194,7 +262,12 @@ mod tests {
 
     #[test]
     fn csv_quotes_what_would_read_as_something_else() {
-        let csv = Csv { delimiter: b',', quote: b'"', escape: b'"', null: "" };
+        let csv = Csv {
+            delimiter: b',',
+            quote: b'"',
+            escape: b'"',
+            null: "",
+        };
         for (value, forced, written) in [
             ("plain", false, "plain"),
             ("", false, "\"\""),

@@ -1,18 +1,20 @@
 //! Rows as PostgreSQL's DataRow messages, text and binary.
 //!
-//! The type of a column is matched once a batch, not once a value: each column becomes a typed view, and writing a value is
-//! one match on that view.
+//! The type of a column is matched once a batch, not once a value: each column becomes a typed
+//! view, and writing a value is one match on that view.
 
 mod binary;
 
 use bytes::{BufMut, BytesMut};
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, PrimitiveArray, RecordBatch, StringArray,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, PrimitiveArray,
+    RecordBatch, StringArray,
 };
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{
-    DataType, Date32Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, IntervalMonthDayNanoType, IntervalUnit,
-    SchemaRef, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, UInt32Type,
+    DataType, Date32Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
+    IntervalMonthDayNanoType, IntervalUnit, SchemaRef, Time64MicrosecondType, TimeUnit,
+    TimestampMicrosecondType, UInt32Type,
 };
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use postgres_types::Type;
@@ -37,7 +39,8 @@ pub(super) enum Format {
 /// What a result's columns need to be written.
 pub(super) struct RowEncoder {
     formats: Vec<Format>,
-    /// The types that columns are brought to before they are written, and what PostgreSQL calls them.
+    /// The types that columns are brought to before they are written, and what PostgreSQL calls
+    /// them.
     types: Vec<(DataType, Type)>,
     writing: Writing,
 }
@@ -55,8 +58,11 @@ impl Writing {
         if length <= self.most {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::LimitExceeded, format!("a row of the answer is longer than {} bytes", self.most))
-            .hint("Select fewer columns, or less of a value. The setting is row_bytes_max."))
+        Err(Error::new(
+            ErrorKind::LimitExceeded,
+            format!("a row of the answer is longer than {} bytes", self.most),
+        )
+        .hint("Select fewer columns, or less of a value. The setting is row_bytes_max."))
     }
 }
 
@@ -103,24 +109,39 @@ enum Column {
 /// The type in which a column is written; what has no form of its own is shown as Arrow shows it.
 fn written_as(data_type: &DataType) -> DataType {
     match data_type {
-        DataType::Boolean | DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Float32 | DataType::Float64 => {
-            data_type.clone()
-        }
+        DataType::Boolean
+        | DataType::Int16
+        | DataType::Int32
+        | DataType::Int64
+        | DataType::Float32
+        | DataType::Float64 => data_type.clone(),
         DataType::Int8 | DataType::UInt8 => DataType::Int16,
         DataType::UInt16 => DataType::Int32,
         DataType::UInt32 => DataType::UInt32,
         DataType::UInt64 => DataType::Int64,
         DataType::Float16 => DataType::Float32,
-        DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) => DataType::Decimal128(*p, *s),
+        DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) => {
+            DataType::Decimal128(*p, *s)
+        }
         DataType::Decimal256(_, s) => DataType::Decimal128(38, *s),
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => DataType::Binary,
+        DataType::Binary
+        | DataType::LargeBinary
+        | DataType::BinaryView
+        | DataType::FixedSizeBinary(_) => DataType::Binary,
         DataType::Date32 | DataType::Date64 => DataType::Date32,
         DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
         DataType::Time32(_) | DataType::Time64(_) => DataType::Time64(TimeUnit::Microsecond),
-        DataType::Interval(_) | DataType::Duration(_) => DataType::Interval(IntervalUnit::MonthDayNano),
+        DataType::Interval(_) | DataType::Duration(_) => {
+            DataType::Interval(IntervalUnit::MonthDayNano)
+        }
         DataType::Dictionary(_, value) => written_as(value),
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
-            DataType::List(item.as_ref().clone().with_data_type(written_as(item.data_type())).into())
+            DataType::List(
+                item.as_ref()
+                    .clone()
+                    .with_data_type(written_as(item.data_type()))
+                    .into(),
+            )
         }
         _ => DataType::Utf8,
     }
@@ -132,16 +153,27 @@ impl RowEncoder {
         let utc = Zone::Named(chrono_tz::UTC);
         Self {
             formats: formats.to_vec(),
-            types: schema.fields().iter().map(|f| (written_as(f.data_type()), field_type(f))).collect(),
-            writing: Writing { zone: Zone::parse(zone).unwrap_or(utc), most: row_bytes_max },
+            types: schema
+                .fields()
+                .iter()
+                .map(|f| (written_as(f.data_type()), field_type(f)))
+                .collect(),
+            writing: Writing {
+                zone: Zone::parse(zone).unwrap_or(utc),
+                most: row_bytes_max,
+            },
         }
     }
 
     /// Brings the columns of a batch to the types they are written in.
     pub fn columns(&self, batch: &RecordBatch) -> Result<Columns, Error> {
         let columns = batch.columns().iter().zip(&self.types).zip(&self.formats);
-        let columns = columns.map(|((array, (wanted, pg)), format)| Ok((Column::of(array, wanted, pg)?, *format)));
-        Ok(Columns { columns: columns.collect::<Result<_, Error>>()?, writing: self.writing })
+        let columns = columns
+            .map(|((array, (wanted, pg)), format)| Ok((Column::of(array, wanted, pg)?, *format)));
+        Ok(Columns {
+            columns: columns.collect::<Result<_, Error>>()?,
+            writing: self.writing,
+        })
     }
 }
 
@@ -165,28 +197,53 @@ fn bring_to(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, Error> {
     );
     if *wanted == DataType::Utf8 && nested {
         let options = FormatOptions::default();
-        let shown = ArrayFormatter::try_new(array, &options).map_err(|e| from_datafusion(e.into()))?;
-        let text = (0..array.len()).map(|i| (!array.is_null(i)).then(|| shown.value(i).to_string()));
-        let text = if array.data_type() == &DataType::Null { StringArray::new_null(array.len()) } else { text.collect() };
+        let shown =
+            ArrayFormatter::try_new(array, &options).map_err(|e| from_datafusion(e.into()))?;
+        let text =
+            (0..array.len()).map(|i| (!array.is_null(i)).then(|| shown.value(i).to_string()));
+        let text = if array.data_type() == &DataType::Null {
+            StringArray::new_null(array.len())
+        } else {
+            text.collect()
+        };
         return Ok(std::sync::Arc::new(text));
     }
     // What does not fit is an error: NULL in its place would be a wrong answer.
-    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let options = CastOptions {
+        safe: false,
+        ..CastOptions::default()
+    };
     cast_with_options(array, wanted, &options).map_err(|e| from_datafusion(e.into()))
 }
 
 impl Column {
     /// A column of a PostgreSQL type, written as an Arrow type.
     fn of(array: &ArrayRef, wanted: &DataType, pg: &Type) -> Result<Self, Error> {
-        if let Some(both) = array.as_struct_opt().filter(|s| s.num_columns() == 2 && is_reg(pg)) {
-            return Ok(Self::Reg(both.column(0).as_primitive().clone(), both.column(1).as_string().clone()));
+        if let Some(both) = array
+            .as_struct_opt()
+            .filter(|s| s.num_columns() == 2 && is_reg(pg))
+        {
+            return Ok(Self::Reg(
+                both.column(0).as_primitive().clone(),
+                both.column(1).as_string().clone(),
+            ));
         }
         if let (&Type::RECORD, Some(record)) = (pg, array.as_struct_opt()) {
-            let fields = record.columns().iter().zip(record.fields()).map(|(column, field)| {
-                let pg = field_type(field);
-                Ok((Self::of(column, &written_as(field.data_type()), &pg)?, pg.oid()))
-            });
-            return Ok(Self::Record(fields.collect::<Result<_, Error>>()?, array.clone()));
+            let fields = record
+                .columns()
+                .iter()
+                .zip(record.fields())
+                .map(|(column, field)| {
+                    let pg = field_type(field);
+                    Ok((
+                        Self::of(column, &written_as(field.data_type()), &pg)?,
+                        pg.oid(),
+                    ))
+                });
+            return Ok(Self::Record(
+                fields.collect::<Result<_, Error>>()?,
+                array.clone(),
+            ));
         }
         if let (&Type::RECORD_ARRAY, Some(list)) = (pg, array.as_list_opt::<i32>()) {
             let items = Self::of(list.values(), &DataType::Utf8, &Type::RECORD)?;
@@ -196,9 +253,23 @@ impl Column {
         Ok(match (pg, column) {
             (&Type::NUMERIC, Self::Text(texts)) => Self::Digits(texts),
             (&Type::INET, Self::Text(texts)) => Self::Inet(texts),
-            (pg, Self::List { items, nulls, oid, .. }) => {
-                let oid = if let postgres_types::Kind::Array(item) = pg.kind() { item.oid() } else { oid };
-                Self::list(&nulls, *items, oid, matches!(*pg, Type::INT2_VECTOR | Type::OID_VECTOR))
+            (
+                pg,
+                Self::List {
+                    items, nulls, oid, ..
+                },
+            ) => {
+                let oid = if let postgres_types::Kind::Array(item) = pg.kind() {
+                    item.oid()
+                } else {
+                    oid
+                };
+                Self::list(
+                    &nulls,
+                    *items,
+                    oid,
+                    matches!(*pg, Type::INT2_VECTOR | Type::OID_VECTOR),
+                )
             }
             (_, column) => column,
         })
@@ -206,7 +277,12 @@ impl Column {
 
     fn list(array: &ArrayRef, items: Self, oid: u32, is_vector: bool) -> Self {
         Self::List {
-            offsets: array.as_list::<i32>().value_offsets().iter().map(|o| *o as usize).collect(),
+            offsets: array
+                .as_list::<i32>()
+                .value_offsets()
+                .iter()
+                .map(|o| *o as usize)
+                .collect(),
             nulls: array.clone(),
             is_text: matches!(items, Self::Text(_) | Self::Record(..)),
             items: Box::new(items),
@@ -224,18 +300,29 @@ impl Column {
             DataType::UInt32 => Self::Oid(array.as_primitive().clone()),
             DataType::Float32 => Self::Float4(array.as_primitive().clone()),
             DataType::Float64 => Self::Float8(array.as_primitive().clone()),
-            DataType::Decimal128(_, scale) => Self::Numeric(array.as_primitive().clone(), usize::try_from(*scale).unwrap_or(0)),
+            DataType::Decimal128(_, scale) => Self::Numeric(
+                array.as_primitive().clone(),
+                usize::try_from(*scale).unwrap_or(0),
+            ),
             DataType::Utf8 => Self::Text(array.as_string().clone()),
             DataType::Binary => Self::Bytea(array.as_binary().clone()),
             DataType::Date32 => Self::Date(array.as_primitive().clone()),
-            DataType::Timestamp(TimeUnit::Microsecond, zone) => Self::Timestamp(array.as_primitive().clone(), zone.is_some()),
+            DataType::Timestamp(TimeUnit::Microsecond, zone) => {
+                Self::Timestamp(array.as_primitive().clone(), zone.is_some())
+            }
             DataType::Time64(TimeUnit::Microsecond) => Self::Time(array.as_primitive().clone()),
-            DataType::Interval(IntervalUnit::MonthDayNano) => Self::Interval(array.as_primitive().clone()),
+            DataType::Interval(IntervalUnit::MonthDayNano) => {
+                Self::Interval(array.as_primitive().clone())
+            }
             DataType::List(item) => {
                 let items = Column::new(array.as_list::<i32>().values())?;
                 Self::list(array, items, pg_type(item.data_type()).oid(), false)
             }
-            other => return Err(Error::internal(format!("a column of type {other} has no form on the wire"))),
+            other => {
+                return Err(Error::internal(format!(
+                    "a column of type {other} has no form on the wire"
+                )));
+            }
         })
     }
 
@@ -270,13 +357,17 @@ impl Column {
             Self::Float4(a) => float(out, &format!("{:e}", a.value(row)), a.value(row).into(), 6),
             Self::Float8(a) => float(out, &format!("{:e}", a.value(row)), a.value(row), 15),
             Self::Numeric(a, scale) => numeric_text(out, a.value(row), *scale),
-            Self::Text(a) | Self::Reg(_, a) | Self::Inet(a) | Self::Digits(a) => out.put_slice(a.value(row).as_bytes()),
+            Self::Text(a) | Self::Reg(_, a) | Self::Inet(a) | Self::Digits(a) => {
+                out.put_slice(a.value(row).as_bytes())
+            }
             Self::Bytea(a) => {
                 out.put_slice(b"\\x");
                 out.put_slice(hex::encode(a.value(row)).as_bytes());
             }
             Self::Date(a) => date(out, a.value(row)),
-            Self::Timestamp(a, with_zone) => timestamp(out, a.value(row), with_zone.then_some(&writing.zone)),
+            Self::Timestamp(a, with_zone) => {
+                timestamp(out, a.value(row), with_zone.then_some(&writing.zone))
+            }
             Self::Time(a) => time(out, a.value(row)),
             Self::Interval(a) => interval(out, a.value(row)),
             Self::Record(fields, _) => {
@@ -294,7 +385,12 @@ impl Column {
                 }
                 out.put_u8(b')');
             }
-            Self::List { offsets, items, is_vector: true, .. } => {
+            Self::List {
+                offsets,
+                items,
+                is_vector: true,
+                ..
+            } => {
                 for i in offsets[row]..offsets[row + 1] {
                     if i > offsets[row] {
                         out.put_u8(b' ');
@@ -302,7 +398,12 @@ impl Column {
                     items.text(i, writing, out)?;
                 }
             }
-            Self::List { offsets, items, is_text, .. } => {
+            Self::List {
+                offsets,
+                items,
+                is_text,
+                ..
+            } => {
                 out.put_u8(b'{');
                 for i in offsets[row]..offsets[row + 1] {
                     if i > offsets[row] {
@@ -374,7 +475,8 @@ impl Columns {
 
     /// Writes the number of values, and each behind its length.
     pub fn values(&self, row: usize, out: &mut BytesMut) -> Result<(), Error> {
-        let count = i16::try_from(self.columns.len()).map_err(|_| Error::new(ErrorKind::LimitExceeded, "too many columns"))?;
+        let count = i16::try_from(self.columns.len())
+            .map_err(|_| Error::new(ErrorKind::LimitExceeded, "too many columns"))?;
         out.put_i16(count);
         let start = out.len();
         for (column, format) in &self.columns {

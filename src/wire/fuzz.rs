@@ -13,23 +13,33 @@ use super::listen::Codec;
 use super::params::decode_parameter;
 use crate::statement::parse_one;
 
-/// Reads bytes as start-up packets, as messages, and as values: nothing may panic, and no message may be longer than the limit.
+/// Reads bytes as start-up packets, as messages, and as values: nothing may panic, and no message
+/// may be longer than the limit.
 ///
 /// # Panics
 /// When something does.
 #[doc(hidden)]
 pub fn check_bytes(bytes: &[u8]) {
     const LONGEST: usize = 1 << 16;
-    for state in [PgWireConnectionState::AwaitingStartup, PgWireConnectionState::ReadyForQuery] {
+    for state in [
+        PgWireConnectionState::AwaitingStartup,
+        PgWireConnectionState::ReadyForQuery,
+    ] {
         let client = DefaultClient::new(SocketAddr::from(([127, 0, 0, 1], 1)), false);
-        let mut codec = Codec { inner: PgWireMessageServerCodec::new(client), bytes_max: LONGEST };
+        let mut codec = Codec {
+            inner: PgWireMessageServerCodec::new(client),
+            bytes_max: LONGEST,
+        };
         codec.inner.client_info.set_state(state);
         let mut buffer = BytesMut::from(bytes);
         while let Ok(Some(message)) = codec.decode(&mut buffer) {
             match message {
                 PgWireFrontendMessage::Parse(parse) => drop(parse_one(&parse.query)),
                 PgWireFrontendMessage::Query(query) => drop(parse_one(&query.query)),
-                PgWireFrontendMessage::Startup(_) => codec.inner.client_info.set_state(PgWireConnectionState::ReadyForQuery),
+                PgWireFrontendMessage::Startup(_) => codec
+                    .inner
+                    .client_info
+                    .set_state(PgWireConnectionState::ReadyForQuery),
                 _ => {}
             }
         }

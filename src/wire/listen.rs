@@ -55,18 +55,25 @@ impl Decoder for Codec {
 
     fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Self::Item>, Self::Error> {
         use pgwire::api::{ClientInfo, PgWireConnectionState as State};
-        let started = !matches!(self.inner.client_info.state(), State::AwaitingSslRequest | State::AwaitingStartup);
+        let started = !matches!(
+            self.inner.client_info.state(),
+            State::AwaitingSslRequest | State::AwaitingStartup
+        );
         // After the start-up packet a message is one byte of kind and four of length.
         if started && src.remaining() >= 5 {
             let length = i32::from_be_bytes([src[1], src[2], src[3], src[4]]);
             match usize::try_from(length) {
                 Ok(length) if (4..=self.bytes_max).contains(&length) => {}
-                Ok(length) if length > self.bytes_max => return Err(PgWireError::MessageTooLarge(self.bytes_max, length)),
+                Ok(length) if length > self.bytes_max => {
+                    return Err(PgWireError::MessageTooLarge(self.bytes_max, length));
+                }
                 _ => return Err(PgWireError::InvalidMessageType(src[0])),
             }
         }
-        // pgwire reads some malformed messages past their end and panics; that is the client's fault and ends its connection.
-        let decoded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.inner.decode(src)));
+        // pgwire reads some malformed messages past their end and panics; that is the client's
+        // fault and ends its connection.
+        let decoded =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.inner.decode(src)));
         decoded.unwrap_or(Err(PgWireError::InvalidStartupMessage))
     }
 }
@@ -74,7 +81,11 @@ impl Decoder for Codec {
 impl tokio_util::codec::Encoder<PgWireBackendMessage> for Codec {
     type Error = std::io::Error;
 
-    fn encode(&mut self, item: PgWireBackendMessage, dst: &mut BytesMut) -> Result<(), Self::Error> {
+    fn encode(
+        &mut self,
+        item: PgWireBackendMessage,
+        dst: &mut BytesMut,
+    ) -> Result<(), Self::Error> {
         self.inner.encode(item, dst)
     }
 }
@@ -112,22 +123,46 @@ impl Listener {
         tls: Option<Arc<Tls>>,
         stop: CancellationToken,
     ) -> Result<Self, Error> {
-        let socket = TcpListener::bind(addr)
-            .await
-            .map_err(|e| Error::new(ErrorKind::Configuration, format!("listen: could not listen on {addr}: {e}")).source(e))?;
-        let addresses = Arc::new(Addresses::new(settings.connections_per_address_max, settings.logins_per_address_max));
+        let socket = TcpListener::bind(addr).await.map_err(|e| {
+            Error::new(
+                ErrorKind::Configuration,
+                format!("listen: could not listen on {addr}: {e}"),
+            )
+            .source(e)
+        })?;
+        let addresses = Arc::new(Addresses::new(
+            settings.connections_per_address_max,
+            settings.logins_per_address_max,
+        ));
         let places = Arc::new(Semaphore::new(settings.connections_max));
-        let common_places = Arc::new(Semaphore::new(settings.connections_max - settings.connections_reserved));
+        let common_places = Arc::new(Semaphore::new(
+            settings.connections_max - settings.connections_reserved,
+        ));
         let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
-        Ok(Self { socket, listener: ListenerContext { gateway, settings, tls, addresses, places, common_places, refusals, stop } })
+        Ok(Self {
+            socket,
+            listener: ListenerContext {
+                gateway,
+                settings,
+                tls,
+                addresses,
+                places,
+                common_places,
+                refusals,
+                stop,
+            },
+        })
     }
 
     /// Where it listens: the port is known even where 0 was asked for.
     pub fn local_addr(&self) -> Result<SocketAddr, Error> {
-        self.socket.local_addr().map_err(|e| Error::new(ErrorKind::Configuration, format!("listen: {e}")))
+        self.socket
+            .local_addr()
+            .map_err(|e| Error::new(ErrorKind::Configuration, format!("listen: {e}")))
     }
 
-    /// Serves until told to stop; then waits for the connections to end. `kill` ends those that do not, and tells their clients.
+    /// Serves until told to stop; then waits for the connections to end. `kill` ends those that do
+    /// not, and tells their clients.
     pub async fn serve(self, kill: CancellationToken) {
         let connections = TaskTracker::new();
         let logins = Arc::new(Semaphore::new(self.listener.settings.logins_max));
@@ -139,9 +174,15 @@ impl Listener {
             let (socket, addr) = match accepted {
                 Ok(accepted) => accepted,
                 Err(e) => {
-                    // Out of file descriptors, usually: the next accept would fail at once, so let some connections end.
+                    // Out of file descriptors, usually: the next accept would fail at once, so let
+                    // some connections end.
                     tracing::warn!(error = %e, "could not accept a connection");
-                    self.listener.gateway.env.clock.sleep(Duration::from_millis(50)).await;
+                    self.listener
+                        .gateway
+                        .env
+                        .clock
+                        .sleep(Duration::from_millis(50))
+                        .await;
                     continue;
                 }
             };
@@ -181,18 +222,29 @@ impl Listener {
 }
 
 pub(super) fn too_many() -> Error {
-    Error::new(ErrorKind::TooManyConnections, "sorry, too many clients already").hint("Raise connections_max or logins_max.")
+    Error::new(
+        ErrorKind::TooManyConnections,
+        "sorry, too many clients already",
+    )
+    .hint("Raise connections_max or logins_max.")
 }
 
 /// How long a client whose connection ends may take to read why.
 pub(super) const SHUTDOWN_NOTICE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Clients at a time that are told that there is no place for them; more are cut off without a word.
+/// Clients at a time that are told that there is no place for them; more are cut off without a
+/// word.
 const REFUSALS_MAX: usize = 64;
 
-/// Tells a client that there is no place, once it has said who it is: before that it does not listen, and takes an error for a fault
-/// of the encryption. A CancelRequest needs no place.
+/// Tells a client that there is no place, once it has said who it is: before that it does not
+/// listen, and takes an error for a fault of the encryption. A CancelRequest needs no place.
 async fn refuse(socket: TcpStream, addr: SocketAddr, listener: ListenerContext, error: Error) {
-    let Ok(_refusing) = listener.refusals.clone().try_acquire_owned() else { return };
-    let _ = tokio::time::timeout(SHUTDOWN_NOTICE_TIMEOUT, Connection::turn_away(socket, addr, listener.clone(), error)).await;
+    let Ok(_refusing) = listener.refusals.clone().try_acquire_owned() else {
+        return;
+    };
+    let _ = tokio::time::timeout(
+        SHUTDOWN_NOTICE_TIMEOUT,
+        Connection::turn_away(socket, addr, listener.clone(), error),
+    )
+    .await;
 }

@@ -10,32 +10,54 @@ use crate::error::{Error, ErrorKind, from_datafusion};
 use crate::statement::{array_items, date_before_time, interval_text};
 
 fn invalid(data_type: &DataType) -> Error {
-    Error::new(ErrorKind::InvalidText, format!("incorrect binary data format for a value of type {data_type}"))
+    Error::new(
+        ErrorKind::InvalidText,
+        format!("incorrect binary data format for a value of type {data_type}"),
+    )
 }
 
 /// A value in text (0) or binary (1) format as a scalar of this type.
-pub(super) fn decode_parameter(bytes: &[u8], format: i16, data_type: &DataType) -> Result<ScalarValue, Error> {
+pub(super) fn decode_parameter(
+    bytes: &[u8],
+    format: i16,
+    data_type: &DataType,
+) -> Result<ScalarValue, Error> {
     match format {
         0 => {
-            let text = std::str::from_utf8(bytes)
-                .map_err(|_| Error::new(ErrorKind::InvalidText, "invalid byte sequence for encoding \"UTF8\""))?;
+            let text = std::str::from_utf8(bytes).map_err(|_| {
+                Error::new(
+                    ErrorKind::InvalidText,
+                    "invalid byte sequence for encoding \"UTF8\"",
+                )
+            })?;
             decode_text(text, data_type)
         }
         1 => decode_binary(bytes, data_type),
-        other => Err(Error::new(ErrorKind::Protocol, format!("unsupported format code: {other}"))),
+        other => Err(Error::new(
+            ErrorKind::Protocol,
+            format!("unsupported format code: {other}"),
+        )),
     }
 }
 
 pub(super) fn decode_text(text: &str, data_type: &DataType) -> Result<ScalarValue, Error> {
     if let DataType::List(item) = data_type {
-        let items =
-            array_items(text).ok_or_else(|| Error::new(ErrorKind::InvalidText, format!("malformed array literal: \"{text}\"")))?;
+        let items = array_items(text).ok_or_else(|| {
+            Error::new(
+                ErrorKind::InvalidText,
+                format!("malformed array literal: \"{text}\""),
+            )
+        })?;
         let values = items.into_iter().map(|value| match value {
             Some(value) => decode_text(&value, item.data_type()),
             None => ScalarValue::try_from(item.data_type()).map_err(from_datafusion),
         });
         let values = values.collect::<Result<Vec<_>, _>>()?;
-        return Ok(ScalarValue::List(ScalarValue::new_list(&values, item.data_type(), true)));
+        return Ok(ScalarValue::List(ScalarValue::new_list(
+            &values,
+            item.data_type(),
+            true,
+        )));
     }
     // Times that PostgreSQL writes with colons, and a zone behind a date, are not Arrow's.
     if let (DataType::Interval(_), Some(words)) = (data_type, interval_text(text)) {
@@ -53,8 +75,15 @@ pub(super) fn decode_text(text: &str, data_type: &DataType) -> Result<ScalarValu
     }
     if let DataType::Decimal128(_, scale) = data_type {
         // Rounding a parameter without a word would be a wrong answer.
-        let fraction = text.trim().split_once('.').map_or("", |(_, f)| f).trim_end_matches('0');
-        if !text.contains(['e', 'E']) && fraction.len() > usize::try_from(*scale).unwrap_or(0) && is_open_numeric(data_type) {
+        let fraction = text
+            .trim()
+            .split_once('.')
+            .map_or("", |(_, f)| f)
+            .trim_end_matches('0');
+        if !text.contains(['e', 'E'])
+            && fraction.len() > usize::try_from(*scale).unwrap_or(0)
+            && is_open_numeric(data_type)
+        {
             return Err(Error::new(
                 ErrorKind::OutOfRange,
                 format!("numeric parameter \"{text}\" has more digits than its context keeps"),
@@ -62,11 +91,23 @@ pub(super) fn decode_text(text: &str, data_type: &DataType) -> Result<ScalarValu
             .hint("Cast the parameter, as in $1::decimal(38, 20)."));
         }
     }
-    let trimmed = if matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) { text } else { text.trim() };
-    ScalarValue::Utf8(Some(trimmed.to_owned())).cast_to(data_type).map_err(|e| {
-        let error = from_datafusion(e);
-        Error::new(error.kind, format!("invalid input syntax for a value of type {data_type}: \"{text}\""))
-    })
+    let trimmed = if matches!(
+        data_type,
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+    ) {
+        text
+    } else {
+        text.trim()
+    };
+    ScalarValue::Utf8(Some(trimmed.to_owned()))
+        .cast_to(data_type)
+        .map_err(|e| {
+            let error = from_datafusion(e);
+            Error::new(
+                error.kind,
+                format!("invalid input syntax for a value of type {data_type}: \"{text}\""),
+            )
+        })
 }
 
 /// NUMERIC that no column or cast gave a scale.
@@ -79,27 +120,47 @@ fn fixed<const N: usize>(bytes: &[u8], data_type: &DataType) -> Result<[u8; N], 
 }
 
 pub(super) fn decode_binary(bytes: &[u8], data_type: &DataType) -> Result<ScalarValue, Error> {
-    let overflow = || Error::new(ErrorKind::OutOfRange, format!("value out of range for type {data_type}"));
+    let overflow = || {
+        Error::new(
+            ErrorKind::OutOfRange,
+            format!("value out of range for type {data_type}"),
+        )
+    };
     let value = match data_type {
         DataType::Boolean => ScalarValue::Boolean(Some(fixed::<1>(bytes, data_type)?[0] != 0)),
         DataType::Int8 => ScalarValue::Int16(Some(i16::from_be_bytes(fixed(bytes, data_type)?))),
         DataType::Int16 => ScalarValue::Int16(Some(i16::from_be_bytes(fixed(bytes, data_type)?))),
         DataType::Int32 => ScalarValue::Int32(Some(i32::from_be_bytes(fixed(bytes, data_type)?))),
         DataType::UInt32 => ScalarValue::UInt32(Some(u32::from_be_bytes(fixed(bytes, data_type)?))),
-        DataType::Int64 if bytes.len() == 4 => ScalarValue::Int64(Some(i32::from_be_bytes(fixed(bytes, data_type)?).into())),
+        DataType::Int64 if bytes.len() == 4 => {
+            ScalarValue::Int64(Some(i32::from_be_bytes(fixed(bytes, data_type)?).into()))
+        }
         DataType::Int64 => ScalarValue::Int64(Some(i64::from_be_bytes(fixed(bytes, data_type)?))),
-        DataType::Float32 => ScalarValue::Float32(Some(f32::from_be_bytes(fixed(bytes, data_type)?))),
-        DataType::Float64 => ScalarValue::Float64(Some(f64::from_be_bytes(fixed(bytes, data_type)?))),
-        DataType::Decimal128(..) => return decode_text(&numeric_text(bytes).ok_or_else(|| invalid(data_type))?, data_type),
+        DataType::Float32 => {
+            ScalarValue::Float32(Some(f32::from_be_bytes(fixed(bytes, data_type)?)))
+        }
+        DataType::Float64 => {
+            ScalarValue::Float64(Some(f64::from_be_bytes(fixed(bytes, data_type)?)))
+        }
+        DataType::Decimal128(..) => {
+            return decode_text(
+                &numeric_text(bytes).ok_or_else(|| invalid(data_type))?,
+                data_type,
+            );
+        }
         DataType::Binary => ScalarValue::Binary(Some(bytes.to_vec())),
         DataType::Date32 => {
             let days = i32::from_be_bytes(fixed(bytes, data_type)?);
             ScalarValue::Date32(Some(days.checked_add(EPOCH_DAYS).ok_or_else(overflow)?))
         }
         DataType::Timestamp(_, zone) => {
-            let micros = i64::from_be_bytes(fixed(bytes, data_type)?).checked_add(EPOCH_MICROS).ok_or_else(overflow)?;
+            let micros = i64::from_be_bytes(fixed(bytes, data_type)?)
+                .checked_add(EPOCH_MICROS)
+                .ok_or_else(overflow)?;
             // Nanoseconds reach less far.
-            if matches!(data_type, DataType::Timestamp(TimeUnit::Nanosecond, _)) && micros.checked_mul(1000).is_none() {
+            if matches!(data_type, DataType::Timestamp(TimeUnit::Nanosecond, _))
+                && micros.checked_mul(1000).is_none()
+            {
                 return Err(overflow());
             }
             ScalarValue::TimestampMicrosecond(Some(micros), zone.clone())
@@ -107,24 +168,47 @@ pub(super) fn decode_binary(bytes: &[u8], data_type: &DataType) -> Result<Scalar
         DataType::Time64(_) | DataType::Time32(_) => {
             const DAY: i64 = 86_400_000_000;
             let micros = i64::from_be_bytes(fixed(bytes, data_type)?);
-            ScalarValue::Time64Microsecond(Some(Some(micros).filter(|m| (0..=DAY).contains(m)).ok_or_else(overflow)?))
+            ScalarValue::Time64Microsecond(Some(
+                Some(micros)
+                    .filter(|m| (0..=DAY).contains(m))
+                    .ok_or_else(overflow)?,
+            ))
         }
         DataType::Interval(_) => {
             let bytes: [u8; 16] = fixed(bytes, data_type)?;
-            let part = |from: usize| i32::from_be_bytes([bytes[from], bytes[from + 1], bytes[from + 2], bytes[from + 3]]);
+            let part = |from: usize| {
+                i32::from_be_bytes([
+                    bytes[from],
+                    bytes[from + 1],
+                    bytes[from + 2],
+                    bytes[from + 3],
+                ])
+            };
             let micros = i64::from_be_bytes(fixed(&bytes[..8], data_type)?);
             let nanoseconds = micros.checked_mul(1000).ok_or_else(overflow)?;
-            ScalarValue::IntervalMonthDayNano(Some(IntervalMonthDayNano { months: part(12), days: part(8), nanoseconds }))
+            ScalarValue::IntervalMonthDayNano(Some(IntervalMonthDayNano {
+                months: part(12),
+                days: part(8),
+                nanoseconds,
+            }))
         }
         DataType::List(item) => {
             let values = binary_items(bytes, item.data_type())?;
             ScalarValue::List(ScalarValue::new_list(&values, item.data_type(), true))
         }
         DataType::Utf8 => return decode_parameter(bytes, 0, data_type),
-        other => return Err(Error::unsupported(format_args!("a binary value of type {other}"))),
+        other => {
+            return Err(Error::unsupported(format_args!(
+                "a binary value of type {other}"
+            )));
+        }
     };
     // A narrower type than PostgreSQL has, such as TINYINT.
-    if &value.data_type() == data_type { Ok(value) } else { value.cast_to(data_type).map_err(from_datafusion) }
+    if &value.data_type() == data_type {
+        Ok(value)
+    } else {
+        value.cast_to(data_type).map_err(from_datafusion)
+    }
 }
 
 fn binary_items(bytes: &[u8], item: &DataType) -> Result<Vec<ScalarValue>, Error> {
@@ -146,7 +230,10 @@ fn binary_items(bytes: &[u8], item: &DataType) -> Result<Vec<ScalarValue>, Error
         match usize::try_from(length) {
             Ok(length) => {
                 let end = at.checked_add(length).ok_or_else(|| invalid(item))?;
-                values.push(decode_binary(bytes.get(at..end).ok_or_else(|| invalid(item))?, item)?);
+                values.push(decode_binary(
+                    bytes.get(at..end).ok_or_else(|| invalid(item))?,
+                    item,
+                )?);
                 at = end;
             }
             Err(_) => values.push(ScalarValue::try_from(item).map_err(from_datafusion)?),
@@ -157,17 +244,34 @@ fn binary_items(bytes: &[u8], item: &DataType) -> Result<Vec<ScalarValue>, Error
 
 /// The text of a binary NUMERIC, or nothing if the bytes are none.
 fn numeric_text(bytes: &[u8]) -> Option<String> {
-    let word = |i: usize| Some(i16::from_be_bytes([*bytes.get(i * 2)?, *bytes.get(i * 2 + 1)?]));
+    let word = |i: usize| {
+        Some(i16::from_be_bytes([
+            *bytes.get(i * 2)?,
+            *bytes.get(i * 2 + 1)?,
+        ]))
+    };
     let (count, weight, sign, scale) = (word(0)?, word(1)?, word(2)? as u16, word(3)?);
-    if !matches!(sign, 0 | 0x4000) || count < 0 || scale < 0 || bytes.len() != 8 + count as usize * 2 {
+    if !matches!(sign, 0 | 0x4000)
+        || count < 0
+        || scale < 0
+        || bytes.len() != 8 + count as usize * 2
+    {
         return None;
     }
     let group = |i: i32| -> Option<i16> {
-        if (0..i32::from(count)).contains(&i) { word(4 + i as usize).filter(|g| (0..10_000).contains(g)) } else { Some(0) }
+        if (0..i32::from(count)).contains(&i) {
+            word(4 + i as usize).filter(|g| (0..10_000).contains(g))
+        } else {
+            Some(0)
+        }
     };
     let mut text = String::from(if sign == 0 { "" } else { "-" });
     let weight = i32::from(weight);
-    text.push_str(&if weight < 0 { "0".to_owned() } else { group(0)?.to_string() });
+    text.push_str(&if weight < 0 {
+        "0".to_owned()
+    } else {
+        group(0)?.to_string()
+    });
     for i in 1..=weight {
         text.push_str(&format!("{:04}", group(i)?));
     }
@@ -189,9 +293,12 @@ pub(super) fn scalar_batch(
     schema: &datafusion::arrow::datatypes::SchemaRef,
     columns: Vec<Vec<ScalarValue>>,
 ) -> Result<datafusion::arrow::array::RecordBatch, Error> {
-    let arrays = columns.into_iter().map(|column| ScalarValue::iter_to_array(column).map_err(from_datafusion));
+    let arrays = columns
+        .into_iter()
+        .map(|column| ScalarValue::iter_to_array(column).map_err(from_datafusion));
     let arrays = arrays.collect::<Result<Vec<_>, _>>()?;
-    datafusion::arrow::array::RecordBatch::try_new(Arc::clone(schema), arrays).map_err(|e| from_datafusion(e.into()))
+    datafusion::arrow::array::RecordBatch::try_new(Arc::clone(schema), arrays)
+        .map_err(|e| from_datafusion(e.into()))
 }
 
 #[cfg(test)]
@@ -213,9 +320,18 @@ mod tests {
 
     #[test]
     fn malformed_binary_values_are_errors() {
-        for data_type in [DataType::Boolean, DataType::Int32, DataType::Float64, DataType::Date32, DataType::Decimal128(10, 2)] {
+        for data_type in [
+            DataType::Boolean,
+            DataType::Int32,
+            DataType::Float64,
+            DataType::Date32,
+            DataType::Decimal128(10, 2),
+        ] {
             for bytes in [&[][..], &[1, 2, 3], &[255; 17]] {
-                assert!(decode_binary(bytes, &data_type).is_err(), "{data_type} {bytes:?}");
+                assert!(
+                    decode_binary(bytes, &data_type).is_err(),
+                    "{data_type} {bytes:?}"
+                );
             }
         }
     }

@@ -57,7 +57,11 @@ enum FetchResult {
 
 /// The command tag of rows.
 fn tag_of(verb: &str, count: u64) -> String {
-    if verb == "EXPLAIN" { verb.to_owned() } else { format!("{verb} {count}") }
+    if verb == "EXPLAIN" {
+        verb.to_owned()
+    } else {
+        format!("{verb} {count}")
+    }
 }
 
 /// What is left of an answer once all but its rows has gone out.
@@ -69,7 +73,10 @@ enum Delivered {
 
 impl Connection {
     fn guard(&self, session: &Session) -> Guard {
-        Guard { token: self.gateway.connections.arm(self.pid), deadline: deadline(session) }
+        Guard {
+            token: self.gateway.connections.arm(self.pid),
+            deadline: deadline(session),
+        }
     }
 
     /// A simple query: its statements one after the other, up to the first error.
@@ -79,23 +86,38 @@ impl Connection {
         let mut at = 0;
         loop {
             if at > 0 {
-                // A message of a hundred thousand statements must not hold up those who share the thread.
+                // A message of a hundred thousand statements must not hold up those who share the
+                // thread.
                 tokio::task::yield_now().await;
                 guard.deadline = deadline(session);
             }
-            let read = match guard.run(self.framed.get_ref().socket(), session.read(&message, at, Lasts::OneRun)).await {
+            let read = match guard
+                .run(
+                    self.framed.get_ref().socket(),
+                    session.read(&message, at, Lasts::OneRun),
+                )
+                .await
+            {
                 Ok(read) => read,
                 Err(Stop::Cancelled(error)) => Err(error),
                 Err(Stop::Gone) => return Err(End::Closed),
             };
             let done = match read {
                 Ok(None) if at == 0 => {
-                    return self.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()));
+                    return self.put(PgWireBackendMessage::EmptyQueryResponse(
+                        EmptyQueryResponse::new(),
+                    ));
                 }
                 Ok(None) => return Ok(()),
-                Ok(Some(Read { statement, place, memory: _held })) => {
+                Ok(Some(Read {
+                    statement,
+                    place,
+                    memory: _held,
+                })) => {
                     at = place.end;
-                    let ran = self.simple_one(session, &guard, statement, &message[place.clone()]).await;
+                    let ran = self
+                        .simple_one(session, &guard, statement, &message[place.clone()])
+                        .await;
                     Failure::of_statement(ran)?.map_err(|e| e.shifted(place.start))
                 }
                 Err(error) => Err(error),
@@ -108,9 +130,19 @@ impl Connection {
         }
     }
 
-    async fn simple_one(&mut self, session: &mut Session, guard: &Guard, statement: Statement, text: &str) -> Result<(), Failure> {
+    async fn simple_one(
+        &mut self,
+        session: &mut Session,
+        guard: &Guard,
+        statement: Statement,
+        text: &str,
+    ) -> Result<(), Failure> {
         session.note_activity(Some((&statement, text)));
-        if let Statement::Session(SessionCommand::Fetch { name, direction, moves: true }) = &statement
+        if let Statement::Session(SessionCommand::Fetch {
+            name,
+            direction,
+            moves: true,
+        }) = &statement
             && self.portals.contains_key(name)
         {
             let name = name.clone();
@@ -119,16 +151,26 @@ impl Connection {
         let work = async {
             let prepared = session.prepare(statement, text, &[]).await?;
             if !prepared.parameters.is_empty() {
-                return Err(Error::new(ErrorKind::UndefinedParameter, "there is no parameter $1")
-                    .hint("Parameters belong to prepared statements."));
+                return Err(
+                    Error::new(ErrorKind::UndefinedParameter, "there is no parameter $1")
+                        .hint("Parameters belong to prepared statements."),
+                );
             }
             let outcome = session.execute(&prepared, Vec::new()).await?;
             Ok((prepared, outcome))
         };
         let (prepared, outcome) = guard.run(self.framed.get_ref().socket(), work).await??;
-        let Delivered::Rows(rows) = self.deliver(session, guard, &prepared.statement, outcome).await? else { return Ok(()) };
+        let Delivered::Rows(rows) = self
+            .deliver(session, guard, &prepared.statement, outcome)
+            .await?
+        else {
+            return Ok(());
+        };
         let formats: &[i16] = if rows.binary { &[1] } else { &[] };
-        self.put(PgWireBackendMessage::RowDescription(row_description(&rows.schema, formats)))?;
+        self.put(PgWireBackendMessage::RowDescription(row_description(
+            &rows.schema,
+            formats,
+        )))?;
         let verb = rows.verb;
         let mut open = OpenRows::new(rows, formats, session)?;
         match self.take(&mut open, guard, None).await? {
@@ -137,7 +179,8 @@ impl Connection {
         }
     }
 
-    /// Sends what came of a statement, in either protocol: everything but rows, which each protocol describes in its own way.
+    /// Sends what came of a statement, in either protocol: everything but rows, which each protocol
+    /// describes in its own way.
     async fn deliver(
         &mut self,
         session: &mut Session,
@@ -153,7 +196,9 @@ impl Connection {
         let copied = match outcome {
             Outcome::Rows(rows) => return Ok(Delivered::Rows(rows)),
             Outcome::Empty => {
-                self.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))?;
+                self.put(PgWireBackendMessage::EmptyQueryResponse(
+                    EmptyQueryResponse::new(),
+                ))?;
                 return Ok(Delivered::Done(None));
             }
             Outcome::Done(tag) => {
@@ -169,18 +214,29 @@ impl Connection {
 
     fn complete(&mut self, session: &mut Session, tag: String) -> Result<(), End> {
         self.reports(session)?;
-        self.put(PgWireBackendMessage::CommandComplete(CommandComplete::new(tag)))
+        self.put(PgWireBackendMessage::CommandComplete(CommandComplete::new(
+            tag,
+        )))
     }
 
     /// Streams rows into the buffer, flushing as it fills; at most `limit` of them.
-    async fn take(&mut self, open: &mut OpenRows, guard: &Guard, limit: Option<u64>) -> Result<FetchResult, Failure> {
+    async fn take(
+        &mut self,
+        open: &mut OpenRows,
+        guard: &Guard,
+        limit: Option<u64>,
+    ) -> Result<FetchResult, Failure> {
         let mut count = 0;
         loop {
             let batch = match open.batch.take() {
                 Some(batch) => batch,
                 None => {
-                    let pulled = guard.run(self.framed.get_ref().socket(), open.rows.stream.next()).await?;
-                    let Some(batch) = pulled.transpose().map_err(from_datafusion)? else { return Ok(FetchResult::All(count)) };
+                    let pulled = guard
+                        .run(self.framed.get_ref().socket(), open.rows.stream.next())
+                        .await?;
+                    let Some(batch) = pulled.transpose().map_err(from_datafusion)? else {
+                        return Ok(FetchResult::All(count));
+                    };
                     open.next = 0;
                     batch
                 }
@@ -192,7 +248,9 @@ impl Connection {
                     open.batch = Some(batch);
                     return Ok(FetchResult::Limit);
                 }
-                aside(is_long, || columns.row(open.next, self.framed.write_buffer_mut()))?;
+                aside(is_long, || {
+                    columns.row(open.next, self.framed.write_buffer_mut())
+                })?;
                 open.next += 1;
                 count += 1;
                 if count.is_multiple_of(ROWS_PER_PAUSE) {
@@ -207,17 +265,33 @@ impl Connection {
 impl OpenRows {
     fn new(rows: Rows, formats: &[i16], session: &Session) -> Result<Self, Error> {
         let formats = result_formats(formats, rows.schema.fields().len())?;
-        let encoder = RowEncoder::new(&rows.schema, &formats, session.time_zone(), session.row_bytes_max());
-        Ok(Self { rows, encoder, batch: None, next: 0 })
+        let encoder = RowEncoder::new(
+            &rows.schema,
+            &formats,
+            session.time_zone(),
+            session.row_bytes_max(),
+        );
+        Ok(Self {
+            rows,
+            encoder,
+            batch: None,
+            next: 0,
+        })
     }
 }
 
 fn row_description(schema: &SchemaRef, formats: &[i16]) -> RowDescription {
-    let formats = result_formats(formats, schema.fields().len()).unwrap_or_else(|_| vec![Format::Text; schema.fields().len()]);
+    let formats = result_formats(formats, schema.fields().len())
+        .unwrap_or_else(|_| vec![Format::Text; schema.fields().len()]);
     let fields = schema.fields().iter().zip(formats).map(|(field, format)| {
         let pg = field_type(field);
-        let origin = field.metadata().get(ORIGIN_KEY).and_then(|o| o.split_once('.'));
-        let (table, place) = origin.and_then(|(t, p)| Some((t.parse().ok()?, p.parse().ok()?))).unwrap_or((0, 0));
+        let origin = field
+            .metadata()
+            .get(ORIGIN_KEY)
+            .and_then(|o| o.split_once('.'));
+        let (table, place) = origin
+            .and_then(|(t, p)| Some((t.parse().ok()?, p.parse().ok()?)))
+            .unwrap_or((0, 0));
         FieldDescription::new(
             field.name().clone(),
             table,

@@ -11,7 +11,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 
-/// The bytes of a start-up packet that asks for TLS, and of one that asks for GSSAPI: length and code.
+/// The bytes of a start-up packet that asks for TLS, and of one that asks for GSSAPI: length and
+/// code.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 const GSS_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 48];
 /// The first byte of a TLS handshake: a client that does not ask first.
@@ -39,17 +40,25 @@ impl Stream {
     pub fn client_certificate(&self) -> Option<Vec<u8>> {
         match self {
             Self::Plain(_) => None,
-            Self::Tls(stream) => stream.get_ref().1.peer_certificates()?.first().map(|c| c.to_vec()),
+            Self::Tls(stream) => stream
+                .get_ref()
+                .1
+                .peer_certificates()?
+                .first()
+                .map(|c| c.to_vec()),
         }
     }
 }
 
-/// Answers what clients ask before the start-up packet. What comes back is the stream and the bytes of that packet that have been
-/// read; nothing if the client went away.
+/// Answers what clients ask before the start-up packet. What comes back is the stream and the bytes
+/// of that packet that have been read; nothing if the client went away.
 ///
-/// TLS begins with whatever comes behind the request: text that was sent behind it in clear is no handshake, and ends the
-/// connection.
-pub(super) async fn negotiate(mut socket: TcpStream, tls: Option<Arc<ServerConfig>>) -> io::Result<Option<(Stream, Vec<u8>)>> {
+/// TLS begins with whatever comes behind the request: text that was sent behind it in clear is no
+/// handshake, and ends the connection.
+pub(super) async fn negotiate(
+    mut socket: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+) -> io::Result<Option<(Stream, Vec<u8>)>> {
     for _ in 0..3 {
         let mut first = [0];
         if socket.peek(&mut first).await? == 0 {
@@ -80,7 +89,11 @@ pub(super) async fn negotiate(mut socket: TcpStream, tls: Option<Arc<ServerConfi
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_read(context, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
@@ -89,7 +102,11 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_write(context, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),

@@ -11,13 +11,18 @@ pub(super) fn display(out: &mut BytesMut, value: impl std::fmt::Display) {
     write!(out, "{value}").expect("writing to memory does not fail");
 }
 
-/// PostgreSQL's shortest text of a float: digits up to `most` before the point, else an exponent of at least two digits.
+/// PostgreSQL's shortest text of a float: digits up to `most` before the point, else an exponent of
+/// at least two digits.
 pub(super) fn float(out: &mut BytesMut, scientific: &str, value: f64, most: i32) {
     if value.is_nan() {
         return out.put_slice(b"NaN");
     }
     if value.is_infinite() {
-        return out.put_slice(if value > 0.0 { b"Infinity" } else { b"-Infinity" });
+        return out.put_slice(if value > 0.0 {
+            b"Infinity"
+        } else {
+            b"-Infinity"
+        });
     }
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
@@ -46,7 +51,14 @@ pub(super) fn float(out: &mut BytesMut, scientific: &str, value: f64, most: i32)
         }
         out.put_slice(text.as_bytes());
     } else {
-        display(out, format_args!("{mantissa}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs()));
+        display(
+            out,
+            format_args!(
+                "{mantissa}e{}{:02}",
+                if exponent < 0 { '-' } else { '+' },
+                exponent.abs()
+            ),
+        );
     }
 }
 
@@ -71,7 +83,9 @@ pub(super) fn numeric_binary(out: &mut BytesMut, value: i128, scale: usize) {
     digits.extend(std::iter::repeat_n('0', padding));
     let lead = (4 - digits.len() % 4) % 4;
     let digits = "0".repeat(lead) + &digits;
-    let mut groups: Vec<i16> = (0..digits.len() / 4).map(|i| digits[i * 4..i * 4 + 4].parse().unwrap_or(0)).collect();
+    let mut groups: Vec<i16> = (0..digits.len() / 4)
+        .map(|i| digits[i * 4..i * 4 + 4].parse().unwrap_or(0))
+        .collect();
     let mut weight = groups.len() as i16 - groups_after as i16 - 1;
     while groups.first() == Some(&0) {
         groups.remove(0);
@@ -88,7 +102,9 @@ pub(super) fn numeric_binary(out: &mut BytesMut, value: i128, scale: usize) {
 }
 
 pub(super) fn date(out: &mut BytesMut, days: i32) {
-    match chrono::NaiveDate::from_ymd_opt(1970, 1, 1).and_then(|d| d.checked_add_signed(chrono::Duration::days(days.into()))) {
+    match chrono::NaiveDate::from_ymd_opt(1970, 1, 1)
+        .and_then(|d| d.checked_add_signed(chrono::Duration::days(days.into())))
+    {
         Some(date) => display(out, date.format("%Y-%m-%d")),
         None => out.put_slice(if days > 0 { b"infinity" } else { b"-infinity" }),
     }
@@ -107,13 +123,21 @@ pub(super) fn timestamp(out: &mut BytesMut, micros: i64, zone: Option<&Zone>) {
         None => chrono::DateTime::from_timestamp_micros(micros).map(|t| t.naive_utc()),
     };
     let Some(local) = local else {
-        return out.put_slice(if micros > 0 { b"infinity" } else { b"-infinity" });
+        return out.put_slice(if micros > 0 {
+            b"infinity"
+        } else {
+            b"-infinity"
+        });
     };
     display(out, local.format("%Y-%m-%d %H:%M:%S"));
     fraction(out, local.and_utc().timestamp_subsec_micros());
     if let Some(zone) = zone {
         let offset = zone.offset_seconds(micros);
-        let (sign, seconds) = if offset < 0 { ('-', -offset) } else { ('+', offset) };
+        let (sign, seconds) = if offset < 0 {
+            ('-', -offset)
+        } else {
+            ('+', offset)
+        };
         display(out, format_args!("{sign}{:02}", seconds / 3600));
         if seconds % 3600 != 0 {
             display(out, format_args!(":{:02}", seconds % 3600 / 60));
@@ -123,7 +147,15 @@ pub(super) fn timestamp(out: &mut BytesMut, micros: i64, zone: Option<&Zone>) {
 
 pub(super) fn time(out: &mut BytesMut, micros: i64) {
     let seconds = micros / 1_000_000;
-    display(out, format_args!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60));
+    display(
+        out,
+        format_args!(
+            "{:02}:{:02}:{:02}",
+            seconds / 3600,
+            seconds / 60 % 60,
+            seconds % 60
+        ),
+    );
     fraction(out, (micros % 1_000_000).unsigned_abs() as u32);
 }
 
@@ -152,7 +184,8 @@ pub(super) fn interval(out: &mut BytesMut, value: IntervalMonthDayNano) {
 
 /// A record's field, quoted where PostgreSQL quotes.
 pub(super) fn record_item(out: &mut BytesMut, item: &[u8]) {
-    let special = |b: &u8| matches!(b, b'(' | b')' | b',' | b'"' | b'\\') || b.is_ascii_whitespace();
+    let special =
+        |b: &u8| matches!(b, b'(' | b')' | b',' | b'"' | b'\\') || b.is_ascii_whitespace();
     if !item.is_empty() && !item.iter().any(special) {
         return out.put_slice(item);
     }
@@ -170,7 +203,9 @@ pub(super) fn record_item(out: &mut BytesMut, item: &[u8]) {
 pub(super) fn array_item(out: &mut BytesMut, item: &[u8]) {
     let plain = !item.is_empty()
         && !item.eq_ignore_ascii_case(b"null")
-        && !item.iter().any(|b| matches!(b, b'{' | b'}' | b',' | b'"' | b'\\') || b.is_ascii_whitespace());
+        && !item
+            .iter()
+            .any(|b| matches!(b, b'{' | b'}' | b',' | b'"' | b'\\') || b.is_ascii_whitespace());
     if plain {
         return out.put_slice(item);
     }
@@ -208,20 +243,39 @@ mod tests {
             (f64::INFINITY, "Infinity"),
             (f64::NAN, "NaN"),
         ] {
-            assert_eq!(written(|o| float(o, &format!("{value:e}"), value, 15)), text);
+            assert_eq!(
+                written(|o| float(o, &format!("{value:e}"), value, 15)),
+                text
+            );
         }
     }
 
     #[test]
     fn numerics_times_and_intervals() {
         assert_eq!(written(|o| numeric_text(o, -5, 2)), "-0.05");
-        assert_eq!(written(|o| numeric_text(o, i128::MAX, 0)), i128::MAX.to_string());
+        assert_eq!(
+            written(|o| numeric_text(o, i128::MAX, 0)),
+            i128::MAX.to_string()
+        );
         let paris = Zone::parse("Europe/Paris").expect("a zone");
-        assert_eq!(written(|o| timestamp(o, 1_700_000_000_120_000, Some(&paris))), "2023-11-14 23:13:20.12+01");
+        assert_eq!(
+            written(|o| timestamp(o, 1_700_000_000_120_000, Some(&paris))),
+            "2023-11-14 23:13:20.12+01"
+        );
         let india = Zone::parse("+05:30").expect("a zone");
-        assert_eq!(written(|o| timestamp(o, 0, Some(&india))), "1970-01-01 05:30:00+05:30");
-        let value = IntervalMonthDayNano { months: 14, days: 1, nanoseconds: -3_723_000_000_000 };
-        assert_eq!(written(|o| interval(o, value)), "1 year 2 mons 1 day -01:02:03");
+        assert_eq!(
+            written(|o| timestamp(o, 0, Some(&india))),
+            "1970-01-01 05:30:00+05:30"
+        );
+        let value = IntervalMonthDayNano {
+            months: 14,
+            days: 1,
+            nanoseconds: -3_723_000_000_000,
+        };
+        assert_eq!(
+            written(|o| interval(o, value)),
+            "1 year 2 mons 1 day -01:02:03"
+        );
     }
 
     #[test]
@@ -229,7 +283,9 @@ mod tests {
         let groups = |value: i128, scale: usize| {
             let mut out = BytesMut::new();
             numeric_binary(&mut out, value, scale);
-            out.chunks(2).map(|c| i16::from_be_bytes([c[0], c[1]])).collect::<Vec<_>>()
+            out.chunks(2)
+                .map(|c| i16::from_be_bytes([c[0], c[1]]))
+                .collect::<Vec<_>>()
         };
         assert_eq!(groups(0, 2), [0, 0, 0, 2]);
         assert_eq!(groups(12_345, 2), [2, 0, 0, 2, 123, 4500]);

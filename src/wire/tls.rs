@@ -1,4 +1,5 @@
-//! Certificates: read at start and again on SIGHUP. A set that does not read is an error, never a reason to go on in clear.
+//! Certificates: read at start and again on SIGHUP. A set that does not read is an error, never a
+//! reason to go on in clear.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,17 +38,27 @@ pub struct Tls {
 
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tls").field("files", &self.files).finish_non_exhaustive()
+        f.debug_struct("Tls")
+            .field("files", &self.files)
+            .finish_non_exhaustive()
     }
 }
 
 fn unusable(setting: &str, path: &Path, why: impl std::fmt::Display) -> Error {
-    Error::new(ErrorKind::Configuration, format!("{setting}: \"{}\": {why}", path.display()))
+    Error::new(
+        ErrorKind::Configuration,
+        format!("{setting}: \"{}\": {why}", path.display()),
+    )
 }
 
-fn certificates(setting: &str, path: &Path) -> Result<(Vec<u8>, Vec<CertificateDer<'static>>), Error> {
+fn certificates(
+    setting: &str,
+    path: &Path,
+) -> Result<(Vec<u8>, Vec<CertificateDer<'static>>), Error> {
     let pem = std::fs::read(path).map_err(|e| unusable(setting, path, e))?;
-    let all = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>().map_err(|e| unusable(setting, path, e))?;
+    let all = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| unusable(setting, path, e))?;
     if all.is_empty() {
         return Err(unusable(setting, path, "there is no certificate in it"));
     }
@@ -56,7 +67,8 @@ fn certificates(setting: &str, path: &Path) -> Result<(Vec<u8>, Vec<CertificateD
 
 fn load(files: &TlsFiles) -> Result<Loaded, Error> {
     let (chain, certificates_of_server) = certificates("tls_cert", &files.cert)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| unusable("tls_key", &files.key, e))?;
+    let key =
+        PrivateKeyDer::from_pem_file(&files.key).map_err(|e| unusable("tls_key", &files.key, e))?;
     // The provider is said, not left to chance: other libraries in the process may bring another.
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
@@ -67,22 +79,35 @@ fn load(files: &TlsFiles) -> Result<Loaded, Error> {
         Some(path) => {
             let mut roots = RootCertStore::empty();
             for certificate in certificates("tls_client_ca", path)?.1 {
-                roots.add(certificate).map_err(|e| unusable("tls_client_ca", path, e))?;
+                roots
+                    .add(certificate)
+                    .map_err(|e| unusable("tls_client_ca", path, e))?;
             }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-            builder.with_client_cert_verifier(verifier.map_err(|e| unusable("tls_client_ca", path, e))?)
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            builder.with_client_cert_verifier(
+                verifier.map_err(|e| unusable("tls_client_ca", path, e))?,
+            )
         }
     };
-    let mut config = builder.with_single_cert(certificates_of_server, key).map_err(|e| unusable("tls_cert", &files.cert, e))?;
+    let mut config = builder
+        .with_single_cert(certificates_of_server, key)
+        .map_err(|e| unusable("tls_cert", &files.cert, e))?;
     config.alpn_protocols = vec![b"postgresql".to_vec()];
-    Ok(Loaded { config: Arc::new(config), chain })
+    Ok(Loaded {
+        config: Arc::new(config),
+        chain,
+    })
 }
 
 impl Tls {
     /// Reads the files; the error names the setting.
     pub fn open(files: TlsFiles) -> Result<Self, Error> {
         let loaded = load(&files)?;
-        Ok(Self { files, loaded: RwLock::new(Arc::new(loaded)) })
+        Ok(Self {
+            files,
+            loaded: RwLock::new(Arc::new(loaded)),
+        })
     }
 
     /// Reads them again. On an error those that were in force stay so.
@@ -104,5 +129,7 @@ impl Tls {
 
 /// The common name of a certificate: the user that it is for.
 pub(super) fn common_name(der: &[u8]) -> Option<String> {
-    x509_certificate::X509Certificate::from_der(der).ok()?.subject_common_name()
+    x509_certificate::X509Certificate::from_der(der)
+        .ok()?
+        .subject_common_name()
 }

@@ -1,4 +1,5 @@
-//! What the frontends of the fake cluster agree on: databases, repositories, one job a database, and the words of each version.
+//! What the frontends of the fake cluster agree on: databases, repositories, one job a database,
+//! and the words of each version.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, TimeDelta};
 use datafusion::arrow::array::{
-    BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
-    TimestampMicrosecondArray,
+    BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array, RecordBatch,
+    StringArray, TimestampMicrosecondArray,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use md5::{Digest, Md5};
 use starkeep::statement::{
-    BackupSnapshot, CancelScope, JobKeyword, ObjectRef, Partitions, Properties, RestoreSnapshot, Statement, parse_one,
+    BackupSnapshot, CancelScope, JobKeyword, ObjectRef, Partitions, Properties, RestoreSnapshot,
+    Statement, parse_one,
 };
 
 use super::wire::Reply;
@@ -93,8 +95,24 @@ pub struct Model {
     clock_is_stopped: bool,
 }
 
-const BACKUP: &[&str] = &["PENDING", "SNAPSHOTING", "UPLOAD_SNAPSHOT", "UPLOADING", "SAVE_META", "UPLOAD_INFO", "FINISHED"];
-const RESTORE: &[&str] = &["PENDING", "SNAPSHOTING", "DOWNLOAD", "DOWNLOADING", "COMMIT", "COMMITTING", "FINISHED"];
+const BACKUP: &[&str] = &[
+    "PENDING",
+    "SNAPSHOTING",
+    "UPLOAD_SNAPSHOT",
+    "UPLOADING",
+    "SAVE_META",
+    "UPLOAD_INFO",
+    "FINISHED",
+];
+const RESTORE: &[&str] = &[
+    "PENDING",
+    "SNAPSHOTING",
+    "DOWNLOAD",
+    "DOWNLOADING",
+    "COMMIT",
+    "COMMITTING",
+    "FINISHED",
+];
 
 fn some(text: impl ToString) -> Option<String> {
     Some(text.to_string())
@@ -103,7 +121,10 @@ fn some(text: impl ToString) -> Option<String> {
 fn table(id: i64, columns: &[(&str, &str)], rows: RecordBatch, partitions: &[&str]) -> Table {
     Table {
         id,
-        columns: columns.iter().map(|(n, t)| ((*n).to_owned(), (*t).to_owned())).collect(),
+        columns: columns
+            .iter()
+            .map(|(n, t)| ((*n).to_owned(), (*t).to_owned()))
+            .collect(),
         rows,
         is_view: false,
         partitions: partitions.iter().map(|p| (*p).to_owned()).collect(),
@@ -151,14 +172,36 @@ impl Model {
             orders.into(),
             vec![
                 std::sync::Arc::new(Int64Array::from_iter_values(1..=n)),
-                std::sync::Arc::new((0..n as i32).map(|i| (i % 4 != 3).then_some(i % 4)).collect::<Int32Array>()),
-                std::sync::Arc::new((0..n as i32).map(|i| Some(20_454 + i % 5)).collect::<Date32Array>()),
-                std::sync::Arc::new(amounts.with_precision_and_scale(10, 2).expect("fits")),
-                std::sync::Arc::new((0..n).map(|i| Some(i as f64 / 4.0)).collect::<Float64Array>()),
-                std::sync::Arc::new((0..n).map(|i| (i % 3 != 0).then(|| format!("it's \\ {i}"))).collect::<StringArray>()),
-                std::sync::Arc::new((0..n).map(|i| (i % 5 != 0).then_some(i % 2 == 0)).collect::<BooleanArray>()),
                 std::sync::Arc::new(
-                    (0..n).map(|i| Some(1_767_225_600_000_000 + i * 3_600_000_000)).collect::<TimestampMicrosecondArray>(),
+                    (0..n as i32)
+                        .map(|i| (i % 4 != 3).then_some(i % 4))
+                        .collect::<Int32Array>(),
+                ),
+                std::sync::Arc::new(
+                    (0..n as i32)
+                        .map(|i| Some(20_454 + i % 5))
+                        .collect::<Date32Array>(),
+                ),
+                std::sync::Arc::new(amounts.with_precision_and_scale(10, 2).expect("fits")),
+                std::sync::Arc::new(
+                    (0..n)
+                        .map(|i| Some(i as f64 / 4.0))
+                        .collect::<Float64Array>(),
+                ),
+                std::sync::Arc::new(
+                    (0..n)
+                        .map(|i| (i % 3 != 0).then(|| format!("it's \\ {i}")))
+                        .collect::<StringArray>(),
+                ),
+                std::sync::Arc::new(
+                    (0..n)
+                        .map(|i| (i % 5 != 0).then_some(i % 2 == 0))
+                        .collect::<BooleanArray>(),
+                ),
+                std::sync::Arc::new(
+                    (0..n)
+                        .map(|i| Some(1_767_225_600_000_000 + i * 3_600_000_000))
+                        .collect::<TimestampMicrosecondArray>(),
                 ),
             ],
         )
@@ -177,7 +220,10 @@ impl Model {
             ],
         )
         .expect("a batch");
-        let mut shop = Database { id: 10_001, tables: BTreeMap::new() };
+        let mut shop = Database {
+            id: 10_001,
+            tables: BTreeMap::new(),
+        };
         let columns = [
             ("id", "bigint(20)"),
             ("customer", "int(11)"),
@@ -188,14 +234,30 @@ impl Model {
             ("paid", "tinyint(1)"),
             ("at", "datetime"),
         ];
-        shop.tables.insert("orders".into(), table(10_010, &columns, orders, &["p1", "p2"]));
-        let columns = [("id", "int(11)"), ("name", "varchar(20)"), ("tags", "array<int(11)>")];
-        shop.tables.insert("customers".into(), table(10_020, &columns, customers.clone(), &["customers"]));
+        shop.tables.insert(
+            "orders".into(),
+            table(10_010, &columns, orders, &["p1", "p2"]),
+        );
+        let columns = [
+            ("id", "int(11)"),
+            ("name", "varchar(20)"),
+            ("tags", "array<int(11)>"),
+        ];
+        shop.tables.insert(
+            "customers".into(),
+            table(10_020, &columns, customers.clone(), &["customers"]),
+        );
         let mut view = table(10_030, &columns[..], customers, &[]);
         view.is_view = true;
         shop.tables.insert("people".into(), view);
         self.databases.insert("shop".into(), shop);
-        self.databases.insert("empty".into(), Database { id: 10_002, tables: BTreeMap::new() });
+        self.databases.insert(
+            "empty".into(),
+            Database {
+                id: 10_002,
+                tables: BTreeMap::new(),
+            },
+        );
     }
 
     /// From now on everything happens in one second.
@@ -222,27 +284,52 @@ impl Model {
     /// The words of an error of execution, in the version's wrapping.
     fn refused(&self, message: &str) -> Reply {
         let wrapped = (2, 5) <= self.version && self.version < (3, 3);
-        let text = if wrapped { format!("Unexpected exception: {message}") } else { message.to_owned() };
+        let text = if wrapped {
+            format!("Unexpected exception: {message}")
+        } else {
+            message.to_owned()
+        };
         Reply::error(if self.at_least(3, 3) { 5064 } else { 1064 }, text)
     }
 
     fn unknown_database(&self, name: &str) -> Reply {
-        Reply::error(if self.at_least(3, 3) { 5501 } else { 1049 }, format!("Unknown database '{name}'"))
+        Reply::error(
+            if self.at_least(3, 3) { 5501 } else { 1049 },
+            format!("Unknown database '{name}'"),
+        )
     }
 
     fn time(&self, session: &FeSession, seconds: Option<i64>) -> Option<String> {
-        let hours = if self.at_least(4, 1) { 8 } else { session.offset_hours };
+        let hours = if self.at_least(4, 1) {
+            8
+        } else {
+            session.offset_hours
+        };
         let at = DateTime::from_timestamp(seconds?, 0)? + TimeDelta::hours(hours);
         Some(at.format("%Y-%m-%d %H:%M:%S").to_string())
     }
 
     /// Answers a statement; `None` is for the query engine.
-    pub fn answer(&mut self, session: &mut FeSession, number: usize, ports: &[u16], up: &[bool], sql: &str) -> Option<Reply> {
+    pub fn answer(
+        &mut self,
+        session: &mut FeSession,
+        number: usize,
+        ports: &[u16],
+        up: &[bool],
+        sql: &str,
+    ) -> Option<Reply> {
         let rows = |columns: &[&str], rows: Vec<Vec<Option<String>>>| {
-            Some(Reply::Rows { columns: columns.iter().map(|c| (*c).to_owned()).collect(), rows })
+            Some(Reply::Rows {
+                columns: columns.iter().map(|c| (*c).to_owned()).collect(),
+                rows,
+            })
         };
         let words: Vec<&str> = sql.split_whitespace().collect();
-        let upper: Vec<String> = words.iter().take(2).map(|w| w.to_ascii_uppercase()).collect();
+        let upper: Vec<String> = words
+            .iter()
+            .take(2)
+            .map(|w| w.to_ascii_uppercase())
+            .collect();
         let upper: Vec<&str> = upper.iter().map(String::as_str).collect();
         match upper.as_slice() {
             ["SET", "TIME_ZONE"] => {
@@ -257,20 +344,46 @@ impl Model {
                 session.database = Some(name);
                 Some(Reply::done())
             }
-            ["SELECT", "CURRENT_VERSION()"] => {
-                rows(&["current_version()"], vec![vec![some(format!("{}-abcdef", self.full_version))]])
-            }
+            ["SELECT", "CURRENT_VERSION()"] => rows(
+                &["current_version()"],
+                vec![vec![some(format!("{}-abcdef", self.full_version))]],
+            ),
             ["SHOW", "FRONTENDS"] => {
                 let modern = self.at_least(2, 5);
                 let (role, columns) = if modern {
-                    ("Role", ["Name", "IP", "QueryPort", "Role", "Alive", "Version", "StartTime"])
+                    (
+                        "Role",
+                        [
+                            "Name",
+                            "IP",
+                            "QueryPort",
+                            "Role",
+                            "Alive",
+                            "Version",
+                            "StartTime",
+                        ],
+                    )
                 } else {
-                    ("IsMaster", ["Name", "IP", "QueryPort", "IsMaster", "Alive", "Version", "StartTime"])
+                    (
+                        "IsMaster",
+                        [
+                            "Name",
+                            "IP",
+                            "QueryPort",
+                            "IsMaster",
+                            "Alive",
+                            "Version",
+                            "StartTime",
+                        ],
+                    )
                 };
                 let row = |i: usize| {
                     let leads = i == self.leader;
-                    let role =
-                        if role == "Role" { if leads { "LEADER" } else { "FOLLOWER" }.to_owned() } else { leads.to_string() };
+                    let role = if role == "Role" {
+                        if leads { "LEADER" } else { "FOLLOWER" }.to_owned()
+                    } else {
+                        leads.to_string()
+                    };
                     vec![
                         some(format!("fe{i}")),
                         some("127.0.0.1"),
@@ -285,16 +398,48 @@ impl Model {
             }
             ["SHOW", "BACKENDS"] => {
                 let row = |(i, alive): (usize, &bool)| {
-                    vec![some(10_100 + i), some("10.0.0.1"), some(9050), some(alive), some(3), some("1.500 KB"), some("")]
+                    vec![
+                        some(10_100 + i),
+                        some("10.0.0.1"),
+                        some(9050),
+                        some(alive),
+                        some(3),
+                        some("1.500 KB"),
+                        some(""),
+                    ]
                 };
                 rows(
-                    &["BackendId", "IP", "HeartbeatPort", "Alive", "TabletNum", "DataUsedCapacity", "ErrMsg"],
+                    &[
+                        "BackendId",
+                        "IP",
+                        "HeartbeatPort",
+                        "Alive",
+                        "TabletNum",
+                        "DataUsedCapacity",
+                        "ErrMsg",
+                    ],
                     self.backends.iter().enumerate().map(row).collect(),
                 )
             }
             ["SHOW", "BROKER"] => rows(
-                &["Name", "IP", "Port", "Alive", "LastStartTime", "LastUpdateTime", "ErrMsg"],
-                vec![vec![some("hdfs_broker"), some("10.0.0.9"), some(8000), some(true), None, None, some("")]],
+                &[
+                    "Name",
+                    "IP",
+                    "Port",
+                    "Alive",
+                    "LastStartTime",
+                    "LastUpdateTime",
+                    "ErrMsg",
+                ],
+                vec![vec![
+                    some("hdfs_broker"),
+                    some("10.0.0.9"),
+                    some(8000),
+                    some(true),
+                    None,
+                    None,
+                    some(""),
+                ]],
             ),
             ["SHOW", "DATABASES"] => {
                 let mut names: Vec<_> = self.databases.keys().map(|n| vec![some(n)]).collect();
@@ -314,7 +459,15 @@ impl Model {
                     ]
                 };
                 rows(
-                    &["RepoId", "RepoName", "CreateTime", "IsReadOnly", "Location", "Broker", "ErrMsg"],
+                    &[
+                        "RepoId",
+                        "RepoName",
+                        "CreateTime",
+                        "IsReadOnly",
+                        "Location",
+                        "Broker",
+                        "ErrMsg",
+                    ],
                     self.repositories.iter().map(row).collect(),
                 )
             }
@@ -324,15 +477,20 @@ impl Model {
             ["SHOW", "TABLET"] => Some(self.show_tablet(sql, &words)),
             ["SHOW", "CREATE"] => {
                 let name = words.last()?.replace('`', "");
-                rows(&["Table", "Create Table"], vec![vec![some(&name), some(format!("CREATE TABLE {name} (…)"))]])
+                rows(
+                    &["Table", "Create Table"],
+                    vec![vec![some(&name), some(format!("CREATE TABLE {name} (…)"))]],
+                )
             }
             ["KILL", "QUERY"] => {
                 self.effects.push(sql.to_owned());
                 Some(Reply::done())
             }
-            ["CREATE" | "DROP" | "BACKUP" | "RESTORE" | "CANCEL" | "RECOVER" | "INSERT" | "ALTER" | "TRUNCATE", _] => {
-                Some(self.change(session, sql))
-            }
+            [
+                "CREATE" | "DROP" | "BACKUP" | "RESTORE" | "CANCEL" | "RECOVER" | "INSERT"
+                | "ALTER" | "TRUNCATE",
+                _,
+            ] => Some(self.change(session, sql)),
             _ => None,
         }
     }
@@ -344,9 +502,23 @@ impl Model {
                 "Access denied; you need (at least one of) the REPOSITORY privilege(s) on SYSTEM for this operation.",
             );
         }
-        let is_new_form = ["(TABLE ", "(VIEW ", "(ALL ", "EXTERNAL CATALOG", " DATABASE "].iter().any(|w| sql.contains(w));
-        if is_new_form && !self.at_least(3, 4) && (sql.starts_with("BACKUP") || sql.starts_with("RESTORE")) {
-            return Reply::error(1064, "Getting syntax error at line 1, column 10. Detail message: Unexpected input.");
+        let is_new_form = [
+            "(TABLE ",
+            "(VIEW ",
+            "(ALL ",
+            "EXTERNAL CATALOG",
+            " DATABASE ",
+        ]
+        .iter()
+        .any(|w| sql.contains(w));
+        if is_new_form
+            && !self.at_least(3, 4)
+            && (sql.starts_with("BACKUP") || sql.starts_with("RESTORE"))
+        {
+            return Reply::error(
+                1064,
+                "Getting syntax error at line 1, column 10. Detail message: Unexpected input.",
+            );
         }
         let reply = match parse_one(sql) {
             Ok(Statement::Backup(backup)) => self.backup(session, &backup),
@@ -355,7 +527,12 @@ impl Model {
                 let name = match &cancel.scope {
                     CancelScope::Database(name) => name.to_string(),
                     CancelScope::ExternalCatalog => String::new(),
-                    CancelScope::Current => return Reply::error(1064, "No selected database for cancel BACKUP/RESTORE"),
+                    CancelScope::Current => {
+                        return Reply::error(
+                            1064,
+                            "No selected database for cancel BACKUP/RESTORE",
+                        );
+                    }
                 };
                 self.cancel(&name, cancel.kind == JobKeyword::Backup)
             }
@@ -369,7 +546,9 @@ impl Model {
                     let written = fs::create_dir_all(&root).and_then(|()| {
                         fs::write(
                             root.join("__repo_info"),
-                            format!("{{\"name\":\"{name}\",\"create_time\":\"2026-01-01 08:00:00\"}}"),
+                            format!(
+                                "{{\"name\":\"{name}\",\"create_time\":\"2026-01-01 08:00:00\"}}"
+                            ),
                         )
                     });
                     if let Err(e) = written {
@@ -391,8 +570,14 @@ impl Model {
                 Reply::done()
             }
             Ok(Statement::DropRepository(name)) => {
-                if self.slots.values().any(|j| j.repository == name.as_str() && !over(j)) {
-                    return self.refused("Backup or restore job is running on this repository. Can not drop it");
+                if self
+                    .slots
+                    .values()
+                    .any(|j| j.repository == name.as_str() && !over(j))
+                {
+                    return self.refused(
+                        "Backup or restore job is running on this repository. Can not drop it",
+                    );
                 }
                 match self.repositories.remove(name.as_str()) {
                     Some(_) => Reply::done(),
@@ -401,21 +586,34 @@ impl Model {
             }
             Ok(Statement::DropSnapshot(drop)) if self.at_least(4, 2) => {
                 let Some(root) = self.root(drop.repository.as_str()) else {
-                    return self.refused(&format!("Repository does not exist: {}", drop.repository));
+                    return self
+                        .refused(&format!("Repository does not exist: {}", drop.repository));
                 };
                 match fs::remove_dir_all(root.join(format!("__ss_{}", drop.label))) {
                     Ok(()) => Reply::done(),
-                    Err(_) => self.refused(&format!("Snapshot does not exist in repository {}: {}", drop.repository, drop.label)),
+                    Err(_) => self.refused(&format!(
+                        "Snapshot does not exist in repository {}: {}",
+                        drop.repository, drop.label
+                    )),
                 }
             }
             Ok(Statement::Recover(_)) => Reply::done(),
             _ if sql.starts_with("INSERT") => Reply::Ok { affected: 2 },
             _ if sql.starts_with("CREATE DATABASE ") => {
                 let id = self.id();
-                self.databases.insert(sql["CREATE DATABASE ".len()..].trim().to_owned(), Database { id, tables: BTreeMap::new() });
+                self.databases.insert(
+                    sql["CREATE DATABASE ".len()..].trim().to_owned(),
+                    Database {
+                        id,
+                        tables: BTreeMap::new(),
+                    },
+                );
                 Reply::done()
             }
-            _ => Reply::error(1064, "Getting syntax error at line 1, column 0. Detail message: Unexpected input."),
+            _ => Reply::error(
+                1064,
+                "Getting syntax error at line 1, column 0. Detail message: Unexpected input.",
+            ),
         };
         if matches!(reply, Reply::Ok { .. }) {
             self.effects.push(sql.to_owned());
@@ -424,17 +622,35 @@ impl Model {
     }
 
     fn root(&self, repository: &str) -> Option<PathBuf> {
-        Some(directory(&self.repositories.get(repository)?.location)?.join(format!("__starrocks_repository_{repository}")))
+        Some(
+            directory(&self.repositories.get(repository)?.location)?
+                .join(format!("__starrocks_repository_{repository}")),
+        )
     }
 
-    fn check_properties(&self, properties: &Properties, known: &[&str], kind: &str) -> Option<Reply> {
+    fn check_properties(
+        &self,
+        properties: &Properties,
+        known: &[&str],
+        kind: &str,
+    ) -> Option<Reply> {
         if let Some(timeout) = properties.get("timeout")
             && timeout.parse::<i64>().is_ok_and(|t| t < 600)
         {
             return Some(Reply::error(1064, "timeout must be at least 10 min"));
         }
-        let unknown: Vec<_> = properties.0.keys().filter(|k| !known.contains(&k.as_str())).cloned().collect();
-        (!unknown.is_empty()).then(|| Reply::error(1064, format!("Unknown {kind} job properties: [{}]", unknown.join(", "))))
+        let unknown: Vec<_> = properties
+            .0
+            .keys()
+            .filter(|k| !known.contains(&k.as_str()))
+            .cloned()
+            .collect();
+        (!unknown.is_empty()).then(|| {
+            Reply::error(
+                1064,
+                format!("Unknown {kind} job properties: [{}]", unknown.join(", ")),
+            )
+        })
     }
 
     fn backup(&mut self, session: &FeSession, backup: &BackupSnapshot) -> Reply {
@@ -464,24 +680,38 @@ impl Model {
             let tables = &self.databases[&database].tables;
             match &backup.objects {
                 None => objects.extend(
-                    tables.iter().filter(|(_, t)| !t.is_view || self.at_least(3, 4)).map(|(n, _)| (n.clone(), Vec::new(), None)),
+                    tables
+                        .iter()
+                        .filter(|(_, t)| !t.is_view || self.at_least(3, 4))
+                        .map(|(n, _)| (n.clone(), Vec::new(), None)),
                 ),
                 Some(list) => {
                     for object in list {
                         match object {
-                            ObjectRef::Untyped(t) | ObjectRef::Table(t) => {
-                                objects.push((t.table.name.to_string(), partitions(&t.partitions), None))
+                            ObjectRef::Untyped(t) | ObjectRef::Table(t) => objects.push((
+                                t.table.name.to_string(),
+                                partitions(&t.partitions),
+                                None,
+                            )),
+                            ObjectRef::Named { name, .. } => {
+                                objects.push((name.name.to_string(), Vec::new(), None))
                             }
-                            ObjectRef::Named { name, .. } => objects.push((name.name.to_string(), Vec::new(), None)),
-                            ObjectRef::All(_) => objects.extend(tables.keys().map(|n| (n.clone(), Vec::new(), None))),
+                            ObjectRef::All(_) => {
+                                objects.extend(tables.keys().map(|n| (n.clone(), Vec::new(), None)))
+                            }
                         }
                     }
                 }
             }
             for (name, partitions, _) in &objects {
-                let Some(table) = tables.get(name) else { return Reply::error(1064, format!("Incorrect table name '{name}'")) };
+                let Some(table) = tables.get(name) else {
+                    return Reply::error(1064, format!("Incorrect table name '{name}'"));
+                };
                 if let Some(missing) = partitions.iter().find(|p| !table.partitions.contains(p)) {
-                    return Reply::error(1064, format!("partition[{missing}] does not exist  in table{name}"));
+                    return Reply::error(
+                        1064,
+                        format!("partition[{missing}] does not exist  in table{name}"),
+                    );
                 }
             }
             if objects.is_empty() {
@@ -489,14 +719,20 @@ impl Model {
             }
         }
         if self.slots.get(&database).is_some_and(|j| !over(j)) {
-            return self.refused("Can only run one backup or restore job of a database at same time");
+            return self
+                .refused("Can only run one backup or restore job of a database at same time");
         }
         if self.repositories[&repository].read_only {
             return self.refused(&format!("Repository {repository} is read only"));
         }
         let label = backup.label.name.to_string();
-        if self.root(&repository).is_some_and(|r| r.join(format!("__ss_{label}")).exists()) {
-            return self.refused(&format!("Snapshot with name '{label}' already exist in repository"));
+        if self
+            .root(&repository)
+            .is_some_and(|r| r.join(format!("__ss_{label}")).exists())
+        {
+            return self.refused(&format!(
+                "Snapshot with name '{label}' already exist in repository"
+            ));
         }
         let created = self.now();
         self.slots.insert(
@@ -512,7 +748,11 @@ impl Model {
                 objects,
                 timestamp: String::new(),
                 replication: String::new(),
-                timeout: backup.properties.get("timeout").unwrap_or("86400").to_owned(),
+                timeout: backup
+                    .properties
+                    .get("timeout")
+                    .unwrap_or("86400")
+                    .to_owned(),
                 created,
                 meta_prepared: None,
                 snapshot_finished: None,
@@ -529,26 +769,54 @@ impl Model {
         let Some(timestamp) = restore.properties.get("backup_timestamp") else {
             return Reply::error(1064, "Missing backup_timestamp property");
         };
-        let known = ["backup_timestamp", "timeout", "allow_load", "replication_num", "meta_version", "starrocks_meta_version"];
+        let known = [
+            "backup_timestamp",
+            "timeout",
+            "allow_load",
+            "replication_num",
+            "meta_version",
+            "starrocks_meta_version",
+        ];
         if let Some(reply) = self.check_properties(&restore.properties, &known, "restore") {
             return reply;
         }
-        let replication = restore.properties.get("replication_num").unwrap_or("3").to_owned();
+        let replication = restore
+            .properties
+            .get("replication_num")
+            .unwrap_or("3")
+            .to_owned();
         if replication.parse::<i64>().is_err() {
             return Reply::error(1064, format!("Invalid meta version format: {replication}"));
         }
-        let (repository, label) = (restore.repository.to_string(), restore.label.name.to_string());
-        let Some(root) = self.root(&repository) else { return self.refused(&format!("Repository {repository} does not exist")) };
+        let (repository, label) = (
+            restore.repository.to_string(),
+            restore.label.name.to_string(),
+        );
+        let Some(root) = self.root(&repository) else {
+            return self.refused(&format!("Repository {repository} does not exist"));
+        };
         let info = info_file(&root.join(format!("__ss_{label}")), timestamp);
         if info.is_none() {
             return self.refused(&format!(
                 "Failed to get info of snapshot '{label}' because: File does not exist. Maybe specified wrong backup timestamp"
             ));
         }
-        let kept = self.kept.get(&(repository.clone(), label.clone())).cloned().unwrap_or_default();
-        let clause = restore.database.as_ref().map(|(source, target)| target.as_ref().unwrap_or(source).to_string());
-        let Some(database) =
-            restore.label.database.as_ref().map(ToString::to_string).or(clause).or_else(|| session.database.clone())
+        let kept = self
+            .kept
+            .get(&(repository.clone(), label.clone()))
+            .cloned()
+            .unwrap_or_default();
+        let clause = restore
+            .database
+            .as_ref()
+            .map(|(source, target)| target.as_ref().unwrap_or(source).to_string());
+        let Some(database) = restore
+            .label
+            .database
+            .as_ref()
+            .map(ToString::to_string)
+            .or(clause)
+            .or_else(|| session.database.clone())
         else {
             return Reply::error(1046, "No database selected");
         };
@@ -557,10 +825,17 @@ impl Model {
                 return self.unknown_database(&database);
             }
             let id = self.id();
-            self.databases.insert(database.clone(), Database { id, tables: BTreeMap::new() });
+            self.databases.insert(
+                database.clone(),
+                Database {
+                    id,
+                    tables: BTreeMap::new(),
+                },
+            );
         }
         if self.slots.get(&database).is_some_and(|j| !over(j)) {
-            return self.refused("Can only run one backup or restore job of a database at same time");
+            return self
+                .refused("Can only run one backup or restore job of a database at same time");
         }
         let mut objects = Vec::new();
         match &restore.objects {
@@ -575,16 +850,22 @@ impl Model {
                                 t.alias.as_ref().map(ToString::to_string),
                             ));
                         }
-                        ObjectRef::Named { name, alias, .. } => {
-                            objects.push((name.name.to_string(), Vec::new(), alias.as_ref().map(ToString::to_string)))
+                        ObjectRef::Named { name, alias, .. } => objects.push((
+                            name.name.to_string(),
+                            Vec::new(),
+                            alias.as_ref().map(ToString::to_string),
+                        )),
+                        ObjectRef::All(_) => {
+                            objects.extend(kept.keys().map(|n| (n.clone(), Vec::new(), None)))
                         }
-                        ObjectRef::All(_) => objects.extend(kept.keys().map(|n| (n.clone(), Vec::new(), None))),
                     }
                 }
             }
         }
         if let Some((missing, ..)) = objects.iter().find(|(n, ..)| !kept.contains_key(n)) {
-            return self.refused(&format!("Table {missing} does not exist in snapshot {label}"));
+            return self.refused(&format!(
+                "Table {missing} does not exist in snapshot {label}"
+            ));
         }
         let created = self.now();
         self.slots.insert(
@@ -600,7 +881,11 @@ impl Model {
                 objects,
                 timestamp: timestamp.to_owned(),
                 replication,
-                timeout: restore.properties.get("timeout").unwrap_or("86400").to_owned(),
+                timeout: restore
+                    .properties
+                    .get("timeout")
+                    .unwrap_or("86400")
+                    .to_owned(),
                 created,
                 meta_prepared: None,
                 snapshot_finished: None,
@@ -618,18 +903,31 @@ impl Model {
             return self.unknown_database(database);
         }
         let now = self.now();
-        match self.slots.get_mut(database).filter(|j| j.is_backup == backup) {
-            None => self.refused(if backup { "No backup job is currently running" } else { "No restore is currently running" }),
+        match self
+            .slots
+            .get_mut(database)
+            .filter(|j| j.is_backup == backup)
+        {
+            None => self.refused(if backup {
+                "No backup job is currently running"
+            } else {
+                "No restore is currently running"
+            }),
             Some(job) if over(job) => {
-                let message =
-                    format!("Failed to cancel job: Job with label {} can not be cancelled. state: {}", job.label, job.state);
+                let message = format!(
+                    "Failed to cancel job: Job with label {} can not be cancelled. state: {}",
+                    job.label, job.state
+                );
                 self.refused(&message)
             }
             Some(job) => {
                 job.status = if backup {
                     "[COMMON_ERROR, msg: user cancelled]".into()
                 } else {
-                    format!("[COMMON_ERROR, msg: user cancelled, current state: {}]", job.state)
+                    format!(
+                        "[COMMON_ERROR, msg: user cancelled, current state: {}]",
+                        job.state
+                    )
                 };
                 job.state = "CANCELLED";
                 job.finished = Some(now);
@@ -642,9 +940,14 @@ impl Model {
     pub fn tick(&mut self) {
         let names: Vec<String> = self.slots.keys().cloned().collect();
         for name in names {
-            let Some(mut job) = self.slots.get(&name).cloned().filter(|j| !over(j)) else { continue };
+            let Some(mut job) = self.slots.get(&name).cloned().filter(|j| !over(j)) else {
+                continue;
+            };
             let phases = if job.is_backup { BACKUP } else { RESTORE };
-            let at = phases.iter().position(|p| *p == job.state).expect("a phase");
+            let at = phases
+                .iter()
+                .position(|p| *p == job.state)
+                .expect("a phase");
             let now = self.now();
             job.state = phases[at + 1];
             match job.state {
@@ -664,11 +967,18 @@ impl Model {
             if job.is_backup {
                 self.store(&job);
             } else if job.state == "FINISHED" {
-                let kept = self.kept.get(&(job.repository.clone(), job.label.clone())).cloned().unwrap_or_default();
+                let kept = self
+                    .kept
+                    .get(&(job.repository.clone(), job.label.clone()))
+                    .cloned()
+                    .unwrap_or_default();
                 if let Some(database) = self.databases.get_mut(&job.database) {
                     for (table, _, alias) in &job.objects {
                         if let Some(content) = kept.get(table) {
-                            database.tables.insert(alias.clone().unwrap_or_else(|| table.clone()), content.clone());
+                            database.tables.insert(
+                                alias.clone().unwrap_or_else(|| table.clone()),
+                                content.clone(),
+                            );
                         }
                     }
                 }
@@ -690,7 +1000,13 @@ impl Model {
     pub fn copy_database(&mut self, from: &str, to: &str) {
         self.next_id += 1;
         let tables = self.databases[from].tables.clone();
-        self.databases.insert(to.into(), Database { id: self.next_id, tables });
+        self.databases.insert(
+            to.into(),
+            Database {
+                id: self.next_id,
+                tables,
+            },
+        );
     }
 
     /// Another frontend takes over: a phase that is not written down begins anew, under another id.
@@ -711,11 +1027,20 @@ impl Model {
 
     /// What a backup leaves in its repository in this phase.
     fn store(&mut self, job: &FeJob) {
-        let Some(root) = self.root(&job.repository) else { return };
+        let Some(root) = self.root(&job.repository) else {
+            return;
+        };
         let dir = root.join(format!("__ss_{}", job.label));
-        let database = self.databases.get(&job.database).cloned().unwrap_or_default();
-        let chosen: BTreeMap<String, Table> =
-            job.objects.iter().filter_map(|(name, ..)| Some((name.clone(), database.tables.get(name)?.clone()))).collect();
+        let database = self
+            .databases
+            .get(&job.database)
+            .cloned()
+            .unwrap_or_default();
+        let chosen: BTreeMap<String, Table> = job
+            .objects
+            .iter()
+            .filter_map(|(name, ..)| Some((name.clone(), database.tables.get(name)?.clone())))
+            .collect();
         match job.state {
             "SAVE_META" => {
                 for table in chosen.values().filter(|t| !t.is_view) {
@@ -736,15 +1061,30 @@ impl Model {
             "FINISHED" => {
                 put(&dir, "__meta", b"meta");
                 let millis = job.created * 1000 + 123;
-                let stamp = DateTime::from_timestamp_millis(millis).expect("a time").format("%Y-%m-%d-%H-%M-%S-%3f");
-                put(&dir, &format!("__info_{stamp}"), self.info(job, &database, &chosen, millis).to_string().as_bytes());
-                self.kept.insert((job.repository.clone(), job.label.clone()), chosen);
+                let stamp = DateTime::from_timestamp_millis(millis)
+                    .expect("a time")
+                    .format("%Y-%m-%d-%H-%M-%S-%3f");
+                put(
+                    &dir,
+                    &format!("__info_{stamp}"),
+                    self.info(job, &database, &chosen, millis)
+                        .to_string()
+                        .as_bytes(),
+                );
+                self.kept
+                    .insert((job.repository.clone(), job.label.clone()), chosen);
             }
             _ => {}
         }
     }
 
-    fn info(&self, job: &FeJob, database: &Database, chosen: &BTreeMap<String, Table>, millis: i64) -> serde_json::Value {
+    fn info(
+        &self,
+        job: &FeJob,
+        database: &Database,
+        chosen: &BTreeMap<String, Table>,
+        millis: i64,
+    ) -> serde_json::Value {
         let mut objects = serde_json::Map::new();
         for (name, table) in chosen {
             let mut partitions = serde_json::Map::new();
@@ -752,7 +1092,11 @@ impl Model {
                 for (i, partition) in table.partitions.iter().enumerate() {
                     let (id, tablet) = (table.id + 10 + i as i64, table.id + 100 + i as i64);
                     let modern = self.at_least(3, 4);
-                    let files = if modern { serde_json::json!([]) } else { serde_json::json!(["0200_0.dat.x"]) };
+                    let files = if modern {
+                        serde_json::json!([])
+                    } else {
+                        serde_json::json!(["0200_0.dat.x"])
+                    };
                     let index = serde_json::json!({ name: { "id": table.id + 1, "schema_hash": 1, "tablets": { tablet.to_string(): files }, "tablets_order": [tablet.to_string()] } });
                     let content = if modern {
                         // The id in paths is the physical partition's.
@@ -763,7 +1107,10 @@ impl Model {
                     partitions.insert(partition.clone(), content);
                 }
             }
-            objects.insert(name.clone(), serde_json::json!({ "id": table.id, "partitions": partitions }));
+            objects.insert(
+                name.clone(),
+                serde_json::json!({ "id": table.id, "partitions": partitions }),
+            );
         }
         let mut info = serde_json::json!({
             "name": job.label, "database": job.database, "id": database.id, "backup_time": millis, "backup_result": "succeed",
@@ -793,10 +1140,10 @@ impl Model {
             (None, Some(name)) => Some(name.clone()),
             (None, None) => return Reply::error(1046, "No database selected"),
         };
-        let jobs = self
-            .slots
-            .values()
-            .filter(|j| j.is_backup == backup && (j.database.is_empty() || only.as_ref().is_none_or(|n| *n == j.database)));
+        let jobs = self.slots.values().filter(|j| {
+            j.is_backup == backup
+                && (j.database.is_empty() || only.as_ref().is_none_or(|n| *n == j.database))
+        });
         let time = |t: Option<i64>| self.time(session, t);
         // SHOW RESTORE is answered by each frontend itself, and followers lag.
         let stale = !backup && number != self.leader;
@@ -804,13 +1151,19 @@ impl Model {
             let id = some(if stale { -1 } else { j.id });
             let state = some(if stale { "PENDING" } else { j.state });
             let list = |open: &str, close: &str| {
-                let one = |(t, p, _): &(String, Vec<String>, Option<String>)| match (backup, p.is_empty()) {
+                let one = |(t, p, _): &(String, Vec<String>, Option<String>)| match (
+                    backup,
+                    p.is_empty(),
+                ) {
                     (true, true) => format!("[{}.{t}]", j.database),
                     (true, false) => format!("[{}.{t}PARTITIONS ({})]", j.database, p.join(", ")),
                     (false, true) => t.clone(),
                     (false, false) => format!("{t} PARTITIONS [{}]", p.join(", ")),
                 };
-                format!("{open}{}{close}", j.objects.iter().map(one).collect::<Vec<_>>().join(", "))
+                format!(
+                    "{open}{}{close}",
+                    j.objects.iter().map(one).collect::<Vec<_>>().join(", ")
+                )
             };
             if backup {
                 vec![
@@ -891,29 +1244,52 @@ impl Model {
                 "Timeout",
             ]
         };
-        Reply::Rows { columns: columns.iter().map(|c| (*c).to_owned()).collect(), rows: jobs.map(row).collect() }
+        Reply::Rows {
+            columns: columns.iter().map(|c| (*c).to_owned()).collect(),
+            rows: jobs.map(row).collect(),
+        }
     }
 
     fn show_snapshot(&self, _session: &FeSession, sql: &str, words: &[&str]) -> Reply {
         let name = words[3].trim_matches('`');
-        let Some(root) = self.root(name) else { return Reply::error(1064, format!("Repository [{name}] does not exist")) };
+        let Some(root) = self.root(name) else {
+            return Reply::error(1064, format!("Repository [{name}] does not exist"));
+        };
         let texts: Vec<&str> = sql.split('\'').skip(1).step_by(2).collect();
-        let mut labels: Vec<String> =
-            entries(&root).into_iter().filter_map(|e| Some(e.strip_prefix("__ss_")?.to_owned())).collect();
+        let mut labels: Vec<String> = entries(&root)
+            .into_iter()
+            .filter_map(|e| Some(e.strip_prefix("__ss_")?.to_owned()))
+            .collect();
         labels.retain(|l| texts.first().is_none_or(|only| only == l));
-        let mut extra: Vec<&str> = if self.at_least(4, 2) { vec!["ClusterId", "FinishTime", "TTL", "ExpireTime"] } else { vec![] };
+        let mut extra: Vec<&str> = if self.at_least(4, 2) {
+            vec!["ClusterId", "FinishTime", "TTL", "ExpireTime"]
+        } else {
+            vec![]
+        };
         if let [label, timestamp] = texts.as_slice() {
             let info = info_file(&root.join(format!("__ss_{label}")), timestamp);
             let database = info
                 .and_then(|p| serde_json::from_slice::<serde_json::Value>(&fs::read(p).ok()?).ok())
                 .and_then(|v| Some(v["database"].as_str()?.to_owned()));
-            let status =
-                if database.is_some() { "OK".to_owned() } else { format!("Failed to get info: File does not exist: {timestamp}") };
+            let status = if database.is_some() {
+                "OK".to_owned()
+            } else {
+                format!("Failed to get info: File does not exist: {timestamp}")
+            };
             let mut columns = vec!["Snapshot", "Timestamp", "Database", "Details", "Status"];
             columns.append(&mut extra);
-            let mut row = vec![some(label), some(timestamp), database.clone(), database.map(|_| "{}".into()), some(status)];
+            let mut row = vec![
+                some(label),
+                some(timestamp),
+                database.clone(),
+                database.map(|_| "{}".into()),
+                some(status),
+            ];
             row.resize(columns.len(), None);
-            return Reply::Rows { columns: columns.iter().map(|c| (*c).to_owned()).collect(), rows: vec![row] };
+            return Reply::Rows {
+                columns: columns.iter().map(|c| (*c).to_owned()).collect(),
+                rows: vec![row],
+            };
         }
         let mut columns = vec!["Snapshot", "Timestamp", "Status"];
         columns.append(&mut extra);
@@ -922,22 +1298,34 @@ impl Model {
                 .into_iter()
                 .filter_map(|e| Some(e.strip_prefix("__info_")?.rsplit_once('.')?.0.to_owned()))
                 .collect();
-            let status = if infos.is_empty() { "ERROR: no snapshot" } else { "OK" };
+            let status = if infos.is_empty() {
+                "ERROR: no snapshot"
+            } else {
+                "OK"
+            };
             let mut row = vec![some(label), some(infos.join("\n")), some(status)];
             row.resize(columns.len(), None);
             row
         };
         let rows = labels.iter().map(row).collect();
-        Reply::Rows { columns: columns.iter().map(|c| (*c).to_owned()).collect(), rows }
+        Reply::Rows {
+            columns: columns.iter().map(|c| (*c).to_owned()).collect(),
+            rows,
+        }
     }
 
     fn find(&self, words: &[&str]) -> Option<&Table> {
         let (database, table) = words[3].split_once('.')?;
-        self.databases.get(database.trim_matches('`'))?.tables.get(table.trim_matches('`'))
+        self.databases
+            .get(database.trim_matches('`'))?
+            .tables
+            .get(table.trim_matches('`'))
     }
 
     fn show_partitions(&self, words: &[&str]) -> Reply {
-        let Some(table) = self.find(words) else { return Reply::error(1051, "Unknown table") };
+        let Some(table) = self.find(words) else {
+            return Reply::error(1051, "Unknown table");
+        };
         let columns = [
             "PartitionId",
             "PartitionName",
@@ -988,11 +1376,25 @@ impl Model {
                 "IsSync",
                 "DetailCmd",
             ];
-            let mut row = vec![None, None, None, None, some(-1), some(-1), some(-1), some(-1), some(false), some("SHOW PROC")];
+            let mut row = vec![
+                None,
+                None,
+                None,
+                None,
+                some(-1),
+                some(-1),
+                some(-1),
+                some(-1),
+                some(false),
+                some("SHOW PROC"),
+            ];
             for (database, content) in &self.databases {
                 for (name, table) in &content.tables {
                     let i = id - table.id - 100;
-                    if let Some(partition) = usize::try_from(i).ok().and_then(|i| table.partitions.get(i)) {
+                    if let Some(partition) = usize::try_from(i)
+                        .ok()
+                        .and_then(|i| table.partitions.get(i))
+                    {
                         row = vec![
                             some(database),
                             some(name),
@@ -1008,17 +1410,49 @@ impl Model {
                     }
                 }
             }
-            return Reply::Rows { columns: columns.iter().map(|c| (*c).to_owned()).collect(), rows: vec![row] };
+            return Reply::Rows {
+                columns: columns.iter().map(|c| (*c).to_owned()).collect(),
+                rows: vec![row],
+            };
         }
-        let Some(table) = self.find(words) else { return Reply::error(1051, "Unknown table") };
-        let only = sql.split_once("PARTITION (").map(|(_, rest)| rest.trim_end_matches(')').trim_matches('`').to_owned());
-        let columns = ["TabletId", "ReplicaId", "BackendId", "Version", "VersionCount", "RowCount", "DataSize", "State"];
-        let chosen = table.partitions.iter().enumerate().filter(|(_, p)| only.as_ref().is_none_or(|o| o == *p));
+        let Some(table) = self.find(words) else {
+            return Reply::error(1051, "Unknown table");
+        };
+        let only = sql
+            .split_once("PARTITION (")
+            .map(|(_, rest)| rest.trim_end_matches(')').trim_matches('`').to_owned());
+        let columns = [
+            "TabletId",
+            "ReplicaId",
+            "BackendId",
+            "Version",
+            "VersionCount",
+            "RowCount",
+            "DataSize",
+            "State",
+        ];
+        let chosen = table
+            .partitions
+            .iter()
+            .enumerate()
+            .filter(|(_, p)| only.as_ref().is_none_or(|o| o == *p));
         let row = |(i, _): (usize, &String)| {
             let id = table.id + 100 + i as i64;
-            vec![some(id), some(id + 1), some(10_100), some(2), some(3), some(10), some("512 B"), some("NORMAL")]
+            vec![
+                some(id),
+                some(id + 1),
+                some(10_100),
+                some(2),
+                some(3),
+                some(10),
+                some("512 B"),
+                some("NORMAL"),
+            ]
         };
-        Reply::Rows { columns: columns.iter().map(|c| (*c).to_owned()).collect(), rows: chosen.map(row).collect() }
+        Reply::Rows {
+            columns: columns.iter().map(|c| (*c).to_owned()).collect(),
+            rows: chosen.map(row).collect(),
+        }
     }
 }
 
@@ -1038,19 +1472,35 @@ fn directory(location: &str) -> Option<PathBuf> {
 }
 
 fn entries(dir: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
-    let mut names: Vec<String> = entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    let mut names: Vec<String> = entries
+        .map(|e| {
+            e.expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
     names.sort();
     names
 }
 
 fn info_file(dir: &Path, timestamp: &str) -> Option<PathBuf> {
     let prefix = format!("__info_{timestamp}.");
-    entries(dir).into_iter().find(|e| e.starts_with(&prefix)).map(|e| dir.join(e))
+    entries(dir)
+        .into_iter()
+        .find(|e| e.starts_with(&prefix))
+        .map(|e| dir.join(e))
 }
 
 /// Writes a file as StarRocks does: its MD5 behind its name.
 pub fn put(dir: &Path, name: &str, content: &[u8]) {
     fs::create_dir_all(dir).expect("a directory");
-    fs::write(dir.join(format!("{name}.{}", hex::encode(Md5::digest(content)))), content).expect("written");
+    fs::write(
+        dir.join(format!("{name}.{}", hex::encode(Md5::digest(content)))),
+        content,
+    )
+    .expect("written");
 }

@@ -14,16 +14,23 @@ use super::model::{FeSession, Model};
 use super::wire::Reply;
 
 fn texts(columns: &[&str], rows: &[Vec<Option<String>>]) -> Arc<MemTable> {
-    let fields: Vec<Field> = columns.iter().map(|c| Field::new(*c, DataType::Utf8, true)).collect();
+    let fields: Vec<Field> = columns
+        .iter()
+        .map(|c| Field::new(*c, DataType::Utf8, true))
+        .collect();
     let schema = Arc::new(Schema::new(fields));
-    let column = |i: usize| Arc::new(rows.iter().map(|r| r[i].clone()).collect::<StringArray>()) as Arc<dyn Array>;
-    let batch = RecordBatch::try_new(schema.clone(), (0..columns.len()).map(column).collect()).expect("a batch");
+    let column = |i: usize| {
+        Arc::new(rows.iter().map(|r| r[i].clone()).collect::<StringArray>()) as Arc<dyn Array>
+    };
+    let batch = RecordBatch::try_new(schema.clone(), (0..columns.len()).map(column).collect())
+        .expect("a batch");
     Arc::new(MemTable::try_new(schema, vec![vec![batch]]).expect("a table"))
 }
 
 /// Everything that a query can name.
 pub fn context(model: &Model, session: &FeSession) -> SessionContext {
-    let mut config = SessionConfig::new().with_default_catalog_and_schema("fe", session.database.as_deref().unwrap_or("none"));
+    let mut config = SessionConfig::new()
+        .with_default_catalog_and_schema("fe", session.database.as_deref().unwrap_or("none"));
     config.options_mut().sql_parser.enable_ident_normalization = false;
     config.options_mut().sql_parser.dialect = datafusion::common::config::Dialect::MySQL;
     config.options_mut().sql_parser.parse_float_as_decimal = true;
@@ -64,14 +71,27 @@ pub fn context(model: &Model, session: &FeSession) -> SessionContext {
                     text(""),
                 ]);
             }
-            let memory = MemTable::try_new(table.rows.schema(), vec![vec![table.rows.clone()]]).expect("a table");
-            schema.register_table(name.clone(), Arc::new(memory)).expect("registered");
+            let memory = MemTable::try_new(table.rows.schema(), vec![vec![table.rows.clone()]])
+                .expect("a table");
+            schema
+                .register_table(name.clone(), Arc::new(memory))
+                .expect("registered");
         }
-        catalog.register_schema(database, schema).expect("registered");
+        catalog
+            .register_schema(database, schema)
+            .expect("registered");
     }
     let information = Arc::new(MemorySchemaProvider::new());
-    let of_tables =
-        ["TABLE_SCHEMA", "TABLE_NAME", "TABLE_TYPE", "ENGINE", "TABLE_ROWS", "DATA_LENGTH", "CREATE_TIME", "TABLE_COMMENT"];
+    let of_tables = [
+        "TABLE_SCHEMA",
+        "TABLE_NAME",
+        "TABLE_TYPE",
+        "ENGINE",
+        "TABLE_ROWS",
+        "DATA_LENGTH",
+        "CREATE_TIME",
+        "TABLE_COMMENT",
+    ];
     let of_columns = [
         "TABLE_SCHEMA",
         "TABLE_NAME",
@@ -87,11 +107,18 @@ pub fn context(model: &Model, session: &FeSession) -> SessionContext {
     for (name, table) in [
         ("tables", texts(&of_tables, &tables)),
         ("columns", texts(&of_columns, &columns)),
-        ("views", texts(&["TABLE_SCHEMA", "TABLE_NAME", "VIEW_DEFINITION"], &views)),
+        (
+            "views",
+            texts(&["TABLE_SCHEMA", "TABLE_NAME", "VIEW_DEFINITION"], &views),
+        ),
     ] {
-        information.register_table(name.into(), table).expect("registered");
+        information
+            .register_table(name.into(), table)
+            .expect("registered");
     }
-    catalog.register_schema("information_schema", information).expect("registered");
+    catalog
+        .register_schema("information_schema", information)
+        .expect("registered");
     context.register_catalog("fe", catalog);
     context
 }
@@ -106,17 +133,33 @@ pub async fn run(context: SessionContext, sql: &str) -> Reply {
     };
     let batches = match batches {
         Ok(batches) => batches,
-        Err(e) => return Reply::error(1064, format!("Getting analyzing error. Detail message: {e}.")),
+        Err(e) => {
+            return Reply::error(
+                1064,
+                format!("Getting analyzing error. Detail message: {e}."),
+            );
+        }
     };
     let Some(first) = batches.first() else {
-        return Reply::Rows { columns: vec!["c".into()], rows: Vec::new() };
+        return Reply::Rows {
+            columns: vec!["c".into()],
+            rows: Vec::new(),
+        };
     };
-    let columns = first.schema().fields().iter().map(|f| f.name().clone()).collect();
+    let columns = first
+        .schema()
+        .fields()
+        .iter()
+        .map(|f| f.name().clone())
+        .collect();
     let options = FormatOptions::default().with_timestamp_format(Some("%Y-%m-%d %H:%M:%S"));
     let mut rows = Vec::new();
     for batch in &batches {
-        let formatters: Vec<_> =
-            batch.columns().iter().map(|c| ArrayFormatter::try_new(c.as_ref(), &options).expect("printable")).collect();
+        let formatters: Vec<_> = batch
+            .columns()
+            .iter()
+            .map(|c| ArrayFormatter::try_new(c.as_ref(), &options).expect("printable"))
+            .collect();
         for i in 0..batch.num_rows() {
             let value = |(formatter, column): (&ArrayFormatter<'_>, &Arc<dyn Array>)| {
                 if column.is_null(i) {

@@ -1,4 +1,5 @@
-//! The server side of the MySQL protocol, as much of it as a StarRocks frontend speaks: handshake, text queries, TLS.
+//! The server side of the MySQL protocol, as much of it as a StarRocks frontend speaks: handshake,
+//! text queries, TLS.
 
 use std::sync::Arc;
 
@@ -14,9 +15,17 @@ use tokio_rustls::TlsAcceptor;
 /// What a frontend answers.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    Ok { affected: u64 },
-    Rows { columns: Vec<String>, rows: Vec<Vec<Option<String>>> },
-    Error { code: u16, message: String },
+    Ok {
+        affected: u64,
+    },
+    Rows {
+        columns: Vec<String>,
+        rows: Vec<Vec<Option<String>>>,
+    },
+    Error {
+        code: u16,
+        message: String,
+    },
 }
 
 impl Reply {
@@ -25,7 +34,10 @@ impl Reply {
     }
 
     pub fn error(code: u16, message: impl Into<String>) -> Self {
-        Self::Error { code, message: message.into() }
+        Self::Error {
+            code,
+            message: message.into(),
+        }
     }
 }
 
@@ -64,9 +76,17 @@ fn text(out: &mut Vec<u8>, text: &str) {
 
 impl Connection {
     /// Shakes hands; answers `None` when the client goes away or may not come in.
-    pub async fn accept(socket: TcpStream, id: u32, password: &str, tls: Option<Arc<TlsAcceptor>>) -> Option<Self> {
+    pub async fn accept(
+        socket: TcpStream,
+        id: u32,
+        password: &str,
+        tls: Option<Arc<TlsAcceptor>>,
+    ) -> Option<Self> {
         socket.set_nodelay(true).ok()?;
-        let mut connection = Self { stream: Box::new(socket), sequence: 0 };
+        let mut connection = Self {
+            stream: Box::new(socket),
+            sequence: 0,
+        };
         let mut capabilities = CapabilityFlags::CLIENT_PROTOCOL_41
             | CapabilityFlags::CLIENT_SECURE_CONNECTION
             | CapabilityFlags::CLIENT_PLUGIN_AUTH
@@ -101,9 +121,16 @@ impl Connection {
             answer = connection.read().await?;
         }
         let response: HandshakeResponse<'_> = ParseBuf(&answer).parse(()).ok()?;
-        let expected = scramble_native(NONCE, password.as_bytes()).map(|s| s.to_vec()).unwrap_or_default();
+        let expected = scramble_native(NONCE, password.as_bytes())
+            .map(|s| s.to_vec())
+            .unwrap_or_default();
         if response.scramble_buf() != expected.as_slice() {
-            connection.reply(&Reply::error(1045, "Access denied for user 'x' (using password: YES)")).await;
+            connection
+                .reply(&Reply::error(
+                    1045,
+                    "Access denied for user 'x' (using password: YES)",
+                ))
+                .await;
             return None;
         }
         connection.reply(&Reply::done()).await.then_some(connection)

@@ -1,4 +1,5 @@
-//! DataFusion's errors as ours: the SQLSTATE that PostgreSQL would give, without DataFusion's prefixes.
+//! DataFusion's errors as ours: the SQLSTATE that PostgreSQL would give, without DataFusion's
+//! prefixes.
 
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, SchemaError};
@@ -15,7 +16,11 @@ fn arrow_kind(error: &ArrowError) -> ErrorKind {
         | ArrowError::InvalidArgumentError(m)
         | ArrowError::ComputeError(m) => {
             let m = m.to_ascii_lowercase();
-            if m.contains("overflow") || m.contains("out of range") || m.contains("can't cast value") || m.contains("too large") {
+            if m.contains("overflow")
+                || m.contains("out of range")
+                || m.contains("can't cast value")
+                || m.contains("too large")
+            {
                 ErrorKind::OutOfRange
             } else if m.contains("date") || m.contains("timestamp") {
                 ErrorKind::InvalidDatetime
@@ -34,20 +39,39 @@ fn schema_kind(error: &SchemaError) -> ErrorKind {
     match error {
         SchemaError::FieldNotFound { .. } => ErrorKind::UndefinedColumn,
         SchemaError::AmbiguousReference { .. } => ErrorKind::AmbiguousColumn,
-        SchemaError::DuplicateQualifiedField { .. } | SchemaError::DuplicateUnqualifiedField { .. } => ErrorKind::DuplicateColumn,
+        SchemaError::DuplicateQualifiedField { .. }
+        | SchemaError::DuplicateUnqualifiedField { .. } => ErrorKind::DuplicateColumn,
     }
 }
 
 fn plan_error(message: &str) -> Error {
     let quoted = |text: &str| text.split('\'').nth(1).map(str::to_owned);
-    if let Some(name) = message.strip_prefix("table ").and_then(|m| m.split_once(" not found")).and(quoted(message)) {
+    if let Some(name) = message
+        .strip_prefix("table ")
+        .and_then(|m| m.split_once(" not found"))
+        .and(quoted(message))
+    {
         // DataFusion names tables with their catalog; people know them by schema and name.
-        let name = name.split_once('.').map_or(name.as_str(), |(_, rest)| rest).to_owned();
-        return Error::new(ErrorKind::UndefinedTable, format!("relation \"{name}\" does not exist"));
+        let name = name
+            .split_once('.')
+            .map_or(name.as_str(), |(_, rest)| rest)
+            .to_owned();
+        return Error::new(
+            ErrorKind::UndefinedTable,
+            format!("relation \"{name}\" does not exist"),
+        );
     }
-    if let Some(name) = message.strip_prefix("Invalid function ").and(quoted(message)) {
-        let hint = message.split_once('\n').map(|(_, hint)| hint.trim().to_owned());
-        let error = Error::new(ErrorKind::UndefinedFunction, format!("function {name} does not exist"));
+    if let Some(name) = message
+        .strip_prefix("Invalid function ")
+        .and(quoted(message))
+    {
+        let hint = message
+            .split_once('\n')
+            .map(|(_, hint)| hint.trim().to_owned());
+        let error = Error::new(
+            ErrorKind::UndefinedFunction,
+            format!("function {name} does not exist"),
+        );
         return match hint {
             Some(hint) if !hint.is_empty() => error.hint(hint),
             _ => error,
@@ -61,7 +85,10 @@ fn plan_error(message: &str) -> Error {
         ErrorKind::UndefinedFunction
     } else if lower.contains("placeholder") {
         ErrorKind::IndeterminateType
-    } else if lower.contains("column count") || lower.contains("inconsistent data length") || lower.contains("group by") {
+    } else if lower.contains("column count")
+        || lower.contains("inconsistent data length")
+        || lower.contains("group by")
+    {
         ErrorKind::Syntax
     } else {
         ErrorKind::DatatypeMismatch
@@ -73,14 +100,17 @@ fn plan_error(message: &str) -> Error {
 fn lower_first(message: &str) -> String {
     let mut chars = message.chars();
     match (chars.next(), chars.clone().next()) {
-        (Some(first), Some(second)) if first.is_ascii_uppercase() && second.is_ascii_lowercase() => {
+        (Some(first), Some(second))
+            if first.is_ascii_uppercase() && second.is_ascii_lowercase() =>
+        {
             first.to_ascii_lowercase().to_string() + chars.as_str()
         }
         _ => message.to_owned(),
     }
 }
 
-/// Turns a DataFusion error into ours. An error of ours that came through DataFusion comes back as it was.
+/// Turns a DataFusion error into ours. An error of ours that came through DataFusion comes back as
+/// it was.
 pub fn from_datafusion(error: DataFusionError) -> Error {
     if let Some(ours) = ours_within(&error) {
         return ours;
@@ -88,43 +118,78 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
     let root = error.find_root();
     match root {
         DataFusionError::SchemaError(e, _) => match &**e {
-            SchemaError::FieldNotFound { field, valid_fields } => {
-                let known: Vec<&str> = valid_fields.iter().map(|f| f.name.as_str()).take(50).collect();
-                let error = Error::new(ErrorKind::UndefinedColumn, format!("column \"{}\" does not exist", field.flat_name()));
-                if known.is_empty() { error } else { error.detail(format!("there are {}", known.join(", "))) }
+            SchemaError::FieldNotFound {
+                field,
+                valid_fields,
+            } => {
+                let known: Vec<&str> = valid_fields
+                    .iter()
+                    .map(|f| f.name.as_str())
+                    .take(50)
+                    .collect();
+                let error = Error::new(
+                    ErrorKind::UndefinedColumn,
+                    format!("column \"{}\" does not exist", field.flat_name()),
+                );
+                if known.is_empty() {
+                    error
+                } else {
+                    error.detail(format!("there are {}", known.join(", ")))
+                }
             }
             e => Error::new(schema_kind(e), lower_first(&e.to_string())),
         },
         DataFusionError::Plan(message) => plan_error(message),
-        DataFusionError::NotImplemented(message) => Error::new(ErrorKind::Unsupported, lower_first(message)),
+        DataFusionError::NotImplemented(message) => {
+            Error::new(ErrorKind::Unsupported, lower_first(message))
+        }
         DataFusionError::SQL(e, _) => Error::new(ErrorKind::Syntax, format!("syntax error: {e}")),
         DataFusionError::ArrowError(e, _) => {
             let message = e.to_string();
-            let message = message.split_once(": ").map_or(message.as_str(), |(_, rest)| rest);
+            let message = message
+                .split_once(": ")
+                .map_or(message.as_str(), |(_, rest)| rest);
             Error::new(
                 arrow_kind(e),
-                if matches!(**e, ArrowError::DivideByZero) { "division by zero".into() } else { lower_first(message) },
+                if matches!(**e, ArrowError::DivideByZero) {
+                    "division by zero".into()
+                } else {
+                    lower_first(message)
+                },
             )
         }
         DataFusionError::ResourcesExhausted(message) => {
-            let setting =
-                ["statement_memory_bytes_max", "query_memory_bytes_max"].into_iter().find(|setting| message.contains(setting));
-            Error::new(ErrorKind::OutOfMemory, lower_first(message))
-                .hint(format!("Raise {}, or ask for less at a time.", setting.unwrap_or("query_memory_bytes_max")))
+            let setting = ["statement_memory_bytes_max", "query_memory_bytes_max"]
+                .into_iter()
+                .find(|setting| message.contains(setting));
+            Error::new(ErrorKind::OutOfMemory, lower_first(message)).hint(format!(
+                "Raise {}, or ask for less at a time.",
+                setting.unwrap_or("query_memory_bytes_max")
+            ))
         }
         DataFusionError::ObjectStore(e) => match **e {
-            object_store::Error::NotFound { .. } => Error::new(ErrorKind::MissingFile, e.to_string()),
+            object_store::Error::NotFound { .. } => {
+                Error::new(ErrorKind::MissingFile, e.to_string())
+            }
             _ => Error::new(ErrorKind::Storage, e.to_string()),
         },
         // DataFusion's words for its own limit; they name a setting of its own.
         DataFusionError::IoError(e) if e.to_string().contains("exceeded the allowable limit") => {
-            Error::new(ErrorKind::OutOfMemory, "the queries have spilled more than spill_bytes_max")
-                .hint("Raise spill_bytes_max, or ask for less at a time.")
+            Error::new(
+                ErrorKind::OutOfMemory,
+                "the queries have spilled more than spill_bytes_max",
+            )
+            .hint("Raise spill_bytes_max, or ask for less at a time.")
         }
         DataFusionError::IoError(e) => Error::new(ErrorKind::Storage, e.to_string()),
-        DataFusionError::ParquetError(e) => Error::new(ErrorKind::Corrupted, format!("a data file cannot be read: {e}")),
+        DataFusionError::ParquetError(e) => Error::new(
+            ErrorKind::Corrupted,
+            format!("a data file cannot be read: {e}"),
+        ),
         DataFusionError::Execution(message) => Error::new(ErrorKind::Data, lower_first(message)),
-        DataFusionError::Configuration(message) => Error::new(ErrorKind::InvalidParameter, lower_first(message)),
+        DataFusionError::Configuration(message) => {
+            Error::new(ErrorKind::InvalidParameter, lower_first(message))
+        }
         other => Error::internal(other.strip_backtrace()),
     }
 }
@@ -153,16 +218,30 @@ mod tests {
     #[test]
     fn our_own_errors_come_back_unchanged() {
         let ours = Error::new(ErrorKind::NoPartition, "no").hint("do");
-        let wrapped = DataFusionError::Context("c".into(), Box::new(DataFusionError::External(Box::new(ours))));
+        let wrapped = DataFusionError::Context(
+            "c".into(),
+            Box::new(DataFusionError::External(Box::new(ours))),
+        );
         let back = from_datafusion(wrapped);
-        assert_eq!((back.kind, back.message.as_str(), back.hint.as_deref()), (ErrorKind::NoPartition, "no", Some("do")));
+        assert_eq!(
+            (back.kind, back.message.as_str(), back.hint.as_deref()),
+            (ErrorKind::NoPartition, "no", Some("do"))
+        );
     }
 
     #[test]
     fn plan_errors_get_the_sqlstates_that_clients_test() {
         for (message, kind, said) in [
-            ("table 'embedded.d.t' not found", ErrorKind::UndefinedTable, "relation \"d.t\" does not exist"),
-            ("Invalid function 'nope'.\nDid you mean 'now'?", ErrorKind::UndefinedFunction, "function nope does not exist"),
+            (
+                "table 'embedded.d.t' not found",
+                ErrorKind::UndefinedTable,
+                "relation \"d.t\" does not exist",
+            ),
+            (
+                "Invalid function 'nope'.\nDid you mean 'now'?",
+                ErrorKind::UndefinedFunction,
+                "function nope does not exist",
+            ),
         ] {
             let error = from_datafusion(DataFusionError::Plan(message.into()));
             assert_eq!((error.kind, error.message.as_str()), (kind, said));

@@ -1,9 +1,10 @@
 //! The one error type that crosses module borders, and the table of SQLSTATEs.
 //!
-//! Policy. Inside a module a small `thiserror` enum may say what that layer tried; at its border the error becomes an [`Error`]
-//! of one [`ErrorKind`], and each kind is one SQLSTATE. Messages are written as PostgreSQL writes them (lower case, no full
-//! stop, naming the object) unless StarRocks has a message for the case: then StarRocks' text is the message. What to do
-//! about it goes into the hint. An error is logged once, where it is handled, and never carries a secret.
+//! Policy. Inside a module a small `thiserror` enum may say what that layer tried; at its border
+//! the error becomes an [`Error`] of one [`ErrorKind`], and each kind is one SQLSTATE. Messages are
+//! written as PostgreSQL writes them (lower case, no full stop, naming the object) unless StarRocks
+//! has a message for the case: then StarRocks' text is the message. What to do about it goes into
+//! the hint. An error is logged once, where it is handled, and never carries a secret.
 
 mod datafusion;
 
@@ -35,7 +36,8 @@ macro_rules! error_kinds {
 error_kinds! {
     /// The text is no statement we know; carries a position.
     Syntax => "42601",
-    /// Grammatical, and refused before anything is looked up: clauses that exclude each other, an alias where none may stand.
+    /// Grammatical, and refused before anything is looked up: clauses that exclude each other, an
+    /// alias where none may stand.
     IllegalClause => "42000",
     /// A privilege that the object does not have.
     InvalidGrant => "0LP01",
@@ -51,7 +53,8 @@ error_kinds! {
     AmbiguousColumn => "42702",
     /// The same column twice.
     DuplicateColumn => "42701",
-    /// An object or a function of another kind than the statement needs: a table where a view should be, FILTER of no aggregate.
+    /// An object or a function of another kind than the statement needs: a table where a view
+    /// should be, FILTER of no aggregate.
     WrongObjectType => "42809",
     /// The same table twice, or one that exists already.
     DuplicateTable => "42P07",
@@ -200,7 +203,8 @@ pub struct Error {
     pub detail: Option<String>,
     /// What to do, for the HINT field.
     pub hint: Option<String>,
-    /// Byte offset into the statement's text, from 0; the wire turns it into PostgreSQL's character position from 1.
+    /// Byte offset into the statement's text, from 0; the wire turns it into PostgreSQL's character
+    /// position from 1.
     pub position: Option<usize>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
     of_cluster: bool,
@@ -209,12 +213,21 @@ pub struct Error {
 impl Error {
     /// An error of a kind with its message.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), detail: None, hint: None, position: None, source: None, of_cluster: false }
+        Self {
+            kind,
+            message: message.into(),
+            detail: None,
+            hint: None,
+            position: None,
+            source: None,
+            of_cluster: false,
+        }
     }
 
     /// A bug of ours: what should have held did not.
     pub fn internal(message: impl Into<String>) -> Self {
-        Self::new(ErrorKind::Internal, message).hint("This is a bug in Starkeep; please report it with the server's log.")
+        Self::new(ErrorKind::Internal, message)
+            .hint("This is a bug in Starkeep; please report it with the server's log.")
     }
 
     /// Something real that is not offered here.
@@ -281,16 +294,27 @@ impl Error {
         self
     }
 
-    /// A local file operation that failed: says what was tried and on which path, and tells a full disk apart.
-    pub fn io(what: impl fmt::Display, path: impl AsRef<std::path::Path>, error: std::io::Error) -> Self {
+    /// A local file operation that failed: says what was tried and on which path, and tells a full
+    /// disk apart.
+    pub fn io(
+        what: impl fmt::Display,
+        path: impl AsRef<std::path::Path>,
+        error: std::io::Error,
+    ) -> Self {
         let kind = match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::DiskFull,
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                ErrorKind::DiskFull
+            }
             std::io::ErrorKind::NotFound => ErrorKind::MissingFile,
             // EMFILE and ENFILE: nothing is wrong with what was to be opened.
             _ if matches!(error.raw_os_error(), Some(23 | 24)) => ErrorKind::OutOfFiles,
             _ => ErrorKind::Storage,
         };
-        Self::new(kind, format!("could not {what} \"{}\": {error}", path.as_ref().display())).source(error)
+        Self::new(
+            kind,
+            format!("could not {what} \"{}\": {error}", path.as_ref().display()),
+        )
+        .source(error)
     }
 }
 
@@ -306,7 +330,9 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|e| e as &(dyn std::error::Error + 'static))
+        self.source
+            .as_deref()
+            .map(|e| e as &(dyn std::error::Error + 'static))
     }
 }
 
@@ -319,7 +345,11 @@ mod tests {
         for kind in ErrorKind::ALL {
             let code = kind.sqlstate();
             assert_eq!(code.len(), 5, "{kind:?}");
-            assert!(code.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase()), "{kind:?}");
+            assert!(
+                code.bytes()
+                    .all(|b| b.is_ascii_digit() || b.is_ascii_uppercase()),
+                "{kind:?}"
+            );
             // Class 00 is success and 01 and 02 are warnings: none is an error.
             assert!(!["00", "01", "02"].contains(&&code[..2]), "{kind:?}");
         }

@@ -53,16 +53,29 @@ impl Kind {
             "sum" if matches!(first.pg, Type::INT2 | Type::INT4) => (Self::Sum, ValueType::INT8),
             "sum" if first.pg == Type::INT8 => (Self::Sum, ValueType::of(Type::NUMERIC)),
             "sum" => (Self::Sum, first),
-            "avg" => (Self::Avg, ValueType::of(if first.is_integer() { Type::NUMERIC } else { Type::FLOAT8 })),
+            "avg" => (
+                Self::Avg,
+                ValueType::of(if first.is_integer() {
+                    Type::NUMERIC
+                } else {
+                    Type::FLOAT8
+                }),
+            ),
             // The least of names is a text, as in PostgreSQL.
             "min" | "max" => {
-                let ty = if first.is_text() { ValueType::TEXT } else { first };
+                let ty = if first.is_text() {
+                    ValueType::TEXT
+                } else {
+                    first
+                };
                 (if name == "min" { Self::Min } else { Self::Max }, ty)
             }
             "array_agg" => (Self::ArrayAgg, first.array()),
             "string_agg" => (Self::StringAgg, ValueType::TEXT),
             "json_agg" | "jsonb_agg" => (Self::JsonAgg, ValueType::of(Type::JSON)),
-            "json_object_agg" | "jsonb_object_agg" => (Self::JsonObjectAgg, ValueType::of(Type::JSON)),
+            "json_object_agg" | "jsonb_object_agg" => {
+                (Self::JsonObjectAgg, ValueType::of(Type::JSON))
+            }
             "bool_and" | "every" => (Self::BoolAnd, ValueType::BOOL),
             "bool_or" => (Self::BoolOr, ValueType::BOOL),
             _ => return None,
@@ -73,26 +86,35 @@ impl Kind {
 /// Sorts by keys that were computed for each item.
 pub(super) fn sort_by_keys<T>(items: &mut [(Vec<Value>, T)], keys: &[(bool, bool)]) {
     items.sort_by(|(a, _), (b, _)| {
-        let orders = a.iter().zip(b).zip(keys).map(|((a, b), (descending, nulls_first))| match (a.is_null(), b.is_null()) {
-            (true, true) => std::cmp::Ordering::Equal,
-            (true, false) => {
-                if *nulls_first {
-                    std::cmp::Ordering::Less
-                } else {
-                    std::cmp::Ordering::Greater
-                }
-            }
-            (false, true) => {
-                if *nulls_first {
-                    std::cmp::Ordering::Greater
-                } else {
-                    std::cmp::Ordering::Less
-                }
-            }
-            (false, false) if *descending => b.compare(a),
-            (false, false) => a.compare(b),
-        });
-        orders.into_iter().find(|o| o.is_ne()).unwrap_or(std::cmp::Ordering::Equal)
+        let orders = a
+            .iter()
+            .zip(b)
+            .zip(keys)
+            .map(
+                |((a, b), (descending, nulls_first))| match (a.is_null(), b.is_null()) {
+                    (true, true) => std::cmp::Ordering::Equal,
+                    (true, false) => {
+                        if *nulls_first {
+                            std::cmp::Ordering::Less
+                        } else {
+                            std::cmp::Ordering::Greater
+                        }
+                    }
+                    (false, true) => {
+                        if *nulls_first {
+                            std::cmp::Ordering::Greater
+                        } else {
+                            std::cmp::Ordering::Less
+                        }
+                    }
+                    (false, false) if *descending => b.compare(a),
+                    (false, false) => a.compare(b),
+                },
+            );
+        orders
+            .into_iter()
+            .find(|o| o.is_ne())
+            .unwrap_or(std::cmp::Ordering::Equal)
     });
 }
 
@@ -115,7 +137,11 @@ impl Aggregate {
             {
                 continue;
             }
-            let args = self.args.iter().map(|a| a(&env)).collect::<Result<Vec<_>, _>>()?;
+            let args = self
+                .args
+                .iter()
+                .map(|a| a(&env))
+                .collect::<Result<Vec<_>, _>>()?;
             if self.distinct && !seen.insert(args.clone()) {
                 continue;
             }
@@ -123,11 +149,20 @@ impl Aggregate {
                 gathered += text.len();
                 env.context.check_length(gathered)?;
             }
-            let keys = self.order.iter().map(|k| (k.eval)(&env)).collect::<Result<Vec<_>, _>>()?;
-            env.context.hold(args.iter().chain(&keys).map(Value::size).sum())?;
+            let keys = self
+                .order
+                .iter()
+                .map(|k| (k.eval)(&env))
+                .collect::<Result<Vec<_>, _>>()?;
+            env.context
+                .hold(args.iter().chain(&keys).map(Value::size).sum())?;
             values.push((keys, args));
         }
-        let keys: Vec<_> = self.order.iter().map(|k| (k.descending, k.nulls_first)).collect();
+        let keys: Vec<_> = self
+            .order
+            .iter()
+            .map(|k| (k.descending, k.nulls_first))
+            .collect();
         if keys.is_empty() && self.distinct {
             values.sort_by(|(_, a), (_, b)| a[0].compare(&b[0]));
         } else {
@@ -143,11 +178,15 @@ impl Aggregate {
                 for value in given() {
                     sum = Some(match (sum.unwrap_or(Value::Int(0)), value) {
                         (Value::Int(a), Value::Int(b)) => {
-                            Value::Int(a.checked_add(*b).ok_or_else(|| Error::new(ErrorKind::OutOfRange, "bigint out of range"))?)
+                            Value::Int(a.checked_add(*b).ok_or_else(|| {
+                                Error::new(ErrorKind::OutOfRange, "bigint out of range")
+                            })?)
                         }
-                        (Value::Span(a), Value::Span(b)) => Value::Span(
-                            a.checked_add(*b).ok_or_else(|| Error::new(ErrorKind::DateTimeOverflow, "interval out of range"))?,
-                        ),
+                        (Value::Span(a), Value::Span(b)) => {
+                            Value::Span(a.checked_add(*b).ok_or_else(|| {
+                                Error::new(ErrorKind::DateTimeOverflow, "interval out of range")
+                            })?)
+                        }
                         (a, b) => Value::Float(float(&a) + float(b)),
                     });
                 }
@@ -157,8 +196,14 @@ impl Aggregate {
                 0 => Value::Null,
                 n => Value::Float(given().map(float).sum::<f64>() / n as f64),
             },
-            Kind::Min => given().min_by(|a, b| a.compare(b)).cloned().unwrap_or(Value::Null),
-            Kind::Max => given().max_by(|a, b| a.compare(b)).cloned().unwrap_or(Value::Null),
+            Kind::Min => given()
+                .min_by(|a, b| a.compare(b))
+                .cloned()
+                .unwrap_or(Value::Null),
+            Kind::Max => given()
+                .max_by(|a, b| a.compare(b))
+                .cloned()
+                .unwrap_or(Value::Null),
             Kind::ArrayAgg if values.is_empty() => Value::Null,
             Kind::ArrayAgg => env.context.made(Value::array(first().cloned()))?,
             Kind::StringAgg => {
@@ -167,7 +212,9 @@ impl Aggregate {
                 for (_, args) in values.iter().filter(|(_, args)| !args[0].is_null()) {
                     let shown = show(&args[0], ty, &env.context.snapshot);
                     let between = args.get(1).map_or("", Value::as_text);
-                    env.context.check_length(text.as_ref().map_or(0, String::len) + between.len() + shown.len())?;
+                    env.context.check_length(
+                        text.as_ref().map_or(0, String::len) + between.len() + shown.len(),
+                    )?;
                     text = Some(match text {
                         Some(text) => text + between + &shown,
                         None => shown,
@@ -191,13 +238,21 @@ impl Aggregate {
                 let mut bytes = 4;
                 let mut pairs = Vec::new();
                 for (_, args) in &values {
-                    let key = serde_json::Value::from(show(&args[0], &self.types[0], &env.context.snapshot));
+                    let key = serde_json::Value::from(show(
+                        &args[0],
+                        &self.types[0],
+                        &env.context.snapshot,
+                    ));
                     let pair = format!("{key} : {}", json(&args[1], &self.types[1], env.context));
                     bytes += pair.len() + 2;
                     env.context.check_length(bytes)?;
                     pairs.push(pair);
                 }
-                if pairs.is_empty() { Value::Null } else { Value::text(format!("{{ {} }}", pairs.join(", "))) }
+                if pairs.is_empty() {
+                    Value::Null
+                } else {
+                    Value::text(format!("{{ {} }}", pairs.join(", ")))
+                }
             }
             Kind::BoolAnd if given().next().is_none() => Value::Null,
             Kind::BoolAnd => Value::Bool(given().all(Value::is_true)),
@@ -234,11 +289,23 @@ impl Window {
         let mut partitions: HashMap<Vec<Value>, Vec<(Vec<Value>, usize)>> = HashMap::new();
         for (i, row) in rows.iter().enumerate() {
             let env = env.row(row);
-            let key = self.partition.iter().map(|p| p(&env)).collect::<Result<Vec<_>, _>>()?;
-            let order = self.order.iter().map(|k| (k.eval)(&env)).collect::<Result<Vec<_>, _>>()?;
+            let key = self
+                .partition
+                .iter()
+                .map(|p| p(&env))
+                .collect::<Result<Vec<_>, _>>()?;
+            let order = self
+                .order
+                .iter()
+                .map(|k| (k.eval)(&env))
+                .collect::<Result<Vec<_>, _>>()?;
             partitions.entry(key).or_default().push((order, i));
         }
-        let keys: Vec<_> = self.order.iter().map(|k| (k.descending, k.nulls_first)).collect();
+        let keys: Vec<_> = self
+            .order
+            .iter()
+            .map(|k| (k.descending, k.nulls_first))
+            .collect();
         let mut values = vec![Value::Null; rows.len()];
         for mut members in partitions.into_values() {
             sort_by_keys(&mut members, &keys);

@@ -7,12 +7,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, BooleanBuilder, Float32Builder, Float64Builder, Int16Builder, Int32Builder, Int64Builder,
-    IntervalMonthDayNanoBuilder, ListArray, ListBuilder, RecordBatch, RecordBatchOptions, StringBuilder, StructArray,
-    TimestampMicrosecondBuilder, UInt32Builder,
+    ArrayRef, BooleanBuilder, Float32Builder, Float64Builder, Int16Builder, Int32Builder,
+    Int64Builder, IntervalMonthDayNanoBuilder, ListArray, ListBuilder, RecordBatch,
+    RecordBatchOptions, StringBuilder, StructArray, TimestampMicrosecondBuilder, UInt32Builder,
 };
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
-use datafusion::arrow::datatypes::{DataType, Field, Fields, IntervalMonthDayNano, IntervalUnit, Schema, SchemaRef, TimeUnit};
+use datafusion::arrow::datatypes::{
+    DataType, Field, Fields, IntervalMonthDayNano, IntervalUnit, Schema, SchemaRef, TimeUnit,
+};
 use datafusion::common::ScalarValue;
 use datafusion::sql::sqlparser::ast as sql;
 use postgres_types::Type;
@@ -20,7 +22,9 @@ use starkeep_error::{Error, from_datafusion};
 
 pub(super) use self::reads::names;
 use self::reads::relations;
-pub use self::reads::{FactScope, asks_the_catalogs, has_decimals, is_constant, names_a_catalog, need_of};
+pub use self::reads::{
+    FactScope, asks_the_catalogs, has_decimals, is_constant, names_a_catalog, need_of,
+};
 use super::compile::{Compiler, Env};
 use super::context::{Allowance, Context, SideEffect};
 use super::relations::Row;
@@ -48,7 +52,11 @@ pub struct Answer {
 }
 
 impl Catalogs {
-    pub(super) fn plan(&self, query: &sql::Query, declared: &[Option<DataType>]) -> Result<(Plan, Vec<ValueType>), Error> {
+    pub(super) fn plan(
+        &self,
+        query: &sql::Query,
+        declared: &[Option<DataType>],
+    ) -> Result<(Plan, Vec<ValueType>), Error> {
         let compiler = Compiler {
             snapshot: &self.0,
             parameters: RefCell::new(declared.iter().map(|d| d.as_ref().map(type_of)).collect()),
@@ -56,16 +64,34 @@ impl Catalogs {
             slots: Cell::new(0),
         };
         let plan = compiler.query(query, None)?;
-        let parameters = compiler.parameters.into_inner().into_iter().map(|ty| ty.unwrap_or(ValueType::TEXT)).collect();
+        let parameters = compiler
+            .parameters
+            .into_inner()
+            .into_iter()
+            .map(|ty| ty.unwrap_or(ValueType::TEXT))
+            .collect();
         Ok((plan, parameters))
     }
 
     /// The types of a query's parameters, and its columns.
-    pub fn describe(&self, query: &sql::Query, declared: &[Option<DataType>]) -> Result<(Vec<DataType>, SchemaRef), Error> {
+    pub fn describe(
+        &self,
+        query: &sql::Query,
+        declared: &[Option<DataType>],
+    ) -> Result<(Vec<DataType>, SchemaRef), Error> {
         let (plan, parameters) = self.plan(query, declared)?;
         // What has a number and a name is sent as its name.
-        let carried = |ty: &ValueType| if ty.is_reg() { DataType::Utf8 } else { field("", ty).data_type().clone() };
-        Ok((parameters.iter().map(carried).collect(), schema(&plan.columns)))
+        let carried = |ty: &ValueType| {
+            if ty.is_reg() {
+                DataType::Utf8
+            } else {
+                field("", ty).data_type().clone()
+            }
+        };
+        Ok((
+            parameters.iter().map(carried).collect(),
+            schema(&plan.columns),
+        ))
     }
 
     /// Answers a query. It is work for a thread that may be busy for a while.
@@ -78,33 +104,51 @@ impl Catalogs {
     ) -> Result<Answer, Error> {
         let declared: Vec<_> = types.iter().map(|t| Some(t.clone())).collect();
         let (plan, parameters) = self.plan(query, &declared)?;
-        let values = values.iter().zip(&parameters).map(|(value, ty)| value_of(value, ty, &self.0));
+        let values = values
+            .iter()
+            .zip(&parameters)
+            .map(|(value, ty)| value_of(value, ty, &self.0));
         let context = Context::new(self.0.clone(), values.collect::<Result<_, _>>()?, allowance);
         let rows = (plan.run)(&Env::top(&context))?;
         let batch = batch(&plan.columns, &rows, &self.0)?;
-        Ok(Answer { batch, effects: context.effects.into_inner() })
+        Ok(Answer {
+            batch,
+            effects: context.effects.into_inner(),
+        })
     }
 }
 
 impl CatalogSnapshot {
     /// Names of the relations of one of the two schemas.
     pub fn relation_names(&self, schema: &str) -> Vec<String> {
-        self.builtin.definitions.iter().filter(|d| d.schema == schema).map(|d| d.name.to_owned()).collect()
+        self.builtin
+            .definitions
+            .iter()
+            .filter(|d| d.schema == schema)
+            .map(|d| d.name.to_owned())
+            .collect()
     }
 
     /// A relation as rows of Arrow, for queries that also name other tables.
     pub fn batch(&self, schema: &str, name: &str) -> Result<Option<RecordBatch>, Error> {
-        let Some(relation) = self.relation(schema, name)? else { return Ok(None) };
+        let Some(relation) = self.relation(schema, name)? else {
+            return Ok(None);
+        };
         // Other tables are compared with numbers and texts.
         let columns = relation.columns.iter().map(|(name, ty)| {
-            let plain = if ty.is_reg() { ValueType::OID } else { ty.clone() };
+            let plain = if ty.is_reg() {
+                ValueType::OID
+            } else {
+                ty.clone()
+            };
             (name.clone(), plain)
         });
         batch(&columns.collect::<Vec<_>>(), &relation.rows, self).map(Some)
     }
 }
 
-/// How a type is carried: numbers and times as such, what has a number and a name as both, everything else as its text.
+/// How a type is carried: numbers and times as such, what has a number and a name as both,
+/// everything else as its text.
 fn field(name: &str, ty: &ValueType) -> Field {
     let list = |item: DataType| DataType::List(Field::new_list_field(item, true).into());
     let data_type = match ty.pg {
@@ -123,7 +167,9 @@ fn field(name: &str, ty: &ValueType) -> Field {
         Type::INT4_ARRAY => list(DataType::Int32),
         Type::INT8_ARRAY => list(DataType::Int64),
         Type::BOOL_ARRAY => list(DataType::Boolean),
-        Type::RECORD_ARRAY if let Some(fields) = &ty.fields => list(DataType::Struct(record_fields(fields))),
+        Type::RECORD_ARRAY if let Some(fields) = &ty.fields => {
+            list(DataType::Struct(record_fields(fields)))
+        }
         _ if ty.is_reg() => DataType::Struct(reg_fields()),
         _ if let Some(fields) = &ty.fields => DataType::Struct(record_fields(fields)),
         _ if ty.item().is_some() => list(DataType::Utf8),
@@ -141,7 +187,11 @@ fn field(name: &str, ty: &ValueType) -> Field {
 
 /// A `regclass` and the like: text on the wire is its name, binary its number.
 fn reg_fields() -> Fields {
-    vec![Field::new("oid", DataType::UInt32, true), Field::new("name", DataType::Utf8, true)].into()
+    vec![
+        Field::new("oid", DataType::UInt32, true),
+        Field::new("name", DataType::Utf8, true),
+    ]
+    .into()
 }
 
 fn record_fields(fields: &[(String, ValueType)]) -> Fields {
@@ -149,14 +199,30 @@ fn record_fields(fields: &[(String, ValueType)]) -> Fields {
 }
 
 fn schema(columns: &[(String, ValueType)]) -> SchemaRef {
-    Schema::new(columns.iter().map(|(name, ty)| field(name, ty)).collect::<Vec<_>>()).into()
+    Schema::new(
+        columns
+            .iter()
+            .map(|(name, ty)| field(name, ty))
+            .collect::<Vec<_>>(),
+    )
+    .into()
 }
 
-fn batch(columns: &[(String, ValueType)], rows: &[Row], snapshot: &CatalogSnapshot) -> Result<RecordBatch, Error> {
-    let arrays =
-        columns.iter().enumerate().map(|(i, (_, ty))| array(&rows.iter().map(|r| &r[i]).collect::<Vec<_>>(), ty, snapshot));
+fn batch(
+    columns: &[(String, ValueType)],
+    rows: &[Row],
+    snapshot: &CatalogSnapshot,
+) -> Result<RecordBatch, Error> {
+    let arrays = columns.iter().enumerate().map(|(i, (_, ty))| {
+        array(
+            &rows.iter().map(|r| &r[i]).collect::<Vec<_>>(),
+            ty,
+            snapshot,
+        )
+    });
     let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-    RecordBatch::try_new_with_options(schema(columns), arrays.collect(), &options).map_err(|e| from_datafusion(e.into()))
+    RecordBatch::try_new_with_options(schema(columns), arrays.collect(), &options)
+        .map_err(|e| from_datafusion(e.into()))
 }
 
 fn array(values: &[&Value], ty: &ValueType, snapshot: &CatalogSnapshot) -> ArrayRef {
@@ -165,17 +231,27 @@ fn array(values: &[&Value], ty: &ValueType, snapshot: &CatalogSnapshot) -> Array
     match field("", ty).data_type() {
         DataType::Boolean => {
             let mut builder = BooleanBuilder::new();
-            values.iter().for_each(|v| builder.append_option(if let Value::Bool(b) = v { Some(*b) } else { None }));
+            values.iter().for_each(|v| {
+                builder.append_option(if let Value::Bool(b) = v {
+                    Some(*b)
+                } else {
+                    None
+                })
+            });
             Arc::new(builder.finish())
         }
         DataType::Int16 => {
             let mut builder = Int16Builder::new();
-            values.iter().for_each(|v| builder.append_option(int(v).map(|n| n as i16)));
+            values
+                .iter()
+                .for_each(|v| builder.append_option(int(v).map(|n| n as i16)));
             Arc::new(builder.finish())
         }
         DataType::Int32 => {
             let mut builder = Int32Builder::new();
-            values.iter().for_each(|v| builder.append_option(int(v).map(|n| n as i32)));
+            values
+                .iter()
+                .for_each(|v| builder.append_option(int(v).map(|n| n as i32)));
             Arc::new(builder.finish())
         }
         DataType::Int64 => {
@@ -185,7 +261,9 @@ fn array(values: &[&Value], ty: &ValueType, snapshot: &CatalogSnapshot) -> Array
         }
         DataType::UInt32 => {
             let mut builder = UInt32Builder::new();
-            values.iter().for_each(|v| builder.append_option(int(v).map(|n| n as u32)));
+            values
+                .iter()
+                .for_each(|v| builder.append_option(int(v).map(|n| n as u32)));
             Arc::new(builder.finish())
         }
         DataType::Float32 => {
@@ -199,8 +277,17 @@ fn array(values: &[&Value], ty: &ValueType, snapshot: &CatalogSnapshot) -> Array
             Arc::new(builder.finish())
         }
         DataType::Struct(fields) if let Some(types) = &ty.fields => {
-            let of = |i: usize| values.iter().map(|v| v.items().get(i).unwrap_or(&Value::Null)).collect::<Vec<_>>();
-            let columns = types.iter().enumerate().map(|(i, (_, ty))| array(&of(i), ty, snapshot)).collect();
+            let of = |i: usize| {
+                values
+                    .iter()
+                    .map(|v| v.items().get(i).unwrap_or(&Value::Null))
+                    .collect::<Vec<_>>()
+            };
+            let columns = types
+                .iter()
+                .enumerate()
+                .map(|(i, (_, ty))| array(&of(i), ty, snapshot))
+                .collect();
             if types.is_empty() {
                 return Arc::new(StructArray::new_empty_fields(values.len(), Some(nulls())));
             }
@@ -228,7 +315,13 @@ fn array(values: &[&Value], ty: &ValueType, snapshot: &CatalogSnapshot) -> Array
         }
         DataType::Timestamp(_, zone) => {
             let mut builder = TimestampMicrosecondBuilder::new().with_timezone_opt(zone.clone());
-            values.iter().for_each(|v| builder.append_option(if let Value::Time(t) = v { Some(*t) } else { None }));
+            values.iter().for_each(|v| {
+                builder.append_option(if let Value::Time(t) = v {
+                    Some(*t)
+                } else {
+                    None
+                })
+            });
             Arc::new(builder.finish())
         }
         DataType::Interval(_) => {
@@ -236,7 +329,11 @@ fn array(values: &[&Value], ty: &ValueType, snapshot: &CatalogSnapshot) -> Array
             let mut builder = IntervalMonthDayNanoBuilder::new();
             values.iter().for_each(|v| {
                 builder.append_option(match v {
-                    Value::Span(micros) => Some(IntervalMonthDayNano::new(0, (micros / DAY) as i32, micros % DAY * 1000)),
+                    Value::Span(micros) => Some(IntervalMonthDayNano::new(
+                        0,
+                        (micros / DAY) as i32,
+                        micros % DAY * 1000,
+                    )),
                     _ => None,
                 });
             });
@@ -248,7 +345,10 @@ fn array(values: &[&Value], ty: &ValueType, snapshot: &CatalogSnapshot) -> Array
                 ($builder:expr, $value:expr) => {{
                     let mut builder = ListBuilder::new($builder);
                     for value in values {
-                        value.items().iter().for_each(|v| builder.values().append_option($value(v)));
+                        value
+                            .items()
+                            .iter()
+                            .for_each(|v| builder.values().append_option($value(v)));
                         builder.append(!value.is_null());
                     }
                     Arc::new(builder.finish())
@@ -256,24 +356,41 @@ fn array(values: &[&Value], ty: &ValueType, snapshot: &CatalogSnapshot) -> Array
             }
             match of.data_type() {
                 DataType::Struct(_) => {
-                    let offsets = OffsetBuffer::from_lengths(values.iter().map(|v| v.items().len()));
+                    let offsets =
+                        OffsetBuffer::from_lengths(values.iter().map(|v| v.items().len()));
                     let items: Vec<&Value> = values.iter().flat_map(|v| v.items()).collect();
                     let items = array(&items, &item, snapshot);
                     Arc::new(ListArray::new(of.clone(), offsets, items, Some(nulls())))
                 }
-                DataType::Int16 => lists!(Int16Builder::new(), |v: &Value| int(v).map(|n| n as i16)),
-                DataType::Int32 => lists!(Int32Builder::new(), |v: &Value| int(v).map(|n| n as i32)),
-                DataType::Int64 => lists!(Int64Builder::new(), int),
-                DataType::UInt32 => lists!(UInt32Builder::new(), |v: &Value| int(v).map(|n| n as u32)),
-                DataType::Boolean => {
-                    lists!(BooleanBuilder::new(), |v: &Value| if let Value::Bool(b) = v { Some(*b) } else { None })
+                DataType::Int16 => {
+                    lists!(Int16Builder::new(), |v: &Value| int(v).map(|n| n as i16))
                 }
-                _ => lists!(StringBuilder::new(), |v: &Value| (!v.is_null()).then(|| show(v, &item, snapshot))),
+                DataType::Int32 => {
+                    lists!(Int32Builder::new(), |v: &Value| int(v).map(|n| n as i32))
+                }
+                DataType::Int64 => lists!(Int64Builder::new(), int),
+                DataType::UInt32 => {
+                    lists!(UInt32Builder::new(), |v: &Value| int(v).map(|n| n as u32))
+                }
+                DataType::Boolean => {
+                    lists!(
+                        BooleanBuilder::new(),
+                        |v: &Value| if let Value::Bool(b) = v {
+                            Some(*b)
+                        } else {
+                            None
+                        }
+                    )
+                }
+                _ => lists!(StringBuilder::new(), |v: &Value| (!v.is_null())
+                    .then(|| show(v, &item, snapshot))),
             }
         }
         _ => {
             let mut builder = StringBuilder::new();
-            values.iter().for_each(|v| builder.append_option((!v.is_null()).then(|| show(v, ty, snapshot))));
+            values
+                .iter()
+                .for_each(|v| builder.append_option((!v.is_null()).then(|| show(v, ty, snapshot))));
             Arc::new(builder.finish())
         }
     }
@@ -296,7 +413,11 @@ fn type_of(data_type: &DataType) -> ValueType {
 }
 
 /// A parameter's value.
-fn value_of(scalar: &ScalarValue, ty: &ValueType, snapshot: &CatalogSnapshot) -> Result<Value, Error> {
+fn value_of(
+    scalar: &ScalarValue,
+    ty: &ValueType,
+    snapshot: &CatalogSnapshot,
+) -> Result<Value, Error> {
     if scalar.is_null() {
         return Ok(Value::Null);
     }
@@ -313,5 +434,9 @@ fn value_of(scalar: &ScalarValue, ty: &ValueType, snapshot: &CatalogSnapshot) ->
         return Ok(Value::Time(*t));
     }
     let text = scalar.cast_to(&DataType::Utf8).map_err(from_datafusion)?;
-    super::value::read(text.try_as_str().flatten().unwrap_or_default(), ty, snapshot)
+    super::value::read(
+        text.try_as_str().flatten().unwrap_or_default(),
+        ty,
+        snapshot,
+    )
 }

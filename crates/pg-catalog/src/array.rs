@@ -55,9 +55,18 @@ mod tests {
     fn items_are_told_apart() {
         assert_eq!(
             array_items("{a,\"b \\\"c\",NULL,\"NULL\", d }"),
-            Some(vec![Some("a".into()), Some("b \"c".into()), None, Some("NULL".into()), Some("d".into())])
+            Some(vec![
+                Some("a".into()),
+                Some("b \"c".into()),
+                None,
+                Some("NULL".into()),
+                Some("d".into())
+            ])
         );
-        assert_eq!(array_items("{\"a\", \" b\" , c}"), Some(vec![Some("a".into()), Some(" b".into()), Some("c".into())]));
+        assert_eq!(
+            array_items("{\"a\", \" b\" , c}"),
+            Some(vec![Some("a".into()), Some(" b".into()), Some("c".into())])
+        );
         assert_eq!(array_items("{}"), Some(vec![]));
         assert_eq!(array_items("{\"a"), None);
     }

@@ -1,4 +1,5 @@
-//! Types of catalog queries: which ones meet in which, and how values of one become values of another.
+//! Types of catalog queries: which ones meet in which, and how values of one become values of
+//! another.
 
 use datafusion::sql::sqlparser::ast as sql;
 use postgres_types::Type;
@@ -15,7 +16,9 @@ impl Compiler<'_> {
         use sql::DataType as D;
         refused::data_type(data_type)?;
         let pg = match data_type {
-            D::Array(sql::ArrayElemTypeDef::SquareBracket(item, _)) => return Ok(self.type_of(item)?.array()),
+            D::Array(sql::ArrayElemTypeDef::SquareBracket(item, _)) => {
+                return Ok(self.type_of(item)?.array());
+            }
             D::Boolean | D::Bool => Type::BOOL,
             D::SmallInt(_) | D::Int2(_) => Type::INT2,
             D::Int(_) | D::Integer(_) | D::Int4(_) => Type::INT4,
@@ -33,16 +36,31 @@ impl Compiler<'_> {
                 return oid
                     .and_then(Type::from_oid)
                     .map(ValueType::of)
-                    .ok_or_else(|| Error::new(ErrorKind::UndefinedObject, format!("type \"{name}\" does not exist")));
+                    .ok_or_else(|| {
+                        Error::new(
+                            ErrorKind::UndefinedObject,
+                            format!("type \"{name}\" does not exist"),
+                        )
+                    });
             }
             other => {
-                let quoted = matches!(other, D::Char(_) | D::Character(_)) && other.to_string().starts_with('"');
-                let name = if quoted { "char".to_owned() } else { other.to_string().to_lowercase() };
+                let quoted = matches!(other, D::Char(_) | D::Character(_))
+                    && other.to_string().starts_with('"');
+                let name = if quoted {
+                    "char".to_owned()
+                } else {
+                    other.to_string().to_lowercase()
+                };
                 let oid = self.snapshot.type_oid(&name);
                 return oid
                     .and_then(Type::from_oid)
                     .map(ValueType::of)
-                    .ok_or_else(|| Error::new(ErrorKind::UndefinedObject, format!("type \"{name}\" does not exist")));
+                    .ok_or_else(|| {
+                        Error::new(
+                            ErrorKind::UndefinedObject,
+                            format!("type \"{name}\" does not exist"),
+                        )
+                    });
             }
         };
         Ok(ValueType::of(pg))
@@ -54,29 +72,47 @@ impl Compiler<'_> {
             let mut known = self.parameters.borrow_mut();
             let settled = known[at].get_or_insert_with(|| ty.clone()).clone();
             drop(known);
-            let settled = Expr { ty: settled, parameter: None, ..inner };
-            return if settled.ty == ty { Ok(settled) } else { self.cast(settled, ty) };
+            let settled = Expr {
+                ty: settled,
+                parameter: None,
+                ..inner
+            };
+            return if settled.ty == ty {
+                Ok(settled)
+            } else {
+                self.cast(settled, ty)
+            };
         }
         let is_null = inner.ty.pg == Type::UNKNOWN && inner.literal.is_none();
         if inner.ty != ty && !is_null && !is_carried(&ty) {
             return Err(unsupported(format_args!("a cast to {}", type_name(&ty.pg))));
         }
         if let Some(text) = &inner.literal {
-            // What a function looks at the names of may change until it runs; so may regclass, but its users do not expect it to.
+            // What a function looks at the names of may change until it runs; so may regclass, but
+            // its users do not expect it to.
             return Ok(Expr::constant(ty.clone(), read(text, &ty, self.snapshot)?));
         }
         if inner.ty == ty || inner.ty.pg == Type::UNKNOWN {
             return Ok(Expr { ty, ..inner });
         }
         let (from, to) = (inner.ty.clone(), ty.clone());
-        let column = inner.column.filter(|_| from.is_text() == to.is_text() && from.is_integer() == to.is_integer());
+        let column = inner
+            .column
+            .filter(|_| from.is_text() == to.is_text() && from.is_integer() == to.is_integer());
         let eval = inner.eval;
         let converted = Expr::new(ty, move |env| convert(eval(env)?, &from, &to, env.context));
-        Ok(Expr { column, ..converted })
+        Ok(Expr {
+            column,
+            ..converted
+        })
     }
 
     pub fn text(&self, inner: Expr) -> Result<Expr, Error> {
-        if inner.ty.is_text() && inner.ty.pg != Type::UNKNOWN { Ok(inner) } else { self.cast(inner, ValueType::TEXT) }
+        if inner.ty.is_text() && inner.ty.pg != Type::UNKNOWN {
+            Ok(inner)
+        } else {
+            self.cast(inner, ValueType::TEXT)
+        }
     }
 
     pub fn boolean(&self, inner: Expr) -> Result<Expr, Error> {
@@ -85,7 +121,10 @@ impl Compiler<'_> {
             Type::UNKNOWN => self.cast(inner, ValueType::BOOL),
             ref other => Err(Error::new(
                 ErrorKind::DatatypeMismatch,
-                format!("argument of WHERE must be type boolean, not type {}", type_name(other)),
+                format!(
+                    "argument of WHERE must be type boolean, not type {}",
+                    type_name(other)
+                ),
             )),
         }
     }
@@ -93,12 +132,24 @@ impl Compiler<'_> {
     /// Two expressions of types that can be compared.
     pub fn alike(&self, a: Expr, b: Expr) -> Result<(Expr, Expr), Error> {
         let ty = common(&a.ty, &b.ty).ok_or_else(|| {
-            let message = format!("operator does not exist: {} = {}", type_name(&a.ty.pg), type_name(&b.ty.pg));
-            Error::new(ErrorKind::UndefinedFunction, message).hint("You might need to add explicit type casts.")
+            let message = format!(
+                "operator does not exist: {} = {}",
+                type_name(&a.ty.pg),
+                type_name(&b.ty.pg)
+            );
+            Error::new(ErrorKind::UndefinedFunction, message)
+                .hint("You might need to add explicit type casts.")
         })?;
         // A number becomes an object's, which has less room; other types are compared as they are.
-        let must_become = |e: &Expr| e.ty.pg == Type::UNKNOWN || ty.pg == Type::OID && e.ty.is_number();
-        let settle = |e: Expr| if must_become(&e) { self.cast(e, ty.clone()) } else { Ok(e) };
+        let must_become =
+            |e: &Expr| e.ty.pg == Type::UNKNOWN || ty.pg == Type::OID && e.ty.is_number();
+        let settle = |e: Expr| {
+            if must_become(&e) {
+                self.cast(e, ty.clone())
+            } else {
+                Ok(e)
+            }
+        };
         Ok((settle(a)?, settle(b)?))
     }
 
@@ -107,24 +158,43 @@ impl Compiler<'_> {
         let mut ty = ValueType::UNKNOWN;
         for item in &items {
             ty = common(&ty, &item.ty).ok_or_else(|| {
-                let message = format!("types {} and {} cannot be matched", type_name(&ty.pg), type_name(&item.ty.pg));
+                let message = format!(
+                    "types {} and {} cannot be matched",
+                    type_name(&ty.pg),
+                    type_name(&item.ty.pg)
+                );
                 Error::new(ErrorKind::DatatypeMismatch, message)
             })?;
         }
         if ty.pg == Type::UNKNOWN {
             ty = ValueType::TEXT;
         }
-        let evals = items.into_iter().map(|i| self.cast(i, ty.clone()).map(|e| e.eval));
+        let evals = items
+            .into_iter()
+            .map(|i| self.cast(i, ty.clone()).map(|e| e.eval));
         Ok((ty.clone(), evals.collect::<Result<_, _>>()?))
     }
 }
 
-/// Whether values of a type are what they say here. Others (dates, times of a day, bytes) are shown as texts only.
+/// Whether values of a type are what they say here. Others (dates, times of a day, bytes) are shown
+/// as texts only.
 fn is_carried(ty: &ValueType) -> bool {
-    let is_own =
-        matches!(ty.pg, Type::BOOL | Type::TIMESTAMP | Type::TIMESTAMPTZ | Type::INTERVAL | Type::ACLITEM | Type::ANYARRAY);
+    let is_own = matches!(
+        ty.pg,
+        Type::BOOL
+            | Type::TIMESTAMP
+            | Type::TIMESTAMPTZ
+            | Type::INTERVAL
+            | Type::ACLITEM
+            | Type::ANYARRAY
+    );
     let is_record = matches!(ty.pg, Type::RECORD | Type::RECORD_ARRAY);
-    is_own || is_record || ty.is_number() || ty.is_integer() || ty.is_text() || ty.item().is_some_and(|item| is_carried(&item))
+    is_own
+        || is_record
+        || ty.is_number()
+        || ty.is_integer()
+        || ty.is_text()
+        || ty.item().is_some_and(|item| is_carried(&item))
 }
 
 /// The type that two expressions meet in.
@@ -145,32 +215,54 @@ pub(super) fn common(a: &ValueType, b: &ValueType) -> Option<ValueType> {
         _ => 0,
     };
     if a.is_number() && b.is_number() {
-        return Some(if rank(a) >= rank(b) { a.clone() } else { b.clone() });
+        return Some(if rank(a) >= rank(b) {
+            a.clone()
+        } else {
+            b.clone()
+        });
     }
     if a.is_integer() && b.is_integer() {
         return Some(if a.is_number() { b.clone() } else { a.clone() });
     }
     if a.is_text() && b.is_text() {
-        // Each becomes the other without a word, so the first one stays; but a "char" only becomes a text.
-        return Some(if a.pg == Type::CHAR { b.clone() } else { a.clone() });
+        // Each becomes the other without a word, so the first one stays; but a "char" only becomes
+        // a text.
+        return Some(if a.pg == Type::CHAR {
+            b.clone()
+        } else {
+            a.clone()
+        });
     }
-    let is_time = |ty: &ValueType| matches!(ty.pg, Type::TIMESTAMP | Type::TIMESTAMPTZ | Type::DATE);
+    let is_time =
+        |ty: &ValueType| matches!(ty.pg, Type::TIMESTAMP | Type::TIMESTAMPTZ | Type::DATE);
     if is_time(a) && is_time(b) {
         return Some(ValueType::of(Type::TIMESTAMPTZ));
     }
     match (a.item(), b.item()) {
         (Some(a), Some(b)) => common(&a, &b).map(|item| item.array()),
         // Records are compared field by field; of unlike ones only the text is shown.
-        _ if a.pg == Type::RECORD && b.pg == Type::RECORD => {
-            Some(if a.fields == b.fields { a.clone() } else { ValueType::of(Type::RECORD) })
-        }
+        _ if a.pg == Type::RECORD && b.pg == Type::RECORD => Some(if a.fields == b.fields {
+            a.clone()
+        } else {
+            ValueType::of(Type::RECORD)
+        }),
         _ => None,
     }
 }
 
 /// A value of one type as one of another.
-pub(super) fn convert(value: Value, from: &ValueType, to: &ValueType, context: &Context) -> Result<Value, Error> {
-    let out_of_range = || Error::new(ErrorKind::OutOfRange, format!("{} out of range", type_name(&to.pg)));
+pub(super) fn convert(
+    value: Value,
+    from: &ValueType,
+    to: &ValueType,
+    context: &Context,
+) -> Result<Value, Error> {
+    let out_of_range = || {
+        Error::new(
+            ErrorKind::OutOfRange,
+            format!("{} out of range", type_name(&to.pg)),
+        )
+    };
     Ok(match value {
         Value::Null => Value::Null,
         Value::Text(text) if to.is_text() => match to.pg {
@@ -179,7 +271,8 @@ pub(super) fn convert(value: Value, from: &ValueType, to: &ValueType, context: &
         },
         Value::Text(text) => {
             if to.item().is_some() {
-                context.check_length(text.matches(',').count().saturating_mul(size_of::<Value>()))?;
+                context
+                    .check_length(text.matches(',').count().saturating_mul(size_of::<Value>()))?;
             }
             read(&text, to, &context.snapshot)?
         }
@@ -187,9 +280,15 @@ pub(super) fn convert(value: Value, from: &ValueType, to: &ValueType, context: &
         Value::Bool(b) if to.is_integer() => Value::Int(b.into()),
         Value::Int(n) if to.pg == Type::BOOL => Value::Bool(n != 0),
         other if to.is_text() => Value::text(show(&other, from, &context.snapshot)),
-        Value::Int(n) if matches!(to.pg, Type::FLOAT4 | Type::FLOAT8 | Type::NUMERIC) => Value::Float(n as f64),
+        Value::Int(n) if matches!(to.pg, Type::FLOAT4 | Type::FLOAT8 | Type::NUMERIC) => {
+            Value::Float(n as f64)
+        }
         Value::Float(f) if to.is_integer() => {
-            let rounded = if from.pg == Type::NUMERIC { f.round() } else { f.round_ties_even() };
+            let rounded = if from.pg == Type::NUMERIC {
+                f.round()
+            } else {
+                f.round_ties_even()
+            };
             // All of them are whole numbers of 64 bits; the next one is not.
             if !(-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&rounded) {
                 return Err(out_of_range());
@@ -199,9 +298,12 @@ pub(super) fn convert(value: Value, from: &ValueType, to: &ValueType, context: &
         Value::Int(n) => match to.pg {
             Type::INT2 => Value::Int(i16::try_from(n).map_err(|_| out_of_range())?.into()),
             Type::INT4 => Value::Int(i32::try_from(n).map_err(|_| out_of_range())?.into()),
-            Type::OID => {
-                Value::Int(u32::try_from(n).or_else(|_| i32::try_from(n).map(|n| n as u32)).map_err(|_| out_of_range())?.into())
-            }
+            Type::OID => Value::Int(
+                u32::try_from(n)
+                    .or_else(|_| i32::try_from(n).map(|n| n as u32))
+                    .map_err(|_| out_of_range())?
+                    .into(),
+            ),
             _ => Value::Int(n),
         },
         Value::Array(lower, items) => match (from.item(), to.item()) {
@@ -211,7 +313,11 @@ pub(super) fn convert(value: Value, from: &ValueType, to: &ValueType, context: &
             }
             (_, Some(_)) => Value::Array(lower, items),
             _ => {
-                let message = format!("cannot cast type {} to {}", type_name(&from.pg), type_name(&to.pg));
+                let message = format!(
+                    "cannot cast type {} to {}",
+                    type_name(&from.pg),
+                    type_name(&to.pg)
+                );
                 return Err(Error::new(ErrorKind::DatatypeMismatch, message));
             }
         },

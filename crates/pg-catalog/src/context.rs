@@ -37,7 +37,8 @@ pub enum SideEffect {
 /// One column of some rows, as an index: which rows have a value.
 pub(super) type Index = Rc<HashMap<Value, Vec<usize>>>;
 
-/// What a query of the catalogs may take: it ends when it should stop, when a value or when all of its rows are too large.
+/// What a query of the catalogs may take: it ends when it should stop, when a value or when all of
+/// its rows are too large.
 #[derive(Debug)]
 pub struct Allowance {
     /// Cancelled when nobody waits for the answer any more.
@@ -74,13 +75,18 @@ pub(super) const ROWS_MAX: usize = 1_000_000;
 const MEMORY_STEP: usize = 1 << 20;
 /// Compiled patterns that are kept: patterns may come from rows, another one each.
 const PATTERNS_MAX: usize = 64;
-/// What a regular expression takes when it is compiled, bytes; a match looks at all of it for each letter.
+/// What a regular expression takes when it is compiled, bytes; a match looks at all of it for each
+/// letter.
 const PATTERN_BYTES_MAX: usize = 256 << 10;
 /// Letters times what the pattern takes, for one match: a match cannot be given up half-way.
 const MATCH_WORK_MAX: usize = 1 << 34;
 
 impl Context {
-    pub fn new(snapshot: Arc<CatalogSnapshot>, parameters: Vec<Value>, allowance: Allowance) -> Self {
+    pub fn new(
+        snapshot: Arc<CatalogSnapshot>,
+        parameters: Vec<Value>,
+        allowance: Allowance,
+    ) -> Self {
         Self {
             snapshot,
             parameters,
@@ -95,7 +101,8 @@ impl Context {
         }
     }
 
-    /// Counts bytes that the query holds from now on; an error if it takes more than the server can spare.
+    /// Counts bytes that the query holds from now on; an error if it takes more than the server can
+    /// spare.
     pub fn hold(&self, bytes: usize) -> Result<(), Error> {
         let held = self.bytes.get().saturating_add(bytes);
         self.bytes.set(held);
@@ -103,10 +110,14 @@ impl Context {
         if held > reserved {
             let more = (held - reserved).next_multiple_of(MEMORY_STEP);
             if reserved == 0 && more == MEMORY_STEP {
-                // So little is never refused: somebody has to be able to ask who takes all the memory.
+                // So little is never refused: somebody has to be able to ask who takes all the
+                // memory.
                 self.allowance.memory.grow(more);
             } else {
-                self.allowance.memory.try_grow(more).map_err(from_datafusion)?;
+                self.allowance
+                    .memory
+                    .try_grow(more)
+                    .map_err(from_datafusion)?;
             }
         }
         Ok(())
@@ -136,7 +147,8 @@ impl Context {
         self.check_length(bytes)?;
         // A row of long values is as much work as many rows.
         let worked = self.worked.get().saturating_add(bytes);
-        self.worked.set(if worked < WORK_BYTES { worked } else { 0 });
+        self.worked
+            .set(if worked < WORK_BYTES { worked } else { 0 });
         if worked >= WORK_BYTES {
             self.go_on()?;
         }
@@ -146,7 +158,10 @@ impl Context {
     /// An error once nobody waits for the answer any more.
     fn go_on(&self) -> Result<(), Error> {
         if self.allowance.stop.is_cancelled() {
-            return Err(Error::new(ErrorKind::Cancelled, "canceling statement due to user request"));
+            return Err(Error::new(
+                ErrorKind::Cancelled,
+                "canceling statement due to user request",
+            ));
         }
         Ok(())
     }
@@ -157,8 +172,11 @@ impl Context {
         if bytes <= most {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::LimitExceeded, format!("requested length too large: {bytes} bytes, {most} at most"))
-            .hint("The limit is the setting value_bytes_max."))
+        Err(Error::new(
+            ErrorKind::LimitExceeded,
+            format!("requested length too large: {bytes} bytes, {most} at most"),
+        )
+        .hint("The limit is the setting value_bytes_max."))
     }
 
     /// Counts a row; an error if the query should end.
@@ -169,8 +187,11 @@ impl Context {
             self.go_on()?;
         }
         if steps > STEPS_MAX {
-            return Err(Error::new(ErrorKind::LimitExceeded, "a query of the catalogs looks at too many rows")
-                .hint("Join with conditions, or ask for less at a time."));
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                "a query of the catalogs looks at too many rows",
+            )
+            .hint("Join with conditions, or ask for less at a time."));
         }
         Ok(())
     }
@@ -183,7 +204,12 @@ impl Context {
         let compiled = regex::RegexBuilder::new(pattern)
             .size_limit(PATTERN_BYTES_MAX)
             .build()
-            .map_err(|e| Error::new(ErrorKind::InvalidRegex, format!("invalid regular expression: {e}")))?;
+            .map_err(|e| {
+                Error::new(
+                    ErrorKind::InvalidRegex,
+                    format!("invalid regular expression: {e}"),
+                )
+            })?;
         let compiled = Rc::new(compiled);
         let mut patterns = self.patterns.borrow_mut();
         if patterns.len() >= PATTERNS_MAX {
@@ -196,13 +222,22 @@ impl Context {
     /// A regular expression for a text, which must not be so long that the match takes minutes.
     pub fn pattern_for(&self, pattern: &str, text: &str) -> Result<Rc<Regex>, Error> {
         if text.len().saturating_mul(pattern.len()) > MATCH_WORK_MAX {
-            return Err(Error::new(ErrorKind::LimitExceeded, "the text is too long for this pattern"));
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                "the text is too long for this pattern",
+            ));
         }
         self.pattern(pattern)
     }
 
     /// Whether a text is LIKE a pattern.
-    pub fn like(&self, text: &str, pattern: &str, escape: Option<char>, ignore_case: bool) -> Result<bool, Error> {
+    pub fn like(
+        &self,
+        text: &str,
+        pattern: &str,
+        escape: Option<char>,
+        ignore_case: bool,
+    ) -> Result<bool, Error> {
         let mut regex = String::from(if ignore_case { "(?is)^" } else { "(?s)^" });
         let mut chars = pattern.chars();
         while let Some(c) = chars.next() {

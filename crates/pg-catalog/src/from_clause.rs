@@ -17,7 +17,11 @@ use starkeep_error::{Error, ErrorKind};
 /// The parts of a condition that AND connects.
 fn conjuncts<'a>(expr: &'a sql::Expr, all: &mut Vec<&'a sql::Expr>) {
     match expr {
-        sql::Expr::BinaryOp { left, op: sql::BinaryOperator::And, right } => {
+        sql::Expr::BinaryOp {
+            left,
+            op: sql::BinaryOperator::And,
+            right,
+        } => {
             conjuncts(left, all);
             conjuncts(right, all);
         }
@@ -30,8 +34,17 @@ fn conjuncts<'a>(expr: &'a sql::Expr, all: &mut Vec<&'a sql::Expr>) {
 fn twice(expr: Expr) -> (Expr, Expr) {
     let eval = Rc::new(expr.eval);
     let again = eval.clone();
-    let other = Expr { column: expr.column, ..Expr::new(expr.ty.clone(), move |env| again(env)) };
-    (Expr { eval: Box::new(move |env| eval(env)), ..expr }, other)
+    let other = Expr {
+        column: expr.column,
+        ..Expr::new(expr.ty.clone(), move |env| again(env))
+    };
+    (
+        Expr {
+            eval: Box::new(move |env| eval(env)),
+            ..expr
+        },
+        other,
+    )
 }
 
 impl Compiler<'_> {
@@ -58,11 +71,22 @@ impl Compiler<'_> {
     }
 
     fn condition(&self, expr: &sql::Expr, scope: &Scope<'_>) -> Result<Condition, Error> {
-        let sql::Expr::BinaryOp { left, op: op @ sql::BinaryOperator::Eq, right } = expr else {
-            let (compiled, used) = scope.uses(|| self.expr(expr, scope).and_then(|e| self.boolean(e)));
-            return Ok(Condition { eval: compiled?.eval, used, sides: None });
+        let sql::Expr::BinaryOp {
+            left,
+            op: op @ sql::BinaryOperator::Eq,
+            right,
+        } = expr
+        else {
+            let (compiled, used) =
+                scope.uses(|| self.expr(expr, scope).and_then(|e| self.boolean(e)));
+            return Ok(Condition {
+                eval: compiled?.eval,
+                used,
+                sides: None,
+            });
         };
-        // Each side is compiled once, for both uses: conditions inside conditions would double the work on each level.
+        // Each side is compiled once, for both uses: conditions inside conditions would double the
+        // work on each level.
         let (left, used_left) = scope.uses(|| self.expr(left, scope));
         let (right, used_right) = scope.uses(|| self.expr(right, scope));
         let (left, right) = self.alike(left?, right?)?;
@@ -70,16 +94,29 @@ impl Compiler<'_> {
         let (right, right_again) = twice(right);
         let used = used_left.union(&used_right).copied().collect();
         let eval = self.operation(left_again, op, right_again)?.eval;
-        Ok(Condition { eval, used, sides: Some([(left, used_left), (right, used_right)]) })
+        Ok(Condition {
+            eval,
+            used,
+            sides: Some([(left, used_left), (right, used_right)]),
+        })
     }
 
     /// Adds a relation and what is joined to it.
-    fn add_tree(&self, tree: &sql::TableWithJoins, scope: &mut Scope<'_>, items: &mut Vec<Item>) -> Result<(), Error> {
+    fn add_tree(
+        &self,
+        tree: &sql::TableWithJoins,
+        scope: &mut Scope<'_>,
+        items: &mut Vec<Item>,
+    ) -> Result<(), Error> {
         let first = scope.columns.len();
         self.add(&tree.relation, Kind::Inner, scope, items)?;
         for join in &tree.joins {
             use sql::JoinOperator as J;
-            let sql::Join { relation, global, join_operator } = join;
+            let sql::Join {
+                relation,
+                global,
+                join_operator,
+            } = join;
             refused::unless(!global, "GLOBAL JOIN")?;
             let is_cross = matches!(join_operator, J::CrossJoin(sql::JoinConstraint::None));
             let (kind, constraint) = match join_operator {
@@ -98,7 +135,9 @@ impl Compiler<'_> {
             let item = items.len() - 1;
             match constraint {
                 sql::JoinConstraint::None if is_cross => {}
-                sql::JoinConstraint::None => return Err(Error::new(ErrorKind::Syntax, "a JOIN needs ON or USING")),
+                sql::JoinConstraint::None => {
+                    return Err(Error::new(ErrorKind::Syntax, "a JOIN needs ON or USING"));
+                }
                 sql::JoinConstraint::On(on) => {
                     let mut all = Vec::new();
                     conjuncts(on, &mut all);
@@ -108,15 +147,21 @@ impl Compiler<'_> {
                 }
                 sql::JoinConstraint::Using(_) | sql::JoinConstraint::Natural => {
                     let names: Vec<String> = match constraint {
-                        sql::JoinConstraint::Using(names) => names.iter().filter_map(|n| parts(n).pop()).collect(),
+                        sql::JoinConstraint::Using(names) => {
+                            names.iter().filter_map(|n| parts(n).pop()).collect()
+                        }
                         _ => {
                             let left = &scope.columns[first..before];
                             let shared = scope.columns[before..].iter().map(|c| c.name.clone());
-                            shared.filter(|n| left.iter().any(|c| c.name == *n)).collect()
+                            shared
+                                .filter(|n| left.iter().any(|c| c.name == *n))
+                                .collect()
                         }
                     };
                     for name in names {
-                        items[item].on.push(using(&name, first, before, kind, scope)?);
+                        items[item]
+                            .on
+                            .push(using(&name, first, before, kind, scope)?);
                     }
                 }
             }
@@ -124,40 +169,96 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    fn add(&self, factor: &sql::TableFactor, kind: Kind, scope: &mut Scope<'_>, items: &mut Vec<Item>) -> Result<(), Error> {
+    fn add(
+        &self,
+        factor: &sql::TableFactor,
+        kind: Kind,
+        scope: &mut Scope<'_>,
+        items: &mut Vec<Item>,
+    ) -> Result<(), Error> {
         refused::factor(factor)?;
         let (source, columns) = match factor {
-            sql::TableFactor::Table { name, alias, args, with_ordinality, .. } => match args {
-                Some(args) => self.table_function(name, &args.args, *with_ordinality, alias.as_ref(), scope)?,
+            sql::TableFactor::Table {
+                name,
+                alias,
+                args,
+                with_ordinality,
+                ..
+            } => match args {
+                Some(args) => {
+                    self.table_function(name, &args.args, *with_ordinality, alias.as_ref(), scope)?
+                }
                 None => self.table(name, alias.as_ref())?,
             },
-            sql::TableFactor::Function { name, args, with_ordinality, alias, .. } => {
-                self.table_function(name, args, *with_ordinality, alias.as_ref(), scope)?
-            }
-            sql::TableFactor::UNNEST { array_exprs, alias, with_ordinality, .. } => {
-                self.unnest(array_exprs, *with_ordinality, alias.as_ref(), scope)?
-            }
-            sql::TableFactor::Derived { lateral, subquery, alias, .. } => {
-                let plan = if *lateral { self.query(subquery, Some(scope))? } else { self.query(subquery, scope.outer)? };
+            sql::TableFactor::Function {
+                name,
+                args,
+                with_ordinality,
+                alias,
+                ..
+            } => self.table_function(name, args, *with_ordinality, alias.as_ref(), scope)?,
+            sql::TableFactor::UNNEST {
+                array_exprs,
+                alias,
+                with_ordinality,
+                ..
+            } => self.unnest(array_exprs, *with_ordinality, alias.as_ref(), scope)?,
+            sql::TableFactor::Derived {
+                lateral,
+                subquery,
+                alias,
+                ..
+            } => {
+                let plan = if *lateral {
+                    self.query(subquery, Some(scope))?
+                } else {
+                    self.query(subquery, scope.outer)?
+                };
                 let columns = aliased(plan.columns, "", alias.as_ref())?;
-                (Source::Rows { run: plan.run, lateral: *lateral }, columns)
+                (
+                    Source::Rows {
+                        run: plan.run,
+                        lateral: *lateral,
+                    },
+                    columns,
+                )
             }
-            sql::TableFactor::NestedJoin { table_with_joins, alias: None } => {
+            sql::TableFactor::NestedJoin {
+                table_with_joins,
+                alias: None,
+            } => {
                 let mut inner = Scope::new(scope.outer);
-                let from = self.from(std::slice::from_ref(&**table_with_joins), None, &mut inner)?;
+                let from =
+                    self.from(std::slice::from_ref(&**table_with_joins), None, &mut inner)?;
                 let run: Run = Box::new(move |env| from.rows(&env.within()));
-                (Source::Rows { run, lateral: false }, inner.columns)
+                (
+                    Source::Rows {
+                        run,
+                        lateral: false,
+                    },
+                    inner.columns,
+                )
             }
             other => return Err(unsupported(format_args!("FROM {other}"))),
         };
         let start = scope.columns.len();
         let width = columns.len();
         scope.columns.extend(columns);
-        items.push(Item { source, kind, start, width, on: Vec::new() });
+        items.push(Item {
+            source,
+            kind,
+            start,
+            width,
+            on: Vec::new(),
+        });
         Ok(())
     }
 
-    fn table(&self, name: &sql::ObjectName, alias: Option<&sql::TableAlias>) -> Result<(Source, Vec<ScopeColumn>), Error> {
+    fn table(
+        &self,
+        name: &sql::ObjectName,
+        alias: Option<&sql::TableAlias>,
+    ) -> Result<(Source, Vec<ScopeColumn>), Error> {
         let parts = parts(name);
         if let [bare] = parts.as_slice() {
             let ctes = self.ctes.borrow();
@@ -170,12 +271,18 @@ impl Compiler<'_> {
             [schema, bare] | [_, schema, bare] => (schema.as_str(), bare),
             _ => return Err(unsupported(format_args!("the name {name}"))),
         };
-        let relation = self
-            .snapshot
-            .relation(schema, bare)?
-            .ok_or_else(|| Error::new(ErrorKind::UndefinedTable, format!("relation \"{}\" does not exist", parts.join("."))))?;
+        let relation = self.snapshot.relation(schema, bare)?.ok_or_else(|| {
+            Error::new(
+                ErrorKind::UndefinedTable,
+                format!("relation \"{}\" does not exist", parts.join(".")),
+            )
+        })?;
         let mut columns = aliased(relation.columns.clone(), bare, alias)?;
-        let oid = self.snapshot.builtin.definition(schema, bare).map_or(0, |d| d.oid);
+        let oid = self
+            .snapshot
+            .builtin
+            .definition(schema, bare)
+            .map_or(0, |d| d.oid);
         columns.iter_mut().for_each(|c| c.relation = oid);
         Ok((Source::Relation(relation), columns))
     }
@@ -217,7 +324,11 @@ impl Compiler<'_> {
         let mut settled = Vec::new();
         for expr in exprs {
             let is_parameter = expr.parameter.is_some();
-            settled.push(if is_parameter { self.cast(expr, ValueType::INT4)? } else { expr });
+            settled.push(if is_parameter {
+                self.cast(expr, ValueType::INT4)?
+            } else {
+                expr
+            });
         }
         self.rows_of(&name, settled, with_ordinality, alias)
     }
@@ -230,22 +341,33 @@ impl Compiler<'_> {
         scope: &Scope<'_>,
     ) -> Result<(Source, Vec<ScopeColumn>), Error> {
         let inner = Scope::new(Some(scope));
-        let arrays = arrays.iter().map(|a| self.expr(a, &inner)).collect::<Result<Vec<_>, _>>()?;
+        let arrays = arrays
+            .iter()
+            .map(|a| self.expr(a, &inner))
+            .collect::<Result<Vec<_>, _>>()?;
         if arrays.len() == 1 {
             return self.rows_of("unnest", arrays, with_ordinality, alias);
         }
-        let mut columns: Vec<(String, ValueType)> =
-            arrays.iter().map(|a| ("unnest".to_owned(), a.ty.item().unwrap_or(ValueType::TEXT))).collect();
+        let mut columns: Vec<(String, ValueType)> = arrays
+            .iter()
+            .map(|a| ("unnest".to_owned(), a.ty.item().unwrap_or(ValueType::TEXT)))
+            .collect();
         if with_ordinality {
             columns.push(("ordinality".into(), ValueType::INT8));
         }
         let evals: Vec<Eval> = arrays.into_iter().map(|a| a.eval).collect();
         let run: Run = Box::new(move |env| {
             let env = env.within();
-            let arrays = evals.iter().map(|e| e(&env)).collect::<Result<Vec<_>, _>>()?;
+            let arrays = evals
+                .iter()
+                .map(|e| e(&env))
+                .collect::<Result<Vec<_>, _>>()?;
             let longest = arrays.iter().map(|a| a.items().len()).max().unwrap_or(0);
             let row = |i: usize| {
-                let mut row: Row = arrays.iter().map(|a| a.items().get(i).cloned().unwrap_or(Value::Null)).collect();
+                let mut row: Row = arrays
+                    .iter()
+                    .map(|a| a.items().get(i).cloned().unwrap_or(Value::Null))
+                    .collect();
                 if with_ordinality {
                     row.push(Value::Int(i as i64 + 1));
                 }
@@ -253,7 +375,10 @@ impl Compiler<'_> {
             };
             Ok((0..longest).map(row).collect())
         });
-        Ok((Source::Rows { run, lateral: true }, aliased(columns, "unnest", alias)?))
+        Ok((
+            Source::Rows { run, lateral: true },
+            aliased(columns, "unnest", alias)?,
+        ))
     }
 
     fn rows_of(
@@ -270,7 +395,10 @@ impl Compiler<'_> {
                 let rows = set.rows;
                 let run: Run = Box::new(move |env| {
                     let env = env.within();
-                    let args = evals.iter().map(|e| e(&env)).collect::<Result<Vec<_>, _>>()?;
+                    let args = evals
+                        .iter()
+                        .map(|e| e(&env))
+                        .collect::<Result<Vec<_>, _>>()?;
                     rows(&args, env.context)
                 });
                 (set.columns, run)
@@ -279,14 +407,19 @@ impl Compiler<'_> {
             None => {
                 let call = self.call(name, args)?;
                 let (columns, eval) = (vec![(name.to_owned(), call.ty)], call.eval);
-                (columns, Box::new(move |env| Ok(vec![vec![eval(&env.within())?]])))
+                (
+                    columns,
+                    Box::new(move |env| Ok(vec![vec![eval(&env.within())?]])),
+                )
             }
         };
         let run: Run = if with_ordinality {
             columns.push(("ordinality".into(), ValueType::INT8));
             Box::new(move |env| {
                 let mut rows = run(env)?;
-                rows.iter_mut().enumerate().for_each(|(i, row)| row.push(Value::Int(i as i64 + 1)));
+                rows.iter_mut()
+                    .enumerate()
+                    .for_each(|(i, row)| row.push(Value::Int(i as i64 + 1)));
                 Ok(rows)
             })
         } else {
@@ -297,12 +430,19 @@ impl Compiler<'_> {
         if let (true, Some(alias)) = (is_scalar, alias.filter(|a| a.columns.is_empty())) {
             columns[0].0 = folded(&alias.name);
         }
-        Ok((Source::Rows { run, lateral: true }, aliased(columns, name, alias)?))
+        Ok((
+            Source::Rows { run, lateral: true },
+            aliased(columns, name, alias)?,
+        ))
     }
 }
 
 /// Columns under their table's alias, and under the names that it gives them.
-fn aliased(columns: Vec<(String, ValueType)>, table: &str, alias: Option<&sql::TableAlias>) -> Result<Vec<ScopeColumn>, Error> {
+fn aliased(
+    columns: Vec<(String, ValueType)>,
+    table: &str,
+    alias: Option<&sql::TableAlias>,
+) -> Result<Vec<ScopeColumn>, Error> {
     if let Some(alias) = alias {
         check_aliases(&folded(&alias.name), columns.len(), alias)?;
     }
@@ -319,25 +459,41 @@ fn aliased(columns: Vec<(String, ValueType)>, table: &str, alias: Option<&sql::T
 }
 
 /// Refuses more names than there are columns, and types for them.
-pub(super) fn check_aliases(table: &str, columns: usize, alias: &sql::TableAlias) -> Result<(), Error> {
+pub(super) fn check_aliases(
+    table: &str,
+    columns: usize,
+    alias: &sql::TableAlias,
+) -> Result<(), Error> {
     if alias.columns.iter().any(|c| c.data_type.is_some()) {
         return Err(unsupported("a list of columns with types"));
     }
     if alias.columns.len() > columns {
-        let message = format!("table \"{table}\" has {columns} columns available but {} columns specified", alias.columns.len());
+        let message = format!(
+            "table \"{table}\" has {columns} columns available but {} columns specified",
+            alias.columns.len()
+        );
         return Err(Error::new(ErrorKind::InvalidColumnReference, message));
     }
     Ok(())
 }
 
 /// The equality of a USING column; the name alone means the side that is always there.
-fn using(name: &str, first: usize, before: usize, kind: Kind, scope: &mut Scope<'_>) -> Result<Condition, Error> {
+fn using(
+    name: &str,
+    first: usize,
+    before: usize,
+    kind: Kind,
+    scope: &mut Scope<'_>,
+) -> Result<Condition, Error> {
     let missing = || {
-        let message = format!("column \"{name}\" specified in USING clause does not exist in both tables");
+        let message =
+            format!("column \"{name}\" specified in USING clause does not exist in both tables");
         Error::new(ErrorKind::UndefinedColumn, message)
     };
     let find = |from: usize, to: usize, scope: &Scope<'_>| {
-        let found = scope.columns[from..to].iter().position(|c| c.name == name && !c.hidden);
+        let found = scope.columns[from..to]
+            .iter()
+            .position(|c| c.name == name && !c.hidden);
         found.map(|i| from + i).ok_or_else(missing)
     };
     let left = find(first, before, scope)?;
@@ -349,12 +505,23 @@ fn using(name: &str, first: usize, before: usize, kind: Kind, scope: &mut Scope<
     scope.columns[hidden].hidden = true;
     let side = |at: usize, scope: &Scope<'_>| {
         let ty = scope.columns[at].ty.clone();
-        let expr = Expr { column: Some(at), ..Expr::new(ty, move |env| Ok(env.row[at].clone())) };
+        let expr = Expr {
+            column: Some(at),
+            ..Expr::new(ty, move |env| Ok(env.row[at].clone()))
+        };
         (expr, BTreeSet::from([at]))
     };
     let eval: Eval = Box::new(move |env| {
         let (a, b) = (&env.row[left], &env.row[right]);
-        Ok(if a.is_null() || b.is_null() { Value::Null } else { Value::Bool(a.compare(b).is_eq()) })
+        Ok(if a.is_null() || b.is_null() {
+            Value::Null
+        } else {
+            Value::Bool(a.compare(b).is_eq())
+        })
     });
-    Ok(Condition { eval, used: BTreeSet::from([left, right]), sides: Some([side(left, scope), side(right, scope)]) })
+    Ok(Condition {
+        eval,
+        used: BTreeSet::from([left, right]),
+        sides: Some([side(left, scope), side(right, scope)]),
+    })
 }

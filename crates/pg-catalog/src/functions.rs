@@ -23,18 +23,35 @@ pub(super) struct Function {
 }
 
 /// A function that fails.
-pub(super) fn fallible(returns: Type, call: impl Fn(&[Value], &Context) -> Result<Value, Error> + 'static) -> Option<Function> {
-    Some(Function { returns: ValueType::of(returns), strict: true, call: Box::new(call) })
+pub(super) fn fallible(
+    returns: Type,
+    call: impl Fn(&[Value], &Context) -> Result<Value, Error> + 'static,
+) -> Option<Function> {
+    Some(Function {
+        returns: ValueType::of(returns),
+        strict: true,
+        call: Box::new(call),
+    })
 }
 
 /// A function that answers NULL for NULL.
-pub(super) fn strict(returns: Type, call: impl Fn(&[Value], &Context) -> Value + 'static) -> Option<Function> {
+pub(super) fn strict(
+    returns: Type,
+    call: impl Fn(&[Value], &Context) -> Value + 'static,
+) -> Option<Function> {
     fallible(returns, move |args, context| Ok(call(args, context)))
 }
 
 /// A function that looks at NULLs.
-pub(super) fn lax(returns: ValueType, call: impl Fn(&[Value], &Context) -> Value + 'static) -> Option<Function> {
-    Some(Function { returns, strict: false, call: Box::new(move |args, context| Ok(call(args, context))) })
+pub(super) fn lax(
+    returns: ValueType,
+    call: impl Fn(&[Value], &Context) -> Value + 'static,
+) -> Option<Function> {
+    Some(Function {
+        returns,
+        strict: false,
+        call: Box::new(move |args, context| Ok(call(args, context))),
+    })
 }
 
 /// A function that looks at NULLs and may fail.
@@ -42,7 +59,11 @@ pub(super) fn fallible_lax(
     returns: ValueType,
     call: impl Fn(&[Value], &Context) -> Result<Value, Error> + 'static,
 ) -> Option<Function> {
-    Some(Function { returns, strict: false, call: Box::new(call) })
+    Some(Function {
+        returns,
+        strict: false,
+        call: Box::new(call),
+    })
 }
 
 fn constant(returns: Type, value: Value) -> Option<Function> {
@@ -71,24 +92,45 @@ fn class(value: &Value, snapshot: &CatalogSnapshot) -> Result<u32, Error> {
 
 /// A table by the number of itself.
 fn table_of(snapshot: &CatalogSnapshot, oid: u32) -> Option<(&super::snapshot::Schema, &Table)> {
-    let Some(Object::Relation(schema, name)) = snapshot.named(oid) else { return None };
+    let Some(Object::Relation(schema, name)) = snapshot.named(oid) else {
+        return None;
+    };
     find(snapshot, schema, name)
 }
 
 /// By the number of its key's index.
-fn table_of_index(snapshot: &CatalogSnapshot, oid: u32) -> Option<(&super::snapshot::Schema, &Table)> {
-    let Some(Object::Key(schema, name)) = snapshot.named(oid) else { return None };
+fn table_of_index(
+    snapshot: &CatalogSnapshot,
+    oid: u32,
+) -> Option<(&super::snapshot::Schema, &Table)> {
+    let Some(Object::Key(schema, name)) = snapshot.named(oid) else {
+        return None;
+    };
     find(snapshot, schema, name)
 }
 
 /// By the number of its key's constraint.
-fn table_of_constraint(snapshot: &CatalogSnapshot, oid: u32) -> Option<(&super::snapshot::Schema, &Table)> {
-    let Some(Object::Constraint(schema, name)) = snapshot.named(oid) else { return None };
+fn table_of_constraint(
+    snapshot: &CatalogSnapshot,
+    oid: u32,
+) -> Option<(&super::snapshot::Schema, &Table)> {
+    let Some(Object::Constraint(schema, name)) = snapshot.named(oid) else {
+        return None;
+    };
     find(snapshot, schema, name)
 }
 
-fn find<'s>(snapshot: &'s CatalogSnapshot, schema: &str, name: &str) -> Option<(&'s super::snapshot::Schema, &'s Table)> {
-    let schema = snapshot.facts.objects.schemas.iter().find(|s| s.name == schema)?;
+fn find<'s>(
+    snapshot: &'s CatalogSnapshot,
+    schema: &str,
+    name: &str,
+) -> Option<(&'s super::snapshot::Schema, &'s Table)> {
+    let schema = snapshot
+        .facts
+        .objects
+        .schemas
+        .iter()
+        .find(|s| s.name == schema)?;
     Some((schema, schema.tables.iter().find(|t| t.name == name)?))
 }
 
@@ -100,8 +142,12 @@ pub(super) fn format_type(snapshot: &CatalogSnapshot, oid: u32, modifier: Option
     };
     let name = type_name(&pg);
     match modifier {
-        Some(m) if m > 4 && pg == Type::NUMERIC => format!("numeric({},{})", (m - 4) >> 16, (m - 4) & 0xffff),
-        Some(m) if m > 4 && matches!(pg, Type::VARCHAR | Type::BPCHAR) => format!("{name}({})", m - 4),
+        Some(m) if m > 4 && pg == Type::NUMERIC => {
+            format!("numeric({},{})", (m - 4) >> 16, (m - 4) & 0xffff)
+        }
+        Some(m) if m > 4 && matches!(pg, Type::VARCHAR | Type::BPCHAR) => {
+            format!("{name}({})", m - 4)
+        }
         _ => name,
     }
 }
@@ -110,30 +156,57 @@ pub(super) fn format_type(snapshot: &CatalogSnapshot, oid: u32, modifier: Option
 pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
     let count = args.len();
     match (name, count) {
-        ("version", 0) => lax(ValueType::TEXT, |_, c| Value::text(&c.snapshot.facts.version)),
-        ("current_database" | "current_catalog", 0) => {
-            lax(ValueType::of(Type::NAME), |_, c| Value::text(&c.snapshot.facts.database))
-        }
-        ("current_schema", 0) => lax(ValueType::of(Type::NAME), |_, c| optional(c.snapshot.search_path(false).into_iter().next())),
-        ("current_schemas", 1) => {
-            strict(Type::NAME_ARRAY, |a, c| Value::array(c.snapshot.search_path(a[0].is_true()).into_iter().map(Value::text)))
-        }
+        ("version", 0) => lax(ValueType::TEXT, |_, c| {
+            Value::text(&c.snapshot.facts.version)
+        }),
+        ("current_database" | "current_catalog", 0) => lax(ValueType::of(Type::NAME), |_, c| {
+            Value::text(&c.snapshot.facts.database)
+        }),
+        ("current_schema", 0) => lax(ValueType::of(Type::NAME), |_, c| {
+            optional(c.snapshot.search_path(false).into_iter().next())
+        }),
+        ("current_schemas", 1) => strict(Type::NAME_ARRAY, |a, c| {
+            Value::array(
+                c.snapshot
+                    .search_path(a[0].is_true())
+                    .into_iter()
+                    .map(Value::text),
+            )
+        }),
         ("current_user" | "session_user" | "user" | "current_role", 0) => {
-            lax(ValueType::of(Type::NAME), |_, c| Value::text(&c.snapshot.facts.user))
+            lax(ValueType::of(Type::NAME), |_, c| {
+                Value::text(&c.snapshot.facts.user)
+            })
         }
-        ("pg_backend_pid", 0) => lax(ValueType::INT4, |_, c| Value::Int(c.snapshot.facts.pid.into())),
+        ("pg_backend_pid", 0) => lax(ValueType::INT4, |_, c| {
+            Value::Int(c.snapshot.facts.pid.into())
+        }),
         ("pg_get_userbyid", 1) => strict(Type::NAME, |a, c| {
             let oid = a[0].as_oid();
-            Value::text(c.snapshot.role_name(oid).unwrap_or_else(|| format!("unknown (OID={oid})")))
+            Value::text(
+                c.snapshot
+                    .role_name(oid)
+                    .unwrap_or_else(|| format!("unknown (OID={oid})")),
+            )
         }),
-        ("pg_encoding_to_char", 1) => strict(Type::NAME, |a, _| Value::text(if int(&a[0]) == 6 { "UTF8" } else { "" })),
-        ("pg_char_to_encoding", 1) => {
-            strict(Type::INT4, |a, _| Value::Int(if a[0].as_text().eq_ignore_ascii_case("utf8") { 6 } else { -1 }))
+        ("pg_encoding_to_char", 1) => strict(Type::NAME, |a, _| {
+            Value::text(if int(&a[0]) == 6 { "UTF8" } else { "" })
+        }),
+        ("pg_char_to_encoding", 1) => strict(Type::INT4, |a, _| {
+            Value::Int(if a[0].as_text().eq_ignore_ascii_case("utf8") {
+                6
+            } else {
+                -1
+            })
+        }),
+        ("getdatabaseencoding" | "pg_client_encoding", 0) => {
+            constant(Type::NAME, Value::text("UTF8"))
         }
-        ("getdatabaseencoding" | "pg_client_encoding", 0) => constant(Type::NAME, Value::text("UTF8")),
-        ("pg_table_is_visible", 1) => strict(Type::BOOL, |a, c| match c.snapshot.relation_name(a[0].as_oid()) {
-            Some((schema, _)) => Value::Bool(c.snapshot.search_path(true).contains(&schema)),
-            None => Value::Null,
+        ("pg_table_is_visible", 1) => strict(Type::BOOL, |a, c| {
+            match c.snapshot.relation_name(a[0].as_oid()) {
+                Some((schema, _)) => Value::Bool(c.snapshot.search_path(true).contains(&schema)),
+                None => Value::Null,
+            }
         }),
         (
             "pg_type_is_visible"
@@ -158,19 +231,31 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
                     return Ok(Value::Null);
                 }
                 let modifier = (!a[1].is_null()).then(|| int(&a[1]));
-                Ok(Value::text(format_type(&c.snapshot, int(&a[0]) as u32, modifier)))
+                Ok(Value::text(format_type(
+                    &c.snapshot,
+                    int(&a[0]) as u32,
+                    modifier,
+                )))
             }),
         }),
         // What these take is the text already.
         ("pg_get_expr", 2 | 3) => strict(Type::TEXT, |a, _| a[0].clone()),
         ("pg_get_constraintdef", 1 | 2) => strict(Type::TEXT, |a, c| {
-            optional(table_of_constraint(&c.snapshot, a[0].as_oid()).map(|(_, t)| constraint_definition(t)))
+            optional(
+                table_of_constraint(&c.snapshot, a[0].as_oid())
+                    .map(|(_, t)| constraint_definition(t)),
+            )
         }),
         ("pg_get_indexdef", 1) => strict(Type::TEXT, |a, c| {
-            optional(table_of_index(&c.snapshot, a[0].as_oid()).map(|(schema, table)| index_definition(schema, table)))
+            optional(
+                table_of_index(&c.snapshot, a[0].as_oid())
+                    .map(|(schema, table)| index_definition(schema, table)),
+            )
         }),
         ("pg_get_indexdef", 3) => strict(Type::TEXT, |a, c| {
-            let Some((schema, table)) = table_of_index(&c.snapshot, a[0].as_oid()) else { return Value::Null };
+            let Some((schema, table)) = table_of_index(&c.snapshot, a[0].as_oid()) else {
+                return Value::Null;
+            };
             let name = |place: i64| {
                 let at = *table.key.get(usize::try_from(place - 1).ok()?)?;
                 table.columns.get(at).map(|c| quote_ident(&c.name))
@@ -183,7 +268,11 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
         ("pg_get_viewdef", 1 | 2) => fallible(Type::TEXT, |a, c| {
             let oid = class(&a[0], &c.snapshot)?;
             let definition = table_of(&c.snapshot, oid).and_then(|(_, t)| t.definition.clone());
-            Ok(Value::text(definition.map_or("Not a view".to_owned(), |d| format!(" {};", d.trim_end_matches(';')))))
+            Ok(Value::text(
+                definition.map_or("Not a view".to_owned(), |d| {
+                    format!(" {};", d.trim_end_matches(';'))
+                }),
+            ))
         }),
         (
             "pg_get_ruledef"
@@ -200,20 +289,34 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
             | "pg_stat_get_backend_wait_event",
             1..=3,
         ) => lax(ValueType::TEXT, |_, _| Value::Null),
-        ("pg_get_function_result", 1) => strict(Type::TEXT, |a, c| super::procedures::result(&c.snapshot, a[0].as_oid())),
+        ("pg_get_function_result", 1) => strict(Type::TEXT, |a, c| {
+            super::procedures::result(&c.snapshot, a[0].as_oid())
+        }),
         ("pg_get_function_arguments" | "pg_get_function_identity_arguments", 1) => {
-            strict(Type::TEXT, |a, c| super::procedures::arguments(&c.snapshot, a[0].as_oid()))
+            strict(Type::TEXT, |a, c| {
+                super::procedures::arguments(&c.snapshot, a[0].as_oid())
+            })
         }
         ("obj_description", 1 | 2) => strict(Type::TEXT, |a, c| {
             let catalog = a.get(1).map_or("pg_class", Value::as_text).to_owned();
             description(c, a[0].as_oid(), 0, &catalog)
         }),
-        ("col_description", 2) => strict(Type::TEXT, |a, c| description(c, a[0].as_oid(), int(&a[1]), "pg_class")),
+        ("col_description", 2) => strict(Type::TEXT, |a, c| {
+            description(c, a[0].as_oid(), int(&a[1]), "pg_class")
+        }),
         ("shobj_description", 2) => lax(ValueType::TEXT, |_, _| Value::Null),
         ("pg_has_role", 2 | 3) => strict(Type::BOOL, |a, c| {
-            let (user, role) = if a.len() == 3 { (role_of(&a[0], c), role_of(&a[1], c)) } else { (None, role_of(&a[0], c)) };
+            let (user, role) = if a.len() == 3 {
+                (role_of(&a[0], c), role_of(&a[1], c))
+            } else {
+                (None, role_of(&a[0], c))
+            };
             let user = user.unwrap_or_else(|| c.snapshot.facts.user.clone());
-            Value::Bool(has_role(&c.snapshot, &user, role.as_deref().unwrap_or_default()))
+            Value::Bool(has_role(
+                &c.snapshot,
+                &user,
+                role.as_deref().unwrap_or_default(),
+            ))
         }),
         ("has_table_privilege" | "has_any_column_privilege" | "has_column_privilege", 2..=4) => {
             let is_column = name == "has_column_privilege";
@@ -231,9 +334,18 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
             2 | 3,
         ) => strict(Type::BOOL, |a, c| {
             let word = a[a.len() - 1].as_text().to_ascii_lowercase();
-            let is_admin = c.snapshot.facts.objects.roles.iter().any(|r| r.name == c.snapshot.facts.user && r.is_admin);
-            // Everybody may look; what is made needs a grant that only the statement itself can check.
-            Value::Bool(is_admin || matches!(word.as_str(), "usage" | "connect" | "execute" | "select"))
+            let is_admin = c
+                .snapshot
+                .facts
+                .objects
+                .roles
+                .iter()
+                .any(|r| r.name == c.snapshot.facts.user && r.is_admin);
+            // Everybody may look; what is made needs a grant that only the statement itself can
+            // check.
+            Value::Bool(
+                is_admin || matches!(word.as_str(), "usage" | "connect" | "execute" | "select"),
+            )
         }),
         ("row_security_active", 1) => constant(Type::BOOL, Value::Bool(false)),
         (
@@ -249,36 +361,61 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
         ("pg_relation_filenode", 1) => strict(Type::OID, |a, _| a[0].clone()),
         ("pg_my_temp_schema", 0) => constant(Type::OID, Value::Int(0)),
         ("pg_is_other_temp_schema", 1) => strict(Type::BOOL, |_, _| Value::Bool(false)),
-        ("pg_is_in_recovery" | "pg_is_wal_replay_paused", 0) => constant(Type::BOOL, Value::Bool(false)),
+        ("pg_is_in_recovery" | "pg_is_wal_replay_paused", 0) => {
+            constant(Type::BOOL, Value::Bool(false))
+        }
         ("pg_postmaster_start_time" | "pg_conf_load_time", 0) => {
-            lax(ValueType::of(Type::TIMESTAMPTZ), |_, c| Value::Time(c.snapshot.facts.started_at))
+            lax(ValueType::of(Type::TIMESTAMPTZ), |_, c| {
+                Value::Time(c.snapshot.facts.started_at)
+            })
         }
         (
-            "now" | "clock_timestamp" | "transaction_timestamp" | "statement_timestamp" | "current_timestamp" | "localtimestamp",
+            "now"
+            | "clock_timestamp"
+            | "transaction_timestamp"
+            | "statement_timestamp"
+            | "current_timestamp"
+            | "localtimestamp",
             0,
         ) => {
-            let returns = if name == "localtimestamp" { Type::TIMESTAMP } else { Type::TIMESTAMPTZ };
-            lax(ValueType::of(returns), |_, c| Value::Time(c.snapshot.facts.now))
+            let returns = if name == "localtimestamp" {
+                Type::TIMESTAMP
+            } else {
+                Type::TIMESTAMPTZ
+            };
+            lax(ValueType::of(returns), |_, c| {
+                Value::Time(c.snapshot.facts.now)
+            })
         }
         ("txid_current" | "pg_current_xact_id", 0) => constant(Type::INT8, Value::Int(1)),
         ("age", 1) if args[0].pg == Type::XID => strict(Type::INT4, |_, _| Value::Int(0)),
         ("inet_client_addr" | "inet_server_addr", 0) => constant(Type::INET, Value::Null),
         ("inet_client_port" | "inet_server_port", 0) => constant(Type::INT4, Value::Null),
-        ("pg_cancel_backend", 1) => strict(Type::BOOL, |a, c| signal(c, SideEffect::Cancel(int(&a[0]) as i32))),
-        ("pg_terminate_backend", 1 | 2) => strict(Type::BOOL, |a, c| signal(c, SideEffect::Terminate(int(&a[0]) as i32))),
+        ("pg_cancel_backend", 1) => strict(Type::BOOL, |a, c| {
+            signal(c, SideEffect::Cancel(int(&a[0]) as i32))
+        }),
+        ("pg_terminate_backend", 1 | 2) => strict(Type::BOOL, |a, c| {
+            signal(c, SideEffect::Terminate(int(&a[0]) as i32))
+        }),
         ("pg_sleep", 1) => strict(Type::VOID, |a, c| {
             let seconds = match &a[0] {
                 Value::Text(text) => text.trim().parse().unwrap_or(0.0),
                 Value::Float(f) => *f,
                 other => other.as_int().unwrap_or(0) as f64,
             };
-            c.effects.borrow_mut().push(SideEffect::Sleep((seconds.clamp(0.0, 1e9) * 1e6) as u64));
+            c.effects
+                .borrow_mut()
+                .push(SideEffect::Sleep((seconds.clamp(0.0, 1e9) * 1e6) as u64));
             Value::text("")
         }),
         ("pg_advisory_unlock_all", 0)
-        | ("pg_advisory_lock" | "pg_advisory_xact_lock" | "pg_advisory_lock_shared" | "pg_advisory_xact_lock_shared", 1 | 2) => {
-            constant(Type::VOID, Value::text(""))
-        }
+        | (
+            "pg_advisory_lock"
+            | "pg_advisory_xact_lock"
+            | "pg_advisory_lock_shared"
+            | "pg_advisory_xact_lock_shared",
+            1 | 2,
+        ) => constant(Type::VOID, Value::text("")),
         (
             "pg_try_advisory_lock"
             | "pg_try_advisory_xact_lock"
@@ -300,14 +437,27 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
         }),
         ("set_config", 3) => lax(ValueType::TEXT, |a, c| {
             let (name, value) = (a[0].as_text().to_owned(), a[1].as_text().to_owned());
-            c.effects.borrow_mut().push(SideEffect::Set { name, value: value.clone(), local: a[2].is_true() });
+            c.effects.borrow_mut().push(SideEffect::Set {
+                name,
+                value: value.clone(),
+                local: a[2].is_true(),
+            });
             Value::text(value)
         }),
-        ("pg_column_is_updatable" | "pg_relation_is_updatable", 2 | 3) => {
-            strict(if name == "pg_column_is_updatable" { Type::BOOL } else { Type::INT4 }, move |_, _| Value::Null)
-        }
+        ("pg_column_is_updatable" | "pg_relation_is_updatable", 2 | 3) => strict(
+            if name == "pg_column_is_updatable" {
+                Type::BOOL
+            } else {
+                Type::INT4
+            },
+            move |_, _| Value::Null,
+        ),
         ("pg_typeof", 1) => {
-            let oid = if args[0].pg == Type::UNKNOWN { Type::UNKNOWN.oid() } else { args[0].pg.oid() };
+            let oid = if args[0].pg == Type::UNKNOWN {
+                Type::UNKNOWN.oid()
+            } else {
+                args[0].pg.oid()
+            };
             lax(ValueType::of(Type::REGTYPE), move |_, _| Value::oid(oid))
         }
         ("to_regclass", 1) => reg(Type::REGCLASS),
@@ -318,7 +468,9 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
         ("pg_listening_channels" | "pg_blocking_pids" | "pg_safe_snapshot_blocking_pids", _) => {
             lax(ValueType::of(Type::INT4_ARRAY), |_, _| Value::array([]))
         }
-        (known, 1) if known.starts_with("pg_stat_get_") => lax(ValueType::INT8, |_, _| Value::Int(0)),
+        (known, 1) if known.starts_with("pg_stat_get_") => {
+            lax(ValueType::INT8, |_, _| Value::Int(0))
+        }
         ("_pg_truetypid", 2) | ("_pg_truetypmod", 2) => None,
         _ => super::text_functions::lookup(name, args),
     }
@@ -326,12 +478,18 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
 
 fn reg(ty: Type) -> Option<Function> {
     let of = ty.clone();
-    strict(ty, move |a, c| c.snapshot.reg_oid(&of, a[0].as_text()).map_or(Value::Null, Value::oid))
+    strict(ty, move |a, c| {
+        c.snapshot
+            .reg_oid(&of, a[0].as_text())
+            .map_or(Value::Null, Value::oid)
+    })
 }
 
 /// Cancelling what is not there is no error: it may just have ended.
 fn signal(context: &Context, effect: SideEffect) -> Value {
-    let (SideEffect::Cancel(pid) | SideEffect::Terminate(pid)) = effect else { return Value::Bool(false) };
+    let (SideEffect::Cancel(pid) | SideEffect::Terminate(pid)) = effect else {
+        return Value::Bool(false);
+    };
     let is_there = context.snapshot.facts.activity.iter().any(|a| a.pid == pid);
     if is_there {
         context.effects.borrow_mut().push(effect);
@@ -340,14 +498,24 @@ fn signal(context: &Context, effect: SideEffect) -> Value {
 }
 
 fn description(context: &Context, oid: u32, number: i64, catalog: &str) -> Value {
-    let class = context.snapshot.builtin.definition("pg_catalog", catalog).map_or(0, |d| d.oid);
-    let Ok(Some(all)) = context.snapshot.relation("pg_catalog", "pg_description") else { return Value::Null };
-    let row = all.rows.iter().find(|r| r[0].as_oid() == oid && r[1].as_oid() == class && r[2].as_int() == Some(number));
+    let class = context
+        .snapshot
+        .builtin
+        .definition("pg_catalog", catalog)
+        .map_or(0, |d| d.oid);
+    let Ok(Some(all)) = context.snapshot.relation("pg_catalog", "pg_description") else {
+        return Value::Null;
+    };
+    let row = all
+        .rows
+        .iter()
+        .find(|r| r[0].as_oid() == oid && r[1].as_oid() == class && r[2].as_int() == Some(number));
     debug_assert!(catalog != "pg_class" || class == PG_CLASS);
     row.map_or(Value::Null, |r| r[3].clone())
 }
 
-/// The functions whose answer only the catalogs know: a statement without tables that calls one is a catalog query.
+/// The functions whose answer only the catalogs know: a statement without tables that calls one is
+/// a catalog query.
 pub(super) fn is_ours(name: &str) -> bool {
     const OURS: &[&str] = &[
         "version",
@@ -382,5 +550,7 @@ pub(super) fn is_ours(name: &str) -> bool {
         "quote_nullable",
         "parse_ident",
     ];
-    OURS.contains(&name) || name.starts_with("pg_") || name.starts_with("has_") && name.ends_with("_privilege")
+    OURS.contains(&name)
+        || name.starts_with("pg_")
+        || name.starts_with("has_") && name.ends_with("_privilege")
 }

@@ -9,7 +9,8 @@ use super::compile::{Compiler, Expr, Scope, folded, parts};
 use super::relations::Definition;
 use starkeep_error::{Error, ErrorKind};
 
-/// An expression with its columns as places in the scope and without brackets: two that say the same are equal.
+/// An expression with its columns as places in the scope and without brackets: two that say the
+/// same are equal.
 pub(super) fn normalized(expr: &sql::Expr, scope: &Scope<'_>) -> sql::Expr {
     struct Normalizer<'a>(&'a Scope<'a>);
     impl sql::VisitorMut for Normalizer<'_> {
@@ -29,11 +30,15 @@ pub(super) fn normalized(expr: &sql::Expr, scope: &Scope<'_>) -> sql::Expr {
                     if name.len() == 2 && name[0] == "pg_catalog" {
                         name.remove(0);
                     }
-                    function.name = sql::ObjectName::from(name.into_iter().map(sql::Ident::new).collect::<Vec<_>>());
+                    function.name = sql::ObjectName::from(
+                        name.into_iter().map(sql::Ident::new).collect::<Vec<_>>(),
+                    );
                     None
                 }
                 sql::Expr::Identifier(ident) => self.0.place(&[folded(ident)]),
-                sql::Expr::CompoundIdentifier(idents) => self.0.place(&idents.iter().map(folded).collect::<Vec<_>>()),
+                sql::Expr::CompoundIdentifier(idents) => {
+                    self.0.place(&idents.iter().map(folded).collect::<Vec<_>>())
+                }
                 _ => None,
             };
             if let Some(place) = place {
@@ -55,12 +60,17 @@ pub(super) fn placed(place: usize) -> sql::Expr {
     sql::Expr::Identifier(sql::Ident::new(format!("\0{place}")))
 }
 
-/// How many expressions an expression has within, itself included and brackets not; `most` and one where it has more.
+/// How many expressions an expression has within, itself included and brackets not; `most` and one
+/// where it has more.
 fn size(expr: &sql::Expr, most: usize) -> usize {
     let mut count = 0;
     let _ = sql::visit_expressions(expr, |expr| {
         count += usize::from(!matches!(expr, sql::Expr::Nested(_)));
-        if count > most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if count > most {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     });
     count
 }
@@ -95,12 +105,20 @@ impl Scope<'_> {
             [table, name] | [_, table, name] => (Some(table), name),
             _ => return None,
         };
-        let fits = |c: &super::compile::ScopeColumn| c.name == *name && table.map_or(!c.hidden, |t| c.table == *t);
-        let mut found = self.columns.iter().enumerate().filter(|(_, c)| fits(c)).map(|(i, _)| i);
+        let fits = |c: &super::compile::ScopeColumn| {
+            c.name == *name && table.map_or(!c.hidden, |t| c.table == *t)
+        };
+        let mut found = self
+            .columns
+            .iter()
+            .enumerate()
+            .filter(|(_, c)| fits(c))
+            .map(|(i, _)| i);
         found.next().filter(|_| found.next().is_none())
     }
 
-    /// Compiles what GROUP BY goes by, or what an aggregate looks at: the columns in it need not be grouped.
+    /// Compiles what GROUP BY goes by, or what an aggregate looks at: the columns in it need not be
+    /// grouped.
     pub(super) fn as_grouped<T>(&self, work: impl FnOnce() -> T) -> T {
         let before = self.ungrouped.borrow().len();
         let done = work();
@@ -110,11 +128,14 @@ impl Scope<'_> {
 
     /// GROUP BY goes by this, as it is normalized.
     pub(super) fn group_by(&self, normal: sql::Expr) {
-        self.grouped_sizes.borrow_mut().insert(size(&normal, usize::MAX));
+        self.grouped_sizes
+            .borrow_mut()
+            .insert(size(&normal, usize::MAX));
         self.grouped_by.borrow_mut().insert(normal);
     }
 
-    /// Compiles something, and says whether it names columns, and only those of queries around this one.
+    /// Compiles something, and says whether it names columns, and only those of queries around this
+    /// one.
     pub(super) fn names_outer_only<T>(&self, work: impl FnOnce() -> T) -> (T, bool) {
         let mut around = Vec::new();
         let mut at = self.outer;
@@ -131,12 +152,15 @@ impl Scope<'_> {
         (done, names_outer && used.is_empty())
     }
 
-    /// Whether GROUP BY goes by this expression. Only one of the same size is looked at any closer, or a long expression would be
-    /// copied once for each of its parts.
+    /// Whether GROUP BY goes by this expression. Only one of the same size is looked at any closer,
+    /// or a long expression would be copied once for each of its parts.
     pub(super) fn is_grouped_by(&self, expr: &sql::Expr) -> bool {
         let sizes = self.grouped_sizes.borrow();
-        let Some(largest) = sizes.last() else { return false };
-        sizes.contains(&size(expr, *largest)) && self.grouped_by.borrow().contains(&normalized(expr, self))
+        let Some(largest) = sizes.last() else {
+            return false;
+        };
+        sizes.contains(&size(expr, *largest))
+            && self.grouped_by.borrow().contains(&normalized(expr, self))
     }
 }
 
@@ -147,32 +171,54 @@ impl Compiler<'_> {
         if !scope.is_grouped_by(&placed(at)) {
             scope.ungrouped.borrow_mut().push((at, false));
         }
-        Expr { column: Some(at), ..Expr::new(scope.columns[at].ty.clone(), move |env| Ok(env.row[at].clone())) }
+        Expr {
+            column: Some(at),
+            ..Expr::new(scope.columns[at].ty.clone(), move |env| {
+                Ok(env.row[at].clone())
+            })
+        }
     }
 
-    /// Refuses a column that is neither grouped nor in an aggregate, unless a primary key is among the groups: then there is one
-    /// row of its table in each.
+    /// Refuses a column that is neither grouped nor in an aggregate, unless a primary key is among
+    /// the groups: then there is one row of its table in each.
     pub(super) fn check_grouped(&self, scope: &Scope<'_>) -> Result<(), Error> {
         let groups = scope.grouped_by.borrow();
         let is_grouped = |at: usize| groups.contains(&placed(at));
         let named: BTreeSet<(usize, bool)> = scope.ungrouped.borrow().iter().copied().collect();
         for (at, within) in named {
             let column = &scope.columns[at];
-            let definition = self.snapshot.builtin.definitions.iter().find(|d| d.oid == column.relation && d.oid != 0);
+            let definition = self
+                .snapshot
+                .builtin
+                .definitions
+                .iter()
+                .find(|d| d.oid == column.relation && d.oid != 0);
             let key = definition.map_or(&[][..], primary_key);
             let of_table = |name: &&str| {
-                scope.columns.iter().position(|c| c.table == column.table && c.relation == column.relation && c.name == **name)
+                scope.columns.iter().position(|c| {
+                    c.table == column.table && c.relation == column.relation && c.name == **name
+                })
             };
-            if !key.is_empty() && key.iter().all(|name| of_table(name).is_some_and(is_grouped)) {
+            if !key.is_empty()
+                && key
+                    .iter()
+                    .all(|name| of_table(name).is_some_and(is_grouped))
+            {
                 continue;
             }
-            let name = if column.table.is_empty() { column.name.clone() } else { format!("{}.{}", column.table, column.name) };
+            let name = if column.table.is_empty() {
+                column.name.clone()
+            } else {
+                format!("{}.{}", column.table, column.name)
+            };
             return Err(Error::new(
                 ErrorKind::Grouping,
                 if within {
                     format!("subquery uses ungrouped column \"{name}\" from outer query")
                 } else {
-                    format!("column \"{name}\" must appear in the GROUP BY clause or be used in an aggregate function")
+                    format!(
+                        "column \"{name}\" must appear in the GROUP BY clause or be used in an aggregate function"
+                    )
                 },
             ));
         }
@@ -181,16 +227,28 @@ impl Compiler<'_> {
 }
 
 /// DISTINCT in an aggregate sorts by its arguments alone.
-pub(super) fn check_distinct_order(list: &sql::FunctionArgumentList, scope: &Scope<'_>) -> Result<(), Error> {
-    let arguments: Vec<sql::Expr> = list.args.iter().filter_map(argument).map(|e| normalized(e, scope)).collect();
+pub(super) fn check_distinct_order(
+    list: &sql::FunctionArgumentList,
+    scope: &Scope<'_>,
+) -> Result<(), Error> {
+    let arguments: Vec<sql::Expr> = list
+        .args
+        .iter()
+        .filter_map(argument)
+        .map(|e| normalized(e, scope))
+        .collect();
     let mut keys = list.clauses.iter().filter_map(|clause| match clause {
         sql::FunctionArgumentClause::OrderBy(keys) => Some(keys),
         _ => None,
     });
-    if keys.all(|keys| keys.iter().all(|key| arguments.contains(&normalized(&key.expr, scope)))) {
+    if keys.all(|keys| {
+        keys.iter()
+            .all(|key| arguments.contains(&normalized(&key.expr, scope)))
+    }) {
         return Ok(());
     }
-    let message = "in an aggregate with DISTINCT, ORDER BY expressions must appear in argument list";
+    let message =
+        "in an aggregate with DISTINCT, ORDER BY expressions must appear in argument list";
     Err(Error::new(ErrorKind::InvalidColumnReference, message))
 }
 

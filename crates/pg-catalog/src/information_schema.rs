@@ -21,7 +21,14 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, d: &Definition) -> Result<Vec<Row
     let facts = &snapshot.facts;
     let catalog = || text(&facts.database);
     let keyed = || snapshot.tables().filter(|(_, t)| !t.key.is_empty());
-    let keys = || keyed().flat_map(|(s, t)| t.key.iter().enumerate().filter_map(move |(n, i)| Some((s, t, n, t.columns.get(*i)?))));
+    let keys = || {
+        keyed().flat_map(|(s, t)| {
+            t.key
+                .iter()
+                .enumerate()
+                .filter_map(move |(n, i)| Some((s, t, n, t.columns.get(*i)?)))
+        })
+    };
     let mut rows = Vec::new();
     match d.name {
         "information_schema_catalog_name" => rows.push(d.row([("catalog_name", catalog())])),
@@ -30,41 +37,74 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, d: &Definition) -> Result<Vec<Row
             rows.extend(
                 own.into_iter()
                     .chain(facts.objects.schemas.iter().map(|s| s.name.as_str()))
-                    .map(|name| d.row([("catalog_name", catalog()), ("schema_name", text(name)), ("schema_owner", text("root"))])),
+                    .map(|name| {
+                        d.row([
+                            ("catalog_name", catalog()),
+                            ("schema_name", text(name)),
+                            ("schema_owner", text("root")),
+                        ])
+                    }),
             );
         }
         "tables" => {
             for own in &snapshot.builtin.definitions {
-                rows.push(table(snapshot, d, own.schema, own.name, own.kind == 'v', false));
+                rows.push(table(
+                    snapshot,
+                    d,
+                    own.schema,
+                    own.name,
+                    own.kind == 'v',
+                    false,
+                ));
             }
             for (schema, t) in snapshot.tables() {
                 let is_view = t.definition.is_some();
-                rows.push(table(snapshot, d, &schema.name, &t.name, is_view, !is_view && schema.name != "system"));
+                rows.push(table(
+                    snapshot,
+                    d,
+                    &schema.name,
+                    &t.name,
+                    is_view,
+                    !is_view && schema.name != "system",
+                ));
             }
         }
-        "views" => rows.extend(snapshot.tables().filter(|(_, t)| t.definition.is_some()).map(|(schema, t)| {
-            d.row([
-                ("table_catalog", catalog()),
-                ("table_schema", text(&schema.name)),
-                ("table_name", text(&t.name)),
-                ("view_definition", t.definition.as_deref().map_or(Value::Null, Value::text)),
-                ("check_option", text("NONE")),
-                ("is_updatable", yes_or_no(false)),
-                ("is_insertable_into", yes_or_no(false)),
-                ("is_trigger_updatable", yes_or_no(false)),
-                ("is_trigger_deletable", yes_or_no(false)),
-                ("is_trigger_insertable_into", yes_or_no(false)),
-            ])
-        })),
+        "views" => rows.extend(
+            snapshot
+                .tables()
+                .filter(|(_, t)| t.definition.is_some())
+                .map(|(schema, t)| {
+                    d.row([
+                        ("table_catalog", catalog()),
+                        ("table_schema", text(&schema.name)),
+                        ("table_name", text(&t.name)),
+                        (
+                            "view_definition",
+                            t.definition.as_deref().map_or(Value::Null, Value::text),
+                        ),
+                        ("check_option", text("NONE")),
+                        ("is_updatable", yes_or_no(false)),
+                        ("is_insertable_into", yes_or_no(false)),
+                        ("is_trigger_updatable", yes_or_no(false)),
+                        ("is_trigger_deletable", yes_or_no(false)),
+                        ("is_trigger_insertable_into", yes_or_no(false)),
+                    ])
+                }),
+        ),
         "columns" => {
             for own in &snapshot.builtin.definitions {
                 let columns = own.described().enumerate();
-                rows.extend(columns.map(|(i, c)| column(snapshot, d, own.schema, own.name, i, &c, false)));
+                rows.extend(
+                    columns.map(|(i, c)| column(snapshot, d, own.schema, own.name, i, &c, false)),
+                );
             }
             for (schema, t) in snapshot.tables() {
                 let updatable = t.definition.is_none() && schema.name != "system";
                 let columns = t.columns.iter().enumerate();
-                rows.extend(columns.map(|(i, c)| column(snapshot, d, &schema.name, &t.name, i, c, updatable)));
+                rows.extend(
+                    columns
+                        .map(|(i, c)| column(snapshot, d, &schema.name, &t.name, i, c, updatable)),
+                );
             }
         }
         "table_constraints" => rows.extend(keyed().map(|(schema, t)| {
@@ -112,10 +152,22 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, d: &Definition) -> Result<Vec<Row
             ("default_collate_schema", text("pg_catalog")),
             ("default_collate_name", text("C")),
         ])),
-        "enabled_roles" => rows.extend(facts.objects.roles.iter().map(|r| d.row([("role_name", text(&r.name))]))),
-        "applicable_roles" => rows.extend(facts.objects.memberships.iter().map(|(role, member)| {
-            d.row([("grantee", text(member)), ("role_name", text(role)), ("is_grantable", yes_or_no(false))])
-        })),
+        "enabled_roles" => rows.extend(
+            facts
+                .objects
+                .roles
+                .iter()
+                .map(|r| d.row([("role_name", text(&r.name))])),
+        ),
+        "applicable_roles" => {
+            rows.extend(facts.objects.memberships.iter().map(|(role, member)| {
+                d.row([
+                    ("grantee", text(member)),
+                    ("role_name", text(role)),
+                    ("is_grantable", yes_or_no(false)),
+                ])
+            }))
+        }
         "table_privileges" | "role_table_grants" => {
             for (schema, t) in snapshot.tables() {
                 rows.extend(t.granted.iter().map(|privilege| {
@@ -135,18 +187,23 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, d: &Definition) -> Result<Vec<Row
         "column_privileges" | "role_column_grants" => {
             for (schema, t) in snapshot.tables() {
                 for c in &t.columns {
-                    rows.extend(t.granted.iter().filter(|p| **p != "DELETE").map(|privilege| {
-                        d.row([
-                            ("grantor", text("root")),
-                            ("grantee", text(&facts.user)),
-                            ("table_catalog", catalog()),
-                            ("table_schema", text(&schema.name)),
-                            ("table_name", text(&t.name)),
-                            ("column_name", text(&c.name)),
-                            ("privilege_type", text(privilege)),
-                            ("is_grantable", yes_or_no(false)),
-                        ])
-                    }));
+                    rows.extend(
+                        t.granted
+                            .iter()
+                            .filter(|p| **p != "DELETE")
+                            .map(|privilege| {
+                                d.row([
+                                    ("grantor", text("root")),
+                                    ("grantee", text(&facts.user)),
+                                    ("table_catalog", catalog()),
+                                    ("table_schema", text(&schema.name)),
+                                    ("table_name", text(&t.name)),
+                                    ("column_name", text(&c.name)),
+                                    ("privilege_type", text(privilege)),
+                                    ("is_grantable", yes_or_no(false)),
+                                ])
+                            }),
+                    );
                 }
             }
         }
@@ -155,21 +212,43 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, d: &Definition) -> Result<Vec<Row
     Ok(rows)
 }
 
-fn table(snapshot: &CatalogSnapshot, d: &Definition, schema: &str, name: &str, is_view: bool, insertable: bool) -> Row {
+fn table(
+    snapshot: &CatalogSnapshot,
+    d: &Definition,
+    schema: &str,
+    name: &str,
+    is_view: bool,
+    insertable: bool,
+) -> Row {
     d.row([
         ("table_catalog", text(&snapshot.facts.database)),
         ("table_schema", text(schema)),
         ("table_name", text(name)),
-        ("table_type", text(if is_view { "VIEW" } else { "BASE TABLE" })),
+        (
+            "table_type",
+            text(if is_view { "VIEW" } else { "BASE TABLE" }),
+        ),
         ("is_insertable_into", yes_or_no(insertable)),
         ("is_typed", yes_or_no(false)),
     ])
 }
 
-fn column(snapshot: &CatalogSnapshot, d: &Definition, schema: &str, table: &str, i: usize, c: &Column, updatable: bool) -> Row {
+fn column(
+    snapshot: &CatalogSnapshot,
+    d: &Definition,
+    schema: &str,
+    table: &str,
+    i: usize,
+    c: &Column,
+    updatable: bool,
+) -> Row {
     let ty = ValueType::of(c.pg.clone());
     let number = |n: i32| Value::Int(n.into());
-    let length = if c.pg == Type::VARCHAR && c.modifier > 4 { Some(c.modifier - 4) } else { None };
+    let length = if c.pg == Type::VARCHAR && c.modifier > 4 {
+        Some(c.modifier - 4)
+    } else {
+        None
+    };
     let octets = match (&c.pg, length) {
         (_, Some(length)) => number(length.saturating_mul(4)),
         (&Type::TEXT | &Type::VARCHAR, None) => number(1 << 30),
@@ -190,7 +269,9 @@ fn column(snapshot: &CatalogSnapshot, d: &Definition, schema: &str, table: &str,
     };
     let moment = match c.pg {
         Type::DATE => number(0),
-        Type::TIMESTAMP | Type::TIMESTAMPTZ | Type::TIME | Type::TIMETZ | Type::INTERVAL => number(6),
+        Type::TIMESTAMP | Type::TIMESTAMPTZ | Type::TIME | Type::TIMETZ | Type::INTERVAL => {
+            number(6)
+        }
         _ => Value::Null,
     };
     let is_array = ty.item().is_some() && !matches!(c.pg, Type::INT2_VECTOR | Type::OID_VECTOR);
@@ -200,10 +281,23 @@ fn column(snapshot: &CatalogSnapshot, d: &Definition, schema: &str, table: &str,
         ("table_name", text(table)),
         ("column_name", text(&c.name)),
         ("ordinal_position", Value::Int(i as i64 + 1)),
-        ("column_default", c.default.as_deref().map_or(Value::Null, Value::text)),
+        (
+            "column_default",
+            c.default.as_deref().map_or(Value::Null, Value::text),
+        ),
         ("is_nullable", yes_or_no(!c.not_null)),
-        ("data_type", text(if is_array { "ARRAY".to_owned() } else { type_name(&c.pg) })),
-        ("character_maximum_length", length.map_or(Value::Null, number)),
+        (
+            "data_type",
+            text(if is_array {
+                "ARRAY".to_owned()
+            } else {
+                type_name(&c.pg)
+            }),
+        ),
+        (
+            "character_maximum_length",
+            length.map_or(Value::Null, number),
+        ),
         ("character_octet_length", octets),
         ("numeric_precision", precision),
         ("numeric_precision_radix", radix),

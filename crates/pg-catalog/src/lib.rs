@@ -1,14 +1,18 @@
-//! PostgreSQL's catalogs: `pg_catalog` and `information_schema`, and the queries that clients ask of them.
+//! PostgreSQL's catalogs: `pg_catalog` and `information_schema`, and the queries that clients ask
+//! of them.
 //!
-//! Clients ask in a language that DataFusion does not speak: subqueries that name the row around them, arrays that begin at 0,
-//! functions that answer rows inside a SELECT list, `regclass`. The catalogs are small, so such queries are answered here by a
-//! plain evaluator: compiled to closures, joined by indexes, with PostgreSQL's types and rules. It reads nothing but
-//! a [`CatalogSnapshot`], and is never given a statement that names any other table; those are DataFusion's, which sees the same
-//! catalogs as tables ([`CatalogSnapshot::batch`]).
+//! Clients ask in a language that DataFusion does not speak: subqueries that name the row around
+//! them, arrays that begin at 0, functions that answer rows inside a SELECT list, `regclass`. The
+//! catalogs are small, so such queries are answered here by a plain evaluator: compiled to
+//! closures, joined by indexes, with PostgreSQL's types and rules. It reads nothing but a
+//! [`CatalogSnapshot`], and is never given a statement that names any other table; those are
+//! DataFusion's, which sees the same catalogs as tables ([`CatalogSnapshot::batch`]).
 //!
-//! What is the same in every PostgreSQL 15 (types, functions, operators) is in `builtin/`, as a server has it.
+//! What is the same in every PostgreSQL 15 (types, functions, operators) is in `builtin/`, as a
+//! server has it.
 //!
-//! A part of a statement that the evaluator does not do is refused by its name (`refused.rs`), never passed over.
+//! A part of a statement that the evaluator does not do is refused by its name (`refused.rs`),
+//! never passed over.
 
 mod aggregate;
 mod answer;
@@ -43,14 +47,18 @@ mod types;
 mod value;
 
 pub use self::answer::{
-    Answer, Catalogs, FactScope, asks_the_catalogs, has_decimals, is_constant, is_without_relations, names_a_catalog, need_of,
+    Answer, Catalogs, FactScope, asks_the_catalogs, has_decimals, is_constant,
+    is_without_relations, names_a_catalog, need_of,
 };
 pub use self::array::array_items;
 pub use self::context::{Allowance, SideEffect};
 pub use self::interval::{date_before_time, interval_text};
 pub use self::names::{column_name, folded, type_name};
 pub use self::relations::BuiltinRelations;
-pub use self::snapshot::{Activity, CatalogSnapshot, Column, Objects, Role, Schema, ServerFacts, Setting, Table, relation_oid};
+pub use self::snapshot::{
+    Activity, CatalogSnapshot, Column, Objects, Role, Schema, ServerFacts, Setting, Table,
+    relation_oid,
+};
 pub use self::text_functions::{chrono_pattern, size_pretty};
 pub use self::types::*;
 

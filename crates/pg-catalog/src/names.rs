@@ -2,14 +2,19 @@
 
 use datafusion::sql::sqlparser::ast as sql;
 
-/// The name of an item of a SELECT list: of its column or function, of the type that it is cast to, or `?column?`.
+/// The name of an item of a SELECT list: of its column or function, of the type that it is cast to,
+/// or `?column?`.
 pub fn column_name(expr: &sql::Expr) -> String {
     named(expr).map_or_else(|| "?column?".to_owned(), |(name, _)| name)
 }
 
 /// A bare name folded to lower case, a quoted one as it is.
 pub fn folded(ident: &sql::Ident) -> String {
-    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
+    if ident.quote_style.is_some() {
+        ident.value.clone()
+    } else {
+        ident.value.to_lowercase()
+    }
 }
 
 /// A name, and whether it is a good one: a weak one gives way to the name of a cast's type.
@@ -27,13 +32,20 @@ fn named(expr: &sql::Expr) -> Option<(String, bool)> {
             });
             field.or_else(|| named(root))
         }
-        E::Cast { expr, data_type, .. } => match named(expr) {
+        E::Cast {
+            expr, data_type, ..
+        } => match named(expr) {
             Some((name, true)) => Some((name, true)),
             _ => Some((type_name(data_type), false)),
         },
         E::TypedString(typed) => Some((type_name(&typed.data_type), false)),
         E::Interval(_) => Some(("interval".to_owned(), false)),
-        E::Function(function) => function.name.0.last().and_then(|p| p.as_ident()).map(|i| (folded(i), true)),
+        E::Function(function) => function
+            .name
+            .0
+            .last()
+            .and_then(|p| p.as_ident())
+            .map(|i| (folded(i), true)),
         E::Case { else_result, .. } => match else_result.as_deref().and_then(named) {
             Some((name, true)) => Some((name, true)),
             _ => Some(("case".to_owned(), false)),
@@ -61,7 +73,9 @@ fn named(expr: &sql::Expr) -> Option<(String, bool)> {
             Some(sql::TrimWhereField::Trailing) => "rtrim",
             _ => "btrim",
         }),
-        E::Value(value) if matches!(value.value, sql::Value::Boolean(_)) => Some(("bool".to_owned(), false)),
+        E::Value(value) if matches!(value.value, sql::Value::Boolean(_)) => {
+            Some(("bool".to_owned(), false))
+        }
         _ => None,
     }
 }
@@ -83,7 +97,14 @@ pub fn type_name(data_type: &sql::DataType) -> String {
         D::Timestamp(..) => "timestamp",
         D::Time(..) => "time",
         D::Array(sql::ArrayElemTypeDef::SquareBracket(item, _)) => return type_name(item),
-        D::Custom(name, _) => return name.0.last().and_then(|p| p.as_ident()).map(folded).unwrap_or_default(),
+        D::Custom(name, _) => {
+            return name
+                .0
+                .last()
+                .and_then(|p| p.as_ident())
+                .map(folded)
+                .unwrap_or_default();
+        }
         other => return other.to_string().to_lowercase(),
     }
     .to_owned()
@@ -115,10 +136,17 @@ mod tests {
             ("trim(both 'x' from a)", "btrim"),
             ("true", "bool"),
         ] {
-            let mut statements = Parser::parse_sql(&PostgreSqlDialect {}, &format!("SELECT {item}")).expect(item);
-            let Some(sql::Statement::Query(query)) = statements.pop() else { panic!("{item}") };
-            let sql::SetExpr::Select(select) = *query.body else { panic!("{item}") };
-            let sql::SelectItem::UnnamedExpr(expr) = &select.projection[0] else { panic!("{item}") };
+            let mut statements =
+                Parser::parse_sql(&PostgreSqlDialect {}, &format!("SELECT {item}")).expect(item);
+            let Some(sql::Statement::Query(query)) = statements.pop() else {
+                panic!("{item}")
+            };
+            let sql::SetExpr::Select(select) = *query.body else {
+                panic!("{item}")
+            };
+            let sql::SelectItem::UnnamedExpr(expr) = &select.projection[0] else {
+                panic!("{item}")
+            };
             assert_eq!(column_name(expr), name, "{item}");
         }
     }

@@ -13,7 +13,11 @@ use super::value::{Value, ValueType, show, type_name};
 use starkeep_error::{Error, ErrorKind};
 
 fn missing(op: &str, left: &ValueType, right: &ValueType) -> Error {
-    let message = format!("operator does not exist: {} {op} {}", type_name(&left.pg), type_name(&right.pg));
+    let message = format!(
+        "operator does not exist: {} {op} {}",
+        type_name(&left.pg),
+        type_name(&right.pg)
+    );
     Error::new(ErrorKind::UndefinedFunction, message)
         .hint("No operator matches the given name and argument types. You might need to add explicit type casts.")
 }
@@ -21,7 +25,9 @@ fn missing(op: &str, left: &ValueType, right: &ValueType) -> Error {
 /// The operator behind `OPERATOR(pg_catalog.=)`, and behind the names of LIKE.
 fn plain(op: &sql::BinaryOperator) -> sql::BinaryOperator {
     use sql::BinaryOperator as B;
-    let B::PGCustomBinaryOperator(name) = op else { return op.clone() };
+    let B::PGCustomBinaryOperator(name) = op else {
+        return op.clone();
+    };
     match name.last().map(String::as_str) {
         Some("=") => B::Eq,
         Some("<>" | "!=") => B::NotEq,
@@ -70,12 +76,18 @@ fn test(op: &sql::BinaryOperator) -> Option<Test> {
     }
     let regex = |ignore_case: bool, wanted: bool| -> Option<Test> {
         Some(Box::new(move |a, b, c| {
-            let pattern = if ignore_case { format!("(?i){}", b.as_text()) } else { b.as_text().to_owned() };
+            let pattern = if ignore_case {
+                format!("(?i){}", b.as_text())
+            } else {
+                b.as_text().to_owned()
+            };
             Ok(c.pattern_for(&pattern, a.as_text())?.is_match(a.as_text()) == wanted)
         }))
     };
     let like = |ignore_case: bool, wanted: bool| -> Option<Test> {
-        Some(Box::new(move |a, b, c| Ok(c.like(a.as_text(), b.as_text(), Some('\\'), ignore_case)? == wanted)))
+        Some(Box::new(move |a, b, c| {
+            Ok(c.like(a.as_text(), b.as_text(), Some('\\'), ignore_case)? == wanted)
+        }))
     };
     match op {
         B::PGRegexMatch => regex(false, true),
@@ -123,7 +135,9 @@ impl Compiler<'_> {
                     Ok(match eval(env)? {
                         Value::Int(n) => Value::Int(in_range(&pg, n.checked_neg())?),
                         Value::Float(f) => Value::Float(-f),
-                        Value::Span(s) => Value::Span(s.checked_neg().ok_or_else(interval_out_of_range)?),
+                        Value::Span(s) => {
+                            Value::Span(s.checked_neg().ok_or_else(interval_out_of_range)?)
+                        }
                         _ => Value::Null,
                     })
                 }))
@@ -143,11 +157,21 @@ impl Compiler<'_> {
     }
 
     /// An operator between two expressions.
-    pub(super) fn operation(&self, a: Expr, op: &sql::BinaryOperator, b: Expr) -> Result<Expr, Error> {
+    pub(super) fn operation(
+        &self,
+        a: Expr,
+        op: &sql::BinaryOperator,
+        b: Expr,
+    ) -> Result<Expr, Error> {
         use sql::BinaryOperator as B;
         let op = plain(op);
         match op {
-            B::And => return Ok(Expr::new(ValueType::BOOL, all_of(self.boolean(a)?.eval, self.boolean(b)?.eval))),
+            B::And => {
+                return Ok(Expr::new(
+                    ValueType::BOOL,
+                    all_of(self.boolean(a)?.eval, self.boolean(b)?.eval),
+                ));
+            }
             B::Or => {
                 let (a, b) = (self.boolean(a)?.eval, self.boolean(b)?.eval);
                 return Ok(Expr::new(ValueType::BOOL, move |env| {
@@ -162,37 +186,64 @@ impl Compiler<'_> {
                 }));
             }
             B::StringConcat => return self.concatenate(a, b),
-            B::Plus | B::Minus | B::Multiply | B::Divide | B::Modulo | B::BitwiseAnd | B::BitwiseOr => {
+            B::Plus
+            | B::Minus
+            | B::Multiply
+            | B::Divide
+            | B::Modulo
+            | B::BitwiseAnd
+            | B::BitwiseOr => {
                 return self.arithmetic(a, &op, b);
             }
             _ => {}
         }
         let test = test(&op).ok_or_else(|| missing(&op.to_string(), &a.ty, &b.ty))?;
-        let (a, b) = if comparison(&op).is_some() || matches!(op, B::PGOverlap | B::AtArrow | B::ArrowAt) {
-            self.alike(a, b)?
-        } else {
-            // Patterns match texts; PostgreSQL has no such operator for anything else.
-            let is_text = |e: &Expr| e.ty.is_text();
-            if !is_text(&a) || !is_text(&b) {
-                return Err(missing(&op.to_string(), &a.ty, &b.ty));
-            }
-            (self.cast(a, ValueType::TEXT)?, self.cast(b, ValueType::TEXT)?)
-        };
+        let (a, b) =
+            if comparison(&op).is_some() || matches!(op, B::PGOverlap | B::AtArrow | B::ArrowAt) {
+                self.alike(a, b)?
+            } else {
+                // Patterns match texts; PostgreSQL has no such operator for anything else.
+                let is_text = |e: &Expr| e.ty.is_text();
+                if !is_text(&a) || !is_text(&b) {
+                    return Err(missing(&op.to_string(), &a.ty, &b.ty));
+                }
+                (
+                    self.cast(a, ValueType::TEXT)?,
+                    self.cast(b, ValueType::TEXT)?,
+                )
+            };
         Ok(tested(test, a.eval, b.eval))
     }
 
     fn concatenate(&self, a: Expr, b: Expr) -> Result<Expr, Error> {
-        if let (Some(item), true) = (a.ty.item().or_else(|| b.ty.item()), a.ty.item().is_some() || b.ty.item().is_some()) {
+        if let (Some(item), true) = (
+            a.ty.item().or_else(|| b.ty.item()),
+            a.ty.item().is_some() || b.ty.item().is_some(),
+        ) {
             let (is_array_a, is_array_b) = (a.ty.item().is_some(), b.ty.item().is_some());
             let ty = item.array();
-            let settle = |e: Expr, is_array: bool| self.cast(e, if is_array { ty.clone() } else { item.clone() });
+            let settle = |e: Expr, is_array: bool| {
+                self.cast(e, if is_array { ty.clone() } else { item.clone() })
+            };
             let (a, b) = (settle(a, is_array_a)?.eval, settle(b, is_array_b)?.eval);
             return Ok(Expr::new(ty, move |env| {
                 let (a, b) = (a(env)?, b(env)?);
-                let spread = |v: Value, is_array: bool| if is_array { v.items().to_vec() } else { vec![v] };
+                let spread = |v: Value, is_array: bool| {
+                    if is_array {
+                        v.items().to_vec()
+                    } else {
+                        vec![v]
+                    }
+                };
                 Ok(match (&a, &b) {
-                    (Value::Null, other) | (other, Value::Null) if is_array_a && is_array_b => other.clone(),
-                    _ => env.context.made(Value::array(spread(a, is_array_a).into_iter().chain(spread(b, is_array_b))))?,
+                    (Value::Null, other) | (other, Value::Null) if is_array_a && is_array_b => {
+                        other.clone()
+                    }
+                    _ => env.context.made(Value::array(
+                        spread(a, is_array_a)
+                            .into_iter()
+                            .chain(spread(b, is_array_b)),
+                    ))?,
                 })
             }));
         }
@@ -210,7 +261,8 @@ impl Compiler<'_> {
                         Value::Bool(b) => b.to_string(),
                         v => show(v, ty, snapshot),
                     };
-                    env.context.made(Value::text(shown(&a, &from_a) + &shown(&b, &from_b)))?
+                    env.context
+                        .made(Value::text(shown(&a, &from_a) + &shown(&b, &from_b)))?
                 }
             })
         }))
@@ -234,39 +286,60 @@ impl Compiler<'_> {
                 _ => return Err(missing(&op.to_string(), &a.ty, &b.ty)),
             },
         };
-        let settle = |e: Expr| if e.ty.pg == Type::UNKNOWN { self.cast(e, ty.clone()) } else { Ok(e) };
+        let settle = |e: Expr| {
+            if e.ty.pg == Type::UNKNOWN {
+                self.cast(e, ty.clone())
+            } else {
+                Ok(e)
+            }
+        };
         let (a, b, op) = (settle(a)?.eval, settle(b)?.eval, op.clone());
         let by_zero = || Error::new(ErrorKind::DivisionByZero, "division by zero");
         let (pg, is_integer) = (ty.pg.clone(), ty.is_integer());
-        let moved = move |a: i64, b: i64, is_minus: bool| if is_minus { a.checked_sub(b) } else { a.checked_add(b) };
+        let moved = move |a: i64, b: i64, is_minus: bool| {
+            if is_minus {
+                a.checked_sub(b)
+            } else {
+                a.checked_add(b)
+            }
+        };
         Ok(Expr::new(ty, move |env| {
             Ok(match (a(env)?, b(env)?) {
                 (Value::Null, _) | (_, Value::Null) => Value::Null,
-                (Value::Time(a), Value::Time(b)) => Value::Span(a.checked_sub(b).ok_or_else(interval_out_of_range)?),
+                (Value::Time(a), Value::Time(b)) => {
+                    Value::Span(a.checked_sub(b).ok_or_else(interval_out_of_range)?)
+                }
                 (Value::Time(a), Value::Span(b)) => {
                     Value::Time(moved(a, b, op == B::Minus).ok_or_else(super::times::out_of_range)?)
                 }
-                (Value::Span(a), Value::Span(b)) => Value::Span(moved(a, b, op == B::Minus).ok_or_else(interval_out_of_range)?),
+                (Value::Span(a), Value::Span(b)) => {
+                    Value::Span(moved(a, b, op == B::Minus).ok_or_else(interval_out_of_range)?)
+                }
                 // NUMERIC is divided into fractions, whatever carries it.
-                (Value::Int(a), Value::Int(b)) if is_integer || op != B::Divide => Value::Int(in_range(
-                    &pg,
-                    match op {
-                        B::Plus => a.checked_add(b),
-                        B::Minus => a.checked_sub(b),
-                        B::Multiply => a.checked_mul(b),
-                        B::Divide if b == 0 => return Err(by_zero()),
-                        B::Modulo if b == 0 => return Err(by_zero()),
-                        B::Divide => a.checked_div(b),
-                        B::Modulo => a.checked_rem(b),
-                        B::BitwiseAnd => Some(a & b),
-                        _ => Some(a | b),
-                    },
-                )?),
+                (Value::Int(a), Value::Int(b)) if is_integer || op != B::Divide => {
+                    Value::Int(in_range(
+                        &pg,
+                        match op {
+                            B::Plus => a.checked_add(b),
+                            B::Minus => a.checked_sub(b),
+                            B::Multiply => a.checked_mul(b),
+                            B::Divide if b == 0 => return Err(by_zero()),
+                            B::Modulo if b == 0 => return Err(by_zero()),
+                            B::Divide => a.checked_div(b),
+                            B::Modulo => a.checked_rem(b),
+                            B::BitwiseAnd => Some(a & b),
+                            _ => Some(a | b),
+                        },
+                    )?)
+                }
                 (a, b) => {
                     let float = |v: &Value| match v {
                         Value::Float(f) => Ok(*f),
                         Value::Int(n) => Ok(*n as f64),
-                        _ => Err(unsupported(format_args!("arithmetic on {}", type_name(&pg)))),
+                        _ => Err(unsupported(format_args!(
+                            "arithmetic on {}",
+                            type_name(&pg)
+                        ))),
                     };
                     let (a, b) = (float(&a)?, float(&b)?);
                     Value::Float(match op {
@@ -300,21 +373,33 @@ impl Compiler<'_> {
         if let sql::Expr::Subquery(query) = inner {
             let plan = self.query(query, Some(scope))?;
             // One array is what is meant where rows of arrays are compared with what is none.
-            let is_array = plan.columns.len() == 1 && plan.columns[0].1.item().is_some() && left.ty.item().is_none();
+            let is_array = plan.columns.len() == 1
+                && plan.columns[0].1.item().is_some()
+                && left.ty.item().is_none();
             if !is_array {
                 return self.any_of_rows(left, &op, plan, all);
             }
         }
         let right = self.expr(inner, scope)?;
-        let right = if right.ty.pg == Type::UNKNOWN { self.cast(right, left.ty.array())? } else { right };
-        let item = right
-            .ty
-            .item()
-            .ok_or_else(|| Error::new(ErrorKind::DatatypeMismatch, "op ANY/ALL (array) requires array on right side"))?;
+        let right = if right.ty.pg == Type::UNKNOWN {
+            self.cast(right, left.ty.array())?
+        } else {
+            right
+        };
+        let item = right.ty.item().ok_or_else(|| {
+            Error::new(
+                ErrorKind::DatatypeMismatch,
+                "op ANY/ALL (array) requires array on right side",
+            )
+        })?;
         if left.ty.pg != Type::UNKNOWN && super::casts::common(&left.ty, &item).is_none() {
             return Err(missing(&op.to_string(), &left.ty, &item));
         }
-        let left = if left.ty.pg == Type::UNKNOWN { self.cast(left, item)? } else { left };
+        let left = if left.ty.pg == Type::UNKNOWN {
+            self.cast(left, item)?
+        } else {
+            left
+        };
         let test = test(&op).ok_or_else(|| unsupported(&op))?;
         let (left, right) = (left.eval, right.eval);
         Ok(Expr::new(ValueType::BOOL, move |env| {
@@ -326,17 +411,33 @@ impl Compiler<'_> {
         }))
     }
 
-    pub(super) fn any_of_rows(&self, left: Expr, op: &sql::BinaryOperator, plan: Plan, all: bool) -> Result<Expr, Error> {
+    pub(super) fn any_of_rows(
+        &self,
+        left: Expr,
+        op: &sql::BinaryOperator,
+        plan: Plan,
+        all: bool,
+    ) -> Result<Expr, Error> {
         let is_row = left.ty.pg == Type::RECORD;
         let item = match plan.columns.as_slice() {
             [(_, ty)] if !is_row => ty.clone(),
             _ if is_row => left.ty.clone(),
-            _ => return Err(Error::new(ErrorKind::Syntax, "subquery has too many columns")),
+            _ => {
+                return Err(Error::new(
+                    ErrorKind::Syntax,
+                    "subquery has too many columns",
+                ));
+            }
         };
-        if !is_row && left.ty.pg != Type::UNKNOWN && super::casts::common(&left.ty, &item).is_none() {
+        if !is_row && left.ty.pg != Type::UNKNOWN && super::casts::common(&left.ty, &item).is_none()
+        {
             return Err(missing(&op.to_string(), &left.ty, &item));
         }
-        let left = if left.ty.pg == Type::UNKNOWN { self.cast(left, item)? } else { left };
+        let left = if left.ty.pg == Type::UNKNOWN {
+            self.cast(left, item)?
+        } else {
+            left
+        };
         let test = test(op).ok_or_else(|| unsupported(op))?;
         let left = left.eval;
         Ok(Expr::new(ValueType::BOOL, move |env| {
@@ -344,7 +445,13 @@ impl Compiler<'_> {
             let rows = plan.passing(env)?;
             let values: Vec<Value> = rows
                 .into_iter()
-                .filter_map(|row| if is_row { Some(Value::Record(row.into())) } else { row.into_iter().next() })
+                .filter_map(|row| {
+                    if is_row {
+                        Some(Value::Record(row.into()))
+                    } else {
+                        row.into_iter().next()
+                    }
+                })
                 .collect();
             quantify(&left, values.iter(), &test, all, env)
         }))
@@ -363,7 +470,8 @@ fn in_range(ty: &Type, n: Option<i64>) -> Result<i64, Error> {
         Type::OID => (|n| u32::try_from(n).is_ok(), "OID"),
         _ => (|_| true, "bigint"),
     };
-    n.filter(|n| fits(*n)).ok_or_else(|| Error::new(ErrorKind::OutOfRange, format!("{name} out of range")))
+    n.filter(|n| fits(*n))
+        .ok_or_else(|| Error::new(ErrorKind::OutOfRange, format!("{name} out of range")))
 }
 
 fn quantify<'v>(
@@ -381,5 +489,9 @@ fn quantify<'v>(
             return Ok(Value::Bool(!all));
         }
     }
-    Ok(if unknown { Value::Null } else { Value::Bool(all) })
+    Ok(if unknown {
+        Value::Null
+    } else {
+        Value::Bool(all)
+    })
 }

@@ -5,7 +5,11 @@ use super::snapshot::CatalogSnapshot;
 use super::value::Value;
 
 /// A row of `pg_proc` and the places of some of its columns.
-fn find<const N: usize>(snapshot: &CatalogSnapshot, oid: u32, names: [&str; N]) -> Option<(Row, [usize; N])> {
+fn find<const N: usize>(
+    snapshot: &CatalogSnapshot,
+    oid: u32,
+    names: [&str; N],
+) -> Option<(Row, [usize; N])> {
     let all = snapshot.relation("pg_catalog", "pg_proc").ok()??;
     let at = |name: &str| all.columns.iter().position(|(n, _)| n == name).unwrap_or(0);
     let row = all.rows.iter().find(|r| r[0].as_oid() == oid)?;
@@ -18,7 +22,9 @@ fn type_of(snapshot: &CatalogSnapshot, value: &Value) -> String {
 
 /// `pg_get_function_result`
 pub(super) fn result(snapshot: &CatalogSnapshot, oid: u32) -> Value {
-    let Some((row, [returns, is_set, kind])) = find(snapshot, oid, ["prorettype", "proretset", "prokind"]) else {
+    let Some((row, [returns, is_set, kind])) =
+        find(snapshot, oid, ["prorettype", "proretset", "prokind"])
+    else {
         return Value::Null;
     };
     if row[kind].as_text() == "p" {
@@ -30,9 +36,20 @@ pub(super) fn result(snapshot: &CatalogSnapshot, oid: u32) -> Value {
 
 /// `pg_get_function_arguments`, without defaults.
 pub(super) fn arguments(snapshot: &CatalogSnapshot, oid: u32) -> Value {
-    let names = ["proargtypes", "proallargtypes", "proargmodes", "proargnames"];
-    let Some((row, [inputs, all, modes, names])) = find(snapshot, oid, names) else { return Value::Null };
-    let types = if row[all].is_null() { row[inputs].items() } else { row[all].items() };
+    let names = [
+        "proargtypes",
+        "proallargtypes",
+        "proargmodes",
+        "proargnames",
+    ];
+    let Some((row, [inputs, all, modes, names])) = find(snapshot, oid, names) else {
+        return Value::Null;
+    };
+    let types = if row[all].is_null() {
+        row[inputs].items()
+    } else {
+        row[all].items()
+    };
     let shown = types.iter().enumerate().map(|(i, ty)| {
         let mode = match row[modes].items().get(i).map(Value::as_text) {
             Some("o") => "OUT ",
@@ -40,8 +57,14 @@ pub(super) fn arguments(snapshot: &CatalogSnapshot, oid: u32) -> Value {
             Some("v") => "VARIADIC ",
             _ => "",
         };
-        let name = row[names].items().get(i).map(Value::as_text).filter(|n| !n.is_empty());
-        let name = name.map_or(String::new(), |n| format!("{} ", super::oids::quote_ident(n)));
+        let name = row[names]
+            .items()
+            .get(i)
+            .map(Value::as_text)
+            .filter(|n| !n.is_empty());
+        let name = name.map_or(String::new(), |n| {
+            format!("{} ", super::oids::quote_ident(n))
+        });
         format!("{mode}{name}{}", type_of(snapshot, ty))
     });
     Value::text(shown.collect::<Vec<_>>().join(", "))

@@ -1,5 +1,6 @@
-//! What the parser reads and the evaluator does not do. Each structure is taken apart field by field, so that one that a later
-//! parser adds does not compile until somebody has decided about it.
+//! What the parser reads and the evaluator does not do. Each structure is taken apart field by
+//! field, so that one that a later parser adds does not compile until somebody has decided about
+//! it.
 
 use datafusion::sql::sqlparser::ast as sql;
 
@@ -8,7 +9,11 @@ use starkeep_error::{Error, ErrorKind};
 
 /// Refuses by name what is not so.
 pub(super) fn unless(is_fine: bool, what: &str) -> Result<(), Error> {
-    if is_fine { Ok(()) } else { Err(unsupported(what)) }
+    if is_fine {
+        Ok(())
+    } else {
+        Err(unsupported(what))
+    }
 }
 
 pub(super) fn query(query: &sql::Query) -> Result<(), Error> {
@@ -33,19 +38,35 @@ pub(super) fn query(query: &sql::Query) -> Result<(), Error> {
     unless(pipe_operators.is_empty(), "a pipe operator")?;
     match limit_clause {
         None => {}
-        Some(sql::LimitClause::LimitOffset { limit, offset: _, limit_by }) => {
+        Some(sql::LimitClause::LimitOffset {
+            limit,
+            offset: _,
+            limit_by,
+        }) => {
             unless(limit_by.is_empty(), "LIMIT BY")?;
             if limit.is_some() && fetch.is_some() {
-                return Err(Error::new(ErrorKind::Syntax, "LIMIT and FETCH cannot both be there"));
+                return Err(Error::new(
+                    ErrorKind::Syntax,
+                    "LIMIT and FETCH cannot both be there",
+                ));
             }
         }
-        Some(sql::LimitClause::OffsetCommaLimit { offset: _, limit: _ }) => {
+        Some(sql::LimitClause::OffsetCommaLimit {
+            offset: _,
+            limit: _,
+        }) => {
             return Err(
-                Error::new(ErrorKind::Syntax, "LIMIT #,# syntax is not supported").hint("Use separate LIMIT and OFFSET clauses.")
+                Error::new(ErrorKind::Syntax, "LIMIT #,# syntax is not supported")
+                    .hint("Use separate LIMIT and OFFSET clauses."),
             );
         }
     }
-    if let Some(sql::Fetch { with_ties, percent, quantity: _ }) = fetch {
+    if let Some(sql::Fetch {
+        with_ties,
+        percent,
+        quantity: _,
+    }) = fetch
+    {
         unless(!with_ties, "FETCH … WITH TIES")?;
         unless(!percent, "FETCH … PERCENT")?;
     }
@@ -54,7 +75,9 @@ pub(super) fn query(query: &sql::Query) -> Result<(), Error> {
 
 /// The keys of a query's order.
 pub(super) fn order_by(query: &sql::Query) -> Result<&[sql::OrderByExpr], Error> {
-    let Some(sql::OrderBy { kind, interpolate }) = &query.order_by else { return Ok(&[]) };
+    let Some(sql::OrderBy { kind, interpolate }) = &query.order_by else {
+        return Ok(&[]);
+    };
     unless(interpolate.is_none(), "INTERPOLATE")?;
     match kind {
         sql::OrderByKind::Expressions(keys) => {
@@ -66,15 +89,28 @@ pub(super) fn order_by(query: &sql::Query) -> Result<&[sql::OrderByExpr], Error>
 }
 
 pub(super) fn key(key: &sql::OrderByExpr) -> Result<(), Error> {
-    let sql::OrderByExpr { expr: _, options: sql::OrderByOptions { asc: _, nulls_first: _ }, with_fill } = key;
+    let sql::OrderByExpr {
+        expr: _,
+        options: sql::OrderByOptions {
+            asc: _,
+            nulls_first: _,
+        },
+        with_fill,
+    } = key;
     unless(with_fill.is_none(), "WITH FILL")
 }
 
 /// What cannot stand in the recursive query of a WITH.
 pub(super) fn in_recursion(query: &sql::Query) -> Result<(), Error> {
     let what = match query {
-        sql::Query { order_by: Some(_), .. } => "ORDER BY in a recursive query",
-        sql::Query { limit_clause: Some(_), .. } | sql::Query { fetch: Some(_), .. } => "LIMIT in a recursive query",
+        sql::Query {
+            order_by: Some(_), ..
+        } => "ORDER BY in a recursive query",
+        sql::Query {
+            limit_clause: Some(_),
+            ..
+        }
+        | sql::Query { fetch: Some(_), .. } => "LIMIT in a recursive query",
         sql::Query { with: Some(_), .. } => "WITH in a recursive query",
         _ => return self::query(query),
     };
@@ -160,29 +196,61 @@ pub(super) fn factor(factor: &sql::TableFactor) -> Result<(), Error> {
             index_hints,
         } => {
             unless(sample.is_none(), "TABLESAMPLE")?;
-            unless(with_hints.is_empty() && index_hints.is_empty(), "a hint for a table")?;
+            unless(
+                with_hints.is_empty() && index_hints.is_empty(),
+                "a hint for a table",
+            )?;
             unless(version.is_none(), "a version of a table")?;
             unless(partitions.is_empty(), "PARTITION")?;
             unless(json_path.is_none(), "a path in a table")?;
-            unless(args.as_ref().is_none_or(|a| a.settings.is_none()), "SETTINGS")
+            unless(
+                args.as_ref().is_none_or(|a| a.settings.is_none()),
+                "SETTINGS",
+            )
         }
-        sql::TableFactor::Derived { lateral: _, subquery: _, alias: _, sample } => unless(sample.is_none(), "TABLESAMPLE"),
-        sql::TableFactor::UNNEST { alias: _, array_exprs: _, with_offset, with_offset_alias, with_ordinality: _ } => {
-            unless(!with_offset && with_offset_alias.is_none(), "WITH OFFSET")
-        }
+        sql::TableFactor::Derived {
+            lateral: _,
+            subquery: _,
+            alias: _,
+            sample,
+        } => unless(sample.is_none(), "TABLESAMPLE"),
+        sql::TableFactor::UNNEST {
+            alias: _,
+            array_exprs: _,
+            with_offset,
+            with_offset_alias,
+            with_ordinality: _,
+        } => unless(!with_offset && with_offset_alias.is_none(), "WITH OFFSET"),
         _ => Ok(()),
     }
 }
 
 /// What a call may have beside its arguments; `is_aggregate` is for those that take rows.
 pub(super) fn call(function: &sql::Function, name: &str, is_aggregate: bool) -> Result<(), Error> {
-    let sql::Function { name: _, uses_odbc_syntax, parameters, args, filter, null_treatment, over, within_group } = function;
+    let sql::Function {
+        name: _,
+        uses_odbc_syntax,
+        parameters,
+        args,
+        filter,
+        null_treatment,
+        over,
+        within_group,
+    } = function;
     unless(!uses_odbc_syntax, "{fn …}")?;
-    unless(matches!(parameters, sql::FunctionArguments::None), "a call with parameters")?;
+    unless(
+        matches!(parameters, sql::FunctionArguments::None),
+        "a call with parameters",
+    )?;
     unless(null_treatment.is_none(), "IGNORE NULLS or RESPECT NULLS")?;
     unless(within_group.is_empty(), "WITHIN GROUP")?;
     if let Some(sql::WindowType::WindowSpec(spec)) = over {
-        let sql::WindowSpec { window_name, partition_by: _, order_by: _, window_frame } = spec;
+        let sql::WindowSpec {
+            window_name,
+            partition_by: _,
+            order_by: _,
+            window_frame,
+        } = spec;
         unless(window_name.is_none(), "a named window")?;
         unless(window_frame.is_none(), "the frame of a window")?;
     }
@@ -197,10 +265,17 @@ pub(super) fn call(function: &sql::Function, name: &str, is_aggregate: bool) -> 
         return plain("FILTER");
     }
     if over.is_some() {
-        let message = format!("OVER specified, but {name} is not a window function nor an aggregate function");
+        let message = format!(
+            "OVER specified, but {name} is not a window function nor an aggregate function"
+        );
         return Err(Error::new(ErrorKind::WrongObjectType, message));
     }
-    let sql::FunctionArguments::List(sql::FunctionArgumentList { duplicate_treatment, args: _, clauses }) = args else {
+    let sql::FunctionArguments::List(sql::FunctionArgumentList {
+        duplicate_treatment,
+        args: _,
+        clauses,
+    }) = args
+    else {
         return Ok(());
     };
     if *duplicate_treatment == Some(sql::DuplicateTreatment::Distinct) {
@@ -217,9 +292,13 @@ pub(super) fn call(function: &sql::Function, name: &str, is_aggregate: bool) -> 
 pub(super) fn data_type(data_type: &sql::DataType) -> Result<(), Error> {
     use sql::DataType as D;
     let is_bare = match data_type {
-        D::Varchar(length) | D::CharacterVarying(length) | D::CharVarying(length) => length.is_none(),
+        D::Varchar(length) | D::CharacterVarying(length) | D::CharVarying(length) => {
+            length.is_none()
+        }
         D::Char(length) | D::Character(length) => length.is_none(),
-        D::Numeric(info) | D::Decimal(info) | D::Dec(info) | D::Float(info) => *info == sql::ExactNumberInfo::None,
+        D::Numeric(info) | D::Decimal(info) | D::Dec(info) | D::Float(info) => {
+            *info == sql::ExactNumberInfo::None
+        }
         D::Timestamp(precision, _) | D::Time(precision, _) => precision.is_none(),
         D::Bit(length) | D::BitVarying(length) => length.is_none(),
         D::Interval { fields, precision } => fields.is_none() && precision.is_none(),

@@ -1,4 +1,5 @@
-//! The relations of `pg_catalog` and `information_schema`: their columns, and the rows that are the same in every PostgreSQL.
+//! The relations of `pg_catalog` and `information_schema`: their columns, and the rows that are the
+//! same in every PostgreSQL.
 
 use std::collections::HashMap;
 
@@ -39,13 +40,16 @@ impl Definition {
         })
     }
 
-    /// A row of these values. What is not given is what PostgreSQL has where there is nothing to say.
+    /// A row of these values. What is not given is what PostgreSQL has where there is nothing to
+    /// say.
     pub fn row<const N: usize>(&self, values: [(&str, Value); N]) -> Row {
         let is_view = self.kind == 'v';
         let empty = |ty: &Type| match *ty {
             _ if is_view => Value::Null,
             Type::BOOL => Value::Bool(false),
-            Type::INT2 | Type::INT4 | Type::INT8 | Type::OID | Type::REGPROC | Type::XID => Value::Int(0),
+            Type::INT2 | Type::INT4 | Type::INT8 | Type::OID | Type::REGPROC | Type::XID => {
+                Value::Int(0)
+            }
             Type::FLOAT4 | Type::FLOAT8 => Value::Float(0.0),
             Type::CHAR => Value::text(""),
             _ => Value::Null,
@@ -68,7 +72,8 @@ pub(super) struct Relation {
     pub rows: Vec<Row>,
 }
 
-/// What does not depend on the cluster: every relation's columns, and PostgreSQL's own types, functions and operators.
+/// What does not depend on the cluster: every relation's columns, and PostgreSQL's own types,
+/// functions and operators.
 pub struct BuiltinRelations {
     pub(super) definitions: Vec<Definition>,
     rows: HashMap<&'static str, Vec<Row>>,
@@ -89,20 +94,37 @@ impl std::fmt::Debug for BuiltinRelations {
 
 fn definitions() -> Vec<Definition> {
     let mut definitions: Vec<Definition> = Vec::new();
-    for line in include_str!("relations.txt").lines().filter(|l| !l.starts_with('#')) {
+    for line in include_str!("relations.txt")
+        .lines()
+        .filter(|l| !l.starts_with('#'))
+    {
         if let Some(columns) = line.strip_prefix("  ") {
-            let parsed = columns.split_whitespace().filter_map(|c| c.split_once(':')).map(|(name, ty)| (name, named(ty)));
-            definitions.last_mut().into_iter().for_each(|d| d.columns.extend(parsed.clone()));
+            let parsed = columns
+                .split_whitespace()
+                .filter_map(|c| c.split_once(':'))
+                .map(|(name, ty)| (name, named(ty)));
+            definitions
+                .last_mut()
+                .into_iter()
+                .for_each(|d| d.columns.extend(parsed.clone()));
             continue;
         }
         let mut words = line.split_whitespace();
-        let (Some(oid), Some(kind), Some((schema, name))) =
-            (words.next(), words.next(), words.next().and_then(|n| n.split_once('.')))
-        else {
+        let (Some(oid), Some(kind), Some((schema, name))) = (
+            words.next(),
+            words.next(),
+            words.next().and_then(|n| n.split_once('.')),
+        ) else {
             continue;
         };
         let oid = oid.parse().unwrap_or(0);
-        definitions.push(Definition { oid, kind: kind.chars().next().unwrap_or('r'), schema, name, columns: Vec::new() });
+        definitions.push(Definition {
+            oid,
+            kind: kind.chars().next().unwrap_or('r'),
+            schema,
+            name,
+            columns: Vec::new(),
+        });
     }
     definitions
 }
@@ -159,7 +181,10 @@ const BUILTIN: &[(&str, &str)] = &[
     ("pg_cast", include_str!("builtin/pg_cast.jsonl")),
     ("pg_collation", include_str!("builtin/pg_collation.jsonl")),
     ("pg_conversion", include_str!("builtin/pg_conversion.jsonl")),
-    ("pg_description", include_str!("builtin/pg_description.jsonl")),
+    (
+        "pg_description",
+        include_str!("builtin/pg_description.jsonl"),
+    ),
     ("pg_language", include_str!("builtin/pg_language.jsonl")),
     ("pg_opclass", include_str!("builtin/pg_opclass.jsonl")),
     ("pg_operator", include_str!("builtin/pg_operator.jsonl")),
@@ -170,21 +195,34 @@ const BUILTIN: &[(&str, &str)] = &[
     ("pg_ts_config", include_str!("builtin/pg_ts_config.jsonl")),
     ("pg_ts_dict", include_str!("builtin/pg_ts_dict.jsonl")),
     ("pg_ts_parser", include_str!("builtin/pg_ts_parser.jsonl")),
-    ("pg_ts_template", include_str!("builtin/pg_ts_template.jsonl")),
+    (
+        "pg_ts_template",
+        include_str!("builtin/pg_ts_template.jsonl"),
+    ),
     ("pg_type", include_str!("builtin/pg_type.jsonl")),
 ];
 /// The rows of `pg_get_keywords()`.
 const KEYWORDS: &str = include_str!("builtin/pg_get_keywords.jsonl");
 
-/// The rows of an exported file, in the order of these columns; NULL where the file has no such column.
+/// The rows of an exported file, in the order of these columns; NULL where the file has no such
+/// column.
 fn exported(file: &str, columns: &[(&str, Type)]) -> Result<Vec<Row>, Error> {
-    let broken = |e: serde_json::Error| Error::internal(format!("PostgreSQL's own catalogs cannot be read: {e}"));
+    let broken = |e: serde_json::Error| {
+        Error::internal(format!("PostgreSQL's own catalogs cannot be read: {e}"))
+    };
     let mut lines = file.lines();
     let names: Vec<&str> = serde_json::from_str(lines.next().unwrap_or("[]")).map_err(broken)?;
-    let places: Vec<_> = columns.iter().map(|(name, ty)| (names.iter().position(|n| n == name), ty)).collect();
+    let places: Vec<_> = columns
+        .iter()
+        .map(|(name, ty)| (names.iter().position(|n| n == name), ty))
+        .collect();
     let rows = lines.map(|line| {
         let row: Vec<serde_json::Value> = serde_json::from_str(line).map_err(broken)?;
-        let value = |(place, ty): &(Option<usize>, &Type)| place.and_then(|i| row.get(i)).map_or(Value::Null, |v| value(v, ty));
+        let value = |(place, ty): &(Option<usize>, &Type)| {
+            place
+                .and_then(|i| row.get(i))
+                .map_or(Value::Null, |v| value(v, ty))
+        };
         Ok(places.iter().map(value).collect())
     });
     rows.collect()
@@ -200,7 +238,9 @@ fn value(json: &serde_json::Value, ty: &Type) -> Value {
         serde_json::Value::Number(n) if is_float => n.as_f64().map_or(Value::Null, Value::Float),
         serde_json::Value::Number(n) => n.as_i64().map_or(Value::Null, Value::Int),
         serde_json::Value::String(text) => Value::text(text),
-        serde_json::Value::Array(items) => Value::Array(first, items.iter().map(|i| value(i, &Type::TEXT)).collect()),
+        serde_json::Value::Array(items) => {
+            Value::Array(first, items.iter().map(|i| value(i, &Type::TEXT)).collect())
+        }
     }
 }
 
@@ -210,10 +250,16 @@ impl BuiltinRelations {
         let definitions = definitions();
         let mut rows = HashMap::new();
         for (name, file) in BUILTIN {
-            let definition = definitions.iter().find(|d| d.schema == "pg_catalog" && d.name == *name);
-            rows.insert(*name, exported(file, definition.map_or(&[], |d| &d.columns))?);
+            let definition = definitions
+                .iter()
+                .find(|d| d.schema == "pg_catalog" && d.name == *name);
+            rows.insert(
+                *name,
+                exported(file, definition.map_or(&[], |d| &d.columns))?,
+            );
         }
-        let keyword_columns = ["word", "catcode", "barelabel", "catdesc", "baredesc"].map(|name| (name, Type::TEXT));
+        let keyword_columns =
+            ["word", "catcode", "barelabel", "catdesc", "baredesc"].map(|name| (name, Type::TEXT));
         let mut builtin = Self {
             definitions,
             rows,
@@ -236,17 +282,25 @@ impl BuiltinRelations {
 
     /// The number and the name of each row.
     fn numbers(&self, relation: &str, name: &str) -> Vec<(u32, String)> {
-        let Some(definition) = self.definition("pg_catalog", relation) else { return Vec::new() };
-        let (Some(oid), Some(name)) = (definition.column("oid"), definition.column(name)) else { return Vec::new() };
+        let Some(definition) = self.definition("pg_catalog", relation) else {
+            return Vec::new();
+        };
+        let (Some(oid), Some(name)) = (definition.column("oid"), definition.column(name)) else {
+            return Vec::new();
+        };
         let pair = |row: &Row| match (&row[oid], &row[name]) {
-            (Value::Int(oid), Value::Text(name)) => Some((u32::try_from(*oid).ok()?, name.to_string())),
+            (Value::Int(oid), Value::Text(name)) => {
+                Some((u32::try_from(*oid).ok()?, name.to_string()))
+            }
             _ => None,
         };
         self.rows(definition).iter().filter_map(pair).collect()
     }
 
     pub(super) fn definition(&self, schema: &str, name: &str) -> Option<&Definition> {
-        self.definitions.iter().find(|d| d.schema == schema && d.name == name)
+        self.definitions
+            .iter()
+            .find(|d| d.schema == schema && d.name == name)
     }
 
     pub(super) fn function(&self, name: &str) -> Option<u32> {
@@ -264,7 +318,10 @@ impl BuiltinRelations {
 
     /// The rows that PostgreSQL itself has in a relation.
     pub(super) fn rows(&self, definition: &Definition) -> &[Row] {
-        let rows = self.rows.get(definition.name).filter(|_| definition.schema == "pg_catalog");
+        let rows = self
+            .rows
+            .get(definition.name)
+            .filter(|_| definition.schema == "pg_catalog");
         rows.map_or(&[], Vec::as_slice)
     }
 }
@@ -277,24 +334,50 @@ mod tests {
     #[test]
     fn every_relation_has_columns_and_postgresqls_rows_fit_them() {
         let builtin = BuiltinRelations::load().expect("the catalogs");
-        assert!(builtin.definitions.iter().all(|d| d.oid > 0 && !d.columns.is_empty()));
-        for (table, at_least) in [("pg_type", 500), ("pg_proc", 3000), ("pg_operator", 700), ("pg_cast", 200), ("pg_am", 2)] {
+        assert!(
+            builtin
+                .definitions
+                .iter()
+                .all(|d| d.oid > 0 && !d.columns.is_empty())
+        );
+        for (table, at_least) in [
+            ("pg_type", 500),
+            ("pg_proc", 3000),
+            ("pg_operator", 700),
+            ("pg_cast", 200),
+            ("pg_am", 2),
+        ] {
             let definition = builtin.definition("pg_catalog", table).expect("defined");
             let rows = builtin.rows(definition);
-            assert!(rows.len() >= at_least && rows.iter().all(|r| r.len() == definition.columns.len()), "{table}");
+            assert!(
+                rows.len() >= at_least && rows.iter().all(|r| r.len() == definition.columns.len()),
+                "{table}"
+            );
         }
         let array_in = builtin.function("array_in").expect("a function");
-        assert_eq!(builtin.function_names.get(&array_in).map(String::as_str), Some("array_in"));
+        assert_eq!(
+            builtin.function_names.get(&array_in).map(String::as_str),
+            Some("array_in")
+        );
         assert_eq!(builtin.type_oid("int8"), Some(20));
-        let definition = builtin.definition("pg_catalog", "pg_proc").expect("defined");
+        let definition = builtin
+            .definition("pg_catalog", "pg_proc")
+            .expect("defined");
         let cell = |function: &str, column: &str| {
             let name = definition.column("proname").expect("a column");
-            let row = builtin.rows(definition).iter().find(|r| matches!(&r[name], Value::Text(n) if **n == *function));
+            let row = builtin
+                .rows(definition)
+                .iter()
+                .find(|r| matches!(&r[name], Value::Text(n) if **n == *function));
             row.expect("a row")[definition.column(column).expect("a column")].clone()
         };
-        assert!(matches!(cell("_pg_expandarray", "pronamespace"), Value::Int(n) if n == i64::from(INFORMATION_SCHEMA)));
+        assert!(
+            matches!(cell("_pg_expandarray", "pronamespace"), Value::Int(n) if n == i64::from(INFORMATION_SCHEMA))
+        );
         assert!(matches!(cell("abs", "procost"), Value::Float(cost) if cost == 1.0));
         assert!(matches!(cell("lpad", "proargtypes"), Value::Array(0, types) if types.len() == 3));
-        assert!(matches!(cell("json_each", "proargmodes"), Value::Array(1, modes) if modes.len() == 3));
+        assert!(
+            matches!(cell("json_each", "proargmodes"), Value::Array(1, modes) if modes.len() == 3)
+        );
     }
 }

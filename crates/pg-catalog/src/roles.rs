@@ -25,9 +25,19 @@ pub(super) fn roles(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Vec<R
                 ("passwd", text("********")),
             ])),
             "pg_group" if !role.can_login => {
-                let members = snapshot.facts.objects.memberships.iter().filter(|(group, _)| *group == role.name);
-                let members = members.map(|(_, member)| Value::oid(snapshot.oid(&Object::Role(member.clone()))));
-                rows.push(d.row([("groname", text(&role.name)), ("grosysid", oid), ("grolist", Value::array(members))]));
+                let members = snapshot
+                    .facts
+                    .objects
+                    .memberships
+                    .iter()
+                    .filter(|(group, _)| *group == role.name);
+                let members = members
+                    .map(|(_, member)| Value::oid(snapshot.oid(&Object::Role(member.clone()))));
+                rows.push(d.row([
+                    ("groname", text(&role.name)),
+                    ("grosysid", oid),
+                    ("grolist", Value::array(members)),
+                ]));
             }
             "pg_authid" | "pg_roles" => {
                 let mut row = d.row([
@@ -54,16 +64,23 @@ pub(super) fn roles(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Vec<R
 
 pub(super) fn members(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Vec<Row>) {
     let oid = |name: &String| Value::oid(snapshot.oid(&Object::Role(name.clone())));
-    rows.extend(snapshot.facts.objects.memberships.iter().map(|(role, member)| {
-        let set = Value::Bool(true);
-        d.row([
-            ("roleid", oid(role)),
-            ("member", oid(member)),
-            ("grantor", Value::oid(super::snapshot::OWNER)),
-            ("inherit_option", set.clone()),
-            ("set_option", set),
-        ])
-    }));
+    rows.extend(
+        snapshot
+            .facts
+            .objects
+            .memberships
+            .iter()
+            .map(|(role, member)| {
+                let set = Value::Bool(true);
+                d.row([
+                    ("roleid", oid(role)),
+                    ("member", oid(member)),
+                    ("grantor", Value::oid(super::snapshot::OWNER)),
+                    ("inherit_option", set.clone()),
+                    ("set_option", set),
+                ])
+            }),
+    );
 }
 
 pub(super) fn settings(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Vec<Row>) {
@@ -79,9 +96,19 @@ pub(super) fn settings(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Ve
             ("setting", text(value)),
             ("category", text("Starkeep")),
             ("short_desc", text("")),
-            ("context", text(if setting.is_fixed { "internal" } else { "user" })),
+            (
+                "context",
+                text(if setting.is_fixed { "internal" } else { "user" }),
+            ),
             ("vartype", text(kind)),
-            ("source", text(if setting.value == setting.default { "default" } else { "session" })),
+            (
+                "source",
+                text(if setting.value == setting.default {
+                    "default"
+                } else {
+                    "session"
+                }),
+            ),
             ("boot_val", text(&setting.default)),
             ("reset_val", text(&setting.default)),
             ("pending_restart", Value::Bool(false)),
@@ -102,21 +129,34 @@ pub(super) fn activity(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Ve
             continue;
         }
         let time = |t: Option<i64>| t.map_or(Value::Null, Value::Time);
-        rows.push(d.row([
-            ("datid", Value::oid(snapshot.oid(&Object::Database(one.database.clone())))),
-            ("datname", text(&one.database)),
-            ("pid", Value::Int(one.pid.into())),
-            ("usesysid", Value::oid(snapshot.oid(&Object::Role(one.user.clone())))),
-            ("usename", text(&one.user)),
-            ("application_name", text(&one.application_name)),
-            ("client_addr", text(&one.client_addr)),
-            ("client_port", Value::Int(-1)),
-            ("backend_start", Value::Time(one.started_at)),
-            ("query_start", time(one.query_start)),
-            ("state_change", time(one.query_start)),
-            ("state", text(&one.state)),
-            ("query", one.query.as_deref().map_or(text("<insufficient privilege>"), Value::text)),
-            ("backend_type", text("client backend")),
-        ]));
+        rows.push(
+            d.row([
+                (
+                    "datid",
+                    Value::oid(snapshot.oid(&Object::Database(one.database.clone()))),
+                ),
+                ("datname", text(&one.database)),
+                ("pid", Value::Int(one.pid.into())),
+                (
+                    "usesysid",
+                    Value::oid(snapshot.oid(&Object::Role(one.user.clone()))),
+                ),
+                ("usename", text(&one.user)),
+                ("application_name", text(&one.application_name)),
+                ("client_addr", text(&one.client_addr)),
+                ("client_port", Value::Int(-1)),
+                ("backend_start", Value::Time(one.started_at)),
+                ("query_start", time(one.query_start)),
+                ("state_change", time(one.query_start)),
+                ("state", text(&one.state)),
+                (
+                    "query",
+                    one.query
+                        .as_deref()
+                        .map_or(text("<insufficient privilege>"), Value::text),
+                ),
+                ("backend_type", text("client backend")),
+            ]),
+        );
     }
 }

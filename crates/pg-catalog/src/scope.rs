@@ -38,7 +38,10 @@ pub(super) struct GatheredSizes {
 
 impl Gathered {
     pub fn sizes(&self) -> GatheredSizes {
-        GatheredSizes { windows: self.windows.len(), sets: self.sets.len() }
+        GatheredSizes {
+            windows: self.windows.len(),
+            sets: self.sets.len(),
+        }
     }
 }
 
@@ -51,10 +54,12 @@ pub(super) struct Scope<'a> {
     pub gathered: RefCell<Gathered>,
     /// Whether aggregates and windows may stand here.
     pub gathers: Cell<bool>,
-    /// What GROUP BY goes by, as [`normalized`](super::grouping::normalized) writes it, and how large these are.
+    /// What GROUP BY goes by, as [`normalized`](super::grouping::normalized) writes it, and how
+    /// large these are.
     pub grouped_by: RefCell<HashSet<sql::Expr>>,
     pub grouped_sizes: RefCell<BTreeSet<usize>>,
-    /// The columns that were named outside of aggregates and of what GROUP BY goes by, and whether a subquery named them.
+    /// The columns that were named outside of aggregates and of what GROUP BY goes by, and whether
+    /// a subquery named them.
     pub ungrouped: RefCell<Vec<(usize, bool)>>,
     /// How many sets belong to what GROUP BY goes by.
     pub grouped_sets: Cell<usize>,

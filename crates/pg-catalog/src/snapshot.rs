@@ -40,8 +40,8 @@ pub struct ServerFacts {
     pub version: String,
 }
 
-/// What there is in a cluster and who may use it, as one user sees it, with its numbers. It outlives the queries that ask for it, and
-/// so do the relations that were made of it.
+/// What there is in a cluster and who may use it, as one user sees it, with its numbers. It
+/// outlives the queries that ask for it, and so do the relations that were made of it.
 #[derive(Debug, Default)]
 pub struct Objects {
     /// Every cluster.
@@ -176,8 +176,8 @@ pub(super) enum Object {
     Role(String),
 }
 
-/// Numbers follow from names, so that they are the same tomorrow and after a restart. Two names with one number are told apart
-/// by giving the next free one to whichever comes later in order.
+/// Numbers follow from names, so that they are the same tomorrow and after a restart. Two names
+/// with one number are told apart by giving the next free one to whichever comes later in order.
 #[derive(Debug, Default)]
 struct Oids {
     of: HashMap<Object, u32>,
@@ -187,12 +187,17 @@ struct Oids {
 /// The number of a name.
 fn number(object: &Object, database: &str) -> u32 {
     const ROOM: u64 = (i32::MAX as u64) - FIRST_USER_OID as u64;
-    FIRST_USER_OID + (XxHash3_64::oneshot(format!("{database}\0{object:?}").as_bytes()) % ROOM) as u32
+    FIRST_USER_OID
+        + (XxHash3_64::oneshot(format!("{database}\0{object:?}").as_bytes()) % ROOM) as u32
 }
 
-/// The number of a table, unless another one has it, which no one but a [`CatalogSnapshot`] can tell.
+/// The number of a table, unless another one has it, which no one but a [`CatalogSnapshot`] can
+/// tell.
 pub fn relation_oid(database: &str, schema: &str, table: &str) -> u32 {
-    number(&Object::Relation(schema.to_owned(), table.to_owned()), database)
+    number(
+        &Object::Relation(schema.to_owned(), table.to_owned()),
+        database,
+    )
 }
 
 impl Oids {
@@ -232,24 +237,41 @@ impl Objects {
                     objects.push(make(Object::Constraint));
                 }
                 let defaults = table.columns.iter().filter(|c| c.default.is_some());
-                objects.extend(defaults.map(|c| Object::Default(schema.name.clone(), table.name.clone(), c.name.clone())));
+                objects.extend(defaults.map(|c| {
+                    Object::Default(schema.name.clone(), table.name.clone(), c.name.clone())
+                }));
             }
         }
         objects.sort();
         let mut oids = Oids::default();
         for object in objects {
             // Databases and roles are those of the gateway; the rest is the cluster's.
-            let scope = if matches!(object, Object::Database(_) | Object::Role(_)) { "" } else { database };
+            let scope = if matches!(object, Object::Database(_) | Object::Role(_)) {
+                ""
+            } else {
+                database
+            };
             oids.add(object, scope);
         }
-        Self { databases, schemas, roles, memberships, oids, relations: Mutex::default() }
+        Self {
+            databases,
+            schemas,
+            roles,
+            memberships,
+            oids,
+            relations: Mutex::default(),
+        }
     }
 }
 
 impl CatalogSnapshot {
     /// Facts that can be asked about.
     pub fn new(facts: ServerFacts, builtin: Arc<BuiltinRelations>) -> Self {
-        Self { facts, builtin, relations: Mutex::default() }
+        Self {
+            facts,
+            builtin,
+            relations: Mutex::default(),
+        }
     }
 
     pub(super) fn oid(&self, object: &Object) -> u32 {
@@ -281,23 +303,39 @@ impl CatalogSnapshot {
     pub(super) fn search_path(&self, implicit: bool) -> Vec<String> {
         let current = self.facts.current_schema.clone();
         let own = implicit.then(|| "pg_catalog".to_owned());
-        own.into_iter().chain(current.or_else(|| Some("system".into()))).collect()
+        own.into_iter()
+            .chain(current.or_else(|| Some("system".into())))
+            .collect()
     }
 
     /// A relation, made when it is first asked for; `None` if there is no such one.
-    pub(super) fn relation(&self, schema: &str, name: &str) -> Result<Option<Arc<Relation>>, Error> {
+    pub(super) fn relation(
+        &self,
+        schema: &str,
+        name: &str,
+    ) -> Result<Option<Arc<Relation>>, Error> {
         let key = (schema.to_owned(), name.to_owned());
-        let kept = if MOMENTARY.contains(&name) { &self.relations } else { &self.facts.objects.relations };
+        let kept = if MOMENTARY.contains(&name) {
+            &self.relations
+        } else {
+            &self.facts.objects.relations
+        };
         if let Some(known) = kept.lock().get(&key) {
             return Ok(Some(known.clone()));
         }
-        let Some(definition) = self.builtin.definition(schema, name) else { return Ok(None) };
+        let Some(definition) = self.builtin.definition(schema, name) else {
+            return Ok(None);
+        };
         let rows = if schema == "information_schema" {
             super::information_schema::rows(self, definition)?
         } else {
             super::tables::rows(self, definition)?
         };
-        let columns = definition.columns.iter().map(|(n, ty)| ((*n).to_owned(), ValueType::of(ty.clone()))).collect();
+        let columns = definition
+            .columns
+            .iter()
+            .map(|(n, ty)| ((*n).to_owned(), ValueType::of(ty.clone())))
+            .collect();
         let relation = Arc::new(Relation { columns, rows });
         kept.lock().insert(key, relation.clone());
         Ok(Some(relation))
@@ -316,15 +354,22 @@ impl CatalogSnapshot {
         }
     }
 
-    /// What `regclass` and the like show: the name, qualified where it must be; the number if there is no name.
+    /// What `regclass` and the like show: the name, qualified where it must be; the number if there
+    /// is no name.
     pub(super) fn reg_name(&self, ty: &Type, oid: u32) -> String {
         let path = self.search_path(true);
         let name = match *ty {
             Type::REGCLASS => self.relation_name(oid).map(|(schema, name)| {
                 let bare = path.contains(&schema);
-                if bare { quote_ident(&name) } else { format!("{}.{}", quote_ident(&schema), quote_ident(&name)) }
+                if bare {
+                    quote_ident(&name)
+                } else {
+                    format!("{}.{}", quote_ident(&schema), quote_ident(&name))
+                }
             }),
-            Type::REGTYPE => Type::from_oid(oid).map(|t| type_name(&t)).or_else(|| self.builtin.type_names.get(&oid).cloned()),
+            Type::REGTYPE => Type::from_oid(oid)
+                .map(|t| type_name(&t))
+                .or_else(|| self.builtin.type_names.get(&oid).cloned()),
             Type::REGPROC | Type::REGPROCEDURE => self.builtin.function_names.get(&oid).cloned(),
             Type::REGNAMESPACE => match oid {
                 PG_CATALOG => Some("pg_catalog".into()),
@@ -337,7 +382,13 @@ impl CatalogSnapshot {
             Type::REGROLE => self.role_name(oid).map(|n| quote_ident(&n)),
             _ => None,
         };
-        name.unwrap_or_else(|| if oid == 0 { "-".into() } else { oid.to_string() })
+        name.unwrap_or_else(|| {
+            if oid == 0 {
+                "-".into()
+            } else {
+                oid.to_string()
+            }
+        })
     }
 
     /// The number behind a name that is written as `regclass` and the like.
@@ -353,7 +404,8 @@ impl CatalogSnapshot {
             Type::REGTYPE => self.type_oid(text),
             Type::REGPROC | Type::REGPROCEDURE => {
                 let name = text.split('(').next().unwrap_or(text);
-                self.builtin.function(name.trim_start_matches("pg_catalog."))
+                self.builtin
+                    .function(name.trim_start_matches("pg_catalog."))
             }
             Type::REGNAMESPACE => {
                 let name = identifiers(text).pop().unwrap_or_default();
@@ -366,11 +418,26 @@ impl CatalogSnapshot {
             _ => None,
         };
         found.ok_or_else(|| match *ty {
-            Type::REGCLASS => Error::new(ErrorKind::UndefinedTable, format!("relation \"{text}\" does not exist")),
-            Type::REGTYPE => Error::new(ErrorKind::UndefinedObject, format!("type \"{text}\" does not exist")),
-            Type::REGNAMESPACE => Error::new(ErrorKind::UndefinedSchema, format!("schema \"{text}\" does not exist")),
-            Type::REGROLE => Error::new(ErrorKind::UndefinedObject, format!("role \"{text}\" does not exist")),
-            _ => Error::new(ErrorKind::UndefinedFunction, format!("function \"{text}\" does not exist")),
+            Type::REGCLASS => Error::new(
+                ErrorKind::UndefinedTable,
+                format!("relation \"{text}\" does not exist"),
+            ),
+            Type::REGTYPE => Error::new(
+                ErrorKind::UndefinedObject,
+                format!("type \"{text}\" does not exist"),
+            ),
+            Type::REGNAMESPACE => Error::new(
+                ErrorKind::UndefinedSchema,
+                format!("schema \"{text}\" does not exist"),
+            ),
+            Type::REGROLE => Error::new(
+                ErrorKind::UndefinedObject,
+                format!("role \"{text}\" does not exist"),
+            ),
+            _ => Error::new(
+                ErrorKind::UndefinedFunction,
+                format!("function \"{text}\" does not exist"),
+            ),
         })
     }
 
@@ -381,13 +448,18 @@ impl CatalogSnapshot {
                 return Some(own.oid);
             }
             let oid = match self.relation_oid(schema, name) {
-                0 => name.strip_suffix("_pkey").map_or(0, |t| self.oid(&Object::Key(schema.to_owned(), t.to_owned()))),
+                0 => name.strip_suffix("_pkey").map_or(0, |t| {
+                    self.oid(&Object::Key(schema.to_owned(), t.to_owned()))
+                }),
                 oid => oid,
             };
             (oid != 0).then_some(oid)
         };
         match parts.as_slice() {
-            [name] => self.search_path(true).iter().find_map(|schema| look(schema, name)),
+            [name] => self
+                .search_path(true)
+                .iter()
+                .find_map(|schema| look(schema, name)),
             [schema, name] => look(schema, name),
             [database, schema, name] if *database == self.facts.database => look(schema, name),
             _ => None,
@@ -415,14 +487,22 @@ impl CatalogSnapshot {
             "timestamp with time zone" => "timestamptz",
             "time without time zone" => "time",
             "time with time zone" => "timetz",
-            _ => return self.builtin.type_oid(&identifiers(bare).pop().unwrap_or_default()),
+            _ => {
+                return self
+                    .builtin
+                    .type_oid(&identifiers(bare).pop().unwrap_or_default());
+            }
         };
         self.builtin.type_oid(own)
     }
 
     /// All tables with their schema, in order.
     pub(super) fn tables(&self) -> impl Iterator<Item = (&Schema, &Table)> {
-        self.facts.objects.schemas.iter().flat_map(|s| s.tables.iter().map(move |t| (s, t)))
+        self.facts
+            .objects
+            .schemas
+            .iter()
+            .flat_map(|s| s.tables.iter().map(move |t| (s, t)))
     }
 
     /// The value of a setting.
@@ -439,13 +519,19 @@ mod tests {
     #[test]
     fn numbers_follow_from_names() {
         let builtin = Arc::new(BuiltinRelations::load().expect("the catalogs"));
-        let table = |name: &str| Table { name: name.into(), ..Table::default() };
+        let table = |name: &str| Table {
+            name: name.into(),
+            ..Table::default()
+        };
         let facts = |tables: Vec<Table>| ServerFacts {
             database: "embedded".into(),
             objects: Arc::new(Objects::new(
                 "embedded",
                 Vec::new(),
-                vec![Schema { name: "market".into(), tables }],
+                vec![Schema {
+                    name: "market".into(),
+                    tables,
+                }],
                 Vec::new(),
                 Vec::new(),
             )),
@@ -453,7 +539,10 @@ mod tests {
         };
         let one = CatalogSnapshot::new(facts(vec![table("a")]), builtin.clone());
         let two = CatalogSnapshot::new(facts(vec![table("zz"), table("b"), table("a")]), builtin);
-        assert_eq!(one.relation_oid("market", "a"), two.relation_oid("market", "a"));
+        assert_eq!(
+            one.relation_oid("market", "a"),
+            two.relation_oid("market", "a")
+        );
         assert!(one.relation_oid("market", "a") >= FIRST_USER_OID);
     }
 }

@@ -1,4 +1,5 @@
-//! How the rows of a SELECT are made: joined, grouped, filtered by HAVING, numbered by windows, answered, sorted.
+//! How the rows of a SELECT are made: joined, grouped, filtered by HAVING, numbered by windows,
+//! answered, sorted.
 
 use std::collections::{HashMap, HashSet};
 
@@ -32,7 +33,8 @@ impl Order {
     }
 }
 
-/// A row that stands for its group, what was aggregated over that, and the current values of its sets.
+/// A row that stands for its group, what was aggregated over that, and the current values of its
+/// sets.
 type Group = (Row, Vec<Value>, Vec<Value>);
 
 /// A SELECT's stages, in the order in which SQL has them.
@@ -66,7 +68,13 @@ impl Stages {
         if let Some(having) = &self.having {
             let mut kept = Vec::new();
             for (row, aggregates, sets) in groups {
-                if having(&Env { aggregates: &aggregates, sets: &sets, ..base.row(&row) })?.is_true() {
+                if having(&Env {
+                    aggregates: &aggregates,
+                    sets: &sets,
+                    ..base.row(&row)
+                })?
+                .is_true()
+                {
                     kept.push((row, aggregates, sets));
                 }
             }
@@ -83,36 +91,68 @@ impl Stages {
         let mut seen = HashSet::new();
         for (i, (row, aggregates, sets)) in groups.iter().enumerate() {
             let of_row: Vec<Value> = windows.iter().map(|w| w[i].clone()).collect();
-            let env = Env { aggregates, windows: &of_row, sets, ..base.row(row) };
+            let env = Env {
+                aggregates,
+                windows: &of_row,
+                sets,
+                ..base.row(row)
+            };
             if self.is_plain || self.grouped {
                 self.emit(&env, &mut answer, &mut seen)?;
                 continue;
             }
-            let sets = self.gathered.sets.iter().map(|s| s(&env)).collect::<Result<Vec<_>, _>>()?;
+            let sets = self
+                .gathered
+                .sets
+                .iter()
+                .map(|s| s(&env))
+                .collect::<Result<Vec<_>, _>>()?;
             let longest = sets.iter().map(|s| s.items().len()).max().unwrap_or(0);
             for n in 0..longest {
-                let current: Vec<Value> = sets.iter().map(|s| s.items().get(n).cloned().unwrap_or(Value::Null)).collect();
-                self.emit(&Env { sets: &current, ..env }, &mut answer, &mut seen)?;
+                let current: Vec<Value> = sets
+                    .iter()
+                    .map(|s| s.items().get(n).cloned().unwrap_or(Value::Null))
+                    .collect();
+                self.emit(
+                    &Env {
+                        sets: &current,
+                        ..env
+                    },
+                    &mut answer,
+                    &mut seen,
+                )?;
             }
         }
-        let order: Vec<_> = self.keys.iter().map(|k| (k.descending, k.nulls_first)).collect();
+        let order: Vec<_> = self
+            .keys
+            .iter()
+            .map(|k| (k.descending, k.nulls_first))
+            .collect();
         if !order.is_empty() {
             sort_by_keys(&mut answer, &order);
         }
         let mut rows: Vec<Row> = answer.into_iter().map(|(_, row)| row).collect();
         if let Some([_, ..]) = self.distinct.as_deref() {
-            // DISTINCT ON keeps the first of each in the order; what it goes by stands behind the row.
+            // DISTINCT ON keeps the first of each in the order; what it goes by stands behind the
+            // row.
             let width = self.outputs.len();
             let mut first = HashSet::new();
             rows.retain(|row| first.insert(row[width..].to_vec()));
             rows.iter_mut().for_each(|row| row.truncate(width));
         }
         // What the answer was made of is gone.
-        outer.context.let_go(outer.context.held().saturating_sub(joined));
+        outer
+            .context
+            .let_go(outer.context.held().saturating_sub(joined));
         Ok(rows)
     }
 
-    fn emit(&self, env: &Env<'_>, answer: &mut Vec<(Vec<Value>, Row)>, seen: &mut HashSet<Row>) -> Result<(), Error> {
+    fn emit(
+        &self,
+        env: &Env<'_>,
+        answer: &mut Vec<(Vec<Value>, Row)>,
+        seen: &mut HashSet<Row>,
+    ) -> Result<(), Error> {
         env.context.step()?;
         let mut row = Row::with_capacity(self.outputs.len());
         for output in &self.outputs {
@@ -120,17 +160,27 @@ impl Stages {
             env.context.hold(value.size())?;
             row.push(value);
         }
-        let keys = self.keys.iter().map(|k| k.by.value(&row, env)).collect::<Result<Vec<_>, _>>()?;
+        let keys = self
+            .keys
+            .iter()
+            .map(|k| k.by.value(&row, env))
+            .collect::<Result<Vec<_>, _>>()?;
         match self.distinct.as_deref() {
             Some([]) if !seen.insert(row.clone()) => return Ok(()),
             Some(on @ [_, ..]) => {
-                let values = on.iter().map(|by| by.value(&row, env)).collect::<Result<Vec<_>, _>>()?;
+                let values = on
+                    .iter()
+                    .map(|by| by.value(&row, env))
+                    .collect::<Result<Vec<_>, _>>()?;
                 row.extend(values);
             }
             _ => {}
         }
         if answer.len() >= ROWS_MAX {
-            return Err(Error::new(ErrorKind::LimitExceeded, "a query of the catalogs holds too many rows"));
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                "a query of the catalogs holds too many rows",
+            ));
         }
         answer.push((keys, row));
         Ok(())
@@ -141,13 +191,32 @@ impl Stages {
         let mut groups: Vec<(Vec<&Row>, Vec<Value>)> = Vec::new();
         for row in rows {
             let env = base.row(row);
-            let sets = self.gathered.sets.iter().map(|s| s(&env)).collect::<Result<Vec<_>, _>>()?;
+            let sets = self
+                .gathered
+                .sets
+                .iter()
+                .map(|s| s(&env))
+                .collect::<Result<Vec<_>, _>>()?;
             // A row counts once for each row of its sets; without any, once.
-            let times = if sets.is_empty() { 1 } else { sets.iter().map(|s| s.items().len()).max().unwrap_or(0) };
+            let times = if sets.is_empty() {
+                1
+            } else {
+                sets.iter().map(|s| s.items().len()).max().unwrap_or(0)
+            };
             for n in 0..times {
-                let current: Vec<Value> = sets.iter().map(|s| s.items().get(n).cloned().unwrap_or(Value::Null)).collect();
-                let env = Env { sets: &current, ..env };
-                let key = self.group_keys.iter().map(|k| k(&env)).collect::<Result<Vec<_>, _>>()?;
+                let current: Vec<Value> = sets
+                    .iter()
+                    .map(|s| s.items().get(n).cloned().unwrap_or(Value::Null))
+                    .collect();
+                let env = Env {
+                    sets: &current,
+                    ..env
+                };
+                let key = self
+                    .group_keys
+                    .iter()
+                    .map(|k| k(&env))
+                    .collect::<Result<Vec<_>, _>>()?;
                 let at = *places.entry(key).or_insert_with(|| {
                     groups.push((Vec::new(), current.clone()));
                     groups.len() - 1
@@ -160,8 +229,15 @@ impl Stages {
             groups.push((Vec::new(), Vec::new()));
         }
         let group = |(members, sets): (Vec<&Row>, Vec<Value>)| {
-            let aggregates = self.gathered.aggregates.iter().map(|a| a.of(&members, base)).collect::<Result<Vec<_>, _>>()?;
-            let row = members.first().map_or_else(|| vec![Value::Null; self.width], |r| (*r).clone());
+            let aggregates = self
+                .gathered
+                .aggregates
+                .iter()
+                .map(|a| a.of(&members, base))
+                .collect::<Result<Vec<_>, _>>()?;
+            let row = members
+                .first()
+                .map_or_else(|| vec![Value::Null; self.width], |r| (*r).clone());
             Ok((row, aggregates, sets))
         };
         groups.into_iter().map(group).collect()

@@ -8,7 +8,9 @@ use starkeep_error::Error;
 use self::relations::{attribute, class, operator_classes, storages};
 use super::oids::quote_ident;
 use super::relations::{Definition, Row};
-use super::snapshot::{CatalogSnapshot, Column, INFORMATION_SCHEMA, OWNER, Object, PG_CATALOG, Schema, Table};
+use super::snapshot::{
+    CatalogSnapshot, Column, INFORMATION_SCHEMA, OWNER, Object, PG_CATALOG, Schema, Table,
+};
 use super::value::{Value, ValueType};
 
 /// The catalogs that a number belongs to.
@@ -39,42 +41,92 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
         "pg_class" => {
             rows.extend(snapshot.builtin.definitions.iter().map(|own| {
                 let natts = own.columns.len();
-                class(d, own.oid, own.name, namespace_of(own), own.kind, natts, false)
+                class(
+                    d,
+                    own.oid,
+                    own.name,
+                    namespace_of(own),
+                    own.kind,
+                    natts,
+                    false,
+                )
             }));
             for (schema, table) in snapshot.tables() {
                 let kind = if table.definition.is_some() { 'v' } else { 'r' };
                 let namespace = snapshot.oid(&Object::Schema(schema.name.clone()));
                 let oid = snapshot.relation_oid(&schema.name, &table.name);
-                rows.push(class(d, oid, &table.name, namespace, kind, table.columns.len(), !table.key.is_empty()));
+                rows.push(class(
+                    d,
+                    oid,
+                    &table.name,
+                    namespace,
+                    kind,
+                    table.columns.len(),
+                    !table.key.is_empty(),
+                ));
                 if !table.key.is_empty() {
-                    rows.push(class(d, key_oid(snapshot, schema, table), &key_name(table), namespace, 'i', table.key.len(), false));
+                    rows.push(class(
+                        d,
+                        key_oid(snapshot, schema, table),
+                        &key_name(table),
+                        namespace,
+                        'i',
+                        table.key.len(),
+                        false,
+                    ));
                 }
             }
         }
         "pg_attribute" => {
             let storages = storages(snapshot)?;
             for own in &snapshot.builtin.definitions {
-                rows.extend(own.described().enumerate().map(|(i, c)| attribute(d, own.oid, i, &c, &storages)));
+                rows.extend(
+                    own.described()
+                        .enumerate()
+                        .map(|(i, c)| attribute(d, own.oid, i, &c, &storages)),
+                );
             }
             for (schema, table) in snapshot.tables() {
                 let oid = snapshot.relation_oid(&schema.name, &table.name);
-                rows.extend(table.columns.iter().enumerate().map(|(i, c)| attribute(d, oid, i, c, &storages)));
+                rows.extend(
+                    table
+                        .columns
+                        .iter()
+                        .enumerate()
+                        .map(|(i, c)| attribute(d, oid, i, c, &storages)),
+                );
                 if !table.key.is_empty() {
                     let key = key_oid(snapshot, schema, table);
                     let columns = table.key.iter().filter_map(|i| table.columns.get(*i));
-                    let bare = columns.map(|c| Column { not_null: false, default: None, ..c.clone() });
-                    rows.extend(bare.enumerate().map(|(i, c)| attribute(d, key, i, &c, &storages)));
+                    let bare = columns.map(|c| Column {
+                        not_null: false,
+                        default: None,
+                        ..c.clone()
+                    });
+                    rows.extend(
+                        bare.enumerate()
+                            .map(|(i, c)| attribute(d, key, i, &c, &storages)),
+                    );
                 }
             }
         }
         "pg_attrdef" => {
             for (schema, table) in snapshot.tables() {
                 for (i, column) in table.columns.iter().enumerate() {
-                    let Some(default) = &column.default else { continue };
-                    let object = Object::Default(schema.name.clone(), table.name.clone(), column.name.clone());
+                    let Some(default) = &column.default else {
+                        continue;
+                    };
+                    let object = Object::Default(
+                        schema.name.clone(),
+                        table.name.clone(),
+                        column.name.clone(),
+                    );
                     rows.push(d.row([
                         ("oid", Value::oid(snapshot.oid(&object))),
-                        ("adrelid", Value::oid(snapshot.relation_oid(&schema.name, &table.name))),
+                        (
+                            "adrelid",
+                            Value::oid(snapshot.relation_oid(&schema.name, &table.name)),
+                        ),
                         ("adnum", place(i)),
                         ("adbin", text(default)),
                     ]));
@@ -83,12 +135,23 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
         }
         "pg_constraint" => rows.extend(keyed().map(|(schema, table)| {
             d.row([
-                ("oid", Value::oid(snapshot.oid(&Object::Constraint(schema.name.clone(), table.name.clone())))),
+                (
+                    "oid",
+                    Value::oid(
+                        snapshot.oid(&Object::Constraint(schema.name.clone(), table.name.clone())),
+                    ),
+                ),
                 ("conname", text(key_name(table))),
-                ("connamespace", Value::oid(snapshot.oid(&Object::Schema(schema.name.clone())))),
+                (
+                    "connamespace",
+                    Value::oid(snapshot.oid(&Object::Schema(schema.name.clone()))),
+                ),
                 ("contype", text("p")),
                 ("convalidated", Value::Bool(true)),
-                ("conrelid", Value::oid(snapshot.relation_oid(&schema.name, &table.name))),
+                (
+                    "conrelid",
+                    Value::oid(snapshot.relation_oid(&schema.name, &table.name)),
+                ),
                 ("conindid", Value::oid(key_oid(snapshot, schema, table))),
                 ("confupdtype", text(" ")),
                 ("confdeltype", text(" ")),
@@ -101,15 +164,34 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
         "pg_index" => {
             let classes = operator_classes(snapshot)?;
             rows.extend(keyed().map(|(schema, table)| {
-                let vector = |of: &dyn Fn(&usize) -> Value| Value::Array(0, table.key.iter().map(of).collect());
+                let vector = |of: &dyn Fn(&usize) -> Value| {
+                    Value::Array(0, table.key.iter().map(of).collect())
+                };
                 let class = |i: &usize| {
                     let pg = table.columns.get(*i).map_or(Type::TEXT, |c| c.pg.clone());
-                    Value::oid(classes.get(&if pg == Type::VARCHAR { Type::TEXT.oid() } else { pg.oid() }).copied().unwrap_or(0))
+                    Value::oid(
+                        classes
+                            .get(&if pg == Type::VARCHAR {
+                                Type::TEXT.oid()
+                            } else {
+                                pg.oid()
+                            })
+                            .copied()
+                            .unwrap_or(0),
+                    )
                 };
-                let collation = |i: &usize| table.columns.get(*i).map_or(Value::Int(0), |c| collation(&c.pg));
+                let collation = |i: &usize| {
+                    table
+                        .columns
+                        .get(*i)
+                        .map_or(Value::Int(0), |c| collation(&c.pg))
+                };
                 d.row([
                     ("indexrelid", Value::oid(key_oid(snapshot, schema, table))),
-                    ("indrelid", Value::oid(snapshot.relation_oid(&schema.name, &table.name))),
+                    (
+                        "indrelid",
+                        Value::oid(snapshot.relation_oid(&schema.name, &table.name)),
+                    ),
                     ("indnatts", Value::Int(table.key.len() as i64)),
                     ("indnkeyatts", Value::Int(table.key.len() as i64)),
                     ("indisunique", Value::Bool(true)),
@@ -129,7 +211,11 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
             for (schema, table) in snapshot.tables() {
                 let oid = Value::oid(snapshot.relation_oid(&schema.name, &table.name));
                 let whole = table.comment.iter().map(|c| (0, c));
-                let columns = table.columns.iter().enumerate().filter_map(|(i, c)| Some((i as i64 + 1, c.comment.as_ref()?)));
+                let columns = table
+                    .columns
+                    .iter()
+                    .enumerate()
+                    .filter_map(|(i, c)| Some((i as i64 + 1, c.comment.as_ref()?)));
                 rows.extend(whole.chain(columns).map(|(number, comment)| {
                     d.row([
                         ("objoid", oid.clone()),
@@ -143,42 +229,94 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
         "pg_depend" => {
             for (schema, table) in snapshot.tables() {
                 let oid = snapshot.relation_oid(&schema.name, &table.name);
-                let mut depends = |class: u32, of: u32, on_class: u32, on: u32, column: i64, kind: &str| {
-                    rows.push(d.row([
-                        ("classid", Value::oid(class)),
-                        ("objid", Value::oid(of)),
-                        ("refclassid", Value::oid(on_class)),
-                        ("refobjid", Value::oid(on)),
-                        ("refobjsubid", Value::Int(column)),
-                        ("deptype", text(kind)),
-                    ]));
-                };
-                depends(PG_CLASS, oid, PG_NAMESPACE, snapshot.oid(&Object::Schema(schema.name.clone())), 0, "n");
+                let mut depends =
+                    |class: u32, of: u32, on_class: u32, on: u32, column: i64, kind: &str| {
+                        rows.push(d.row([
+                            ("classid", Value::oid(class)),
+                            ("objid", Value::oid(of)),
+                            ("refclassid", Value::oid(on_class)),
+                            ("refobjid", Value::oid(on)),
+                            ("refobjsubid", Value::Int(column)),
+                            ("deptype", text(kind)),
+                        ]));
+                    };
+                depends(
+                    PG_CLASS,
+                    oid,
+                    PG_NAMESPACE,
+                    snapshot.oid(&Object::Schema(schema.name.clone())),
+                    0,
+                    "n",
+                );
                 if !table.key.is_empty() {
-                    let constraint = snapshot.oid(&Object::Constraint(schema.name.clone(), table.name.clone()));
-                    depends(PG_CLASS, key_oid(snapshot, schema, table), PG_CONSTRAINT, constraint, 0, "i");
+                    let constraint =
+                        snapshot.oid(&Object::Constraint(schema.name.clone(), table.name.clone()));
+                    depends(
+                        PG_CLASS,
+                        key_oid(snapshot, schema, table),
+                        PG_CONSTRAINT,
+                        constraint,
+                        0,
+                        "i",
+                    );
                     for i in &table.key {
                         depends(PG_CONSTRAINT, constraint, PG_CLASS, oid, *i as i64 + 1, "a");
                     }
                 }
-                for (i, column) in table.columns.iter().enumerate().filter(|(_, c)| c.default.is_some()) {
-                    let default = Object::Default(schema.name.clone(), table.name.clone(), column.name.clone());
-                    depends(PG_ATTRDEF, snapshot.oid(&default), PG_CLASS, oid, i as i64 + 1, "a");
+                for (i, column) in table
+                    .columns
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, c)| c.default.is_some())
+                {
+                    let default = Object::Default(
+                        schema.name.clone(),
+                        table.name.clone(),
+                        column.name.clone(),
+                    );
+                    depends(
+                        PG_ATTRDEF,
+                        snapshot.oid(&default),
+                        PG_CLASS,
+                        oid,
+                        i as i64 + 1,
+                        "a",
+                    );
                 }
             }
         }
         "pg_namespace" => {
-            let own = [("pg_catalog", PG_CATALOG), ("information_schema", INFORMATION_SCHEMA)];
-            let of_cluster = facts.objects.schemas.iter().map(|s| (s.name.as_str(), snapshot.oid(&Object::Schema(s.name.clone()))));
+            let own = [
+                ("pg_catalog", PG_CATALOG),
+                ("information_schema", INFORMATION_SCHEMA),
+            ];
+            let of_cluster = facts.objects.schemas.iter().map(|s| {
+                (
+                    s.name.as_str(),
+                    snapshot.oid(&Object::Schema(s.name.clone())),
+                )
+            });
             rows.extend(own.into_iter().chain(of_cluster).map(|(name, oid)| {
                 let open = matches!(name, "pg_catalog" | "information_schema");
-                let acl = if open { texts(["root=UC/root", "=U/root"]) } else { Value::Null };
-                d.row([("oid", Value::oid(oid)), ("nspname", text(name)), ("nspowner", Value::oid(OWNER)), ("nspacl", acl)])
+                let acl = if open {
+                    texts(["root=UC/root", "=U/root"])
+                } else {
+                    Value::Null
+                };
+                d.row([
+                    ("oid", Value::oid(oid)),
+                    ("nspname", text(name)),
+                    ("nspowner", Value::oid(OWNER)),
+                    ("nspacl", acl),
+                ])
             }));
         }
         "pg_database" => rows.extend(facts.objects.databases.iter().map(|name| {
             d.row([
-                ("oid", Value::oid(snapshot.oid(&Object::Database(name.clone())))),
+                (
+                    "oid",
+                    Value::oid(snapshot.oid(&Object::Database(name.clone()))),
+                ),
                 ("datname", text(name)),
                 ("datdba", Value::oid(OWNER)),
                 ("encoding", Value::Int(6)),
@@ -190,42 +328,62 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
                 ("datctype", text("C")),
             ])
         })),
-        "pg_authid" | "pg_roles" | "pg_user" | "pg_shadow" | "pg_group" => super::roles::roles(snapshot, d, &mut rows),
+        "pg_authid" | "pg_roles" | "pg_user" | "pg_shadow" | "pg_group" => {
+            super::roles::roles(snapshot, d, &mut rows)
+        }
         "pg_auth_members" => super::roles::members(snapshot, d, &mut rows),
         "pg_settings" => super::roles::settings(snapshot, d, &mut rows),
-        "pg_stat_activity" | "pg_stat_ssl" | "pg_stat_gssapi" => super::roles::activity(snapshot, d, &mut rows),
-        "pg_cursors" => rows.extend(facts.cursors.iter().map(|(name, statement, holds, scrolls)| {
+        "pg_stat_activity" | "pg_stat_ssl" | "pg_stat_gssapi" => {
+            super::roles::activity(snapshot, d, &mut rows)
+        }
+        "pg_cursors" => rows.extend(facts.cursors.iter().map(
+            |(name, statement, holds, scrolls)| {
+                d.row([
+                    ("name", text(name)),
+                    ("statement", text(statement)),
+                    ("is_holdable", Value::Bool(*holds)),
+                    ("is_binary", Value::Bool(false)),
+                    ("is_scrollable", Value::Bool(*scrolls)),
+                    ("creation_time", Value::Time(facts.now)),
+                ])
+            },
+        )),
+        "pg_prepared_statements" => rows.extend(facts.prepared.iter().map(|(name, statement)| {
             d.row([
                 ("name", text(name)),
                 ("statement", text(statement)),
-                ("is_holdable", Value::Bool(*holds)),
-                ("is_binary", Value::Bool(false)),
-                ("is_scrollable", Value::Bool(*scrolls)),
-                ("creation_time", Value::Time(facts.now)),
+                ("prepare_time", Value::Time(facts.now)),
             ])
         })),
-        "pg_prepared_statements" => rows.extend(facts.prepared.iter().map(|(name, statement)| {
-            d.row([("name", text(name)), ("statement", text(statement)), ("prepare_time", Value::Time(facts.now))])
-        })),
-        "pg_tables" => rows.extend(snapshot.tables().filter(|(_, t)| t.definition.is_none()).map(|(schema, table)| {
-            d.row([
-                ("schemaname", text(&schema.name)),
-                ("tablename", text(&table.name)),
-                ("tableowner", text("root")),
-                ("hasindexes", Value::Bool(!table.key.is_empty())),
-                ("hasrules", Value::Bool(false)),
-                ("hastriggers", Value::Bool(false)),
-                ("rowsecurity", Value::Bool(false)),
-            ])
-        })),
-        "pg_views" => rows.extend(snapshot.tables().filter(|(_, t)| t.definition.is_some()).map(|(schema, table)| {
-            d.row([
-                ("schemaname", text(&schema.name)),
-                ("viewname", text(&table.name)),
-                ("viewowner", text("root")),
-                ("definition", optional(table.definition.as_deref())),
-            ])
-        })),
+        "pg_tables" => rows.extend(
+            snapshot
+                .tables()
+                .filter(|(_, t)| t.definition.is_none())
+                .map(|(schema, table)| {
+                    d.row([
+                        ("schemaname", text(&schema.name)),
+                        ("tablename", text(&table.name)),
+                        ("tableowner", text("root")),
+                        ("hasindexes", Value::Bool(!table.key.is_empty())),
+                        ("hasrules", Value::Bool(false)),
+                        ("hastriggers", Value::Bool(false)),
+                        ("rowsecurity", Value::Bool(false)),
+                    ])
+                }),
+        ),
+        "pg_views" => rows.extend(
+            snapshot
+                .tables()
+                .filter(|(_, t)| t.definition.is_some())
+                .map(|(schema, table)| {
+                    d.row([
+                        ("schemaname", text(&schema.name)),
+                        ("viewname", text(&table.name)),
+                        ("viewowner", text("root")),
+                        ("definition", optional(table.definition.as_deref())),
+                    ])
+                }),
+        ),
         "pg_indexes" => rows.extend(keyed().map(|(schema, table)| {
             d.row([
                 ("schemaname", text(&schema.name)),
@@ -234,11 +392,17 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
                 ("indexdef", text(index_definition(schema, table))),
             ])
         })),
-        "pg_stat_user_tables" | "pg_stat_all_tables" | "pg_statio_user_tables" | "pg_statio_all_tables" => {
+        "pg_stat_user_tables"
+        | "pg_stat_all_tables"
+        | "pg_statio_user_tables"
+        | "pg_statio_all_tables" => {
             let tables = snapshot.tables().filter(|(_, t)| t.definition.is_none());
             rows.extend(tables.map(|(schema, table)| {
                 let mut row = d.row([
-                    ("relid", Value::oid(snapshot.relation_oid(&schema.name, &table.name))),
+                    (
+                        "relid",
+                        Value::oid(snapshot.relation_oid(&schema.name, &table.name)),
+                    ),
                     ("schemaname", text(&schema.name)),
                     ("relname", text(&table.name)),
                 ]);
@@ -252,21 +416,36 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
             }));
         }
         "pg_stat_database" => rows.extend(facts.objects.databases.iter().map(|name| {
-            let here = facts.activity.iter().filter(|a| a.database == *name).count();
+            let here = facts
+                .activity
+                .iter()
+                .filter(|a| a.database == *name)
+                .count();
             d.row([
-                ("datid", Value::oid(snapshot.oid(&Object::Database(name.clone())))),
+                (
+                    "datid",
+                    Value::oid(snapshot.oid(&Object::Database(name.clone()))),
+                ),
                 ("datname", text(name)),
                 ("numbackends", Value::Int(here as i64)),
             ])
         })),
-        "pg_timezone_names" => rows.extend(chrono_tz::TZ_VARIANTS.iter().map(|zone| d.row([("name", text(zone.name()))]))),
+        "pg_timezone_names" => rows.extend(
+            chrono_tz::TZ_VARIANTS
+                .iter()
+                .map(|zone| d.row([("name", text(zone.name()))])),
+        ),
         _ => {}
     }
     Ok(rows)
 }
 
 fn namespace_of(own: &Definition) -> u32 {
-    if own.schema == "pg_catalog" { PG_CATALOG } else { INFORMATION_SCHEMA }
+    if own.schema == "pg_catalog" {
+        PG_CATALOG
+    } else {
+        INFORMATION_SCHEMA
+    }
 }
 
 fn place(i: usize) -> Value {
@@ -283,7 +462,11 @@ pub(super) fn key_name(table: &Table) -> String {
 }
 
 fn key_columns(table: &Table) -> String {
-    let names = table.key.iter().filter_map(|i| table.columns.get(*i)).map(|c| quote_ident(&c.name));
+    let names = table
+        .key
+        .iter()
+        .filter_map(|i| table.columns.get(*i))
+        .map(|c| quote_ident(&c.name));
     names.collect::<Vec<_>>().join(", ")
 }
 
@@ -304,5 +487,9 @@ pub(super) fn index_definition(schema: &Schema, table: &Table) -> String {
 }
 
 fn collation(pg: &Type) -> Value {
-    Value::Int(if ValueType::of(pg.clone()).is_text() { 100 } else { 0 })
+    Value::Int(if ValueType::of(pg.clone()).is_text() {
+        100
+    } else {
+        0
+    })
 }

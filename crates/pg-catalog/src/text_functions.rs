@@ -17,19 +17,30 @@ use super::value::{Value, ValueType, show};
 /// `'…'`, as SQL takes it.
 fn quote_literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
-    if text.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
+    if text.contains('\\') {
+        format!("E'{}'", quoted.replace('\\', "\\\\"))
+    } else {
+        format!("'{quoted}'")
+    }
 }
 
 /// From the first to the last character, counted from 1; what lies outside is left out.
 fn substring(text: &str, from: i64, count: Option<i64>) -> Result<Value, Error> {
     let end = match count {
-        Some(n) if n < 0 => return Err(Error::new(ErrorKind::InvalidSubstring, "negative substring length not allowed")),
+        Some(n) if n < 0 => {
+            return Err(Error::new(
+                ErrorKind::InvalidSubstring,
+                "negative substring length not allowed",
+            ));
+        }
         Some(n) => from.saturating_add(n),
         None => i64::MAX,
     };
     let skip = usize::try_from(from.saturating_sub(1)).unwrap_or(0);
     let take = usize::try_from(end.saturating_sub(from.max(1))).unwrap_or(0);
-    Ok(Value::text(text.chars().skip(skip).take(take).collect::<String>()))
+    Ok(Value::text(
+        text.chars().skip(skip).take(take).collect::<String>(),
+    ))
 }
 
 fn trim(args: &[Value], left: bool, right: bool) -> Value {
@@ -45,33 +56,51 @@ fn trim(args: &[Value], left: bool, right: bool) -> Value {
 }
 
 fn number(returns: Type, of: fn(&Value) -> Option<i64>) -> Option<Function> {
-    strict(returns, move |a, _| of(&a[0]).map_or(Value::Null, Value::Int))
+    strict(returns, move |a, _| {
+        of(&a[0]).map_or(Value::Null, Value::Int)
+    })
 }
 
 /// Upper bound of an array's one dimension; NULL for an empty one.
 fn upper(value: &Value) -> Option<i64> {
     match value {
-        Value::Array(lower, items) if !items.is_empty() => Some(lower.saturating_add(items.len() as i64 - 1)),
+        Value::Array(lower, items) if !items.is_empty() => {
+            Some(lower.saturating_add(items.len() as i64 - 1))
+        }
         _ => None,
     }
 }
 
 /// PostgreSQL's flags of regular expressions, for ours.
 fn with_flags(pattern: &str, flags: &str) -> String {
-    let ours: String = flags.chars().filter(|c| matches!(c, 'i' | 's' | 'x')).collect();
-    if ours.is_empty() { pattern.to_owned() } else { format!("(?{ours}){pattern}") }
+    let ours: String = flags
+        .chars()
+        .filter(|c| matches!(c, 'i' | 's' | 'x'))
+        .collect();
+    if ours.is_empty() {
+        pattern.to_owned()
+    } else {
+        format!("(?{ours}){pattern}")
+    }
 }
 
 /// `1465 kB`: bytes in the unit in which PostgreSQL shows them.
 pub fn size_pretty(bytes: i64) -> String {
     // PostgreSQL's rule: the next unit from ten of it on, halves rounded up.
     let mut size = bytes;
-    for (i, unit) in ["bytes", "kB", "MB", "GB", "TB", "PB"].into_iter().enumerate() {
+    for (i, unit) in ["bytes", "kB", "MB", "GB", "TB", "PB"]
+        .into_iter()
+        .enumerate()
+    {
         if size.unsigned_abs() < 10 * 1024 || unit == "PB" {
             return format!("{} {unit}", if i == 0 { bytes } else { size });
         }
         let rounded = size.saturating_add(512 * size.signum());
-        size = if i == 0 { rounded >> 10 } else { rounded / 1024 };
+        size = if i == 0 {
+            rounded >> 10
+        } else {
+            rounded / 1024
+        };
     }
     bytes.to_string()
 }
@@ -111,34 +140,58 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
     let first = args.first().cloned().unwrap_or(ValueType::UNKNOWN);
     match (name, args.len()) {
         ("quote_ident", 1) => strict(Type::TEXT, |a, _| Value::text(quote_ident(a[0].as_text()))),
-        ("quote_literal", 1) => strict(Type::TEXT, move |a, c| Value::text(quote_literal(&show(&a[0], &first, &c.snapshot)))),
+        ("quote_literal", 1) => strict(Type::TEXT, move |a, c| {
+            Value::text(quote_literal(&show(&a[0], &first, &c.snapshot)))
+        }),
         ("quote_nullable", 1) => lax(ValueType::TEXT, move |a, c| match &a[0] {
             Value::Null => Value::text("NULL"),
             value => Value::text(quote_literal(&show(value, &first, &c.snapshot))),
         }),
-        ("lower", 1) => strict(Type::TEXT, |a, _| Value::text(a[0].as_text().to_lowercase())),
-        ("upper", 1) => strict(Type::TEXT, |a, _| Value::text(a[0].as_text().to_uppercase())),
-        ("length" | "char_length" | "character_length", 1) => number(Type::INT4, |v| Some(v.as_text().chars().count() as i64)),
-        ("octet_length", 1) => number(Type::INT4, |v| Some(v.as_text().len() as i64)),
-        ("ascii", 1) => number(Type::INT4, |v| Some(v.as_text().chars().next().map_or(0, |c| c as i64))),
-        ("reverse", 1) => strict(Type::TEXT, |a, _| Value::text(a[0].as_text().chars().rev().collect::<String>())),
-        ("substring" | "substr", 2 | 3) if args[1].is_text() && args[1].pg != Type::UNKNOWN => fallible(Type::TEXT, |a, c| {
-            let pattern = c.pattern_for(a[1].as_text(), a[0].as_text())?;
-            let found = pattern.captures(a[0].as_text());
-            let part = found.as_ref().and_then(|f| f.get(1).or(f.get(0)));
-            Ok(part.map_or(Value::Null, |m| Value::text(m.as_str())))
+        ("lower", 1) => strict(Type::TEXT, |a, _| {
+            Value::text(a[0].as_text().to_lowercase())
         }),
-        ("substring" | "substr", 2 | 3) => fallible(Type::TEXT, |a, _| substring(a[0].as_text(), int(&a[1]), a.get(2).map(int))),
+        ("upper", 1) => strict(Type::TEXT, |a, _| {
+            Value::text(a[0].as_text().to_uppercase())
+        }),
+        ("length" | "char_length" | "character_length", 1) => {
+            number(Type::INT4, |v| Some(v.as_text().chars().count() as i64))
+        }
+        ("octet_length", 1) => number(Type::INT4, |v| Some(v.as_text().len() as i64)),
+        ("ascii", 1) => number(Type::INT4, |v| {
+            Some(v.as_text().chars().next().map_or(0, |c| c as i64))
+        }),
+        ("reverse", 1) => strict(Type::TEXT, |a, _| {
+            Value::text(a[0].as_text().chars().rev().collect::<String>())
+        }),
+        ("substring" | "substr", 2 | 3) if args[1].is_text() && args[1].pg != Type::UNKNOWN => {
+            fallible(Type::TEXT, |a, c| {
+                let pattern = c.pattern_for(a[1].as_text(), a[0].as_text())?;
+                let found = pattern.captures(a[0].as_text());
+                let part = found.as_ref().and_then(|f| f.get(1).or(f.get(0)));
+                Ok(part.map_or(Value::Null, |m| Value::text(m.as_str())))
+            })
+        }
+        ("substring" | "substr", 2 | 3) => fallible(Type::TEXT, |a, _| {
+            substring(a[0].as_text(), int(&a[1]), a.get(2).map(int))
+        }),
         ("left", 2) => strict(Type::TEXT, |a, _| {
             let (text, n) = (a[0].as_text(), int(&a[1]));
             let length = text.chars().count() as i64;
-            let keep = if n < 0 { length.saturating_add(n).max(0) } else { n };
+            let keep = if n < 0 {
+                length.saturating_add(n).max(0)
+            } else {
+                n
+            };
             Value::text(text.chars().take(keep as usize).collect::<String>())
         }),
         ("right", 2) => strict(Type::TEXT, |a, _| {
             let (text, n) = (a[0].as_text(), int(&a[1]));
             let length = text.chars().count() as i64;
-            let skip = if n < 0 { n.saturating_neg() } else { length.saturating_sub(n).max(0) };
+            let skip = if n < 0 {
+                n.saturating_neg()
+            } else {
+                length.saturating_sub(n).max(0)
+            };
             Value::text(text.chars().skip(skip as usize).collect::<String>())
         }),
         ("btrim" | "trim", 1 | 2) => strict(Type::TEXT, |a, _| trim(a, true, true)),
@@ -169,17 +222,31 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
                     return Ok(Value::text(text.chars().take(width).collect::<String>()));
                 }
                 let fill: String = fill.chars().cycle().take(width - length).collect();
-                Ok(Value::text(if on_the_left { format!("{fill}{text}") } else { format!("{text}{fill}") }))
+                Ok(Value::text(if on_the_left {
+                    format!("{fill}{text}")
+                } else {
+                    format!("{text}{fill}")
+                }))
             })
         }
         ("position" | "strpos", 2) => strict(Type::INT4, |a, _| {
             let (text, part) = (a[0].as_text(), a[1].as_text());
-            Value::Int(text.find(part).map_or(0, |at| text[..at].chars().count() as i64 + 1))
+            Value::Int(
+                text.find(part)
+                    .map_or(0, |at| text[..at].chars().count() as i64 + 1),
+            )
         }),
-        ("starts_with", 2) => strict(Type::BOOL, |a, _| Value::Bool(a[0].as_text().starts_with(a[1].as_text()))),
+        ("starts_with", 2) => strict(Type::BOOL, |a, _| {
+            Value::Bool(a[0].as_text().starts_with(a[1].as_text()))
+        }),
         ("split_part", 3) => strict(Type::TEXT, |a, _| {
             let n = usize::try_from(int(&a[2]).saturating_sub(1)).unwrap_or(usize::MAX);
-            Value::text(a[0].as_text().split(a[1].as_text()).nth(n).unwrap_or_default())
+            Value::text(
+                a[0].as_text()
+                    .split(a[1].as_text())
+                    .nth(n)
+                    .unwrap_or_default(),
+            )
         }),
         ("translate", 3) => strict(Type::TEXT, |a, _| {
             let mut to = a[2].as_text().chars();
@@ -190,14 +257,21 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
                 changes.entry(from).or_insert(new);
             }
             let change = |c: char| changes.get(&c).map_or(Some(c), |to| *to);
-            Value::text(a[0].as_text().chars().filter_map(change).collect::<String>())
+            Value::text(
+                a[0].as_text()
+                    .chars()
+                    .filter_map(change)
+                    .collect::<String>(),
+            )
         }),
         ("regexp_replace", 3 | 4) => fallible(Type::TEXT, |a, c| {
             let flags = a.get(3).map_or("", Value::as_text);
             let pattern = c.pattern_for(&with_flags(a[1].as_text(), flags), a[0].as_text())?;
             // PostgreSQL names a group by a back-slash, our library by a dollar.
-            let replacement =
-                regex::Regex::new(r"\\(\d)").map(|r| r.replace_all(&a[2].as_text().replace('$', "$$"), "$${$1}").into_owned());
+            let replacement = regex::Regex::new(r"\\(\d)").map(|r| {
+                r.replace_all(&a[2].as_text().replace('$', "$$"), "$${$1}")
+                    .into_owned()
+            });
             let replacement = replacement.map_err(|e| Error::internal(e.to_string()))?;
             let limit = if flags.contains('g') { usize::MAX } else { 1 };
             let (text, mut out, mut end) = (a[0].as_text(), String::new(), 0);
@@ -212,10 +286,17 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
             Ok(Value::text(out))
         }),
         ("regexp_match", 2 | 3) => fallible(Type::TEXT_ARRAY, |a, c| {
-            let pattern = c.pattern_for(&with_flags(a[1].as_text(), a.get(2).map_or("", Value::as_text)), a[0].as_text())?;
-            let Some(found) = pattern.captures(a[0].as_text()) else { return Ok(Value::Null) };
+            let pattern = c.pattern_for(
+                &with_flags(a[1].as_text(), a.get(2).map_or("", Value::as_text)),
+                a[0].as_text(),
+            )?;
+            let Some(found) = pattern.captures(a[0].as_text()) else {
+                return Ok(Value::Null);
+            };
             let groups = found.iter().skip(usize::from(found.len() > 1));
-            Ok(Value::array(groups.map(|g| g.map_or(Value::Null, |m| Value::text(m.as_str())))))
+            Ok(Value::array(groups.map(|g| {
+                g.map_or(Value::Null, |m| Value::text(m.as_str()))
+            })))
         }),
         ("concat", _) => lax(ValueType::TEXT, move |a, c| {
             let shown = a.iter().zip(&types).map(|(v, ty)| show(v, ty, &c.snapshot));
@@ -224,7 +305,11 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
         ("concat_ws", 1..) => fallible_lax(ValueType::TEXT, move |a, c| {
             let given = a.iter().zip(&types).skip(1).filter(|(v, _)| !v.is_null());
             let shown: Vec<_> = given.map(|(v, ty)| show(v, ty, &c.snapshot)).collect();
-            if a[0].is_null() { Ok(Value::Null) } else { joined(&shown, a[0].as_text(), c) }
+            if a[0].is_null() {
+                Ok(Value::Null)
+            } else {
+                joined(&shown, a[0].as_text(), c)
+            }
         }),
         ("format", 1..) => Some(Function {
             returns: ValueType::TEXT,
@@ -233,14 +318,20 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
                 if a[0].is_null() {
                     return Ok(Value::Null);
                 }
-                let shown: Vec<_> = a.iter().zip(&types).map(|(v, ty)| (v.is_null(), show(v, ty, &c.snapshot))).collect();
+                let shown: Vec<_> = a
+                    .iter()
+                    .zip(&types)
+                    .map(|(v, ty)| (v.is_null(), show(v, ty, &c.snapshot)))
+                    .collect();
                 format(a[0].as_text(), &shown[1..], |bytes| c.check_length(bytes)).map(Value::text)
             }),
         }),
-        ("to_char", 2) if matches!(first.pg, Type::TIMESTAMPTZ | Type::TIMESTAMP) => fallible(Type::TEXT, |a, _| match &a[0] {
-            Value::Time(micros) => to_char(*micros, a[1].as_text()),
-            _ => Ok(Value::Null),
-        }),
+        ("to_char", 2) if matches!(first.pg, Type::TIMESTAMPTZ | Type::TIMESTAMP) => {
+            fallible(Type::TEXT, |a, _| match &a[0] {
+                Value::Time(micros) => to_char(*micros, a[1].as_text()),
+                _ => Ok(Value::Null),
+            })
+        }
         ("array_fill", 2) => fallible(ValueType::array(&first).pg, |a, c| match a[1].items() {
             [count] => {
                 let count = usize::try_from(int(count)).unwrap_or(0);
@@ -283,17 +374,34 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
             Value::Array(lower, items) if !items.is_empty() => Some(*lower),
             _ => None,
         }),
-        ("array_length", 2) => number(Type::INT4, |v| (!v.items().is_empty()).then_some(v.items().len() as i64)),
+        ("array_length", 2) => number(Type::INT4, |v| {
+            (!v.items().is_empty()).then_some(v.items().len() as i64)
+        }),
         ("array_ndims", 1) => number(Type::INT4, |v| (!v.items().is_empty()).then_some(1)),
         ("cardinality", 1) => number(Type::INT4, |v| Some(v.items().len() as i64)),
         ("array_position", 2) => lax(ValueType::INT4, |a, _| {
-            let lower = if let Value::Array(lower, _) = &a[0] { *lower } else { 1 };
-            a[0].items().iter().position(|i| *i == a[1]).map_or(Value::Null, |n| Value::Int(n as i64 + lower))
+            let lower = if let Value::Array(lower, _) = &a[0] {
+                *lower
+            } else {
+                1
+            };
+            a[0].items()
+                .iter()
+                .position(|i| *i == a[1])
+                .map_or(Value::Null, |n| Value::Int(n as i64 + lower))
         }),
-        ("array_append", 2) => lax(first, |a, _| Value::array(a[0].items().iter().cloned().chain([a[1].clone()]))),
+        ("array_append", 2) => lax(first, |a, _| {
+            Value::array(a[0].items().iter().cloned().chain([a[1].clone()]))
+        }),
         ("array_prepend", 2) => {
             let returns = args[1].clone();
-            lax(returns, |a, _| Value::array([a[0].clone()].into_iter().chain(a[1].items().iter().cloned())))
+            lax(returns, |a, _| {
+                Value::array(
+                    [a[0].clone()]
+                        .into_iter()
+                        .chain(a[1].items().iter().cloned()),
+                )
+            })
         }
         ("array_cat", 2) => lax(first, |a, _| match (&a[0], &a[1]) {
             (Value::Null, other) | (other, Value::Null) => other.clone(),
@@ -317,13 +425,29 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
             if text.is_empty() {
                 return Ok(Value::array([]));
             }
-            let item = |t: &str| if null == Some(t) { Value::Null } else { Value::text(t) };
-            c.check_length(text.matches(a[1].as_text()).count().saturating_mul(size_of::<Value>()))?;
-            Ok(Value::array(text.split(a[1].as_text()).map(item).collect::<Vec<_>>()))
+            let item = |t: &str| {
+                if null == Some(t) {
+                    Value::Null
+                } else {
+                    Value::text(t)
+                }
+            };
+            c.check_length(
+                text.matches(a[1].as_text())
+                    .count()
+                    .saturating_mul(size_of::<Value>()),
+            )?;
+            Ok(Value::array(
+                text.split(a[1].as_text()).map(item).collect::<Vec<_>>(),
+            ))
         }),
-        ("parse_ident", 1 | 2) => {
-            strict(Type::TEXT_ARRAY, |a, _| Value::array(super::oids::identifiers(a[0].as_text()).into_iter().map(Value::text)))
-        }
+        ("parse_ident", 1 | 2) => strict(Type::TEXT_ARRAY, |a, _| {
+            Value::array(
+                super::oids::identifiers(a[0].as_text())
+                    .into_iter()
+                    .map(Value::text),
+            )
+        }),
         ("json_build_object" | "jsonb_build_object", _) if args.len().is_multiple_of(2) => {
             lax(ValueType::of(Type::JSON), move |a, c| {
                 let pairs = a.chunks(2).zip(types.chunks(2)).map(|(v, ty)| {
@@ -333,14 +457,18 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
                 Value::text(format!("{{{}}}", pairs.collect::<Vec<_>>().join(", ")))
             })
         }
-        ("to_json" | "to_jsonb" | "row_to_json", 1) => {
-            strict(Type::JSON, move |a, c| Value::text(json(&a[0], &first, c).to_string()))
-        }
+        ("to_json" | "to_jsonb" | "row_to_json", 1) => strict(Type::JSON, move |a, c| {
+            Value::text(json(&a[0], &first, c).to_string())
+        }),
         _ => None,
     }
 }
 
-pub(super) fn json(value: &Value, ty: &ValueType, context: &super::context::Context) -> serde_json::Value {
+pub(super) fn json(
+    value: &Value,
+    ty: &ValueType,
+    context: &super::context::Context,
+) -> serde_json::Value {
     match value {
         Value::Null => serde_json::Value::Null,
         Value::Bool(b) => (*b).into(),
@@ -348,11 +476,18 @@ pub(super) fn json(value: &Value, ty: &ValueType, context: &super::context::Cont
         Value::Float(f) => (*f).into(),
         Value::Array(_, items) => {
             let item = ty.item().unwrap_or(ValueType::TEXT);
-            items.iter().map(|i| json(i, &item, context)).collect::<Vec<_>>().into()
+            items
+                .iter()
+                .map(|i| json(i, &item, context))
+                .collect::<Vec<_>>()
+                .into()
         }
         Value::Record(values) => {
             let fields = ty.fields.clone().unwrap_or_default();
-            let pairs = values.iter().zip(fields.iter()).map(|(v, (name, ty))| (name.clone(), json(v, ty, context)));
+            let pairs = values
+                .iter()
+                .zip(fields.iter())
+                .map(|(v, (name, ty))| (name.clone(), json(v, ty, context)));
             serde_json::Value::Object(pairs.collect())
         }
         other => show(other, ty, &context.snapshot).into(),
@@ -362,12 +497,21 @@ pub(super) fn json(value: &Value, ty: &ValueType, context: &super::context::Cont
 /// Texts with another between them.
 fn joined(texts: &[String], between: &str, context: &Context) -> Result<Value, Error> {
     let betweens = between.len().saturating_mul(texts.len().saturating_sub(1));
-    context.check_length(texts.iter().fold(betweens, |sum, t| sum.saturating_add(t.len())))?;
+    context.check_length(
+        texts
+            .iter()
+            .fold(betweens, |sum, t| sum.saturating_add(t.len())),
+    )?;
     Ok(Value::text(texts.join(between)))
 }
 
-/// `format('%I.%L %s', …)`; whether an argument is NULL, and how it is shown. The length is checked as the text grows.
-fn format(pattern: &str, args: &[(bool, String)], check: impl Fn(usize) -> Result<(), Error>) -> Result<String, Error> {
+/// `format('%I.%L %s', …)`; whether an argument is NULL, and how it is shown. The length is checked
+/// as the text grows.
+fn format(
+    pattern: &str,
+    args: &[(bool, String)],
+    check: impl Fn(usize) -> Result<(), Error>,
+) -> Result<String, Error> {
     let bad = |message: &str| Error::new(ErrorKind::InvalidParameter, message.to_owned());
     let mut out = String::new();
     let mut next = 0;
@@ -382,23 +526,37 @@ fn format(pattern: &str, args: &[(bool, String)], check: impl Fn(usize) -> Resul
             digits.push(d);
         }
         if !digits.is_empty() && chars.next_if_eq(&'$').is_some() {
-            next = digits.parse::<usize>().ok().and_then(|n| n.checked_sub(1)).ok_or_else(|| bad("format specifies argument 0"))?;
+            next = digits
+                .parse::<usize>()
+                .ok()
+                .and_then(|n| n.checked_sub(1))
+                .ok_or_else(|| bad("format specifies argument 0"))?;
         }
-        let kind = chars.next().ok_or_else(|| bad("unterminated format() type specifier"))?;
+        let kind = chars
+            .next()
+            .ok_or_else(|| bad("unterminated format() type specifier"))?;
         if kind == '%' {
             out.push('%');
             continue;
         }
-        let (is_null, text) = args.get(next).ok_or_else(|| bad("too few arguments for format()"))?;
+        let (is_null, text) = args
+            .get(next)
+            .ok_or_else(|| bad("too few arguments for format()"))?;
         check(out.len() + text.len())?;
         next += 1;
         match kind {
             's' => out.push_str(text),
-            'I' if *is_null => return Err(bad("null values cannot be formatted as an SQL identifier")),
+            'I' if *is_null => {
+                return Err(bad("null values cannot be formatted as an SQL identifier"));
+            }
             'I' => out.push_str(&quote_ident(text)),
             'L' if *is_null => out.push_str("NULL"),
             'L' => out.push_str(&quote_literal(text)),
-            other => return Err(bad(&format!("unrecognized format() type specifier \"{other}\""))),
+            other => {
+                return Err(bad(&format!(
+                    "unrecognized format() type specifier \"{other}\""
+                )));
+            }
         }
     }
     Ok(out)
@@ -410,17 +568,27 @@ mod tests {
 
     #[test]
     fn texts_are_made_as_postgresql_makes_them() {
-        for (bytes, text) in
-            [(0, "0 bytes"), (10_239, "10239 bytes"), (10_240, "10 kB"), (1_500_000, "1465 kB"), (1 << 40, "1024 GB")]
-        {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (10_239, "10239 bytes"),
+            (10_240, "10 kB"),
+            (1_500_000, "1465 kB"),
+            (1 << 40, "1024 GB"),
+        ] {
             assert_eq!(size_pretty(bytes), text);
         }
         let args = [(false, "My table".to_owned()), (true, String::new())];
-        assert_eq!(format("%I %L 100%% %1$s", &args, |_| Ok(())).expect("a text"), "\"My table\" NULL 100% My table");
+        assert_eq!(
+            format("%I %L 100%% %1$s", &args, |_| Ok(())).expect("a text"),
+            "\"My table\" NULL 100% My table"
+        );
         for (pattern, args) in [("%I %I", &args[..]), ("%s %s %s", &args), ("%", &[])] {
             assert!(format(pattern, args, |_| Ok(())).is_err(), "{pattern}");
         }
         assert_eq!(quote_literal("it's \\"), "E'it''s \\\\'");
-        assert_eq!(substring("abcdef", 0, Some(3)).expect("a text"), Value::text("ab"));
+        assert_eq!(
+            substring("abcdef", 0, Some(3)).expect("a text"),
+            Value::text("ab")
+        );
     }
 }

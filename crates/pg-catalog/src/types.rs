@@ -5,17 +5,20 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
 use postgres_types::Type;
 
-/// The key in a field's metadata under which its PostgreSQL type stands, as a number, where Arrow's type does not say it.
+/// The key in a field's metadata under which its PostgreSQL type stands, as a number, where Arrow's
+/// type does not say it.
 pub const TYPE_KEY: &str = "pg.type";
 /// The same of its modifier: precision and scale, or length.
 pub const MODIFIER_KEY: &str = "pg.modifier";
-/// The same of the table that it comes from, as the table's number and the column's place in it: `16384.1`.
+/// The same of the table that it comes from, as the table's number and the column's place in it:
+/// `16384.1`.
 pub const ORIGIN_KEY: &str = "pg.origin";
 
 /// The precision that a NUMERIC parameter without a context gets.
 pub const NUMERIC: DataType = DataType::Decimal128(38, 10);
 
-/// The PostgreSQL type of values of an Arrow type. Only built-in types: drivers know them without asking.
+/// The PostgreSQL type of values of an Arrow type. Only built-in types: drivers know them without
+/// asking.
 pub fn pg_type(data_type: &DataType) -> Type {
     match data_type {
         DataType::Boolean => Type::BOOL,
@@ -26,8 +29,14 @@ pub fn pg_type(data_type: &DataType) -> Type {
         DataType::UInt32 => Type::OID,
         DataType::Float16 | DataType::Float32 => Type::FLOAT4,
         DataType::Float64 => Type::FLOAT8,
-        DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..) => Type::NUMERIC,
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => Type::BYTEA,
+        DataType::Decimal32(..)
+        | DataType::Decimal64(..)
+        | DataType::Decimal128(..)
+        | DataType::Decimal256(..) => Type::NUMERIC,
+        DataType::Binary
+        | DataType::LargeBinary
+        | DataType::BinaryView
+        | DataType::FixedSizeBinary(_) => Type::BYTEA,
         DataType::Date32 | DataType::Date64 => Type::DATE,
         DataType::Timestamp(_, None) => Type::TIMESTAMP,
         DataType::Timestamp(_, Some(_)) => Type::TIMESTAMPTZ,
@@ -43,13 +52,20 @@ pub fn pg_type(data_type: &DataType) -> Type {
 
 /// The type of a column: what its field says in so many words, else what its Arrow type means.
 pub fn field_type(field: &Field) -> Type {
-    let said = field.metadata().get(TYPE_KEY).and_then(|oid| Type::from_oid(oid.parse().ok()?));
+    let said = field
+        .metadata()
+        .get(TYPE_KEY)
+        .and_then(|oid| Type::from_oid(oid.parse().ok()?));
     said.unwrap_or_else(|| pg_type(field.data_type()))
 }
 
-/// The modifier of a column: what its field says, else the precision and scale of its Arrow type; -1 is none.
+/// The modifier of a column: what its field says, else the precision and scale of its Arrow type;
+/// -1 is none.
 pub fn field_modifier(field: &Field) -> i32 {
-    let said = field.metadata().get(MODIFIER_KEY).and_then(|m| m.parse().ok());
+    let said = field
+        .metadata()
+        .get(MODIFIER_KEY)
+        .and_then(|m| m.parse().ok());
     said.unwrap_or_else(|| type_modifier(field.data_type()))
 }
 
@@ -100,7 +116,9 @@ pub(super) fn known_array(item: &Type) -> Option<Type> {
 /// The modifier that carries precision and scale of a NUMERIC; -1 is none.
 pub fn type_modifier(data_type: &DataType) -> i32 {
     match data_type {
-        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) if *scale >= 0 => {
+        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale)
+            if *scale >= 0 =>
+        {
             ((i32::from(*precision) << 16) | i32::from(*scale)) + 4
         }
         _ => -1,
@@ -143,7 +161,13 @@ pub fn arrow_type(oid: u32) -> Option<DataType> {
         Type::TIMESTAMPTZ => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         Type::TIME => DataType::Time64(TimeUnit::Microsecond),
         Type::INTERVAL => DataType::Interval(IntervalUnit::MonthDayNano),
-        Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::CHAR | Type::JSON | Type::UUID => DataType::Utf8,
+        Type::TEXT
+        | Type::VARCHAR
+        | Type::BPCHAR
+        | Type::NAME
+        | Type::CHAR
+        | Type::JSON
+        | Type::UUID => DataType::Utf8,
         _ => return None,
     })
 }
@@ -154,7 +178,10 @@ pub fn sql_type_name(pg: &Type) -> String {
 }
 
 /// The Arrow type of a type that a statement names.
-pub fn declared_type(builtin: &super::BuiltinRelations, data_type: &datafusion::sql::sqlparser::ast::DataType) -> Option<DataType> {
+pub fn declared_type(
+    builtin: &super::BuiltinRelations,
+    data_type: &datafusion::sql::sqlparser::ast::DataType,
+) -> Option<DataType> {
     use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType as Sql};
     if let Sql::Array(ArrayElemTypeDef::SquareBracket(item, _)) = data_type {
         let item = declared_type(builtin, item)?;

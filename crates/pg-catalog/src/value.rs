@@ -31,7 +31,10 @@ impl ValueType {
     }
 
     pub fn record(fields: Vec<(String, ValueType)>) -> Self {
-        Self { pg: Type::RECORD, fields: Some(fields.into()) }
+        Self {
+            pg: Type::RECORD,
+            fields: Some(fields.into()),
+        }
     }
 
     /// The type of an array's items; of a vector's, too.
@@ -40,7 +43,10 @@ impl ValueType {
             Type::INT2_VECTOR => Some(Self::of(Type::INT2)),
             Type::OID_VECTOR => Some(Self::OID),
             Type::ANYARRAY => Some(Self::TEXT),
-            Type::RECORD_ARRAY => Some(Self { pg: Type::RECORD, fields: self.fields.clone() }),
+            Type::RECORD_ARRAY => Some(Self {
+                pg: Type::RECORD,
+                fields: self.fields.clone(),
+            }),
             _ => match self.pg.kind() {
                 Kind::Array(item) => Some(Self::of(item.clone())),
                 _ => None,
@@ -52,25 +58,43 @@ impl ValueType {
     pub fn array(&self) -> ValueType {
         let pg = match self.pg {
             Type::UNKNOWN => Type::TEXT_ARRAY,
-            Type::RECORD => return Self { pg: Type::RECORD_ARRAY, fields: self.fields.clone() },
+            Type::RECORD => {
+                return Self {
+                    pg: Type::RECORD_ARRAY,
+                    fields: self.fields.clone(),
+                };
+            }
             _ => super::types::array_type(&self.pg),
         };
         Self::of(pg)
     }
 
     pub fn is_number(&self) -> bool {
-        matches!(self.pg, Type::INT2 | Type::INT4 | Type::INT8 | Type::FLOAT4 | Type::FLOAT8 | Type::NUMERIC)
+        matches!(
+            self.pg,
+            Type::INT2 | Type::INT4 | Type::INT8 | Type::FLOAT4 | Type::FLOAT8 | Type::NUMERIC
+        )
     }
 
     /// Integers and everything that is a number of an object.
     pub fn is_integer(&self) -> bool {
-        matches!(self.pg, Type::INT2 | Type::INT4 | Type::INT8 | Type::OID | Type::XID | Type::CID) || self.is_reg()
+        matches!(
+            self.pg,
+            Type::INT2 | Type::INT4 | Type::INT8 | Type::OID | Type::XID | Type::CID
+        ) || self.is_reg()
     }
 
     pub fn is_text(&self) -> bool {
         matches!(
             self.pg,
-            Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::CHAR | Type::UNKNOWN | Type::PG_NODE_TREE | Type::JSON
+            Type::TEXT
+                | Type::VARCHAR
+                | Type::BPCHAR
+                | Type::NAME
+                | Type::CHAR
+                | Type::UNKNOWN
+                | Type::PG_NODE_TREE
+                | Type::JSON
         )
     }
 
@@ -150,7 +174,9 @@ impl Value {
     }
 
     pub fn as_oid(&self) -> u32 {
-        self.as_int().and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
+        self.as_int()
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(0)
     }
 
     pub fn as_text(&self) -> &str {
@@ -175,13 +201,19 @@ impl Value {
             (Self::Null, _) => Ordering::Greater,
             (_, Self::Null) => Ordering::Less,
             (Self::Bool(a), Self::Bool(b)) => a.cmp(b),
-            (Self::Int(a), Self::Int(b)) | (Self::Time(a), Self::Time(b)) | (Self::Span(a), Self::Span(b)) => a.cmp(b),
+            (Self::Int(a), Self::Int(b))
+            | (Self::Time(a), Self::Time(b))
+            | (Self::Span(a), Self::Span(b)) => a.cmp(b),
             (Self::Int(a), Self::Float(b)) => (*a as f64).total_cmp(b),
             (Self::Float(a), Self::Int(b)) => a.total_cmp(&(*b as f64)),
             (Self::Float(a), Self::Float(b)) => a.total_cmp(b),
             (Self::Text(a), Self::Text(b)) => a.cmp(b),
             (Self::Array(_, a), Self::Array(_, b)) | (Self::Record(a), Self::Record(b)) => {
-                let unequal = a.iter().zip(b.iter()).map(|(a, b)| a.compare(b)).find(|o| o.is_ne());
+                let unequal = a
+                    .iter()
+                    .zip(b.iter())
+                    .map(|(a, b)| a.compare(b))
+                    .find(|o| o.is_ne());
                 unequal.unwrap_or(a.len().cmp(&b.len()))
             }
             // Types are settled before values are compared; what is left has no order.
@@ -193,7 +225,8 @@ impl Value {
 /// Grouping and joining take NULLs for equal.
 impl PartialEq for Value {
     fn eq(&self, other: &Self) -> bool {
-        std::mem::discriminant(&normal(self)) == std::mem::discriminant(&normal(other)) && self.compare(other).is_eq()
+        std::mem::discriminant(&normal(self)) == std::mem::discriminant(&normal(other))
+            && self.compare(other).is_eq()
     }
 }
 
@@ -232,27 +265,46 @@ pub(super) fn show(value: &Value, ty: &ValueType, snapshot: &CatalogSnapshot) ->
         Value::Time(micros) => DateTime::from_timestamp_micros(*micros)
             .map(|t| {
                 let fraction = t.timestamp_subsec_micros();
-                let fraction = if fraction == 0 { String::new() } else { format!(".{fraction:06}") };
+                let fraction = if fraction == 0 {
+                    String::new()
+                } else {
+                    format!(".{fraction:06}")
+                };
                 let zone = if ty.pg == Type::TIMESTAMP { "" } else { "+00" };
-                format!("{}{}{zone}", t.format("%Y-%m-%d %H:%M:%S"), fraction.trim_end_matches('0'))
+                format!(
+                    "{}{}{zone}",
+                    t.format("%Y-%m-%d %H:%M:%S"),
+                    fraction.trim_end_matches('0')
+                )
             })
             .unwrap_or_default(),
         Value::Span(micros) => {
             let (sign, micros) = (if *micros < 0 { "-" } else { "" }, micros.unsigned_abs());
             let seconds = micros / 1_000_000;
             let fraction = micros % 1_000_000;
-            let fraction = if fraction == 0 { String::new() } else { format!(".{fraction:06}").trim_end_matches('0').to_owned() };
+            let fraction = if fraction == 0 {
+                String::new()
+            } else {
+                format!(".{fraction:06}").trim_end_matches('0').to_owned()
+            };
             let days = seconds / 86_400;
             let days = match days {
                 0 => String::new(),
                 1 => format!("{sign}1 day "),
                 n => format!("{sign}{n} days "),
             };
-            format!("{days}{sign}{:02}:{:02}:{:02}{fraction}", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60)
+            format!(
+                "{days}{sign}{:02}:{:02}:{:02}{fraction}",
+                seconds / 3600 % 24,
+                seconds / 60 % 60,
+                seconds % 60
+            )
         }
-        Value::Array(_, items) if matches!(ty.pg, Type::INT2_VECTOR | Type::OID_VECTOR) => {
-            items.iter().map(|i| show(i, &ValueType::INT8, snapshot)).collect::<Vec<_>>().join(" ")
-        }
+        Value::Array(_, items) if matches!(ty.pg, Type::INT2_VECTOR | Type::OID_VECTOR) => items
+            .iter()
+            .map(|i| show(i, &ValueType::INT8, snapshot))
+            .collect::<Vec<_>>()
+            .join(" "),
         Value::Array(_, items) => {
             let item = ty.item().unwrap_or(ValueType::TEXT);
             let shown = items.iter().map(|i| match i {
@@ -266,7 +318,14 @@ pub(super) fn show(value: &Value, ty: &ValueType, snapshot: &CatalogSnapshot) ->
             let fields = ty.fields.clone().unwrap_or_default();
             let shown = values.iter().enumerate().map(|(i, v)| match v {
                 Value::Null => String::new(),
-                v => quoted_item(&show(v, fields.get(i).map_or(&ValueType::TEXT, |(_, ty)| ty), snapshot), true),
+                v => quoted_item(
+                    &show(
+                        v,
+                        fields.get(i).map_or(&ValueType::TEXT, |(_, ty)| ty),
+                        snapshot,
+                    ),
+                    true,
+                ),
             });
             format!("({})", shown.collect::<Vec<_>>().join(","))
         }
@@ -285,11 +344,21 @@ fn quoted_item(text: &str, in_record: bool) -> String {
     if !text.is_empty() && !is_null_word && !text.contains(special) {
         return text.to_owned();
     }
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', if in_record { "\"\"" } else { "\\\"" }))
+    format!(
+        "\"{}\"",
+        text.replace('\\', "\\\\")
+            .replace('"', if in_record { "\"\"" } else { "\\\"" })
+    )
 }
 
 pub(super) fn invalid(ty: &ValueType, text: &str) -> Error {
-    Error::new(ErrorKind::InvalidText, format!("invalid input syntax for type {}: \"{text}\"", type_name(&ty.pg)))
+    Error::new(
+        ErrorKind::InvalidText,
+        format!(
+            "invalid input syntax for type {}: \"{text}\"",
+            type_name(&ty.pg)
+        ),
+    )
 }
 
 /// A type as SQL spells it.
@@ -336,36 +405,57 @@ pub(super) fn read(text: &str, ty: &ValueType, snapshot: &CatalogSnapshot) -> Re
         Type::INT2 => Value::Int(trimmed.parse::<i16>().map_err(|_| bad())?.into()),
         Type::INT4 => Value::Int(trimmed.parse::<i32>().map_err(|_| bad())?.into()),
         Type::INT8 => Value::Int(trimmed.parse().map_err(|_| bad())?),
-        Type::OID | Type::XID | Type::CID => Value::Int(trimmed.parse::<u32>().map_err(|_| bad())?.into()),
-        Type::FLOAT4 | Type::FLOAT8 | Type::NUMERIC => Value::Float(trimmed.parse().map_err(|_| bad())?),
+        Type::OID | Type::XID | Type::CID => {
+            Value::Int(trimmed.parse::<u32>().map_err(|_| bad())?.into())
+        }
+        Type::FLOAT4 | Type::FLOAT8 | Type::NUMERIC => {
+            Value::Float(trimmed.parse().map_err(|_| bad())?)
+        }
         // One byte of it.
         Type::CHAR => Value::text(text.chars().next().map(String::from).unwrap_or_default()),
         Type::NAME => Value::text(text.chars().take(63).collect::<String>()),
         Type::TIMESTAMPTZ | Type::TIMESTAMP => {
             let formats = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"];
             let plain = trimmed.trim_end_matches("+00").trim_end_matches('Z');
-            let parsed = formats.iter().find_map(|f| chrono::NaiveDateTime::parse_from_str(plain, f).ok());
+            let parsed = formats
+                .iter()
+                .find_map(|f| chrono::NaiveDateTime::parse_from_str(plain, f).ok());
             Value::Time(parsed.ok_or_else(bad)?.and_utc().timestamp_micros())
         }
         Type::INTERVAL => {
             let words = interval_text(trimmed);
-            let parsed = parse_interval_month_day_nano(words.as_deref().unwrap_or(trimmed)).map_err(|_| bad())?;
+            let parsed = parse_interval_month_day_nano(words.as_deref().unwrap_or(trimmed))
+                .map_err(|_| bad())?;
             if parsed.months != 0 {
-                return Err(Error::unsupported("an interval of months in a query of the catalogs"));
+                return Err(Error::unsupported(
+                    "an interval of months in a query of the catalogs",
+                ));
             }
             let days = i64::from(parsed.days).checked_mul(MICROS_OF_DAY);
             let micros = days.and_then(|days| days.checked_add(parsed.nanoseconds / 1000));
-            Value::Span(micros.ok_or_else(|| Error::new(ErrorKind::DateTimeOverflow, "interval out of range"))?)
+            Value::Span(
+                micros.ok_or_else(|| {
+                    Error::new(ErrorKind::DateTimeOverflow, "interval out of range")
+                })?,
+            )
         }
         Type::INT2_VECTOR | Type::OID_VECTOR => {
-            let items = trimmed.split_whitespace().map(|n| n.parse().map(Value::Int).map_err(|_| bad()));
+            let items = trimmed
+                .split_whitespace()
+                .map(|n| n.parse().map(Value::Int).map_err(|_| bad()));
             Value::Array(0, items.collect::<Result<_, _>>()?)
         }
         _ => match ty.item() {
             Some(item) => {
-                let parts = array_items(trimmed)
-                    .ok_or_else(|| Error::new(ErrorKind::InvalidText, format!("malformed array literal: \"{text}\"")))?;
-                let values = parts.into_iter().map(|part| part.map_or(Ok(Value::Null), |part| read(&part, &item, snapshot)));
+                let parts = array_items(trimmed).ok_or_else(|| {
+                    Error::new(
+                        ErrorKind::InvalidText,
+                        format!("malformed array literal: \"{text}\""),
+                    )
+                })?;
+                let values = parts
+                    .into_iter()
+                    .map(|part| part.map_or(Ok(Value::Null), |part| read(&part, &item, snapshot)));
                 Value::Array(1, values.collect::<Result<_, _>>()?)
             }
             None => Value::text(text),

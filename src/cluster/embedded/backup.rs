@@ -17,34 +17,64 @@ use crate::sqlite::sql_error;
 use crate::statement::{ObjectKind, ObjectRef, Partitions, TableRef};
 
 /// Checks the objects of a BACKUP against the catalog, in StarRocks' order and words.
-pub(super) fn check(catalog: &Catalog, database: &DatabaseName, objects: Option<&[ObjectRef]>) -> Result<BackupRequest, Error> {
-    let home = catalog.database(database.as_str()).ok_or_else(|| fe::unknown_database(database))?;
-    let mut checked = BackupRequest { objects: Vec::new(), views: Vec::new(), ttl: None };
-    let all = [ObjectRef::All(ObjectKind::Table), ObjectRef::All(ObjectKind::View)];
-    let (every_table, every_view) = objects.unwrap_or(&all).iter().fold((false, false), |(tables, views), object| match object {
-        ObjectRef::All(ObjectKind::Table) => (true, views),
-        ObjectRef::All(ObjectKind::View) => (tables, true),
-        _ => (tables, views),
-    });
+pub(super) fn check(
+    catalog: &Catalog,
+    database: &DatabaseName,
+    objects: Option<&[ObjectRef]>,
+) -> Result<BackupRequest, Error> {
+    let home = catalog
+        .database(database.as_str())
+        .ok_or_else(|| fe::unknown_database(database))?;
+    let mut checked = BackupRequest {
+        objects: Vec::new(),
+        views: Vec::new(),
+        ttl: None,
+    };
+    let all = [
+        ObjectRef::All(ObjectKind::Table),
+        ObjectRef::All(ObjectKind::View),
+    ];
+    let (every_table, every_view) = objects.unwrap_or(&all).iter().fold(
+        (false, false),
+        |(tables, views), object| match object {
+            ObjectRef::All(ObjectKind::Table) => (true, views),
+            ObjectRef::All(ObjectKind::View) => (tables, true),
+            _ => (tables, views),
+        },
+    );
     for object in objects.unwrap_or_default() {
         match object {
-            ObjectRef::Table(table) => checked.objects.push(checked_table(catalog, database, table, &checked)?),
-            ObjectRef::Untyped(reference) => match checked_table(catalog, database, reference, &checked) {
-                Ok(table) => checked.objects.push(table),
-                Err(e) => {
-                    let view = catalog.view(database.as_str(), reference.table.name.as_str());
-                    let view = view.filter(|_| e.kind == ErrorKind::UndefinedTable).ok_or(e)?;
-                    if let Partitions::Named { names, .. } = &reference.partitions {
-                        return Err(no_partition(&names[0], &view.name));
+            ObjectRef::Table(table) => checked
+                .objects
+                .push(checked_table(catalog, database, table, &checked)?),
+            ObjectRef::Untyped(reference) => {
+                match checked_table(catalog, database, reference, &checked) {
+                    Ok(table) => checked.objects.push(table),
+                    Err(e) => {
+                        let view = catalog.view(database.as_str(), reference.table.name.as_str());
+                        let view = view
+                            .filter(|_| e.kind == ErrorKind::UndefinedTable)
+                            .ok_or(e)?;
+                        if let Partitions::Named { names, .. } = &reference.partitions {
+                            return Err(no_partition(&names[0], &view.name));
+                        }
+                        add_view(&mut checked, &view.name)?;
                     }
-                    add_view(&mut checked, &view.name)?;
                 }
-            },
-            ObjectRef::Named { kind: ObjectKind::View, name, .. } => {
-                let view = catalog.view(database.as_str(), name.name.as_str()).ok_or_else(|| incorrect_table(&name.name))?;
+            }
+            ObjectRef::Named {
+                kind: ObjectKind::View,
+                name,
+                ..
+            } => {
+                let view = catalog
+                    .view(database.as_str(), name.name.as_str())
+                    .ok_or_else(|| incorrect_table(&name.name))?;
                 add_view(&mut checked, &view.name)?;
             }
-            ObjectRef::Named { kind, name, .. } => return Err(unsupported(*kind, Some(&name.name))),
+            ObjectRef::Named { kind, name, .. } => {
+                return Err(unsupported(*kind, Some(&name.name)));
+            }
             ObjectRef::All(ObjectKind::Table | ObjectKind::View) => {}
             ObjectRef::All(kind) => return Err(unsupported(*kind, None)),
         }
@@ -52,10 +82,18 @@ pub(super) fn check(catalog: &Catalog, database: &DatabaseName, objects: Option<
     if every_table {
         let named: Vec<_> = checked.objects.iter().map(|o| o.table.clone()).collect();
         let others = home.tables.values().filter(|t| !named.contains(&t.name));
-        checked.objects.extend(others.map(|t| BackupObject { table: t.name.clone(), partitions: Vec::new() }));
+        checked.objects.extend(others.map(|t| BackupObject {
+            table: t.name.clone(),
+            partitions: Vec::new(),
+        }));
     }
     if every_view {
-        let others: Vec<_> = home.views.values().map(|v| v.name.clone()).filter(|v| !checked.views.contains(v)).collect();
+        let others: Vec<_> = home
+            .views
+            .values()
+            .map(|v| v.name.clone())
+            .filter(|v| !checked.views.contains(v))
+            .collect();
         checked.views.extend(others);
     }
     Ok(checked)
@@ -65,23 +103,37 @@ pub(super) fn check(catalog: &Catalog, database: &DatabaseName, objects: Option<
 pub(super) fn unsupported(kind: ObjectKind, name: Option<&TableName>) -> Error {
     let words = kind.to_string().to_lowercase();
     match name {
-        Some(name) => Error::unsupported(format_args!("{words} {name}: the embedded cluster has no {words}s, so backing one up")),
-        None => Error::unsupported(format_args!("ALL {kind}S: the embedded cluster has no {words}s, so backing them up")),
+        Some(name) => Error::unsupported(format_args!(
+            "{words} {name}: the embedded cluster has no {words}s, so backing one up"
+        )),
+        None => Error::unsupported(format_args!(
+            "ALL {kind}S: the embedded cluster has no {words}s, so backing them up"
+        )),
     }
 }
 
 fn incorrect_table(name: &TableName) -> Error {
-    Error::new(ErrorKind::UndefinedTable, format!("Incorrect table name '{name}'")).hint("See SHOW TABLES.")
+    Error::new(
+        ErrorKind::UndefinedTable,
+        format!("Incorrect table name '{name}'"),
+    )
+    .hint("See SHOW TABLES.")
 }
 
 /// StarRocks' words, glued as they are: scripts match on them.
 fn no_partition(partition: &PartitionName, table: &TableName) -> Error {
-    Error::new(ErrorKind::UndefinedObject, format!("partition[{partition}] does not exist  in table{table}"))
-        .hint(format!("See SHOW PARTITIONS FROM {table}."))
+    Error::new(
+        ErrorKind::UndefinedObject,
+        format!("partition[{partition}] does not exist  in table{table}"),
+    )
+    .hint(format!("See SHOW PARTITIONS FROM {table}."))
 }
 
 fn duplicated(name: &TableName) -> Error {
-    Error::new(ErrorKind::DuplicateTable, format!("Duplicated table: {name}"))
+    Error::new(
+        ErrorKind::DuplicateTable,
+        format!("Duplicated table: {name}"),
+    )
 }
 
 fn add_view(checked: &mut BackupRequest, view: &TableName) -> Result<(), Error> {
@@ -102,26 +154,51 @@ fn checked_table(
     let table = table.ok_or_else(|| incorrect_table(&reference.table.name))?;
     let partitions = match &reference.partitions {
         Partitions::All => Vec::new(),
-        Partitions::Named { temporary: true, .. } => {
-            return Err(Error::new(ErrorKind::Unsupported, "Do not support backing up temp partitions"));
+        Partitions::Named {
+            temporary: true, ..
+        } => {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "Do not support backing up temp partitions",
+            ));
         }
         Partitions::Named { names, .. } => names.clone(),
-        Partitions::Keyed(_) => return Err(Error::unsupported("PARTITION (column = value) in BACKUP").hint("Name partitions.")),
+        Partitions::Keyed(_) => {
+            return Err(
+                Error::unsupported("PARTITION (column = value) in BACKUP").hint("Name partitions.")
+            );
+        }
     };
-    if let Some(missing) = partitions.iter().find(|name| !table.partitions.iter().any(|p| &p.name == *name)) {
+    if let Some(missing) = partitions
+        .iter()
+        .find(|name| !table.partitions.iter().any(|p| &p.name == *name))
+    {
         return Err(no_partition(missing, &table.name));
     }
-    if checked.objects.iter().any(|known| known.table == table.name) {
+    if checked
+        .objects
+        .iter()
+        .any(|known| known.table == table.name)
+    {
         return Err(duplicated(&table.name));
     }
-    Ok(BackupObject { table: table.name.clone(), partitions })
+    Ok(BackupObject {
+        table: table.name.clone(),
+        partitions,
+    })
 }
 
 fn planned_table(table: &Table, chosen: &[PartitionName]) -> Result<PlannedTable, Error> {
-    if let Some(missing) = chosen.iter().find(|name| !table.partitions.iter().any(|p| &p.name == *name)) {
+    if let Some(missing) = chosen
+        .iter()
+        .find(|name| !table.partitions.iter().any(|p| &p.name == *name))
+    {
         return Err(define::unknown_partition(missing, table));
     }
-    let partitions = table.partitions.iter().filter(|p| chosen.is_empty() || chosen.contains(&p.name));
+    let partitions = table
+        .partitions
+        .iter()
+        .filter(|p| chosen.is_empty() || chosen.contains(&p.name));
     Ok(PlannedTable {
         name: table.name.clone(),
         table_id: table.id,
@@ -148,24 +225,35 @@ fn planned_table(table: &Table, chosen: &[PartitionName]) -> Result<PlannedTable
 }
 
 impl EmbeddedCluster {
-    /// Pins first, then reads the catalog, in one transaction: nothing that the plan names can be collected.
+    /// Pins first, then reads the catalog, in one transaction: nothing that the plan names can be
+    /// collected.
     pub(super) async fn backup_plan(&self, job: &Job) -> Result<BackupPlan, Error> {
         let Work::Backup { target, request } = job.spec.work.clone() else {
-            return Err(Error::internal("a backup was planned for another kind of job"));
+            return Err(Error::internal(
+                "a backup was planned for another kind of job",
+            ));
         };
         let (uid, database) = (job.spec.uid.clone(), target.database);
         self.inner
             .frontend
             .change(move |t, catalog| {
-                t.execute("INSERT OR IGNORE INTO pins (uid, garbage_after) VALUES (?1, ?2)", params![uid, catalog.garbage_seen])
-                    .map_err(sql_error)?;
-                catalog.database(database.as_str()).ok_or_else(|| fe::unknown_database(&database))?;
+                t.execute(
+                    "INSERT OR IGNORE INTO pins (uid, garbage_after) VALUES (?1, ?2)",
+                    params![uid, catalog.garbage_seen],
+                )
+                .map_err(sql_error)?;
+                catalog
+                    .database(database.as_str())
+                    .ok_or_else(|| fe::unknown_database(&database))?;
                 let tables = request
                     .objects
                     .iter()
                     .map(|object| {
                         let table = catalog.table(database.as_str(), object.table.as_str());
-                        planned_table(table.ok_or_else(|| fe::unknown_table(&database, &object.table))?, &object.partitions)
+                        planned_table(
+                            table.ok_or_else(|| fe::unknown_table(&database, &object.table))?,
+                            &object.partitions,
+                        )
                     })
                     .collect::<Result<Vec<_>, Error>>()?;
                 let views = request
@@ -174,7 +262,10 @@ impl EmbeddedCluster {
                     .map(|name| {
                         let view = catalog.view(database.as_str(), name.as_str());
                         let view = view.ok_or_else(|| fe::unknown_table(&database, name))?;
-                        Ok(PlannedView { name: view.name.clone(), definition: view.definition.clone() })
+                        Ok(PlannedView {
+                            name: view.name.clone(),
+                            definition: view.definition.clone(),
+                        })
                     })
                     .collect::<Result<Vec<_>, Error>>()?;
                 Ok((BackupPlan::new(tables, views), Vec::new()))
@@ -191,43 +282,83 @@ impl EmbeddedCluster {
         blocking(move || {
             // The planned replica first, then the others.
             let mut order = vec![tablet.backend_id];
-            order.extend(backends.iter().map(|(id, _)| id).filter(|id| *id != tablet.backend_id));
+            order.extend(
+                backends
+                    .iter()
+                    .map(|(id, _)| id)
+                    .filter(|id| *id != tablet.backend_id),
+            );
             backends.link_snapshot(&uid, tablet.tablet_id, &order, &tablet.files)
         })
         .await
     }
 
-    /// Every place where a planned file may be read: the linked one first, then any replica, which the pin keeps.
+    /// Every place where a planned file may be read: the linked one first, then any replica, which
+    /// the pin keeps.
     fn sources(&self, uid: &str, tablet: &PlannedTablet, file: &DataFile) -> Vec<PathBuf> {
         let backends = &self.inner.backends;
-        let linked = backends.iter().filter_map(|(id, _)| backends.snapshot_file(id, uid, tablet.tablet_id, file));
-        let replicas = backends.iter().filter_map(|(id, _)| backends.file(id, tablet.tablet_id, file));
-        linked.chain(replicas).filter(|path| path.is_file()).collect()
+        let linked = backends
+            .iter()
+            .filter_map(|(id, _)| backends.snapshot_file(id, uid, tablet.tablet_id, file));
+        let replicas = backends
+            .iter()
+            .filter_map(|(id, _)| backends.file(id, tablet.tablet_id, file));
+        linked
+            .chain(replicas)
+            .filter(|path| path.is_file())
+            .collect()
     }
 
-    /// Brings one file of a tablet into the repository from wherever it is whole. `true`: its bytes were moved.
-    async fn bring(&self, job: &Job, tablet: &PlannedTablet, file: &DataFile, repository: &Repository) -> Result<bool, StepError> {
+    /// Brings one file of a tablet into the repository from wherever it is whole. `true`: its bytes
+    /// were moved.
+    async fn bring(
+        &self,
+        job: &Job,
+        tablet: &PlannedTablet,
+        file: &DataFile,
+        repository: &Repository,
+    ) -> Result<bool, StepError> {
         let mut damage = None;
         for source in self.sources(&job.spec.uid, tablet, file) {
             match repository.upload(file, &source, &self.inner.budget).await {
                 Ok(new) => return Ok(new),
                 // A damaged or vanished replica is no reason to fail while another is whole.
-                Err(e) if matches!(e.kind, ErrorKind::Corrupted | ErrorKind::MissingFile) => damage = Some(e),
+                Err(e) if matches!(e.kind, ErrorKind::Corrupted | ErrorKind::MissingFile) => {
+                    damage = Some(e)
+                }
                 Err(e) => return Err(e.into()),
             }
         }
-        let nowhere =
-            || Error::new(ErrorKind::MissingFile, format!("no replica of tablet {} has file {}", tablet.tablet_id, file.sha256));
+        let nowhere = || {
+            Error::new(
+                ErrorKind::MissingFile,
+                format!(
+                    "no replica of tablet {} has file {}",
+                    tablet.tablet_id, file.sha256
+                ),
+            )
+        };
         Err(StepError::Fatal(damage.unwrap_or_else(nowhere)))
     }
 
-    /// Looks at every file of a backup in the repository, and brings those again that are not there in their full length.
-    pub(super) async fn fill_gaps(&self, job: &Job, plan: &BackupPlan, repository: &Repository) -> Result<(), StepError> {
-        let lacking = repository.lacking(plan.tablets().flat_map(|t| &t.files)).await?;
+    /// Looks at every file of a backup in the repository, and brings those again that are not there
+    /// in their full length.
+    pub(super) async fn fill_gaps(
+        &self,
+        job: &Job,
+        plan: &BackupPlan,
+        repository: &Repository,
+    ) -> Result<(), StepError> {
+        let lacking = repository
+            .lacking(plan.tablets().flat_map(|t| &t.files))
+            .await?;
         if lacking.is_empty() {
             return Ok(());
         }
-        tracing::warn!(files = lacking.len(), "files of the backup have gone from the repository; they are brought again");
+        tracing::warn!(
+            files = lacking.len(),
+            "files of the backup have gone from the repository; they are brought again"
+        );
         let lacking: BTreeSet<&DataFile> = lacking.into_iter().collect();
         for tablet in plan.tablets() {
             for file in tablet.files.iter().filter(|f| lacking.contains(f)) {
@@ -247,7 +378,10 @@ impl EmbeddedCluster {
         let mut transfer = Transfer::default();
         for file in &tablet.files {
             let new = self.bring(job, tablet, file, repository).await?;
-            let volume = Volume { files: 1, bytes: file.bytes };
+            let volume = Volume {
+                files: 1,
+                bytes: file.bytes,
+            };
             transfer.total.files += volume.files;
             transfer.total.bytes += volume.bytes;
             if new {

@@ -20,7 +20,8 @@ use crate::repository::transfer::{PARTIAL_PREFIX, make_dir, partial_in, sync_dir
 
 #[derive(Serialize, Deserialize)]
 struct Marker {
-    /// The catalog that the directory belongs to: another one's tablets must never be taken for garbage.
+    /// The catalog that the directory belongs to: another one's tablets must never be taken for
+    /// garbage.
     cluster: String,
     backend_id: BackendId,
 }
@@ -54,31 +55,52 @@ impl Backends {
         self.paths.iter().map(|(id, path)| (*id, path.as_path()))
     }
 
-    /// Makes the directory of a backend that has never been used. One that holds anybody's data is refused.
+    /// Makes the directory of a backend that has never been used. One that holds anybody's data is
+    /// refused.
     pub fn format(&self, id: BackendId) -> Result<(), Error> {
-        let path = self.paths.get(&id).ok_or_else(|| Error::internal("an unknown backend"))?;
+        let path = self
+            .paths
+            .get(&id)
+            .ok_or_else(|| Error::internal("an unknown backend"))?;
         let marker = path.join("backend.json");
-        let ours = |text: Vec<u8>| serde_json::from_slice::<Marker>(&text).is_ok_and(|m| m.cluster == self.cluster);
+        let ours = |text: Vec<u8>| {
+            serde_json::from_slice::<Marker>(&text).is_ok_and(|m| m.cluster == self.cluster)
+        };
         if marker.exists() && !fs::read(&marker).is_ok_and(ours) {
             return Err(Error::new(
                 ErrorKind::Configuration,
-                format!("backends: \"{}\" belongs to another data directory", path.display()),
+                format!(
+                    "backends: \"{}\" belongs to another data directory",
+                    path.display()
+                ),
             )
             .hint("Use the data_dir that it was made with, or an empty directory."));
         }
         make_dir(&path.join("tablets"))?;
-        let marker_text = Marker { cluster: self.cluster.clone(), backend_id: id };
+        let marker_text = Marker {
+            cluster: self.cluster.clone(),
+            backend_id: id,
+        };
         let text = serde_json::to_vec(&marker_text).map_err(|e| Error::internal(e.to_string()))?;
         let mut partial = partial_in(path)?;
-        partial.write_all(&text).and_then(|()| partial.as_file().sync_all()).map_err(|e| Error::io("write", &marker, e))?;
-        partial.persist(&marker).map_err(|e| Error::io("create", &marker, e.error))?;
+        partial
+            .write_all(&text)
+            .and_then(|()| partial.as_file().sync_all())
+            .map_err(|e| Error::io("write", &marker, e))?;
+        partial
+            .persist(&marker)
+            .map_err(|e| Error::io("create", &marker, e.error))?;
         sync_dir(path)
     }
 
     /// Whether a backend answers, and why not.
     pub fn check(&self, id: BackendId) -> Result<(), Error> {
-        let path =
-            self.paths.get(&id).ok_or_else(|| Error::new(ErrorKind::UndefinedObject, format!("backend {id} is not configured")))?;
+        let path = self.paths.get(&id).ok_or_else(|| {
+            Error::new(
+                ErrorKind::UndefinedObject,
+                format!("backend {id} is not configured"),
+            )
+        })?;
         let marker = path.join("backend.json");
         let text = fs::read(&marker).map_err(|e| Error::io("read", &marker, e))?;
         match serde_json::from_slice::<Marker>(&text) {
@@ -93,13 +115,21 @@ impl Backends {
                     ),
                 ));
             }
-            Err(e) => return Err(Error::new(ErrorKind::Corrupted, format!("\"{}\" does not read: {e}", marker.display()))),
+            Err(e) => {
+                return Err(Error::new(
+                    ErrorKind::Corrupted,
+                    format!("\"{}\" does not read: {e}", marker.display()),
+                ));
+            }
         }
         let tablets = path.join("tablets");
         if tablets.is_dir() {
             Ok(())
         } else {
-            Err(Error::new(ErrorKind::MissingFile, format!("\"{}\" is not there", tablets.display())))
+            Err(Error::new(
+                ErrorKind::MissingFile,
+                format!("\"{}\" is not there", tablets.display()),
+            ))
         }
     }
 
@@ -109,7 +139,10 @@ impl Backends {
     }
 
     /// Those of some that answer. Who cannot open a file any more cannot tell.
-    pub fn alive_of(&self, backends: impl IntoIterator<Item = BackendId>) -> Result<Vec<BackendId>, Error> {
+    pub fn alive_of(
+        &self,
+        backends: impl IntoIterator<Item = BackendId>,
+    ) -> Result<Vec<BackendId>, Error> {
         let mut alive = Vec::new();
         for id in backends {
             match self.check(id) {
@@ -122,31 +155,55 @@ impl Backends {
     }
 
     pub fn tablet_dir(&self, backend: BackendId, tablet: TabletId) -> Option<PathBuf> {
-        Some(self.paths.get(&backend)?.join("tablets").join(tablet.to_string()))
+        Some(
+            self.paths
+                .get(&backend)?
+                .join("tablets")
+                .join(tablet.to_string()),
+        )
     }
 
     pub fn file(&self, backend: BackendId, tablet: TabletId, file: &DataFile) -> Option<PathBuf> {
-        Some(self.tablet_dir(backend, tablet)?.join(file_name(&file.sha256)))
+        Some(
+            self.tablet_dir(backend, tablet)?
+                .join(file_name(&file.sha256)),
+        )
     }
 
     fn snapshot_dir(&self, backend: BackendId, uid: &str) -> Option<PathBuf> {
         Some(self.paths.get(&backend)?.join("snapshot").join(uid))
     }
 
-    pub fn snapshot_file(&self, backend: BackendId, uid: &str, tablet: TabletId, file: &DataFile) -> Option<PathBuf> {
-        Some(self.snapshot_dir(backend, uid)?.join(tablet.to_string()).join(file_name(&file.sha256)))
+    pub fn snapshot_file(
+        &self,
+        backend: BackendId,
+        uid: &str,
+        tablet: TabletId,
+        file: &DataFile,
+    ) -> Option<PathBuf> {
+        Some(
+            self.snapshot_dir(backend, uid)?
+                .join(tablet.to_string())
+                .join(file_name(&file.sha256)),
+        )
     }
 
     /// The first replica that has the file in its full length.
-    pub fn readable(&self, replicas: &[BackendId], tablet: TabletId, file: &DataFile) -> Option<PathBuf> {
+    pub fn readable(
+        &self,
+        replicas: &[BackendId],
+        tablet: TabletId,
+        file: &DataFile,
+    ) -> Option<PathBuf> {
         replicas
             .iter()
             .filter_map(|backend| self.file(*backend, tablet, file))
             .find(|path| fs::metadata(path).is_ok_and(|m| m.len() == file.bytes))
     }
 
-    /// Links each file of a tablet into a job's snapshot directory, on the first of the replicas that has it; answers the
-    /// backend of the first. A replica that has missed a write does not matter while another has the file.
+    /// Links each file of a tablet into a job's snapshot directory, on the first of the replicas
+    /// that has it; answers the backend of the first. A replica that has missed a write does not
+    /// matter while another has the file.
     pub fn link_snapshot(
         &self,
         uid: &str,
@@ -157,35 +214,63 @@ impl Backends {
         let mut chosen = None;
         for file in files {
             let (mut last, mut retryable) = (None, false);
-            let linked = replicas.iter().find(|backend| match self.link(**backend, uid, tablet, file) {
-                Ok(()) => true,
-                Err(e) => {
-                    retryable |= matches!(e.kind, ErrorKind::Storage | ErrorKind::DiskFull);
-                    last = Some(e);
-                    false
-                }
-            });
+            let linked =
+                replicas
+                    .iter()
+                    .find(|backend| match self.link(**backend, uid, tablet, file) {
+                        Ok(()) => true,
+                        Err(e) => {
+                            retryable |= matches!(e.kind, ErrorKind::Storage | ErrorKind::DiskFull);
+                            last = Some(e);
+                            false
+                        }
+                    });
             let Some(linked) = linked else {
                 let why = last.map_or_else(|| "it has no replica".to_owned(), |e| e.to_string());
-                let kind = if retryable { ErrorKind::Storage } else { ErrorKind::MissingFile };
-                return Err(Error::new(kind, format!("failed to choose replica to make snapshot for tablet {tablet}")).detail(why));
+                let kind = if retryable {
+                    ErrorKind::Storage
+                } else {
+                    ErrorKind::MissingFile
+                };
+                return Err(Error::new(
+                    kind,
+                    format!("failed to choose replica to make snapshot for tablet {tablet}"),
+                )
+                .detail(why));
             };
             chosen.get_or_insert(*linked);
         }
         Ok(chosen.or(replicas.first().copied()).unwrap_or(BackendId(0)))
     }
 
-    fn link(&self, backend: BackendId, uid: &str, tablet: TabletId, file: &DataFile) -> Result<(), Error> {
+    fn link(
+        &self,
+        backend: BackendId,
+        uid: &str,
+        tablet: TabletId,
+        file: &DataFile,
+    ) -> Result<(), Error> {
         self.check(backend)?;
-        let (Some(dir), Some(from)) = (self.snapshot_dir(backend, uid), self.file(backend, tablet, file)) else {
-            return Err(Error::internal("a backend that was checked has no directory"));
+        let (Some(dir), Some(from)) = (
+            self.snapshot_dir(backend, uid),
+            self.file(backend, tablet, file),
+        ) else {
+            return Err(Error::internal(
+                "a backend that was checked has no directory",
+            ));
         };
         let dir = dir.join(tablet.to_string());
-        let length = fs::metadata(&from).map_err(|e| Error::io("look at", &from, e))?.len();
+        let length = fs::metadata(&from)
+            .map_err(|e| Error::io("look at", &from, e))?
+            .len();
         if length != file.bytes {
             return Err(Error::new(
                 ErrorKind::Corrupted,
-                format!("\"{}\" has {length} bytes where {} belong", from.display(), file.bytes),
+                format!(
+                    "\"{}\" has {length} bytes where {} belong",
+                    from.display(),
+                    file.bytes
+                ),
             ));
         }
         make_dir(&dir)?;
@@ -196,7 +281,8 @@ impl Backends {
         }
     }
 
-    /// Removes a job's snapshot directories from every backend. What a sick backend keeps, the sweep at a start removes.
+    /// Removes a job's snapshot directories from every backend. What a sick backend keeps, the
+    /// sweep at a start removes.
     pub fn drop_snapshot(&self, uid: &str) {
         for backend in self.paths.keys() {
             if let Err(e) = remove_dir(&self.snapshot_dir(*backend, uid).expect("an id of ours")) {
@@ -227,8 +313,8 @@ impl Backends {
         Ok(())
     }
 
-    /// Removes what a crash left: unfinished files, files and tablets that nothing knows, snapshots of jobs that are gone. A
-    /// backend that is not ours or does not answer is left alone.
+    /// Removes what a crash left: unfinished files, files and tablets that nothing knows, snapshots
+    /// of jobs that are gone. A backend that is not ours or does not answer is left alone.
     pub fn sweep(
         &self,
         known_file: impl Fn(TabletId, &str) -> bool,
@@ -236,7 +322,9 @@ impl Backends {
         uids: &HashSet<String>,
     ) {
         for (id, root) in self.iter() {
-            let swept = self.check(id).and_then(|()| sweep_one(root, &known_file, &known_tablet, uids));
+            let swept = self
+                .check(id)
+                .and_then(|()| sweep_one(root, &known_file, &known_tablet, uids));
             if let Err(e) = swept {
                 tracing::warn!(backend = id.0, error = %e, "a backend could not be swept");
             }
@@ -257,7 +345,9 @@ fn sweep_one(
     }
     for entry in list(&root.join("tablets"))? {
         let dir = root.join("tablets").join(&entry);
-        let Ok(tablet) = entry.parse().map(TabletId) else { continue };
+        let Ok(tablet) = entry.parse().map(TabletId) else {
+            continue;
+        };
         if !known_tablet(tablet) {
             remove_dir(&dir)?;
             continue;
@@ -289,8 +379,23 @@ fn remove_dir(dir: &Path) -> Result<(), Error> {
 fn list(dir: &Path) -> Result<Vec<String>, Error> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
-        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return Ok(Vec::new()),
+        Err(e)
+            if matches!(
+                e.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Ok(Vec::new());
+        }
         Err(e) => return Err(Error::io("list", dir, e)),
     };
-    entries.map(|entry| Ok(entry.map_err(|e| Error::io("list", dir, e))?.file_name().to_string_lossy().into_owned())).collect()
+    entries
+        .map(|entry| {
+            Ok(entry
+                .map_err(|e| Error::io("list", dir, e))?
+                .file_name()
+                .to_string_lossy()
+                .into_owned())
+        })
+        .collect()
 }

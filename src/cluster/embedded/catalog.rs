@@ -1,4 +1,5 @@
-//! The catalog in memory: an immutable value, replaced as a whole after each commit, and what keeps its files readable.
+//! The catalog in memory: an immutable value, replaced as a whole after each commit, and what keeps
+//! its files readable.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -79,7 +80,8 @@ impl Partition {
     }
 }
 
-/// The entry of this name, or else the only one that differs in case: StarRocks' names have case, PostgreSQL clients fold it.
+/// The entry of this name, or else the only one that differs in case: StarRocks' names have case,
+/// PostgreSQL clients fold it.
 fn find<'a, T>(map: &'a BTreeMap<String, Arc<T>>, name: &str) -> Option<&'a Arc<T>> {
     map.get(name).or_else(|| {
         let mut alike = map.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
@@ -93,21 +95,30 @@ fn find<'a, T>(map: &'a BTreeMap<String, Arc<T>>, name: &str) -> Option<&'a Arc<
 impl Database {
     fn has_names_of(&self, other: &Self) -> bool {
         let same_tables = || {
-            self.tables.iter().zip(&other.tables).all(|((a, here), (b, there))| {
-                a == b && (Arc::ptr_eq(here, there) || here.id == there.id && here.schema == there.schema)
-            })
+            self.tables
+                .iter()
+                .zip(&other.tables)
+                .all(|((a, here), (b, there))| {
+                    a == b
+                        && (Arc::ptr_eq(here, there)
+                            || here.id == there.id && here.schema == there.schema)
+                })
         };
         let same_views = || {
             self.views
                 .iter()
                 .zip(&other.views)
-                .all(|((a, here), (b, there))| a == b && (Arc::ptr_eq(here, there) || here.definition == there.definition))
+                .all(|((a, here), (b, there))| {
+                    a == b && (Arc::ptr_eq(here, there) || here.definition == there.definition)
+                })
         };
-        let same_count = self.tables.len() == other.tables.len() && self.views.len() == other.views.len();
+        let same_count =
+            self.tables.len() == other.tables.len() && self.views.len() == other.views.len();
         self.id == other.id && same_count && same_tables() && same_views()
     }
 
-    /// A name is looked for among tables and views together: exactly, or else as the only one that differs in case.
+    /// A name is looked for among tables and views together: exactly, or else as the only one that
+    /// differs in case.
     pub fn table(&self, name: &str) -> Option<&Arc<Table>> {
         self.tables.get(self.spelled(name)?)
     }
@@ -134,7 +145,11 @@ impl Catalog {
     /// Whether the names and columns are those of another one.
     pub fn has_names_of(&self, other: &Self) -> bool {
         self.databases.len() == other.databases.len()
-            && self.databases.iter().zip(&other.databases).all(|((a, here), (b, there))| a == b && here.has_names_of(there))
+            && self
+                .databases
+                .iter()
+                .zip(&other.databases)
+                .all(|((a, here), (b, there))| a == b && here.has_names_of(there))
     }
 
     pub fn database(&self, name: &str) -> Option<&Arc<Database>> {
@@ -167,15 +182,22 @@ pub(super) struct ReadGuard {
 
 impl Readers {
     /// Takes the current catalog and a guard for it, as one step against [`Self::oldest`].
-    pub fn enter(self: &Arc<Self>, current: impl FnOnce() -> Arc<Catalog>) -> (Arc<Catalog>, ReadGuard) {
+    pub fn enter(
+        self: &Arc<Self>,
+        current: impl FnOnce() -> Arc<Catalog>,
+    ) -> (Arc<Catalog>, ReadGuard) {
         let mut active = self.0.lock();
         let catalog = current();
         *active.entry(catalog.garbage_seen).or_default() += 1;
-        let guard = ReadGuard { readers: self.clone(), garbage_seen: catalog.garbage_seen };
+        let guard = ReadGuard {
+            readers: self.clone(),
+            garbage_seen: catalog.garbage_seen,
+        };
         (catalog, guard)
     }
 
-    /// Garbage with an id up to this is read by nobody: neither by those who are in, nor by anyone who enters later.
+    /// Garbage with an id up to this is read by nobody: neither by those who are in, nor by anyone
+    /// who enters later.
     pub fn oldest(&self, current: impl FnOnce() -> i64) -> i64 {
         let active = self.0.lock();
         let now = current();
@@ -210,7 +232,11 @@ impl CatalogProvider for CatalogView {
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         let database = self.catalog.database(name)?.clone();
-        Some(Arc::new(DatabaseView { database, backends: self.backends.clone(), guard: self.guard.clone() }))
+        Some(Arc::new(DatabaseView {
+            database,
+            backends: self.backends.clone(),
+            guard: self.guard.clone(),
+        }))
     }
 }
 
@@ -224,7 +250,12 @@ struct DatabaseView {
 #[async_trait]
 impl SchemaProvider for DatabaseView {
     fn table_names(&self) -> Vec<String> {
-        self.database.tables.keys().chain(self.database.views.keys()).cloned().collect()
+        self.database
+            .tables
+            .keys()
+            .chain(self.database.views.keys())
+            .cloned()
+            .collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {

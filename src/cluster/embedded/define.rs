@@ -5,7 +5,10 @@ use std::sync::Arc;
 use rusqlite::{Transaction, params};
 
 use super::catalog::{Catalog, Table};
-use super::fe::{self, drop_partition, drop_table, insert_partition, insert_tablet, next_ids, unknown_database, unknown_table};
+use super::fe::{
+    self, drop_partition, drop_table, insert_partition, insert_tablet, next_ids, unknown_database,
+    unknown_table,
+};
 use super::{EmbeddedCluster, no_database, refuse_locked};
 use crate::error::{Error, ErrorKind};
 use crate::names::*;
@@ -19,23 +22,47 @@ type Done = Result<(Vec<String>, Vec<TableId>), Error>;
 const NOTHING: Done = Ok((Vec::new(), Vec::new()));
 
 pub(super) fn brokers(transaction: &Transaction<'_>) -> Result<Vec<(String, String)>, Error> {
-    let mut select = transaction.prepare_cached("SELECT name, host FROM brokers ORDER BY name, host").map_err(sql_error)?;
-    let rows = select.query_map([], |r| Ok((r.get(0)?, r.get(1)?))).map_err(sql_error)?;
+    let mut select = transaction
+        .prepare_cached("SELECT name, host FROM brokers ORDER BY name, host")
+        .map_err(sql_error)?;
+    let rows = select
+        .query_map([], |r| Ok((r.get(0)?, r.get(1)?)))
+        .map_err(sql_error)?;
     rows.collect::<Result<_, _>>().map_err(sql_error)
 }
 
 impl EmbeddedCluster {
-    pub(super) async fn carry_out(&self, definition: &Definition, alive: Vec<BackendId>) -> Result<Vec<String>, Error> {
+    pub(super) async fn carry_out(
+        &self,
+        definition: &Definition,
+        alive: Vec<BackendId>,
+    ) -> Result<Vec<String>, Error> {
         let at = self.inner.env.now();
         let definition = definition.clone();
         let backends = self.inner.backends.len();
         self.inner
             .frontend
             .change(move |t, catalog| match definition {
-                Definition::CreateDatabase { name, if_not_exists } => create_database(t, catalog, &name, if_not_exists, at),
-                Definition::DropDatabase { name, if_exists } => drop_database(t, catalog, &name, if_exists),
-                Definition::CreateTable { table, schema, partitions, if_not_exists } => {
-                    let new = NewTable { table, schema: *schema, partitions, alive, backends };
+                Definition::CreateDatabase {
+                    name,
+                    if_not_exists,
+                } => create_database(t, catalog, &name, if_not_exists, at),
+                Definition::DropDatabase { name, if_exists } => {
+                    drop_database(t, catalog, &name, if_exists)
+                }
+                Definition::CreateTable {
+                    table,
+                    schema,
+                    partitions,
+                    if_not_exists,
+                } => {
+                    let new = NewTable {
+                        table,
+                        schema: *schema,
+                        partitions,
+                        alive,
+                        backends,
+                    };
                     create_table(t, catalog, new, if_not_exists, at)
                 }
                 Definition::DropTable { table, if_exists } => match find(catalog, &table) {
@@ -44,22 +71,44 @@ impl EmbeddedCluster {
                         drop_table(t, &found)?;
                         Ok((Vec::new(), vec![found.id]))
                     }
-                    Err(_) if if_exists => Ok((vec![format!("table \"{}\" does not exist, skipping", table.name)], Vec::new())),
+                    Err(_) if if_exists => Ok((
+                        vec![format!("table \"{}\" does not exist, skipping", table.name)],
+                        Vec::new(),
+                    )),
                     Err(e) => Err(e),
                 },
-                Definition::CreateView { view, definition, or_replace, if_not_exists } => {
-                    create_view(t, catalog, &view, &definition, or_replace, if_not_exists, at)
-                }
+                Definition::CreateView {
+                    view,
+                    definition,
+                    or_replace,
+                    if_not_exists,
+                } => create_view(
+                    t,
+                    catalog,
+                    &view,
+                    &definition,
+                    or_replace,
+                    if_not_exists,
+                    at,
+                ),
                 Definition::DropView { view, if_exists } => drop_view(t, catalog, &view, if_exists),
                 Definition::TruncateTable { table, partitions } => {
                     let table = find(catalog, &table)?;
                     truncate(t, &table, &partitions, at)
                 }
-                Definition::AddPartition { table, partitions, if_not_exists } => {
+                Definition::AddPartition {
+                    table,
+                    partitions,
+                    if_not_exists,
+                } => {
                     let table = find(catalog, &table)?;
                     add_partitions(t, &table, &partitions, if_not_exists, &alive, at)
                 }
-                Definition::DropPartition { table, partition, if_exists } => {
+                Definition::DropPartition {
+                    table,
+                    partition,
+                    if_exists,
+                } => {
                     let table = find(catalog, &table)?;
                     refuse_locked(&table)?;
                     match table.partitions.iter().find(|p| p.name == partition) {
@@ -72,7 +121,12 @@ impl EmbeddedCluster {
                             "the only partition of an unpartitioned table cannot be dropped",
                         )
                         .hint("TRUNCATE TABLE empties it.")),
-                        None if if_exists => Ok((vec![format!("partition \"{partition}\" does not exist, skipping")], Vec::new())),
+                        None if if_exists => Ok((
+                            vec![format!(
+                                "partition \"{partition}\" does not exist, skipping"
+                            )],
+                            Vec::new(),
+                        )),
                         None => Err(unknown_partition(&partition, &table)),
                     }
                 }
@@ -84,19 +138,33 @@ impl EmbeddedCluster {
 }
 
 pub(super) fn unknown_partition(partition: &PartitionName, table: &Table) -> Error {
-    Error::new(ErrorKind::UndefinedObject, format!("Unknown partition {partition} in table {}", table.name))
-        .hint(format!("See SHOW PARTITIONS FROM {}.", table.name))
+    Error::new(
+        ErrorKind::UndefinedObject,
+        format!("Unknown partition {partition} in table {}", table.name),
+    )
+    .hint(format!("See SHOW PARTITIONS FROM {}.", table.name))
 }
 
 fn find(catalog: &Catalog, table: &Qualified<TableName>) -> Result<Arc<Table>, Error> {
     let database = table.database.as_ref().ok_or_else(no_database)?;
-    catalog.database(database.as_str()).ok_or_else(|| unknown_database(database))?;
-    catalog.table(database.as_str(), table.name.as_str()).cloned().ok_or_else(|| unknown_table(database, &table.name))
+    catalog
+        .database(database.as_str())
+        .ok_or_else(|| unknown_database(database))?;
+    catalog
+        .table(database.as_str(), table.name.as_str())
+        .cloned()
+        .ok_or_else(|| unknown_table(database, &table.name))
 }
 
 pub(super) fn check_database_name(name: &DatabaseName) -> Result<(), Error> {
-    if ["system", "information_schema", "pg_catalog"].iter().any(|reserved| name.as_str().eq_ignore_ascii_case(reserved)) {
-        return Err(Error::new(ErrorKind::InvalidName, format!("the database name \"{name}\" is reserved")));
+    if ["system", "information_schema", "pg_catalog"]
+        .iter()
+        .any(|reserved| name.as_str().eq_ignore_ascii_case(reserved))
+    {
+        return Err(Error::new(
+            ErrorKind::InvalidName,
+            format!("the database name \"{name}\" is reserved"),
+        ));
     }
     Ok(())
 }
@@ -110,37 +178,74 @@ pub(super) fn create_database(
 ) -> Done {
     if catalog.databases.contains_key(name.as_str()) {
         if if_not_exists {
-            return Ok((vec![format!("database \"{name}\" already exists, skipping")], Vec::new()));
+            return Ok((
+                vec![format!("database \"{name}\" already exists, skipping")],
+                Vec::new(),
+            ));
         }
-        return Err(Error::new(ErrorKind::DuplicateSchema, format!("Can't create database '{name}'; database exists")));
+        return Err(Error::new(
+            ErrorKind::DuplicateSchema,
+            format!("Can't create database '{name}'; database exists"),
+        ));
     }
     check_database_name(name)?;
     let id = next_ids(t, 1)?;
-    t.execute("INSERT INTO databases (database_id, name, created_at) VALUES (?1, ?2, ?3)", params![id, name.as_str(), at.0])
-        .map_err(sql_error)?;
+    t.execute(
+        "INSERT INTO databases (database_id, name, created_at) VALUES (?1, ?2, ?3)",
+        params![id, name.as_str(), at.0],
+    )
+    .map_err(sql_error)?;
     NOTHING
 }
 
-fn drop_database(t: &Transaction<'_>, catalog: &Catalog, name: &DatabaseName, if_exists: bool) -> Done {
+fn drop_database(
+    t: &Transaction<'_>,
+    catalog: &Catalog,
+    name: &DatabaseName,
+    if_exists: bool,
+) -> Done {
     let Some(database) = catalog.databases.get(name.as_str()) else {
         if if_exists {
-            return Ok((vec![format!("database \"{name}\" does not exist, skipping")], Vec::new()));
+            return Ok((
+                vec![format!("database \"{name}\" does not exist, skipping")],
+                Vec::new(),
+            ));
         }
         return Err(unknown_database(name));
     };
     let locks: i64 = t
-        .query_row("SELECT count(*) FROM restore_locks WHERE database_name = ?1", [name.as_str()], |r| r.get(0))
+        .query_row(
+            "SELECT count(*) FROM restore_locks WHERE database_name = ?1",
+            [name.as_str()],
+            |r| r.get(0),
+        )
         .map_err(sql_error)?;
     if locks > 0 {
-        return Err(Error::new(ErrorKind::ObjectInUse, format!("database \"{name}\" is being restored into"))
-            .hint("Wait until SHOW RESTORE shows the job FINISHED, or CANCEL RESTORE."));
+        return Err(Error::new(
+            ErrorKind::ObjectInUse,
+            format!("database \"{name}\" is being restored into"),
+        )
+        .hint("Wait until SHOW RESTORE shows the job FINISHED, or CANCEL RESTORE."));
     }
     for table in database.tables.values() {
         drop_table(t, table)?;
     }
-    t.execute("DELETE FROM views WHERE database_id = ?1", [database.id]).map_err(sql_error)?;
-    t.execute("DELETE FROM databases WHERE database_id = ?1", [database.id]).map_err(sql_error)?;
-    Ok((Vec::new(), database.tables.values().map(|table| table.id).chain([fe::VIEWS]).collect()))
+    t.execute("DELETE FROM views WHERE database_id = ?1", [database.id])
+        .map_err(sql_error)?;
+    t.execute(
+        "DELETE FROM databases WHERE database_id = ?1",
+        [database.id],
+    )
+    .map_err(sql_error)?;
+    Ok((
+        Vec::new(),
+        database
+            .tables
+            .values()
+            .map(|table| table.id)
+            .chain([fe::VIEWS])
+            .collect(),
+    ))
 }
 
 fn create_view(
@@ -153,34 +258,62 @@ fn create_view(
     at: Timestamp,
 ) -> Done {
     let database = view.database.as_ref().ok_or_else(no_database)?;
-    let home = catalog.database(database.as_str()).ok_or_else(|| unknown_database(database))?;
+    let home = catalog
+        .database(database.as_str())
+        .ok_or_else(|| unknown_database(database))?;
     let is_table = home.tables.contains_key(view.name.as_str());
     if is_table || (home.views.contains_key(view.name.as_str()) && !or_replace) {
         if if_not_exists {
-            return Ok((vec![format!("view \"{}\" already exists, skipping", view.name)], Vec::new()));
+            return Ok((
+                vec![format!("view \"{}\" already exists, skipping", view.name)],
+                Vec::new(),
+            ));
         }
-        return Err(Error::new(ErrorKind::DuplicateTable, format!("Table '{}' already exists", view.name)));
+        return Err(Error::new(
+            ErrorKind::DuplicateTable,
+            format!("Table '{}' already exists", view.name),
+        ));
     }
     refuse_reserved(t, &home.name, &view.name)?;
     fe::put_view(t, home.id, &view.name, definition, at)?;
     Ok((Vec::new(), vec![fe::VIEWS]))
 }
 
-fn drop_view(t: &Transaction<'_>, catalog: &Catalog, view: &Qualified<TableName>, if_exists: bool) -> Done {
+fn drop_view(
+    t: &Transaction<'_>,
+    catalog: &Catalog,
+    view: &Qualified<TableName>,
+    if_exists: bool,
+) -> Done {
     let database = view.database.as_ref().ok_or_else(no_database)?;
-    let home = catalog.database(database.as_str()).ok_or_else(|| unknown_database(database))?;
+    let home = catalog
+        .database(database.as_str())
+        .ok_or_else(|| unknown_database(database))?;
     let Some(found) = catalog.view(database.as_str(), view.name.as_str()) else {
-        if catalog.table(database.as_str(), view.name.as_str()).is_some() {
-            return Err(Error::new(ErrorKind::WrongObjectType, format!("\"{}\" is not a view", view.name)).hint("Use DROP TABLE."));
+        if catalog
+            .table(database.as_str(), view.name.as_str())
+            .is_some()
+        {
+            return Err(Error::new(
+                ErrorKind::WrongObjectType,
+                format!("\"{}\" is not a view", view.name),
+            )
+            .hint("Use DROP TABLE."));
         }
         if if_exists {
-            return Ok((vec![format!("view \"{}\" does not exist, skipping", view.name)], Vec::new()));
+            return Ok((
+                vec![format!("view \"{}\" does not exist, skipping", view.name)],
+                Vec::new(),
+            ));
         }
         return Err(unknown_table(database, &view.name));
     };
     refuse_reserved(t, &home.name, &found.name)?;
-    t.execute("DELETE FROM views WHERE database_id = ?1 AND name = ?2", params![home.id, found.name.as_str()])
-        .map_err(sql_error)?;
+    t.execute(
+        "DELETE FROM views WHERE database_id = ?1 AND name = ?2",
+        params![home.id, found.name.as_str()],
+    )
+    .map_err(sql_error)?;
     Ok((Vec::new(), vec![fe::VIEWS]))
 }
 
@@ -192,26 +325,45 @@ struct NewTable {
     backends: usize,
 }
 
-fn create_table(t: &Transaction<'_>, catalog: &Catalog, new: NewTable, if_not_exists: bool, at: Timestamp) -> Done {
+fn create_table(
+    t: &Transaction<'_>,
+    catalog: &Catalog,
+    new: NewTable,
+    if_not_exists: bool,
+    at: Timestamp,
+) -> Done {
     let name = &new.table.name;
     let database = new.table.database.as_ref().ok_or_else(no_database)?;
-    let home = catalog.database(database.as_str()).ok_or_else(|| unknown_database(database))?;
+    let home = catalog
+        .database(database.as_str())
+        .ok_or_else(|| unknown_database(database))?;
     if home.tables.contains_key(name.as_str()) || home.views.contains_key(name.as_str()) {
         if if_not_exists {
-            return Ok((vec![format!("table \"{name}\" already exists, skipping")], Vec::new()));
+            return Ok((
+                vec![format!("table \"{name}\" already exists, skipping")],
+                Vec::new(),
+            ));
         }
-        return Err(Error::new(ErrorKind::DuplicateTable, format!("Table '{name}' already exists")));
+        return Err(Error::new(
+            ErrorKind::DuplicateTable,
+            format!("Table '{name}' already exists"),
+        ));
     }
     refuse_reserved(t, &home.name, name)?;
     let mut notices = Vec::new();
     let wanted = new.schema.replication_num()?;
     let replication_num = match wanted {
-        Some(n) if usize::from(n) > new.alive.len() => return Err(too_few_backends(name, n, new.alive.len())),
+        Some(n) if usize::from(n) > new.alive.len() => {
+            return Err(too_few_backends(name, n, new.alive.len()));
+        }
         Some(n) => n,
         None => {
             let n = new.alive.len().min(3);
             if n < 3 {
-                notices.push(format!("table \"{name}\" gets {n} replicas, because {n} of {} backends are alive", new.backends));
+                notices.push(format!(
+                    "table \"{name}\" gets {n} replicas, because {n} of {} backends are alive",
+                    new.backends
+                ));
             }
             n as u16
         }
@@ -220,8 +372,13 @@ fn create_table(t: &Transaction<'_>, catalog: &Catalog, new: NewTable, if_not_ex
         return Err(too_few_backends(name, 1, 0));
     }
     let mut schema = new.schema;
-    schema.properties.insert("replication_num".into(), replication_num.to_string());
-    let buckets = *schema.distribution.buckets.get_or_insert(new.backends.max(1) as u32);
+    schema
+        .properties
+        .insert("replication_num".into(), replication_num.to_string());
+    let buckets = *schema
+        .distribution
+        .buckets
+        .get_or_insert(new.backends.max(1) as u32);
     let id = TableId(next_ids(t, 1)?);
     t.execute(
         "INSERT INTO tables (table_id, database_id, name, schema, replication_num, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -235,13 +392,25 @@ fn create_table(t: &Transaction<'_>, catalog: &Catalog, new: NewTable, if_not_ex
 }
 
 pub(super) fn too_few_backends(table: &TableName, wanted: u16, alive: usize) -> Error {
-    Error::new(ErrorKind::InvalidParameter, format!("failed to find {wanted} different hosts to create table: {table}"))
-        .detail(format!("\"replication_num\" is {wanted}, and {alive} backends are alive"))
-        .hint(format!("Use PROPERTIES (\"replication_num\" = \"{}\").", alive.max(1)))
+    Error::new(
+        ErrorKind::InvalidParameter,
+        format!("failed to find {wanted} different hosts to create table: {table}"),
+    )
+    .detail(format!(
+        "\"replication_num\" is {wanted}, and {alive} backends are alive"
+    ))
+    .hint(format!(
+        "Use PROPERTIES (\"replication_num\" = \"{}\").",
+        alive.max(1)
+    ))
 }
 
 /// Refuses a name that a restore has reserved.
-fn refuse_reserved(t: &Transaction<'_>, database: &DatabaseName, table: &TableName) -> Result<(), Error> {
+fn refuse_reserved(
+    t: &Transaction<'_>,
+    database: &DatabaseName,
+    table: &TableName,
+) -> Result<(), Error> {
     let reserved: i64 = t
         .query_row(
             "SELECT count(*) FROM restore_locks WHERE database_name = ?1 AND table_name = ?2",
@@ -250,15 +419,20 @@ fn refuse_reserved(t: &Transaction<'_>, database: &DatabaseName, table: &TableNa
         )
         .map_err(sql_error)?;
     if reserved > 0 {
-        return Err(Error::new(ErrorKind::ObjectInUse, format!("table \"{table}\" is being restored"))
-            .hint("Wait until SHOW RESTORE shows the job FINISHED, or CANCEL RESTORE."));
+        return Err(Error::new(
+            ErrorKind::ObjectInUse,
+            format!("table \"{table}\" is being restored"),
+        )
+        .hint("Wait until SHOW RESTORE shows the job FINISHED, or CANCEL RESTORE."));
     }
     Ok(())
 }
 
 /// Where the replicas of the n-th tablet go: round and round, so that every backend gets its share.
 pub(super) fn place(alive: &[BackendId], n: usize, replication_num: u16) -> Vec<BackendId> {
-    (0..usize::from(replication_num).min(alive.len())).map(|r| alive[(n + r) % alive.len()]).collect()
+    (0..usize::from(replication_num).min(alive.len()))
+        .map(|r| alive[(n + r) % alive.len()])
+        .collect()
 }
 
 fn make_partition(
@@ -275,7 +449,13 @@ fn make_partition(
     insert_partition(t, table, id, partition, 1, at)?;
     for bucket in 0..buckets as usize {
         let tablet = TabletId(first + 1 + bucket as i64);
-        insert_tablet(t, id, tablet, bucket, &place(alive, tablet.0 as usize, replication_num))?;
+        insert_tablet(
+            t,
+            id,
+            tablet,
+            bucket,
+            &place(alive, tablet.0 as usize, replication_num),
+        )?;
     }
     Ok(())
 }
@@ -290,20 +470,44 @@ fn add_partitions(
 ) -> Done {
     refuse_locked(table)?;
     if usize::from(table.replication_num) > alive.len() {
-        return Err(too_few_backends(&table.name, table.replication_num, alive.len()));
+        return Err(too_few_backends(
+            &table.name,
+            table.replication_num,
+            alive.len(),
+        ));
     }
-    let existing: Vec<PartitionDef> =
-        table.partitions.iter().map(|p| PartitionDef { name: p.name.clone(), bounds: p.bounds.clone() }).collect();
+    let existing: Vec<PartitionDef> = table
+        .partitions
+        .iter()
+        .map(|p| PartitionDef {
+            name: p.name.clone(),
+            bounds: p.bounds.clone(),
+        })
+        .collect();
     let named = texts.iter().find_map(|text| match text {
         PartitionText::One { name, .. } => existing.iter().find(|p| &p.name == name),
         PartitionText::Every { .. } => None,
     });
     if let (true, Some(known)) = (if_not_exists, named) {
-        return Ok((vec![format!("partition \"{}\" already exists, skipping", known.name)], Vec::new()));
+        return Ok((
+            vec![format!(
+                "partition \"{}\" already exists, skipping",
+                known.name
+            )],
+            Vec::new(),
+        ));
     }
     let buckets = table.schema.distribution.buckets.unwrap_or(1);
     for partition in PartitionText::resolve(texts, &table.schema, &existing)? {
-        make_partition(t, table.id, &partition, buckets, table.replication_num, alive, at)?;
+        make_partition(
+            t,
+            table.id,
+            &partition,
+            buckets,
+            table.replication_num,
+            alive,
+            at,
+        )?;
     }
     Ok((Vec::new(), vec![table.id]))
 }
@@ -316,10 +520,19 @@ fn truncate(t: &Transaction<'_>, table: &Table, names: &[PartitionName], at: Tim
             return Err(unknown_partition(name, table));
         }
     }
-    for partition in table.partitions.iter().filter(|p| names.is_empty() || names.contains(&p.name)) {
+    for partition in table
+        .partitions
+        .iter()
+        .filter(|p| names.is_empty() || names.contains(&p.name))
+    {
         change.partitions.push((partition.id, partition.version));
         for tablet in &partition.tablets {
-            change.removed.extend(tablet.files.iter().map(|f| fe::NewFile { tablet: tablet.id, file: f.clone() }));
+            change
+                .removed
+                .extend(tablet.files.iter().map(|f| fe::NewFile {
+                    tablet: tablet.id,
+                    file: f.clone(),
+                }));
         }
     }
     fe::apply_change(t, &change, at)?;
@@ -328,29 +541,54 @@ fn truncate(t: &Transaction<'_>, table: &Table, names: &[PartitionName], at: Tim
 
 fn add_broker(t: &Transaction<'_>, name: &BrokerName, hosts: &[String]) -> Done {
     for host in hosts {
-        let added =
-            t.execute("INSERT OR IGNORE INTO brokers (name, host) VALUES (?1, ?2)", [name.as_str(), host]).map_err(sql_error)?;
+        let added = t
+            .execute(
+                "INSERT OR IGNORE INTO brokers (name, host) VALUES (?1, ?2)",
+                [name.as_str(), host],
+            )
+            .map_err(sql_error)?;
         if added == 0 {
-            return Err(Error::new(ErrorKind::DuplicateObject, format!("Broker({host}) has already in brokers.")));
+            return Err(Error::new(
+                ErrorKind::DuplicateObject,
+                format!("Broker({host}) has already in brokers."),
+            ));
         }
     }
     NOTHING
 }
 
 fn drop_broker(t: &Transaction<'_>, name: &BrokerName, hosts: &[String]) -> Done {
-    let known: i64 =
-        t.query_row("SELECT count(*) FROM brokers WHERE name = ?1", [name.as_str()], |r| r.get(0)).map_err(sql_error)?;
+    let known: i64 = t
+        .query_row(
+            "SELECT count(*) FROM brokers WHERE name = ?1",
+            [name.as_str()],
+            |r| r.get(0),
+        )
+        .map_err(sql_error)?;
     if known == 0 {
-        return Err(Error::new(ErrorKind::UndefinedObject, format!("Unknown broker name({name})")).hint("See SHOW BROKER."));
+        return Err(Error::new(
+            ErrorKind::UndefinedObject,
+            format!("Unknown broker name({name})"),
+        )
+        .hint("See SHOW BROKER."));
     }
     if hosts.is_empty() {
-        t.execute("DELETE FROM brokers WHERE name = ?1", [name.as_str()]).map_err(sql_error)?;
+        t.execute("DELETE FROM brokers WHERE name = ?1", [name.as_str()])
+            .map_err(sql_error)?;
     }
     for host in hosts {
-        if t.execute("DELETE FROM brokers WHERE name = ?1 AND host = ?2", [name.as_str(), host]).map_err(sql_error)? == 0 {
-            return Err(
-                Error::new(ErrorKind::UndefinedObject, format!("Broker({host}) has not in brokers.")).hint("See SHOW BROKER.")
-            );
+        if t.execute(
+            "DELETE FROM brokers WHERE name = ?1 AND host = ?2",
+            [name.as_str(), host],
+        )
+        .map_err(sql_error)?
+            == 0
+        {
+            return Err(Error::new(
+                ErrorKind::UndefinedObject,
+                format!("Broker({host}) has not in brokers."),
+            )
+            .hint("See SHOW BROKER."));
         }
     }
     NOTHING

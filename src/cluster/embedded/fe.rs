@@ -1,7 +1,7 @@
 //! The embedded frontend: the catalog in SQLite, and its image in memory.
 //!
-//! Every change is one transaction; the image is replaced while the connection is still held, so readers see commits in order
-//! and never half of one.
+//! Every change is one transaction; the image is replaced while the connection is still held, so
+//! readers see commits in order and never half of one.
 
 mod load;
 
@@ -21,7 +21,10 @@ use crate::names::*;
 use crate::schema::{PartitionDef, ViewDefinition};
 use crate::sqlite::{open_database, sql_error, to_json, transact, transact_then};
 
-const MIGRATIONS: &[&str] = &[include_str!("../../../sql/fe/001_initial.sql"), include_str!("../../../sql/fe/002_views.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../../sql/fe/001_initial.sql"),
+    include_str!("../../../sql/fe/002_views.sql"),
+];
 
 /// Among the touched tables of a change: views were changed. No table has this id.
 pub(super) const VIEWS: TableId = TableId(0);
@@ -50,18 +53,27 @@ pub(super) struct TableChange {
 }
 
 impl Frontend {
-    /// Opens the catalog, and registers backends by their paths: new ones get ids and directories, known ones must be among
-    /// the given ones. `uid` names the cluster if it is new.
-    pub fn open(path: &Path, backend_paths: &[PathBuf], uid: &str) -> Result<(Self, Backends), Error> {
+    /// Opens the catalog, and registers backends by their paths: new ones get ids and directories,
+    /// known ones must be among the given ones. `uid` names the cluster if it is new.
+    pub fn open(
+        path: &Path,
+        backend_paths: &[PathBuf],
+        uid: &str,
+    ) -> Result<(Self, Backends), Error> {
         let mut connection = open_database(path, MIGRATIONS)?;
-        // The name first, in a transaction of its own: directories carry it before anything else is committed.
+        // The name first, in a transaction of its own: directories carry it before anything else is
+        // committed.
         let transaction = connection.transaction().map_err(sql_error)?;
-        let known: Option<String> =
-            transaction.query_row("SELECT uid FROM cluster", [], |r| r.get(0)).optional().map_err(sql_error)?;
+        let known: Option<String> = transaction
+            .query_row("SELECT uid FROM cluster", [], |r| r.get(0))
+            .optional()
+            .map_err(sql_error)?;
         let uid = match known {
             Some(uid) => uid,
             None => {
-                transaction.execute("INSERT INTO cluster VALUES (?1)", [uid]).map_err(sql_error)?;
+                transaction
+                    .execute("INSERT INTO cluster VALUES (?1)", [uid])
+                    .map_err(sql_error)?;
                 uid.to_owned()
             }
         };
@@ -72,14 +84,20 @@ impl Frontend {
         for path in backend_paths {
             let text = path.to_string_lossy();
             let known: Option<i64> = transaction
-                .query_row("SELECT backend_id FROM backends WHERE path = ?1", [&text], |r| r.get(0))
+                .query_row(
+                    "SELECT backend_id FROM backends WHERE path = ?1",
+                    [&text],
+                    |r| r.get(0),
+                )
                 .optional()
                 .map_err(sql_error)?;
             let id = match known {
                 Some(id) => BackendId(id),
                 None => {
                     let id = BackendId(next_ids(&transaction, 1)?);
-                    transaction.execute("INSERT INTO backends VALUES (?1, ?2)", params![id.0, text]).map_err(sql_error)?;
+                    transaction
+                        .execute("INSERT INTO backends VALUES (?1, ?2)", params![id.0, text])
+                        .map_err(sql_error)?;
                     new.push(id);
                     id
                 }
@@ -87,10 +105,15 @@ impl Frontend {
             backends.insert(id, path.clone());
         }
         {
-            let mut all = transaction.prepare("SELECT backend_id, path FROM backends").map_err(sql_error)?;
+            let mut all = transaction
+                .prepare("SELECT backend_id, path FROM backends")
+                .map_err(sql_error)?;
             let mut rows = all.query([]).map_err(sql_error)?;
             while let Some(row) = rows.next().map_err(sql_error)? {
-                let (id, path): (i64, String) = (row.get(0).map_err(sql_error)?, row.get(1).map_err(sql_error)?);
+                let (id, path): (i64, String) = (
+                    row.get(0).map_err(sql_error)?,
+                    row.get(1).map_err(sql_error)?,
+                );
                 if !backends.contains_key(&BackendId(id)) {
                     return Err(Error::new(
                         ErrorKind::Configuration,
@@ -171,7 +194,9 @@ impl Frontend {
     /// Forgets garbage whose files are gone.
     pub async fn collected(&self, ids: Vec<i64>) -> Result<(), Error> {
         self.query(move |t| {
-            let mut delete = t.prepare_cached("DELETE FROM garbage WHERE garbage_id = ?1").map_err(sql_error)?;
+            let mut delete = t
+                .prepare_cached("DELETE FROM garbage WHERE garbage_id = ?1")
+                .map_err(sql_error)?;
             for id in ids {
                 delete.execute([id]).map_err(sql_error)?;
             }
@@ -180,13 +205,20 @@ impl Frontend {
         .await
     }
 
-    /// Tablets that exist without a table, and the jobs that hold pins: what start-up must not sweep away.
+    /// Tablets that exist without a table, and the jobs that hold pins: what start-up must not
+    /// sweep away.
     pub async fn held(&self) -> Result<(HashSet<TabletId>, HashSet<String>), Error> {
         self.query(|t| {
-            let tablets = ids(t, "SELECT tablet_id FROM staged_tablets UNION SELECT tablet_id FROM garbage")?;
+            let tablets = ids(
+                t,
+                "SELECT tablet_id FROM staged_tablets UNION SELECT tablet_id FROM garbage",
+            )?;
             let mut select = t.prepare("SELECT uid FROM pins").map_err(sql_error)?;
             let uids = select.query_map([], |r| r.get(0)).map_err(sql_error)?;
-            Ok((tablets.into_iter().map(TabletId).collect(), uids.collect::<Result<_, _>>().map_err(sql_error)?))
+            Ok((
+                tablets.into_iter().map(TabletId).collect(),
+                uids.collect::<Result<_, _>>().map_err(sql_error)?,
+            ))
         })
         .await
     }
@@ -200,7 +232,13 @@ fn ids(transaction: &Transaction<'_>, query: &str) -> Result<Vec<i64>, Error> {
 
 /// The first of `count` new ids in a row.
 pub(super) fn next_ids(transaction: &Transaction<'_>, count: i64) -> Result<i64, Error> {
-    transaction.query_row("UPDATE next_id SET id = id + ?1 RETURNING id - ?1", [count], |r| r.get(0)).map_err(sql_error)
+    transaction
+        .query_row(
+            "UPDATE next_id SET id = id + ?1 RETURNING id - ?1",
+            [count],
+            |r| r.get(0),
+        )
+        .map_err(sql_error)
 }
 
 pub(super) fn insert_partition(
@@ -229,28 +267,57 @@ pub(super) fn insert_tablet(
 ) -> Result<(), Error> {
     let insert = || {
         transaction
-            .prepare_cached("INSERT INTO tablets (tablet_id, partition_id, bucket) VALUES (?1, ?2, ?3)")?
+            .prepare_cached(
+                "INSERT INTO tablets (tablet_id, partition_id, bucket) VALUES (?1, ?2, ?3)",
+            )?
             .execute(params![id.0, partition.0, bucket as i64])?;
-        let mut replica = transaction.prepare_cached("INSERT INTO replicas (tablet_id, backend_id) VALUES (?1, ?2)")?;
-        replicas.iter().try_for_each(|backend| replica.execute([id.0, backend.0]).map(drop))
+        let mut replica = transaction
+            .prepare_cached("INSERT INTO replicas (tablet_id, backend_id) VALUES (?1, ?2)")?;
+        replicas
+            .iter()
+            .try_for_each(|backend| replica.execute([id.0, backend.0]).map(drop))
     };
     insert().map_err(sql_error)
 }
 
-pub(super) fn insert_file(transaction: &Transaction<'_>, tablet: TabletId, file: &DataFile) -> Result<(), Error> {
+pub(super) fn insert_file(
+    transaction: &Transaction<'_>,
+    tablet: TabletId,
+    file: &DataFile,
+) -> Result<(), Error> {
     transaction
-        .prepare_cached("INSERT INTO files (tablet_id, sha256, bytes, rows) VALUES (?1, ?2, ?3, ?4)")
-        .and_then(|mut insert| insert.execute(params![tablet.0, &*file.sha256, file.bytes as i64, file.rows as i64]))
+        .prepare_cached(
+            "INSERT INTO files (tablet_id, sha256, bytes, rows) VALUES (?1, ?2, ?3, ?4)",
+        )
+        .and_then(|mut insert| {
+            insert.execute(params![
+                tablet.0,
+                &*file.sha256,
+                file.bytes as i64,
+                file.rows as i64
+            ])
+        })
         .map_err(sql_error)?;
     Ok(())
 }
 
 /// Marks all tablets of a partition as garbage and removes the partition.
-pub(super) fn drop_partition(transaction: &Transaction<'_>, partition: PartitionId) -> Result<(), Error> {
+pub(super) fn drop_partition(
+    transaction: &Transaction<'_>,
+    partition: PartitionId,
+) -> Result<(), Error> {
     transaction
-        .execute("INSERT INTO garbage (tablet_id) SELECT tablet_id FROM tablets WHERE partition_id = ?1", [partition.0])
+        .execute(
+            "INSERT INTO garbage (tablet_id) SELECT tablet_id FROM tablets WHERE partition_id = ?1",
+            [partition.0],
+        )
         .map_err(sql_error)?;
-    transaction.execute("DELETE FROM partitions WHERE partition_id = ?1", [partition.0]).map_err(sql_error)?;
+    transaction
+        .execute(
+            "DELETE FROM partitions WHERE partition_id = ?1",
+            [partition.0],
+        )
+        .map_err(sql_error)?;
     Ok(())
 }
 
@@ -258,17 +325,29 @@ pub(super) fn drop_table(transaction: &Transaction<'_>, table: &Table) -> Result
     for partition in &table.partitions {
         drop_partition(transaction, partition.id)?;
     }
-    transaction.execute("DELETE FROM tables WHERE table_id = ?1", [table.id.0]).map_err(sql_error)?;
+    transaction
+        .execute("DELETE FROM tables WHERE table_id = ?1", [table.id.0])
+        .map_err(sql_error)?;
     Ok(())
 }
 
-pub(super) fn apply_change(transaction: &Transaction<'_>, change: &TableChange, at: Timestamp) -> Result<(), Error> {
+pub(super) fn apply_change(
+    transaction: &Transaction<'_>,
+    change: &TableChange,
+    at: Timestamp,
+) -> Result<(), Error> {
     for new in &change.removed {
         transaction
-            .execute("DELETE FROM files WHERE tablet_id = ?1 AND sha256 = ?2", params![new.tablet.0, &*new.file.sha256])
+            .execute(
+                "DELETE FROM files WHERE tablet_id = ?1 AND sha256 = ?2",
+                params![new.tablet.0, &*new.file.sha256],
+            )
             .map_err(sql_error)?;
         transaction
-            .execute("INSERT INTO garbage (tablet_id, sha256) VALUES (?1, ?2)", params![new.tablet.0, &*new.file.sha256])
+            .execute(
+                "INSERT INTO garbage (tablet_id, sha256) VALUES (?1, ?2)",
+                params![new.tablet.0, &*new.file.sha256],
+            )
             .map_err(sql_error)?;
     }
     for new in &change.added {
@@ -282,7 +361,8 @@ pub(super) fn apply_change(transaction: &Transaction<'_>, change: &TableChange, 
     Ok(())
 }
 
-/// The swap of a restore: new tables appear, replaced partitions go, locks go. All of it, or none; and only once.
+/// The swap of a restore: new tables appear, replaced partitions go, locks go. All of it, or none;
+/// and only once.
 pub(super) fn apply_swap(
     transaction: &Transaction<'_>,
     catalog: &Catalog,
@@ -291,17 +371,26 @@ pub(super) fn apply_swap(
     plan: &RestorePlan,
     at: Timestamp,
 ) -> Result<Vec<TableId>, Error> {
-    let done: Option<i64> =
-        transaction.query_row("SELECT 1 FROM swaps WHERE uid = ?1", [uid], |r| r.get(0)).optional().map_err(sql_error)?;
+    let done: Option<i64> = transaction
+        .query_row("SELECT 1 FROM swaps WHERE uid = ?1", [uid], |r| r.get(0))
+        .optional()
+        .map_err(sql_error)?;
     if done.is_some() {
         return Ok(Vec::new());
     }
-    let home = catalog.database(database.as_str()).ok_or_else(|| unknown_database(database))?;
+    let home = catalog
+        .database(database.as_str())
+        .ok_or_else(|| unknown_database(database))?;
     for table in &plan.tables {
         if table.exists {
-            // The lock kept everyone else away, so a missing table means the catalog was tampered with.
-            let found = catalog.table(database.as_str(), table.name.as_str()).filter(|t| t.id == table.table_id);
-            found.ok_or_else(|| Error::internal(format!("table {} changed under its restore", table.name)))?;
+            // The lock kept everyone else away, so a missing table means the catalog was tampered
+            // with.
+            let found = catalog
+                .table(database.as_str(), table.name.as_str())
+                .filter(|t| t.id == table.table_id);
+            found.ok_or_else(|| {
+                Error::internal(format!("table {} changed under its restore", table.name))
+            })?;
         } else {
             insert_table(transaction, home.id, table, at)?;
         }
@@ -309,10 +398,26 @@ pub(super) fn apply_swap(
             if let Some(replaced) = partition.replaces {
                 drop_partition(transaction, replaced)?;
             }
-            let def = PartitionDef { name: partition.name.clone(), bounds: partition.bounds.clone() };
-            insert_partition(transaction, table.table_id, partition.partition_id, &def, partition.version, at)?;
+            let def = PartitionDef {
+                name: partition.name.clone(),
+                bounds: partition.bounds.clone(),
+            };
+            insert_partition(
+                transaction,
+                table.table_id,
+                partition.partition_id,
+                &def,
+                partition.version,
+                at,
+            )?;
             for (bucket, tablet) in partition.tablets.iter().enumerate() {
-                insert_tablet(transaction, partition.partition_id, tablet.tablet_id, bucket, &tablet.backends)?;
+                insert_tablet(
+                    transaction,
+                    partition.partition_id,
+                    tablet.tablet_id,
+                    bucket,
+                    &tablet.backends,
+                )?;
                 for file in &tablet.files {
                     insert_file(transaction, tablet.tablet_id, file)?;
                 }
@@ -322,10 +427,21 @@ pub(super) fn apply_swap(
     for view in &plan.views {
         put_view(transaction, home.id, &view.name, &view.definition, at)?;
     }
-    transaction.execute("DELETE FROM staged_tablets WHERE uid = ?1", [uid]).map_err(sql_error)?;
-    transaction.execute("DELETE FROM restore_locks WHERE uid = ?1", [uid]).map_err(sql_error)?;
-    transaction.execute("INSERT INTO swaps (uid) VALUES (?1)", [uid]).map_err(sql_error)?;
-    Ok(plan.tables.iter().map(|t| t.table_id).chain([VIEWS]).collect())
+    transaction
+        .execute("DELETE FROM staged_tablets WHERE uid = ?1", [uid])
+        .map_err(sql_error)?;
+    transaction
+        .execute("DELETE FROM restore_locks WHERE uid = ?1", [uid])
+        .map_err(sql_error)?;
+    transaction
+        .execute("INSERT INTO swaps (uid) VALUES (?1)", [uid])
+        .map_err(sql_error)?;
+    Ok(plan
+        .tables
+        .iter()
+        .map(|t| t.table_id)
+        .chain([VIEWS])
+        .collect())
 }
 
 /// Makes a view, or replaces the one of this name.
@@ -337,7 +453,10 @@ pub(super) fn put_view(
     at: Timestamp,
 ) -> Result<(), Error> {
     transaction
-        .execute("DELETE FROM views WHERE database_id = ?1 AND name = ?2", params![database, name.as_str()])
+        .execute(
+            "DELETE FROM views WHERE database_id = ?1 AND name = ?2",
+            params![database, name.as_str()],
+        )
         .map_err(sql_error)?;
     let id = next_ids(transaction, 1)?;
     transaction
@@ -349,7 +468,12 @@ pub(super) fn put_view(
     Ok(())
 }
 
-fn insert_table(transaction: &Transaction<'_>, database: i64, table: &TargetTable, at: Timestamp) -> Result<(), Error> {
+fn insert_table(
+    transaction: &Transaction<'_>,
+    database: i64,
+    table: &TargetTable,
+    at: Timestamp,
+) -> Result<(), Error> {
     transaction
         .execute(
             "INSERT INTO tables (table_id, database_id, name, schema, replication_num, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -360,9 +484,17 @@ fn insert_table(transaction: &Transaction<'_>, database: i64, table: &TargetTabl
 }
 
 pub(super) fn unknown_database(name: &DatabaseName) -> Error {
-    Error::new(ErrorKind::UndefinedSchema, format!("Unknown database '{name}'")).hint("See SHOW DATABASES.")
+    Error::new(
+        ErrorKind::UndefinedSchema,
+        format!("Unknown database '{name}'"),
+    )
+    .hint("See SHOW DATABASES.")
 }
 
 pub(super) fn unknown_table(database: &DatabaseName, name: &TableName) -> Error {
-    Error::new(ErrorKind::UndefinedTable, format!("Unknown table '{database}.{name}'")).hint("See SHOW TABLES.")
+    Error::new(
+        ErrorKind::UndefinedTable,
+        format!("Unknown table '{database}.{name}'"),
+    )
+    .hint("See SHOW TABLES.")
 }

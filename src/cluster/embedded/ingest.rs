@@ -1,7 +1,9 @@
-//! Writing rows: checked, routed to tablets, written as Parquet to every replica, synced, then made visible by one transaction.
+//! Writing rows: checked, routed to tablets, written as Parquet to every replica, synced, then made
+//! visible by one transaction.
 //!
-//! The writer works on a thread of its own, fed by a channel. When the statement is dropped the channel closes without its
-//! end mark, and the writer removes what it wrote; nothing becomes visible before the catalog transaction.
+//! The writer works on a thread of its own, fed by a channel. When the statement is dropped the
+//! channel closes without its end mark, and the writer removes what it wrote; nothing becomes
+//! visible before the catalog transaction.
 
 mod route;
 
@@ -37,14 +39,14 @@ use crate::repository::transfer::{Over, blocking, copy_hashed, finish, partial_i
 const BUFFERED_BYTES_MAX: usize = 48 << 20;
 /// Rows per row group: enough to compress well, few enough to prune.
 const ROW_GROUP_ROWS: usize = 128 * 1024;
-/// What the rows of a group are together at most, decoded, unless one row is more: who reads decodes up to a group at a time, however
-/// small it was packed.
+/// What the rows of a group are together at most, decoded, unless one row is more: who reads
+/// decodes up to a group at a time, however small it was packed.
 const ROW_GROUP_BYTES: usize = 32 << 20;
 /// Batches between the query and the writer.
 const CHANNEL_BATCHES: usize = 2;
 
-/// Files that no version shows yet. Whoever lets go of them without having kept them has them removed: a statement that is cancelled,
-/// or whose client is gone, leaves none behind.
+/// Files that no version shows yet. Whoever lets go of them without having kept them has them
+/// removed: a statement that is cancelled, or whose client is gone, leaves none behind.
 #[derive(Debug)]
 pub(super) struct NewFiles {
     files: Vec<NewFile>,
@@ -53,7 +55,10 @@ pub(super) struct NewFiles {
 
 impl NewFiles {
     pub fn none(backends: &Arc<Backends>) -> Self {
-        Self { files: Vec::new(), backends: backends.clone() }
+        Self {
+            files: Vec::new(),
+            backends: backends.clone(),
+        }
     }
 
     pub fn list(&self) -> &[NewFile] {
@@ -92,7 +97,8 @@ pub(super) enum Sequence {
     Keep,
 }
 
-/// Writes all rows of a stream into new files of the table; they are durable, but no version shows them yet.
+/// Writes all rows of a stream into new files of the table; they are durable, but no version shows
+/// them yet.
 pub(super) async fn write_rows(
     table: &Arc<Table>,
     backends: &Arc<Backends>,
@@ -123,7 +129,9 @@ pub(super) async fn write_rows(
         let _ = sender.send(None).await;
     }
     drop(sender);
-    let written = work.await.map_err(|e| Error::internal(format!("the writer died: {e}")))?;
+    let written = work
+        .await
+        .map_err(|e| Error::internal(format!("the writer died: {e}")))?;
     match failed {
         Some(error) => Err(error),
         None => written,
@@ -143,17 +151,33 @@ struct TableWriter {
 }
 
 impl TableWriter {
-    fn new(table: Arc<Table>, backends: Arc<Backends>, env: &Env, sequence: Sequence) -> Result<Self, Error> {
+    fn new(
+        table: Arc<Table>,
+        backends: Arc<Backends>,
+        env: &Env,
+        sequence: Sequence,
+    ) -> Result<Self, Error> {
         // The mark makes equal rows written twice two files: a file's name is its content.
         let mark = KeyValue::new("starkeep.write_id".into(), env.uuid());
         let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).expect("a level of zstd")))
+            .set_compression(Compression::ZSTD(
+                ZstdLevel::try_new(1).expect("a level of zstd"),
+            ))
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
             .set_key_value_metadata(Some(vec![mark]))
             .build();
         let router = Router::new(&table)?;
         let schema = table.schema.file_arrow();
-        Ok(Self { table, backends, sequence, schema, router, open: HashMap::new(), properties, rows: 0 })
+        Ok(Self {
+            table,
+            backends,
+            sequence,
+            schema,
+            router,
+            open: HashMap::new(),
+            properties,
+            rows: 0,
+        })
     }
 
     fn run(mut self, mut batches: mpsc::Receiver<Option<RecordBatch>>) -> Result<Written, Error> {
@@ -162,7 +186,12 @@ impl TableWriter {
                 Some(Some(batch)) => self.write(&batch)?,
                 Some(None) => return self.close(),
                 // Dropped half-way: the partial files go with `self`.
-                None => return Err(Error::new(ErrorKind::Cancelled, "the statement was cancelled")),
+                None => {
+                    return Err(Error::new(
+                        ErrorKind::Cancelled,
+                        "the statement was cancelled",
+                    ));
+                }
             }
         }
     }
@@ -173,13 +202,20 @@ impl TableWriter {
         }
         let batch = self.conform(batch)?;
         for (partition, bucket, indices) in self.router.route(&batch, &self.table)? {
-            let part = take_record_batch(&batch, &UInt32Array::from(indices)).map_err(arrow_error)?;
+            let part =
+                take_record_batch(&batch, &UInt32Array::from(indices)).map_err(arrow_error)?;
             let part = self.with_sequence(part, partition)?;
             let file = match self.open.entry((partition, bucket)) {
                 std::collections::hash_map::Entry::Occupied(open) => open.into_mut(),
                 std::collections::hash_map::Entry::Vacant(slot) => {
                     let tablet = &self.table.partitions[partition].tablets[bucket];
-                    slot.insert(TabletFile::create(tablet.id, &tablet.replicas, &self.backends, &self.schema, &self.properties)?)
+                    slot.insert(TabletFile::create(
+                        tablet.id,
+                        &tablet.replicas,
+                        &self.backends,
+                        &self.schema,
+                        &self.properties,
+                    )?)
                 }
             };
             file.write(&part)?;
@@ -190,9 +226,19 @@ impl TableWriter {
 
     /// Writes out the largest buffers when all together hold too much.
     fn bound_memory(&mut self) -> Result<(), Error> {
-        let mut held: usize = self.open.values().map(|f| f.writer.in_progress_size()).sum();
+        let mut held: usize = self
+            .open
+            .values()
+            .map(|f| f.writer.in_progress_size())
+            .sum();
         while held > BUFFERED_BYTES_MAX {
-            let Some(largest) = self.open.values_mut().max_by_key(|f| f.writer.in_progress_size()) else { break };
+            let Some(largest) = self
+                .open
+                .values_mut()
+                .max_by_key(|f| f.writer.in_progress_size())
+            else {
+                break;
+            };
             held -= largest.writer.in_progress_size();
             largest.end_group()?;
         }
@@ -206,7 +252,10 @@ impl TableWriter {
             Sequence::Keep => self.schema.fields().len(),
         };
         if batch.num_columns() != width {
-            return Err(Error::internal(format!("{} columns arrived for {width}", batch.num_columns())));
+            return Err(Error::internal(format!(
+                "{} columns arrived for {width}",
+                batch.num_columns()
+            )));
         }
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(width);
         for (i, array) in batch.columns().iter().enumerate() {
@@ -226,12 +275,21 @@ impl TableWriter {
                     ),
                 ));
             }
-            if let Some(max) = self.table.schema.columns.get(i).and_then(|c| c.column_type.max_bytes()) {
+            if let Some(max) = self
+                .table
+                .schema
+                .columns
+                .get(i)
+                .and_then(|c| c.column_type.max_bytes())
+            {
                 check_lengths(&array, max, field.name())?;
             }
             columns.push(array);
         }
-        let schema = self.schema.project(&(0..width).collect::<Vec<_>>()).map_err(arrow_error)?;
+        let schema = self
+            .schema
+            .project(&(0..width).collect::<Vec<_>>())
+            .map_err(arrow_error)?;
         RecordBatch::try_new(schema.into(), columns).map_err(arrow_error)
     }
 
@@ -243,9 +301,13 @@ impl TableWriter {
         let first = self.rows as i64;
         let last = first + batch.num_rows() as i64;
         if last >= 1 << 32 || version >= 1 << 31 {
-            return Err(Error::new(ErrorKind::LimitExceeded, "too many rows in one statement").hint("Load in several statements."));
+            return Err(
+                Error::new(ErrorKind::LimitExceeded, "too many rows in one statement")
+                    .hint("Load in several statements."),
+            );
         }
-        // Rows of one batch keep their order, and routing keeps it within a tablet, so counting from the batch's start is enough.
+        // Rows of one batch keep their order, and routing keeps it within a tablet, so counting
+        // from the batch's start is enough.
         let sequence = Int64Array::from_iter_values((first..last).map(|row| (version << 32) | row));
         let mut columns = batch.columns().to_vec();
         columns.push(Arc::new(sequence));
@@ -253,11 +315,18 @@ impl TableWriter {
     }
 
     fn close(self) -> Result<Written, Error> {
-        let mut written = Written { rows: self.rows, files: NewFiles::none(&self.backends), partitions: Vec::new() };
+        let mut written = Written {
+            rows: self.rows,
+            files: NewFiles::none(&self.backends),
+            partitions: Vec::new(),
+        };
         let mut open: Vec<_> = self.open.into_iter().collect();
         open.sort_by_key(|(place, _)| *place);
         for ((partition, _), file) in open {
-            let seen = (self.table.partitions[partition].id, self.table.partitions[partition].version);
+            let seen = (
+                self.table.partitions[partition].id,
+                self.table.partitions[partition].version,
+            );
             if written.partitions.last() != Some(&seen) {
                 written.partitions.push(seen);
             }
@@ -270,7 +339,8 @@ impl TableWriter {
     }
 }
 
-/// Removes files that no version will show. What cannot be removed now, the sweep at the next start removes.
+/// Removes files that no version will show. What cannot be removed now, the sweep at the next start
+/// removes.
 fn discard(backends: &Backends, files: &[NewFile]) {
     for new in files {
         if let Err(e) = backends.remove(new.tablet, Some(&new.file.sha256)) {
@@ -285,9 +355,14 @@ fn arrow_error(error: datafusion::arrow::error::ArrowError) -> Error {
 
 fn parquet_error(error: datafusion::parquet::errors::ParquetError) -> Error {
     use std::error::Error as _;
-    let io = error.source().and_then(|s| s.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+    let io = error
+        .source()
+        .and_then(|s| s.downcast_ref::<std::io::Error>())
+        .map(std::io::Error::kind);
     let kind = match io {
-        Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) => ErrorKind::DiskFull,
+        Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) => {
+            ErrorKind::DiskFull
+        }
         _ if error.to_string().contains("No space left") => ErrorKind::DiskFull,
         _ => ErrorKind::Storage,
     };
@@ -298,11 +373,16 @@ fn check_lengths(array: &ArrayRef, max: u32, column: &str) -> Result<(), Error> 
     if let Some(list) = array.as_list_opt::<i32>() {
         return check_lengths(list.values(), max, column);
     }
-    let Some(strings) = array.as_string_opt::<i32>() else { return Ok(()) };
+    let Some(strings) = array.as_string_opt::<i32>() else {
+        return Ok(());
+    };
     let too_long = strings.iter().flatten().find(|s| s.len() > max as usize);
     match too_long {
-        Some(value) => Err(Error::new(ErrorKind::TooLong, format!("value too long for column \"{column}\" of {max} bytes"))
-            .detail(format!("the value has {} bytes", value.len()))),
+        Some(value) => Err(Error::new(
+            ErrorKind::TooLong,
+            format!("value too long for column \"{column}\" of {max} bytes"),
+        )
+        .detail(format!("the value has {} bytes", value.len()))),
         None => Ok(()),
     }
 }
@@ -319,7 +399,10 @@ fn decoded_size(array: &ArrayRef) -> usize {
         let (from, to) = (offsets[0] as usize, offsets[lists.len()] as usize);
         return size_of_val(offsets) + decoded_size(&lists.values().slice(from, to - from));
     }
-    array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size())
+    array
+        .to_data()
+        .get_slice_memory_size()
+        .unwrap_or_else(|_| array.get_array_memory_size())
 }
 
 /// A Parquet file being written on the first replica's backend.
@@ -333,8 +416,8 @@ struct TabletFile {
     dirs: Vec<PathBuf>,
 }
 
-/// A file that is open only while it is written to: an INSERT has one for each tablet until its end, and the operating system's
-/// descriptors are few.
+/// A file that is open only while it is written to: an INSERT has one for each tablet until its
+/// end, and the operating system's descriptors are few.
 struct HashingWriter {
     path: TempPath,
     buffer: Vec<u8>,
@@ -392,11 +475,26 @@ impl TabletFile {
             )
             .hint("See SHOW BACKENDS."));
         }
-        let dirs: Vec<PathBuf> = alive.iter().map(|b| backends.tablet_dir(*b, tablet).expect("a backend of ours")).collect();
+        let dirs: Vec<PathBuf> = alive
+            .iter()
+            .map(|b| backends.tablet_dir(*b, tablet).expect("a backend of ours"))
+            .collect();
         let path = partial_in(&dirs[0])?.into_temp_path();
-        let sink = HashingWriter { path, buffer: Vec::new(), context: Context::new(&SHA256), length: 0 };
-        let writer = ArrowWriter::try_new(sink, schema.clone(), Some(properties.clone())).map_err(parquet_error)?;
-        Ok(Self { tablet, writer, rows: 0, group_bytes: 0, dirs })
+        let sink = HashingWriter {
+            path,
+            buffer: Vec::new(),
+            context: Context::new(&SHA256),
+            length: 0,
+        };
+        let writer = ArrowWriter::try_new(sink, schema.clone(), Some(properties.clone()))
+            .map_err(parquet_error)?;
+        Ok(Self {
+            tablet,
+            writer,
+            rows: 0,
+            group_bytes: 0,
+            dirs,
+        })
     }
 
     fn write(&mut self, rows: &RecordBatch) -> Result<(), Error> {
@@ -422,16 +520,35 @@ impl TabletFile {
 
     fn close(self) -> Result<NewFile, Error> {
         let mut sink = self.writer.into_inner().map_err(parquet_error)?;
-        sink.flush().map_err(|e| Error::io("write", &self.dirs[0], e))?;
-        let file = sink.opened().map_err(|e| Error::io("open", &self.dirs[0], e))?;
-        let HashingWriter { path, context, length, .. } = sink;
+        sink.flush()
+            .map_err(|e| Error::io("write", &self.dirs[0], e))?;
+        let file = sink
+            .opened()
+            .map_err(|e| Error::io("open", &self.dirs[0], e))?;
+        let HashingWriter {
+            path,
+            context,
+            length,
+            ..
+        } = sink;
         let sha256 = Sha256::of_digest(context.finish().as_ref())?;
         let partial = NamedTempFile::from_parts(file, path);
-        let file = DataFile { sha256: sha256.clone(), bytes: length, rows: self.rows };
-        let paths: Vec<PathBuf> = self.dirs.iter().map(|d| d.join(format!("{sha256}.parquet"))).collect();
+        let file = DataFile {
+            sha256: sha256.clone(),
+            bytes: length,
+            rows: self.rows,
+        };
+        let paths: Vec<PathBuf> = self
+            .dirs
+            .iter()
+            .map(|d| d.join(format!("{sha256}.parquet")))
+            .collect();
         finish(partial, &paths[0])?;
         copy_hashed(&file, &paths[0], &paths[1..], Over::Nothing)?;
-        Ok(NewFile { tablet: self.tablet, file })
+        Ok(NewFile {
+            tablet: self.tablet,
+            file,
+        })
     }
 }
 

@@ -1,4 +1,5 @@
-//! The steps of a restore: check and reserve, make room, download beside the old data, verify; and letting go, of either kind.
+//! The steps of a restore: check and reserve, make room, download beside the old data, verify; and
+//! letting go, of either kind.
 
 use std::sync::Arc;
 
@@ -18,26 +19,41 @@ use crate::schema::{Bounds, Partitioning};
 use crate::sqlite::sql_error;
 
 fn mismatch(table: &TableName, reason: &str) -> Error {
-    Error::new(ErrorKind::WrongState, format!("Table {table} already exist but with different schema, errMsg: {reason}"))
-        .hint("Restore under another name with AS, or into another database.")
+    Error::new(
+        ErrorKind::WrongState,
+        format!("Table {table} already exist but with different schema, errMsg: {reason}"),
+    )
+    .hint("Restore under another name with AS, or into another database.")
 }
 
 /// The checks on a table that is restored over (in StarRocks' order).
-fn check_overwrite(existing: &Table, source: &PlannedTable, object: &RestoreObject) -> Result<(), Error> {
+fn check_overwrite(
+    existing: &Table,
+    source: &PlannedTable,
+    object: &RestoreObject,
+) -> Result<(), Error> {
     let (here, there) = (&*existing.schema, &source.schema);
     let name = &existing.name;
-    let same_kind = std::mem::discriminant(&here.partitioning) == std::mem::discriminant(&there.partitioning);
+    let same_kind =
+        std::mem::discriminant(&here.partitioning) == std::mem::discriminant(&there.partitioning);
     if !same_kind {
-        return Err(Error::new(ErrorKind::WrongState, "Table's partition type is different"));
+        return Err(Error::new(
+            ErrorKind::WrongState,
+            "Table's partition type is different",
+        ));
     }
     if object.target() != &source.name {
-        return Err(mismatch(name, "Table name is inconsistent").detail("AS cannot name a table that exists"));
+        return Err(mismatch(name, "Table name is inconsistent")
+            .detail("AS cannot name a table that exists"));
     }
     if here.partitioning != there.partitioning {
         return Err(mismatch(name, "partition columns is inconsistent"));
     }
     if here.distribution.columns != there.distribution.columns {
-        return Err(mismatch(name, "partition distribution col hash is inconsistent"));
+        return Err(mismatch(
+            name,
+            "partition distribution col hash is inconsistent",
+        ));
     }
     if here.distribution.buckets != there.distribution.buckets {
         return Err(mismatch(name, "bucket num is inconsistent"));
@@ -50,14 +66,25 @@ fn check_overwrite(existing: &Table, source: &PlannedTable, object: &RestoreObje
         )));
     }
     if here.key != there.key || here.key_columns != there.key_columns {
-        return Err(Error::new(ErrorKind::WrongState, format!("Table {name} already exist but with different key type"))
-            .hint("Restore under another name with AS, or into another database."));
+        return Err(Error::new(
+            ErrorKind::WrongState,
+            format!("Table {name} already exist but with different key type"),
+        )
+        .hint("Restore under another name with AS, or into another database."));
     }
     for (a, b) in here.columns.iter().zip(&there.columns) {
-        let same = a.name == b.name && a.column_type == b.column_type && a.nullable == b.nullable && a.aggregate == b.aggregate;
+        let same = a.name == b.name
+            && a.column_type == b.column_type
+            && a.nullable == b.nullable
+            && a.aggregate == b.aggregate;
         if !same {
             let shown = |c: &crate::schema::Column| {
-                format!("`{}` {} {}", c.name, c.column_type, if c.nullable { "NULL" } else { "NOT NULL" })
+                format!(
+                    "`{}` {} {}",
+                    c.name,
+                    c.column_type,
+                    if c.nullable { "NULL" } else { "NOT NULL" }
+                )
             };
             return Err(Error::new(
                 ErrorKind::WrongState,
@@ -74,10 +101,18 @@ fn check_overwrite(existing: &Table, source: &PlannedTable, object: &RestoreObje
 }
 
 /// The existing partition that this one takes the place of, if it may; none if it is added.
-fn replaced(existing: &Table, partition: &PlannedPartition, wanted: Option<u16>) -> Result<Option<PartitionId>, Error> {
+fn replaced(
+    existing: &Table,
+    partition: &PlannedPartition,
+    wanted: Option<u16>,
+) -> Result<Option<PartitionId>, Error> {
     let name = &existing.name;
     let conflict = |message: String| Error::new(ErrorKind::WrongState, message);
-    match existing.partitions.iter().find(|p| p.name == partition.name) {
+    match existing
+        .partitions
+        .iter()
+        .find(|p| p.name == partition.name)
+    {
         Some(found) => {
             if found.bounds != partition.bounds {
                 return Err(conflict(format!(
@@ -96,14 +131,19 @@ fn replaced(existing: &Table, partition: &PlannedPartition, wanted: Option<u16>)
             }
             Ok(Some(found.id))
         }
-        None if existing.schema.partitioning == Partitioning::Unpartitioned => {
-            Err(conflict(format!("No partition exist in single partitioned table {name}")))
-        }
-        None => match existing.partitions.iter().find(|p| p.bounds.intersects(&partition.bounds)) {
-            Some(other) => {
-                Err(conflict(format!("Partition {} in table {name} has conflict range with existing ranges", partition.name))
-                    .detail(format!("it intersects partition {}", other.name)))
-            }
+        None if existing.schema.partitioning == Partitioning::Unpartitioned => Err(conflict(
+            format!("No partition exist in single partitioned table {name}"),
+        )),
+        None => match existing
+            .partitions
+            .iter()
+            .find(|p| p.bounds.intersects(&partition.bounds))
+        {
+            Some(other) => Err(conflict(format!(
+                "Partition {} in table {name} has conflict range with existing ranges",
+                partition.name
+            ))
+            .detail(format!("it intersects partition {}", other.name))),
             None => Ok(None),
         },
     }
@@ -117,7 +157,8 @@ struct Destination<'a> {
     at: Timestamp,
 }
 
-/// Reserves the names and ids of a restore. Said again, it lets go of what it reserved before and starts over.
+/// Reserves the names and ids of a restore. Said again, it lets go of what it reserved before and
+/// starts over.
 fn reserve(
     t: &Transaction<'_>,
     catalog: &Catalog,
@@ -130,18 +171,26 @@ fn reserve(
     let Destination { uid, database, at } = into;
     let mut stale = Vec::new();
     {
-        let mut select = t.prepare_cached("SELECT tablet_id FROM staged_tablets WHERE uid = ?1").map_err(sql_error)?;
-        let rows = select.query_map([uid], |r| r.get(0).map(TabletId)).map_err(sql_error)?;
+        let mut select = t
+            .prepare_cached("SELECT tablet_id FROM staged_tablets WHERE uid = ?1")
+            .map_err(sql_error)?;
+        let rows = select
+            .query_map([uid], |r| r.get(0).map(TabletId))
+            .map_err(sql_error)?;
         for row in rows {
             stale.push(row.map_err(sql_error)?);
         }
     }
-    t.execute("DELETE FROM staged_tablets WHERE uid = ?1", [uid]).map_err(sql_error)?;
-    t.execute("DELETE FROM restore_locks WHERE uid = ?1", [uid]).map_err(sql_error)?;
+    t.execute("DELETE FROM staged_tablets WHERE uid = ?1", [uid])
+        .map_err(sql_error)?;
+    t.execute("DELETE FROM restore_locks WHERE uid = ?1", [uid])
+        .map_err(sql_error)?;
     if request.makes_database {
         define::create_database(t, catalog, database, true, at)?;
     } else {
-        catalog.database(database.as_str()).ok_or_else(|| unknown_database(database))?;
+        catalog
+            .database(database.as_str())
+            .ok_or_else(|| unknown_database(database))?;
     }
     let wanted = request.replication_given.then_some(request.replication_num);
     let mut tables = Vec::new();
@@ -149,13 +198,19 @@ fn reserve(
         let (source, partitions) = manifest.choose(object)?;
         let target = object.target();
         reserve_name(t, into, target)?;
-        if catalog.databases.get(database.as_str()).is_some_and(|d| d.views.contains_key(target.as_str())) {
+        if catalog
+            .databases
+            .get(database.as_str())
+            .is_some_and(|d| d.views.contains_key(target.as_str()))
+        {
             let message = format!("Table: {target} can not support backup restore, type: VIEW");
-            return Err(
-                Error::new(ErrorKind::WrongObjectType, message).hint("Drop the view, or restore under another name with AS.")
-            );
+            return Err(Error::new(ErrorKind::WrongObjectType, message)
+                .hint("Drop the view, or restore under another name with AS."));
         }
-        let existing = catalog.databases.get(database.as_str()).and_then(|d| d.tables.get(target.as_str()));
+        let existing = catalog
+            .databases
+            .get(database.as_str())
+            .and_then(|d| d.tables.get(target.as_str()));
         if let Some(existing) = existing {
             check_overwrite(existing, source, object)?;
         }
@@ -174,22 +229,34 @@ fn reserve(
                 None => None,
             };
             let first = next_ids(t, 1 + partition.tablets.len() as i64)?;
-            let tablets = partition.tablets.iter().enumerate().map(|(bucket, tablet)| {
-                let tablet_id = TabletId(first + 1 + bucket as i64);
-                TargetTablet {
-                    tablet_id,
-                    backends: place(alive, tablet_id.0 as usize, replication_num),
-                    files: tablet.files.clone(),
-                }
-            });
+            let tablets = partition
+                .tablets
+                .iter()
+                .enumerate()
+                .map(|(bucket, tablet)| {
+                    let tablet_id = TabletId(first + 1 + bucket as i64);
+                    TargetTablet {
+                        tablet_id,
+                        backends: place(alive, tablet_id.0 as usize, replication_num),
+                        files: tablet.files.clone(),
+                    }
+                });
             let tablets: Vec<TargetTablet> = tablets.collect();
-            let mut stage = t.prepare_cached("INSERT INTO staged_tablets (tablet_id, uid) VALUES (?1, ?2)").map_err(sql_error)?;
+            let mut stage = t
+                .prepare_cached("INSERT INTO staged_tablets (tablet_id, uid) VALUES (?1, ?2)")
+                .map_err(sql_error)?;
             for tablet in &tablets {
-                stage.execute(params![tablet.tablet_id.0, uid]).map_err(sql_error)?;
+                stage
+                    .execute(params![tablet.tablet_id.0, uid])
+                    .map_err(sql_error)?;
             }
             // The only partition of an unpartitioned table is named like it.
             let is_whole = partition.bounds == Bounds::Whole;
-            let name = if is_whole { PartitionName::new(target.as_str())? } else { partition.name.clone() };
+            let name = if is_whole {
+                PartitionName::new(target.as_str())?
+            } else {
+                partition.name.clone()
+            };
             targets.push(TargetPartition {
                 name,
                 partition_id: PartitionId(first),
@@ -200,7 +267,9 @@ fn reserve(
             });
         }
         let mut schema = source.schema.clone();
-        schema.properties.insert("replication_num".into(), replication_num.to_string());
+        schema
+            .properties
+            .insert("replication_num".into(), replication_num.to_string());
         tables.push(TargetTable {
             source: source.name.clone(),
             name: target.clone(),
@@ -215,17 +284,31 @@ fn reserve(
     for object in &request.views {
         let (source, target) = (manifest.view(&object.view)?, object.target());
         reserve_name(t, into, target)?;
-        if catalog.databases.get(database.as_str()).is_some_and(|d| d.tables.contains_key(target.as_str())) {
-            return Err(Error::new(ErrorKind::WrongObjectType, format!("Table: {target} has existed and it is not a View"))
-                .hint("Restore the view under another name with AS, or into another database."));
+        if catalog
+            .databases
+            .get(database.as_str())
+            .is_some_and(|d| d.tables.contains_key(target.as_str()))
+        {
+            return Err(Error::new(
+                ErrorKind::WrongObjectType,
+                format!("Table: {target} has existed and it is not a View"),
+            )
+            .hint("Restore the view under another name with AS, or into another database."));
         }
-        views.push(PlannedView { name: target.clone(), definition: source.definition.clone() });
+        views.push(PlannedView {
+            name: target.clone(),
+            definition: source.definition.clone(),
+        });
     }
     Ok((RestorePlan::new(digest.clone(), tables, views), stale))
 }
 
 /// Keeps others from a name until the restore lets go of it.
-fn reserve_name(t: &Transaction<'_>, into: Destination<'_>, target: &TableName) -> Result<(), Error> {
+fn reserve_name(
+    t: &Transaction<'_>,
+    into: Destination<'_>,
+    target: &TableName,
+) -> Result<(), Error> {
     let locked_by: Option<String> = t
         .query_row(
             "SELECT uid FROM restore_locks WHERE database_name = ?1 AND table_name = ?2",
@@ -235,7 +318,10 @@ fn reserve_name(t: &Transaction<'_>, into: Destination<'_>, target: &TableName) 
         .optional()
         .map_err(sql_error)?;
     if locked_by.is_some() {
-        return Err(Error::new(ErrorKind::ObjectInUse, format!("Table {target}'s state is not NORMAL: RESTORE")));
+        return Err(Error::new(
+            ErrorKind::ObjectInUse,
+            format!("Table {target}'s state is not NORMAL: RESTORE"),
+        ));
     }
     t.execute(
         "INSERT INTO restore_locks (database_name, table_name, uid) VALUES (?1, ?2, ?3)",
@@ -246,19 +332,39 @@ fn reserve_name(t: &Transaction<'_>, into: Destination<'_>, target: &TableName) 
 }
 
 impl EmbeddedCluster {
-    pub(super) async fn restore_plan(&self, job: &Job, repository: &Repository) -> Result<RestorePlan, StepError> {
+    pub(super) async fn restore_plan(
+        &self,
+        job: &Job,
+        repository: &Repository,
+    ) -> Result<RestorePlan, StepError> {
         let Work::Restore { target, request } = job.spec.work.clone() else {
             return Err(Error::internal("a restore was planned for another kind of job").into());
         };
-        let (manifest, digest) = repository.manifest(&target.label, &request.timestamp).await?;
-        let (uid, alive, at) = (job.spec.uid.clone(), self.alive().await?, self.inner.env.now());
+        let (manifest, digest) = repository
+            .manifest(&target.label, &request.timestamp)
+            .await?;
+        let (uid, alive, at) = (
+            job.spec.uid.clone(),
+            self.alive().await?,
+            self.inner.env.now(),
+        );
         let (plan, stale) = self
             .inner
             .frontend
             .change(move |t, catalog| {
-                let into = Destination { uid: &uid, database: &target.database, at };
-                let (plan, stale) = reserve(t, catalog, into, &request, &manifest, &digest, &alive)?;
-                let touched = plan.tables.iter().filter(|t| t.exists).map(|t| t.table_id).collect();
+                let into = Destination {
+                    uid: &uid,
+                    database: &target.database,
+                    at,
+                };
+                let (plan, stale) =
+                    reserve(t, catalog, into, &request, &manifest, &digest, &alive)?;
+                let touched = plan
+                    .tables
+                    .iter()
+                    .filter(|t| t.exists)
+                    .map(|t| t.table_id)
+                    .collect();
                 Ok(((plan, stale), touched))
             })
             .await
@@ -273,13 +379,24 @@ impl EmbeddedCluster {
 
     async fn remove_tablets(&self, tablets: Vec<TabletId>) -> Result<(), Error> {
         let backends = self.inner.backends.clone();
-        blocking(move || tablets.into_iter().try_for_each(|tablet| backends.remove(tablet, None))).await
+        blocking(move || {
+            tablets
+                .into_iter()
+                .try_for_each(|tablet| backends.remove(tablet, None))
+        })
+        .await
     }
 
-    /// Makes sure that a tablet's backends can take it. Its directories come with its files, each synced with what it names.
+    /// Makes sure that a tablet's backends can take it. Its directories come with its files, each
+    /// synced with what it names.
     pub(super) async fn make_tablet(&self, tablet: &TargetTablet) -> Result<(), Error> {
         let (on, backends) = (tablet.backends.clone(), self.inner.backends.clone());
-        blocking(move || on.iter().try_for_each(|backend| backends.check(*backend)).map_err(unavailable)).await
+        blocking(move || {
+            on.iter()
+                .try_for_each(|backend| backends.check(*backend))
+                .map_err(unavailable)
+        })
+        .await
     }
 
     pub(super) async fn download_tablet(
@@ -294,7 +411,11 @@ impl EmbeddedCluster {
             for backend in &tablet.backends {
                 backends.check(*backend).map_err(unavailable)?;
             }
-            let paths = tablet.backends.iter().filter_map(|b| backends.file(*b, tablet.tablet_id, file)).collect();
+            let paths = tablet
+                .backends
+                .iter()
+                .filter_map(|b| backends.file(*b, tablet.tablet_id, file))
+                .collect();
             let new = repository.download(file, paths, &self.inner.budget).await?;
             transfer.total.files += 1;
             transfer.total.bytes += file.bytes;
@@ -308,7 +429,10 @@ impl EmbeddedCluster {
     }
 
     pub(super) async fn verify_tablets(&self, plan: &RestorePlan) -> Result<(), Error> {
-        let (tablets, backends): (Vec<TargetTablet>, _) = (plan.tablets().cloned().collect(), self.inner.backends.clone());
+        let (tablets, backends): (Vec<TargetTablet>, _) = (
+            plan.tablets().cloned().collect(),
+            self.inner.backends.clone(),
+        );
         blocking(move || {
             for tablet in &tablets {
                 for backend in &tablet.backends {
@@ -331,7 +455,8 @@ impl EmbeddedCluster {
         .await
     }
 
-    /// Lets go of pins, links, locks and of tablets that no table got. Whatever is gone already is fine.
+    /// Lets go of pins, links, locks and of tablets that no table got. Whatever is gone already is
+    /// fine.
     pub(super) async fn let_go(&self, job: &Job) -> Result<(), Error> {
         let (uid, backends) = (job.spec.uid.clone(), self.inner.backends.clone());
         {
@@ -347,8 +472,12 @@ impl EmbeddedCluster {
             self.inner
                 .frontend
                 .query(move |t| {
-                    let mut select = t.prepare_cached("SELECT tablet_id FROM staged_tablets WHERE uid = ?1").map_err(sql_error)?;
-                    let rows = select.query_map([uid], |r| r.get(0).map(TabletId)).map_err(sql_error)?;
+                    let mut select = t
+                        .prepare_cached("SELECT tablet_id FROM staged_tablets WHERE uid = ?1")
+                        .map_err(sql_error)?;
+                    let rows = select
+                        .query_map([uid], |r| r.get(0).map(TabletId))
+                        .map_err(sql_error)?;
                     rows.collect::<Result<Vec<_>, _>>().map_err(sql_error)
                 })
                 .await?
@@ -359,7 +488,8 @@ impl EmbeddedCluster {
             .frontend
             .change(move |t, _| {
                 for table in ["pins", "staged_tablets", "restore_locks", "swaps"] {
-                    t.execute(&format!("DELETE FROM {table} WHERE uid = ?1"), [&uid]).map_err(sql_error)?;
+                    t.execute(&format!("DELETE FROM {table} WHERE uid = ?1"), [&uid])
+                        .map_err(sql_error)?;
                 }
                 Ok(((), Vec::new()))
             })

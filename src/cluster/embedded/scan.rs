@@ -1,4 +1,5 @@
-//! Tables as DataFusion providers: Parquet files with partition pruning, and merge-on-read as a plan over them.
+//! Tables as DataFusion providers: Parquet files with partition pruning, and merge-on-read as a
+//! plan over them.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -19,7 +20,9 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::functions_aggregate::expr_fn::{last_value, max, min, sum};
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType, cast, lit};
+use datafusion::logical_expr::{
+    Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType, cast, lit,
+};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
@@ -30,10 +33,17 @@ use object_store::path::Path;
 use super::be::Backends;
 use super::catalog::{Partition, ReadGuard, Table};
 use crate::error::{Error, ErrorKind};
-use crate::schema::{Aggregate, Bound, Bounds, ColumnType, DefaultValue, KeyModel, RangeKey, SEQUENCE_COLUMN, TableSchema};
+use crate::schema::{
+    Aggregate, Bound, Bounds, ColumnType, DefaultValue, KeyModel, RangeKey, SEQUENCE_COLUMN,
+    TableSchema,
+};
 
 /// The provider of a table, as queries see it.
-pub(super) fn provider(table: &Arc<Table>, backends: &Arc<Backends>, guard: &Arc<ReadGuard>) -> DfResult<Arc<dyn TableProvider>> {
+pub(super) fn provider(
+    table: &Arc<Table>,
+    backends: &Arc<Backends>,
+    guard: &Arc<ReadGuard>,
+) -> DfResult<Arc<dyn TableProvider>> {
     let files = FilesTable {
         table: table.clone(),
         partitions: table.partitions.clone(),
@@ -46,19 +56,35 @@ pub(super) fn provider(table: &Arc<Table>, backends: &Arc<Backends>, guard: &Arc
         KeyModel::Duplicate => None,
         _ => Some(merged_plan(table, Arc::new(files.clone()), false)?),
     };
-    // NOT NULL is checked when rows are written, by our own words; DataFusion would check the columns of VALUES by theirs.
-    let nullable = table.schema.arrow().fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>();
-    Ok(Arc::new(UserTable { files, schema: Schema::new(nullable).into(), merged, defaults }))
+    // NOT NULL is checked when rows are written, by our own words; DataFusion would check the
+    // columns of VALUES by theirs.
+    let nullable = table
+        .schema
+        .arrow()
+        .fields()
+        .iter()
+        .map(|f| f.as_ref().clone().with_nullable(true))
+        .collect::<Vec<_>>();
+    Ok(Arc::new(UserTable {
+        files,
+        schema: Schema::new(nullable).into(),
+        merged,
+        defaults,
+    }))
 }
 
 /// The table that a provider of this module reads.
 pub(super) fn table_of(provider: &dyn TableProvider) -> Option<&Arc<Table>> {
     let provider = provider as &dyn Any;
-    let files = provider.downcast_ref::<UserTable>().map(|t| &t.files).or_else(|| provider.downcast_ref::<FilesTable>());
+    let files = provider
+        .downcast_ref::<UserTable>()
+        .map(|t| &t.files)
+        .or_else(|| provider.downcast_ref::<FilesTable>());
     files.map(|files| &files.table)
 }
 
-/// The rows of some partitions in the form in which they are rewritten: merged, the hidden column kept.
+/// The rows of some partitions in the form in which they are rewritten: merged, the hidden column
+/// kept.
 pub(super) fn rewrite_plan(
     table: &Arc<Table>,
     partition: &Arc<Partition>,
@@ -73,10 +99,17 @@ pub(super) fn rewrite_plan(
         _guard: guard.clone(),
     };
     match table.schema.key {
-        KeyModel::Duplicate => LogicalPlanBuilder::scan(bare(table), provider_as_source(Arc::new(files)), None)?.build(),
+        KeyModel::Duplicate => {
+            LogicalPlanBuilder::scan(bare(table), provider_as_source(Arc::new(files)), None)?
+                .build()
+        }
         _ => {
             let plan = merged_plan(table, Arc::new(files), true)?;
-            LogicalPlanBuilder::from(plan).alias(datafusion::common::TableReference::bare(table.name.as_str()))?.build()
+            LogicalPlanBuilder::from(plan)
+                .alias(datafusion::common::TableReference::bare(
+                    table.name.as_str(),
+                ))?
+                .build()
         }
     }
 }
@@ -87,9 +120,14 @@ fn bare(table: &Table) -> datafusion::common::TableReference {
 }
 
 /// One row per key: grouped by the key columns, every other column combined as its model says.
-fn merged_plan(table: &Table, files: Arc<FilesTable>, keep_sequence: bool) -> DfResult<LogicalPlan> {
+fn merged_plan(
+    table: &Table,
+    files: Arc<FilesTable>,
+    keep_sequence: bool,
+) -> DfResult<LogicalPlan> {
     let schema = &table.schema;
-    let name = datafusion::common::TableReference::partial(table.database.as_str(), table.name.as_str());
+    let name =
+        datafusion::common::TableReference::partial(table.database.as_str(), table.name.as_str());
     let scan = LogicalPlanBuilder::scan(name, provider_as_source(files), None)?;
     let keys: Vec<Expr> = schema.key_columns.iter().map(ident).collect();
     let newest_last = || vec![ident(SEQUENCE_COLUMN).sort(true, false)];
@@ -108,7 +146,8 @@ fn merged_plan(table: &Table, files: Arc<FilesTable>, keep_sequence: bool) -> Df
         combined.push(max(ident(SEQUENCE_COLUMN)).alias(SEQUENCE_COLUMN));
     }
     let grouped = scan.aggregate(keys, combined)?;
-    // SUM widens its type; the column's own comes back here, and a sum that does not fit is an error.
+    // SUM widens its type; the column's own comes back here, and a sum that does not fit is an
+    // error.
     let mut projected: Vec<Expr> = Vec::new();
     for column in &schema.columns {
         let value = ident(&column.name);
@@ -127,8 +166,13 @@ fn defaults(schema: &TableSchema) -> HashMap<String, Expr> {
     let mut defaults = HashMap::new();
     for column in &schema.columns {
         let value = match &column.default {
-            Some(DefaultValue::Literal(text)) => cast(lit(text.clone()), column.column_type.arrow()),
-            Some(DefaultValue::CurrentTimestamp) => cast(datafusion::functions::expr_fn::now(), column.column_type.arrow()),
+            Some(DefaultValue::Literal(text)) => {
+                cast(lit(text.clone()), column.column_type.arrow())
+            }
+            Some(DefaultValue::CurrentTimestamp) => cast(
+                datafusion::functions::expr_fn::now(),
+                column.column_type.arrow(),
+            ),
             Some(DefaultValue::Null) | None => continue,
         };
         defaults.insert(column.name.clone(), value);
@@ -164,7 +208,10 @@ impl TableProvider for UserTable {
         self.defaults.get(column)
     }
 
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> DfResult<Vec<TableProviderFilterPushDown>> {
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
 
@@ -181,7 +228,11 @@ impl TableProvider for UserTable {
             Some(plan) => {
                 let mut builder = LogicalPlanBuilder::from(plan.clone());
                 if let Some(projection) = projection {
-                    builder = builder.project(projection.iter().map(|i| ident(self.schema.field(*i).name())))?;
+                    builder = builder.project(
+                        projection
+                            .iter()
+                            .map(|i| ident(self.schema.field(*i).name())),
+                    )?;
                 }
                 state.create_physical_plan(&builder.build()?).await
             }
@@ -209,7 +260,10 @@ impl TableProvider for FilesTable {
         TableType::Base
     }
 
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> DfResult<Vec<TableProviderFilterPushDown>> {
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
 
@@ -248,7 +302,8 @@ impl TableProvider for FilesTable {
                             .hint("See SHOW BACKENDS; RESTORE the partition if the backends are lost."),
                         ))
                     })?;
-                    let location = Path::from_absolute_path(&path).map_err(|e| DataFusionError::External(Box::new(e)))?;
+                    let location = Path::from_absolute_path(&path)
+                        .map_err(|e| DataFusionError::External(Box::new(e)))?;
                     files.push(PartitionedFile::new_from_meta(ObjectMeta {
                         location,
                         last_modified: Default::default(),
@@ -271,11 +326,12 @@ impl TableProvider for FilesTable {
             source = source.with_predicate(predicate);
         }
         let groups = FileGroup::new(files).split_files(state.config().target_partitions());
-        let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(source))
-            .with_file_groups(groups)
-            .with_projection_indices(projection.cloned())?
-            .with_limit(limit)
-            .build();
+        let config =
+            FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(source))
+                .with_file_groups(groups)
+                .with_projection_indices(projection.cloned())?
+                .with_limit(limit)
+                .build();
         Ok(DataSourceExec::from_data_source(config))
     }
 }
@@ -284,8 +340,13 @@ impl TableProvider for FilesTable {
 impl PruningStatistics for FilesTable {
     fn min_values(&self, column: &Column) -> Option<ArrayRef> {
         self.bound_values(column, |bounds, ty| match bounds {
-            Bounds::Range { lower: Bound::At(key), .. } => scalar(*key, ty),
-            Bounds::List(_) => list_values(bounds, ty)?.into_iter().reduce(|a, b| if b < a { b } else { a }),
+            Bounds::Range {
+                lower: Bound::At(key),
+                ..
+            } => scalar(*key, ty),
+            Bounds::List(_) => list_values(bounds, ty)?
+                .into_iter()
+                .reduce(|a, b| if b < a { b } else { a }),
             _ => None,
         })
     }
@@ -293,7 +354,10 @@ impl PruningStatistics for FilesTable {
     fn max_values(&self, column: &Column) -> Option<ArrayRef> {
         self.bound_values(column, |bounds, ty| match bounds {
             // The upper end does not belong; the value below it is the greatest that can.
-            Bounds::Range { upper: Bound::At(key), .. } => scalar(
+            Bounds::Range {
+                upper: Bound::At(key),
+                ..
+            } => scalar(
                 match key {
                     RangeKey::Int(n) => RangeKey::Int(n.checked_sub(1)?),
                     RangeKey::Date(n) => RangeKey::Date(n.checked_sub(1)?),
@@ -301,7 +365,9 @@ impl PruningStatistics for FilesTable {
                 },
                 ty,
             ),
-            Bounds::List(_) => list_values(bounds, ty)?.into_iter().reduce(|a, b| if b > a { b } else { a }),
+            Bounds::List(_) => list_values(bounds, ty)?
+                .into_iter()
+                .reduce(|a, b| if b > a { b } else { a }),
             _ => None,
         })
     }
@@ -328,13 +394,20 @@ impl PruningStatistics for FilesTable {
 }
 
 impl FilesTable {
-    fn bound_values(&self, column: &Column, value: impl Fn(&Bounds, &ColumnType) -> Option<ScalarValue>) -> Option<ArrayRef> {
+    fn bound_values(
+        &self,
+        column: &Column,
+        value: impl Fn(&Bounds, &ColumnType) -> Option<ScalarValue>,
+    ) -> Option<ArrayRef> {
         if self.table.schema.partition_columns() != [column.name.clone()] {
             return None;
         }
         let ty = self.table.schema.partition_type()?;
         let null = ScalarValue::try_from(ty.arrow()).ok()?;
-        let values = self.partitions.iter().map(|p| value(&p.bounds, ty).unwrap_or_else(|| null.clone()));
+        let values = self
+            .partitions
+            .iter()
+            .map(|p| value(&p.bounds, ty).unwrap_or_else(|| null.clone()));
         ScalarValue::iter_to_array(values).ok()
     }
 }
@@ -350,6 +423,15 @@ fn scalar(key: RangeKey, ty: &ColumnType) -> Option<ScalarValue> {
 
 /// The values of a list partition, or nothing if NULL is among them or one does not read.
 fn list_values(bounds: &Bounds, ty: &ColumnType) -> Option<Vec<ScalarValue>> {
-    let Bounds::List(rows) = bounds else { return None };
-    rows.iter().map(|row| ScalarValue::Utf8(row.first()?.clone()).cast_to(&ty.arrow()).ok().filter(|v| !v.is_null())).collect()
+    let Bounds::List(rows) = bounds else {
+        return None;
+    };
+    rows.iter()
+        .map(|row| {
+            ScalarValue::Utf8(row.first()?.clone())
+                .cast_to(&ty.arrow())
+                .ok()
+                .filter(|v| !v.is_null())
+        })
+        .collect()
 }

@@ -1,7 +1,9 @@
-//! INSERT and DELETE: rows are computed, written into new files, and made visible by one transaction of the catalog.
+//! INSERT and DELETE: rows are computed, written into new files, and made visible by one
+//! transaction of the catalog.
 //!
-//! One statement at a time changes a table. Those that add rows compute them before they wait for their turn: a client that sends its
-//! rows slowly, or sends none, keeps nobody else from the table.
+//! One statement at a time changes a table. Those that add rows compute them before they wait for
+//! their turn: a client that sends its rows slowly, or sends none, keeps nobody else from the
+//! table.
 
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, SpillMetrics};
@@ -25,7 +27,9 @@ impl EmbeddedCluster {
         let known = self.table(table)?;
         refuse_locked(&known)?;
         match write {
-            Write::Insert(plan) if known.schema.has_sequence() => self.replace(known, &plan, lock_timeout, state).await,
+            Write::Insert(plan) if known.schema.has_sequence() => {
+                self.replace(known, &plan, lock_timeout, state).await
+            }
             Write::Insert(plan) => self.append(known, &plan, lock_timeout, state).await,
             Write::Delete(predicate) => {
                 let _one = self.writer(&known, lock_timeout).await?;
@@ -37,22 +41,42 @@ impl EmbeddedCluster {
     /// A table as it is now: the version must be the one that its only writer will move.
     fn same(&self, known: &Table) -> Result<Arc<Table>, Error> {
         let catalog = self.inner.frontend.catalog();
-        let now = catalog.table(known.database.as_str(), known.name.as_str()).filter(|t| t.id == known.id).cloned();
+        let now = catalog
+            .table(known.database.as_str(), known.name.as_str())
+            .filter(|t| t.id == known.id)
+            .cloned();
         let now = now.ok_or_else(|| fe::unknown_table(&known.database, &known.name))?;
         refuse_locked(&now)?;
         Ok(now)
     }
 
     /// A plan's rows as one stream.
-    async fn rows(&self, state: &SessionState, plan: &LogicalPlan) -> Result<SendableRecordBatchStream, Error> {
-        let physical = state.create_physical_plan(plan).await.map_err(query_error)?;
+    async fn rows(
+        &self,
+        state: &SessionState,
+        plan: &LogicalPlan,
+    ) -> Result<SendableRecordBatchStream, Error> {
+        let physical = state
+            .create_physical_plan(plan)
+            .await
+            .map_err(query_error)?;
         debug_assert!(physical.output_partitioning().partition_count() > 0);
         execute_stream(physical, task_context(state)).map_err(query_error)
     }
 
     /// The place of the one who may change a table; 55P03 if it is not to be had in time.
-    async fn writer(&self, table: &Table, timeout: Option<Duration>) -> Result<tokio::sync::OwnedMutexGuard<()>, Error> {
-        let lock = self.inner.writers.lock().entry(table.id).or_default().clone();
+    async fn writer(
+        &self,
+        table: &Table,
+        timeout: Option<Duration>,
+    ) -> Result<tokio::sync::OwnedMutexGuard<()>, Error> {
+        let lock = self
+            .inner
+            .writers
+            .lock()
+            .entry(table.id)
+            .or_default()
+            .clone();
         let late = async {
             match timeout {
                 Some(timeout) => self.inner.env.clock.sleep(timeout).await,
@@ -67,8 +91,8 @@ impl EmbeddedCluster {
         }
     }
 
-    /// Rows that stand beside those that are there can be written before the table is locked: whoever sends them slowly, or says
-    /// nothing, keeps nobody else from it.
+    /// Rows that stand beside those that are there can be written before the table is locked:
+    /// whoever sends them slowly, or says nothing, keeps nobody else from it.
     async fn append(
         &self,
         table: Arc<Table>,
@@ -77,17 +101,26 @@ impl EmbeddedCluster {
         state: &SessionState,
     ) -> Result<u64, Error> {
         let stream = self.rows(state, plan).await?;
-        let written = ingest::write_rows(&table, &self.inner.backends, &self.inner.env, Sequence::Assign, stream).await?;
+        let written = ingest::write_rows(
+            &table,
+            &self.inner.backends,
+            &self.inner.env,
+            Sequence::Assign,
+            stream,
+        )
+        .await?;
         if written.rows == 0 {
             return Ok(0);
         }
         let _one = self.writer(&table, lock_timeout).await?;
         let rows = written.rows;
-        self.commit(&table, written.partitions, written.files, Vec::new()).await?;
+        self.commit(&table, written.partitions, written.files, Vec::new())
+            .await?;
         Ok(rows)
     }
 
-    /// Rows that take the place of others with equal keys: which are the last goes by the order in which the statements have their turn.
+    /// Rows that take the place of others with equal keys: which are the last goes by the order in
+    /// which the statements have their turn.
     async fn replace(
         &self,
         known: Arc<Table>,
@@ -95,41 +128,81 @@ impl EmbeddedCluster {
         lock_timeout: Option<Duration>,
         state: &SessionState,
     ) -> Result<u64, Error> {
-        // The order within the statement counts, too, so the plan must not be cut into parts that race.
+        // The order within the statement counts, too, so the plan must not be cut into parts that
+        // race.
         let mut state = state.clone();
         state.config_mut().options_mut().execution.target_partitions = 1;
-        let waiting = set_aside(self.rows(&state, plan).await?, &state).await.map_err(query_error)?;
+        let waiting = set_aside(self.rows(&state, plan).await?, &state)
+            .await
+            .map_err(query_error)?;
         let _one = self.writer(&known, lock_timeout).await?;
         let table = self.same(&known)?;
-        let Written { rows, files, partitions } =
-            ingest::write_rows(&table, &self.inner.backends, &self.inner.env, Sequence::Assign, waiting).await?;
+        let Written {
+            rows,
+            files,
+            partitions,
+        } = ingest::write_rows(
+            &table,
+            &self.inner.backends,
+            &self.inner.env,
+            Sequence::Assign,
+            waiting,
+        )
+        .await?;
         if rows > 0 {
             self.commit(&table, partitions, files, Vec::new()).await?;
         }
         Ok(rows)
     }
 
-    async fn delete(&self, table: Arc<Table>, predicate: Option<Expr>, state: &SessionState) -> Result<u64, Error> {
+    async fn delete(
+        &self,
+        table: Arc<Table>,
+        predicate: Option<Expr>,
+        state: &SessionState,
+    ) -> Result<u64, Error> {
         let predicate = predicate.unwrap_or_else(|| lit(true));
         // The table is looked up under the guard, so its files cannot go before they are read.
         let (catalog, guard) = self.inner.frontend.read();
         let guard = Arc::new(guard);
-        let now = catalog.table(table.database.as_str(), table.name.as_str()).filter(|t| t.id == table.id).cloned();
+        let now = catalog
+            .table(table.database.as_str(), table.name.as_str())
+            .filter(|t| t.id == table.id)
+            .cloned();
         let table = now.ok_or_else(|| fe::unknown_table(&table.database, &table.name))?;
         let (mut deleted, mut partitions, mut removed) = (0, Vec::new(), Vec::new());
         let mut added = NewFiles::none(&self.inner.backends);
         // What is asked anew for each row cannot be counted by asking once more.
         let is_volatile = predicate.is_volatile();
         for partition in ingest::filled(&table) {
-            let rows = scan::rewrite_plan(&table, partition, &self.inner.backends, &guard).map_err(query_error)?;
+            let rows = scan::rewrite_plan(&table, partition, &self.inner.backends, &guard)
+                .map_err(query_error)?;
             let counted = LogicalPlanBuilder::from(rows.clone());
-            let counted = if is_volatile { Ok(counted) } else { counted.filter(predicate.clone()) };
+            let counted = if is_volatile {
+                Ok(counted)
+            } else {
+                counted.filter(predicate.clone())
+            };
             let doomed = counted
                 .and_then(|b| b.aggregate(Vec::<Expr>::new(), vec![count(lit(1))]))
                 .and_then(LogicalPlanBuilder::build)
                 .map_err(query_error)?;
-            let counted: Vec<_> = self.rows(state, &doomed).await?.try_collect().await.map_err(query_error)?;
-            let doomed: i64 = counted.iter().map(|b| b.column(0).as_primitive::<Int64Type>().values().iter().sum::<i64>()).sum();
+            let counted: Vec<_> = self
+                .rows(state, &doomed)
+                .await?
+                .try_collect()
+                .await
+                .map_err(query_error)?;
+            let doomed: i64 = counted
+                .iter()
+                .map(|b| {
+                    b.column(0)
+                        .as_primitive::<Int64Type>()
+                        .values()
+                        .iter()
+                        .sum::<i64>()
+                })
+                .sum();
             if doomed == 0 {
                 continue;
             }
@@ -138,8 +211,19 @@ impl EmbeddedCluster {
                 .and_then(LogicalPlanBuilder::build)
                 .map_err(query_error)?;
             let stream = self.rows(state, &kept).await?;
-            let written = ingest::write_rows(&table, &self.inner.backends, &self.inner.env, Sequence::Keep, stream).await?;
-            let gone = if is_volatile { (doomed as u64).saturating_sub(written.rows) } else { doomed as u64 };
+            let written = ingest::write_rows(
+                &table,
+                &self.inner.backends,
+                &self.inner.env,
+                Sequence::Keep,
+                stream,
+            )
+            .await?;
+            let gone = if is_volatile {
+                (doomed as u64).saturating_sub(written.rows)
+            } else {
+                doomed as u64
+            };
             if gone == 0 {
                 continue;
             }
@@ -147,7 +231,10 @@ impl EmbeddedCluster {
             deleted += gone;
             partitions.push((partition.id, partition.version));
             for tablet in &partition.tablets {
-                removed.extend(tablet.files.iter().map(|f| NewFile { tablet: tablet.id, file: f.clone() }));
+                removed.extend(tablet.files.iter().map(|f| NewFile {
+                    tablet: tablet.id,
+                    file: f.clone(),
+                }));
             }
         }
         if deleted > 0 {
@@ -167,7 +254,11 @@ impl EmbeddedCluster {
         removed: Vec<NewFile>,
     ) -> Result<(), Error> {
         let (id, at) = (table.id, self.inner.env.now());
-        let change = TableChange { partitions, added: added.list().to_vec(), removed };
+        let change = TableChange {
+            partitions,
+            added: added.list().to_vec(),
+            removed,
+        };
         let (database, name) = (table.database.clone(), table.name.clone());
         self.inner
             .frontend
@@ -175,7 +266,8 @@ impl EmbeddedCluster {
                 let now = catalog.table(database.as_str(), name.as_str()).filter(|t| t.id == id);
                 let now = now.ok_or_else(|| fe::unknown_table(&database, &name))?;
                 refuse_locked(now)?;
-                // Rows that replace others were made for the version that was seen; plain new rows fit any.
+                // Rows that replace others were made for the version that was seen; plain new rows
+                // fit any.
                 let needs_version = now.schema.has_sequence() || !change.removed.is_empty();
                 for (id, seen) in &change.partitions {
                     let known = now.partitions.iter().find(|p| p.id == *id);
@@ -188,7 +280,8 @@ impl EmbeddedCluster {
                     }
                 }
                 fe::apply_change(t, &change, at)?;
-                // From here on the catalog may have them: where COMMIT itself fails the next start decides, and sweeps.
+                // From here on the catalog may have them: where COMMIT itself fails the next start
+                // decides, and sweeps.
                 added.keep();
                 Ok(((), vec![id]))
             })
@@ -212,7 +305,9 @@ async fn set_aside(
         if bytes > WAITING_BYTES_MAX {
             let file = match &mut file {
                 Some(file) => file,
-                none => none.insert(spill.create_in_progress_file("rows that wait for their table")?),
+                none => {
+                    none.insert(spill.create_in_progress_file("rows that wait for their table")?)
+                }
             };
             for batch in waiting.drain(..) {
                 file.append_batch(&batch)?;

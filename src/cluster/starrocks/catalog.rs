@@ -1,4 +1,5 @@
-//! The names on a StarRocks cluster as DataFusion sees them: fetched at once, kept for a moment, columns a database at a time.
+//! The names on a StarRocks cluster as DataFusion sees them: fetched at once, kept for a moment,
+//! columns a database at a time.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -34,7 +35,8 @@ pub(super) struct Database {
     columns: OnceCell<HashMap<String, SchemaRef>>,
 }
 
-/// A name that cannot be said to a frontend is no use; nor is a table that no privilege could be asked for.
+/// A name that cannot be said to a frontend is no use; nor is a table that no privilege could be
+/// asked for.
 fn sayable(name: &str) -> bool {
     super::print_statement::identifier(name).is_ok() && !name.is_empty()
 }
@@ -52,23 +54,45 @@ impl Names {
     pub async fn fetch(client: &Client, at: Timestamp) -> Result<Self, Error> {
         let mut databases: BTreeMap<String, BTreeMap<String, TableType>> = BTreeMap::new();
         let listed = client.query("SHOW DATABASES").await?;
-        for name in listed.rows.into_iter().filter_map(|r| r.into_iter().next().flatten()) {
+        for name in listed
+            .rows
+            .into_iter()
+            .filter_map(|r| r.into_iter().next().flatten())
+        {
             if !HIDDEN.contains(&name.as_str()) && is_database(&name) {
                 databases.insert(name, BTreeMap::new());
             }
         }
-        let answer = client.query("SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE FROM information_schema.tables").await?;
+        let answer = client
+            .query("SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE FROM information_schema.tables")
+            .await?;
         for line in lines(&answer) {
             let (database, table) = (line.text("TABLE_SCHEMA"), line.text("TABLE_NAME"));
-            let kind = if line.text("TABLE_TYPE") == "VIEW" { TableType::View } else { TableType::Base };
+            let kind = if line.text("TABLE_TYPE") == "VIEW" {
+                TableType::View
+            } else {
+                TableType::Base
+            };
             if let Some(tables) = databases.get_mut(&database)
                 && is_table(&table)
             {
                 tables.insert(table, kind);
             }
         }
-        let database = |(name, tables): (String, _)| (name.clone(), Arc::new(Database { name, tables, columns: OnceCell::new() }));
-        Ok(Self { fetched_at: Some(at), databases: databases.into_iter().map(database).collect() })
+        let database = |(name, tables): (String, _)| {
+            (
+                name.clone(),
+                Arc::new(Database {
+                    name,
+                    tables,
+                    columns: OnceCell::new(),
+                }),
+            )
+        };
+        Ok(Self {
+            fetched_at: Some(at),
+            databases: databases.into_iter().map(database).collect(),
+        })
     }
 }
 
@@ -86,18 +110,30 @@ impl Database {
                 for line in lines(&answer) {
                     let name = line.text("COLUMN_NAME");
                     if sayable(&name) {
-                        // What a statistic of the frontend calls NOT NULL is believed; a view's columns are all nullable there.
+                        // What a statistic of the frontend calls NOT NULL is believed; a view's
+                        // columns are all nullable there.
                         let nullable = line.text("IS_NULLABLE") != "NO";
                         let field = types::field(&name, &line.text("COLUMN_TYPE"), nullable);
                         let position = line.number(&["ORDINAL_POSITION"]).unwrap_or(i64::MAX);
-                        tables.entry(line.text("TABLE_NAME")).or_default().push((position, field));
+                        tables
+                            .entry(line.text("TABLE_NAME"))
+                            .or_default()
+                            .push((position, field));
                     }
                 }
                 let schema = |mut columns: Vec<(i64, _)>| {
                     columns.sort_by_key(|(position, _)| *position);
-                    Arc::new(Schema::new(columns.into_iter().map(|(_, field)| field).collect::<Vec<_>>()))
+                    Arc::new(Schema::new(
+                        columns
+                            .into_iter()
+                            .map(|(_, field)| field)
+                            .collect::<Vec<_>>(),
+                    ))
                 };
-                Ok(tables.into_iter().map(|(table, columns)| (table, schema(columns))).collect())
+                Ok(tables
+                    .into_iter()
+                    .map(|(table, columns)| (table, schema(columns)))
+                    .collect())
             })
             .await
     }
@@ -129,7 +165,10 @@ impl CatalogProvider for CatalogView {
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         let (_, database) = spelled(&self.names.databases, name)?;
-        Some(Arc::new(DatabaseView { database: database.clone(), client: self.client.clone() }))
+        Some(Arc::new(DatabaseView {
+            database: database.clone(),
+            client: self.client.clone(),
+        }))
     }
 }
 
@@ -150,9 +189,17 @@ impl SchemaProvider for DatabaseView {
     }
 
     async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
-        let Some((name, kind)) = spelled(&self.database.tables, name) else { return Ok(None) };
-        let columns = self.database.columns(&self.client).await.map_err(|e| DataFusionError::External(Box::new(e)))?;
-        let Some(schema) = columns.get(name) else { return Ok(None) };
+        let Some((name, kind)) = spelled(&self.database.tables, name) else {
+            return Ok(None);
+        };
+        let columns = self
+            .database
+            .columns(&self.client)
+            .await
+            .map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let Some(schema) = columns.get(name) else {
+            return Ok(None);
+        };
         Ok(Some(Arc::new(StarRocksTable {
             client: self.client.clone(),
             database: self.database.name.clone(),

@@ -1,4 +1,5 @@
-//! Connections to the frontends of one cluster: few, to the one that leads, and never waited for without an end.
+//! Connections to the frontends of one cluster: few, to the one that leads, and never waited for
+//! without an end.
 
 mod refusal;
 
@@ -20,7 +21,8 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind};
 use crate::names::{ClusterName, Timestamp};
 
-/// Connections for looks and statements of ours: queries that take all of theirs must not keep jobs from being watched.
+/// Connections for looks and statements of ours: queries that take all of theirs must not keep jobs
+/// from being watched.
 const CONTROL_MAX: usize = 4;
 /// After so long a new connection asks again which frontend leads.
 const LEADER_MS_MAX: i64 = 60_000;
@@ -54,7 +56,10 @@ struct Known {
 // By hand: a connection knows its password.
 impl fmt::Debug for Known {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Known").field("leader", &self.leader).field("version", &self.version).finish_non_exhaustive()
+        f.debug_struct("Known")
+            .field("leader", &self.leader)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
     }
 }
 
@@ -69,31 +74,54 @@ pub(super) struct Connection {
 fn text(value: Value) -> Option<String> {
     match value {
         Value::NULL => None,
-        Value::Bytes(bytes) => {
-            Some(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
-        }
+        Value::Bytes(bytes) => Some(
+            String::from_utf8(bytes)
+                .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()),
+        ),
         other => Some(other.as_sql(true).trim_matches('\'').to_owned()),
     }
 }
 
 fn rows_of(rows: Vec<Row>) -> Vec<Vec<Option<String>>> {
-    rows.into_iter().map(|row| row.unwrap_raw().into_iter().map(|v| v.and_then(text)).collect()).collect()
+    rows.into_iter()
+        .map(|row| {
+            row.unwrap_raw()
+                .into_iter()
+                .map(|v| v.and_then(text))
+                .collect()
+        })
+        .collect()
 }
 
 /// Runs one statement and takes all of its answer.
 async fn run(conn: &mut Conn, sql: &str) -> Result<Answer, Failed> {
     let mut result = conn.query_iter(sql).await?;
-    let columns = result.columns_ref().iter().map(|c| c.name_str().into_owned()).collect();
+    let columns = result
+        .columns_ref()
+        .iter()
+        .map(|c| c.name_str().into_owned())
+        .collect();
     let affected = result.affected_rows();
     let rows: Vec<Row> = result.collect().await?;
     result.drop_result().await?;
-    Ok(Answer { columns, rows: rows_of(rows), affected })
+    Ok(Answer {
+        columns,
+        rows: rows_of(rows),
+        affected,
+    })
 }
 
 impl Client {
     pub fn new(name: ClusterName, options: Options, env: Env) -> Self {
         let queries = Arc::new(Semaphore::new(options.connections_max));
-        Self { name, options, env, known: Mutex::default(), queries, control: Arc::new(Semaphore::new(CONTROL_MAX)) }
+        Self {
+            name,
+            options,
+            env,
+            known: Mutex::default(),
+            queries,
+            control: Arc::new(Semaphore::new(CONTROL_MAX)),
+        }
     }
 
     pub fn env(&self) -> &Env {
@@ -106,7 +134,12 @@ impl Client {
 
     /// Where the cluster is reached when nothing else is known.
     pub fn address(&self) -> String {
-        let all: Vec<_> = self.options.frontends.iter().map(ToString::to_string).collect();
+        let all: Vec<_> = self
+            .options
+            .frontends
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         all.join(", ")
     }
 
@@ -125,19 +158,33 @@ impl Client {
         }
         let connection = self.connection().await?;
         self.give_back(connection);
-        self.last_version().ok_or_else(|| self.unreachable("the version is not known"))
+        self.last_version()
+            .ok_or_else(|| self.unreachable("the version is not known"))
     }
 
     fn unreachable(&self, why: &str) -> Error {
-        Error::new(ErrorKind::Connection, format!("cluster \"{}\" cannot be reached: {why}", self.name))
-            .hint("SHOW CLUSTERS tells how it is; ALTER CLUSTER … SET changes how it is reached.")
+        Error::new(
+            ErrorKind::Connection,
+            format!("cluster \"{}\" cannot be reached: {why}", self.name),
+        )
+        .hint("SHOW CLUSTERS tells how it is; ALTER CLUSTER … SET changes how it is reached.")
     }
 
     fn no_answer(&self, address: &Address, why: &str) -> Error {
-        Error::new(ErrorKind::Connection, format!("no answer from cluster \"{}\" ({address}): {why}", self.name))
+        Error::new(
+            ErrorKind::Connection,
+            format!(
+                "no answer from cluster \"{}\" ({address}): {why}",
+                self.name
+            ),
+        )
     }
 
-    async fn within<T>(&self, limit: Duration, work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = Result<T, Failed>>,
+    ) -> Result<T, Failed> {
         tokio::select! {
             done = work => done,
             () = self.env.clock.sleep(limit) => Err(Failed::Late(format!("nothing within {} ms", limit.as_millis()))),
@@ -147,13 +194,17 @@ impl Client {
     async fn open(&self, address: &Address) -> Result<Conn, Failed> {
         let ssl = match &self.options.tls {
             Tls::Disabled => None,
-            Tls::Required => {
-                Some(SslOpts::default().with_danger_accept_invalid_certs(true).with_danger_skip_domain_validation(true))
-            }
+            Tls::Required => Some(
+                SslOpts::default()
+                    .with_danger_accept_invalid_certs(true)
+                    .with_danger_skip_domain_validation(true),
+            ),
             Tls::Verify(None) => Some(SslOpts::default()),
-            Tls::Verify(Some(file)) => {
-                Some(SslOpts::default().with_root_certs(vec![file.clone().into()]).with_disable_built_in_roots(true))
-            }
+            Tls::Verify(Some(file)) => Some(
+                SslOpts::default()
+                    .with_root_certs(vec![file.clone().into()])
+                    .with_disable_built_in_roots(true),
+            ),
         };
         let opts = OptsBuilder::default()
             .ip_or_hostname(address.host.clone())
@@ -181,7 +232,13 @@ impl Client {
         let limit = self.options.connect_timeout.max(Duration::from_secs(5));
         self.within(limit, async {
             let version = match run(conn, "SELECT current_version()").await {
-                Ok(answer) => answer.rows.into_iter().flatten().flatten().next().unwrap_or_default(),
+                Ok(answer) => answer
+                    .rows
+                    .into_iter()
+                    .flatten()
+                    .flatten()
+                    .next()
+                    .unwrap_or_default(),
                 Err(Failed::Server(_)) => String::new(),
                 Err(e) => return Err(e),
             };
@@ -196,13 +253,19 @@ impl Client {
         .await
     }
 
-    /// A new connection to the leader, or to any frontend when the leader cannot be told or reached.
+    /// A new connection to the leader, or to any frontend when the leader cannot be told or
+    /// reached.
     async fn connect(&self) -> Result<(Address, Conn), Error> {
         let now = self.env.now();
         let (leader, named) = {
             let known = self.known.lock();
-            let is_fresh = known.greeted_at.is_some_and(|at| now.0 - at.0 < LEADER_MS_MAX);
-            (known.leader.clone().filter(|_| is_fresh), known.named.clone())
+            let is_fresh = known
+                .greeted_at
+                .is_some_and(|at| now.0 - at.0 < LEADER_MS_MAX);
+            (
+                known.leader.clone().filter(|_| is_fresh),
+                known.named.clone(),
+            )
         };
         let mut tried: Vec<String> = Vec::new();
         if let Some(leader) = &leader {
@@ -216,8 +279,16 @@ impl Client {
             }
         }
         let mut candidates = self.options.frontends.clone();
-        candidates.extend(named.into_iter().filter(|n| !self.options.frontends.contains(n)));
-        for candidate in candidates.iter().filter(|c| Some(*c) != leader.as_ref()).chain(leader.as_ref()) {
+        candidates.extend(
+            named
+                .into_iter()
+                .filter(|n| !self.options.frontends.contains(n)),
+        );
+        for candidate in candidates
+            .iter()
+            .filter(|c| Some(*c) != leader.as_ref())
+            .chain(leader.as_ref())
+        {
             let greeted = match self.open(candidate).await {
                 Ok(mut conn) => self.greet(&mut conn).await.map(|told| (conn, told)),
                 Err(e) => Err(e),
@@ -229,11 +300,15 @@ impl Client {
                     continue;
                 }
             };
-            let told = frontends.iter().find(|(_, leads)| *leads).map(|(address, _)| address.clone());
+            let told = frontends
+                .iter()
+                .find(|(_, leads)| *leads)
+                .map(|(address, _)| address.clone());
             let (address, conn) = match told {
                 Some(leader) if frontends.len() > 1 => match self.reach(&leader, candidate).await {
                     Some(reached) => reached,
-                    // It is the candidate, or it cannot be reached: a follower passes on what only the leader can do.
+                    // It is the candidate, or it cannot be reached: a follower passes on what only
+                    // the leader can do.
                     None => (candidate.clone(), conn),
                 },
                 _ => (candidate.clone(), conn),
@@ -248,14 +323,20 @@ impl Client {
         Err(self.unreachable(&tried.join("; ")))
     }
 
-    /// A connection to the leader as SHOW FRONTENDS names it; `None` if the candidate is it, or it cannot be reached. It is named
-    /// by its IP address there; where the settings have a name for that, the name is used, as certificates have names.
+    /// A connection to the leader as SHOW FRONTENDS names it; `None` if the candidate is it, or it
+    /// cannot be reached. It is named by its IP address there; where the settings have a name for
+    /// that, the name is used, as certificates have names.
     async fn reach(&self, leader: &Address, candidate: &Address) -> Option<(Address, Conn)> {
         let mut by_name = leader.clone();
-        for configured in self.options.frontends.iter().filter(|c| c.port == leader.port) {
+        for configured in self
+            .options
+            .frontends
+            .iter()
+            .filter(|c| c.port == leader.port)
+        {
             let known = tokio::net::lookup_host((configured.host.as_str(), configured.port)).await;
-            let is_it =
-                configured.host == leader.host || known.is_ok_and(|mut found| found.any(|a| a.ip().to_string() == leader.host));
+            let is_it = configured.host == leader.host
+                || known.is_ok_and(|mut found| found.any(|a| a.ip().to_string() == leader.host));
             if is_it {
                 by_name = configured.clone();
                 break;
@@ -292,7 +373,12 @@ impl Client {
         let permit = self.permit(permits).await?;
         let idle = self.known.lock().idle.pop();
         if let Some((address, conn)) = idle {
-            return Ok(Connection { conn, address, is_reused: true, permit });
+            return Ok(Connection {
+                conn,
+                address,
+                is_reused: true,
+                permit,
+            });
         }
         self.fresh(permit).await
     }
@@ -305,7 +391,12 @@ impl Client {
 
     async fn fresh(&self, permit: OwnedSemaphorePermit) -> Result<Connection, Error> {
         let (address, conn) = self.connect().await?;
-        Ok(Connection { conn, address, is_reused: false, permit })
+        Ok(Connection {
+            conn,
+            address,
+            is_reused: false,
+            permit,
+        })
     }
 
     /// Keeps a connection for the next one who needs it.
@@ -342,7 +433,8 @@ impl Client {
             Failed::Server(error) => refusal(&error, &connection.address),
             Failed::Broken(why) | Failed::Late(why) => {
                 self.suspect(&connection.address);
-                self.no_answer(&connection.address, &why).detail("whether the statement had an effect is not known")
+                self.no_answer(&connection.address, &why)
+                    .detail("whether the statement had an effect is not known")
             }
         })
     }
@@ -351,7 +443,13 @@ impl Client {
     pub async fn query(&self, sql: &str) -> Result<Answer, Error> {
         loop {
             let mut connection = self.connection().await?;
-            match self.within(self.options.statement_timeout, run(&mut connection.conn, sql)).await {
+            match self
+                .within(
+                    self.options.statement_timeout,
+                    run(&mut connection.conn, sql),
+                )
+                .await
+            {
                 Ok(answer) => {
                     self.give_back(connection);
                     return Ok(answer);
@@ -362,7 +460,11 @@ impl Client {
                     return Err(refusal(&error, &address));
                 }
                 Err(failed @ (Failed::Broken(_) | Failed::Late(_))) => {
-                    let (address, is_reused, why) = (connection.address.clone(), connection.is_reused, why(&failed));
+                    let (address, is_reused, why) = (
+                        connection.address.clone(),
+                        connection.is_reused,
+                        why(&failed),
+                    );
                     drop(connection);
                     self.suspect(&address);
                     // It may have died while nobody looked. Who is slow is not asked twice.
@@ -376,8 +478,17 @@ impl Client {
 
     /// Sends a statement with an effect, once, over a connection that nobody has used.
     pub async fn send(&self, sql: &str) -> Result<Answer, SendError> {
-        let mut connection = self.fresh_connection(&self.control).await.map_err(SendError::NotSent)?;
-        match self.within(self.options.statement_timeout, run(&mut connection.conn, sql)).await {
+        let mut connection = self
+            .fresh_connection(&self.control)
+            .await
+            .map_err(SendError::NotSent)?;
+        match self
+            .within(
+                self.options.statement_timeout,
+                run(&mut connection.conn, sql),
+            )
+            .await
+        {
             Ok(answer) => {
                 self.give_back(connection);
                 Ok(answer)
@@ -389,12 +500,18 @@ impl Client {
                     return Err(SendError::InDoubt(error_of.of_kind(ErrorKind::Connection)));
                 }
                 self.give_back(connection);
-                let busy = error_of.kind == ErrorKind::ObjectInUse || error.message.contains("Please wait and try again");
-                Err(SendError::Refused { error: error_of, busy })
+                let busy = error_of.kind == ErrorKind::ObjectInUse
+                    || error.message.contains("Please wait and try again");
+                Err(SendError::Refused {
+                    error: error_of,
+                    busy,
+                })
             }
             Err(Failed::Broken(why) | Failed::Late(why)) => {
                 self.suspect(&connection.address);
-                Err(SendError::InDoubt(self.no_answer(&connection.address, &why)))
+                Err(SendError::InDoubt(
+                    self.no_answer(&connection.address, &why),
+                ))
             }
         }
     }
@@ -402,7 +519,13 @@ impl Client {
     /// Stops what another connection is doing.
     pub async fn kill(&self, address: &Address, id: u32) {
         let killed = match self.open(address).await {
-            Ok(mut conn) => self.within(self.options.connect_timeout, run(&mut conn, &format!("KILL QUERY {id}"))).await.map(drop),
+            Ok(mut conn) => self
+                .within(
+                    self.options.connect_timeout,
+                    run(&mut conn, &format!("KILL QUERY {id}")),
+                )
+                .await
+                .map(drop),
             Err(e) => Err(e),
         };
         if let Err(e) = killed {
@@ -414,7 +537,8 @@ impl Client {
 /// Makes a database the current one of a connection.
 async fn use_database(conn: &mut Conn, database: &str) -> Result<(), mysql_async::Error> {
     // What cannot be quoted is no database's name.
-    let name = super::print_statement::identifier(database).map_err(|e| mysql_async::Error::Other(Box::new(e)))?;
+    let name = super::print_statement::identifier(database)
+        .map_err(|e| mysql_async::Error::Other(Box::new(e)))?;
     conn.query_drop(format!("USE {name}")).await
 }
 
@@ -428,9 +552,15 @@ mod tests {
     fn a_name_is_no_failure_to_forward() {
         for (message, forwarding) in [
             ("Failed to forward statement to leader", true),
-            ("Unexpected exception: java.net.SocketTimeoutException: Read timed out", true),
+            (
+                "Unexpected exception: java.net.SocketTimeoutException: Read timed out",
+                true,
+            ),
             ("Incorrect table name 'forward_orders'", false),
-            ("Snapshot with name 'daily_forward' already exist in repository", false),
+            (
+                "Snapshot with name 'daily_forward' already exist in repository",
+                false,
+            ),
         ] {
             assert_eq!(is_forwarding(message), forwarding, "{message}");
         }
@@ -438,19 +568,56 @@ mod tests {
 
     #[test]
     fn refusals_keep_their_words_and_get_a_fitting_code() {
-        let address = Address { host: "fe".into(), port: 9030 };
+        let address = Address {
+            host: "fe".into(),
+            port: 9030,
+        };
         for (code, message, kind) in [
-            (5064, "Can only run one backup or restore job of a database at same time", ErrorKind::ObjectInUse),
-            (1064, "Unexpected exception: Snapshot with name 'x' already exist in repository", ErrorKind::DuplicateObject),
-            (5501, "Getting analyzing error. Detail message: Unknown database 'd'.", ErrorKind::UndefinedSchema),
-            (5203, "Access denied; you need (at least one of) the REPOSITORY privilege(s)", ErrorKind::InsufficientPrivilege),
-            (1064, "Getting syntax error at line 1, column 3.", ErrorKind::Syntax),
-            (1064, "Currently does not support incremental backup", ErrorKind::Unsupported),
+            (
+                5064,
+                "Can only run one backup or restore job of a database at same time",
+                ErrorKind::ObjectInUse,
+            ),
+            (
+                1064,
+                "Unexpected exception: Snapshot with name 'x' already exist in repository",
+                ErrorKind::DuplicateObject,
+            ),
+            (
+                5501,
+                "Getting analyzing error. Detail message: Unknown database 'd'.",
+                ErrorKind::UndefinedSchema,
+            ),
+            (
+                5203,
+                "Access denied; you need (at least one of) the REPOSITORY privilege(s)",
+                ErrorKind::InsufficientPrivilege,
+            ),
+            (
+                1064,
+                "Getting syntax error at line 1, column 3.",
+                ErrorKind::Syntax,
+            ),
+            (
+                1064,
+                "Currently does not support incremental backup",
+                ErrorKind::Unsupported,
+            ),
             (1064, "something new", ErrorKind::Remote),
         ] {
-            let error = refusal(&ServerError { code, message: message.into(), state: "HY000".into() }, &address);
+            let error = refusal(
+                &ServerError {
+                    code,
+                    message: message.into(),
+                    state: "HY000".into(),
+                },
+                &address,
+            );
             assert_eq!((error.kind, error.message.as_str()), (kind, message));
-            assert_eq!(error.detail.as_deref(), Some(format!("StarRocks error {code} (HY000) from fe:9030").as_str()));
+            assert_eq!(
+                error.detail.as_deref(),
+                Some(format!("StarRocks error {code} (HY000) from fe:9030").as_str())
+            );
         }
     }
 }

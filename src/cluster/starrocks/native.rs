@@ -13,7 +13,13 @@ use crate::error::{Error, ErrorKind};
 const QUESTIONS: usize = 4;
 
 /// Databases that StarRocks keeps for itself.
-pub(super) const HIDDEN: &[&str] = &["information_schema", "_statistics_", "sys", "starrocks_audit_db__", "mysql"];
+pub(super) const HIDDEN: &[&str] = &[
+    "information_schema",
+    "_statistics_",
+    "sys",
+    "starrocks_audit_db__",
+    "mysql",
+];
 
 fn put(record: &mut Record, column: &'static str, value: Option<impl ToString>) {
     if let Some(value) = value {
@@ -25,14 +31,22 @@ impl StarRocksCluster {
     /// The databases of users, by name.
     pub(super) async fn database_names(&self) -> Result<Vec<String>, Error> {
         let answer = self.client.query("SHOW DATABASES").await?;
-        let names = answer.rows.into_iter().filter_map(|row| row.into_iter().next().flatten());
+        let names = answer
+            .rows
+            .into_iter()
+            .filter_map(|row| row.into_iter().next().flatten());
         let mut names: Vec<String> = names.filter(|n| !HIDDEN.contains(&n.as_str())).collect();
         names.sort();
         Ok(names)
     }
 
     /// Rows of a table of the frontend's information_schema, within a scope.
-    async fn information(&self, table: &str, columns: &[&str], scope: &Scope) -> Result<Vec<Record>, Error> {
+    async fn information(
+        &self,
+        table: &str,
+        columns: &[&str],
+        scope: &Scope,
+    ) -> Result<Vec<Record>, Error> {
         let mut filters: Vec<String> = Vec::new();
         match &scope.database {
             Some(name) => filters.push(format!("TABLE_SCHEMA = {}", literal(name))),
@@ -44,7 +58,11 @@ impl StarRocksCluster {
         if let Some(name) = &scope.table {
             filters.push(format!("TABLE_NAME = {}", literal(name)));
         }
-        let sql = format!("SELECT {} FROM information_schema.{table} WHERE {}", columns.join(", "), filters.join(" AND "));
+        let sql = format!(
+            "SELECT {} FROM information_schema.{table} WHERE {}",
+            columns.join(", "),
+            filters.join(" AND ")
+        );
         let answer = self.client.query(&sql).await?;
         let read = |line: Line<'_>| {
             let mut record = Record::new();
@@ -56,18 +74,31 @@ impl StarRocksCluster {
         Ok(lines(&answer).map(read).collect())
     }
 
-    pub(super) async fn native_rows(&self, table: NativeTable, scope: &Scope) -> Result<Vec<Record>, Error> {
+    pub(super) async fn native_rows(
+        &self,
+        table: NativeTable,
+        scope: &Scope,
+    ) -> Result<Vec<Record>, Error> {
         match table {
             NativeTable::Frontends => self.frontends().await,
             NativeTable::Backends => self.backends().await,
             NativeTable::Brokers => self.brokers().await,
             NativeTable::Databases => {
                 let names = self.database_names().await?;
-                Ok(names.into_iter().map(|name| Record::from([("db_name", name)])).collect())
+                Ok(names
+                    .into_iter()
+                    .map(|name| Record::from([("db_name", name)]))
+                    .collect())
             }
             NativeTable::Tables => self.tables(scope).await,
             NativeTable::Views => {
-                let mut rows = self.information("views", &["TABLE_SCHEMA", "TABLE_NAME", "VIEW_DEFINITION"], scope).await?;
+                let mut rows = self
+                    .information(
+                        "views",
+                        &["TABLE_SCHEMA", "TABLE_NAME", "VIEW_DEFINITION"],
+                        scope,
+                    )
+                    .await?;
                 for row in &mut rows {
                     if let Some(name) = row.remove("table_name") {
                         row.insert("view_name", name);
@@ -99,8 +130,13 @@ impl StarRocksCluster {
             }
             NativeTable::Partitions => {
                 let tables = self.tables_in(scope).await?;
-                let questions = tables.into_iter().map(|(d, t)| async move { self.partitions_of(&d, &t).await });
-                futures::stream::iter(questions).buffered(QUESTIONS).try_concat().await
+                let questions = tables
+                    .into_iter()
+                    .map(|(d, t)| async move { self.partitions_of(&d, &t).await });
+                futures::stream::iter(questions)
+                    .buffered(QUESTIONS)
+                    .try_concat()
+                    .await
             }
             NativeTable::Tablets => self.tablets(scope).await,
         }
@@ -129,12 +165,26 @@ impl StarRocksCluster {
             .map(|line| {
                 let mut record = Record::new();
                 put(&mut record, "backend_id", line.get(&["BackendId"]));
-                let port = line.get(&["HeartbeatPort"]).map_or(String::new(), |p| format!(":{p}"));
-                put(&mut record, "path", line.get(&["IP", "Host"]).map(|host| host + &port));
+                let port = line
+                    .get(&["HeartbeatPort"])
+                    .map_or(String::new(), |p| format!(":{p}"));
+                put(
+                    &mut record,
+                    "path",
+                    line.get(&["IP", "Host"]).map(|host| host + &port),
+                );
                 put(&mut record, "alive", line.flag(&["Alive"]));
-                put(&mut record, "error", line.get(&["ErrMsg"]).filter(|e| !e.is_empty()));
+                put(
+                    &mut record,
+                    "error",
+                    line.get(&["ErrMsg"]).filter(|e| !e.is_empty()),
+                );
                 put(&mut record, "tablets", line.get(&["TabletNum"]));
-                put(&mut record, "bytes", line.get(&["DataUsedCapacity"]).and_then(|t| parse_size(&t)));
+                put(
+                    &mut record,
+                    "bytes",
+                    line.get(&["DataUsedCapacity"]).and_then(|t| parse_size(&t)),
+                );
                 record
             })
             .collect())
@@ -142,7 +192,12 @@ impl StarRocksCluster {
 
     /// How many backends are alive.
     pub(super) async fn alive(&self) -> Result<u16, Error> {
-        let alive = self.backends().await?.iter().filter(|r| r.get("alive").is_some_and(|a| a == "true")).count();
+        let alive = self
+            .backends()
+            .await?
+            .iter()
+            .filter(|r| r.get("alive").is_some_and(|a| a == "true"))
+            .count();
         Ok(u16::try_from(alive).unwrap_or(u16::MAX))
     }
 
@@ -151,31 +206,65 @@ impl StarRocksCluster {
         Ok(lines(&answer)
             .map(|line| {
                 let mut record = Record::new();
-                for (column, names) in [("name", &["Name"][..]), ("host", &["IP", "Host"]), ("port", &["Port"])] {
+                for (column, names) in [
+                    ("name", &["Name"][..]),
+                    ("host", &["IP", "Host"]),
+                    ("port", &["Port"]),
+                ] {
                     put(&mut record, column, line.get(names));
                 }
                 put(&mut record, "alive", line.flag(&["Alive"]));
-                put(&mut record, "error", line.get(&["ErrMsg"]).filter(|e| !e.is_empty()));
+                put(
+                    &mut record,
+                    "error",
+                    line.get(&["ErrMsg"]).filter(|e| !e.is_empty()),
+                );
                 record
             })
             .collect())
     }
 
     async fn tables(&self, scope: &Scope) -> Result<Vec<Record>, Error> {
-        let columns =
-            ["TABLE_SCHEMA", "TABLE_NAME", "TABLE_TYPE", "ENGINE", "TABLE_ROWS", "DATA_LENGTH", "CREATE_TIME", "TABLE_COMMENT"];
+        let columns = [
+            "TABLE_SCHEMA",
+            "TABLE_NAME",
+            "TABLE_TYPE",
+            "ENGINE",
+            "TABLE_ROWS",
+            "DATA_LENGTH",
+            "CREATE_TIME",
+            "TABLE_COMMENT",
+        ];
         let mut rows = self.information("tables", &columns, scope).await?;
         rows.retain(|row| row.get("table_type").is_none_or(|t| t != "VIEW"));
         self.with_ddl(rows, scope, "TABLE").await
     }
 
     /// What makes each object again; asked for only where a question is about one object.
-    async fn with_ddl(&self, mut rows: Vec<Record>, scope: &Scope, kind: &str) -> Result<Vec<Record>, Error> {
-        let (Some(database), Some(table)) = (&scope.database, &scope.table) else { return Ok(rows) };
+    async fn with_ddl(
+        &self,
+        mut rows: Vec<Record>,
+        scope: &Scope,
+        kind: &str,
+    ) -> Result<Vec<Record>, Error> {
+        let (Some(database), Some(table)) = (&scope.database, &scope.table) else {
+            return Ok(rows);
+        };
         for row in &mut rows {
-            let sql = format!("SHOW CREATE {kind} {}.{}", identifier(database)?, identifier(table)?);
+            let sql = format!(
+                "SHOW CREATE {kind} {}.{}",
+                identifier(database)?,
+                identifier(table)?
+            );
             match self.client.query(&sql).await {
-                Ok(answer) => put(row, "ddl", answer.rows.first().and_then(|r| r.get(1).cloned().flatten())),
+                Ok(answer) => put(
+                    row,
+                    "ddl",
+                    answer
+                        .rows
+                        .first()
+                        .and_then(|r| r.get(1).cloned().flatten()),
+                ),
                 Err(e) if e.kind == ErrorKind::Connection => return Err(e),
                 // A materialized view is a table here, and not there.
                 Err(_) => {}
@@ -189,13 +278,27 @@ impl StarRocksCluster {
         if let (Some(database), Some(table)) = (&scope.database, &scope.table) {
             return Ok(vec![(database.clone(), table.clone())]);
         }
-        let rows = self.information("tables", &["TABLE_SCHEMA", "TABLE_NAME", "TABLE_TYPE"], scope).await?;
-        let tables = rows.into_iter().filter(|r| r.get("table_type").is_none_or(|t| t != "VIEW"));
-        Ok(tables.filter_map(|mut r| Some((r.remove("db_name")?, r.remove("table_name")?))).collect())
+        let rows = self
+            .information(
+                "tables",
+                &["TABLE_SCHEMA", "TABLE_NAME", "TABLE_TYPE"],
+                scope,
+            )
+            .await?;
+        let tables = rows
+            .into_iter()
+            .filter(|r| r.get("table_type").is_none_or(|t| t != "VIEW"));
+        Ok(tables
+            .filter_map(|mut r| Some((r.remove("db_name")?, r.remove("table_name")?)))
+            .collect())
     }
 
     async fn partitions_of(&self, database: &str, table: &str) -> Result<Vec<Record>, Error> {
-        let sql = format!("SHOW PARTITIONS FROM {}.{}", identifier(database)?, identifier(table)?);
+        let sql = format!(
+            "SHOW PARTITIONS FROM {}.{}",
+            identifier(database)?,
+            identifier(table)?
+        );
         let answer = match self.client.query(&sql).await {
             Ok(answer) => answer,
             // Not every table has partitions, and one may have gone meanwhile.
@@ -204,7 +307,10 @@ impl StarRocksCluster {
         };
         Ok(lines(&answer)
             .map(|line| {
-                let mut record = Record::from([("db_name", database.to_owned()), ("table_name", table.to_owned())]);
+                let mut record = Record::from([
+                    ("db_name", database.to_owned()),
+                    ("table_name", table.to_owned()),
+                ]);
                 for (column, names) in [
                     ("partition_id", &["PartitionId"][..]),
                     ("partition_name", &["PartitionName"]),
@@ -226,7 +332,12 @@ impl StarRocksCluster {
                     _ => "NONE",
                 };
                 put(&mut record, "kind", Some(kind));
-                put(&mut record, "bytes", line.get(&["StorageSize", "DataSize"]).and_then(|t| parse_size(&t)));
+                put(
+                    &mut record,
+                    "bytes",
+                    line.get(&["StorageSize", "DataSize"])
+                        .and_then(|t| parse_size(&t)),
+                );
                 record
             })
             .collect())
@@ -237,20 +348,38 @@ impl StarRocksCluster {
         let mut only = None;
         if let Some(id) = scope.tablet {
             let answer = self.client.query(&format!("SHOW TABLET {id}")).await?;
-            let Some(line) = lines(&answer).next() else { return Ok(Vec::new()) };
-            let (Some(database), Some(table)) = (line.get(&["DbName"]), line.get(&["TableName"])) else { return Ok(Vec::new()) };
-            scope = Scope { database: Some(database), table: Some(table), tablet: None };
+            let Some(line) = lines(&answer).next() else {
+                return Ok(Vec::new());
+            };
+            let (Some(database), Some(table)) = (line.get(&["DbName"]), line.get(&["TableName"]))
+            else {
+                return Ok(Vec::new());
+            };
+            scope = Scope {
+                database: Some(database),
+                table: Some(table),
+                tablet: None,
+            };
             only = Some((
                 id.to_string(),
-                [line.get(&["DbId"]), line.get(&["TableId"]), line.get(&["PartitionId"])],
+                [
+                    line.get(&["DbId"]),
+                    line.get(&["TableId"]),
+                    line.get(&["PartitionId"]),
+                ],
                 line.get(&["PartitionName"]),
             ));
         }
         let mut out = Vec::new();
         for (database, table) in self.tables_in(&scope).await? {
             for partition in self.partitions_of(&database, &table).await? {
-                let Some(name) = partition.get("partition_name") else { continue };
-                if only.as_ref().is_some_and(|(_, _, wanted)| wanted.as_ref() != Some(name)) {
+                let Some(name) = partition.get("partition_name") else {
+                    continue;
+                };
+                if only
+                    .as_ref()
+                    .is_some_and(|(_, _, wanted)| wanted.as_ref() != Some(name))
+                {
                     continue;
                 }
                 let sql = format!(
@@ -285,7 +414,11 @@ impl StarRocksCluster {
                     ] {
                         put(&mut record, column, line.get(names));
                     }
-                    put(&mut record, "bytes", line.get(&["DataSize"]).and_then(|t| parse_size(&t)));
+                    put(
+                        &mut record,
+                        "bytes",
+                        line.get(&["DataSize"]).and_then(|t| parse_size(&t)),
+                    );
                     out.push(record);
                 }
             }

@@ -1,11 +1,14 @@
-//! Plans and expressions as StarRocks' SQL, where it computes the same; nothing where it is not known to.
+//! Plans and expressions as StarRocks' SQL, where it computes the same; nothing where it is not
+//! known to.
 //!
-//! One SELECT takes in as much of a plan as it can without changing the meaning, and everything else becomes a derived table whose
-//! columns are numbered. Columns are addressed by their place, and every expression stands in parentheses. No two columns of a query
-//! have one name, because ORDER BY in StarRocks finds the names of the SELECT list first.
+//! One SELECT takes in as much of a plan as it can without changing the meaning, and everything
+//! else becomes a derived table whose columns are numbered. Columns are addressed by their place,
+//! and every expression stands in parentheses. No two columns of a query have one name, because
+//! ORDER BY in StarRocks finds the names of the SELECT list first.
 //!
-//! DataFusion's own unparser, as of 55.2, puts an aggregate's columns in another order, gives a branch's LIMIT to the whole UNION,
-//! flattens joins on the right and leaves out parentheses: all of it silently.
+//! DataFusion's own unparser, as of 55.2, puts an aggregate's columns in another order, gives a
+//! branch's LIMIT to the whole UNION, flattens joins on the right and leaves out parentheses: all
+//! of it silently.
 
 mod expr;
 
@@ -35,7 +38,11 @@ pub(super) fn print_plan(plan: &LogicalPlan) -> Option<Printed> {
     let block = printer.plan(plan)?;
     let is_ordered = !block.order_by.is_empty();
     let (sql, columns) = printer.select(block);
-    Some(Printed { sql, columns, is_ordered })
+    Some(Printed {
+        sql,
+        columns,
+        is_ordered,
+    })
 }
 
 /// An expression over columns that have these names in the query.
@@ -51,7 +58,8 @@ struct SelectBlock {
     from: String,
     /// Whether `from` is one table or derived table, and so needs no parentheses in a join.
     is_one: bool,
-    /// Whether a column is more than one of `from`'s: it is NULL at other times than the row, and as a constant no key.
+    /// Whether a column is more than one of `from`'s: it is NULL at other times than the row, and
+    /// as a constant no key.
     is_computed: bool,
     filters: Vec<String>,
     group_by: Option<Vec<String>>,
@@ -103,10 +111,21 @@ impl Printer {
             block.columns.push("1".into());
         }
         self.selects += 1;
-        let names: Vec<String> = (0..block.columns.len()).map(|i| format!("o{}_{i}", self.selects)).collect();
-        let columns: Vec<String> = block.columns.iter().zip(&names).map(|(column, name)| format!("{column} AS {name}")).collect();
+        let names: Vec<String> = (0..block.columns.len())
+            .map(|i| format!("o{}_{i}", self.selects))
+            .collect();
+        let columns: Vec<String> = block
+            .columns
+            .iter()
+            .zip(&names)
+            .map(|(column, name)| format!("{column} AS {name}"))
+            .collect();
         let distinct = if block.distinct { "DISTINCT " } else { "" };
-        let mut sql = format!("SELECT {distinct}{} FROM {}", columns.join(", "), block.from);
+        let mut sql = format!(
+            "SELECT {distinct}{} FROM {}",
+            columns.join(", "),
+            block.from
+        );
         if !block.filters.is_empty() {
             sql += &format!(" WHERE {}", block.filters.join(" AND "));
         }
@@ -132,11 +151,20 @@ impl Printer {
     /// A query as a table.
     fn table(&mut self, sql: &str, columns: &[String]) -> SelectBlock {
         let name = self.name();
-        let columns = columns.iter().map(|column| format!("{name}.{column}")).collect();
-        SelectBlock { columns, from: format!("({sql}) AS {name}"), is_one: true, ..SelectBlock::default() }
+        let columns = columns
+            .iter()
+            .map(|column| format!("{name}.{column}"))
+            .collect();
+        SelectBlock {
+            columns,
+            from: format!("({sql}) AS {name}"),
+            is_one: true,
+            ..SelectBlock::default()
+        }
     }
 
-    /// The same where the order of its rows must last: a query around it would be free to lose that.
+    /// The same where the order of its rows must last: a query around it would be free to lose
+    /// that.
     fn derived_as_ordered(&mut self, block: SelectBlock) -> Option<SelectBlock> {
         block.order_by.is_empty().then(|| self.derived(block))
     }
@@ -145,30 +173,62 @@ impl Printer {
         match plan {
             LogicalPlan::TableScan(scan) => {
                 let (database, table) = table_of(scan)?;
-                if scan.projected_schema.fields().iter().any(|f| is_numbered(f.name())) {
+                if scan
+                    .projected_schema
+                    .fields()
+                    .iter()
+                    .any(|f| is_numbered(f.name()))
+                {
                     return None;
                 }
                 let name = self.name();
-                let columns = scan.projected_schema.fields().iter().map(|f| Some(format!("{name}.{}", identifier(f.name()).ok()?)));
-                let from = format!("{}.{} AS {name}", identifier(&database).ok()?, identifier(&table).ok()?);
-                Some(SelectBlock { columns: columns.collect::<Option<_>>()?, from, is_one: true, ..SelectBlock::default() })
+                let columns = scan
+                    .projected_schema
+                    .fields()
+                    .iter()
+                    .map(|f| Some(format!("{name}.{}", identifier(f.name()).ok()?)));
+                let from = format!(
+                    "{}.{} AS {name}",
+                    identifier(&database).ok()?,
+                    identifier(&table).ok()?
+                );
+                Some(SelectBlock {
+                    columns: columns.collect::<Option<_>>()?,
+                    from,
+                    is_one: true,
+                    ..SelectBlock::default()
+                })
             }
             LogicalPlan::SubqueryAlias(alias) => self.plan(&alias.input),
             LogicalPlan::Projection(p) => {
                 let mut block = self.plan(&p.input)?;
                 // Without one of its aggregates on the list it would be no aggregate any more.
-                let is_lost =
-                    block.group_by.as_ref().is_some_and(Vec::is_empty) && (block.is_computed || !p.expr.iter().any(has_column));
+                let is_lost = block.group_by.as_ref().is_some_and(Vec::is_empty)
+                    && (block.is_computed || !p.expr.iter().any(has_column));
                 if block.distinct || is_lost {
                     block = self.derived_as_ordered(block)?;
                 }
-                block.is_computed |= p.expr.iter().any(|e| !matches!(e.clone().unalias_nested().data, Expr::Column(_)));
+                block.is_computed |= p
+                    .expr
+                    .iter()
+                    .any(|e| !matches!(e.clone().unalias_nested().data, Expr::Column(_)));
                 // StarRocks has IN (SELECT …) in conditions only.
-                if p.expr.iter().any(|e| has(e, |e| matches!(e, Expr::InSubquery(_)))) {
+                if p.expr
+                    .iter()
+                    .any(|e| has(e, |e| matches!(e, Expr::InSubquery(_))))
+                {
                     return None;
                 }
                 let schema = p.input.schema();
-                let columns = p.expr.iter().map(|e| self.output(e, &Scope { schema, columns: &block.columns }));
+                let columns = p.expr.iter().map(|e| {
+                    self.output(
+                        e,
+                        &Scope {
+                            schema,
+                            columns: &block.columns,
+                        },
+                    )
+                });
                 block.columns = columns.collect::<Option<_>>()?;
                 Some(block)
             }
@@ -177,35 +237,61 @@ impl Printer {
                 if block.group_by.is_some() || block.distinct || block.limit.is_some() {
                     block = self.derived_as_ordered(block)?;
                 }
-                let scope = Scope { schema: filter.input.schema(), columns: &block.columns };
+                let scope = Scope {
+                    schema: filter.input.schema(),
+                    columns: &block.columns,
+                };
                 let predicate = self.expr(&filter.predicate, &scope)?;
                 block.filters.push(predicate);
                 Some(block)
             }
             LogicalPlan::Aggregate(aggregate) => {
                 let mut block = self.plan(&aggregate.input)?;
-                if block.group_by.is_some() || block.distinct || block.limit.is_some() || block.is_computed {
+                if block.group_by.is_some()
+                    || block.distinct
+                    || block.limit.is_some()
+                    || block.is_computed
+                {
                     block = self.derived(block);
                 }
                 // Which order the rows came in makes no difference to what is on the list.
                 block.order_by.clear();
-                let scope = Scope { schema: aggregate.input.schema(), columns: &block.columns };
+                let scope = Scope {
+                    schema: aggregate.input.schema(),
+                    columns: &block.columns,
+                };
                 // A number in GROUP BY is a place.
-                if aggregate.group_expr.iter().any(|e| !has_column(e) || !is_key(e, scope.schema)) {
+                if aggregate
+                    .group_expr
+                    .iter()
+                    .any(|e| !has_column(e) || !is_key(e, scope.schema))
+                {
                     return None;
                 }
                 if aggregate.aggr_expr.iter().any(has_subquery) {
                     return None;
                 }
-                let keys = aggregate.group_expr.iter().map(|e| self.expr(e, &scope)).collect::<Option<Vec<_>>>()?;
-                let values = aggregate.aggr_expr.iter().map(|e| self.aggregate(e, &scope)).collect::<Option<Vec<_>>>()?;
+                let keys = aggregate
+                    .group_expr
+                    .iter()
+                    .map(|e| self.expr(e, &scope))
+                    .collect::<Option<Vec<_>>>()?;
+                let values = aggregate
+                    .aggr_expr
+                    .iter()
+                    .map(|e| self.aggregate(e, &scope))
+                    .collect::<Option<Vec<_>>>()?;
                 block.columns = keys.iter().cloned().chain(values).collect();
                 block.group_by = Some(keys);
                 Some(block)
             }
             LogicalPlan::Distinct(Distinct::All(input)) => {
                 let schema = input.schema();
-                if schema.fields().iter().any(|f| is_opaque(f) || matches!(f.data_type(), DataType::Binary)) {
+                if schema
+                    .fields()
+                    .iter()
+                    .any(|f| is_opaque(f) || matches!(f.data_type(), DataType::Binary))
+                {
                     return None;
                 }
                 let mut block = self.plan(input)?;
@@ -221,8 +307,15 @@ impl Printer {
                 if block.limit.is_some() || block.distinct || block.is_computed {
                     block = self.derived(block);
                 }
-                let scope = Scope { schema: sort.input.schema(), columns: &block.columns };
-                block.order_by = sort.expr.iter().map(|e| self.sort(e, &scope)).collect::<Option<_>>()?;
+                let scope = Scope {
+                    schema: sort.input.schema(),
+                    columns: &block.columns,
+                };
+                block.order_by = sort
+                    .expr
+                    .iter()
+                    .map(|e| self.sort(e, &scope))
+                    .collect::<Option<_>>()?;
                 Some(block)
             }
             LogicalPlan::Limit(limit) => {
@@ -232,19 +325,37 @@ impl Printer {
                 };
                 // StarRocks has no OFFSET without a LIMIT.
                 let fetch = number(&limit.fetch)?;
-                let skip = if limit.skip.is_some() { number(&limit.skip)? } else { 0 };
+                let skip = if limit.skip.is_some() {
+                    number(&limit.skip)?
+                } else {
+                    0
+                };
                 let mut block = self.plan(&limit.input)?;
                 if block.limit.is_some() {
                     block = self.derived_as_ordered(block)?;
                 }
-                block.limit = Some(if skip > 0 { format!("{fetch} OFFSET {skip}") } else { fetch.to_string() });
+                block.limit = Some(if skip > 0 {
+                    format!("{fetch} OFFSET {skip}")
+                } else {
+                    fetch.to_string()
+                });
                 Some(block)
             }
             LogicalPlan::Union(union) => {
-                let types = |p: &LogicalPlan| p.schema().fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
+                let types = |p: &LogicalPlan| {
+                    p.schema()
+                        .fields()
+                        .iter()
+                        .map(|f| f.data_type().clone())
+                        .collect::<Vec<_>>()
+                };
                 let first = types(union.inputs.first()?);
                 // What comes as text and means something else has a type of its own there.
-                if union.inputs.iter().any(|input| input.schema().fields().iter().any(|f| is_opaque(f))) {
+                if union
+                    .inputs
+                    .iter()
+                    .any(|input| input.schema().fields().iter().any(|f| is_opaque(f)))
+                {
                     return None;
                 }
                 let (mut branches, mut names) = (Vec::new(), Vec::new());
@@ -274,7 +385,9 @@ impl Printer {
             JoinType::Full => "FULL JOIN",
             _ => return None,
         };
-        if join.null_equality != NullEquality::NullEqualsNothing || join.filter.as_ref().is_some_and(has_subquery) {
+        if join.null_equality != NullEquality::NullEqualsNothing
+            || join.filter.as_ref().is_some_and(has_subquery)
+        {
             return None;
         }
         let (mut left, mut right) = (self.plan(&join.left)?, self.plan(&join.right)?);
@@ -288,27 +401,55 @@ impl Printer {
         let both = join.left.schema().join(join.right.schema()).ok()?;
         let columns: Vec<String> = left.columns.iter().chain(&right.columns).cloned().collect();
         let (here, there) = (
-            Scope { schema: join.left.schema(), columns: &left.columns },
-            Scope { schema: join.right.schema(), columns: &right.columns },
+            Scope {
+                schema: join.left.schema(),
+                columns: &left.columns,
+            },
+            Scope {
+                schema: join.right.schema(),
+                columns: &right.columns,
+            },
         );
         let mut conditions = Vec::new();
         for (l, r) in &join.on {
             if has_subquery(l)
                 || has_subquery(r)
-                || !agree(&[(l, l.get_type(here.schema).ok()?), (r, r.get_type(there.schema).ok()?)])
+                || !agree(&[
+                    (l, l.get_type(here.schema).ok()?),
+                    (r, r.get_type(there.schema).ok()?),
+                ])
             {
                 return None;
             }
-            conditions.push(format!("({} = {})", self.expr(l, &here)?, self.expr(r, &there)?));
+            conditions.push(format!(
+                "({} = {})",
+                self.expr(l, &here)?,
+                self.expr(r, &there)?
+            ));
         }
         if let Some(filter) = &join.filter {
-            conditions.push(self.expr(filter, &Scope { schema: &both, columns: &columns })?);
+            conditions.push(self.expr(
+                filter,
+                &Scope {
+                    schema: &both,
+                    columns: &columns,
+                },
+            )?);
         }
         let from = match (conditions.is_empty(), words) {
             (true, "JOIN") => format!("{} CROSS JOIN {}", left.from, right.from),
             (true, _) => return None,
-            (false, words) => format!("{} {words} {} ON {}", left.from, right.from, conditions.join(" AND ")),
+            (false, words) => format!(
+                "{} {words} {} ON {}",
+                left.from,
+                right.from,
+                conditions.join(" AND ")
+            ),
         };
-        Some(SelectBlock { columns, from, ..SelectBlock::default() })
+        Some(SelectBlock {
+            columns,
+            from,
+            ..SelectBlock::default()
+        })
     }
 }

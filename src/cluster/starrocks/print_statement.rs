@@ -1,12 +1,13 @@
-//! Statements as a version of StarRocks takes them. Every name and every text on its way to a frontend is quoted here.
+//! Statements as a version of StarRocks takes them. Every name and every text on its way to a
+//! frontend is quoted here.
 
 use std::fmt;
 
 use crate::error::{Error, ErrorKind};
 use crate::names::ClusterName;
 use crate::statement::{
-    BackupSnapshot, CancelScope, CreateRepository, DropSnapshot, ExternalCatalogs, ObjectKind, ObjectRef, Partitions, Properties,
-    Qualified, Recover, RestoreSnapshot, Statement, TableRef,
+    BackupSnapshot, CancelScope, CreateRepository, DropSnapshot, ExternalCatalogs, ObjectKind,
+    ObjectRef, Partitions, Properties, Qualified, Recover, RestoreSnapshot, Statement, TableRef,
 };
 
 /// A version of StarRocks.
@@ -21,7 +22,11 @@ impl FeVersion {
     pub fn parse(text: &str) -> Self {
         let number = text.split(['-', ' ']).next().unwrap_or_default();
         let mut parts = number.split('.').map(|p| p.parse::<u32>().ok());
-        match (parts.next().flatten(), parts.next().flatten(), parts.next().flatten()) {
+        match (
+            parts.next().flatten(),
+            parts.next().flatten(),
+            parts.next().flatten(),
+        ) {
             (Some(major), Some(minor), patch) => Self(major, minor, patch.unwrap_or(0)),
             _ => Self::NEWEST,
         }
@@ -48,7 +53,8 @@ impl fmt::Display for FeVersion {
     }
 }
 
-/// A name in back-quotes. StarRocks leaves out every back-quote inside them, so a name that has one cannot be said.
+/// A name in back-quotes. StarRocks leaves out every back-quote inside them, so a name that has one
+/// cannot be said.
 pub fn identifier(name: &str) -> Result<String, Error> {
     if name.contains('`') || name.contains('\0') {
         return Err(Error::new(
@@ -89,18 +95,26 @@ impl Printer<'_> {
         if !self.version.is_before(major, minor) {
             return Ok(());
         }
-        let message = format!("{what} needs StarRocks {major}.{minor}; cluster \"{}\" is {}", self.cluster, self.version);
+        let message = format!(
+            "{what} needs StarRocks {major}.{minor}; cluster \"{}\" is {}",
+            self.cluster, self.version
+        );
         Err(Error::new(ErrorKind::Unsupported, message))
     }
 
-    /// The statement for the frontend; 0A000 for what its version cannot do, and for statements that it has no words for.
+    /// The statement for the frontend; 0A000 for what its version cannot do, and for statements
+    /// that it has no words for.
     pub fn print(&self, statement: &Statement) -> Result<String, Error> {
         match statement {
             Statement::Backup(backup) => self.backup(backup),
             Statement::Restore(restore) => self.restore(restore),
             Statement::Cancel(cancel) => {
                 let scope = match &cancel.scope {
-                    CancelScope::Current => return Err(Error::internal("a CANCEL was to be sent without its database")),
+                    CancelScope::Current => {
+                        return Err(Error::internal(
+                            "a CANCEL was to be sent without its database",
+                        ));
+                    }
                     CancelScope::Database(name) => format!("FROM {}", identifier(name.as_str())?),
                     CancelScope::ExternalCatalog => {
                         self.needs(3, 4, "CANCEL … FOR EXTERNAL CATALOG")?;
@@ -110,18 +124,32 @@ impl Printer<'_> {
                 Ok(format!("CANCEL {} {scope}", cancel.kind))
             }
             Statement::CreateRepository(create) => self.create_repository(create),
-            Statement::DropRepository(name) => Ok(format!("DROP REPOSITORY {}", identifier(name.as_str())?)),
-            Statement::DropSnapshot(DropSnapshot { label, repository, force }) => {
+            Statement::DropRepository(name) => {
+                Ok(format!("DROP REPOSITORY {}", identifier(name.as_str())?))
+            }
+            Statement::DropSnapshot(DropSnapshot {
+                label,
+                repository,
+                force,
+            }) => {
                 self.needs(4, 2, "DROP SNAPSHOT")?;
                 let force = if *force { " FORCE" } else { "" };
-                Ok(format!("DROP SNAPSHOT {} ON {}{force}", identifier(label.as_str())?, identifier(repository.as_str())?))
+                Ok(format!(
+                    "DROP SNAPSHOT {} ON {}{force}",
+                    identifier(label.as_str())?,
+                    identifier(repository.as_str())?
+                ))
             }
             Statement::Recover(recover) => match recover {
-                Recover::Database(name) => Ok(format!("RECOVER DATABASE {}", identifier(name.as_str())?)),
-                Recover::Table(table) => Ok(format!("RECOVER TABLE {}", qualified(table)?)),
-                Recover::Partition(partition, table) => {
-                    Ok(format!("RECOVER PARTITION {} FROM {}", identifier(partition.as_str())?, qualified(table)?))
+                Recover::Database(name) => {
+                    Ok(format!("RECOVER DATABASE {}", identifier(name.as_str())?))
                 }
+                Recover::Table(table) => Ok(format!("RECOVER TABLE {}", qualified(table)?)),
+                Recover::Partition(partition, table) => Ok(format!(
+                    "RECOVER PARTITION {} FROM {}",
+                    identifier(partition.as_str())?,
+                    qualified(table)?
+                )),
             },
             _ => Err(Error::unsupported("this statement on a StarRocks cluster")),
         }
@@ -172,7 +200,10 @@ impl Printer<'_> {
         let database = match &restore.database {
             Some((source, target)) => {
                 self.needs(3, 4, "RESTORE … DATABASE")?;
-                let target = target.as_ref().map(|t| identifier(t.as_str())).transpose()?;
+                let target = target
+                    .as_ref()
+                    .map(|t| identifier(t.as_str()))
+                    .transpose()?;
                 let target = target.map_or(String::new(), |t| format!(" AS {t}"));
                 format!(" DATABASE {}{target}", identifier(source.as_str())?)
             }
@@ -198,7 +229,9 @@ impl Printer<'_> {
                 let mut list = Vec::new();
                 for (name, alias) in names {
                     let alias = alias.as_ref().map(|a| identifier(a)).transpose()?;
-                    list.push(identifier(name)? + &alias.map_or(String::new(), |a| format!(" AS {a}")));
+                    list.push(
+                        identifier(name)? + &alias.map_or(String::new(), |a| format!(" AS {a}")),
+                    );
                 }
                 Ok(format!("EXTERNAL CATALOGS ({})", list.join(", ")))
             }
@@ -206,7 +239,9 @@ impl Printer<'_> {
     }
 
     fn objects(&self, objects: Option<&[ObjectRef]>, verb: &str) -> Result<String, Error> {
-        let Some(objects) = objects else { return Ok(String::new()) };
+        let Some(objects) = objects else {
+            return Ok(String::new());
+        };
         let mut list = Vec::new();
         for object in objects {
             list.push(match object {
@@ -217,7 +252,11 @@ impl Printer<'_> {
                 ObjectRef::Named { kind, name, alias } => {
                     self.needs(3, 4, format_args!("{kind} {} in {verb}", name.name))?;
                     let alias = alias.as_ref().map(|a| identifier(a.as_str())).transpose()?;
-                    format!("{kind} {}{}", qualified(name)?, alias.map_or(String::new(), |a| format!(" AS {a}")))
+                    format!(
+                        "{kind} {}{}",
+                        qualified(name)?,
+                        alias.map_or(String::new(), |a| format!(" AS {a}"))
+                    )
                 }
                 ObjectRef::All(kind) => {
                     self.needs(3, 4, format_args!("ALL {kind}S in {verb}"))?;
@@ -246,11 +285,21 @@ fn table_ref(table: &TableRef) -> Result<String, Error> {
     match &table.partitions {
         Partitions::All => {}
         Partitions::Named { temporary, names } => {
-            let names = names.iter().map(|n| identifier(n.as_str())).collect::<Result<Vec<_>, _>>()?;
-            text += &format!(" {}PARTITION ({})", if *temporary { "TEMPORARY " } else { "" }, names.join(", "));
+            let names = names
+                .iter()
+                .map(|n| identifier(n.as_str()))
+                .collect::<Result<Vec<_>, _>>()?;
+            text += &format!(
+                " {}PARTITION ({})",
+                if *temporary { "TEMPORARY " } else { "" },
+                names.join(", ")
+            );
         }
         Partitions::Keyed(_) => {
-            return Err(Error::unsupported("PARTITION (column = value) in BACKUP and RESTORE").hint("Name partitions."));
+            return Err(
+                Error::unsupported("PARTITION (column = value) in BACKUP and RESTORE")
+                    .hint("Name partitions."),
+            );
         }
     }
     if let Some(alias) = &table.alias {
@@ -263,7 +312,11 @@ fn properties(properties: &Properties) -> String {
     if properties.0.is_empty() {
         return String::new();
     }
-    let pairs: Vec<_> = properties.0.iter().map(|(k, v)| format!("{} = {}", literal(k), literal(v))).collect();
+    let pairs: Vec<_> = properties
+        .0
+        .iter()
+        .map(|(k, v)| format!("{} = {}", literal(k), literal(v)))
+        .collect();
     format!(" PROPERTIES ({})", pairs.join(", "))
 }
 
@@ -274,7 +327,11 @@ mod tests {
 
     fn print(text: &str, version: FeVersion) -> Result<String, Error> {
         let cluster = ClusterName::new("prod").expect("valid");
-        Printer { cluster: &cluster, version }.print(&parse_one(text).expect(text))
+        Printer {
+            cluster: &cluster,
+            version,
+        }
+        .print(&parse_one(text).expect(text))
     }
 
     #[test]
@@ -286,7 +343,11 @@ mod tests {
                 old,
                 Ok("BACKUP SNAPSHOT `d`.`s` TO `r` ON (`t` PARTITION (`p1`, `p2`), `u`)"),
             ),
-            ("BACKUP SNAPSHOT d.s TO r ON (TABLE t)", old, Ok("BACKUP SNAPSHOT `d`.`s` TO `r` ON (`t`)")),
+            (
+                "BACKUP SNAPSHOT d.s TO r ON (TABLE t)",
+                old,
+                Ok("BACKUP SNAPSHOT `d`.`s` TO `r` ON (`t`)"),
+            ),
             (
                 "BACKUP SNAPSHOT d.s TO r ON (TABLE t, ALL VIEWS)",
                 FeVersion(3, 4, 0),
@@ -300,7 +361,9 @@ mod tests {
             (
                 "BACKUP SNAPSHOT d.s TO r",
                 FeVersion(2, 4, 0),
-                Err("BACKUP of a whole database (without ON) needs StarRocks 2.5; cluster \"prod\" is 2.4.0"),
+                Err(
+                    "BACKUP of a whole database (without ON) needs StarRocks 2.5; cluster \"prod\" is 2.4.0",
+                ),
             ),
             (
                 "BACKUP ALL EXTERNAL CATALOGS SNAPSHOT s TO r",
@@ -310,25 +373,41 @@ mod tests {
             (
                 "RESTORE SNAPSHOT s FROM r DATABASE a AS b PROPERTIES (\"backup_timestamp\" = \"x\")",
                 FeVersion(4, 1, 0),
-                Ok("RESTORE SNAPSHOT `s` FROM `r` DATABASE `a` AS `b` PROPERTIES ('backup_timestamp' = 'x')"),
+                Ok(
+                    "RESTORE SNAPSHOT `s` FROM `r` DATABASE `a` AS `b` PROPERTIES ('backup_timestamp' = 'x')",
+                ),
             ),
             (
                 "RESTORE SNAPSHOT d.s FROM r ON (t AS u) PROPERTIES (\"backup_timestamp\" = \"x\")",
                 old,
-                Ok("RESTORE SNAPSHOT `d`.`s` FROM `r` ON (`t` AS `u`) PROPERTIES ('backup_timestamp' = 'x')"),
+                Ok(
+                    "RESTORE SNAPSHOT `d`.`s` FROM `r` ON (`t` AS `u`) PROPERTIES ('backup_timestamp' = 'x')",
+                ),
             ),
             (
                 "BACKUP SNAPSHOT d.s TO r PROPERTIES (\"ttl\" = \"7 DAY\")",
                 FeVersion(4, 1, 0),
-                Err("the property \"ttl\" of BACKUP needs StarRocks 4.2; cluster \"prod\" is 4.1.0"),
+                Err(
+                    "the property \"ttl\" of BACKUP needs StarRocks 4.2; cluster \"prod\" is 4.1.0",
+                ),
             ),
-            ("DROP SNAPSHOT s ON r FORCE", FeVersion(4, 2, 0), Ok("DROP SNAPSHOT `s` ON `r` FORCE")),
-            ("DROP SNAPSHOT s ON r", FeVersion(3, 5, 2), Err("DROP SNAPSHOT needs StarRocks 4.2; cluster \"prod\" is 3.5.2")),
+            (
+                "DROP SNAPSHOT s ON r FORCE",
+                FeVersion(4, 2, 0),
+                Ok("DROP SNAPSHOT `s` ON `r` FORCE"),
+            ),
+            (
+                "DROP SNAPSHOT s ON r",
+                FeVersion(3, 5, 2),
+                Err("DROP SNAPSHOT needs StarRocks 4.2; cluster \"prod\" is 3.5.2"),
+            ),
             ("CANCEL BACKUP FROM d", old, Ok("CANCEL BACKUP FROM `d`")),
             (
                 "CREATE REPOSITORY r WITH BROKER ON LOCATION 's3://b/p' PROPERTIES (\"a\" = \"it's \\\\ \")",
                 old,
-                Ok("CREATE REPOSITORY `r` WITH BROKER ON LOCATION 's3://b/p' PROPERTIES ('a' = 'it''s \\\\ ')"),
+                Ok(
+                    "CREATE REPOSITORY `r` WITH BROKER ON LOCATION 's3://b/p' PROPERTIES ('a' = 'it''s \\\\ ')",
+                ),
             ),
             (
                 "CREATE READ ONLY REPOSITORY r WITH BROKER b ON LOCATION 'x'",
@@ -338,11 +417,17 @@ mod tests {
             (
                 "CREATE REPOSITORY r WITH BROKER ON LOCATION 'x'",
                 FeVersion(2, 3, 0),
-                Err("WITH BROKER without a broker's name needs StarRocks 2.5; cluster \"prod\" is 2.3.0"),
+                Err(
+                    "WITH BROKER without a broker's name needs StarRocks 2.5; cluster \"prod\" is 2.3.0",
+                ),
             ),
         ] {
             let found = print(text, version);
-            assert_eq!(found.as_deref().map_err(|e| e.message.as_str()), printed, "{text}");
+            assert_eq!(
+                found.as_deref().map_err(|e| e.message.as_str()),
+                printed,
+                "{text}"
+            );
         }
     }
 

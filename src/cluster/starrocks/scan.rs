@@ -1,4 +1,5 @@
-//! Tables of a StarRocks cluster as DataFusion reads them: a query to the frontend whose rows stream back.
+//! Tables of a StarRocks cluster as DataFusion reads them: a query to the frontend whose rows
+//! stream back.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +14,9 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::{self, EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
+};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
@@ -52,7 +55,10 @@ impl TableProvider for StarRocksTable {
         self.kind
     }
 
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> DfResult<Vec<TableProviderFilterPushDown>> {
         let schema = DFSchema::try_from(self.schema.as_ref().clone())?;
         let support = |filter: &&Expr| match print_filter(filter, &schema) {
             Some(_) => TableProviderFilterPushDown::Exact,
@@ -79,14 +85,24 @@ impl TableProvider for StarRocksTable {
         if columns.is_empty() {
             columns.push("1".into());
         }
-        let (database, name) = (identifier(&self.database).map_err(external)?, identifier(&self.name).map_err(external)?);
+        let (database, name) = (
+            identifier(&self.database).map_err(external)?,
+            identifier(&self.name).map_err(external)?,
+        );
         let mut sql = format!("SELECT {} FROM {database}.{name}", columns.join(", "));
         let whole = DFSchema::try_from(self.schema.as_ref().clone())?;
-        let printed: Option<Vec<String>> = filters.iter().map(|f| print_filter(f, &whole)).collect();
+        let printed: Option<Vec<String>> =
+            filters.iter().map(|f| print_filter(f, &whole)).collect();
         match printed {
-            Some(printed) if !printed.is_empty() => sql += &format!(" WHERE {}", printed.join(" AND ")),
+            Some(printed) if !printed.is_empty() => {
+                sql += &format!(" WHERE {}", printed.join(" AND "))
+            }
             Some(_) => {}
-            None => return Err(DataFusionError::Internal("a filter was handed over that was not taken".into())),
+            None => {
+                return Err(DataFusionError::Internal(
+                    "a filter was handed over that was not taken".into(),
+                ));
+            }
         }
         if let Some(limit) = limit {
             sql += &format!(" LIMIT {limit}");
@@ -99,11 +115,18 @@ impl TableProvider for StarRocksTable {
 fn print_filter(filter: &Expr, schema: &DFSchema) -> Option<String> {
     let plain = filter.clone().transform(|e| match e {
         Expr::Column(column) if column.relation.is_some() => {
-            Ok(Transformed::yes(Expr::Column(Column { relation: None, ..column })))
+            Ok(Transformed::yes(Expr::Column(Column {
+                relation: None,
+                ..column
+            })))
         }
         other => Ok(Transformed::no(other)),
     });
-    let columns: Option<Vec<String>> = schema.fields().iter().map(|f| identifier(f.name()).ok()).collect();
+    let columns: Option<Vec<String>> = schema
+        .fields()
+        .iter()
+        .map(|f| identifier(f.name()).ok())
+        .collect();
     print_expr(&plain.ok()?.data, schema, &columns?)
 }
 
@@ -136,14 +159,19 @@ impl TableProvider for RemoteQuery {
         _: &[Expr],
         _: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let whole = |sql: String, schema| Arc::new(RemoteExec::new(self.client.clone(), sql, schema)) as Arc<dyn ExecutionPlan>;
+        let whole = |sql: String, schema| {
+            Arc::new(RemoteExec::new(self.client.clone(), sql, schema)) as Arc<dyn ExecutionPlan>
+        };
         match projection {
             Some(columns) if columns.len() < self.schema.fields().len() => {
                 // A query around it would be free to lose its order.
                 if self.is_ordered || columns.is_empty() {
                     return project(whole(self.sql.clone(), self.schema.clone()), columns);
                 }
-                let names: Vec<_> = columns.iter().map(|i| format!("p.{}", self.columns[*i])).collect();
+                let names: Vec<_> = columns
+                    .iter()
+                    .map(|i| format!("p.{}", self.columns[*i]))
+                    .collect();
                 let sql = format!("SELECT {} FROM ({}) AS p", names.join(", "), self.sql);
                 Ok(whole(sql, Arc::new(self.schema.project(columns)?)))
             }
@@ -158,9 +186,15 @@ fn project(input: Arc<dyn ExecutionPlan>, columns: &[usize]) -> DfResult<Arc<dyn
     let schema = input.schema();
     let exprs = columns.iter().map(|i| {
         let name = schema.field(*i).name();
-        (Arc::new(physical_expr::expressions::Column::new(name, *i)) as Arc<dyn PhysicalExpr>, name.clone())
+        (
+            Arc::new(physical_expr::expressions::Column::new(name, *i)) as Arc<dyn PhysicalExpr>,
+            name.clone(),
+        )
     });
-    Ok(Arc::new(ProjectionExec::try_new(exprs.collect::<Vec<_>>(), input)?))
+    Ok(Arc::new(ProjectionExec::try_new(
+        exprs.collect::<Vec<_>>(),
+        input,
+    )?))
 }
 
 /// A query that runs on the cluster.
@@ -180,7 +214,12 @@ impl RemoteExec {
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        Self { client, sql, schema, properties: Arc::new(properties) }
+        Self {
+            client,
+            sql,
+            schema,
+            properties: Arc::new(properties),
+        }
     }
 }
 
@@ -210,19 +249,29 @@ impl ExecutionPlan for RemoteExec {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
+    fn with_new_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
         Ok(self)
     }
 
     fn execute(&self, _: usize, _: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
-        let mut builder = RecordBatchReceiverStreamBuilder::new(self.schema.clone(), CHANNEL_BATCHES);
-        let (client, sql, schema, rows) = (self.client.clone(), self.sql.clone(), self.schema.clone(), builder.tx());
+        let mut builder =
+            RecordBatchReceiverStreamBuilder::new(self.schema.clone(), CHANNEL_BATCHES);
+        let (client, sql, schema, rows) = (
+            self.client.clone(),
+            self.sql.clone(),
+            self.schema.clone(),
+            builder.tx(),
+        );
         builder.spawn(async move {
             let connection = client.connection_for_query().await.map_err(external)?;
             let mut running = Running::new(client.clone(), connection);
             let address = running.address.clone();
             let asked = client.env().clock.sleep(client.options().statement_timeout);
-            // Only the first answer has a limit: a long result may take as long as its reader likes.
+            // Only the first answer has a limit: a long result may take as long as its reader
+            // likes.
             let mut result = tokio::select! {
                 result = running.conn()?.query_iter(&sql) => result.map_err(|e| failed(&client, e, &address))?,
                 () = asked => {
@@ -260,7 +309,10 @@ fn failed(client: &Client, error: mysql_async::Error, address: &Address) -> Data
         mysql_async::Error::Server(error) => external(super::client::refusal(&error, address)),
         other => {
             client.suspect(address);
-            external(Error::new(ErrorKind::Connection, format!("the connection to {address} broke: {other}")))
+            external(Error::new(
+                ErrorKind::Connection,
+                format!("the connection to {address} broke: {other}"),
+            ))
         }
     }
 }
@@ -275,12 +327,20 @@ struct Running {
 
 impl Running {
     fn new(client: Arc<Client>, connection: Connection) -> Self {
-        Self { client, address: connection.address.clone(), id: connection.conn.id(), connection: Some(connection) }
+        Self {
+            client,
+            address: connection.address.clone(),
+            id: connection.conn.id(),
+            connection: Some(connection),
+        }
     }
 
     fn conn(&mut self) -> DfResult<&mut Conn> {
         let gone = || DataFusionError::Internal("a query lost its connection".into());
-        self.connection.as_mut().map(|c| &mut c.conn).ok_or_else(gone)
+        self.connection
+            .as_mut()
+            .map(|c| &mut c.conn)
+            .ok_or_else(gone)
     }
 
     fn finish(mut self) {
@@ -304,6 +364,10 @@ impl Drop for Running {
 
 /// The same schema with names that cannot meet each other.
 pub(super) fn numbered(schema: &Schema) -> SchemaRef {
-    let fields = schema.fields().iter().enumerate().map(|(i, f)| f.as_ref().clone().with_name(format!("c{i}")));
+    let fields = schema
+        .fields()
+        .iter()
+        .enumerate()
+        .map(|(i, f)| f.as_ref().clone().with_name(format!("c{i}")));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }

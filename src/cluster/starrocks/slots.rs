@@ -35,20 +35,38 @@ fn sighting(line: &Line<'_>, kind: JobKind, hours: i64) -> Sighted {
         task_errors: line.text("TaskErrMsg"),
         status: line.text("Status"),
         timeout_seconds: line.number(&["Timeout"]),
-        timestamp: line.get(&["Timestamp"]).filter(|_| kind == JobKind::Restore),
+        timestamp: line
+            .get(&["Timestamp"])
+            .filter(|_| kind == JobKind::Restore),
         allow_load: line.flag(&["AllowLoad"]),
         replication_num: line.number(&["ReplicationNum"]),
     };
-    Sighted { kind, database: if database.is_empty() { CATALOGS.into() } else { database }, seen }
+    Sighted {
+        kind,
+        database: if database.is_empty() {
+            CATALOGS.into()
+        } else {
+            database
+        },
+        seen,
+    }
 }
 
 fn verb(kind: JobKind) -> &'static str {
-    if kind == JobKind::Restore { "RESTORE" } else { "BACKUP" }
+    if kind == JobKind::Restore {
+        "RESTORE"
+    } else {
+        "BACKUP"
+    }
 }
 
 impl StarRocksCluster {
     async fn hours(&self) -> Result<i64, Error> {
-        Ok(if self.client.version().await?.shows_chinese_time() { CHINA } else { 0 })
+        Ok(if self.client.version().await?.shows_chinese_time() {
+            CHINA
+        } else {
+            0
+        })
     }
 
     /// The jobs of one kind; of one database, or of all where the version shows them.
@@ -57,14 +75,20 @@ impl StarRocksCluster {
             Some(database) => format!(" FROM {}", identifier(database)?),
             None => String::new(),
         };
-        let answer: Answer = self.client.query(&format!("SHOW {}{from}", verb(kind))).await?;
+        let answer: Answer = self
+            .client
+            .query(&format!("SHOW {}{from}", verb(kind)))
+            .await?;
         let hours = self.hours().await?;
         let found = lines(&answer).map(|line| sighting(&line, kind, hours));
         Ok(found.filter(|s| !s.seen.label.is_empty()).collect())
     }
 
     /// Every slot that can be seen in one look.
-    pub(super) async fn all_slots(&self, databases: &[DatabaseName]) -> Result<Vec<Sighted>, Error> {
+    pub(super) async fn all_slots(
+        &self,
+        databases: &[DatabaseName],
+    ) -> Result<Vec<Sighted>, Error> {
         let mut found = Vec::new();
         if self.client.version().await?.shows_all_databases() {
             for kind in [JobKind::Backup, JobKind::Restore] {
@@ -72,7 +96,8 @@ impl StarRocksCluster {
             }
             return Ok(found);
         }
-        // One question a database and kind; those without a job of ours are asked about, too, for the jobs of others.
+        // One question a database and kind; those without a job of ours are asked about, too, for
+        // the jobs of others.
         let mut names: Vec<String> = databases.iter().map(ToString::to_string).collect();
         names.extend(self.database_names().await?);
         names.sort();
@@ -86,7 +111,8 @@ impl StarRocksCluster {
     /// What one database's slot holds. A database that is gone has no job.
     pub(super) async fn slot_of(&self, database: &str) -> Result<Option<Sighted>, Error> {
         let from = (database != CATALOGS).then_some(database);
-        // The slot holds one job, so the answers are of two moments: a job that comes in between is in neither.
+        // The slot holds one job, so the answers are of two moments: a job that comes in between is
+        // in neither.
         for kind in [JobKind::Backup, JobKind::Restore, JobKind::Backup] {
             match self.jobs_of(kind, from).await {
                 Ok(found) => {
@@ -119,14 +145,31 @@ impl StarRocksCluster {
         Ok(found)
     }
 
-    pub(super) async fn snapshots_there(&self, repository: &str, label: Option<&str>) -> Result<Vec<RemoteSnapshot>, Error> {
-        let only = label.map_or(String::new(), |label| format!(" WHERE SNAPSHOT = {}", literal(label)));
-        let answer = self.client.query(&format!("SHOW SNAPSHOT ON {}{only}", identifier(repository)?)).await?;
+    pub(super) async fn snapshots_there(
+        &self,
+        repository: &str,
+        label: Option<&str>,
+    ) -> Result<Vec<RemoteSnapshot>, Error> {
+        let only = label.map_or(String::new(), |label| {
+            format!(" WHERE SNAPSHOT = {}", literal(label))
+        });
+        let answer = self
+            .client
+            .query(&format!(
+                "SHOW SNAPSHOT ON {}{only}",
+                identifier(repository)?
+            ))
+            .await?;
         let hours = self.hours().await?;
         let found = lines(&answer).map(|line| RemoteSnapshot {
             label: line.text("Snapshot"),
             timestamps: {
-                let mut all: Vec<_> = line.text("Timestamp").lines().map(str::to_owned).filter(|t| !t.is_empty()).collect();
+                let mut all: Vec<_> = line
+                    .text("Timestamp")
+                    .lines()
+                    .map(str::to_owned)
+                    .filter(|t| !t.is_empty())
+                    .collect();
                 all.sort();
                 all
             },
@@ -137,10 +180,17 @@ impl StarRocksCluster {
             expire_at: line.time(&["ExpireTime"], hours),
         });
         // Without WHERE the FE of some versions lists everything.
-        Ok(found.filter(|s| label.is_none_or(|label| s.label == label)).collect())
+        Ok(found
+            .filter(|s| label.is_none_or(|label| s.label == label))
+            .collect())
     }
 
-    pub(super) async fn details_there(&self, repository: &str, label: &str, timestamp: &str) -> Result<RemoteDetails, Error> {
+    pub(super) async fn details_there(
+        &self,
+        repository: &str,
+        label: &str,
+        timestamp: &str,
+    ) -> Result<RemoteDetails, Error> {
         let answer = self
             .client
             .query(&format!(

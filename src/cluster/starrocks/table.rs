@@ -14,14 +14,21 @@ pub(super) struct Line<'a> {
 
 /// The rows of an answer.
 pub(super) fn lines(answer: &Answer) -> impl Iterator<Item = Line<'_>> {
-    answer.rows.iter().map(|values| Line { columns: &answer.columns, values })
+    answer.rows.iter().map(|values| Line {
+        columns: &answer.columns,
+        values,
+    })
 }
 
 impl Line<'_> {
-    /// The value of the first of these columns that is there and not NULL. `\N` is how StarRocks writes NULL in SHOW.
+    /// The value of the first of these columns that is there and not NULL. `\N` is how StarRocks
+    /// writes NULL in SHOW.
     pub fn get(&self, names: &[&str]) -> Option<String> {
         names.iter().find_map(|name| {
-            let at = self.columns.iter().position(|c| c.eq_ignore_ascii_case(name))?;
+            let at = self
+                .columns
+                .iter()
+                .position(|c| c.eq_ignore_ascii_case(name))?;
             self.values.get(at)?.clone().filter(|v| v != "\\N")
         })
     }
@@ -61,7 +68,9 @@ pub(super) fn parse_time(text: &str, hours_east: i64) -> Option<Timestamp> {
 /// `1.234 MB` in bytes, as near as the text says.
 pub(super) fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let number: f64 = text[..digits].parse().ok()?;
     let unit = match text[digits..].trim().to_ascii_uppercase().as_str() {
         "" | "B" => 1.0,
@@ -81,10 +90,19 @@ mod tests {
 
     #[test]
     fn times_and_sizes_are_read() {
-        assert_eq!(parse_time("2026-01-01 08:00:00", 8), parse_time("2026-01-01 00:00:00", 0));
+        assert_eq!(
+            parse_time("2026-01-01 08:00:00", 8),
+            parse_time("2026-01-01 00:00:00", 0)
+        );
         assert_eq!(parse_time("1970-01-01 00:00:01", 0), Some(Timestamp(1000)));
         assert_eq!(parse_time("never", 0), None);
-        for (text, bytes) in [("1.5 KB", Some(1536)), ("0.000 ", Some(0)), ("3 B", Some(3)), ("2GB", Some(2 << 30)), ("x", None)] {
+        for (text, bytes) in [
+            ("1.5 KB", Some(1536)),
+            ("0.000 ", Some(0)),
+            ("3 B", Some(3)),
+            ("2GB", Some(2 << 30)),
+            ("x", None),
+        ] {
             assert_eq!(parse_size(text), bytes, "{text}");
         }
     }
@@ -98,6 +116,13 @@ mod tests {
         };
         let line = lines(&answer).next().expect("a row");
         assert_eq!(line.number::<i64>(&["jobid"]), Some(7));
-        assert_eq!((line.text("State"), line.get(&["FinishedTime"]), line.get(&["Gone"])), (String::new(), None, None));
+        assert_eq!(
+            (
+                line.text("State"),
+                line.get(&["FinishedTime"]),
+                line.get(&["Gone"])
+            ),
+            (String::new(), None, None)
+        );
     }
 }

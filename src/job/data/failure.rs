@@ -28,7 +28,14 @@ pub struct Failure {
 impl Failure {
     /// A failure in these words.
     pub fn new(code: StatusCode, kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { code, kind, message: message.into(), detail: None, hint: None, cause: None }
+        Self {
+            code,
+            kind,
+            message: message.into(),
+            detail: None,
+            hint: None,
+            cause: None,
+        }
     }
 
     /// The end of a job that it has ended.
@@ -37,7 +44,11 @@ impl Failure {
     }
 
     pub fn error(&self) -> Error {
-        let message = if self.message.is_empty() { "timeout" } else { &self.message };
+        let message = if self.message.is_empty() {
+            "timeout"
+        } else {
+            &self.message
+        };
         let mut error = Error::new(self.kind, message);
         error.detail.clone_from(&self.detail);
         error.hint.clone_from(&self.hint);
@@ -50,19 +61,33 @@ impl Failure {
             Some(phase) => format!("user cancelled, current state: {phase}"),
             None => "user cancelled".into(),
         };
-        Self { cause: Some(CancelCause::User), ..Self::new(StatusCode::CommonError, ErrorKind::Cancelled, message) }
+        Self {
+            cause: Some(CancelCause::User),
+            ..Self::new(StatusCode::CommonError, ErrorKind::Cancelled, message)
+        }
     }
 
     /// The job's time was over; carries the last error seen, if any.
     pub fn timeout(last_error: Option<&str>) -> Self {
-        let failure = Self::new(StatusCode::Timeout, ErrorKind::Cancelled, last_error.unwrap_or_default());
-        Self { cause: Some(CancelCause::Timeout), ..failure }
+        let failure = Self::new(
+            StatusCode::Timeout,
+            ErrorKind::Cancelled,
+            last_error.unwrap_or_default(),
+        );
+        Self {
+            cause: Some(CancelCause::Timeout),
+            ..failure
+        }
     }
 
     /// An error with all that it says.
     pub fn verbatim(error: &Error) -> Self {
         let failure = Self::new(StatusCode::CommonError, error.kind, error.message.as_str());
-        Self { detail: error.detail.clone(), hint: error.hint.clone(), ..failure }
+        Self {
+            detail: error.detail.clone(),
+            hint: error.hint.clone(),
+            ..failure
+        }
     }
 
     /// An error that no repetition would mend.
@@ -70,14 +95,18 @@ impl Failure {
         let code = match error.kind {
             ErrorKind::Corrupted => StatusCode::BadFile,
             ErrorKind::WrongObjectType => StatusCode::BadReplace,
-            ErrorKind::MissingFile | ErrorKind::UndefinedTable | ErrorKind::UndefinedSchema | ErrorKind::UndefinedObject => {
-                StatusCode::NotFound
-            }
+            ErrorKind::MissingFile
+            | ErrorKind::UndefinedTable
+            | ErrorKind::UndefinedSchema
+            | ErrorKind::UndefinedObject => StatusCode::NotFound,
             _ => StatusCode::CommonError,
         };
         if error.is_of_cluster() {
             // A cluster's words are kept as they are.
-            return Self { detail: error.detail.clone(), ..Self::new(code, error.kind, error.message.as_str()) };
+            return Self {
+                detail: error.detail.clone(),
+                ..Self::new(code, error.kind, error.message.as_str())
+            };
         }
         Self::new(code, error.kind, error.to_string())
     }

@@ -4,8 +4,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, ListBuilder, RecordBatch, RecordBatchOptions, StringArray, StringBuilder,
-    TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Float64Array, Int64Array, ListBuilder, RecordBatch, RecordBatchOptions,
+    StringArray, StringBuilder, TimestampMicrosecondArray,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
@@ -13,7 +13,9 @@ use crate::error::{Error, from_datafusion};
 use crate::names::Timestamp;
 
 /// A row of a system table; [`system_row`](crate::query::system::system_row) writes this.
-pub(in crate::query) trait SystemRow: Clone + Debug + Default + Send + Sync + 'static {
+pub(in crate::query) trait SystemRow:
+    Clone + Debug + Default + Send + Sync + 'static
+{
     /// The table's name.
     const NAME: &'static str;
 
@@ -21,7 +23,8 @@ pub(in crate::query) trait SystemRow: Clone + Debug + Default + Send + Sync + 's
 
     fn columns(rows: &[Self]) -> Vec<ArrayRef>;
 
-    /// A row from the texts that another system has for its columns; what does not read is NULL, as it may write anything.
+    /// A row from the texts that another system has for its columns; what does not read is NULL, as
+    /// it may write anything.
     fn read<'t>(text: impl Fn(&str) -> Option<&'t str>) -> Self;
 
     fn schema() -> SchemaRef {
@@ -30,7 +33,8 @@ pub(in crate::query) trait SystemRow: Clone + Debug + Default + Send + Sync + 's
 
     fn batch(rows: &[Self]) -> Result<RecordBatch, Error> {
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        RecordBatch::try_new_with_options(Self::schema(), Self::columns(rows), &options).map_err(|e| from_datafusion(e.into()))
+        RecordBatch::try_new_with_options(Self::schema(), Self::columns(rows), &options)
+            .map_err(|e| from_datafusion(e.into()))
     }
 }
 
@@ -95,7 +99,11 @@ column_values! {
 
 fn times(values: Vec<Option<&Timestamp>>) -> ArrayRef {
     let micros = values.into_iter().map(|t| t.map(|t| t.micros()));
-    Arc::new(micros.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
+    Arc::new(
+        micros
+            .collect::<TimestampMicrosecondArray>()
+            .with_timezone("UTC"),
+    )
 }
 
 fn lists(values: Vec<Option<&Vec<String>>>) -> ArrayRef {
@@ -175,8 +183,18 @@ mod tests {
         let names: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
         assert_eq!(names, ["type", "count", "at", "names"]);
         let rows = [
-            SampleRow { r#type: "a".into(), count: 7_u64.into(), ..SampleRow::default() },
-            SampleRow::read(|name| Some(if name == "at" { "2026-01-02 03:04:05" } else { "x" })),
+            SampleRow {
+                r#type: "a".into(),
+                count: 7_u64.into(),
+                ..SampleRow::default()
+            },
+            SampleRow::read(|name| {
+                Some(if name == "at" {
+                    "2026-01-02 03:04:05"
+                } else {
+                    "x"
+                })
+            }),
         ];
         let batch = SampleRow::batch(&rows).expect("a batch");
         assert_eq!(batch.num_rows(), 2);

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::super::system::{ScanContext, SystemRow, system_row};
-use crate::cluster::{BackendInfo, Cluster, ClusterRole, DatabaseInfo, NativeTable, PartitionInfo, Record, Scope, TableInfo};
+use crate::cluster::{
+    BackendInfo, Cluster, ClusterRole, DatabaseInfo, NativeTable, PartitionInfo, Record, Scope,
+    TableInfo,
+};
 use crate::error::Error;
 use crate::job::Volume;
 use crate::names::{BackendId, DatabaseName};
@@ -140,7 +143,9 @@ pub(super) async fn views(context: &ScanContext) -> Result<Vec<ViewsRow>, Error>
         return Ok(rows);
     }
     let databases = databases_of(&context.cluster).await?;
-    let views = databases.iter().flat_map(|d| d.views.iter().map(move |v| (&d.name, v)));
+    let views = databases
+        .iter()
+        .flat_map(|d| d.views.iter().map(move |v| (&d.name, v)));
     Ok(views
         .map(|(database, v)| ViewsRow {
             db_name: database.to_string().into(),
@@ -153,8 +158,12 @@ pub(super) async fn views(context: &ScanContext) -> Result<Vec<ViewsRow>, Error>
         .collect())
 }
 
-/// The rows as a cluster that does its work itself tells them; `None` for one whose inside is ours. A cluster that is none is empty.
-async fn native<R: SystemRow>(context: &ScanContext, table: NativeTable) -> Result<Option<Vec<R>>, Error> {
+/// The rows as a cluster that does its work itself tells them; `None` for one whose inside is ours.
+/// A cluster that is none is empty.
+async fn native<R: SystemRow>(
+    context: &ScanContext,
+    table: NativeTable,
+) -> Result<Option<Vec<R>>, Error> {
     let remote = match context.cluster.role() {
         ClusterRole::Managed(_) => return Ok(None),
         ClusterRole::RepositoryOnly => return Ok(Some(Vec::new())),
@@ -163,7 +172,9 @@ async fn native<R: SystemRow>(context: &ScanContext, table: NativeTable) -> Resu
     let request = &context.request;
     let scope = Scope {
         database: request.text("db_name"),
-        table: request.text("table_name").or_else(|| request.text("view_name")),
+        table: request
+            .text("table_name")
+            .or_else(|| request.text("view_name")),
         tablet: request.int("tablet_id"),
     };
     let records = remote.native(table, &scope).await?;
@@ -176,17 +187,27 @@ async fn databases_of(cluster: &Arc<dyn Cluster>) -> Result<Vec<DatabaseInfo>, E
 }
 
 fn each_table(databases: &[DatabaseInfo]) -> impl Iterator<Item = (&DatabaseName, &TableInfo)> {
-    databases.iter().flat_map(|d| d.tables.iter().map(move |t| (&d.name, t)))
+    databases
+        .iter()
+        .flat_map(|d| d.tables.iter().map(move |t| (&d.name, t)))
 }
 
-fn each_partition(databases: &[DatabaseInfo]) -> impl Iterator<Item = (&DatabaseName, &TableInfo, &PartitionInfo)> {
+fn each_partition(
+    databases: &[DatabaseInfo],
+) -> impl Iterator<Item = (&DatabaseName, &TableInfo, &PartitionInfo)> {
     each_table(databases).flat_map(|(d, t)| t.partitions.iter().map(move |p| (d, t, p)))
 }
 
 fn volume<'a>(partitions: impl IntoIterator<Item = &'a PartitionInfo>) -> (Volume, u64) {
     let tablets = partitions.into_iter().flat_map(|p| &p.tablets);
     tablets.fold((Volume::default(), 0), |(v, rows), t| {
-        (Volume { files: v.files + t.volume.files, bytes: v.bytes + t.volume.bytes }, rows + t.rows)
+        (
+            Volume {
+                files: v.files + t.volume.files,
+                bytes: v.bytes + t.volume.bytes,
+            },
+            rows + t.rows,
+        )
     })
 }
 
@@ -194,7 +215,13 @@ pub(super) async fn frontends(context: &ScanContext) -> Result<Vec<FrontendsRow>
     if let Some(rows) = native(context, NativeTable::Frontends).await? {
         return Ok(rows);
     }
-    let rows = context.cluster.managed()?.nodes().await?.frontends.into_iter();
+    let rows = context
+        .cluster
+        .managed()?
+        .nodes()
+        .await?
+        .frontends
+        .into_iter();
     Ok(rows
         .map(|f| FrontendsRow {
             name: f.name.into(),
@@ -233,11 +260,22 @@ pub(super) async fn brokers(context: &ScanContext) -> Result<Vec<BrokersRow>, Er
     if let Some(rows) = native(context, NativeTable::Brokers).await? {
         return Ok(rows);
     }
-    let rows = context.cluster.managed()?.nodes().await?.brokers.into_iter();
+    let rows = context
+        .cluster
+        .managed()?
+        .nodes()
+        .await?
+        .brokers
+        .into_iter();
     Ok(rows
         .map(|(name, address)| {
             let (host, port) = address.rsplit_once(':').unwrap_or((&address, "0"));
-            BrokersRow { name: name.into(), host: host.into(), port: port.parse::<i64>().unwrap_or(0).into(), ..Default::default() }
+            BrokersRow {
+                name: name.into(),
+                host: host.into(),
+                port: port.parse::<i64>().unwrap_or(0).into(),
+                ..Default::default()
+            }
         })
         .collect())
 }
@@ -272,7 +310,12 @@ pub(super) async fn tables(context: &ScanContext) -> Result<Vec<TablesRow>, Erro
                 state: t.state.into(),
                 replication_num: i64::from(t.replication_num).into(),
                 partitions: (t.partitions.len() as u64).into(),
-                tablets: (t.partitions.iter().map(|p| p.tablets.len() as u64).sum::<u64>()).into(),
+                tablets: (t
+                    .partitions
+                    .iter()
+                    .map(|p| p.tablets.len() as u64)
+                    .sum::<u64>())
+                .into(),
                 files: volume.files.into(),
                 rows: rows.into(),
                 bytes: volume.bytes.into(),
@@ -306,7 +349,11 @@ pub(super) async fn columns(context: &ScanContext) -> Result<Vec<ColumnsRow>, Er
                 nullable: column.nullable.into(),
                 is_key: (i < table.schema.key_columns.len()).into(),
                 default_value: default.into(),
-                extra: column.aggregate.map(|a| a.to_string()).unwrap_or_default().into(),
+                extra: column
+                    .aggregate
+                    .map(|a| a.to_string())
+                    .unwrap_or_default()
+                    .into(),
                 comment: column.comment.clone().into(),
             });
         }
@@ -356,7 +403,11 @@ pub(super) async fn tablets(context: &ScanContext) -> Result<Vec<TabletsRow>, Er
     let databases = databases_of(&context.cluster).await?;
     let ids: HashMap<&DatabaseName, i64> = databases.iter().map(|d| (&d.name, d.id)).collect();
     let nodes = context.cluster.managed()?.nodes().await?;
-    let paths: HashMap<BackendId, &str> = nodes.backends.iter().map(|b| (b.id, b.path.as_str())).collect();
+    let paths: HashMap<BackendId, &str> = nodes
+        .backends
+        .iter()
+        .map(|b| (b.id, b.path.as_str()))
+        .collect();
     let mut out = Vec::new();
     for (database, table, partition) in each_partition(&databases) {
         for tablet in &partition.tablets {

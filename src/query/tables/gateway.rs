@@ -75,7 +75,12 @@ system_row! {
 
 pub(super) async fn roles(sources: &Sources) -> Result<Vec<RolesRow>, Error> {
     let roles = sources.store.roles().await?.into_iter();
-    Ok(roles.map(|r| RolesRow { role_name: r.name.to_string().into(), created_at: r.created_at.into() }).collect())
+    Ok(roles
+        .map(|r| RolesRow {
+            role_name: r.name.to_string().into(),
+            created_at: r.created_at.into(),
+        })
+        .collect())
 }
 
 /// Every grant, and ADMIN as one of its own.
@@ -106,8 +111,12 @@ pub(super) async fn grants(sources: &Sources) -> Result<Vec<GrantsRow>, Error> {
             Some(Securable::Catalog) => (Some("CATALOG"), None, None),
             Some(Securable::Database(database)) => (Some("DATABASE"), database.clone(), None),
             Some(Securable::AllDatabases) => (Some("ALL DATABASES"), None, None),
-            Some(Securable::Table(database, table)) => (Some("TABLE"), database.clone(), Some(table.to_string())),
-            Some(Securable::AllTablesIn(database)) => (Some("ALL TABLES"), Some(database.clone()), None),
+            Some(Securable::Table(database, table)) => {
+                (Some("TABLE"), database.clone(), Some(table.to_string()))
+            }
+            Some(Securable::AllTablesIn(database)) => {
+                (Some("ALL TABLES"), Some(database.clone()), None)
+            }
             Some(Securable::AllTables) => (Some("ALL TABLES"), None, None),
         };
         out.push(GrantsRow {
@@ -129,15 +138,27 @@ async fn health(cluster: &Arc<dyn Cluster>) -> Health {
     match cluster.role() {
         ClusterRole::External(remote) => remote.health().await,
         ClusterRole::Managed(managed) => match managed.nodes().await {
-            Ok(d) => Health { version: d.frontends.first().map(|f| f.version.clone()), ..Health::default() },
-            Err(e) => Health { error: Some(e), ..Health::default() },
+            Ok(d) => Health {
+                version: d.frontends.first().map(|f| f.version.clone()),
+                ..Health::default()
+            },
+            Err(e) => Health {
+                error: Some(e),
+                ..Health::default()
+            },
         },
         ClusterRole::RepositoryOnly => Health::default(),
     }
 }
 
 pub(super) async fn clusters(sources: &Sources) -> Result<Vec<ClustersRow>, Error> {
-    let running = sources.store.jobs(&JobFilter { status: Some("running".into()), ..JobFilter::default() }).await?;
+    let running = sources
+        .store
+        .jobs(&JobFilter {
+            status: Some("running".into()),
+            ..JobFilter::default()
+        })
+        .await?;
     let mut out = Vec::new();
     let clusters = sources.clusters.all();
     // At once: each of those that are down takes its time to say so.
@@ -160,10 +181,18 @@ pub(super) async fn clusters(sources: &Sources) -> Result<Vec<ClustersRow>, Erro
     Ok(out)
 }
 
-/// Every session. What others say and where they are is for administrators: statements carry literals.
+/// Every session. What others say and where they are is for administrators: statements carry
+/// literals.
 pub(super) async fn sessions(context: &ScanContext) -> Result<Vec<SessionsRow>, Error> {
-    let ScanContext { sources, viewer, .. } = context;
-    let sees_all = sources.store.users().await?.iter().any(|u| u.admin && u.name.as_str() == viewer.as_str());
+    let ScanContext {
+        sources, viewer, ..
+    } = context;
+    let sees_all = sources
+        .store
+        .users()
+        .await?
+        .iter()
+        .any(|u| u.admin && u.name.as_str() == viewer.as_str());
     let shown = |user: &str| sees_all || user == viewer;
     let sessions = sources.sessions.read();
     let rows = sessions
@@ -172,7 +201,9 @@ pub(super) async fn sessions(context: &ScanContext) -> Result<Vec<SessionsRow>, 
             pid: i64::from(*pid).into(),
             user_name: s.user.clone().into(),
             cluster: s.cluster.clone().into(),
-            client_addr: Some(s.client_addr.clone()).filter(|_| shown(&s.user)).into(),
+            client_addr: Some(s.client_addr.clone())
+                .filter(|_| shown(&s.user))
+                .into(),
             application_name: s.application_name.clone().into(),
             started_at: s.started_at.into(),
             state: if s.active { "active" } else { "idle" }.into(),

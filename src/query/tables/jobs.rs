@@ -161,9 +161,13 @@ fn fraction(row: &JobRow, done: Volume) -> f64 {
 
 /// The end of the transfer if it goes on as it did so far.
 fn eta(row: &JobRow, fraction: f64, now: Timestamp) -> Option<Timestamp> {
-    let since = row.snapshot_finished_at.filter(|_| row.status == JobStatus::Running && fraction > 0.0)?;
+    let since = row
+        .snapshot_finished_at
+        .filter(|_| row.status == JobStatus::Running && fraction > 0.0)?;
     let elapsed = (now.0 - since.0).max(0) as f64;
-    Some(Timestamp(now.0 + (elapsed * (1.0 - fraction) / fraction) as i64))
+    Some(Timestamp(
+        now.0 + (elapsed * (1.0 - fraction) / fraction) as i64,
+    ))
 }
 
 /// Jobs of a page.
@@ -171,9 +175,14 @@ const PAGE_ROWS: usize = 2048;
 
 /// Pages of jobs, read as they are taken.
 pub(super) fn jobs(context: Arc<ScanContext>) -> Chunks<JobsRow> {
-    let filter = JobFilter { limit: Some(PAGE_ROWS), ..filter(&context.request) };
+    let filter = JobFilter {
+        limit: Some(PAGE_ROWS),
+        ..filter(&context.request)
+    };
     stream::try_unfold((context, Some(filter)), |(context, filter)| async move {
-        let Some(mut filter) = filter else { return Ok(None) };
+        let Some(mut filter) = filter else {
+            return Ok(None);
+        };
         let page = context.sources.store.jobs(&filter).await?;
         filter.after = page.last().map(|row| row.job_id);
         let next = Some(filter).filter(|_| page.len() == PAGE_ROWS);
@@ -195,7 +204,8 @@ async fn job(sources: &Sources, mut row: JobRow) -> Result<JobsRow, Error> {
     }
     let fraction = fraction(&row, done);
     let eta = eta(&row, fraction, sources.env.now());
-    let blocked = last_error.filter(|_| matches!(row.status, JobStatus::Running | JobStatus::Queued));
+    let blocked =
+        last_error.filter(|_| matches!(row.status, JobStatus::Running | JobStatus::Queued));
     let position = queue_position(sources, &row).await?;
     let seen = row.seen.unwrap_or_default();
     let is_external = !seen.state.is_empty();
@@ -265,8 +275,16 @@ async fn queue_position(sources: &Sources, row: &JobRow) -> Result<Option<u64>, 
     if row.status != JobStatus::Queued || row.state != Some(Phase::Queued) {
         return Ok(None);
     }
-    let (cluster, database) = (ClusterName::new(row.cluster.as_str())?, DatabaseName::new(row.db_name.as_str())?);
-    let before = sources.store.unsettled(&cluster, &database).await?.into_iter().filter(|id| *id < row.job_id);
+    let (cluster, database) = (
+        ClusterName::new(row.cluster.as_str())?,
+        DatabaseName::new(row.db_name.as_str())?,
+    );
+    let before = sources
+        .store
+        .unsettled(&cluster, &database)
+        .await?
+        .into_iter()
+        .filter(|id| *id < row.job_id);
     let mut position = 1;
     for id in before {
         if sources.store.load(id).await?.can_cancel() {
@@ -312,26 +330,49 @@ async fn task_columns(sources: &Sources, row: &JobRow) -> Result<TaskColumns, Er
     let notes = sources.progress.notes(row.job_id);
     let tasks = sources.store.tasks(row.job_id..=row.job_id).await?;
     let left = |kind: TaskKind| -> BTreeMap<TaskId, TaskRow> {
-        tasks.iter().filter(|t| !t.finished && t.kind == kind).map(|t| (t.task_id, t.clone())).collect()
+        tasks
+            .iter()
+            .filter(|t| !t.finished && t.kind == kind)
+            .map(|t| (t.task_id, t.clone()))
+            .collect()
     };
     let join = |parts: Vec<String>| parts.join(", ");
     columns.unfinished = match (row.state, row.kind) {
-        (Some(Phase::Snapshoting), JobKind::Backup) => {
-            join(left(TaskKind::Snapshot).values().map(|t| format!("{}={}", t.tablet_id, t.backend_id)).collect())
-        }
-        (Some(Phase::Snapshoting), JobKind::Restore) => {
-            join(left(TaskKind::Prepare).values().map(|t| format!("{}={}", t.task_id, t.tablet_id)).collect())
-        }
+        (Some(Phase::Snapshoting), JobKind::Backup) => join(
+            left(TaskKind::Snapshot)
+                .values()
+                .map(|t| format!("{}={}", t.tablet_id, t.backend_id))
+                .collect(),
+        ),
+        (Some(Phase::Snapshoting), JobKind::Restore) => join(
+            left(TaskKind::Prepare)
+                .values()
+                .map(|t| format!("{}={}", t.task_id, t.tablet_id))
+                .collect(),
+        ),
         (state, _) => match transfers_of(state) {
-            Some(kind) => join(left(kind).values().map(|t| format!("{}={}", t.task_id, t.backend_id)).collect()),
+            Some(kind) => join(
+                left(kind)
+                    .values()
+                    .map(|t| format!("{}={}", t.task_id, t.backend_id))
+                    .collect(),
+            ),
             None => String::new(),
         },
     };
     if let Some(kind) = transfers_of(row.state) {
         let done = |t: &TaskRow| notes.tasks.get(&t.task_id).map_or(0, |n| n.done.files);
-        columns.progress = join(left(kind).values().map(|t| format!("[{}: {}/{}]", t.task_id, done(t), t.planned.files)).collect());
+        columns.progress = join(
+            left(kind)
+                .values()
+                .map(|t| format!("[{}: {}/{}]", t.task_id, done(t), t.planned.files))
+                .collect(),
+        );
     }
-    let errors = notes.tasks.iter().filter_map(|(task, note)| Some(format!("[{task}: {}]", note.error.as_ref()?)));
+    let errors = notes
+        .tasks
+        .iter()
+        .filter_map(|(task, note)| Some(format!("[{task}: {}]", note.error.as_ref()?)));
     columns.errors = join(errors.collect());
     if let Some(error) = notes.job.and_then(|n| n.error) {
         columns.status = format!("[COMMON_ERROR, msg: {error}]");
@@ -339,16 +380,27 @@ async fn task_columns(sources: &Sources, row: &JobRow) -> Result<TaskColumns, Er
     Ok(columns)
 }
 
-/// The jobs of a kind on this cluster that were admitted, newest last, and which of them are the latest of their databases, if that is asked
-/// for.
+/// The jobs of a kind on this cluster that were admitted, newest last, and which of them are the
+/// latest of their databases, if that is asked for.
 async fn admitted(context: &ScanContext, kind: JobKind) -> Result<Vec<(JobRow, bool)>, Error> {
-    let ScanContext { sources, cluster, request: wanted, .. } = context;
+    let ScanContext {
+        sources,
+        cluster,
+        request: wanted,
+        ..
+    } = context;
     let mut filter = JobFilter {
         job_id: wanted.int("job_id").map(JobId),
         cluster: Some(cluster.name().to_string()),
         snapshot: None,
         // Jobs of external catalogs are shown without a database.
-        db_name: wanted.text("db_name").map(|name| if name.is_empty() { CATALOGS.to_owned() } else { name }),
+        db_name: wanted.text("db_name").map(|name| {
+            if name.is_empty() {
+                CATALOGS.to_owned()
+            } else {
+                name
+            }
+        }),
         kind: Some(kind.to_string()),
         status: None,
         latest: wanted.is_true("latest"),
@@ -358,8 +410,19 @@ async fn admitted(context: &ScanContext, kind: JobKind) -> Result<Vec<(JobRow, b
     if filter.latest {
         filter.job_id = None;
     } else if wanted.needs("latest") {
-        let filter = JobFilter { job_id: None, latest: true, ..filter.clone() };
-        latest.extend(sources.store.jobs(&filter).await?.iter().map(|row| row.job_id));
+        let filter = JobFilter {
+            job_id: None,
+            latest: true,
+            ..filter.clone()
+        };
+        latest.extend(
+            sources
+                .store
+                .jobs(&filter)
+                .await?
+                .iter()
+                .map(|row| row.job_id),
+        );
     }
     let mut rows = sources.store.jobs(&filter).await?;
     if filter.latest {
@@ -387,7 +450,8 @@ async fn admitted(context: &ScanContext, kind: JobKind) -> Result<Vec<(JobRow, b
     Ok(rows.collect())
 }
 
-/// A phase as the cluster that does the job spells it; one of a later version is known by its name only.
+/// A phase as the cluster that does the job spells it; one of a later version is known by its name
+/// only.
 fn native_state(row: &JobRow) -> Option<String> {
     match (row.state?, &row.seen) {
         (Phase::Unknown, Some(seen)) => Some(seen.state.clone()),
@@ -398,7 +462,10 @@ fn native_state(row: &JobRow) -> Option<String> {
 pub(super) async fn backup_jobs(context: &ScanContext) -> Result<Vec<BackupJobsRow>, Error> {
     let mut out = Vec::new();
     for (row, latest) in admitted(context, JobKind::Backup).await? {
-        let (tasks, state) = (task_columns(&context.sources, &row).await?, native_state(&row));
+        let (tasks, state) = (
+            task_columns(&context.sources, &row).await?,
+            native_state(&row),
+        );
         out.push(BackupJobsRow {
             job_id: row.job_id.0.into(),
             snapshot_name: row.snapshot.into(),
@@ -423,7 +490,10 @@ pub(super) async fn backup_jobs(context: &ScanContext) -> Result<Vec<BackupJobsR
 pub(super) async fn restore_jobs(context: &ScanContext) -> Result<Vec<RestoreJobsRow>, Error> {
     let mut out = Vec::new();
     for (row, latest) in admitted(context, JobKind::Restore).await? {
-        let (tasks, state) = (task_columns(&context.sources, &row).await?, native_state(&row));
+        let (tasks, state) = (
+            task_columns(&context.sources, &row).await?,
+            native_state(&row),
+        );
         out.push(RestoreJobsRow {
             job_id: row.job_id.0.into(),
             label: row.snapshot.into(),

@@ -100,7 +100,10 @@ system_row! {
 }
 
 fn open(sources: &Sources, record: &RepositoryRecord) -> Result<Arc<Repository>, Error> {
-    let location = Location { url: record.location.clone(), properties: record.properties.clone() };
+    let location = Location {
+        url: record.location.clone(),
+        properties: record.properties.clone(),
+    };
     sources.open.open(&record.name, &location)
 }
 
@@ -110,7 +113,10 @@ async fn ping(sources: &Sources, record: &RepositoryRecord) -> Result<(), Error>
 }
 
 /// What storage answers, if it does so in time.
-pub(super) async fn in_time<T>(sources: &Sources, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+pub(super) async fn in_time<T>(
+    sources: &Sources,
+    answer: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
     tokio::select! {
         answer = answer => answer,
         () = sources.env.clock.sleep(PING) => {
@@ -124,16 +130,26 @@ async fn ours(sources: &Sources, wanted: &ScanRequest) -> Result<Vec<RepositoryR
     let only = wanted.text("cluster");
     let mut records = sources.store.repositories().await?;
     records.retain(|r| {
-        sources.clusters.get(&r.cluster).is_some_and(|c| c.managed().is_ok())
+        sources
+            .clusters
+            .get(&r.cluster)
+            .is_some_and(|c| c.managed().is_ok())
             && only.as_ref().is_none_or(|name| name == r.cluster.as_str())
     });
     Ok(records)
 }
 
 pub(super) async fn repositories(context: &ScanContext) -> Result<Vec<RepositoriesRow>, Error> {
-    let ScanContext { sources, request: wanted, .. } = context;
+    let ScanContext {
+        sources,
+        request: wanted,
+        ..
+    } = context;
     let records = ours(sources, wanted).await?;
-    let pings: Vec<BoxFuture<'_, _>> = records.iter().map(|record| ping(sources, record).boxed()).collect();
+    let pings: Vec<BoxFuture<'_, _>> = records
+        .iter()
+        .map(|record| ping(sources, record).boxed())
+        .collect();
     let found: Vec<_> = futures::stream::iter(pings).buffered(READS).collect().await;
     let mut rows: Vec<RepositoriesRow> = records
         .iter()
@@ -171,39 +187,61 @@ async fn content(repository: &Repository, label: Option<&SnapshotLabel>) -> Resu
     let listings = match label {
         Some(label) => {
             let listing = repository.snapshot(label).await?;
-            let is_there = !listing.backups.is_empty() || !listing.strays.is_empty() || repository.has_label(label).await?;
+            let is_there = !listing.backups.is_empty()
+                || !listing.strays.is_empty()
+                || repository.has_label(label).await?;
             Some(listing).filter(|_| is_there).into_iter().collect()
         }
         None => repository.snapshots().await?,
     };
     let mut strays = Vec::new();
     for listing in &listings {
-        strays.extend(listing.strays.iter().map(|name| (listing.label.clone(), format!("Invalid: {name}"))));
+        strays.extend(
+            listing
+                .strays
+                .iter()
+                .map(|name| (listing.label.clone(), format!("Invalid: {name}"))),
+        );
         if listing.backups.is_empty() && listing.strays.is_empty() {
             strays.push((listing.label.clone(), "ERROR: no snapshot".to_owned()));
         }
     }
-    let backups: Vec<_> = listings.into_iter().flat_map(|l| l.backups.into_iter().map(move |b| (l.label.clone(), b))).collect();
+    let backups: Vec<_> = listings
+        .into_iter()
+        .flat_map(|l| l.backups.into_iter().map(move |b| (l.label.clone(), b)))
+        .collect();
     let read = |label: SnapshotLabel, backup: ListedBackup| async move {
         let manifest = repository.listed_manifest(&label, &backup).await;
         (label, backup.timestamp, manifest)
     };
-    let reads: Vec<BoxFuture<'_, Read>> = backups.into_iter().map(|(label, backup)| read(label, backup).boxed()).collect();
-    Ok(Content { backups: futures::stream::iter(reads).buffered(READS).collect().await, strays })
+    let reads: Vec<BoxFuture<'_, Read>> = backups
+        .into_iter()
+        .map(|(label, backup)| read(label, backup).boxed())
+        .collect();
+    Ok(Content {
+        backups: futures::stream::iter(reads).buffered(READS).collect().await,
+        strays,
+    })
 }
 
-/// The repositories that the query is about. One that it names and that cannot be listed is an error; one of many is not.
+/// The repositories that the query is about. One that it names and that cannot be listed is an
+/// error; one of many is not.
 async fn wanted_repositories(
     sources: &Sources,
     wanted: &ScanRequest,
 ) -> Result<Vec<(RepositoryRecord, Result<Content, Error>)>, Error> {
     let only = wanted.text("repository");
     // What only one backup uses is known when all of them are.
-    let label = wanted.text("snapshot").filter(|_| !wanted.needs("bytes_unique"));
+    let label = wanted
+        .text("snapshot")
+        .filter(|_| !wanted.needs("bytes_unique"));
     let label = label.and_then(|label| SnapshotLabel::new(label).ok());
     let mut out = Vec::new();
     for record in ours(sources, wanted).await? {
-        if only.as_ref().is_some_and(|name| name != record.name.as_str()) {
+        if only
+            .as_ref()
+            .is_some_and(|name| name != record.name.as_str())
+        {
             continue;
         }
         let read = match open(sources, &record) {
@@ -211,7 +249,10 @@ async fn wanted_repositories(
             Err(e) => Err(e),
         };
         if let (Err(e), true) = (&read, only.is_some()) {
-            let message = format!("Failed to list snapshot in repo: {}, err: {}", record.name, e.message);
+            let message = format!(
+                "Failed to list snapshot in repo: {}, err: {}",
+                record.name, e.message
+            );
             return Err(Error::new(e.kind, message).hint("See SHOW REPOSITORIES."));
         }
         out.push((record, read));
@@ -220,9 +261,16 @@ async fn wanted_repositories(
 }
 
 pub(super) async fn snapshots(context: &ScanContext) -> Result<Vec<SnapshotsRow>, Error> {
-    let ScanContext { sources, request: wanted, .. } = context;
+    let ScanContext {
+        sources,
+        request: wanted,
+        ..
+    } = context;
     let mut out = Vec::new();
-    let damaged = |record: &RepositoryRecord, label: Option<String>, timestamp: Option<String>, status: String| SnapshotsRow {
+    let damaged = |record: &RepositoryRecord,
+                   label: Option<String>,
+                   timestamp: Option<String>,
+                   status: String| SnapshotsRow {
         repository: record.name.to_string().into(),
         cluster: record.cluster.to_string().into(),
         snapshot: label.into(),
@@ -232,10 +280,18 @@ pub(super) async fn snapshots(context: &ScanContext) -> Result<Vec<SnapshotsRow>
     };
     for (record, read) in wanted_repositories(sources, wanted).await? {
         let repository = record.name.as_str();
-        let Content { backups: read, strays } = match read {
+        let Content {
+            backups: read,
+            strays,
+        } = match read {
             Ok(content) => content,
             Err(e) => {
-                out.push(damaged(&record, None, None, format!("ERROR: {}", e.message)));
+                out.push(damaged(
+                    &record,
+                    None,
+                    None,
+                    format!("ERROR: {}", e.message),
+                ));
                 continue;
             }
         };
@@ -244,7 +300,11 @@ pub(super) async fn snapshots(context: &ScanContext) -> Result<Vec<SnapshotsRow>
         }
         // How many backups use each file; what only one uses is what dropping it would free.
         let mut users: HashMap<&str, u32> = HashMap::new();
-        for manifest in read.iter().filter_map(|(.., m)| m.as_ref().ok()).filter(|_| wanted.needs("bytes_unique")) {
+        for manifest in read
+            .iter()
+            .filter_map(|(.., m)| m.as_ref().ok())
+            .filter(|_| wanted.needs("bytes_unique"))
+        {
             let mut files: Vec<&str> = manifest.files().map(|f| &*f.sha256).collect();
             files.sort_unstable();
             files.dedup();
@@ -257,12 +317,21 @@ pub(super) async fn snapshots(context: &ScanContext) -> Result<Vec<SnapshotsRow>
             let manifest = match manifest {
                 Ok(manifest) => manifest,
                 Err(e) => {
-                    out.push(damaged(&record, Some(label), Some(timestamp), format!("ERROR: Failed to get info: {e}")));
+                    out.push(damaged(
+                        &record,
+                        Some(label),
+                        Some(timestamp),
+                        format!("ERROR: Failed to get info: {e}"),
+                    ));
                     continue;
                 }
             };
             let volume = manifest.volume();
-            let unique: u64 = manifest.files().filter(|f| users.get(&*f.sha256) == Some(&1)).map(|f| f.bytes).sum();
+            let unique: u64 = manifest
+                .files()
+                .filter(|f| users.get(&*f.sha256) == Some(&1))
+                .map(|f| f.bytes)
+                .sum();
             out.push(SnapshotsRow {
                 repository: repository.into(),
                 snapshot: label.into(),
@@ -271,7 +340,12 @@ pub(super) async fn snapshots(context: &ScanContext) -> Result<Vec<SnapshotsRow>
                 status: "OK".into(),
                 kind: "full".into(),
                 tables: (manifest.tables.len() as u64).into(),
-                partitions: (manifest.tables.iter().map(|t| t.partitions.len() as u64).sum::<u64>()).into(),
+                partitions: (manifest
+                    .tables
+                    .iter()
+                    .map(|t| t.partitions.len() as u64)
+                    .sum::<u64>())
+                .into(),
                 files: volume.files.into(),
                 rows: manifest.files().map(|f| f.rows).sum::<u64>().into(),
                 bytes_total: volume.bytes.into(),
@@ -293,18 +367,23 @@ pub(super) async fn snapshots(context: &ScanContext) -> Result<Vec<SnapshotsRow>
 }
 
 pub(super) async fn snapshot_files(context: &ScanContext) -> Result<Vec<SnapshotFilesRow>, Error> {
-    let ScanContext { sources, request: wanted, .. } = context;
+    let ScanContext {
+        sources,
+        request: wanted,
+        ..
+    } = context;
     let mut out = Vec::new();
     for (record, read) in wanted_repositories(sources, wanted).await? {
         // A sum over files must not be less without a word.
-        let unread = |label: Option<String>, timestamp: Option<String>, error: &Error| SnapshotFilesRow {
-            repository: record.name.to_string().into(),
-            snapshot: label.into(),
-            backup_timestamp: timestamp.into(),
-            status: format!("ERROR: {}", error.message).into(),
-            cluster: record.cluster.to_string().into(),
-            ..SnapshotFilesRow::default()
-        };
+        let unread =
+            |label: Option<String>, timestamp: Option<String>, error: &Error| SnapshotFilesRow {
+                repository: record.name.to_string().into(),
+                snapshot: label.into(),
+                backup_timestamp: timestamp.into(),
+                status: format!("ERROR: {}", error.message).into(),
+                cluster: record.cluster.to_string().into(),
+                ..SnapshotFilesRow::default()
+            };
         let backups = match read {
             Ok(content) => content.backups,
             Err(e) => {
@@ -316,7 +395,11 @@ pub(super) async fn snapshot_files(context: &ScanContext) -> Result<Vec<Snapshot
             let manifest = match manifest {
                 Ok(manifest) => manifest,
                 Err(e) => {
-                    out.push(unread(Some(label.to_string()), Some(timestamp.to_string()), &e));
+                    out.push(unread(
+                        Some(label.to_string()),
+                        Some(timestamp.to_string()),
+                        &e,
+                    ));
                     continue;
                 }
             };
@@ -332,7 +415,8 @@ pub(super) async fn snapshot_files(context: &ScanContext) -> Result<Vec<Snapshot
                                 table_name: table.name.to_string().into(),
                                 partition_name: partition.name.to_string().into(),
                                 tablet_id: tablet.tablet_id.0.into(),
-                                path: format!("data/{}/{}.parquet", &file.sha256[..2], file.sha256).into(),
+                                path: format!("data/{}/{}.parquet", &file.sha256[..2], file.sha256)
+                                    .into(),
                                 bytes: file.bytes.into(),
                                 rows: file.rows.into(),
                                 checksum: file.sha256.to_string().into(),

@@ -26,8 +26,16 @@ struct Known {
 impl Known {
     /// The storage, if it is known how it is reached. Without properties only a directory is.
     fn stored(&self, sources: &Sources) -> Option<Result<StarRocksRepository, Error>> {
-        let url = self.there.as_ref().map(|t| t.location.clone()).or_else(|| self.record.as_ref().map(|r| r.location.clone()))?;
-        let properties = self.record.as_ref().map(|r| r.properties.clone()).unwrap_or_default();
+        let url = self
+            .there
+            .as_ref()
+            .map(|t| t.location.clone())
+            .or_else(|| self.record.as_ref().map(|r| r.location.clone()))?;
+        let properties = self
+            .record
+            .as_ref()
+            .map(|r| r.properties.clone())
+            .unwrap_or_default();
         let location = Location { url, properties };
         if location.properties.is_empty() && !location.is_local() {
             return None;
@@ -46,12 +54,29 @@ impl Known {
     }
 }
 
-/// The repositories of a cluster that writes StarRocks' layout, by name; and why the cluster could not be asked.
-async fn known(sources: &Sources, cluster: &dyn Cluster) -> Result<(Vec<Known>, Option<Error>), Error> {
+/// The repositories of a cluster that writes StarRocks' layout, by name; and why the cluster could
+/// not be asked.
+async fn known(
+    sources: &Sources,
+    cluster: &dyn Cluster,
+) -> Result<(Vec<Known>, Option<Error>), Error> {
     let mut all: BTreeMap<String, Known> = BTreeMap::new();
-    for record in sources.store.repositories().await?.into_iter().filter(|r| &r.cluster == cluster.name()) {
+    for record in sources
+        .store
+        .repositories()
+        .await?
+        .into_iter()
+        .filter(|r| &r.cluster == cluster.name())
+    {
         let name = record.name.to_string();
-        all.insert(name.clone(), Known { name, there: None, record: Some(record) });
+        all.insert(
+            name.clone(),
+            Known {
+                name,
+                there: None,
+                record: Some(record),
+            },
+        );
     }
     let mut error = None;
     if let ClusterRole::External(remote) = cluster.role() {
@@ -61,7 +86,11 @@ async fn known(sources: &Sources, cluster: &dyn Cluster) -> Result<(Vec<Known>, 
                 all.retain(|name, _| there.iter().any(|t| &t.name == name));
                 for one in there {
                     let name = one.name.clone();
-                    let known = all.entry(name.clone()).or_insert_with(|| Known { name, there: None, record: None });
+                    let known = all.entry(name.clone()).or_insert_with(|| Known {
+                        name,
+                        there: None,
+                        record: None,
+                    });
                     known.there = Some(one);
                 }
             }
@@ -75,29 +104,56 @@ async fn known(sources: &Sources, cluster: &dyn Cluster) -> Result<(Vec<Known>, 
 fn clusters(sources: &Sources, wanted: &ScanRequest) -> Vec<std::sync::Arc<dyn Cluster>> {
     let only = wanted.text("cluster");
     let all = sources.clusters.all().into_iter();
-    all.filter(|c| c.managed().is_err() && only.as_ref().is_none_or(|name| name == c.name().as_str())).collect()
+    all.filter(|c| {
+        c.managed().is_err() && only.as_ref().is_none_or(|name| name == c.name().as_str())
+    })
+    .collect()
 }
 
 pub(super) async fn repositories(context: &ScanContext) -> Result<Vec<RepositoriesRow>, Error> {
-    let ScanContext { sources, request: wanted, .. } = context;
+    let ScanContext {
+        sources,
+        request: wanted,
+        ..
+    } = context;
     let mut out = Vec::new();
     for cluster in clusters(sources, wanted) {
         let (known, unreachable) = known(sources, &*cluster).await?;
-        let pings: Vec<BoxFuture<'_, _>> = known.iter().map(|one| one.trouble(sources).boxed()).collect();
+        let pings: Vec<BoxFuture<'_, _>> = known
+            .iter()
+            .map(|one| one.trouble(sources).boxed())
+            .collect();
         let found: Vec<_> = futures::stream::iter(pings).buffered(READS).collect().await;
         for (one, stored) in known.iter().zip(found) {
             let told = one.there.as_ref().and_then(|t| t.error.clone());
-            let error = told.or_else(|| unreachable.as_ref().map(ToString::to_string)).or(stored);
+            let error = told
+                .or_else(|| unreachable.as_ref().map(ToString::to_string))
+                .or(stored);
             let record = one.record.as_ref();
             let there = one.there.as_ref();
             out.push(RepositoriesRow {
-                repository_id: there.and_then(|t| t.id).or_else(|| record.map(|r| r.id.0)).into(),
+                repository_id: there
+                    .and_then(|t| t.id)
+                    .or_else(|| record.map(|r| r.id.0))
+                    .into(),
                 repository: one.name.clone().into(),
-                location: there.map(|t| t.location.clone()).or_else(|| record.map(|r| r.location.clone())).into(),
-                broker: there.and_then(|t| t.broker.clone()).or_else(|| record.and_then(|r| r.broker.clone())).into(),
-                read_only: there.map(|t| t.read_only).or_else(|| record.map(|r| r.read_only)).into(),
+                location: there
+                    .map(|t| t.location.clone())
+                    .or_else(|| record.map(|r| r.location.clone()))
+                    .into(),
+                broker: there
+                    .and_then(|t| t.broker.clone())
+                    .or_else(|| record.and_then(|r| r.broker.clone()))
+                    .into(),
+                read_only: there
+                    .map(|t| t.read_only)
+                    .or_else(|| record.map(|r| r.read_only))
+                    .into(),
                 format: "starrocks".into(),
-                created_at: there.and_then(|t| t.created_at).or_else(|| record.map(|r| r.created_at)).into(),
+                created_at: there
+                    .and_then(|t| t.created_at)
+                    .or_else(|| record.map(|r| r.created_at))
+                    .into(),
                 error: error.into(),
                 checked_at: sources.env.now().into(),
                 cluster: cluster.name().to_string().into(),
@@ -137,22 +193,38 @@ impl Ask<'_> {
 
     async fn labels(&self, stored: &StarRocksRepository) -> Result<Vec<String>, Error> {
         let all = stored.labels().await?;
-        Ok(all.into_iter().filter(|l| self.label.as_ref().is_none_or(|only| only == l)).collect())
+        Ok(all
+            .into_iter()
+            .filter(|l| self.label.as_ref().is_none_or(|only| only == l))
+            .collect())
     }
 
     /// From the storage: with everything that StarRocks itself does not tell.
-    async fn stored(&self, sources: &Sources, stored: &StarRocksRepository, counted: bool) -> Result<Vec<SnapshotsRow>, Error> {
+    async fn stored(
+        &self,
+        sources: &Sources,
+        stored: &StarRocksRepository,
+        counted: bool,
+    ) -> Result<Vec<SnapshotsRow>, Error> {
         in_time(sources, stored.ping()).await?;
         let labels = in_time(sources, self.labels(stored)).await?;
         let read = |label: String| async move {
             let read = self.stored_label(stored, &label, counted).await;
             read.unwrap_or_else(|e| vec![self.snapshot(&label, format!("ERROR: {}", e.message))])
         };
-        let reads: Vec<BoxFuture<'_, Vec<SnapshotsRow>>> = labels.into_iter().map(|label| read(label).boxed()).collect();
+        let reads: Vec<BoxFuture<'_, Vec<SnapshotsRow>>> = labels
+            .into_iter()
+            .map(|label| read(label).boxed())
+            .collect();
         Ok(futures::stream::iter(reads).buffered(READS).concat().await)
     }
 
-    async fn stored_label(&self, stored: &StarRocksRepository, label: &str, counted: bool) -> Result<Vec<SnapshotsRow>, Error> {
+    async fn stored_label(
+        &self,
+        stored: &StarRocksRepository,
+        label: &str,
+        counted: bool,
+    ) -> Result<Vec<SnapshotsRow>, Error> {
         let found = stored.label(label).await?;
         let (mut files, mut bytes) = (Int::default(), Int::default());
         if counted {
@@ -170,7 +242,11 @@ impl Ask<'_> {
         if found.infos.is_empty() {
             out.push(sized(self.snapshot(label, found.status())));
         }
-        for stray in found.strays.iter().filter(|s| s.starts_with("__info_") && !s.ends_with(".part")) {
+        for stray in found
+            .strays
+            .iter()
+            .filter(|s| s.starts_with("__info_") && !s.ends_with(".part"))
+        {
             out.push(self.snapshot(label, format!("Invalid: {stray}")));
         }
         for info in &found.infos {
@@ -180,7 +256,13 @@ impl Ask<'_> {
         Ok(out)
     }
 
-    fn of_info(&self, label: &str, found: &StoredLabel, stored: &StoredInfo, read: Result<Info, Error>) -> SnapshotsRow {
+    fn of_info(
+        &self,
+        label: &str,
+        found: &StoredLabel,
+        stored: &StoredInfo,
+        read: Result<Info, Error>,
+    ) -> SnapshotsRow {
         let info = match read {
             Ok(info) => info,
             Err(e) => {
@@ -190,7 +272,11 @@ impl Ask<'_> {
                 };
             }
         };
-        let status = if found.has_meta { found.status() } else { "ERROR: Failed to get info: there is no __meta".into() };
+        let status = if found.has_meta {
+            found.status()
+        } else {
+            "ERROR: Failed to get info: there is no __meta".into()
+        };
         let (tables, partitions, views) = info.counts();
         SnapshotsRow {
             backup_timestamp: stored.timestamp.clone().into(),
@@ -204,7 +290,11 @@ impl Ask<'_> {
             ttl: info.ttl.clone().into(),
             expire_at: info.expire_time.map(crate::names::Timestamp).into(),
             details: info.details().into(),
-            cluster_id: info.cluster_id.as_ref().map(|id| id.to_string().trim_matches('"').to_owned()).into(),
+            cluster_id: info
+                .cluster_id
+                .as_ref()
+                .map(|id| id.to_string().trim_matches('"').to_owned())
+                .into(),
             ..self.snapshot(label, status)
         }
     }
@@ -212,14 +302,20 @@ impl Ask<'_> {
     /// From the cluster, when the storage cannot be read from here.
     async fn told(&self, remote: &dyn ExternalCluster) -> Result<Vec<SnapshotsRow>, Error> {
         let mut out = Vec::new();
-        for found in remote.snapshots(self.repository, self.label.as_deref()).await? {
+        for found in remote
+            .snapshots(self.repository, self.label.as_deref())
+            .await?
+        {
             let more = |timestamp: Option<&String>| {
                 let status = match timestamp {
                     Some(t) if t.starts_with("Invalid: ") => t.clone(),
                     _ => found.status.clone(),
                 };
                 SnapshotsRow {
-                    backup_timestamp: timestamp.filter(|t| !t.starts_with("Invalid: ")).cloned().into(),
+                    backup_timestamp: timestamp
+                        .filter(|t| !t.starts_with("Invalid: "))
+                        .cloned()
+                        .into(),
                     finished_at: found.finished_at.into(),
                     ttl: found.ttl.clone().into(),
                     expire_at: found.expire_at.into(),
@@ -238,11 +334,19 @@ impl Ask<'_> {
 
 async fn volume(stored: &StarRocksRepository, label: &str) -> Result<(u64, u64), Error> {
     let files = stored.files(Some(label)).await?;
-    files.try_fold((0, 0), |(files, bytes), file| async move { Ok((files + 1, bytes + file.bytes)) }).await
+    files
+        .try_fold((0, 0), |(files, bytes), file| async move {
+            Ok((files + 1, bytes + file.bytes))
+        })
+        .await
 }
 
 /// The repositories that the query is about, each with how to ask.
-async fn asked(sources: &Sources, cluster: &dyn Cluster, wanted: &ScanRequest) -> Result<(Vec<Known>, Option<Error>), Error> {
+async fn asked(
+    sources: &Sources,
+    cluster: &dyn Cluster,
+    wanted: &ScanRequest,
+) -> Result<(Vec<Known>, Option<Error>), Error> {
     let only = wanted.text("repository");
     let (mut known, error) = known(sources, cluster).await?;
     known.retain(|k| only.as_ref().is_none_or(|name| *name == k.name));
@@ -250,7 +354,11 @@ async fn asked(sources: &Sources, cluster: &dyn Cluster, wanted: &ScanRequest) -
 }
 
 pub(super) async fn snapshots(context: &ScanContext) -> Result<Vec<SnapshotsRow>, Error> {
-    let ScanContext { sources, request: wanted, .. } = context;
+    let ScanContext {
+        sources,
+        request: wanted,
+        ..
+    } = context;
     let mut out = Vec::new();
     let counted = COUNTED.iter().any(|column| wanted.needs(column));
     for cluster in clusters(sources, wanted) {
@@ -260,16 +368,23 @@ pub(super) async fn snapshots(context: &ScanContext) -> Result<Vec<SnapshotsRow>
         if known.is_empty() && is_meant {
             let name = wanted.text("repository").unwrap_or_default();
             let message = format!("Repository [{name}] does not exist");
-            return Err(
-                unreachable.unwrap_or_else(|| Error::new(ErrorKind::UndefinedObject, message).hint("See SHOW REPOSITORIES."))
-            );
+            return Err(unreachable.unwrap_or_else(|| {
+                Error::new(ErrorKind::UndefinedObject, message).hint("See SHOW REPOSITORIES.")
+            }));
         }
         for one in known {
-            let ask = Ask { cluster: &*cluster, repository: &one.name, label: wanted.text("snapshot") };
+            let ask = Ask {
+                cluster: &*cluster,
+                repository: &one.name,
+                label: wanted.text("snapshot"),
+            };
             let stored = match one.stored(sources) {
                 Some(Ok(stored)) => ask.stored(sources, &stored, counted).await,
                 Some(Err(e)) => Err(e),
-                None => Err(Error::new(ErrorKind::Storage, "its storage properties are not known here")),
+                None => Err(Error::new(
+                    ErrorKind::Storage,
+                    "its storage properties are not known here",
+                )),
             };
             let read = match (stored, cluster.role()) {
                 (Err(_), ClusterRole::External(remote)) => ask.told(remote).await,
@@ -291,17 +406,28 @@ pub(super) async fn snapshots(context: &ScanContext) -> Result<Vec<SnapshotsRow>
 }
 
 pub(super) async fn snapshot_files(context: &ScanContext) -> Result<Vec<SnapshotFilesRow>, Error> {
-    let ScanContext { sources, request: wanted, .. } = context;
+    let ScanContext {
+        sources,
+        request: wanted,
+        ..
+    } = context;
     let mut out = Vec::new();
     for cluster in clusters(sources, wanted) {
         let (known, _) = asked(sources, &*cluster, wanted).await?;
         let is_meant = wanted.text("repository").is_some() && wanted.text("cluster").is_some();
         for one in known {
-            let ask = Ask { cluster: &*cluster, repository: &one.name, label: wanted.text("snapshot") };
+            let ask = Ask {
+                cluster: &*cluster,
+                repository: &one.name,
+                label: wanted.text("snapshot"),
+            };
             let listed = match one.stored(sources) {
                 Some(Ok(stored)) => ask.files(sources, &stored).await,
                 Some(Err(e)) => Err(e),
-                None => Err(Error::new(ErrorKind::Storage, "its storage properties are not known here")),
+                None => Err(Error::new(
+                    ErrorKind::Storage,
+                    "its storage properties are not known here",
+                )),
             };
             match listed {
                 Ok(rows) => out.extend(rows),
@@ -320,18 +446,29 @@ pub(super) async fn snapshot_files(context: &ScanContext) -> Result<Vec<Snapshot
 }
 
 impl Ask<'_> {
-    async fn files(&self, sources: &Sources, stored: &StarRocksRepository) -> Result<Vec<SnapshotFilesRow>, Error> {
+    async fn files(
+        &self,
+        sources: &Sources,
+        stored: &StarRocksRepository,
+    ) -> Result<Vec<SnapshotFilesRow>, Error> {
         in_time(sources, stored.ping()).await?;
         let labels = in_time(sources, self.labels(stored)).await?;
         let read = |label: String| async move {
             let read = self.files_of(stored, &label).await;
             read.unwrap_or_else(|e| vec![self.file(&label, format!("ERROR: {}", e.message))])
         };
-        let reads: Vec<BoxFuture<'_, Vec<SnapshotFilesRow>>> = labels.into_iter().map(|label| read(label).boxed()).collect();
+        let reads: Vec<BoxFuture<'_, Vec<SnapshotFilesRow>>> = labels
+            .into_iter()
+            .map(|label| read(label).boxed())
+            .collect();
         Ok(futures::stream::iter(reads).buffered(READS).concat().await)
     }
 
-    async fn files_of(&self, stored: &StarRocksRepository, label: &str) -> Result<Vec<SnapshotFilesRow>, Error> {
+    async fn files_of(
+        &self,
+        stored: &StarRocksRepository,
+        label: &str,
+    ) -> Result<Vec<SnapshotFilesRow>, Error> {
         let mut out = Vec::new();
         let found = stored.label(label).await?;
         let info = match found.infos.last() {
@@ -343,7 +480,8 @@ impl Ask<'_> {
         let mut files = stored.files(Some(label)).await?;
         while let Some(file) = files.try_next().await? {
             let name_of = |id: Option<i64>, names: &std::collections::HashMap<i64, &str>| {
-                id.and_then(|id| names.get(&id)).map(|name| (*name).to_owned())
+                id.and_then(|id| names.get(&id))
+                    .map(|name| (*name).to_owned())
             };
             out.push(SnapshotFilesRow {
                 backup_timestamp: timestamp.clone().into(),

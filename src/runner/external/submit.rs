@@ -12,8 +12,8 @@ use crate::runner::{Inner, Runner};
 use crate::statement::{CancelJob, CancelScope, JobKeyword, Statement};
 
 impl Inner {
-    /// The timestamp of a whole snapshot, read from where it is stored; `None` if there is no such snapshot. An error if the
-    /// storage properties are not known or do not reach it.
+    /// The timestamp of a whole snapshot, read from where it is stored; `None` if there is no such
+    /// snapshot. An error if the storage properties are not known or do not reach it.
     pub(super) async fn stored_snapshot(
         &self,
         cluster: &ClusterName,
@@ -21,11 +21,18 @@ impl Inner {
         label: &str,
     ) -> Result<Option<String>, Error> {
         let record = self.store.repository(cluster, repository).await?;
-        let location = Location { url: record.location, properties: record.properties };
+        let location = Location {
+            url: record.location,
+            properties: record.properties,
+        };
         let stored = self.open.open_starrocks(&record.name, &location)?;
         stored.ping().await?;
         let found = stored.label(label).await?;
-        Ok(found.infos.last().filter(|_| found.status() == "OK").map(|info| info.timestamp.clone()))
+        Ok(found
+            .infos
+            .last()
+            .filter(|_| found.status() == "OK")
+            .map(|info| info.timestamp.clone()))
     }
 }
 
@@ -39,14 +46,20 @@ pub enum Submitted {
 }
 
 impl Runner {
-    /// Admits a job of another cluster and waits for that cluster's verdict: its refusal is the error. A client that goes away
-    /// meanwhile changes nothing.
+    /// Admits a job of another cluster and waits for that cluster's verdict: its refusal is the
+    /// error. A client that goes away meanwhile changes nothing.
     pub async fn submit_external(&self, spec: JobSpec) -> Result<Submitted, Error> {
         let id = self.submit(spec).await?;
         let Some(mut states) = self.inner.drivers.lock().get(&id).map(|d| d.stands.clone()) else {
-            return self.verdict(&self.inner.store.load(id).await?.state, id).unwrap_or(Ok(Submitted::Accepted(id)));
+            return self
+                .verdict(&self.inner.store.load(id).await?.state, id)
+                .unwrap_or(Ok(Submitted::Accepted(id)));
         };
-        let patience = self.inner.env.clock.sleep(self.inner.settings.submit_patience);
+        let patience = self
+            .inner
+            .env
+            .clock
+            .sleep(self.inner.settings.submit_patience);
         tokio::pin!(patience);
         loop {
             let stands = states.borrow_and_update().clone();
@@ -70,20 +83,27 @@ impl Runner {
     }
 
     fn verdict(&self, state: &JobState, id: JobId) -> Option<Result<Submitted, Error>> {
-        let JobState::External(state) = state else { return Some(Ok(Submitted::Accepted(id))) };
+        let JobState::External(state) = state else {
+            return Some(Ok(Submitted::Accepted(id)));
+        };
         match &**state {
             ExternalState::Queued => Some(Ok(Submitted::Queued(id))),
             ExternalState::Pending | ExternalState::Submitting { .. } => None,
-            ExternalState::Watching { .. } | ExternalState::Finished { .. } => Some(Ok(Submitted::Accepted(id))),
-            ExternalState::Cancelled { failure, seen: None }
+            ExternalState::Watching { .. } | ExternalState::Finished { .. } => {
+                Some(Ok(Submitted::Accepted(id)))
+            }
+            ExternalState::Cancelled {
+                failure,
+                seen: None,
+            }
             | ExternalState::Refused { failure }
             | ExternalState::Lost { failure, .. } => Some(Err(failure.error())),
             ExternalState::Cancelled { .. } => Some(Ok(Submitted::Accepted(id))),
         }
     }
 
-    /// CANCEL of the job in a database's slot, or of the first of that kind that waits for it. Answers the job if it is known
-    /// here; the cluster's refusal is the error.
+    /// CANCEL of the job in a database's slot, or of the first of that kind that waits for it.
+    /// Answers the job if it is known here; the cluster's refusal is the error.
     pub async fn cancel_external(
         &self,
         cluster: &Arc<dyn Cluster>,
@@ -91,14 +111,20 @@ impl Runner {
         kind: JobKind,
         scope: CancelScope,
     ) -> Result<Option<JobId>, Error> {
-        let remote = cluster.external().ok_or_else(|| Error::internal("the cluster does its jobs elsewhere"))?;
+        let remote = cluster
+            .external()
+            .ok_or_else(|| Error::internal("the cluster does its jobs elsewhere"))?;
         let (mut running, mut waiting) = (None, None);
         for id in self.inner.store.unsettled(cluster.name(), database).await? {
             let job = self.inner.store.load(id).await?;
             if job.spec.kind() != kind {
                 continue;
             }
-            let slot = if job.can_cancel() { &mut waiting } else { &mut running };
+            let slot = if job.can_cancel() {
+                &mut waiting
+            } else {
+                &mut running
+            };
             slot.get_or_insert(id);
         }
         if let (None, Some(id)) = (running, waiting) {
@@ -108,20 +134,33 @@ impl Runner {
         let keyword = match kind {
             JobKind::Backup => JobKeyword::Backup,
             JobKind::Restore => JobKeyword::Restore,
-            JobKind::DropSnapshot => return Err(Error::internal("a deletion is no job of the cluster's")),
+            JobKind::DropSnapshot => {
+                return Err(Error::internal("a deletion is no job of the cluster's"));
+            }
         };
-        let sql = remote.render(&Statement::Cancel(CancelJob { kind: keyword, scope })).await?;
+        let sql = remote
+            .render(&Statement::Cancel(CancelJob {
+                kind: keyword,
+                scope,
+            }))
+            .await?;
         let sent = remote.send(&sql).await.map_err(SendError::into_error);
         self.inner.poller(cluster.name()).poll_soon();
         sent.map(|()| running)
     }
 
-    /// Gives up every unfinished job of a cluster: those that were not sent are cancelled, the end of the others will not be known.
+    /// Gives up every unfinished job of a cluster: those that were not sent are cancelled, the end
+    /// of the others will not be known.
     pub async fn give_up(&self, cluster: &ClusterName) -> Result<(), Error> {
         for id in self.inner.store.unfinished().await? {
-            let Ok(job) = self.inner.store.load(id).await else { continue };
+            let Ok(job) = self.inner.store.load(id).await else {
+                continue;
+            };
             if &job.spec.cluster == cluster && !job.is_settled() {
-                let message = format!("cluster \"{cluster}\" was dropped while the job was in {}", job.phase());
+                let message = format!(
+                    "cluster \"{cluster}\" was dropped while the job was in {}",
+                    job.phase()
+                );
                 let failure = Failure::new(StatusCode::CommonError, ErrorKind::Remote, message);
                 self.end_driven(id, Some(failure)).await?;
             }
@@ -129,14 +168,26 @@ impl Runner {
         Ok(())
     }
 
-    /// CANCEL JOB … FORCE: a job that can be cancelled is; one that is past that is LOST, because nobody can know what became of it.
+    /// CANCEL JOB … FORCE: a job that can be cancelled is; one that is past that is LOST, because
+    /// nobody can know what became of it.
     pub async fn force(&self, id: JobId, user: &str) -> Result<(), Error> {
         let job = self.inner.store.load(id).await?;
         if job.is_settled() {
             return Err(crate::runner::cannot_cancel(job.spec.label(), job.phase()));
         }
-        let message = format!("given up by {user} in {}: what became of it is not known", job.phase());
-        self.end_driven(id, Some(Failure::new(StatusCode::CommonError, ErrorKind::WrongState, message))).await
+        let message = format!(
+            "given up by {user} in {}: what became of it is not known",
+            job.phase()
+        );
+        self.end_driven(
+            id,
+            Some(Failure::new(
+                StatusCode::CommonError,
+                ErrorKind::WrongState,
+                message,
+            )),
+        )
+        .await
     }
 
     /// CANCEL of one job by its number, whoever does it.
@@ -145,17 +196,30 @@ impl Runner {
         if job.is_settled() {
             return Err(crate::runner::cannot_cancel(job.spec.label(), job.phase()));
         }
-        let Some(request) = job.spec.external().filter(|_| !job.can_cancel()) else { return self.cancel_driven(id).await };
+        let Some(request) = job.spec.external().filter(|_| !job.can_cancel()) else {
+            return self.cancel_driven(id).await;
+        };
         let cluster = self.inner.cluster(&job.spec.cluster)?;
-        let remote = cluster.external().ok_or_else(|| Error::internal("the cluster does its jobs elsewhere"))?;
+        let remote = cluster
+            .external()
+            .ok_or_else(|| Error::internal("the cluster does its jobs elsewhere"))?;
         match remote.slot(&request.database).await? {
             Some(sighted) if is_ours(&job, &sighted) => {}
             _ => {
-                return Err(Error::new(ErrorKind::WrongState, format!("job {id} is not the one that the cluster works on"))
-                    .hint("Look again in a moment: its end is being found out."));
+                return Err(Error::new(
+                    ErrorKind::WrongState,
+                    format!("job {id} is not the one that the cluster works on"),
+                )
+                .hint("Look again in a moment: its end is being found out."));
             }
         }
-        let scope = if request.catalogs { CancelScope::ExternalCatalog } else { CancelScope::Database(request.database.clone()) };
-        self.cancel_external(&cluster, &request.database, request.kind, scope).await.map(drop)
+        let scope = if request.catalogs {
+            CancelScope::ExternalCatalog
+        } else {
+            CancelScope::Database(request.database.clone())
+        };
+        self.cancel_external(&cluster, &request.database, request.kind, scope)
+            .await
+            .map(drop)
     }
 }

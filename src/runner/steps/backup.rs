@@ -18,21 +18,38 @@ impl Attempt<'_> {
     ) -> Result<BackupEvent, StepError> {
         let job = self.job;
         Ok(match (command, state) {
-            (BackupCommand::Plan, _) => BackupEvent::Planned { plan: Arc::new(cluster.plan_backup(job).await?) },
+            (BackupCommand::Plan, _) => BackupEvent::Planned {
+                plan: Arc::new(cluster.plan_backup(job).await?),
+            },
             (BackupCommand::Snapshot(task), BackupState::Snapshoting { plan, .. }) => {
                 let tablet = plan.tablet(TabletId(task.0)).ok_or_else(misplaced)?;
-                BackupEvent::Snapshoted { task, backend_id: cluster.snapshot(job, tablet).await? }
+                BackupEvent::Snapshoted {
+                    task,
+                    backend_id: cluster.snapshot(job, tablet).await?,
+                }
             }
             (BackupCommand::PlanUpload, BackupState::UploadSnapshot { plan }) => {
-                BackupEvent::UploadPlanned { tasks: Arc::new(cluster.plan_upload(job, plan).await?) }
+                BackupEvent::UploadPlanned {
+                    tasks: Arc::new(cluster.plan_upload(job, plan).await?),
+                }
             }
             (BackupCommand::Upload(id), BackupState::Uploading { plan, tasks, .. }) => {
                 let task = transfer_task(tasks, id).ok_or_else(misplaced)?;
-                let lacking = || Error::internal(format!("the plan of job {} has no tablet {}", job.id, task.assignment.tablet_id));
+                let lacking = || {
+                    Error::internal(format!(
+                        "the plan of job {} has no tablet {}",
+                        job.id, task.assignment.tablet_id
+                    ))
+                };
                 let tablet = plan.tablet(task.assignment.tablet_id).ok_or_else(lacking)?;
                 let repository = self.repository().await?;
-                let done = cluster.upload(job, tablet, &repository, self.progress(id)).await;
-                BackupEvent::Uploaded { task: id, transfer: self.believed(&repository, done).await? }
+                let done = cluster
+                    .upload(job, tablet, &repository, self.progress(id))
+                    .await;
+                BackupEvent::Uploaded {
+                    task: id,
+                    transfer: self.believed(&repository, done).await?,
+                }
             }
             (BackupCommand::SaveMeta, BackupState::SaveMeta { plan }) => {
                 let repository = self.reached_repository().await?;
@@ -43,7 +60,9 @@ impl Attempt<'_> {
                 let repository = self.reached_repository().await?;
                 match cluster.publish(job, plan, *saved_at, &repository).await? {
                     Placed::Ours => BackupEvent::Published,
-                    Placed::Taken(error) => BackupEvent::Displaced { failure: Failure::of(&error) },
+                    Placed::Taken(error) => BackupEvent::Displaced {
+                        failure: Failure::of(&error),
+                    },
                 }
             }
             (BackupCommand::Release, _) => {

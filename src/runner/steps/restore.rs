@@ -19,7 +19,9 @@ impl Attempt<'_> {
         Ok(match (command, state) {
             (RestoreCommand::Plan, _) => {
                 let repository = self.reached_repository().await?;
-                RestoreEvent::Planned { plan: Arc::new(cluster.plan_restore(job, &repository).await?) }
+                RestoreEvent::Planned {
+                    plan: Arc::new(cluster.plan_restore(job, &repository).await?),
+                }
             }
             (RestoreCommand::Prepare(task), RestoreState::Snapshoting { plan, .. }) => {
                 let tablet = plan.tablet(TabletId(task.0)).ok_or_else(misplaced)?;
@@ -27,24 +29,40 @@ impl Attempt<'_> {
                 RestoreEvent::Prepared { task }
             }
             (RestoreCommand::PlanDownload, RestoreState::Download { plan }) => {
-                RestoreEvent::DownloadPlanned { tasks: Arc::new(cluster.plan_download(job, plan).await?) }
+                RestoreEvent::DownloadPlanned {
+                    tasks: Arc::new(cluster.plan_download(job, plan).await?),
+                }
             }
             (RestoreCommand::Download(id), RestoreState::Downloading { plan, tasks, .. }) => {
                 let task = transfer_task(tasks, id).ok_or_else(misplaced)?;
-                let lacking = || Error::internal(format!("the plan of job {} has no tablet {}", job.id, task.assignment.tablet_id));
+                let lacking = || {
+                    Error::internal(format!(
+                        "the plan of job {} has no tablet {}",
+                        job.id, task.assignment.tablet_id
+                    ))
+                };
                 let tablet = plan.tablet(task.assignment.tablet_id).ok_or_else(lacking)?;
                 let repository = self.repository().await?;
-                let done = cluster.download(job, tablet, &repository, self.progress(id)).await;
-                RestoreEvent::Downloaded { task: id, transfer: self.believed(&repository, done).await? }
+                let done = cluster
+                    .download(job, tablet, &repository, self.progress(id))
+                    .await;
+                RestoreEvent::Downloaded {
+                    task: id,
+                    transfer: self.believed(&repository, done).await?,
+                }
             }
             (RestoreCommand::Verify, RestoreState::Commit { plan }) => {
                 cluster.verify(job, plan).await?;
                 RestoreEvent::Verified
             }
-            (RestoreCommand::Swap, RestoreState::Committing { plan }) => match cluster.swap(job, plan).await? {
-                Swap::Done => RestoreEvent::Swapped,
-                Swap::Refused(error) => RestoreEvent::SwapRefused { failure: Failure::of(&error) },
-            },
+            (RestoreCommand::Swap, RestoreState::Committing { plan }) => {
+                match cluster.swap(job, plan).await? {
+                    Swap::Done => RestoreEvent::Swapped,
+                    Swap::Refused(error) => RestoreEvent::SwapRefused {
+                        failure: Failure::of(&error),
+                    },
+                }
+            }
             (RestoreCommand::Release, _) => {
                 cluster.release(job).await?;
                 RestoreEvent::Released

@@ -72,7 +72,8 @@ pub enum SessionCommand {
     /// `DEALLOCATE name`
     Deallocate(String),
     DeallocateAll,
-    /// Accepted because clients send it, without effect: LISTEN, NOTIFY, UNLISTEN, DISCARD PLANS. Holds the command tag.
+    /// Accepted because clients send it, without effect: LISTEN, NOTIFY, UNLISTEN, DISCARD PLANS.
+    /// Holds the command tag.
     Accepted(&'static str),
 }
 

@@ -50,9 +50,15 @@ pub enum Show {
     /// `DESC t`
     Columns(Qualified<TableName>),
     /// `SHOW [TEMPORARY] PARTITIONS FROM t`
-    Partitions { table: Qualified<TableName>, temporary: bool },
+    Partitions {
+        table: Qualified<TableName>,
+        temporary: bool,
+    },
     /// `SHOW TABLET FROM t [PARTITION (…)]`
-    Tablets { table: Qualified<TableName>, partitions: Partitions },
+    Tablets {
+        table: Qualified<TableName>,
+        partitions: Partitions,
+    },
     /// `SHOW TABLET id`
     Tablet(TabletId),
     /// `SHOW FRONTENDS`
@@ -79,10 +85,12 @@ pub enum Show {
     },
     /// `SHOW SNAPSHOT ON repository`: one row a label
     Snapshots(RepositoryName),
-    /// `SHOW SNAPSHOT ON repository WHERE SNAPSHOT … AND TIMESTAMP …`: one row a backup, with its details
+    /// `SHOW SNAPSHOT ON repository WHERE SNAPSHOT … AND TIMESTAMP …`: one row a backup, with its
+    /// details
     SnapshotDetails {
         repository: RepositoryName,
-        /// The label and timestamp that an equality names: if there is no such backup, a row says so.
+        /// The label and timestamp that an equality names: if there is no such backup, a row says
+        /// so.
         exact: Option<(String, String)>,
     },
 }

@@ -9,10 +9,15 @@ use super::{ARGUMENTS_MAX, Bounds, COLUMNS_MAX, COPIES_MAX, CUBE_MAX, DUPLICATIN
 use crate::catalog::folded;
 use crate::error::{Error, ErrorKind};
 
-/// Refuses statements that are larger than their text: WITH queries that read each other multiply, and columns and joins are
-/// copied for each step of a plan.
+/// Refuses statements that are larger than their text: WITH queries that read each other multiply,
+/// and columns and joins are copied for each step of a plan.
 pub fn check_parsed(statement: &sql::Statement, bounds: &Bounds) -> Result<(), Error> {
-    let mut weigher = Weigher { bounds, frames: vec![Frame::default()], duplicating: 0, error: None };
+    let mut weigher = Weigher {
+        bounds,
+        frames: vec![Frame::default()],
+        duplicating: 0,
+        error: None,
+    };
     let _ = sql::Visit::visit(statement, &mut weigher);
     weigher.error.map_or(Ok(()), Err)
 }
@@ -22,7 +27,8 @@ pub fn check_parsed(statement: &sql::Statement, bounds: &Bounds) -> Result<(), E
 struct Weight {
     /// Relations that it reads.
     relations: usize,
-    /// How often its expressions may stand in one of the plan: the optimizer puts what a column stands for in its place.
+    /// How often its expressions may stand in one of the plan: the optimizer puts what a column
+    /// stands for in its place.
     copies: usize,
 }
 
@@ -48,20 +54,31 @@ struct Weigher<'b> {
     error: Option<Error>,
 }
 
-/// Whether the optimizer writes an expression as several: `coalesce(a, b)` is CASE WHEN a IS NOT NULL THEN a ELSE b END.
+/// Whether the optimizer writes an expression as several: `coalesce(a, b)` is CASE WHEN a IS NOT
+/// NULL THEN a ELSE b END.
 fn duplicates(expr: &sql::Expr) -> bool {
     match expr {
         sql::Expr::Between { .. } => true,
         sql::Expr::InList { list, .. } => list.len() <= 3,
         sql::Expr::Function(function) => {
-            let name = function.name.0.last().and_then(|p| p.as_ident()).map(folded).unwrap_or_default();
-            matches!(name.as_str(), "coalesce" | "nvl" | "nvl2" | "ifnull" | "nullif" | "greatest" | "least")
+            let name = function
+                .name
+                .0
+                .last()
+                .and_then(|p| p.as_ident())
+                .map(folded)
+                .unwrap_or_default();
+            matches!(
+                name.as_str(),
+                "coalesce" | "nvl" | "nvl2" | "ifnull" | "nullif" | "greatest" | "least"
+            )
         }
         _ => false,
     }
 }
 
-/// How often an expression names the column that it names most often. What its subqueries name is theirs.
+/// How often an expression names the column that it names most often. What its subqueries name is
+/// theirs.
 fn repeats(expr: &sql::Expr) -> usize {
     #[derive(Default)]
     struct Names {
@@ -102,7 +119,10 @@ impl Weigher<'_> {
     }
 
     fn add(&mut self, relations: usize) -> ControlFlow<()> {
-        let frame = self.frames.last_mut().expect("the statement itself is a frame");
+        let frame = self
+            .frames
+            .last_mut()
+            .expect("the statement itself is a frame");
         frame.relations = frame.relations.saturating_add(relations);
         if frame.relations <= self.bounds.relations_max {
             return ControlFlow::Continue(());
@@ -117,7 +137,10 @@ impl Weigher<'_> {
         if count <= COLUMNS_MAX {
             return ControlFlow::Continue(());
         }
-        self.refuse(Error::new(ErrorKind::TooManyColumns, format!("{what} can have at most {COLUMNS_MAX} entries")))
+        self.refuse(Error::new(
+            ErrorKind::TooManyColumns,
+            format!("{what} can have at most {COLUMNS_MAX} entries"),
+        ))
     }
 }
 
@@ -126,14 +149,26 @@ impl sql::Visitor for Weigher<'_> {
 
     fn pre_visit_query(&mut self, query: &sql::Query) -> ControlFlow<()> {
         let with = query.with.iter().flat_map(|w| &w.cte_tables);
-        let one = Weight { relations: 1, copies: 1 };
-        let with = with.map(|cte| (&raw const *cte.query, folded(&cte.alias.name), one)).collect::<Vec<_>>();
+        let one = Weight {
+            relations: 1,
+            copies: 1,
+        };
+        let with = with
+            .map(|cte| (&raw const *cte.query, folded(&cte.alias.name), one))
+            .collect::<Vec<_>>();
         if with.len() > self.bounds.relations_max {
             self.frames.push(Frame::default());
             return self.add(with.len());
         }
-        self.frames.push(Frame { with, ..Frame::default() });
-        if let Some(sql::OrderBy { kind: sql::OrderByKind::Expressions(items), .. }) = &query.order_by {
+        self.frames.push(Frame {
+            with,
+            ..Frame::default()
+        });
+        if let Some(sql::OrderBy {
+            kind: sql::OrderByKind::Expressions(items),
+            ..
+        }) = &query.order_by
+        {
             self.columns(items.len(), "ORDER BY lists")?;
         }
         if let sql::SetExpr::Values(values) = &*query.body
@@ -153,11 +188,17 @@ impl sql::Visitor for Weigher<'_> {
                     .hint("Name a column once in each expression over a subquery, or store what is computed in a table."),
             );
         }
-        let frame = self.frames.last_mut().expect("the statement itself is a frame");
+        let frame = self
+            .frames
+            .last_mut()
+            .expect("the statement itself is a frame");
         let place: *const sql::Query = query;
         match frame.with.iter_mut().find(|(at, ..)| *at == place) {
             Some((_, _, weight)) => {
-                *weight = Weight { relations: done.relations.saturating_add(1), copies };
+                *weight = Weight {
+                    relations: done.relations.saturating_add(1),
+                    copies,
+                };
                 ControlFlow::Continue(())
             }
             None => {
@@ -173,11 +214,16 @@ impl sql::Visitor for Weigher<'_> {
     fn pre_visit_select(&mut self, select: &sql::Select) -> ControlFlow<()> {
         self.columns(select.projection.len(), "target lists")?;
         let most = select.projection.iter().map(|item| match item {
-            sql::SelectItem::UnnamedExpr(expr) | sql::SelectItem::ExprWithAlias { expr, .. } => repeats(expr),
+            sql::SelectItem::UnnamedExpr(expr) | sql::SelectItem::ExprWithAlias { expr, .. } => {
+                repeats(expr)
+            }
             _ => 1,
         });
         let most = most.max().unwrap_or(1);
-        let frame = self.frames.last_mut().expect("the statement itself is a frame");
+        let frame = self
+            .frames
+            .last_mut()
+            .expect("the statement itself is a frame");
         frame.repeats = frame.repeats.max(most);
         match &select.group_by {
             sql::GroupByExpr::Expressions(items, _) => self.columns(items.len(), "GROUP BY lists"),
@@ -187,13 +233,26 @@ impl sql::Visitor for Weigher<'_> {
 
     fn pre_visit_table_factor(&mut self, factor: &sql::TableFactor) -> ControlFlow<()> {
         let bare = match factor {
-            sql::TableFactor::Table { name, .. } if name.0.len() == 1 => name.0[0].as_ident().map(folded),
+            sql::TableFactor::Table { name, .. } if name.0.len() == 1 => {
+                name.0[0].as_ident().map(folded)
+            }
             _ => None,
         };
         let frames = self.frames.iter().rev().flat_map(|frame| &frame.with);
-        let known = bare.and_then(|name| frames.into_iter().find(|(_, n, _)| *n == name).map(|(_, _, weight)| *weight));
-        let Weight { relations, copies } = known.unwrap_or(Weight { relations: 1, copies: 1 });
-        let frame = self.frames.last_mut().expect("the statement itself is a frame");
+        let known = bare.and_then(|name| {
+            frames
+                .into_iter()
+                .find(|(_, n, _)| *n == name)
+                .map(|(_, _, weight)| *weight)
+        });
+        let Weight { relations, copies } = known.unwrap_or(Weight {
+            relations: 1,
+            copies: 1,
+        });
+        let frame = self
+            .frames
+            .last_mut()
+            .expect("the statement itself is a frame");
         frame.inner = frame.inner.max(copies);
         self.add(relations)
     }
@@ -209,19 +268,33 @@ impl sql::Visitor for Weigher<'_> {
         if let sql::Expr::Cube(sets) = expr
             && sets.iter().map(Vec::len).sum::<usize>() > CUBE_MAX
         {
-            return self.refuse(Error::new(ErrorKind::LimitExceeded, format!("CUBE is limited to {CUBE_MAX} elements")));
+            return self.refuse(Error::new(
+                ErrorKind::LimitExceeded,
+                format!("CUBE is limited to {CUBE_MAX} elements"),
+            ));
         }
-        self.frames.last_mut().expect("the statement itself is a frame").level += 1;
+        self.frames
+            .last_mut()
+            .expect("the statement itself is a frame")
+            .level += 1;
         self.duplicating += u32::from(duplicates(expr));
         if self.duplicating > DUPLICATING_MAX {
-            let message = format!("more than {DUPLICATING_MAX} of BETWEEN, short IN and coalesce stand inside one another");
-            return self.refuse(Error::new(ErrorKind::LimitExceeded, message).hint("Compute the inner ones in a subquery."));
+            let message = format!(
+                "more than {DUPLICATING_MAX} of BETWEEN, short IN and coalesce stand inside one another"
+            );
+            return self.refuse(
+                Error::new(ErrorKind::LimitExceeded, message)
+                    .hint("Compute the inner ones in a subquery."),
+            );
         }
         ControlFlow::Continue(())
     }
 
     fn post_visit_expr(&mut self, expr: &sql::Expr) -> ControlFlow<()> {
-        self.frames.last_mut().expect("the statement itself is a frame").level -= 1;
+        self.frames
+            .last_mut()
+            .expect("the statement itself is a frame")
+            .level -= 1;
         self.duplicating -= u32::from(duplicates(expr));
         ControlFlow::Continue(())
     }

@@ -2,7 +2,10 @@
 
 use super::range_type;
 use crate::error::{Error, ErrorKind};
-use crate::schema::{Bound, Bounds, Interval, PartitionDef, Partitioning, RangeKey, RangeStep, TableSchema, TimeUnitOfRange};
+use crate::schema::{
+    Bound, Bounds, Interval, PartitionDef, Partitioning, RangeKey, RangeStep, TableSchema,
+    TimeUnitOfRange,
+};
 use crate::statement::ast::{PartitionText, ValuesText};
 use crate::statement::lexer::Token;
 use crate::statement::parser::Parser;
@@ -30,8 +33,13 @@ impl Parser<'_> {
             self.eat("PARTITION");
             partitions.push(self.partition_text()?);
         }
-        let partitioning =
-            if is_range { Partitioning::Range { column: columns.remove(0) } } else { Partitioning::List { columns } };
+        let partitioning = if is_range {
+            Partitioning::Range {
+                column: columns.remove(0),
+            }
+        } else {
+            Partitioning::List { columns }
+        };
         Ok((partitioning, partitions))
     }
 
@@ -60,22 +68,38 @@ impl Parser<'_> {
                 ValuesText::LessThan(None)
             } else {
                 self.expect_symbol('(')?;
-                let upper = if self.eat("MAXVALUE") { None } else { Some(self.literal()?) };
+                let upper = if self.eat("MAXVALUE") {
+                    None
+                } else {
+                    Some(self.literal()?)
+                };
                 self.expect_symbol(')')?;
                 ValuesText::LessThan(upper)
             }
         } else if self.eat("IN") {
             ValuesText::In(self.list(|p| {
-                if p.peek() == Some(&Token::Symbol('(')) { p.list(Self::list_value) } else { Ok(vec![p.list_value()?]) }
+                if p.peek() == Some(&Token::Symbol('(')) {
+                    p.list(Self::list_value)
+                } else {
+                    Ok(vec![p.list_value()?])
+                }
             })?)
         } else {
             self.expect_symbol('[')?;
             self.expect_symbol('(')?;
-            let lower = if self.eat("MINVALUE") { None } else { Some(self.literal()?) };
+            let lower = if self.eat("MINVALUE") {
+                None
+            } else {
+                Some(self.literal()?)
+            };
             self.expect_symbol(')')?;
             self.expect_symbol(',')?;
             self.expect_symbol('(')?;
-            let upper = if self.eat("MAXVALUE") { None } else { Some(self.literal()?) };
+            let upper = if self.eat("MAXVALUE") {
+                None
+            } else {
+                Some(self.literal()?)
+            };
             self.expect_symbol(')')?;
             self.expect_symbol(')')?;
             ValuesText::Between(lower, upper)
@@ -84,7 +108,11 @@ impl Parser<'_> {
     }
 
     fn list_value(&mut self) -> Result<Option<String>, Error> {
-        if self.eat("NULL") { Ok(None) } else { self.literal().map(Some) }
+        if self.eat("NULL") {
+            Ok(None)
+        } else {
+            self.literal().map(Some)
+        }
     }
 
     fn range_step(&mut self) -> Result<RangeStep, Error> {
@@ -92,7 +120,8 @@ impl Parser<'_> {
             let n = self.number("a step")?;
             return Ok(RangeStep::Number(i64::try_from(n).unwrap_or(i64::MAX)));
         }
-        let count = u32::try_from(self.number("a count")?).map_err(|_| self.unexpected("a smaller count"))?;
+        let count = u32::try_from(self.number("a count")?)
+            .map_err(|_| self.unexpected("a smaller count"))?;
         let unit = [
             ("HOUR", TimeUnitOfRange::Hour),
             ("DAY", TimeUnitOfRange::Day),
@@ -108,21 +137,38 @@ impl Parser<'_> {
 }
 
 impl PartitionText {
-    /// Reads the literals as values of the table's partition columns and checks the new partitions against each other and
-    /// the existing ones. `LESS THAN` begins where the highest range below it ends.
-    pub fn resolve(texts: &[Self], schema: &TableSchema, existing: &[PartitionDef]) -> Result<Vec<PartitionDef>, Error> {
+    /// Reads the literals as values of the table's partition columns and checks the new partitions
+    /// against each other and the existing ones. `LESS THAN` begins where the highest range below
+    /// it ends.
+    pub fn resolve(
+        texts: &[Self],
+        schema: &TableSchema,
+        existing: &[PartitionDef],
+    ) -> Result<Vec<PartitionDef>, Error> {
         let invalid = |message: String| Error::new(ErrorKind::InvalidDefinition, message);
         let mut made: Vec<PartitionDef> = Vec::new();
         for text in texts {
             let new = match (text, &schema.partitioning) {
                 (_, Partitioning::Unpartitioned) => {
-                    return Err(invalid("Only support adding partition to range or list partitioned table".into()));
+                    return Err(invalid(
+                        "Only support adding partition to range or list partitioned table".into(),
+                    ));
                 }
                 (Self::Every { start, end, step }, Partitioning::Range { .. }) => {
                     let column = range_type(schema)?;
-                    PartitionDef::every(RangeKey::parse(start, column)?, RangeKey::parse(end, column)?, step)?
+                    PartitionDef::every(
+                        RangeKey::parse(start, column)?,
+                        RangeKey::parse(end, column)?,
+                        step,
+                    )?
                 }
-                (Self::One { name, values: ValuesText::In(rows) }, Partitioning::List { columns }) => {
+                (
+                    Self::One {
+                        name,
+                        values: ValuesText::In(rows),
+                    },
+                    Partitioning::List { columns },
+                ) => {
                     if let Some(row) = rows.iter().find(|row| row.len() != columns.len()) {
                         return Err(invalid(format!(
                             "partition {name} lists {} values where the table has {} partition columns",
@@ -130,9 +176,16 @@ impl PartitionText {
                             columns.len()
                         )));
                     }
-                    let rows =
-                        rows.iter().map(|row| row.iter().zip(columns).map(|(v, c)| list_value(schema, c, v.as_deref())).collect());
-                    vec![PartitionDef { name: name.clone(), bounds: Bounds::List(rows.collect::<Result<_, Error>>()?) }]
+                    let rows = rows.iter().map(|row| {
+                        row.iter()
+                            .zip(columns)
+                            .map(|(v, c)| list_value(schema, c, v.as_deref()))
+                            .collect()
+                    });
+                    vec![PartitionDef {
+                        name: name.clone(),
+                        bounds: Bounds::List(rows.collect::<Result<_, Error>>()?),
+                    }]
                 }
                 (Self::One { name, values }, Partitioning::Range { .. }) => {
                     let column = range_type(schema)?;
@@ -143,30 +196,51 @@ impl PartitionText {
                     let (lower, upper) = match values {
                         ValuesText::LessThan(upper) => {
                             let upper = at(upper, Bound::Max)?;
-                            let below = existing.iter().chain(&made).filter_map(|p| match p.bounds {
-                                Bounds::Range { upper: end, .. } if end <= upper => Some(end),
-                                _ => None,
-                            });
+                            let below =
+                                existing.iter().chain(&made).filter_map(|p| match p.bounds {
+                                    Bounds::Range { upper: end, .. } if end <= upper => Some(end),
+                                    _ => None,
+                                });
                             (below.max().unwrap_or(Bound::Min), upper)
                         }
-                        ValuesText::Between(lower, upper) => (at(lower, Bound::Min)?, at(upper, Bound::Max)?),
-                        ValuesText::In(_) => return Err(invalid(format!("partition {name} of a range table needs a range"))),
+                        ValuesText::Between(lower, upper) => {
+                            (at(lower, Bound::Min)?, at(upper, Bound::Max)?)
+                        }
+                        ValuesText::In(_) => {
+                            return Err(invalid(format!(
+                                "partition {name} of a range table needs a range"
+                            )));
+                        }
                     };
-                    vec![PartitionDef { name: name.clone(), bounds: Bounds::Range { lower, upper } }]
+                    vec![PartitionDef {
+                        name: name.clone(),
+                        bounds: Bounds::Range { lower, upper },
+                    }]
                 }
-                (_, Partitioning::List { .. }) => return Err(invalid("partitions of a list table need VALUES IN".into())),
+                (_, Partitioning::List { .. }) => {
+                    return Err(invalid("partitions of a list table need VALUES IN".into()));
+                }
             };
             for partition in new {
                 if partition.bounds.is_empty() {
-                    return Err(invalid(format!("partition {} is empty: {}", partition.name, partition.bounds)));
+                    return Err(invalid(format!(
+                        "partition {} is empty: {}",
+                        partition.name, partition.bounds
+                    )));
                 }
                 for other in existing.iter().chain(&made) {
                     if other.name == partition.name {
-                        return Err(Error::new(ErrorKind::DuplicateObject, format!("Duplicate partition name {}", partition.name)));
+                        return Err(Error::new(
+                            ErrorKind::DuplicateObject,
+                            format!("Duplicate partition name {}", partition.name),
+                        ));
                     }
                     if other.bounds.intersects(&partition.bounds) {
-                        return Err(invalid(format!("Range {} is intersected with range {}", partition.bounds, other.bounds))
-                            .detail(format!("partitions {} and {}", partition.name, other.name)));
+                        return Err(invalid(format!(
+                            "Range {} is intersected with range {}",
+                            partition.bounds, other.bounds
+                        ))
+                        .detail(format!("partitions {} and {}", partition.name, other.name)));
                     }
                 }
                 made.push(partition);
@@ -177,10 +251,19 @@ impl PartitionText {
 }
 
 /// A value of a list partition, as its column spells it.
-fn list_value(schema: &TableSchema, column: &str, value: Option<&str>) -> Result<Option<String>, Error> {
-    let (Some(value), Some((_, column))) = (value, schema.column(column)) else { return Ok(None) };
+fn list_value(
+    schema: &TableSchema,
+    column: &str,
+    value: Option<&str>,
+) -> Result<Option<String>, Error> {
+    let (Some(value), Some((_, column))) = (value, schema.column(column)) else {
+        return Ok(None);
+    };
     let canonical = column.column_type.canonical(value).ok_or_else(|| {
-        let message = format!("Invalid partition value '{value}' for a column of type {}", column.column_type);
+        let message = format!(
+            "Invalid partition value '{value}' for a column of type {}",
+            column.column_type
+        );
         Error::new(ErrorKind::InvalidText, message)
     })?;
     Ok(Some(canonical))

@@ -73,9 +73,14 @@ pub(super) const RESERVED: &[&str] = &[
 
 /// Reads a text as PostgreSQL's.
 pub fn parse_sql(text: &str, reading: &Reading) -> Result<Statement, Error> {
-    // COPY … FROM STDIN: sqlparser wants the semicolon, behind which the data would begin in a dump.
+    // COPY … FROM STDIN: sqlparser wants the semicolon, behind which the data would begin in a
+    // dump.
     let is_copy = begins(text, "COPY");
-    let with_end = if is_copy { format!("{};", crate::statement::session::readable_copy(text)) } else { String::new() };
+    let with_end = if is_copy {
+        format!("{};", crate::statement::session::readable_copy(text))
+    } else {
+        String::new()
+    };
     let source = if is_copy { &with_end } else { text };
     let read = postgres(reading).read(source, |parser| parser.parse_statements());
     // What was added to the text has no place in the statement.
@@ -84,21 +89,35 @@ pub fn parse_sql(text: &str, reading: &Reading) -> Result<Statement, Error> {
         check_parsed(statement, &reading.bounds)?;
     }
     match (statements.pop(), statements.is_empty()) {
-        (Some(statement @ sql::Statement::Copy { .. }), true) => crate::statement::session::copy(statement, reading),
-        (Some(sql::Statement::CreateView(create)), true) => crate::statement::view::create_view(create, reading),
-        (Some(sql::Statement::Drop { object_type: sql::ObjectType::View, if_exists, names, .. }), true) => {
-            crate::statement::view::drop_view(if_exists, &names)
+        (Some(statement @ sql::Statement::Copy { .. }), true) => {
+            crate::statement::session::copy(statement, reading)
         }
+        (Some(sql::Statement::CreateView(create)), true) => {
+            crate::statement::view::create_view(create, reading)
+        }
+        (
+            Some(sql::Statement::Drop {
+                object_type: sql::ObjectType::View,
+                if_exists,
+                names,
+                ..
+            }),
+            true,
+        ) => crate::statement::view::drop_view(if_exists, &names),
         (Some(statement), true) => {
             refuse_reserved(&statement, text)?;
             Ok(Statement::Sql(Box::new(statement)))
         }
         (None, _) => Ok(Statement::Empty),
-        (Some(_), false) => Err(Error::new(ErrorKind::Syntax, "a semicolon is missing between two statements")),
+        (Some(_), false) => Err(Error::new(
+            ErrorKind::Syntax,
+            "a semicolon is missing between two statements",
+        )),
     }
 }
 
-/// Words that stand for themselves only in quotes, and that sqlparser takes for columns where something is missing.
+/// Words that stand for themselves only in quotes, and that sqlparser takes for columns where
+/// something is missing.
 const NEVER_COLUMNS: &[&str] = &[
     "SELECT",
     "FROM",
@@ -136,25 +155,44 @@ const NEVER_COLUMNS: &[&str] = &[
 fn refuse_reserved(statement: &sql::Statement, text: &str) -> Result<(), Error> {
     let found = sql::visit_expressions(statement, |expr| match expr {
         sql::Expr::Identifier(ident)
-            if ident.quote_style.is_none() && NEVER_COLUMNS.iter().any(|w| w.eq_ignore_ascii_case(&ident.value)) =>
+            if ident.quote_style.is_none()
+                && NEVER_COLUMNS
+                    .iter()
+                    .any(|w| w.eq_ignore_ascii_case(&ident.value)) =>
         {
             std::ops::ControlFlow::Break(ident.clone())
         }
         _ => std::ops::ControlFlow::Continue(()),
     });
-    let std::ops::ControlFlow::Break(ident) = found else { return Ok(()) };
-    let error = Error::new(ErrorKind::Syntax, format!("syntax error at or near \"{}\"", ident.value));
-    Err(match offset_of(text, ident.span.start.line, ident.span.start.column) {
-        Some(offset) => error.at(offset),
-        None => error,
-    })
+    let std::ops::ControlFlow::Break(ident) = found else {
+        return Ok(());
+    };
+    let error = Error::new(
+        ErrorKind::Syntax,
+        format!("syntax error at or near \"{}\"", ident.value),
+    );
+    Err(
+        match offset_of(text, ident.span.start.line, ident.span.start.column) {
+            Some(offset) => error.at(offset),
+            None => error,
+        },
+    )
 }
 
 /// The byte offset of a line and column, both counted from 1, columns in characters.
 pub fn offset_of(text: &str, line: u64, column: u64) -> Option<usize> {
     let (line, column) = (usize::try_from(line).ok()?, usize::try_from(column).ok()?);
-    let start: usize = text.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum();
-    let within: usize = text.get(start..)?.chars().take(column.checked_sub(1)?).map(char::len_utf8).sum();
+    let start: usize = text
+        .split_inclusive('\n')
+        .take(line.checked_sub(1)?)
+        .map(str::len)
+        .sum();
+    let within: usize = text
+        .get(start..)?
+        .chars()
+        .take(column.checked_sub(1)?)
+        .map(char::len_utf8)
+        .sum();
     Some(start + within)
 }
 
@@ -166,10 +204,15 @@ pub fn sql_error(error: ParserError, text: &str, bounds: &Bounds) -> Error {
     };
     let Some((what, place)) = message.rsplit_once(" at Line: ") else {
         let error = Error::new(ErrorKind::Syntax, format!("syntax error: {message}"));
-        return if message.ends_with("found: EOF") { error.at(text.len()) } else { error };
+        return if message.ends_with("found: EOF") {
+            error.at(text.len())
+        } else {
+            error
+        };
     };
     let offset = place.split_once(", Column: ").and_then(|(line, column)| {
-        let (line, column): (usize, usize) = (line.trim().parse().ok()?, column.trim().parse().ok()?);
+        let (line, column): (usize, usize) =
+            (line.trim().parse().ok()?, column.trim().parse().ok()?);
         offset_of(text, line as u64, column as u64)
     });
     let error = Error::new(ErrorKind::Syntax, format!("syntax error: {what}"));

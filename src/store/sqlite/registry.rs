@@ -5,11 +5,17 @@ use super::*;
 impl SqliteStore {
     fn seal_repository(&self, repository: &RepositoryRecord) -> Result<Vec<u8>, Error> {
         let context = seal_context(repository.cluster.as_str(), repository.name.as_str());
-        Ok(self.key.seal(&self.env, &context, &to_json(&repository.properties)?))
+        Ok(self
+            .key
+            .seal(&self.env, &context, &to_json(&repository.properties)?))
     }
 
     fn seal_cluster(&self, cluster: &ClusterRecord) -> Result<Vec<u8>, Error> {
-        Ok(self.key.seal(&self.env, &cluster_context(cluster.name.as_str()), &to_json(&cluster.properties)?))
+        Ok(self.key.seal(
+            &self.env,
+            &cluster_context(cluster.name.as_str()),
+            &to_json(&cluster.properties)?,
+        ))
     }
 }
 
@@ -65,7 +71,11 @@ impl Repositories for SqliteStore {
         .await
     }
 
-    async fn remove_repository(&self, cluster: &ClusterName, name: &RepositoryName) -> Result<(), Error> {
+    async fn remove_repository(
+        &self,
+        cluster: &ClusterName,
+        name: &RepositoryName,
+    ) -> Result<(), Error> {
         let (cluster, name) = (cluster.clone(), name.clone());
         self.call(move |t| {
             let key = [cluster.as_str(), name.as_str()];
@@ -121,8 +131,11 @@ impl ClusterRegistry for SqliteStore {
         let key = self.key.clone();
         self.readers
             .read(move |t| {
-                let mut select =
-                    t.prepare_cached("SELECT name, created_at, properties FROM clusters ORDER BY name").map_err(sql_error)?;
+                let mut select = t
+                    .prepare_cached(
+                        "SELECT name, created_at, properties FROM clusters ORDER BY name",
+                    )
+                    .map_err(sql_error)?;
                 let mut rows = select.query([]).map_err(sql_error)?;
                 let mut out = Vec::new();
                 while let Some(r) = rows.next().map_err(sql_error)? {
@@ -144,7 +157,10 @@ impl ClusterRegistry for SqliteStore {
         let sealed = self.seal_cluster(&cluster)?;
         self.call(move |t| {
             let values = params![cluster.name.as_str(), cluster.created_at.0, sealed];
-            match t.execute("INSERT INTO clusters (name, created_at, properties) VALUES (?1, ?2, ?3)", values) {
+            match t.execute(
+                "INSERT INTO clusters (name, created_at, properties) VALUES (?1, ?2, ?3)",
+                values,
+            ) {
                 Ok(_) => Ok(()),
                 Err(e) if violates(&e, "clusters.name") => Err(cluster_exists(&cluster.name)),
                 Err(e) => Err(sql_error(e)),
@@ -153,19 +169,34 @@ impl ClusterRegistry for SqliteStore {
         .await
     }
 
-    async fn change_cluster(&self, before: &ClusterRecord, after: &ClusterRecord) -> Result<(), Error> {
+    async fn change_cluster(
+        &self,
+        before: &ClusterRecord,
+        after: &ClusterRecord,
+    ) -> Result<(), Error> {
         let (before, sealed, key) = (before.clone(), self.seal_cluster(after)?, self.key.clone());
         self.call(move |t| {
             let name = before.name.as_str();
             let found: Option<Vec<u8>> = t
-                .query_row("SELECT properties FROM clusters WHERE name = ?1", [name], |r| r.get(0))
+                .query_row(
+                    "SELECT properties FROM clusters WHERE name = ?1",
+                    [name],
+                    |r| r.get(0),
+                )
                 .optional()
                 .map_err(sql_error)?;
-            let found = key.open(&cluster_context(name), &found.ok_or_else(|| no_cluster(&before.name))?)?;
+            let found = key.open(
+                &cluster_context(name),
+                &found.ok_or_else(|| no_cluster(&before.name))?,
+            )?;
             if from_json::<BTreeMap<String, String>>(&found)? != before.properties {
                 return Err(changed_meanwhile(&format!("cluster \"{name}\"")));
             }
-            t.execute("UPDATE clusters SET properties = ?2 WHERE name = ?1", params![name, sealed]).map_err(sql_error)?;
+            t.execute(
+                "UPDATE clusters SET properties = ?2 WHERE name = ?1",
+                params![name, sealed],
+            )
+            .map_err(sql_error)?;
             Ok(())
         })
         .await
@@ -175,16 +206,27 @@ impl ClusterRegistry for SqliteStore {
         let name = name.clone();
         self.call(move |t| {
             let busy: i64 = t
-                .query_row("SELECT count(*) FROM jobs WHERE cluster = ?1 AND settled = 0", [name.as_str()], |r| r.get(0))
+                .query_row(
+                    "SELECT count(*) FROM jobs WHERE cluster = ?1 AND settled = 0",
+                    [name.as_str()],
+                    |r| r.get(0),
+                )
                 .map_err(sql_error)?;
             if busy > 0 {
                 return Err(cluster_busy(&name));
             }
-            if t.execute("DELETE FROM clusters WHERE name = ?1", [name.as_str()]).map_err(sql_error)? == 0 {
+            if t.execute("DELETE FROM clusters WHERE name = ?1", [name.as_str()])
+                .map_err(sql_error)?
+                == 0
+            {
                 return Err(no_cluster(&name));
             }
             for table in ["repositories", "grants"] {
-                t.execute(&format!("DELETE FROM {table} WHERE cluster = ?1"), [name.as_str()]).map_err(sql_error)?;
+                t.execute(
+                    &format!("DELETE FROM {table} WHERE cluster = ?1"),
+                    [name.as_str()],
+                )
+                .map_err(sql_error)?;
             }
             Ok(())
         })
@@ -204,7 +246,11 @@ impl Users for SqliteStore {
         .await
     }
 
-    async fn set_password(&self, name: &UserName, verifier: &PasswordVerifier) -> Result<(), Error> {
+    async fn set_password(
+        &self,
+        name: &UserName,
+        verifier: &PasswordVerifier,
+    ) -> Result<(), Error> {
         let (name, verifier) = (name.clone(), verifier.clone());
         self.call(move |t| {
             let changed = t
@@ -221,9 +267,17 @@ impl Users for SqliteStore {
     async fn set_admin(&self, name: &UserName, admin: bool) -> Result<(), Error> {
         let name = name.clone();
         self.call(move |t| {
-            let changed =
-                t.execute("UPDATE users SET admin = ?2 WHERE name = ?1", params![name.as_str(), admin]).map_err(sql_error)?;
-            if changed == 0 { Err(no_user(&name)) } else { Ok(()) }
+            let changed = t
+                .execute(
+                    "UPDATE users SET admin = ?2 WHERE name = ?1",
+                    params![name.as_str(), admin],
+                )
+                .map_err(sql_error)?;
+            if changed == 0 {
+                Err(no_user(&name))
+            } else {
+                Ok(())
+            }
         })
         .await
     }
@@ -231,10 +285,17 @@ impl Users for SqliteStore {
     async fn remove_user(&self, name: &UserName) -> Result<(), Error> {
         let name = name.clone();
         self.call(move |t| {
-            if t.execute("DELETE FROM users WHERE name = ?1", [name.as_str()]).map_err(sql_error)? == 0 {
+            if t.execute("DELETE FROM users WHERE name = ?1", [name.as_str()])
+                .map_err(sql_error)?
+                == 0
+            {
                 return Err(no_user(&name));
             }
-            t.execute("DELETE FROM grants WHERE grantee = ?1", [to_json(&Grantee::User(name))?]).map_err(sql_error)?;
+            t.execute(
+                "DELETE FROM grants WHERE grantee = ?1",
+                [to_json(&Grantee::User(name))?],
+            )
+            .map_err(sql_error)?;
             Ok(())
         })
         .await
@@ -247,8 +308,10 @@ impl Users for SqliteStore {
     async fn add_role(&self, role: &RoleRecord) -> Result<(), Error> {
         let role = role.clone();
         self.call(move |t| {
-            match t.execute("INSERT INTO roles (name, created_at) VALUES (?1, ?2)", params![role.name.as_str(), role.created_at.0])
-            {
+            match t.execute(
+                "INSERT INTO roles (name, created_at) VALUES (?1, ?2)",
+                params![role.name.as_str(), role.created_at.0],
+            ) {
                 Ok(_) => Ok(()),
                 Err(e) if violates(&e, "roles.name") => Err(role_exists(&role.name)),
                 Err(e) => Err(sql_error(e)),
@@ -260,11 +323,21 @@ impl Users for SqliteStore {
     async fn remove_role(&self, name: &RoleName) -> Result<(), Error> {
         let name = name.clone();
         self.call(move |t| {
-            if t.execute("DELETE FROM roles WHERE name = ?1", [name.as_str()]).map_err(sql_error)? == 0 {
+            if t.execute("DELETE FROM roles WHERE name = ?1", [name.as_str()])
+                .map_err(sql_error)?
+                == 0
+            {
                 return Err(no_role(&name));
             }
-            let (holder, held) = (to_json(&Grantee::Role(name.clone()))?, to_json(&Grant::Role(name))?);
-            t.execute("DELETE FROM grants WHERE grantee = ?1 OR item = ?2", [holder, held]).map_err(sql_error)?;
+            let (holder, held) = (
+                to_json(&Grantee::Role(name.clone()))?,
+                to_json(&Grant::Role(name))?,
+            );
+            t.execute(
+                "DELETE FROM grants WHERE grantee = ?1 OR item = ?2",
+                [holder, held],
+            )
+            .map_err(sql_error)?;
             Ok(())
         })
         .await
@@ -278,12 +351,22 @@ impl Users for SqliteStore {
         let grants = grants.to_vec();
         self.call(move |t| {
             let (all, roles) = (read_grants(t)?, read_roles(t)?);
-            let known = |name: &RoleName| roles.iter().any(|r| &r.name == name).then_some(()).ok_or_else(|| no_role(name));
+            let known = |name: &RoleName| {
+                roles
+                    .iter()
+                    .any(|r| &r.name == name)
+                    .then_some(())
+                    .ok_or_else(|| no_role(name))
+            };
             for new in &grants {
                 match &new.grantee {
                     Grantee::Role(name) => known(name)?,
                     Grantee::User(name) => t
-                        .query_row("SELECT 1 FROM users WHERE name = ?1", [name.as_str()], |_| Ok(()))
+                        .query_row(
+                            "SELECT 1 FROM users WHERE name = ?1",
+                            [name.as_str()],
+                            |_| Ok(()),
+                        )
                         .optional()
                         .map_err(sql_error)?
                         .ok_or_else(|| no_user(name))?,
@@ -292,8 +375,11 @@ impl Users for SqliteStore {
                     known(name)?;
                 }
                 refuse_cycle(&all, new)?;
-                t.execute("INSERT OR IGNORE INTO grants (grantee, item, cluster) VALUES (?1, ?2, ?3)", grant_columns(new)?)
-                    .map_err(sql_error)?;
+                t.execute(
+                    "INSERT OR IGNORE INTO grants (grantee, item, cluster) VALUES (?1, ?2, ?3)",
+                    grant_columns(new)?,
+                )
+                .map_err(sql_error)?;
             }
             Ok(())
         })
@@ -305,7 +391,10 @@ impl Users for SqliteStore {
         self.call(move |t| {
             for grant in &grants {
                 let gone = t
-                    .execute("DELETE FROM grants WHERE grantee = ?1 AND item = ?2 AND cluster = ?3", grant_columns(grant)?)
+                    .execute(
+                        "DELETE FROM grants WHERE grantee = ?1 AND item = ?2 AND cluster = ?3",
+                        grant_columns(grant)?,
+                    )
                     .map_err(sql_error)?;
                 if gone == 0 {
                     return Err(no_grant(grant));
@@ -316,12 +405,23 @@ impl Users for SqliteStore {
         .await
     }
 
-    async fn forget_object(&self, cluster: &ClusterName, database: &DatabaseName, table: Option<&TableName>) -> Result<(), Error> {
+    async fn forget_object(
+        &self,
+        cluster: &ClusterName,
+        database: &DatabaseName,
+        table: Option<&TableName>,
+    ) -> Result<(), Error> {
         let (cluster, database, table) = (cluster.clone(), database.clone(), table.cloned());
         self.call(move |t| {
-            for grant in read_grants(t)?.iter().filter(|g| g.is_about(&cluster, &database, table.as_ref())) {
-                t.execute("DELETE FROM grants WHERE grantee = ?1 AND item = ?2 AND cluster = ?3", grant_columns(grant)?)
-                    .map_err(sql_error)?;
+            for grant in read_grants(t)?
+                .iter()
+                .filter(|g| g.is_about(&cluster, &database, table.as_ref()))
+            {
+                t.execute(
+                    "DELETE FROM grants WHERE grantee = ?1 AND item = ?2 AND cluster = ?3",
+                    grant_columns(grant)?,
+                )
+                .map_err(sql_error)?;
             }
             Ok(())
         })
@@ -384,12 +484,17 @@ impl Users for SqliteStore {
 }
 
 fn grant_columns(grant: &GrantRecord) -> Result<[String; 3], Error> {
-    let cluster = grant.cluster.as_ref().map_or(String::new(), ToString::to_string);
+    let cluster = grant
+        .cluster
+        .as_ref()
+        .map_or(String::new(), ToString::to_string);
     Ok([to_json(&grant.grantee)?, to_json(&grant.grant)?, cluster])
 }
 
 fn read_grants(transaction: &Transaction<'_>) -> Result<Vec<GrantRecord>, Error> {
-    let mut select = transaction.prepare_cached("SELECT grantee, item, cluster FROM grants").map_err(sql_error)?;
+    let mut select = transaction
+        .prepare_cached("SELECT grantee, item, cluster FROM grants")
+        .map_err(sql_error)?;
     grants_of(select.query([]).map_err(sql_error)?)
 }
 
@@ -400,7 +505,11 @@ fn grants_of(mut rows: rusqlite::Rows<'_>) -> Result<Vec<GrantRecord>, Error> {
         out.push(GrantRecord {
             grantee: from_json(&r.get::<_, String>(0).map_err(sql_error)?)?,
             grant: from_json(&r.get::<_, String>(1).map_err(sql_error)?)?,
-            cluster: if cluster.is_empty() { None } else { Some(ClusterName::new(cluster)?) },
+            cluster: if cluster.is_empty() {
+                None
+            } else {
+                Some(ClusterName::new(cluster)?)
+            },
         });
     }
     out.sort();
@@ -408,7 +517,9 @@ fn grants_of(mut rows: rusqlite::Rows<'_>) -> Result<Vec<GrantRecord>, Error> {
 }
 
 fn read_roles(transaction: &Transaction<'_>) -> Result<Vec<RoleRecord>, Error> {
-    let mut select = transaction.prepare_cached("SELECT name, created_at FROM roles ORDER BY name").map_err(sql_error)?;
+    let mut select = transaction
+        .prepare_cached("SELECT name, created_at FROM roles ORDER BY name")
+        .map_err(sql_error)?;
     let mut rows = select.query([]).map_err(sql_error)?;
     let mut out = Vec::new();
     while let Some(r) = rows.next().map_err(sql_error)? {
@@ -420,7 +531,11 @@ fn read_roles(transaction: &Transaction<'_>) -> Result<Vec<RoleRecord>, Error> {
     Ok(out)
 }
 
-fn write_user(transaction: &Transaction<'_>, verb: &str, user: &UserRecord) -> Result<usize, rusqlite::Error> {
+fn write_user(
+    transaction: &Transaction<'_>,
+    verb: &str,
+    user: &UserRecord,
+) -> Result<usize, rusqlite::Error> {
     let verifier = user.verifier.as_ref();
     transaction.execute(
         &format!("{verb} INTO users (name, admin, created_at, salt, iterations, stored_key, server_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"),

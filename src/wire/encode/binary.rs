@@ -22,8 +22,16 @@ impl Column {
             Self::Inet(a) => inet(out, a.value(row))?,
             Self::Digits(a) => digits(out, a.value(row))?,
             Self::Bytea(a) => out.put_slice(a.value(row)),
-            Self::Date(a) => out.put_i32(a.value(row).checked_sub(EPOCH_DAYS).ok_or_else(out_of_range)?),
-            Self::Timestamp(a, _) => out.put_i64(a.value(row).checked_sub(EPOCH_MICROS).ok_or_else(out_of_range)?),
+            Self::Date(a) => out.put_i32(
+                a.value(row)
+                    .checked_sub(EPOCH_DAYS)
+                    .ok_or_else(out_of_range)?,
+            ),
+            Self::Timestamp(a, _) => out.put_i64(
+                a.value(row)
+                    .checked_sub(EPOCH_MICROS)
+                    .ok_or_else(out_of_range)?,
+            ),
             Self::Time(a) => out.put_i64(a.value(row)),
             Self::Interval(a) => {
                 let v = a.value(row);
@@ -42,7 +50,13 @@ impl Column {
                     }
                 }
             }
-            Self::List { offsets, items, oid, is_vector, .. } => {
+            Self::List {
+                offsets,
+                items,
+                oid,
+                is_vector,
+                ..
+            } => {
                 let range = offsets[row]..offsets[row + 1];
                 if range.is_empty() && !is_vector {
                     out.put_i32(0);
@@ -74,7 +88,9 @@ impl Column {
 /// PostgreSQL's binary form of a number in decimal digits.
 fn digits(out: &mut BytesMut, text: &str) -> Result<(), Error> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let value: i128 = format!("{whole}{fraction}").parse().map_err(|_| out_of_range())?;
+    let value: i128 = format!("{whole}{fraction}")
+        .parse()
+        .map_err(|_| out_of_range())?;
     numeric_binary(out, value, fraction.len());
     Ok(())
 }
@@ -96,16 +112,22 @@ fn inet(out: &mut BytesMut, text: &str) -> Result<(), Error> {
 }
 
 fn out_of_range() -> Error {
-    Error::new(ErrorKind::OutOfRange, "value out of range for its PostgreSQL type")
+    Error::new(
+        ErrorKind::OutOfRange,
+        "value out of range for its PostgreSQL type",
+    )
 }
 
 /// Writes a value behind its length.
-pub(super) fn with_length(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut) -> Result<(), Error>) -> Result<(), Error> {
+pub(super) fn with_length(
+    out: &mut BytesMut,
+    write: impl FnOnce(&mut BytesMut) -> Result<(), Error>,
+) -> Result<(), Error> {
     let at = out.len();
     out.put_i32(0);
     write(out)?;
-    let length =
-        i32::try_from(out.len() - at - 4).map_err(|_| Error::new(ErrorKind::LimitExceeded, "a value is longer than 2 GiB"))?;
+    let length = i32::try_from(out.len() - at - 4)
+        .map_err(|_| Error::new(ErrorKind::LimitExceeded, "a value is longer than 2 GiB"))?;
     out[at..at + 4].copy_from_slice(&length.to_be_bytes());
     Ok(())
 }

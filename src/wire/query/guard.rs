@@ -12,12 +12,21 @@ use crate::wire::connection::{End, Failure};
 
 /// When a statement that begins now must have ended.
 pub(super) fn deadline(session: &Session) -> Option<tokio::time::Instant> {
-    session.statement_timeout().map(|t| tokio::time::Instant::now() + t)
+    session
+        .statement_timeout()
+        .map(|t| tokio::time::Instant::now() + t)
 }
 
 pub(super) fn cancelled(by_user: bool) -> Error {
-    let why = if by_user { "user request" } else { "statement timeout" };
-    Error::new(ErrorKind::Cancelled, format!("canceling statement due to {why}"))
+    let why = if by_user {
+        "user request"
+    } else {
+        "statement timeout"
+    };
+    Error::new(
+        ErrorKind::Cancelled,
+        format!("canceling statement due to {why}"),
+    )
 }
 
 /// What stops a statement from outside.
@@ -42,7 +51,11 @@ impl Guard {
     }
 
     /// Runs a future unless the statement is cancelled, its time is over, or the client is gone.
-    pub async fn run<T>(&self, socket: &TcpStream, work: impl Future<Output = T>) -> Result<T, Stop> {
+    pub async fn run<T>(
+        &self,
+        socket: &TcpStream,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Stop> {
         tokio::select! {
             biased;
             error = self.stopped() => Err(Stop::Cancelled(error)),
@@ -73,10 +86,15 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 pub(super) async fn gone(socket: &TcpStream) {
     match socket.peek(&mut [0]).await {
         Ok(0) | Err(_) => {}
-        // It has sent more: the next statements, or its good-bye. Nothing wakes whoever waits for the end behind that.
+        // It has sent more: the next statements, or its good-bye. Nothing wakes whoever waits for
+        // the end behind that.
         Ok(_) => {
             let mut looks = tokio::time::interval(LOOK_INTERVAL);
-            while socket.ready(Interest::READABLE).await.is_ok_and(|ready| !ready.is_read_closed()) {
+            while socket
+                .ready(Interest::READABLE)
+                .await
+                .is_ok_and(|ready| !ready.is_read_closed())
+            {
                 looks.tick().await;
             }
         }

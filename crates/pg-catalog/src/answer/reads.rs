@@ -9,14 +9,16 @@ use crate::compile::parts;
 use crate::functions::is_ours;
 use crate::relations::BuiltinRelations;
 
-/// Whether a statement is about nothing but the catalogs: every relation that it names is one of theirs, or it names none and
-/// calls a function that only they know.
+/// Whether a statement is about nothing but the catalogs: every relation that it names is one of
+/// theirs, or it names none and calls a function that only they know.
 pub fn asks_the_catalogs(builtin: &BuiltinRelations, query: &sql::Query) -> bool {
     let mut with = BTreeSet::new();
     let mut calls_ours = false;
     let _ = sql::visit_expressions(query, |expr| {
         if let sql::Expr::Function(function) = expr {
-            calls_ours |= parts(&function.name).pop().is_some_and(|name| is_ours(&name));
+            calls_ours |= parts(&function.name)
+                .pop()
+                .is_some_and(|name| is_ours(&name));
         }
         if let sql::Expr::Identifier(word) = expr {
             calls_ours |= word.quote_style.is_none()
@@ -28,18 +30,23 @@ pub fn asks_the_catalogs(builtin: &BuiltinRelations, query: &sql::Query) -> bool
         // Casts to types of the catalogs' own, such as regclass.
         if let sql::Expr::Cast { data_type, .. } = expr {
             let name = data_type.to_string().to_lowercase();
-            calls_ours |= name.trim_start_matches("pg_catalog.").starts_with("reg") || name == "oid";
+            calls_ours |=
+                name.trim_start_matches("pg_catalog.").starts_with("reg") || name == "oid";
         }
         ControlFlow::<()>::Continue(())
     });
     collect_with(query, &mut with);
     let (named, functions) = relations(query);
     calls_ours |= functions.iter().any(|name| is_ours(name));
-    let mut theirs = named.iter().filter(|parts| !matches!(parts.as_slice(), [bare] if with.contains(bare)));
+    let mut theirs = named
+        .iter()
+        .filter(|parts| !matches!(parts.as_slice(), [bare] if with.contains(bare)));
     let is_theirs = |parts: &Vec<String>| match parts.as_slice() {
         [bare] => builtin.definition("pg_catalog", bare).is_some(),
         // A schema of theirs without such a relation is theirs to refuse.
-        [schema, _] | [_, schema, _] => matches!(schema.as_str(), "pg_catalog" | "information_schema"),
+        [schema, _] | [_, schema, _] => {
+            matches!(schema.as_str(), "pg_catalog" | "information_schema")
+        }
         _ => false,
     };
     match theirs.next() {
@@ -106,23 +113,41 @@ pub fn need_of(query: &sql::Query) -> FactScope {
     let _ = sql::visit_expressions(query, |expr| {
         match expr {
             sql::Expr::Function(function) => {
-                all &= parts(&function.name).pop().is_some_and(|name| OF_SESSION.contains(&name.as_str()));
+                all &= parts(&function.name)
+                    .pop()
+                    .is_some_and(|name| OF_SESSION.contains(&name.as_str()));
             }
             sql::Expr::Cast { data_type, .. } => {
-                all &= !data_type.to_string().to_lowercase().trim_start_matches("pg_catalog.").starts_with("reg");
+                all &= !data_type
+                    .to_string()
+                    .to_lowercase()
+                    .trim_start_matches("pg_catalog.")
+                    .starts_with("reg");
             }
             _ => {}
         }
-        if all { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        if all {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
     });
-    if all { FactScope::Session } else { FactScope::Objects }
+    if all {
+        FactScope::Session
+    } else {
+        FactScope::Objects
+    }
 }
 
 /// `SELECT 1` and the like: nothing but literals that mean the same everywhere.
 pub fn is_constant(query: &sql::Query) -> bool {
-    let sql::SetExpr::Select(select) = &*query.body else { return false };
+    let sql::SetExpr::Select(select) = &*query.body else {
+        return false;
+    };
     let plain = |expr: &sql::Expr| {
-        let sql::Expr::Value(value) = expr else { return false };
+        let sql::Expr::Value(value) = expr else {
+            return false;
+        };
         match &value.value {
             sql::Value::Number(digits, _) => digits.parse::<i64>().is_ok(),
             sql::Value::SingleQuotedString(_) | sql::Value::Boolean(_) | sql::Value::Null => true,
@@ -130,10 +155,15 @@ pub fn is_constant(query: &sql::Query) -> bool {
         }
     };
     let item = |item: &sql::SelectItem| match item {
-        sql::SelectItem::UnnamedExpr(expr) | sql::SelectItem::ExprWithAlias { expr, .. } => plain(expr),
+        sql::SelectItem::UnnamedExpr(expr) | sql::SelectItem::ExprWithAlias { expr, .. } => {
+            plain(expr)
+        }
         _ => false,
     };
-    let bare = query.with.is_none() && query.order_by.is_none() && query.limit_clause.is_none() && query.fetch.is_none();
+    let bare = query.with.is_none()
+        && query.order_by.is_none()
+        && query.limit_clause.is_none()
+        && query.fetch.is_none();
     bare && select.from.is_empty()
         && select.selection.is_none()
         && select.having.is_none()
@@ -144,7 +174,10 @@ pub fn is_constant(query: &sql::Query) -> bool {
 
 /// Whether a part of a query names a relation by this bare name.
 pub fn names(body: &sql::SetExpr, name: &str) -> bool {
-    relations(body).0.iter().any(|parts| matches!(parts.as_slice(), [bare] if bare == name))
+    relations(body)
+        .0
+        .iter()
+        .any(|parts| matches!(parts.as_slice(), [bare] if bare == name))
 }
 
 /// The relations that a query names, and the functions behind its FROMs.
@@ -154,8 +187,15 @@ pub(super) fn relations<V: sql::Visit>(of: &V) -> (Vec<Vec<String>>, Vec<String>
         type Break = ();
         fn pre_visit_table_factor(&mut self, factor: &sql::TableFactor) -> ControlFlow<()> {
             match factor {
-                sql::TableFactor::Table { name, args: None, .. } => self.0.push(parts(name)),
-                sql::TableFactor::Table { name, args: Some(_), .. } | sql::TableFactor::Function { name, .. } => {
+                sql::TableFactor::Table {
+                    name, args: None, ..
+                } => self.0.push(parts(name)),
+                sql::TableFactor::Table {
+                    name,
+                    args: Some(_),
+                    ..
+                }
+                | sql::TableFactor::Function { name, .. } => {
                     self.1.extend(parts(name).pop());
                 }
                 _ => {}
@@ -170,11 +210,16 @@ pub(super) fn relations<V: sql::Visit>(of: &V) -> (Vec<Vec<String>>, Vec<String>
 
 /// Whether a statement names a relation of the catalogs, perhaps beside others.
 pub fn names_a_catalog(builtin: &BuiltinRelations, statement: &sql::Statement) -> bool {
-    relations(statement).0.iter().any(|parts| match parts.as_slice() {
-        [bare] => builtin.definition("pg_catalog", bare).is_some(),
-        [schema, _] | [_, schema, _] => schema == "pg_catalog" || schema == "information_schema",
-        _ => false,
-    })
+    relations(statement)
+        .0
+        .iter()
+        .any(|parts| match parts.as_slice() {
+            [bare] => builtin.definition("pg_catalog", bare).is_some(),
+            [schema, _] | [_, schema, _] => {
+                schema == "pg_catalog" || schema == "information_schema"
+            }
+            _ => false,
+        })
 }
 
 /// The names of WITH queries, at any depth.
@@ -184,7 +229,11 @@ fn collect_with(query: &sql::Query, names: &mut BTreeSet<String>) {
         type Break = ();
         fn pre_visit_query(&mut self, query: &sql::Query) -> ControlFlow<()> {
             if let Some(with) = &query.with {
-                self.0.extend(with.cte_tables.iter().map(|c| crate::compile::folded(&c.alias.name)));
+                self.0.extend(
+                    with.cte_tables
+                        .iter()
+                        .map(|c| crate::compile::folded(&c.alias.name)),
+                );
             }
             ControlFlow::Continue(())
         }

@@ -24,7 +24,14 @@ pub struct Env<'a> {
 
 impl<'a> Env<'a> {
     pub fn top(context: &'a Context) -> Self {
-        Self { row: &[], aggregates: &[], windows: &[], sets: &[], outer: None, context }
+        Self {
+            row: &[],
+            aggregates: &[],
+            windows: &[],
+            sets: &[],
+            outer: None,
+            context,
+        }
     }
 
     pub fn row(&self, row: &'a [Value]) -> Self {
@@ -33,7 +40,10 @@ impl<'a> Env<'a> {
 
     /// One query further inside.
     pub fn within(&'a self) -> Self {
-        Self { outer: Some(self), ..Self::top(self.context) }
+        Self {
+            outer: Some(self),
+            ..Self::top(self.context)
+        }
     }
 }
 
@@ -51,7 +61,13 @@ pub struct Expr {
 
 impl Expr {
     pub fn new(ty: ValueType, eval: impl Fn(&Env<'_>) -> Result<Value, Error> + 'static) -> Self {
-        Self { ty, eval: Box::new(eval), literal: None, parameter: None, column: None }
+        Self {
+            ty,
+            eval: Box::new(eval),
+            literal: None,
+            parameter: None,
+            column: None,
+        }
     }
 
     pub fn constant(ty: ValueType, value: Value) -> Self {
@@ -59,7 +75,8 @@ impl Expr {
     }
 }
 
-/// An expression that is computed once and looked at several times: as often as its value is wanted, its work is done once.
+/// An expression that is computed once and looked at several times: as often as its value is
+/// wanted, its work is done once.
 pub struct Held {
     eval: Eval,
     value: Rc<RefCell<Value>>,
@@ -70,15 +87,31 @@ pub struct Held {
 
 impl Held {
     pub fn new(expr: Expr) -> Self {
-        let Expr { ty, eval, literal, parameter, column: _ } = expr;
-        Self { eval, value: Rc::new(RefCell::new(Value::Null)), ty, literal, parameter }
+        let Expr {
+            ty,
+            eval,
+            literal,
+            parameter,
+            column: _,
+        } = expr;
+        Self {
+            eval,
+            value: Rc::new(RefCell::new(Value::Null)),
+            ty,
+            literal,
+            parameter,
+        }
     }
 
     /// An expression that reads the value.
     pub fn read(&self) -> Expr {
         let value = self.value.clone();
         let read = Expr::new(self.ty.clone(), move |_| Ok(value.borrow().clone()));
-        Expr { literal: self.literal.clone(), parameter: self.parameter, ..read }
+        Expr {
+            literal: self.literal.clone(),
+            parameter: self.parameter,
+            ..read
+        }
     }
 
     /// Computes the value for one row, before anything that reads it runs.

@@ -22,12 +22,20 @@ impl<'s> Compiler<'s> {
         let text = self.text(self.expr(expr, scope)?)?.eval;
         let pattern = self.text(self.expr(pattern, scope)?)?.eval;
         let escape = match escape {
-            Some(e) => e.value.clone().into_string().unwrap_or_default().chars().next(),
+            Some(e) => e
+                .value
+                .clone()
+                .into_string()
+                .unwrap_or_default()
+                .chars()
+                .next(),
             None => Some('\\'),
         };
         let found = Expr::new(ValueType::BOOL, move |env| {
             Ok(match (text(env)?, pattern(env)?) {
-                (Value::Text(t), Value::Text(p)) => Value::Bool(env.context.like(&t, &p, escape, ignore_case)?),
+                (Value::Text(t), Value::Text(p)) => {
+                    Value::Bool(env.context.like(&t, &p, escape, ignore_case)?)
+                }
                 _ => Value::Null,
             })
         });
@@ -43,10 +51,17 @@ impl<'s> Compiler<'s> {
     ) -> Result<Expr, Error> {
         let mut tests = Vec::new();
         let mut results = Vec::new();
-        let held = operand.map(|o| self.expr(o, scope)).transpose()?.map(Held::new);
+        let held = operand
+            .map(|o| self.expr(o, scope))
+            .transpose()?
+            .map(Held::new);
         for when in conditions {
             let test = match &held {
-                Some(held) => self.operation(held.read(), &sql::BinaryOperator::Eq, self.expr(&when.condition, scope)?)?,
+                Some(held) => self.operation(
+                    held.read(),
+                    &sql::BinaryOperator::Eq,
+                    self.expr(&when.condition, scope)?,
+                )?,
                 None => self.boolean(self.expr(&when.condition, scope)?)?,
             };
             tests.push(test.eval);
@@ -75,38 +90,65 @@ impl<'s> Compiler<'s> {
     }
 
     pub fn array(&self, items: &[sql::Expr], scope: &Scope<'_>) -> Result<Expr, Error> {
-        let items = items.iter().map(|i| self.expr(i, scope)).collect::<Result<Vec<_>, _>>()?;
+        let items = items
+            .iter()
+            .map(|i| self.expr(i, scope))
+            .collect::<Result<Vec<_>, _>>()?;
         let (ty, items) = self.unify(items)?;
         Ok(Expr::new(ty.array(), move |env| {
-            env.context.made(Value::array(items.iter().map(|i| i(env)).collect::<Result<Vec<_>, _>>()?))
+            env.context.made(Value::array(
+                items
+                    .iter()
+                    .map(|i| i(env))
+                    .collect::<Result<Vec<_>, _>>()?,
+            ))
         }))
     }
 
-    pub(super) fn access(&self, inner: Expr, access: &sql::AccessExpr, scope: &Scope<'_>) -> Result<Expr, Error> {
+    pub(super) fn access(
+        &self,
+        inner: Expr,
+        access: &sql::AccessExpr,
+        scope: &Scope<'_>,
+    ) -> Result<Expr, Error> {
         match access {
             sql::AccessExpr::Dot(sql::Expr::Identifier(field)) => {
                 let name = folded(field);
                 let fields = inner.ty.fields.clone().unwrap_or_default();
                 let Some(at) = fields.iter().position(|(n, _)| *n == name) else {
-                    let message = format!("column \"{name}\" not found in data type {}", type_name(&inner.ty.pg));
+                    let message = format!(
+                        "column \"{name}\" not found in data type {}",
+                        type_name(&inner.ty.pg)
+                    );
                     return Err(Error::new(ErrorKind::UndefinedColumn, message));
                 };
                 let record = inner.eval;
-                Ok(Expr::new(fields[at].1.clone(), move |env| Ok(record(env)?.items().get(at).cloned().unwrap_or(Value::Null))))
+                Ok(Expr::new(fields[at].1.clone(), move |env| {
+                    Ok(record(env)?.items().get(at).cloned().unwrap_or(Value::Null))
+                }))
             }
             sql::AccessExpr::Subscript(sql::Subscript::Index { index }) => {
                 let index = self.expr(index, scope)?.eval;
                 let item = inner.ty.item().ok_or_else(|| {
-                    let message =
-                        format!("cannot subscript type {} because it does not support subscripting", type_name(&inner.ty.pg));
+                    let message = format!(
+                        "cannot subscript type {} because it does not support subscripting",
+                        type_name(&inner.ty.pg)
+                    );
                     Error::new(ErrorKind::DatatypeMismatch, message)
                 })?;
                 let array = inner.eval;
                 Ok(Expr::new(item, move |env| {
                     let (array, index) = (array(env)?, index(env)?);
-                    let (Value::Array(lower, items), Some(index)) = (&array, index.as_int()) else { return Ok(Value::Null) };
-                    let at = index.checked_sub(*lower).and_then(|at| usize::try_from(at).ok());
-                    Ok(at.and_then(|at| items.get(at)).cloned().unwrap_or(Value::Null))
+                    let (Value::Array(lower, items), Some(index)) = (&array, index.as_int()) else {
+                        return Ok(Value::Null);
+                    };
+                    let at = index
+                        .checked_sub(*lower)
+                        .and_then(|at| usize::try_from(at).ok());
+                    Ok(at
+                        .and_then(|at| items.get(at))
+                        .cloned()
+                        .unwrap_or(Value::Null))
                 }))
             }
             other => Err(unsupported(format_args!("the access {other}"))),

@@ -11,15 +11,26 @@ use crate::refused;
 use crate::relations::Row;
 
 impl Compiler<'_> {
-    pub(super) fn values(&self, values: &sql::Values, outer: Option<&Scope<'_>>) -> Result<Plan, Error> {
-        let sql::Values { explicit_row, value_keyword, rows } = values;
+    pub(super) fn values(
+        &self,
+        values: &sql::Values,
+        outer: Option<&Scope<'_>>,
+    ) -> Result<Plan, Error> {
+        let sql::Values {
+            explicit_row,
+            value_keyword,
+            rows,
+        } = values;
         refused::unless(!explicit_row && !value_keyword, "VALUES ROW and VALUE")?;
         let scope = Scope::new(outer);
         let width = rows.first().map_or(0, |r| r.content.len());
         let mut columns: Vec<Vec<Expr>> = (0..width).map(|_| Vec::new()).collect();
         for row in rows {
             if row.content.len() != width {
-                return Err(Error::new(ErrorKind::Syntax, "VALUES lists must all be the same length"));
+                return Err(Error::new(
+                    ErrorKind::Syntax,
+                    "VALUES lists must all be the same length",
+                ));
             }
             for (column, expr) in columns.iter_mut().zip(&row.content) {
                 column.push(self.expr(expr, &scope)?);
@@ -33,10 +44,16 @@ impl Compiler<'_> {
             evals.push(column);
         }
         let height = rows.len();
-        let columns = types.into_iter().enumerate().map(|(i, ty)| (format!("column{}", i + 1), ty)).collect();
+        let columns = types
+            .into_iter()
+            .enumerate()
+            .map(|(i, ty)| (format!("column{}", i + 1), ty))
+            .collect();
         let run: Run = Box::new(move |env| {
             let env = env.within();
-            (0..height).map(|i| evals.iter().map(|column| column[i](&env)).collect()).collect()
+            (0..height)
+                .map(|i| evals.iter().map(|column| column[i](&env)).collect())
+                .collect()
         });
         Ok(Plan { columns, run })
     }
@@ -59,7 +76,11 @@ impl Compiler<'_> {
         let mut casts = Vec::new();
         for ((name, a), (_, b)) in left.columns.iter().zip(&right.columns) {
             let ty = crate::casts::common(a, b).ok_or_else(|| {
-                let message = format!("UNION types {} and {} cannot be matched", a.pg.name(), b.pg.name());
+                let message = format!(
+                    "UNION types {} and {} cannot be matched",
+                    a.pg.name(),
+                    b.pg.name()
+                );
                 Error::new(ErrorKind::DatatypeMismatch, message)
             })?;
             casts.push([(a.clone(), ty.clone()), (b.clone(), ty.clone())]);
@@ -70,7 +91,11 @@ impl Compiler<'_> {
                 let cast = |row: Row| {
                     let values = row.into_iter().zip(&casts).map(|(value, cast)| {
                         let (from, to) = &cast[side];
-                        if from == to { Ok(value) } else { crate::casts::convert(value, from, to, env.context) }
+                        if from == to {
+                            Ok(value)
+                        } else {
+                            crate::casts::convert(value, from, to, env.context)
+                        }
                     });
                     values.collect()
                 };
@@ -115,5 +140,8 @@ pub(super) fn is_all(quantifier: sql::SetQuantifier) -> Result<bool, Error> {
 }
 
 pub(super) fn uneven() -> Error {
-    Error::new(ErrorKind::Syntax, "each UNION query must have the same number of columns")
+    Error::new(
+        ErrorKind::Syntax,
+        "each UNION query must have the same number of columns",
+    )
 }

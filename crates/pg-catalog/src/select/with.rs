@@ -15,8 +15,19 @@ use crate::relations::Row;
 use crate::value::{ValueType, type_name};
 
 impl Compiler<'_> {
-    pub(super) fn cte(&self, cte: &sql::Cte, recursive: bool, outer: Option<&Scope<'_>>) -> Result<(usize, Run), Error> {
-        let sql::Cte { alias, query, from, materialized: _, closing_paren_token: _ } = cte;
+    pub(super) fn cte(
+        &self,
+        cte: &sql::Cte,
+        recursive: bool,
+        outer: Option<&Scope<'_>>,
+    ) -> Result<(usize, Run), Error> {
+        let sql::Cte {
+            alias,
+            query,
+            from,
+            materialized: _,
+            closing_paren_token: _,
+        } = cte;
         refused::unless(from.is_none(), "FROM behind a WITH query")?;
         let name = folded(&alias.name);
         let slot = self.slots.get();
@@ -29,15 +40,26 @@ impl Compiler<'_> {
             Ok::<_, Error>(columns)
         };
         // RECURSIVE allows to name oneself; it does not ask for it.
-        if let (true, sql::SetExpr::SetOperation { op: sql::SetOperator::Union, set_quantifier, left, right }) =
-            (recursive, &*query.body)
+        if let (
+            true,
+            sql::SetExpr::SetOperation {
+                op: sql::SetOperator::Union,
+                set_quantifier,
+                left,
+                right,
+            },
+        ) = (recursive, &*query.body)
             && crate::answer::names(right, &name)
         {
             refused::in_recursion(query)?;
             let all = is_all(*set_quantifier)?;
             let base = self.body(left, outer)?;
             let columns = renamed(base.columns)?;
-            self.ctes.borrow_mut().push(Cte { name: name.clone(), columns: columns.clone(), slot });
+            self.ctes.borrow_mut().push(Cte {
+                name: name.clone(),
+                columns: columns.clone(),
+                slot,
+            });
             let step = self.body(right, outer)?;
             if step.columns.len() != columns.len() {
                 return Err(uneven());
@@ -66,14 +88,20 @@ impl Compiler<'_> {
                         return Ok(rows);
                     }
                     if rows.len() + fresh.len() > ROWS_MAX {
-                        return Err(Error::new(ErrorKind::LimitExceeded, "a recursive query of the catalogs does not end"));
+                        return Err(Error::new(
+                            ErrorKind::LimitExceeded,
+                            "a recursive query of the catalogs does not end",
+                        ));
                     }
                     env.context.step()?;
-                    env.context.hold(fresh.iter().map(|row| size_of_val(row.as_slice())).sum())?;
+                    env.context
+                        .hold(fresh.iter().map(|row| size_of_val(row.as_slice())).sum())?;
                     rows.extend(fresh.iter().cloned());
                     put_slot(env, slot, fresh);
                     fresh = (step.run)(env)?;
-                    for (value, (from, to)) in fresh.iter_mut().flat_map(|row| row.iter_mut().zip(&casts)) {
+                    for (value, (from, to)) in
+                        fresh.iter_mut().flat_map(|row| row.iter_mut().zip(&casts))
+                    {
                         if from != to {
                             *value = crate::casts::convert(value.clone(), from, to, env.context)?;
                         }
@@ -84,7 +112,11 @@ impl Compiler<'_> {
         }
         let plan = self.query(query, outer)?;
         let columns = renamed(plan.columns)?;
-        self.ctes.borrow_mut().push(Cte { name, columns, slot });
+        self.ctes.borrow_mut().push(Cte {
+            name,
+            columns,
+            slot,
+        });
         Ok((slot, plan.run))
     }
 }

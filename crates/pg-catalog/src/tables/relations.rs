@@ -19,7 +19,15 @@ pub(super) struct Storage {
     collation: Value,
 }
 
-pub(super) fn class(d: &Definition, oid: u32, name: &str, namespace: u32, kind: char, columns: usize, has_index: bool) -> Row {
+pub(super) fn class(
+    d: &Definition,
+    oid: u32,
+    name: &str,
+    namespace: u32,
+    kind: char,
+    columns: usize,
+    has_index: bool,
+) -> Row {
     d.row([
         ("oid", Value::oid(oid)),
         ("relname", text(name)),
@@ -35,7 +43,10 @@ pub(super) fn class(d: &Definition, oid: u32, name: &str, namespace: u32, kind: 
         ),
         ("relfilenode", Value::oid(if kind == 'v' { 0 } else { oid })),
         // Never more than 0 pages: DuckDB reads tables by ctid where there are some.
-        ("reltuples", Value::Float(if kind == 'r' { -1.0 } else { 0.0 })),
+        (
+            "reltuples",
+            Value::Float(if kind == 'r' { -1.0 } else { 0.0 }),
+        ),
         ("relhasindex", Value::Bool(has_index)),
         ("relpersistence", text("p")),
         ("relkind", text(kind.to_string())),
@@ -46,14 +57,23 @@ pub(super) fn class(d: &Definition, oid: u32, name: &str, namespace: u32, kind: 
     ])
 }
 
-pub(super) fn attribute(d: &Definition, relation: u32, i: usize, column: &Column, storages: &HashMap<u32, Storage>) -> Row {
+pub(super) fn attribute(
+    d: &Definition,
+    relation: u32,
+    i: usize,
+    column: &Column,
+    storages: &HashMap<u32, Storage>,
+) -> Row {
     let mut row = d.row([
         ("attrelid", Value::oid(relation)),
         ("attname", text(&column.name)),
         ("atttypid", Value::oid(column.pg.oid())),
         ("attstattarget", Value::Int(-1)),
         ("attnum", place(i)),
-        ("attndims", Value::Int(matches!(column.pg.kind(), Kind::Array(_)).into())),
+        (
+            "attndims",
+            Value::Int(matches!(column.pg.kind(), Kind::Array(_)).into()),
+        ),
         ("attcacheoff", Value::Int(-1)),
         ("atttypmod", Value::Int(column.modifier.into())),
         ("attnotnull", Value::Bool(column.not_null)),
@@ -77,14 +97,33 @@ pub(super) fn attribute(d: &Definition, relation: u32, i: usize, column: &Column
 }
 
 pub(super) fn storages(snapshot: &CatalogSnapshot) -> Result<HashMap<u32, Storage>, Error> {
-    let Some(types) = snapshot.relation("pg_catalog", "pg_type")? else { return Ok(HashMap::new()) };
-    let at = |name: &str| types.columns.iter().position(|(n, _)| n == name).unwrap_or(0);
-    let (oid, len, by_value, align, storage, collation) =
-        (at("oid"), at("typlen"), at("typbyval"), at("typalign"), at("typstorage"), at("typcollation"));
+    let Some(types) = snapshot.relation("pg_catalog", "pg_type")? else {
+        return Ok(HashMap::new());
+    };
+    let at = |name: &str| {
+        types
+            .columns
+            .iter()
+            .position(|(n, _)| n == name)
+            .unwrap_or(0)
+    };
+    let (oid, len, by_value, align, storage, collation) = (
+        at("oid"),
+        at("typlen"),
+        at("typbyval"),
+        at("typalign"),
+        at("typstorage"),
+        at("typcollation"),
+    );
     let rows = types.rows.iter().map(|row| {
         let of = |i: usize| row[i].clone();
-        let storage =
-            Storage { len: of(len), by_value: of(by_value), align: of(align), storage: of(storage), collation: of(collation) };
+        let storage = Storage {
+            len: of(len),
+            by_value: of(by_value),
+            align: of(align),
+            storage: of(storage),
+            collation: of(collation),
+        };
         (row[oid].as_oid(), storage)
     });
     Ok(rows.collect())
@@ -92,9 +131,27 @@ pub(super) fn storages(snapshot: &CatalogSnapshot) -> Result<HashMap<u32, Storag
 
 /// The default btree operator class of each type.
 pub(super) fn operator_classes(snapshot: &CatalogSnapshot) -> Result<HashMap<u32, u32>, Error> {
-    let Some(classes) = snapshot.relation("pg_catalog", "pg_opclass")? else { return Ok(HashMap::new()) };
-    let at = |name: &str| classes.columns.iter().position(|(n, _)| n == name).unwrap_or(0);
-    let (oid, method, input, default) = (at("oid"), at("opcmethod"), at("opcintype"), at("opcdefault"));
-    let of_btree = classes.rows.iter().filter(|r| r[method].as_oid() == 403 && r[default].is_true());
-    Ok(of_btree.map(|r| (r[input].as_oid(), r[oid].as_oid())).collect())
+    let Some(classes) = snapshot.relation("pg_catalog", "pg_opclass")? else {
+        return Ok(HashMap::new());
+    };
+    let at = |name: &str| {
+        classes
+            .columns
+            .iter()
+            .position(|(n, _)| n == name)
+            .unwrap_or(0)
+    };
+    let (oid, method, input, default) = (
+        at("oid"),
+        at("opcmethod"),
+        at("opcintype"),
+        at("opcdefault"),
+    );
+    let of_btree = classes
+        .rows
+        .iter()
+        .filter(|r| r[method].as_oid() == 403 && r[default].is_true());
+    Ok(of_btree
+        .map(|r| (r[input].as_oid(), r[oid].as_oid()))
+        .collect())
 }

@@ -27,8 +27,8 @@ const PATTERNS: &[(&str, &str)] = &[
     ("PM", "%p"),
 ];
 
-/// A pattern of PostgreSQL's in chrono's words; `zone` is what stands for `TZ`. Nothing if it is in those already, or has words that are
-/// not known here.
+/// A pattern of PostgreSQL's in chrono's words; `zone` is what stands for `TZ`. Nothing if it is in
+/// those already, or has words that are not known here.
 pub fn chrono_pattern(pattern: &str, zone: Option<&str>) -> Option<String> {
     if pattern.contains('%') {
         return None;
@@ -43,7 +43,10 @@ pub fn chrono_pattern(pattern: &str, zone: Option<&str>) -> Option<String> {
             rest = &quoted[end + 1..];
             continue;
         }
-        match words().find(|(name, _)| rest.get(..name.len()).is_some_and(|r| r.eq_ignore_ascii_case(name))) {
+        match words().find(|(name, _)| {
+            rest.get(..name.len())
+                .is_some_and(|r| r.eq_ignore_ascii_case(name))
+        }) {
             Some((name, chrono)) => {
                 out.push_str(chrono);
                 rest = &rest[name.len()..];
@@ -61,7 +64,8 @@ pub fn chrono_pattern(pattern: &str, zone: Option<&str>) -> Option<String> {
 /// A time of UTC in a pattern of PostgreSQL's.
 pub(super) fn to_char(micros: i64, pattern: &str) -> Result<Value, Error> {
     let Some(chrono) = chrono_pattern(pattern, Some("UTC")) else {
-        let message = format!("to_char in queries of the catalogs does not read the pattern {pattern:?}");
+        let message =
+            format!("to_char in queries of the catalogs does not read the pattern {pattern:?}");
         return Err(Error::new(ErrorKind::Unsupported, message));
     };
     let time = chrono::DateTime::from_timestamp_micros(micros);

@@ -14,35 +14,56 @@ use crate::schema::TableSchema;
 use crate::sqlite::{from_json, sql_error};
 
 pub(super) fn load_catalog(transaction: &Transaction<'_>) -> Result<Catalog, Error> {
-    let mut touched: Vec<TableId> = ids(transaction, "SELECT table_id FROM tables")?.into_iter().map(TableId).collect();
+    let mut touched: Vec<TableId> = ids(transaction, "SELECT table_id FROM tables")?
+        .into_iter()
+        .map(TableId)
+        .collect();
     touched.push(VIEWS);
     refreshed(transaction, &Catalog::default(), &touched)
 }
 
-/// The image after a transaction: the list of databases anew, the touched tables anew, everything else shared. Locks are few
-/// and read as a whole.
-pub(super) fn refreshed(transaction: &Transaction<'_>, before: &Catalog, touched: &[TableId]) -> Result<Catalog, Error> {
-    let mut catalog = Catalog { garbage_seen: before.garbage_seen, ..Catalog::default() };
+/// The image after a transaction: the list of databases anew, the touched tables anew, everything
+/// else shared. Locks are few and read as a whole.
+pub(super) fn refreshed(
+    transaction: &Transaction<'_>,
+    before: &Catalog,
+    touched: &[TableId],
+) -> Result<Catalog, Error> {
+    let mut catalog = Catalog {
+        garbage_seen: before.garbage_seen,
+        ..Catalog::default()
+    };
     let newest: Option<i64> = transaction
-        .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'garbage'", [], |r| r.get(0))
+        .query_row(
+            "SELECT seq FROM sqlite_sequence WHERE name = 'garbage'",
+            [],
+            |r| r.get(0),
+        )
         .optional()
         .map_err(sql_error)?;
     catalog.garbage_seen = catalog.garbage_seen.max(newest.unwrap_or(0));
     let mut locks = HashSet::new();
     {
-        let mut select = transaction.prepare_cached("SELECT database_name, table_name FROM restore_locks").map_err(sql_error)?;
+        let mut select = transaction
+            .prepare_cached("SELECT database_name, table_name FROM restore_locks")
+            .map_err(sql_error)?;
         let mut rows = select.query([]).map_err(sql_error)?;
         while let Some(r) = rows.next().map_err(sql_error)? {
-            locks.insert((r.get::<_, String>(0).map_err(sql_error)?, r.get::<_, String>(1).map_err(sql_error)?));
+            locks.insert((
+                r.get::<_, String>(0).map_err(sql_error)?,
+                r.get::<_, String>(1).map_err(sql_error)?,
+            ));
         }
     }
-    let mut select =
-        transaction.prepare_cached("SELECT database_id, name, created_at FROM databases ORDER BY name").map_err(sql_error)?;
+    let mut select = transaction
+        .prepare_cached("SELECT database_id, name, created_at FROM databases ORDER BY name")
+        .map_err(sql_error)?;
     let mut rows = select.query([]).map_err(sql_error)?;
     while let Some(r) = rows.next().map_err(sql_error)? {
         let name: String = r.get(1).map_err(sql_error)?;
         let known = before.databases.get(&name);
-        let mut tables: BTreeMap<String, Arc<Table>> = known.map(|k| k.tables.clone()).unwrap_or_default();
+        let mut tables: BTreeMap<String, Arc<Table>> =
+            known.map(|k| k.tables.clone()).unwrap_or_default();
         let id = r.get(0).map_err(sql_error)?;
         let views = if touched.contains(&VIEWS) {
             load_views(transaction, id)?
@@ -53,7 +74,10 @@ pub(super) fn refreshed(transaction: &Transaction<'_>, before: &Catalog, touched
         for (table_name, table) in &mut tables {
             let locked = locks.contains(&(name.clone(), table_name.clone()));
             if table.locked != locked {
-                *table = Arc::new(Table { locked, ..(**table).clone() });
+                *table = Arc::new(Table {
+                    locked,
+                    ..(**table).clone()
+                });
             }
         }
         let database = Database {
@@ -68,17 +92,27 @@ pub(super) fn refreshed(transaction: &Transaction<'_>, before: &Catalog, touched
     for id in touched.iter().filter(|id| **id != VIEWS) {
         if let Some(mut table) = load_table(transaction, *id)? {
             table.locked = locks.contains(&(table.database.to_string(), table.name.to_string()));
-            let database = catalog.databases.get_mut(table.database.as_str()).expect("a table's database was read");
-            Arc::make_mut(database).tables.insert(table.name.to_string(), Arc::new(table));
+            let database = catalog
+                .databases
+                .get_mut(table.database.as_str())
+                .expect("a table's database was read");
+            Arc::make_mut(database)
+                .tables
+                .insert(table.name.to_string(), Arc::new(table));
         }
     }
     catalog.names_version = before.names_version + u64::from(!catalog.has_names_of(before));
     Ok(catalog)
 }
 
-fn load_views(transaction: &Transaction<'_>, database: i64) -> Result<BTreeMap<String, Arc<View>>, Error> {
+fn load_views(
+    transaction: &Transaction<'_>,
+    database: i64,
+) -> Result<BTreeMap<String, Arc<View>>, Error> {
     let mut select = transaction
-        .prepare_cached("SELECT name, definition, created_at FROM views WHERE database_id = ?1 ORDER BY name")
+        .prepare_cached(
+            "SELECT name, definition, created_at FROM views WHERE database_id = ?1 ORDER BY name",
+        )
         .map_err(sql_error)?;
     let mut rows = select.query([database]).map_err(sql_error)?;
     let mut views = BTreeMap::new();
@@ -112,7 +146,9 @@ fn load_table(transaction: &Transaction<'_>, id: TableId) -> Result<Option<Table
         )
         .optional()
         .map_err(sql_error)?;
-    let Some((database, name, schema, replication_num, created_at)) = row else { return Ok(None) };
+    let Some((database, name, schema, replication_num, created_at)) = row else {
+        return Ok(None);
+    };
     let schema: TableSchema = from_json(&schema)?;
     let mut partitions = Vec::new();
     let mut select = transaction
@@ -145,7 +181,10 @@ fn load_table(transaction: &Transaction<'_>, id: TableId) -> Result<Option<Table
     }))
 }
 
-fn load_tablets(transaction: &Transaction<'_>, partition: PartitionId) -> Result<Vec<Tablet>, Error> {
+fn load_tablets(
+    transaction: &Transaction<'_>,
+    partition: PartitionId,
+) -> Result<Vec<Tablet>, Error> {
     let mut tablets: Vec<Tablet> = Vec::new();
     let mut select = transaction
         .prepare_cached(
@@ -159,11 +198,20 @@ fn load_tablets(transaction: &Transaction<'_>, partition: PartitionId) -> Result
         let backend = BackendId(r.get(2).map_err(sql_error)?);
         match tablets.last_mut() {
             Some(last) if last.id == id => last.replicas.push(backend),
-            _ => tablets.push(Tablet { id, bucket: r.get(1).map_err(sql_error)?, replicas: vec![backend], files: Vec::new() }),
+            _ => tablets.push(Tablet {
+                id,
+                bucket: r.get(1).map_err(sql_error)?,
+                replicas: vec![backend],
+                files: Vec::new(),
+            }),
         }
     }
     // All at once: most tablets of a large table have few files or none.
-    let places: HashMap<i64, usize> = tablets.iter().enumerate().map(|(place, tablet)| (tablet.id.0, place)).collect();
+    let places: HashMap<i64, usize> = tablets
+        .iter()
+        .enumerate()
+        .map(|(place, tablet)| (tablet.id.0, place))
+        .collect();
     let mut select = transaction
         .prepare_cached(
             "SELECT f.tablet_id, f.sha256, f.bytes, f.rows FROM tablets t JOIN files f USING (tablet_id)

@@ -29,7 +29,12 @@ pub(super) struct Router {
 impl Router {
     pub(super) fn new(table: &Table) -> Result<Self, Error> {
         let schema: &TableSchema = &table.schema;
-        let position = |name: &String| schema.column(name).map(|(i, _)| i).expect("the schema was validated");
+        let position = |name: &String| {
+            schema
+                .column(name)
+                .map(|(i, _)| i)
+                .expect("the schema was validated")
+        };
         let (mut ranges, mut lists) = (Vec::new(), HashMap::new());
         for (i, partition) in table.partitions.iter().enumerate() {
             match &partition.bounds {
@@ -40,8 +45,15 @@ impl Router {
         }
         ranges.sort_by_key(|(lower, ..)| *lower);
         let hash_columns: Vec<usize> = schema.distribution.columns.iter().map(position).collect();
-        let fields = hash_columns.iter().map(|i| SortField::new(schema.columns[*i].column_type.arrow())).collect::<Vec<_>>();
-        let hasher = if fields.is_empty() { None } else { Some(RowConverter::new(fields).map_err(arrow_error)?) };
+        let fields = hash_columns
+            .iter()
+            .map(|i| SortField::new(schema.columns[*i].column_type.arrow()))
+            .collect::<Vec<_>>();
+        let hasher = if fields.is_empty() {
+            None
+        } else {
+            Some(RowConverter::new(fields).map_err(arrow_error)?)
+        };
         Ok(Self {
             ranges,
             lists,
@@ -54,14 +66,21 @@ impl Router {
     }
 
     /// Row numbers by partition and bucket, in order.
-    pub(super) fn route(&mut self, batch: &RecordBatch, table: &Table) -> Result<Vec<(usize, usize, Vec<u32>)>, Error> {
+    pub(super) fn route(
+        &mut self,
+        batch: &RecordBatch,
+        table: &Table,
+    ) -> Result<Vec<(usize, usize, Vec<u32>)>, Error> {
         let partitions = self.partitions_of(batch, table)?;
         let buckets = self.buckets_of(batch, &partitions, table)?;
         let mut groups: HashMap<(usize, usize), Vec<u32>> = HashMap::new();
         for (row, place) in partitions.into_iter().zip(buckets).enumerate() {
             groups.entry(place).or_default().push(row as u32);
         }
-        let mut groups: Vec<_> = groups.into_iter().map(|((p, b), rows)| (p, b, rows)).collect();
+        let mut groups: Vec<_> = groups
+            .into_iter()
+            .map(|((p, b), rows)| (p, b, rows))
+            .collect();
         groups.sort_by_key(|(p, b, _)| (*p, *b));
         Ok(groups)
     }
@@ -71,18 +90,23 @@ impl Router {
         match self.partition_columns.as_slice() {
             [] => Ok(vec![0; rows]),
             [column] if !self.ranges.is_empty() || self.lists.is_empty() => {
-                let keys = range_keys(batch.column(*column), &table.schema.columns[*column].column_type)?;
+                let keys = range_keys(
+                    batch.column(*column),
+                    &table.schema.columns[*column].column_type,
+                )?;
                 keys.into_iter()
                     .enumerate()
-                    .map(|(row, key)| self.range_of(key).ok_or_else(|| homeless(batch, &self.partition_columns, row, table)))
+                    .map(|(row, key)| {
+                        self.range_of(key)
+                            .ok_or_else(|| homeless(batch, &self.partition_columns, row, table))
+                    })
                     .collect()
             }
             columns => {
-                let texts = columns.iter().map(|c| cast(batch.column(*c), &DataType::Utf8).map_err(arrow_error)).collect::<Result<
-                    Vec<_>,
-                    _,
-                >>(
-                )?;
+                let texts = columns
+                    .iter()
+                    .map(|c| cast(batch.column(*c), &DataType::Utf8).map_err(arrow_error))
+                    .collect::<Result<Vec<_>, _>>()?;
                 (0..rows)
                     .map(|row| {
                         let value: Vec<Option<String>> = texts
@@ -90,7 +114,10 @@ impl Router {
                             .map(|t| t.as_string::<i32>())
                             .map(|t| (!t.is_null(row)).then(|| t.value(row).to_owned()))
                             .collect();
-                        self.lists.get(&value).copied().ok_or_else(|| homeless(batch, columns, row, table))
+                        self.lists
+                            .get(&value)
+                            .copied()
+                            .ok_or_else(|| homeless(batch, columns, row, table))
                     })
                     .collect()
             }
@@ -105,14 +132,28 @@ impl Router {
         (at < *upper).then_some(*partition)
     }
 
-    fn buckets_of(&mut self, batch: &RecordBatch, partitions: &[usize], table: &Table) -> Result<Vec<usize>, Error> {
+    fn buckets_of(
+        &mut self,
+        batch: &RecordBatch,
+        partitions: &[usize],
+        table: &Table,
+    ) -> Result<Vec<usize>, Error> {
         let width = |partition: usize| table.partitions[partition].tablets.len().max(1);
         match &self.hasher {
             Some(converter) => {
-                let columns: Vec<ArrayRef> = self.hash_columns.iter().map(|c| batch.column(*c).clone()).collect();
+                let columns: Vec<ArrayRef> = self
+                    .hash_columns
+                    .iter()
+                    .map(|c| batch.column(*c).clone())
+                    .collect();
                 let rows = converter.convert_columns(&columns).map_err(arrow_error)?;
-                let hashes = rows.iter().map(|row| XxHash64::oneshot(0, row.as_ref()) as usize);
-                Ok(hashes.zip(partitions).map(|(hash, p)| hash % width(*p)).collect())
+                let hashes = rows
+                    .iter()
+                    .map(|row| XxHash64::oneshot(0, row.as_ref()) as usize);
+                Ok(hashes
+                    .zip(partitions)
+                    .map(|(hash, p)| hash % width(*p))
+                    .collect())
             }
             None => {
                 // RANDOM: whole batches go round, so that small INSERTs make one file.
@@ -126,21 +167,47 @@ impl Router {
 fn range_keys(array: &ArrayRef, ty: &ColumnType) -> Result<Vec<Option<RangeKey>>, Error> {
     let (wide, key): (DataType, fn(i64) -> RangeKey) = match ty {
         ColumnType::Date => (DataType::Int32, |n| RangeKey::Date(n as i32)),
-        ColumnType::DateTime => (DataType::Timestamp(TimeUnit::Microsecond, None), RangeKey::DateTime),
+        ColumnType::DateTime => (
+            DataType::Timestamp(TimeUnit::Microsecond, None),
+            RangeKey::DateTime,
+        ),
         _ => (DataType::Int64, RangeKey::Int),
     };
-    let typed = cast(array, &wide).and_then(|a| cast(&a, &DataType::Int64)).map_err(arrow_error)?;
-    Ok(typed.as_primitive::<Int64Type>().iter().map(|value| value.map(key)).collect())
+    let typed = cast(array, &wide)
+        .and_then(|a| cast(&a, &DataType::Int64))
+        .map_err(arrow_error)?;
+    Ok(typed
+        .as_primitive::<Int64Type>()
+        .iter()
+        .map(|value| value.map(key))
+        .collect())
 }
 
 fn homeless(batch: &RecordBatch, columns: &[usize], row: usize, table: &Table) -> Error {
     let values: Vec<String> = columns
         .iter()
         .map(|c| {
-            let shown = datafusion::arrow::util::display::array_value_to_string(batch.column(*c), row).unwrap_or_default();
-            format!("{} = {}", batch.schema().field(*c).name(), if shown.is_empty() { "NULL".into() } else { shown })
+            let shown =
+                datafusion::arrow::util::display::array_value_to_string(batch.column(*c), row)
+                    .unwrap_or_default();
+            format!(
+                "{} = {}",
+                batch.schema().field(*c).name(),
+                if shown.is_empty() {
+                    "NULL".into()
+                } else {
+                    shown
+                }
+            )
         })
         .collect();
-    Error::new(ErrorKind::NoPartition, format!("no partition of table \"{}\" takes the row with {}", table.name, values.join(", ")))
-        .hint("Add a partition with ALTER TABLE … ADD PARTITION. Nothing was written.")
+    Error::new(
+        ErrorKind::NoPartition,
+        format!(
+            "no partition of table \"{}\" takes the row with {}",
+            table.name,
+            values.join(", ")
+        ),
+    )
+    .hint("Add a partition with ALTER TABLE … ADD PARTITION. Nothing was written.")
 }

@@ -20,8 +20,15 @@ impl From<mysql_async::Error> for Failed {
     fn from(error: mysql_async::Error) -> Self {
         match error {
             mysql_async::Error::Server(error) => Self::Server(error),
-            mysql_async::Error::Driver(DriverError::ConnectionClosed) => Self::Broken("the connection was closed".into()),
-            other => Self::Broken(other.to_string().trim_start_matches("Input/output error: ").to_owned()),
+            mysql_async::Error::Driver(DriverError::ConnectionClosed) => {
+                Self::Broken("the connection was closed".into())
+            }
+            other => Self::Broken(
+                other
+                    .to_string()
+                    .trim_start_matches("Input/output error: ")
+                    .to_owned(),
+            ),
         }
     }
 }
@@ -33,10 +40,12 @@ pub(super) fn why(failed: &Failed) -> String {
     }
 }
 
-/// A follower that could not pass a statement on does not know what became of it. Such messages begin in these ways; a name that
-/// somebody gave a table does not stand there.
+/// A follower that could not pass a statement on does not know what became of it. Such messages
+/// begin in these ways; a name that somebody gave a table does not stand there.
 pub(super) fn is_forwarding(message: &str) -> bool {
-    let message = message.trim_start_matches("Unexpected exception: ").to_ascii_lowercase();
+    let message = message
+        .trim_start_matches("Unexpected exception: ")
+        .to_ascii_lowercase();
     let begins = [
         "failed to forward",
         "fail to forward",
@@ -54,8 +63,15 @@ pub(super) fn is_forwarding(message: &str) -> bool {
 
 /// The frontends in SHOW FRONTENDS with whether they lead.
 pub fn frontends_of(answer: &Answer) -> Vec<(Address, bool)> {
-    let column = |name: &str| answer.columns.iter().position(|c| c.eq_ignore_ascii_case(name));
-    let value = |row: &[Option<String>], name: &str| column(name).and_then(|i| row.get(i).cloned().flatten());
+    let column = |name: &str| {
+        answer
+            .columns
+            .iter()
+            .position(|c| c.eq_ignore_ascii_case(name))
+    };
+    let value = |row: &[Option<String>], name: &str| {
+        column(name).and_then(|i| row.get(i).cloned().flatten())
+    };
     let read = |row: &Vec<Option<String>>| {
         let host = value(row, "IP").or_else(|| value(row, "Host"))?;
         let port = value(row, "QueryPort")?.parse().ok()?;
@@ -70,7 +86,10 @@ pub fn frontends_of(answer: &Answer) -> Vec<(Address, bool)> {
 pub fn refusal(error: &ServerError, address: &Address) -> Error {
     Error::new(kind_of(error), error.message.clone())
         .of_cluster()
-        .detail(format!("StarRocks error {} ({}) from {address}", error.code, error.state))
+        .detail(format!(
+            "StarRocks error {} ({}) from {address}",
+            error.code, error.state
+        ))
 }
 
 /// The kind of a refusal: by StarRocks' words first, which say more than its codes.
@@ -82,16 +101,25 @@ fn kind_of(error: &ServerError) -> ErrorKind {
     }
     for (words, kind) in [
         ("Can only run one backup or restore job", K::ObjectInUse),
-        ("Backup or restore job is running on this repository", K::ObjectInUse),
+        (
+            "Backup or restore job is running on this repository",
+            K::ObjectInUse,
+        ),
         ("a backup is writing it", K::ObjectInUse),
         ("a restore is reading it", K::ObjectInUse),
-        ("Another backup or restore job is being submitted", K::ObjectInUse),
+        (
+            "Another backup or restore job is being submitted",
+            K::ObjectInUse,
+        ),
         ("Access denied", K::InsufficientPrivilege),
         ("Getting syntax error", K::Syntax),
         ("You have an error in your SQL syntax", K::Syntax),
         ("Syntax error in line", K::Syntax),
         ("already exist in repository", K::DuplicateObject),
-        ("repository with same name already exist", K::DuplicateObject),
+        (
+            "repository with same name already exist",
+            K::DuplicateObject,
+        ),
         ("Unknown database", K::UndefinedSchema),
         ("Unknown table", K::UndefinedTable),
         ("Incorrect table name", K::UndefinedTable),

@@ -23,36 +23,60 @@ async fn job_ranges(context: &ScanContext) -> Result<Vec<RangeInclusive<JobId>>,
         return Ok(vec![JobId(id)..=JobId(id)]);
     }
     let last = context.sources.store.last_job().await?.map_or(0, |id| id.0);
-    let ranges = (1..=last).step_by(PAGE_JOBS as usize).map(|first| JobId(first)..=JobId((first + PAGE_JOBS - 1).min(last)));
+    let ranges = (1..=last)
+        .step_by(PAGE_JOBS as usize)
+        .map(|first| JobId(first)..=JobId((first + PAGE_JOBS - 1).min(last)));
     Ok(ranges.collect())
 }
 
 /// The events of jobs, read as they are taken.
 pub fn job_events(context: Arc<ScanContext>) -> Chunks<JobEventsRow> {
-    by_ranges(context, |context, range| async move { events_of(&context, range).await }.boxed())
+    by_ranges(context, |context, range| {
+        async move { events_of(&context, range).await }.boxed()
+    })
 }
 
 /// The tasks of jobs, read as they are taken.
 pub fn job_tasks(context: Arc<ScanContext>) -> Chunks<JobTasksRow> {
-    by_ranges(context, |context, range| async move { tasks_of(&context.sources, range).await }.boxed())
+    by_ranges(context, |context, range| {
+        async move { tasks_of(&context.sources, range).await }.boxed()
+    })
 }
 
 /// Reads the rows of a range of jobs.
-type ReadRange<R> = fn(Arc<ScanContext>, RangeInclusive<JobId>) -> BoxFuture<'static, Result<Vec<R>, Error>>;
+type ReadRange<R> =
+    fn(Arc<ScanContext>, RangeInclusive<JobId>) -> BoxFuture<'static, Result<Vec<R>, Error>>;
 
 fn by_ranges<R: Send + 'static>(context: Arc<ScanContext>, read: ReadRange<R>) -> Chunks<R> {
     let ranges = {
         let context = context.clone();
-        stream::once(async move { job_ranges(&context).await.map(|ranges| stream::iter(ranges.into_iter().map(Ok))) })
+        stream::once(async move {
+            job_ranges(&context)
+                .await
+                .map(|ranges| stream::iter(ranges.into_iter().map(Ok)))
+        })
     };
-    ranges.try_flatten().and_then(move |range| read(context.clone(), range)).boxed()
+    ranges
+        .try_flatten()
+        .and_then(move |range| read(context.clone(), range))
+        .boxed()
 }
 
-async fn events_of(context: &ScanContext, range: RangeInclusive<JobId>) -> Result<Vec<JobEventsRow>, Error> {
+async fn events_of(
+    context: &ScanContext,
+    range: RangeInclusive<JobId>,
+) -> Result<Vec<JobEventsRow>, Error> {
     let events = context.sources.store.events(range.clone()).await?;
     // Only sentences name tablets.
-    let tasks = if context.request.needs("detail") { context.sources.store.tasks(range).await? } else { Vec::new() };
-    let tablets: HashMap<_, TabletId> = tasks.iter().map(|t| ((t.job_id, t.kind, t.task_id), t.tablet_id)).collect();
+    let tasks = if context.request.needs("detail") {
+        context.sources.store.tasks(range).await?
+    } else {
+        Vec::new()
+    };
+    let tablets: HashMap<_, TabletId> = tasks
+        .iter()
+        .map(|t| ((t.job_id, t.kind, t.task_id), t.tablet_id))
+        .collect();
     let row = |e: EventRow| {
         let tablet = |kind, task| tablets.get(&(e.job_id, kind, task)).copied();
         // One that a later version wrote is shown as it is.
@@ -64,18 +88,25 @@ async fn events_of(context: &ScanContext, range: RangeInclusive<JobId>) -> Resul
             from_state: e.from_state.into(),
             to_state: e.to_state.into(),
             actor: read.as_ref().map_or("runner", JobEvent::actor).into(),
-            detail: read.map_or_else(|| e.event.clone(), |event| event.sentence(&tablet)).into(),
+            detail: read
+                .map_or_else(|| e.event.clone(), |event| event.sentence(&tablet))
+                .into(),
             event: e.event.into(),
         }
     };
     Ok(events.into_iter().map(row).collect())
 }
 
-async fn tasks_of(sources: &Sources, range: RangeInclusive<JobId>) -> Result<Vec<JobTasksRow>, Error> {
+async fn tasks_of(
+    sources: &Sources,
+    range: RangeInclusive<JobId>,
+) -> Result<Vec<JobTasksRow>, Error> {
     let mut notes: BTreeMap<JobId, Notes> = BTreeMap::new();
     let mut out = Vec::new();
     for task in sources.store.tasks(range).await? {
-        let notes = notes.entry(task.job_id).or_insert_with(|| sources.progress.notes(task.job_id));
+        let notes = notes
+            .entry(task.job_id)
+            .or_insert_with(|| sources.progress.notes(task.job_id));
         let note = notes.tasks.get(&task.task_id).cloned().unwrap_or_default();
         let done = if task.finished { task.done } else { note.done };
         let state = match (task.finished, note.attempts) {
