@@ -29,6 +29,8 @@ pub struct Record {
     pub bounces: u32,
     pub tasks_total: u64,
     pub tasks_done: u64,
+    /// The fewest replicas that a restored table has, known with the plan.
+    pub replication_num: Option<u16>,
     /// What the tasks so far are to move.
     pub planned: Volume,
     /// What the finished ones have moved.
@@ -129,6 +131,7 @@ impl Record {
         match event {
             RestoreEvent::Planned { plan } => {
                 self.meta_prepared_at = Some(at);
+                self.replication_num = plan.tables.iter().map(|t| t.replication_num).min();
                 self.plan_tasks(plan.tablets().map(|_| Volume::default()));
             }
             RestoreEvent::Prepared { .. } => self.finish_task(Transfer::default()),

@@ -136,6 +136,9 @@ pub struct JobCourse {
     pub transfer_finished_at: Option<Timestamp>,
     /// FINISHED or CANCELLED.
     pub finished_at: Option<Timestamp>,
+    /// The fewest replicas that a restored table has, once there is a plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replication_num: Option<u16>,
     pub tasks_total: u64,
     pub tasks_done: u64,
     /// What transfers there are.
@@ -281,6 +284,7 @@ impl JobCourse {
             snapshot_finished_at: record.snapshot_finished_at,
             transfer_finished_at: record.transfer_finished_at,
             finished_at: record.finished_at,
+            replication_num: record.replication_num,
             tasks_total: record.tasks_total,
             tasks_done: record.tasks_done,
             planned: record.planned,
@@ -312,6 +316,7 @@ impl JobRow {
         self.snapshot_finished_at = course.snapshot_finished_at;
         self.transfer_finished_at = course.transfer_finished_at;
         self.finished_at = course.finished_at;
+        self.replication_num = course.replication_num.or(self.replication_num);
         self.tasks_total = course.tasks_total;
         self.tasks_done = course.tasks_done;
         self.planned = course.planned;

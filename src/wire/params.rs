@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
 use datafusion::common::ScalarValue;
+use fallible_iterator::FallibleIterator;
+use postgres_protocol::types;
 
 use super::encode::{EPOCH_DAYS, EPOCH_MICROS};
 use crate::error::{Error, ErrorKind, from_datafusion};
@@ -115,8 +117,13 @@ fn is_open_numeric(data_type: &DataType) -> bool {
     *data_type == crate::catalog::NUMERIC
 }
 
-fn fixed<const N: usize>(bytes: &[u8], data_type: &DataType) -> Result<[u8; N], Error> {
-    bytes.try_into().map_err(|_| invalid(data_type))
+/// One of postgres-protocol's readers, its error in our words.
+fn read<'b, T, E>(
+    reader: impl Fn(&'b [u8]) -> Result<T, E>,
+    bytes: &'b [u8],
+    data_type: &DataType,
+) -> Result<T, Error> {
+    reader(bytes).map_err(|_| invalid(data_type))
 }
 
 pub(super) fn decode_binary(bytes: &[u8], data_type: &DataType) -> Result<ScalarValue, Error> {
@@ -127,34 +134,36 @@ pub(super) fn decode_binary(bytes: &[u8], data_type: &DataType) -> Result<Scalar
         )
     };
     let value = match data_type {
-        DataType::Boolean => ScalarValue::Boolean(Some(fixed::<1>(bytes, data_type)?[0] != 0)),
-        DataType::Int8 => ScalarValue::Int16(Some(i16::from_be_bytes(fixed(bytes, data_type)?))),
-        DataType::Int16 => ScalarValue::Int16(Some(i16::from_be_bytes(fixed(bytes, data_type)?))),
-        DataType::Int32 => ScalarValue::Int32(Some(i32::from_be_bytes(fixed(bytes, data_type)?))),
-        DataType::UInt32 => ScalarValue::UInt32(Some(u32::from_be_bytes(fixed(bytes, data_type)?))),
-        DataType::Int64 if bytes.len() == 4 => {
-            ScalarValue::Int64(Some(i32::from_be_bytes(fixed(bytes, data_type)?).into()))
+        DataType::Boolean => {
+            ScalarValue::Boolean(Some(read(types::bool_from_sql, bytes, data_type)?))
         }
-        DataType::Int64 => ScalarValue::Int64(Some(i64::from_be_bytes(fixed(bytes, data_type)?))),
+        DataType::Int8 | DataType::Int16 => {
+            ScalarValue::Int16(Some(read(types::int2_from_sql, bytes, data_type)?))
+        }
+        DataType::Int32 => ScalarValue::Int32(Some(read(types::int4_from_sql, bytes, data_type)?)),
+        DataType::UInt32 => ScalarValue::UInt32(Some(read(types::oid_from_sql, bytes, data_type)?)),
+        DataType::Int64 if bytes.len() == 4 => {
+            let short = read(types::int4_from_sql, bytes, data_type)?;
+            ScalarValue::Int64(Some(short.into()))
+        }
+        DataType::Int64 => ScalarValue::Int64(Some(read(types::int8_from_sql, bytes, data_type)?)),
         DataType::Float32 => {
-            ScalarValue::Float32(Some(f32::from_be_bytes(fixed(bytes, data_type)?)))
+            ScalarValue::Float32(Some(read(types::float4_from_sql, bytes, data_type)?))
         }
         DataType::Float64 => {
-            ScalarValue::Float64(Some(f64::from_be_bytes(fixed(bytes, data_type)?)))
+            ScalarValue::Float64(Some(read(types::float8_from_sql, bytes, data_type)?))
         }
         DataType::Decimal128(..) => {
-            return decode_text(
-                &numeric_text(bytes).ok_or_else(|| invalid(data_type))?,
-                data_type,
-            );
+            let text = numeric_text(bytes).ok_or_else(|| invalid(data_type))?;
+            return decode_text(&text, data_type);
         }
         DataType::Binary => ScalarValue::Binary(Some(bytes.to_vec())),
         DataType::Date32 => {
-            let days = i32::from_be_bytes(fixed(bytes, data_type)?);
+            let days = read(types::date_from_sql, bytes, data_type)?;
             ScalarValue::Date32(Some(days.checked_add(EPOCH_DAYS).ok_or_else(overflow)?))
         }
         DataType::Timestamp(_, zone) => {
-            let micros = i64::from_be_bytes(fixed(bytes, data_type)?)
+            let micros = read(types::timestamp_from_sql, bytes, data_type)?
                 .checked_add(EPOCH_MICROS)
                 .ok_or_else(overflow)?;
             // Nanoseconds reach less far.
@@ -167,29 +176,23 @@ pub(super) fn decode_binary(bytes: &[u8], data_type: &DataType) -> Result<Scalar
         }
         DataType::Time64(_) | DataType::Time32(_) => {
             const DAY: i64 = 86_400_000_000;
-            let micros = i64::from_be_bytes(fixed(bytes, data_type)?);
-            ScalarValue::Time64Microsecond(Some(
-                Some(micros)
-                    .filter(|m| (0..=DAY).contains(m))
-                    .ok_or_else(overflow)?,
-            ))
+            let micros = read(types::time_from_sql, bytes, data_type)?;
+            let of_day = Some(micros).filter(|m| (0..=DAY).contains(m));
+            ScalarValue::Time64Microsecond(Some(of_day.ok_or_else(overflow)?))
         }
         DataType::Interval(_) => {
-            let bytes: [u8; 16] = fixed(bytes, data_type)?;
-            let part = |from: usize| {
-                i32::from_be_bytes([
-                    bytes[from],
-                    bytes[from + 1],
-                    bytes[from + 2],
-                    bytes[from + 3],
-                ])
-            };
-            let micros = i64::from_be_bytes(fixed(&bytes[..8], data_type)?);
-            let nanoseconds = micros.checked_mul(1000).ok_or_else(overflow)?;
+            // Microseconds, days, months; postgres-protocol has no intervals.
+            let (micros, days_and_months) = bytes
+                .split_at_checked(8)
+                .ok_or_else(|| invalid(data_type))?;
+            let (days, months) = days_and_months
+                .split_at_checked(4)
+                .ok_or_else(|| invalid(data_type))?;
+            let micros = read(types::int8_from_sql, micros, data_type)?;
             ScalarValue::IntervalMonthDayNano(Some(IntervalMonthDayNano {
-                months: part(12),
-                days: part(8),
-                nanoseconds,
+                months: read(types::int4_from_sql, months, data_type)?,
+                days: read(types::int4_from_sql, days, data_type)?,
+                nanoseconds: micros.checked_mul(1000).ok_or_else(overflow)?,
             }))
         }
         DataType::List(item) => {
@@ -212,32 +215,19 @@ pub(super) fn decode_binary(bytes: &[u8], data_type: &DataType) -> Result<Scalar
 }
 
 fn binary_items(bytes: &[u8], item: &DataType) -> Result<Vec<ScalarValue>, Error> {
-    let word = |at: usize| -> Result<i32, Error> {
-        let four = bytes.get(at..at + 4).ok_or_else(|| invalid(item))?;
-        Ok(i32::from_be_bytes([four[0], four[1], four[2], four[3]]))
-    };
-    match word(0)? {
-        0 => return Ok(Vec::new()),
-        1 => {}
-        _ => return Err(Error::unsupported("an array of several dimensions")),
+    let array = read(types::array_from_sql, bytes, item)?;
+    let dimensions = array.dimensions().count();
+    if dimensions.map_err(|_| invalid(item))? > 1 {
+        return Err(Error::unsupported("an array of several dimensions"));
     }
-    let count = usize::try_from(word(12)?).map_err(|_| invalid(item))?;
-    let mut at = 20;
+    // Its count is the client's word: nothing is reserved by it.
     let mut values = Vec::new();
-    for _ in 0..count {
-        let length = word(at)?;
-        at += 4;
-        match usize::try_from(length) {
-            Ok(length) => {
-                let end = at.checked_add(length).ok_or_else(|| invalid(item))?;
-                values.push(decode_binary(
-                    bytes.get(at..end).ok_or_else(|| invalid(item))?,
-                    item,
-                )?);
-                at = end;
-            }
-            Err(_) => values.push(ScalarValue::try_from(item).map_err(from_datafusion)?),
-        }
+    let mut sent = array.values();
+    while let Some(value) = sent.next().map_err(|_| invalid(item))? {
+        values.push(match value {
+            Some(value) => decode_binary(value, item)?,
+            None => ScalarValue::try_from(item).map_err(from_datafusion)?,
+        });
     }
     Ok(values)
 }
@@ -303,6 +293,8 @@ pub(super) fn scalar_batch(
 
 #[cfg(test)]
 mod tests {
+    use datafusion::arrow::datatypes::Field;
+
     use super::*;
 
     #[test]
@@ -316,6 +308,17 @@ mod tests {
             assert_eq!(numeric_text(bytes).as_deref(), Some(text));
         }
         assert_eq!(numeric_text(&[0, 9, 0, 0, 0, 0, 0, 0]), None);
+    }
+
+    #[test]
+    fn an_array_may_lie_about_its_length() {
+        let list = DataType::List(Field::new_list_field(DataType::Int32, true).into());
+        let mut bytes = [1, 0, 23, i32::MAX, 1].map(i32::to_be_bytes).concat();
+        assert!(decode_binary(&bytes, &list).is_err());
+        bytes[12..16].copy_from_slice(&1i32.to_be_bytes());
+        bytes.extend([4, 7].map(i32::to_be_bytes).concat());
+        let array = decode_binary(&bytes, &list).expect("one item");
+        assert_eq!(array.to_string(), "[7]");
     }
 
     #[test]
