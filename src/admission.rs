@@ -7,6 +7,7 @@
 mod clusters;
 mod define;
 mod embedded;
+mod jobs;
 mod starrocks;
 mod users;
 
@@ -113,6 +114,8 @@ impl Caller {
             Statement::DropRepository(name) => self.drop_repository(name).await,
             Statement::DropSnapshot(drop) => self.drop_snapshot(drop).await,
             Statement::CancelJob { id, force } => self.cancel_job(*id, *force).await,
+            Statement::Verify(verify) => self.verify(verify).await,
+            Statement::WaitForJob(wait) => self.wait_for_job(wait).await,
             Statement::AlterRepository(alter) => self.alter_repository(alter).await,
             Statement::Cluster(command) => self.cluster_command(command).await,
             Statement::Recover(recover) => self.recover(recover).await,
@@ -258,8 +261,8 @@ impl Caller {
             return Ok(());
         }
         if !location.is_local() && !location.names_a_file() {
-            // What is no location at all is told first. This touches nothing.
-            location.remote_store()?;
+            // What is no location at all is told first.
+            location.check()?;
             // Without keys of its own it would be reached as the server's machine, which others may
             // trust.
             if !location.brings_keys() {
@@ -272,6 +275,7 @@ impl Caller {
                         "Give keys in PROPERTIES, or let an administrator create the repository.",
                     ));
             }
+            location.remote_store()?;
             let allowed = &self.gateway.repository_hosts;
             if let Some(host) = location
                 .hosts()
@@ -291,6 +295,16 @@ impl Caller {
             .denied("ADMIN privilege(s)")
             .detail("A directory or a file of the server's machine is named.")
             .hint("An administrator can create the repository. Object storage takes REPOSITORY alone."))
+    }
+
+    /// Says which properties of a location nothing reads.
+    fn warn_of_unread(&mut self, location: &Location) {
+        for key in location.unread_keys() {
+            self.warning(
+                "01000",
+                format!("the storage property \"{key}\" is kept and not used for this location"),
+            );
+        }
     }
 
     fn spec(&self, timeout: Option<u64>, work: Work, statement: &str) -> JobSpec {

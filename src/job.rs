@@ -21,6 +21,7 @@ mod spec;
 mod tasks;
 mod tell;
 mod validate;
+mod verify;
 
 use std::sync::Arc;
 
@@ -41,6 +42,10 @@ pub use self::row::{JobCourse, JobRow, JobStatus, TaskRow};
 pub use self::spec::{
     DropRequest, DroppedBackups, JobKind, JobSpec, Lock, Requester, Resource, Target, Work,
 };
+pub use self::verify::{
+    BackupName, Checked, FINDINGS_KEPT, Finding, FindingKind, SAMPLE_ALL, VerifyCommand,
+    VerifyEvent, VerifyLevel, VerifyPlan, VerifyReport, VerifyRequest, VerifyState,
+};
 use crate::error::Error;
 use crate::names::{JobId, TabletId, TaskId, Timestamp};
 
@@ -53,6 +58,7 @@ pub enum JobState {
     External(Box<ExternalState>),
     /// Of a snapshot's deletion.
     DropSnapshot(DropState),
+    Verify(VerifyState),
 }
 
 /// Something that happened, of any kind. The names are stored.
@@ -66,6 +72,7 @@ pub enum JobEvent {
     External(Box<ExternalEvent>),
     /// To a snapshot's deletion.
     DropSnapshot(DropEvent),
+    Verify(VerifyEvent),
 }
 
 /// Something to do, of any kind.
@@ -77,6 +84,7 @@ pub enum JobCommand {
     External(ExternalCommand),
     /// For a snapshot's deletion.
     DropSnapshot(DropCommand),
+    Verify(VerifyCommand),
 }
 
 /// An event that cannot happen in this state: a bug, or a damaged journal.
@@ -143,6 +151,7 @@ macro_rules! machine {
             JobState::Restore($machine) => $what,
             JobState::External($machine) => $what,
             JobState::DropSnapshot($machine) => $what,
+            JobState::Verify($machine) => $what,
         }
     };
 }
@@ -155,6 +164,7 @@ impl Job {
             Work::Restore { .. } => JobState::Restore(RestoreState::Pending),
             Work::External(request) => JobState::External(Box::new(ExternalState::first(request))),
             Work::DropSnapshot(_) => JobState::DropSnapshot(DropState::Pending),
+            Work::Verify(_) => JobState::Verify(VerifyState::Pending),
         };
         Self {
             id,
@@ -189,6 +199,11 @@ impl Job {
                 .into_iter()
                 .map(JobCommand::DropSnapshot)
                 .collect(),
+            JobState::Verify(state) => state
+                .commands()
+                .into_iter()
+                .map(JobCommand::Verify)
+                .collect(),
         }
     }
 
@@ -201,6 +216,7 @@ impl Job {
             (JobState::DropSnapshot(state), JobCommand::DropSnapshot(command)) => {
                 state.allows(command)
             }
+            (JobState::Verify(state), JobCommand::Verify(command)) => state.allows(command),
             _ => false,
         }
     }
@@ -217,6 +233,7 @@ impl Job {
             (JobState::DropSnapshot(a), JobState::DropSnapshot(b)) => {
                 discriminant(a) == discriminant(b)
             }
+            (JobState::Verify(a), JobState::Verify(b)) => discriminant(a) == discriminant(b),
             _ => false,
         }
     }
@@ -244,6 +261,10 @@ impl Job {
                     self.record.failure = Some(failure.clone());
                 }
             }
+            (JobState::Verify(state), JobEvent::Verify(event)) => {
+                state.apply(event)?;
+                self.record.note_verify(event);
+            }
             (_, event) => {
                 return Err(IllegalEvent {
                     phase: was,
@@ -263,7 +284,10 @@ impl Job {
     pub fn external_state(&self) -> Option<&ExternalState> {
         match &self.state {
             JobState::External(state) => Some(state),
-            JobState::Backup(_) | JobState::Restore(_) | JobState::DropSnapshot(_) => None,
+            JobState::Backup(_)
+            | JobState::Restore(_)
+            | JobState::DropSnapshot(_)
+            | JobState::Verify(_) => None,
         }
     }
 
@@ -301,6 +325,7 @@ impl Job {
                 JobEvent::External(Box::new(ExternalEvent::Cancelled { failure }))
             }
             JobState::DropSnapshot(_) => JobEvent::DropSnapshot(DropEvent::Cancelled { failure }),
+            JobState::Verify(_) => JobEvent::Verify(VerifyEvent::Cancelled { failure }),
         }
     }
 
@@ -308,7 +333,7 @@ impl Job {
     /// where a statement waits for it.
     pub fn failure_of(&self, error: &Error) -> Failure {
         match self.state {
-            JobState::DropSnapshot(_) => Failure::verbatim(error),
+            JobState::DropSnapshot(_) | JobState::Verify(_) => Failure::verbatim(error),
             JobState::Backup(_) | JobState::Restore(_) | JobState::External(_) => {
                 Failure::of(error)
             }
@@ -332,6 +357,7 @@ impl JobEvent {
             Self::Restore(event) => event.name(),
             Self::External(event) => event.name(),
             Self::DropSnapshot(event) => event.name(),
+            Self::Verify(event) => event.name(),
         }
     }
 }
@@ -341,9 +367,8 @@ impl JobCommand {
     pub fn task(self) -> Option<TaskId> {
         match self {
             Self::Backup(BackupCommand::Snapshot(task) | BackupCommand::Upload(task))
-            | Self::Restore(RestoreCommand::Prepare(task) | RestoreCommand::Download(task)) => {
-                Some(task)
-            }
+            | Self::Restore(RestoreCommand::Prepare(task) | RestoreCommand::Download(task))
+            | Self::Verify(VerifyCommand::Check(task)) => Some(task),
             _ => None,
         }
     }

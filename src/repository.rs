@@ -5,48 +5,66 @@
 //! exists: the manifest's conditional put is the commit.
 
 mod check;
+mod http;
 mod index;
 mod layout;
 mod location;
 mod manifest;
+mod probe;
 mod starrocks_layout;
+mod survey;
 pub(crate) mod transfer;
+mod uploads;
 
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use lru::LruCache;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 pub use self::check::Placed;
 use self::check::Presence;
 pub use self::index::{ListedBackup, ManifestIndex, ObjectStamp};
+use self::location::{Connected, Store};
 pub use self::location::{Location, check_location};
 pub use self::manifest::Manifest;
 #[doc(hidden)]
 pub use self::manifest::check_manifest;
 pub use self::starrocks_layout::*;
-use self::transfer::Over;
+pub use self::survey::FileSet;
 pub use self::transfer::{ByteBudget, hash_file};
-use crate::env::Env;
+use self::transfer::{Over, PARTS_AFTER_BYTES};
+pub use self::uploads::UploadLog;
 use crate::error::{Error, ErrorKind};
 use crate::job::{DataFile, ManifestDigest};
 use crate::names::{BackupTimestamp, RepositoryName, SnapshotLabel, Timestamp};
 
 /// How many listings run at a time.
 const LISTINGS: usize = 8;
+/// How long until an object that did not read right is read again, each time.
+const READ_AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(1)];
+/// Locations whose clients are kept, with their connections and tokens.
+const STORES_KEPT: NonZeroUsize = NonZeroUsize::new(64).expect("not 0");
 
 /// An open repository.
 #[derive(Clone, Debug)]
 pub struct Repository {
     name: RepositoryName,
-    store: Arc<dyn ObjectStore>,
+    store: Store,
+    /// Whether the store puts an object only if there is none. Otherwise it is looked for first.
+    puts_on_condition: bool,
+    /// Where uploads in parts are noted while they are under way.
+    uploads: Option<Arc<dyn UploadLog>>,
     root: Path,
     /// Where the root is, if it is a local directory: there, files are written with fsync, which
     /// object_store does not do.
@@ -81,7 +99,8 @@ pub struct SnapshotListing {
 /// Turns an object store's error into ours: what was tried, on which object.
 pub(crate) fn storage_error(what: &str, path: &Path, error: object_store::Error) -> Error {
     let kind = match &error {
-        object_store::Error::NotFound { .. } => ErrorKind::MissingFile,
+        // What cannot be written because something is not there lacks its bucket or its upload.
+        object_store::Error::NotFound { .. } if !what.contains("writ") => ErrorKind::MissingFile,
         object_store::Error::NotImplemented { .. } => ErrorKind::Unsupported,
         _ => ErrorKind::Storage,
     };
@@ -109,7 +128,7 @@ impl Repository {
     /// store is a directory.
     pub fn new(
         name: RepositoryName,
-        store: Arc<dyn ObjectStore>,
+        store: impl Into<Store>,
         prefix: &Path,
         local: Option<PathBuf>,
     ) -> Self {
@@ -118,10 +137,20 @@ impl Repository {
         Self {
             local: local.map(|dir| dir.join(directory)),
             name,
-            store,
+            store: store.into(),
+            puts_on_condition: true,
+            uploads: None,
             root,
             index: None,
         }
+    }
+
+    /// The same, noting uploads in parts while they are under way.
+    pub fn with_uploads(self: &Arc<Self>, uploads: Arc<dyn UploadLog>) -> Arc<Self> {
+        Arc::new(Self {
+            uploads: Some(uploads),
+            ..(**self).clone()
+        })
     }
 
     /// The same with an index of manifests, in which it is known by its location: what is read with
@@ -143,39 +172,6 @@ impl Repository {
 
     pub fn name(&self) -> &RepositoryName {
         &self.name
-    }
-
-    /// Tries the location (write, read, delete) and adopts the repository that is there, or makes
-    /// one. A read-only repository is only read, so it must exist.
-    pub async fn initialize(&self, read_only: bool, env: &Env) -> Result<RepositoryInfo, Error> {
-        if !read_only {
-            self.probe(env).await?;
-        }
-        let path = layout::info(&self.root);
-        if let Some(info) = self.info().await? {
-            return Ok(info);
-        }
-        if read_only {
-            return Err(Error::new(
-                ErrorKind::MissingFile,
-                format!("there is no repository {} at this location", self.name),
-            )
-            .hint("Create it without READ ONLY first, or correct the location."));
-        }
-        let info = RepositoryInfo {
-            format: layout::FORMAT,
-            id: env.uuid(),
-            name: self.name.clone(),
-            created_at: env.now(),
-        };
-        let body = serde_json::to_vec(&info).map_err(|e| Error::internal(e.to_string()))?;
-        if self.put_once(&path, body.into()).await? {
-            return Ok(info);
-        }
-        // Another gateway was faster.
-        self.info()
-            .await?
-            .ok_or_else(|| Error::new(ErrorKind::Storage, format!("\"{path}\" came and went")))
     }
 
     async fn info(&self) -> Result<Option<RepositoryInfo>, Error> {
@@ -206,52 +202,6 @@ impl Repository {
         Ok(Some(info))
     }
 
-    async fn probe(&self, env: &Env) -> Result<(), Error> {
-        let path = self.root.clone().join(format!("__probe_{}", env.uuid()));
-        let content = Bytes::from(env.uuid());
-        self.put_once(&path, content.clone()).await?;
-        let read = match self.store.get(&path).await {
-            Ok(found) => found
-                .bytes()
-                .await
-                .map_err(|e| storage_error("read", &path, e)),
-            Err(e) => Err(storage_error("read", &path, e)),
-        };
-        let deleted = self
-            .store
-            .delete(&path)
-            .await
-            .map_err(|e| storage_error("delete", &path, e));
-        if read? != content {
-            return Err(Error::new(
-                ErrorKind::Corrupted,
-                format!("\"{path}\" reads back other bytes than were written"),
-            ));
-        }
-        deleted
-    }
-
-    /// What time it is where the repository is: an object store says so of what is put there. A
-    /// directory has our own clock.
-    pub async fn clock(&self, env: &Env) -> Result<Timestamp, Error> {
-        if self.local.is_some() {
-            return Ok(env.now());
-        }
-        let path = self.root.clone().join(format!("__probe_{}", env.uuid()));
-        self.put_once(&path, Bytes::from_static(b"what time is it"))
-            .await?;
-        let found = self
-            .store
-            .head(&path)
-            .await
-            .map_err(|e| storage_error("look at", &path, e));
-        self.store
-            .delete(&path)
-            .await
-            .map_err(|e| storage_error("delete", &path, e))?;
-        Ok(Timestamp(found?.last_modified.timestamp_millis()))
-    }
-
     /// Checks that the repository can be reached and is there.
     pub async fn ping(&self) -> Result<(), Error> {
         match self.info().await? {
@@ -268,15 +218,30 @@ impl Repository {
         if let Some(target) = self.local_path(path) {
             return transfer::write_new_file(target, body).await;
         }
-        let options = PutOptions::from(PutMode::Create);
+        let mode = if self.puts_on_condition {
+            PutMode::Create
+        } else if self.exists(path).await? {
+            return Ok(false);
+        } else {
+            PutMode::Overwrite
+        };
+        let body = PutPayload::from_bytes(body);
         match self
             .store
-            .put_opts(path, PutPayload::from_bytes(body), options)
+            .put_opts(path, body, PutOptions::from(mode))
             .await
         {
             Ok(_) => Ok(true),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
             Err(e) => Err(storage_error("write", path, e)),
+        }
+    }
+
+    async fn exists(&self, path: &Path) -> Result<bool, Error> {
+        match self.store.head(path).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(e) => Err(storage_error("look at", path, e)),
         }
     }
 
@@ -369,9 +334,12 @@ impl Repository {
         label: &SnapshotLabel,
         timestamp: &BackupTimestamp,
     ) -> Result<(Manifest, ManifestDigest), Error> {
-        let body = self.manifest_bytes(label, timestamp).await?;
         let path = layout::manifest(&self.root, label, timestamp);
-        let (manifest, digest) = Manifest::decode(&body).map_err(|e| e.detail(path.to_string()))?;
+        let read = || async {
+            let body = self.manifest_bytes(label, timestamp).await?;
+            Manifest::decode(&body).map_err(|e| e.detail(path.to_string()))
+        };
+        let (manifest, digest) = self.read_again(read).await?;
         if manifest.label != *label || manifest.timestamp != *timestamp {
             let message = format!(
                 "the manifest is damaged: it is of {} at {}",
@@ -452,7 +420,14 @@ impl Repository {
             Some(target) => {
                 transfer::copy_file(file.clone(), from.to_owned(), vec![target], over, budget).await
             }
-            None => transfer::upload_file(&*self.store, &path, file, from, over, budget).await,
+            None if file.bytes <= PARTS_AFTER_BYTES => {
+                let is_new = over == Over::Nothing && self.puts_on_condition;
+                transfer::upload_file(&*self.store, &path, file, from, is_new, budget).await
+            }
+            None => {
+                let upload = uploads::begin(&self.store, &path, self.uploads.clone()).await?;
+                transfer::upload_in_parts(upload, &path, file, from, budget).await
+            }
         }
     }
 
@@ -477,7 +452,33 @@ impl Repository {
             Some(from) => {
                 transfer::copy_file(file.clone(), from, missing, Over::Damaged, budget).await
             }
-            None => transfer::download_file(&*self.store, &path, file, missing, budget).await,
+            None => {
+                let store = &*self.store;
+                self.read_again(|| {
+                    transfer::download_file(store, &path, file, missing.clone(), budget)
+                })
+                .await
+            }
+        }
+    }
+
+    /// Reads from a store; what was damaged or missing is asked for again before that is believed:
+    /// one answer may be cut short, and one server of many may not know an object yet.
+    async fn read_again<T, F>(&self, read: impl Fn() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let mut pauses = READ_AGAIN_AFTER.iter();
+        loop {
+            let error = match read().await {
+                Err(e) if matches!(e.kind, ErrorKind::Corrupted | ErrorKind::MissingFile) => e,
+                done => return done,
+            };
+            let Some(pause) = pauses.next().filter(|_| self.local.is_none()) else {
+                return Err(error);
+            };
+            tracing::warn!(%error, "an object did not read right; it is read again");
+            http::pause(*pause).await;
         }
     }
 }
@@ -497,16 +498,43 @@ pub trait OpenRepository: Debug + Send + Sync {
     }
 }
 
-/// Opens real locations.
-#[derive(Debug, Default)]
+/// Opens real locations. A store is built once for each: its connections and tokens serve whoever
+/// comes next.
+#[derive(Debug)]
 pub struct Locations {
     manifests: Arc<ManifestIndex>,
+    stores: Mutex<LruCache<Location, Connected>>,
+}
+
+impl Default for Locations {
+    fn default() -> Self {
+        Self {
+            manifests: Arc::default(),
+            stores: Mutex::new(LruCache::new(STORES_KEPT)),
+        }
+    }
+}
+
+impl Locations {
+    fn connect(&self, location: &Location) -> Result<Connected, Error> {
+        // A directory may be another one by now, and a file of keys may have new ones.
+        if location.is_local() || location.names_a_file() {
+            return location.connect();
+        }
+        if let Some(known) = self.stores.lock().get(location) {
+            return Ok(known.clone());
+        }
+        let connected = location.connect()?;
+        self.stores.lock().put(location.clone(), connected.clone());
+        Ok(connected)
+    }
 }
 
 impl OpenRepository for Locations {
     fn open(&self, name: &RepositoryName, location: &Location) -> Result<Arc<Repository>, Error> {
-        let (store, prefix, local) = location.connect()?;
-        let repository = Repository::new(name.clone(), store, &prefix, local);
+        let (store, prefix, local) = self.connect(location)?;
+        let mut repository = Repository::new(name.clone(), store, &prefix, local);
+        repository.puts_on_condition = location.puts_on_condition();
         Ok(Arc::new(
             repository.indexed(location, self.manifests.clone()),
         ))

@@ -10,6 +10,7 @@ mod expire;
 mod external;
 mod poll;
 mod steps;
+mod uploads;
 mod witness;
 
 use std::collections::HashMap;
@@ -79,6 +80,8 @@ struct Inner {
     pollers: Mutex<HashMap<ClusterName, Arc<poll::Poller>>>,
     /// Counts jobs that have come to their end.
     settled: watch::Sender<u64>,
+    /// Counts what may have mended what jobs wait for.
+    mended: watch::Sender<u64>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -125,12 +128,18 @@ impl Runner {
             drivers: Mutex::default(),
             pollers: Mutex::default(),
             settled: watch::Sender::default(),
+            mended: watch::Sender::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
         Self {
             inner: Arc::new(inner),
         }
+    }
+
+    /// Has jobs that wait to try a step again do so at once.
+    pub fn try_again_now(&self) {
+        self.inner.mended.send_modify(|count| *count += 1);
     }
 
     /// Admits a job and starts it. A job that is refused is recorded as such.
@@ -174,7 +183,7 @@ impl Runner {
     }
 
     /// Waits until a job has ended; its error, if it ended badly.
-    pub(super) async fn ended(&self, id: JobId) -> Result<(), Error> {
+    pub async fn ended(&self, id: JobId) -> Result<(), Error> {
         let outcome = |job: &Job| {
             job.record
                 .failure
@@ -218,6 +227,7 @@ impl Runner {
                 JobKind::Backup => "No backup job is currently running",
                 JobKind::Restore => "No restore is currently running",
                 JobKind::DropSnapshot => "No snapshot is currently being dropped",
+                JobKind::Verify => "No verification is currently running",
             };
             Error::new(ErrorKind::UndefinedObject, message)
         };

@@ -24,6 +24,7 @@ mod properties;
 mod session;
 mod show;
 mod split;
+mod verify;
 mod view;
 
 pub use self::ast::*;
@@ -69,6 +70,8 @@ fn printed(statement: &Statement) -> Option<String> {
         Statement::DropSnapshot(s) => s.to_string(),
         Statement::CancelJob { id, force } => print::cancel_job(*id, *force),
         Statement::AlterRepository(s) => s.to_string(),
+        Statement::Verify(s) => s.to_string(),
+        Statement::WaitForJob(s) => s.to_string(),
         Statement::Cluster(s) => s.to_string(),
         Statement::Recover(s) => s.to_string(),
         Statement::Show(s) => s.to_string(),

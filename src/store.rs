@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod conformance;
+mod errors;
 mod memory;
 mod secrets;
 mod sqlite;
@@ -17,11 +18,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use self::errors::*;
 pub use self::memory::MemoryStore;
 pub use self::secrets::SecretKey;
 pub use self::sqlite::SqliteStore;
 use crate::error::{Error, ErrorKind};
-use crate::job::{Delta, Job, JobKind, JobRow, JobSpec, Resource, TaskRow};
+use crate::job::{
+    BackupName, Delta, Job, JobKind, JobRow, JobSpec, JobState, Resource, TaskRow, Volume, Work,
+};
 use crate::names::{
     ClusterName, DatabaseName, JobId, RepositoryId, RepositoryName, RoleName, SnapshotLabel,
     TableName, Timestamp, UserName,
@@ -77,6 +81,12 @@ pub trait History: Debug + Send + Sync {
     /// The events of these jobs, by job and number.
     async fn events(&self, jobs: RangeInclusive<JobId>) -> Result<Vec<EventRow>, Error>;
 
+    /// What verifications have come to, by job and backup.
+    async fn verifications(&self) -> Result<Vec<VerificationRow>, Error>;
+
+    /// What they have found, by job and number.
+    async fn findings(&self) -> Result<Vec<FindingRow>, Error>;
+
     /// The largest number of a job, if there is any.
     async fn last_job(&self) -> Result<Option<JobId>, Error>;
 
@@ -89,6 +99,92 @@ pub trait History: Debug + Send + Sync {
             .map(|row| row.created_at)
             .max())
     }
+}
+
+/// What a verification came to for one backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerificationRow {
+    pub job_id: JobId,
+    pub cluster: String,
+    pub repository: String,
+    pub snapshot: String,
+    pub backup_timestamp: String,
+    /// `files` or `checksum`.
+    pub level: String,
+    /// How many of ten thousand files were read.
+    pub sample: u32,
+    /// Findings by which a restore would fail.
+    pub damage: u64,
+    /// What the whole job looked at; at `checksum`, what it read.
+    pub checked: Volume,
+    pub started_at: Timestamp,
+    pub verified_at: Timestamp,
+}
+
+/// Something that a verification found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FindingRow {
+    pub job_id: JobId,
+    /// From 1, damage first.
+    pub number: u64,
+    pub cluster: String,
+    pub repository: String,
+    pub kind: String,
+    /// From the repository's directory on.
+    pub object: String,
+    /// The first backup that needs it, if any does.
+    pub backup: Option<BackupName>,
+    /// How many need it.
+    pub backups: u64,
+    pub detail: String,
+    pub found_at: Timestamp,
+}
+
+/// The rows that follow from a verification that has ended well.
+fn verification_rows(job: &Job) -> Option<(Vec<VerificationRow>, Vec<FindingRow>)> {
+    let (Work::Verify(request), JobState::Verify(state)) = (&job.spec.work, &job.state) else {
+        return None;
+    };
+    let (report, at) = (state.report()?, job.record.finished_at?);
+    let (cluster, repository) = (job.spec.cluster.to_string(), request.repository.to_string());
+    let backups = report
+        .backups
+        .iter()
+        .enumerate()
+        .map(|(place, backup)| VerificationRow {
+            job_id: job.id,
+            cluster: cluster.clone(),
+            repository: repository.clone(),
+            snapshot: backup.label.to_string(),
+            backup_timestamp: backup.timestamp.to_string(),
+            level: request.level.name().to_owned(),
+            sample: request.sample,
+            damage: report.damage_of(place) as u64,
+            checked: report.checked,
+            started_at: job.record.started_at.unwrap_or(job.created_at),
+            verified_at: at,
+        });
+    let findings = report
+        .findings
+        .iter()
+        .zip(1..)
+        .map(|(finding, number)| FindingRow {
+            job_id: job.id,
+            number,
+            cluster: cluster.clone(),
+            repository: repository.clone(),
+            kind: finding.kind.name().to_owned(),
+            object: finding.object.clone(),
+            backup: finding
+                .backups
+                .first()
+                .and_then(|place| report.backups.get(*place as usize))
+                .cloned(),
+            backups: finding.backups.len() as u64,
+            detail: finding.detail.clone(),
+            found_at: at,
+        });
+    Some((backups.collect(), findings.collect()))
 }
 
 /// Which jobs are wanted; `None` means any.
@@ -168,6 +264,27 @@ pub trait Repositories: Debug + Send + Sync {
     }
 }
 
+/// An upload in parts that was begun in a repository and has not been seen to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadRecord {
+    pub job_id: JobId,
+    pub repository: RepositoryId,
+    /// The object, within the object store.
+    pub path: String,
+    /// The object store's name for the upload.
+    pub upload_id: String,
+}
+
+/// Uploads under way, and those that a kill or an outage has left.
+#[async_trait]
+pub trait Uploads: Debug + Send + Sync {
+    async fn note_upload(&self, upload: &UploadRecord) -> Result<(), Error>;
+    /// Crosses one out; what is not there is fine.
+    async fn forget_upload(&self, upload: &UploadRecord) -> Result<(), Error>;
+    /// All of them, by repository and path.
+    async fn uploads(&self) -> Result<Vec<UploadRecord>, Error>;
+}
+
 /// Clusters that statements have created.
 #[async_trait]
 pub trait ClusterRegistry: Debug + Send + Sync {
@@ -242,8 +359,8 @@ pub struct Holdings {
 }
 
 /// Everything that must survive, in one place.
-pub trait Store: Journal + History + Repositories + ClusterRegistry + Users {}
-impl<T: Journal + History + Repositories + ClusterRegistry + Users> Store for T {}
+pub trait Store: Journal + History + Repositories + Uploads + ClusterRegistry + Users {}
+impl<T: Journal + History + Repositories + Uploads + ClusterRegistry + Users> Store for T {}
 
 /// A cluster as it was created. Its properties hold secrets, so it has no Debug of its own fields.
 #[derive(Clone, PartialEq, Eq)]
@@ -376,124 +493,6 @@ pub(crate) fn no_repository(name: &RepositoryName) -> Error {
     .hint("See SHOW REPOSITORIES.")
 }
 
-fn database_busy() -> Error {
-    Error::new(
-        ErrorKind::ObjectInUse,
-        "Can only run one backup or restore job of a database at same time",
-    )
-    .hint("Wait until SHOW BACKUP and SHOW RESTORE show it FINISHED or CANCELLED, or CANCEL it.")
-}
-
-/// Why a job cannot have a lock that a job of this kind holds.
-fn locked(spec: &JobSpec, resource: &Resource, holder: JobKind) -> Error {
-    match (resource, spec.kind(), holder) {
-        (Resource::Database(..), ..) => database_busy(),
-        (Resource::Snapshot(..), _, JobKind::DropSnapshot) => being_dropped(spec.label()),
-        (Resource::Snapshot(..), JobKind::Backup, _) => label_busy(spec.label()),
-        (Resource::Snapshot(..), kind, holder) => in_use(spec.label(), kind, holder),
-        (Resource::Repository(..), ..) => repository_busy(),
-    }
-}
-
-fn label_busy(label: &SnapshotLabel) -> Error {
-    Error::new(
-        ErrorKind::DuplicateObject,
-        format!("Snapshot with name '{label}' already exist in repository"),
-    )
-    .detail("Another backup is writing it.")
-    .hint("Choose another label.")
-}
-
-fn repository_exists(name: &RepositoryName) -> Error {
-    Error::new(
-        ErrorKind::DuplicateObject,
-        format!("Failed to create repository: repository with same name already exist: {name}"),
-    )
-    .hint("DROP REPOSITORY removes the name only; what is stored stays.")
-}
-
-fn repository_busy() -> Error {
-    Error::new(
-        ErrorKind::ObjectInUse,
-        "Backup or restore job is running on this repository. Can not drop it",
-    )
-    .hint("Wait for the job, or CANCEL it.")
-}
-
-fn no_such_repository() -> Error {
-    Error::new(ErrorKind::UndefinedObject, "Repository does not exist")
-        .hint("See SHOW REPOSITORIES.")
-}
-
-fn no_cluster(name: &ClusterName) -> Error {
-    Error::new(
-        ErrorKind::UndefinedObject,
-        format!("cluster \"{name}\" does not exist"),
-    )
-    .hint("See SHOW CLUSTERS.")
-}
-
-fn changed_meanwhile(what: &str) -> Error {
-    Error::new(
-        ErrorKind::WrongState,
-        format!("{what} was changed by somebody else at the same moment"),
-    )
-    .hint("Look at it, and try again.")
-}
-
-fn cluster_exists(name: &ClusterName) -> Error {
-    Error::new(
-        ErrorKind::DuplicateObject,
-        format!("cluster \"{name}\" already exists"),
-    )
-}
-
-fn cluster_busy(name: &ClusterName) -> Error {
-    Error::new(ErrorKind::ObjectInUse, format!("cluster \"{name}\" has unfinished jobs"))
-        .hint("Wait until they are over, or CANCEL them; see system.jobs. DROP CLUSTER … FORCE gives them up.")
-}
-
-fn no_user(name: &UserName) -> Error {
-    Error::new(
-        ErrorKind::UndefinedObject,
-        format!("user \"{name}\" does not exist"),
-    )
-}
-
-fn user_exists(name: &UserName) -> Error {
-    Error::new(
-        ErrorKind::DuplicateObject,
-        format!("user \"{name}\" already exists"),
-    )
-}
-
-fn no_role(name: &RoleName) -> Error {
-    Error::new(
-        ErrorKind::UndefinedObject,
-        format!("role \"{name}\" does not exist"),
-    )
-    .hint("See SHOW ROLES.")
-}
-
-fn role_exists(name: &RoleName) -> Error {
-    Error::new(
-        ErrorKind::DuplicateObject,
-        format!("role \"{name}\" already exists"),
-    )
-}
-
-fn no_grant(grant: &GrantRecord) -> Error {
-    let what = grant.grant.statement(&grant.grantee);
-    Error::new(
-        ErrorKind::UndefinedObject,
-        format!(
-            "there is no such grant: {}",
-            what.trim_start_matches("GRANT ")
-        ),
-    )
-    .hint(format!("See SHOW GRANTS FOR {}.", grant.grantee))
-}
-
 /// Refuses roles that would hold themselves.
 fn refuse_cycle(all: &[GrantRecord], new: &GrantRecord) -> Result<(), Error> {
     let (Grantee::Role(holder), Grant::Role(held)) = (&new.grantee, &new.grant) else {
@@ -522,42 +521,4 @@ fn refuse_cycle(all: &[GrantRecord], new: &GrantRecord) -> Result<(), Error> {
         ));
     }
     Ok(())
-}
-
-fn in_use(label: &SnapshotLabel, kind: JobKind, holder: JobKind) -> Error {
-    let what = if kind == JobKind::DropSnapshot {
-        "drop"
-    } else {
-        "read"
-    };
-    let doing = match holder {
-        JobKind::Backup => "a backup is writing it",
-        JobKind::Restore => "a restore is reading it",
-        JobKind::DropSnapshot => "it is being dropped",
-    };
-    Error::new(
-        ErrorKind::ObjectInUse,
-        format!("Can not {what} snapshot {label}: {doing}"),
-    )
-    .hint("Wait until the job is FINISHED, or CANCEL it.")
-}
-
-fn being_dropped(label: &SnapshotLabel) -> Error {
-    Error::new(
-        ErrorKind::ObjectInUse,
-        format!("snapshot {label} is being dropped"),
-    )
-    .hint("Try again in a moment.")
-}
-
-fn no_job(id: JobId) -> Error {
-    Error::new(
-        ErrorKind::UndefinedObject,
-        format!("job {id} does not exist"),
-    )
-}
-
-fn lost_race(id: JobId) -> Error {
-    Error::new(ErrorKind::WrongState, format!("job {id} has moved on"))
-        .detail("another writer appended to its journal first")
 }

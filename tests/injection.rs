@@ -318,6 +318,25 @@ impl History for Mortal {
     async fn events(&self, jobs: RangeInclusive<JobId>) -> Result<Vec<EventRow>, Error> {
         self.0.events(jobs).await
     }
+    async fn verifications(&self) -> Result<Vec<VerificationRow>, Error> {
+        self.0.verifications().await
+    }
+    async fn findings(&self) -> Result<Vec<FindingRow>, Error> {
+        self.0.findings().await
+    }
+}
+
+#[async_trait]
+impl Uploads for Mortal {
+    async fn note_upload(&self, upload: &UploadRecord) -> Result<(), Error> {
+        self.0.note_upload(upload).await
+    }
+    async fn forget_upload(&self, upload: &UploadRecord) -> Result<(), Error> {
+        self.0.forget_upload(upload).await
+    }
+    async fn uploads(&self) -> Result<Vec<UploadRecord>, Error> {
+        self.0.uploads().await
+    }
 }
 
 #[async_trait]

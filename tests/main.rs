@@ -3,6 +3,7 @@
 mod consistency;
 mod expire;
 mod fake_fe;
+mod faults;
 mod front_door;
 mod grammar;
 mod hostile;
@@ -15,4 +16,5 @@ mod starrocks_crash;
 mod storage;
 mod support;
 mod tidy;
+mod verify;
 mod wire;

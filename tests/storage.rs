@@ -582,3 +582,41 @@ async fn crafted_manifests_are_refused() {
     assert_eq!(value(&client, "SELECT b FROM u").await, "x");
     server.stop().await;
 }
+
+/// Uploads in parts that the S3 server knows of.
+fn open_uploads(root: &Path) -> usize {
+    let names = std::fs::read_dir(root)
+        .expect("a directory")
+        .filter_map(Result::ok);
+    names
+        .filter(|e| e.file_name().to_string_lossy().starts_with(".upload-"))
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_upload_leaves_no_parts() {
+    let prepared = prepared().await;
+    let second_part: Picks = |line| line.starts_with("PUT") && line.contains("partNumber=2");
+    let (process, client, gate) = gated(&prepared, "killed", second_part, &[]).await;
+    run(
+        &client,
+        "CREATE TABLE big (a BIGINT, b STRING) DISTRIBUTED BY HASH (a) BUCKETS 1",
+    )
+    .await;
+    // Random text does not compress: more than one part.
+    run(&client, "INSERT INTO big SELECT value, encode(sha512(concat('x', value)), 'hex') FROM generate_series(1, 160000)").await;
+    run(&client, "BACKUP SNAPSHOT b TO r ON (big)").await;
+    is_held(&gate).await;
+    assert_eq!(open_uploads(&prepared.s3.root), 1);
+    process.kill();
+    gate.open.send_replace(true);
+    let process = Process::start(&prepared.dir.path().join("data"));
+    let client = process.client().await;
+    assert_eq!(job_ends(&client, "d").await, "succeeded");
+    // What was left is given up when the job cleans up behind itself.
+    let released = "SELECT count(*) FROM system.job_events WHERE event LIKE '%released%'
+                    AND job_id = (SELECT max(job_id) FROM system.jobs)";
+    until(&client, released, "1").await;
+    assert_eq!(open_uploads(&prepared.s3.root), 0);
+    process.kill();
+}

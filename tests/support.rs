@@ -3,13 +3,15 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use starkeep::env::Env;
 use starkeep::server::Server;
 use starkeep::settings::{Backends, Settings};
 use tempfile::TempDir;
-use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+use tokio_postgres::{AsyncMessage, Client, NoTls, SimpleQueryMessage};
 use tokio_util::sync::CancellationToken;
 
 /// A server with its directory.
@@ -55,6 +57,33 @@ impl TestServer {
         connect(self.server.addr(), "root", "")
             .await
             .expect("connects")
+    }
+
+    /// A client, and the severity and message of each notice that it is sent.
+    pub async fn client_with_notices(
+        &self,
+    ) -> (
+        Client,
+        tokio::sync::mpsc::UnboundedReceiver<(String, String)>,
+    ) {
+        let config = format!(
+            "host=127.0.0.1 port={} user=root",
+            self.server.addr().port()
+        );
+        let (client, mut connection) = tokio_postgres::connect(&config, NoTls)
+            .await
+            .expect("connects");
+        let (sender, notices) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let mut messages = futures::stream::poll_fn(move |cx| connection.poll_message(cx));
+            while let Some(Ok(message)) = messages.next().await {
+                if let AsyncMessage::Notice(notice) = message {
+                    let told = (notice.severity().to_owned(), notice.message().to_owned());
+                    let _ = sender.send(told);
+                }
+            }
+        });
+        (client, notices)
     }
 
     pub async fn stop(self) -> TempDir {
@@ -168,8 +197,71 @@ pub const BUCKET: &str = "vault";
 pub const ACCESS_KEY: &str = "AKIATEST";
 pub const SECRET_KEY: &str = "a-very-secret-key";
 
+/// What an object store does to one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    None,
+    /// Answers with this status and one of S3's codes, and does nothing.
+    Refuse(u16, &'static str),
+    /// Loses the end of the answer, and says its length accordingly.
+    Truncate,
+    /// Turns one bit of the answer's body.
+    Flip,
+    /// Writes whatever stands there.
+    Overwrite,
+}
+
+/// Which fault a request meets, by its method and its path with query.
+pub type Misbehaviour = Arc<dyn Fn(&str, &str) -> Fault + Send + Sync>;
+
+async fn answer(
+    service: s3s::service::S3Service,
+    (misbehave, root): (Misbehaviour, PathBuf),
+    mut request: http::Request<hyper::body::Incoming>,
+) -> Result<http::Response<s3s::Body>, s3s::HttpError> {
+    use http_body_util::BodyExt;
+    let path = request.uri().path_and_query().map_or("", |p| p.as_str());
+    let fault = misbehave(request.method().as_str(), path);
+    match fault {
+        Fault::Refuse(status, code) => {
+            // Whoever is refused before all is sent would see a connection that breaks.
+            let _ = BodyExt::collect(request.body_mut()).await;
+            let body = format!("<Error><Code>{code}</Code><Message>refused</Message></Error>");
+            let mut response = http::Response::new(s3s::Body::from(body));
+            *response.status_mut() = http::StatusCode::from_u16(status).expect("a status");
+            return Ok(response);
+        }
+        // What is not there any more is in nobody's way.
+        Fault::Overwrite => drop(std::fs::remove_file(root.join(&path[1..]))),
+        Fault::None | Fault::Truncate | Fault::Flip => {}
+    }
+    let response = service.call(request.map(s3s::Body::from)).await?;
+    if !matches!(fault, Fault::Truncate | Fault::Flip) {
+        return Ok(response);
+    }
+    let (mut parts, body) = response.into_parts();
+    let mut body = BodyExt::collect(body)
+        .await
+        .expect("a body")
+        .to_bytes()
+        .to_vec();
+    match fault {
+        Fault::Flip => body[0] ^= 1,
+        _ => body.truncate(body.len() / 2),
+    }
+    parts
+        .headers
+        .insert(http::header::CONTENT_LENGTH, body.len().into());
+    Ok(http::Response::from_parts(parts, s3s::Body::from(body)))
+}
+
 impl S3 {
     pub async fn start() -> Self {
+        Self::misbehaving(Arc::new(|_, _| Fault::None)).await
+    }
+
+    /// One that does to requests what it is told.
+    pub async fn misbehaving(misbehave: Misbehaviour) -> Self {
         use hyper_util::rt::{TokioExecutor, TokioIo};
         let dir = tempfile::tempdir().expect("a directory");
         let root = dir.path().to_owned();
@@ -183,7 +275,7 @@ impl S3 {
             .expect("a port");
         let addr = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();
-        let stopped = stop.clone();
+        let (stopped, served) = (stop.clone(), root.clone());
         tokio::spawn(async move {
             let http = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
             loop {
@@ -191,8 +283,12 @@ impl S3 {
                     accepted = listener.accept() => accepted.expect("accepts").0,
                     () = stopped.cancelled() => return,
                 };
+                let (service, how) = (service.clone(), (misbehave.clone(), served.clone()));
+                let answering = hyper::service::service_fn(move |request| {
+                    answer(service.clone(), how.clone(), request)
+                });
                 let connection = http
-                    .serve_connection(TokioIo::new(socket), service.clone())
+                    .serve_connection(TokioIo::new(socket), answering)
                     .into_owned();
                 let stopped = stopped.clone();
                 tokio::spawn(async move {

@@ -72,7 +72,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("sqlite", &["error"]),
     (
         "statement",
-        &["names", "error", "schema", "privilege", "catalog"],
+        &["names", "error", "schema", "privilege", "catalog", "job"],
     ),
     ("job", &["names", "error", "schema"]),
     ("metrics", &["job"]),

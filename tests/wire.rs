@@ -7,10 +7,10 @@ use std::time::Duration;
 use futures::{SinkExt, StreamExt, TryStreamExt, pin_mut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_postgres::NoTls;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
-use tokio_postgres::{AsyncMessage, NoTls};
 
 use crate::support::{TestServer, connect, describe, fails, job_ends, rows, run, value};
 
@@ -691,22 +691,7 @@ async fn running_statements_are_cancelled() {
 #[tokio::test(flavor = "multi_thread")]
 async fn notices_name_the_job_and_errors_their_place() {
     let server = TestServer::start().await;
-    let config = format!(
-        "host=127.0.0.1 port={} user=root",
-        server.server.addr().port()
-    );
-    let (client, mut connection) = tokio_postgres::connect(&config, NoTls)
-        .await
-        .expect("connects");
-    let (sender, mut notices) = tokio::sync::mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        let mut messages = futures::stream::poll_fn(move |cx| connection.poll_message(cx));
-        while let Some(Ok(message)) = messages.next().await {
-            if let AsyncMessage::Notice(notice) = message {
-                let _ = sender.send((notice.severity().to_owned(), notice.message().to_owned()));
-            }
-        }
-    });
+    let (client, mut notices) = server.client_with_notices().await;
     run(&client, "CREATE DATABASE d; USE d; CREATE TABLE t (a INT)").await;
     run(
         &client,

@@ -209,9 +209,8 @@ impl Caller {
             url: record.location.clone(),
             properties: record.properties.clone(),
         };
-        if location.names_a_file() {
-            self.require_admin().await?;
-        }
+        // Who may not create it so may not have it so.
+        self.require_location(&location).await?;
         let reached = match self.cluster.role() {
             ClusterRole::Managed(_) => {
                 self.gateway
@@ -229,6 +228,10 @@ impl Caller {
                 .map(drop),
         };
         self.remember(record).await?;
+        self.gateway.runner.try_again_now();
+        if self.cluster.external().is_none() {
+            self.warn_of_unread(&location);
+        }
         // A bucket that cannot be reached from here hinders nobody: the cluster reaches it itself.
         if let Err(e) = reached {
             self.warning(

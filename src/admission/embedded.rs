@@ -441,7 +441,7 @@ impl Caller {
                 .hint("See SHOW BROKER, or leave the name out: brokers are not needed here."));
             }
         }
-        let store = &self.gateway.store;
+        let store = self.gateway.store.clone();
         if store
             .find_repository(self.cluster.name(), &create.name)
             .await?
@@ -455,6 +455,7 @@ impl Caller {
                 .hint("DROP REPOSITORY removes the name only; what is stored stays."));
         }
         let location = super::location_of(create);
+        self.warn_of_unread(&location);
         let failed = |e: Error| e.prefixed("Failed to create repository");
         if !create.read_only {
             location.create().map_err(failed)?;

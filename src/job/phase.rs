@@ -50,6 +50,8 @@ phases! {
     Commit => "COMMIT",
     /// Restore: files are moved into their places.
     Committing => "COMMITTING",
+    /// A repository's files are looked at.
+    Verifying => "VERIFYING",
     /// A snapshot's manifests are deleted.
     Deleting => "DELETING",
     /// Done.
@@ -118,7 +120,7 @@ mod tests {
         assert_eq!(
             names.join(" "),
             "\"QUEUED\" \"PENDING\" \"UNKNOWN\" \"SNAPSHOTING\" \"UPLOAD_SNAPSHOT\" \"UPLOADING\" \"DOWNLOAD\" \"DOWNLOADING\" \
-             \"SAVE_META\" \"UPLOAD_INFO\" \"COMMIT\" \"COMMITTING\" \"DELETING\" \"FINISHED\" \"CANCELLED\" \"REFUSED\" \"LOST\""
+             \"SAVE_META\" \"UPLOAD_INFO\" \"COMMIT\" \"COMMITTING\" \"VERIFYING\" \"DELETING\" \"FINISHED\" \"CANCELLED\" \"REFUSED\" \"LOST\""
         );
         for phase in Phase::ALL {
             assert_eq!(Phase::parse(phase.name()), *phase);

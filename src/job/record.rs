@@ -2,7 +2,7 @@
 
 use super::{
     BackupEvent, BackupState, ExternalEvent, ExternalState, Failure, Machine, Phase, RestoreEvent,
-    RestoreState, SlotStatus, Transfer, Volume,
+    RestoreState, SlotStatus, Transfer, VerifyEvent, Volume,
 };
 use crate::names::{BackupTimestamp, Timestamp};
 
@@ -118,6 +118,20 @@ impl Record {
             reached(Phase::Snapshoting, &mut self.meta_prepared_at);
             reached(Phase::UploadSnapshot, &mut self.snapshot_finished_at);
             reached(Phase::SaveMeta, &mut self.transfer_finished_at);
+        }
+    }
+
+    pub(super) fn note_verify(&mut self, event: &VerifyEvent) {
+        match event {
+            VerifyEvent::Planned { plan } => {
+                self.tasks_total = u64::from(plan.parts);
+                self.planned = plan.files;
+            }
+            VerifyEvent::Checked { checked, .. } => self.finish_task(Transfer {
+                total: checked.volume,
+                new: Volume::default(),
+            }),
+            VerifyEvent::Cancelled { failure } => self.failure = Some(failure.clone()),
         }
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BackupRequest, ExternalRequest, RestoreRequest};
+use super::{BackupRequest, ExternalRequest, RestoreRequest, VerifyRequest};
 use crate::error::Error;
 use crate::names::{BackupTimestamp, ClusterName, DatabaseName, RepositoryName, SnapshotLabel};
 
@@ -62,6 +62,8 @@ pub enum Work {
     External(Box<ExternalRequest>),
     /// DROP SNAPSHOT, or the end of one whose time is over.
     DropSnapshot(DropRequest),
+    /// VERIFY SNAPSHOT and VERIFY REPOSITORY
+    Verify(VerifyRequest),
 }
 
 /// A database and a snapshot of it.
@@ -105,6 +107,8 @@ pub enum JobKind {
     /// RESTORE SNAPSHOT
     Restore,
     DropSnapshot,
+    /// VERIFY
+    Verify,
 }
 
 impl JobKind {
@@ -114,6 +118,7 @@ impl JobKind {
             Self::Backup => "backup",
             Self::Restore => "restore",
             Self::DropSnapshot => "drop_snapshot",
+            Self::Verify => "verify",
         }
     }
 }
@@ -159,6 +164,7 @@ impl Work {
             Self::Restore { .. } => JobKind::Restore,
             Self::External(request) => request.kind,
             Self::DropSnapshot(_) => JobKind::DropSnapshot,
+            Self::Verify(_) => JobKind::Verify,
         }
     }
 
@@ -167,16 +173,17 @@ impl Work {
         match self {
             Self::Backup { target, .. } | Self::Restore { target, .. } => Some(&target.database),
             Self::External(request) => Some(&request.database),
-            Self::DropSnapshot(_) => None,
+            Self::DropSnapshot(_) | Self::Verify(_) => None,
         }
     }
 
-    /// The snapshot it is about.
-    pub fn label(&self) -> &SnapshotLabel {
+    /// The snapshot it is about, if it is about one.
+    pub fn label(&self) -> Option<&SnapshotLabel> {
         match self {
-            Self::Backup { target, .. } | Self::Restore { target, .. } => &target.label,
-            Self::External(request) => &request.label,
-            Self::DropSnapshot(request) => &request.label,
+            Self::Backup { target, .. } | Self::Restore { target, .. } => Some(&target.label),
+            Self::External(request) => Some(&request.label),
+            Self::DropSnapshot(request) => Some(&request.label),
+            Self::Verify(request) => request.label.as_ref(),
         }
     }
 
@@ -186,6 +193,7 @@ impl Work {
             Self::Backup { target, .. } | Self::Restore { target, .. } => Some(&target.repository),
             Self::External(request) => request.repository.as_ref(),
             Self::DropSnapshot(request) => Some(&request.repository),
+            Self::Verify(request) => Some(&request.repository),
         }
     }
 
@@ -201,10 +209,11 @@ impl Work {
         });
         let snapshot = self
             .repository()
+            .zip(self.label())
             .filter(|_| !matches!(self, Self::External(_)))
-            .map(|r| Lock {
-                resource: Resource::Snapshot(cluster.clone(), r.clone(), self.label().clone()),
-                exclusive: !matches!(self, Self::Restore { .. }),
+            .map(|(r, label)| Lock {
+                resource: Resource::Snapshot(cluster.clone(), r.clone(), label.clone()),
+                exclusive: !matches!(self, Self::Restore { .. } | Self::Verify(_)),
             });
         let repository = self.repository();
         let repository = repository.map(|r| Lock {
@@ -231,9 +240,9 @@ impl JobSpec {
         self.work.kind()
     }
 
-    /// The snapshot it is about.
-    pub fn label(&self) -> &SnapshotLabel {
-        self.work.label()
+    /// The snapshot it is about; empty if it is about no one in particular.
+    pub fn label(&self) -> &str {
+        self.work.label().map_or("", SnapshotLabel::as_str)
     }
 
     /// What it keeps others from.
@@ -245,7 +254,10 @@ impl JobSpec {
     pub fn external(&self) -> Option<&ExternalRequest> {
         match &self.work {
             Work::External(request) => Some(request),
-            Work::Backup { .. } | Work::Restore { .. } | Work::DropSnapshot(_) => None,
+            Work::Backup { .. }
+            | Work::Restore { .. }
+            | Work::DropSnapshot(_)
+            | Work::Verify(_) => None,
         }
     }
 
@@ -253,10 +265,9 @@ impl JobSpec {
     pub fn target(&self) -> Result<&Target, Error> {
         match &self.work {
             Work::Backup { target, .. } | Work::Restore { target, .. } => Ok(target),
-            Work::External(_) | Work::DropSnapshot(_) => Err(Error::internal(format!(
-                "a {} has no tables of ours",
-                self.kind()
-            ))),
+            Work::External(_) | Work::DropSnapshot(_) | Work::Verify(_) => Err(Error::internal(
+                format!("a {} has no tables of ours", self.kind()),
+            )),
         }
     }
 
@@ -278,7 +289,7 @@ impl JobSpec {
                 request.objects.truncate(OBJECTS_KEPT);
                 request.statement.clear();
             }
-            Work::DropSnapshot(_) => {}
+            Work::DropSnapshot(_) | Work::Verify(_) => {}
         }
         self
     }
@@ -341,7 +352,12 @@ mod tests {
             ["{\"database\":[\"c\",\"d\"]} true", snapshot, repository]
         );
         assert_eq!(shown(&expired), [snapshot, repository]);
-        for kind in [JobKind::Backup, JobKind::Restore, JobKind::DropSnapshot] {
+        for kind in [
+            JobKind::Backup,
+            JobKind::Restore,
+            JobKind::DropSnapshot,
+            JobKind::Verify,
+        ] {
             assert_eq!(
                 serde_json::to_string(&kind).expect("serializes"),
                 format!("\"{kind}\"")

@@ -2,7 +2,7 @@
 
 use super::{
     BackupEvent, BackupPlan, CancelCause, DropEvent, ExternalEvent, Failure, JobEvent,
-    RestoreEvent, RestorePlan, TaskKind, Transfer, Volume,
+    RestoreEvent, RestorePlan, TaskKind, Transfer, VerifyEvent, Volume,
 };
 use crate::names::{TabletId, TaskId};
 
@@ -94,6 +94,7 @@ impl JobEvent {
             Self::Restore(event) => event.sentence(of),
             Self::External(event) => event.sentence(),
             Self::DropSnapshot(event) => event.sentence(),
+            Self::Verify(event) => event.sentence(),
         }
     }
 
@@ -108,7 +109,8 @@ impl JobEvent {
             | Self::Restore(
                 RestoreEvent::Cancelled { failure } | RestoreEvent::SwapRefused { failure },
             )
-            | Self::DropSnapshot(DropEvent::Cancelled { failure }) => failure,
+            | Self::DropSnapshot(DropEvent::Cancelled { failure })
+            | Self::Verify(VerifyEvent::Cancelled { failure }) => failure,
             Self::External(event) => match &**event {
                 ExternalEvent::Cancelled { failure } | ExternalEvent::Lost { failure } => failure,
                 ExternalEvent::Accepted { .. }
@@ -217,6 +219,24 @@ impl DropEvent {
                 format!("{} to delete", count(timestamps.len(), "backup"))
             }
             Self::Deleted => "deleted their manifests".to_owned(),
+            Self::Cancelled { failure } => ended(failure),
+        }
+    }
+}
+
+impl VerifyEvent {
+    fn sentence(&self) -> String {
+        match self {
+            Self::Planned { plan } => {
+                let found = count(plan.findings.len(), "finding");
+                let backups = count(plan.backups.len(), "backup");
+                format!("read {backups}: {}; {found} so far", files(plan.files))
+            }
+            Self::Checked { checked, .. } => format!(
+                "looked at {}: {}",
+                files(checked.volume),
+                count(checked.findings.len(), "finding")
+            ),
             Self::Cancelled { failure } => ended(failure),
         }
     }

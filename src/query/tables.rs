@@ -6,6 +6,7 @@ mod gateway;
 mod jobs;
 mod repositories;
 mod stored;
+mod verifications;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -88,7 +89,10 @@ pub(super) fn all() -> &'static [&'static dyn SystemTable] {
             chunks: |c| once(async move { repositories::snapshot_files(&c).await }),
         },
         &Table {
-            chunks: |_| once(async { Ok(Vec::<repositories::VerificationsRow>::new()) }),
+            chunks: |c| once(async move { verifications::verifications(&c).await }),
+        },
+        &Table {
+            chunks: |c| once(async move { verifications::repository_findings(&c).await }),
         },
         &Table {
             chunks: |c| once(async move { cluster::frontends(&c).await }),

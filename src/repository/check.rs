@@ -8,11 +8,10 @@
 use std::collections::HashMap;
 use std::path::Path as FilePath;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use md5::{Digest, Md5};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use ring::digest::{Context, SHA256};
 
 use super::transfer::{PART_BYTES, blocking, hash_file};
 use super::{Repository, layout, storage_error};
@@ -76,22 +75,8 @@ impl Repository {
         if expected.is_ok_and(|expected| expected == digest) {
             return Ok(Presence::Whole);
         }
-        self.hashed(&path, file).await
-    }
-
-    /// Reads an object and compares its bytes.
-    async fn hashed(&self, path: &Path, file: &DataFile) -> Result<Presence, Error> {
-        let mut stream = self
-            .store
-            .get(path)
-            .await
-            .map_err(|e| storage_error("read", path, e))?
-            .into_stream();
-        let mut context = Context::new(&SHA256);
-        while let Some(chunk) = stream.next().await {
-            context.update(&chunk.map_err(|e| storage_error("read", path, e))?);
-        }
-        Ok(if file.sha256 == hex::encode(context.finish()) {
+        let (found, _) = self.digest_of(&path).await?;
+        Ok(if file.sha256 == found {
             Presence::Whole
         } else {
             Presence::Wrong

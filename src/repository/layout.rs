@@ -43,6 +43,34 @@ pub(super) fn data(root: &Path, sha256: &Sha256) -> Path {
         .join(format!("{sha256}.parquet"))
 }
 
+/// What an object of a repository is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A data file.
+    Data(Sha256),
+    /// A manifest, or what else a repository has.
+    Other,
+}
+
+/// What an object is, by its name; nothing if no repository has such.
+pub(super) fn place_of(root: &Path, object: &Path) -> Option<Place> {
+    let parts: Vec<_> = object.prefix_match(root)?.collect();
+    let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
+    match parts[..] {
+        ["__repo_info"] => Some(Place::Other),
+        [name] if name.starts_with("__probe_") => Some(Place::Other),
+        ["data", directory, name] => {
+            let sha256 = Sha256::new(name.strip_suffix(".parquet")?).ok()?;
+            (sha256[..2] == *directory).then_some(Place::Data(sha256))
+        }
+        [label, name] if label.starts_with(LABEL_PREFIX) => {
+            let timestamp = name.strip_prefix(MANIFEST_PREFIX)?;
+            BackupTimestamp::new(timestamp).ok().map(|_| Place::Other)
+        }
+        _ => None,
+    }
+}
+
 pub(super) fn data_dir(root: &Path) -> Path {
     root.clone().join("data")
 }
@@ -50,6 +78,31 @@ pub(super) fn data_dir(root: &Path) -> Path {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn objects_are_told_by_their_names() {
+        let root = Path::from("x");
+        let sha256 = Sha256::new("ab".repeat(32)).expect("valid");
+        assert_eq!(
+            place_of(&root, &data(&root, &sha256)),
+            Some(Place::Data(sha256.clone()))
+        );
+        let label = SnapshotLabel::new("a b").expect("valid");
+        let timestamp = BackupTimestamp::new("2026-01-02-03-04-05-678").expect("valid");
+        for ours in [info(&root), manifest(&root, &label, &timestamp)] {
+            assert_eq!(place_of(&root, &ours), Some(Place::Other), "{ours}");
+        }
+        let elsewhere = format!("x/data/cd/{sha256}.parquet");
+        for foreign in [
+            "x/data/ab/readme",
+            &elsewhere,
+            "x/notes",
+            "x/__ss_a/__info_x",
+            "y/data",
+        ] {
+            assert_eq!(place_of(&root, &Path::from(foreign)), None, "{foreign}");
+        }
+    }
 
     #[test]
     fn labels_survive_the_way_through_a_path() {

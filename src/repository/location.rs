@@ -1,24 +1,29 @@
 //! Where a repository is: a URL or path and StarRocks' property keys, turned into an object store.
 
+mod keys;
+mod stores;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
+use self::keys::{
+    ACCESS_KEY, AUTHORITY, AZURE_CLIENT, AZURE_CLIENT_ENDPOINT, AZURE_CLIENT_SECRET,
+    AZURE_ENDPOINT, AZURE_KEY, AZURE_SAS, CONDITIONAL_PUT, ENDPOINT, GCS_EMAIL, GCS_KEY,
+    GCS_KEY_PATH, GCS_PRIVATE_KEY, SECRET_KEY,
+};
+pub(super) use super::uploads::Store;
 use crate::error::{Error, ErrorKind};
 
 /// A location as CREATE REPOSITORY gives it. Debug leaves the properties out: secrets are among
 /// them.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Location {
     /// A URL or an absolute path.
     pub url: String,
@@ -38,99 +43,96 @@ fn invalid(message: String) -> Error {
     Error::new(ErrorKind::InvalidParameter, message)
 }
 
+const SCHEMES: &str =
+    "Use an absolute path, or file, s3, s3a, oss, cosn, obs, gs, az, abfs, abfss, wasb or wasbs.";
+
 /// Checks the form of a location without touching it. A URL with a password in it is refused: it
 /// would be shown.
 pub fn check_location(url: &str) -> Result<(), Error> {
     if url.starts_with('/') {
         return Ok(());
     }
-    let parsed = Url::parse(url).map_err(|e| {
-        invalid(format!("\"{url}\" is not a location: {e}"))
-            .hint("Use an absolute path, or a URL with file, s3, s3a, oss, cosn, obs, gs, az, abfs or abfss.")
-    })?;
+    let parsed = Url::parse(url)
+        .map_err(|e| invalid(format!("\"{url}\" is not a location: {e}")).hint(SCHEMES))?;
     if parsed.password().is_some() {
         return Err(invalid("a location must not contain a password".into())
             .hint("Give credentials in PROPERTIES."));
     }
+    if parsed.query().is_some() || parsed.fragment().is_some() {
+        return Err(
+            invalid(format!("the location \"{url}\" must not contain ? or #"))
+                .hint("In a path they are written %3F and %23."),
+        );
+    }
     Ok(())
 }
 
-/// The property keys that name the same thing for each kind of store, in order of preference.
-const ACCESS_KEY: &[&str] = &[
-    "aws.s3.access_key",
-    "fs.s3a.access.key",
-    "fs.oss.accessKeyId",
-    "fs.cosn.userinfo.secretId",
-    "fs.obs.access.key",
-];
-const SECRET_KEY: &[&str] = &[
-    "aws.s3.secret_key",
-    "fs.s3a.secret.key",
-    "fs.oss.accessKeySecret",
-    "fs.cosn.userinfo.secretKey",
-    "fs.obs.secret.key",
-];
-const ENDPOINT: &[&str] = &[
-    "aws.s3.endpoint",
-    "fs.s3a.endpoint",
-    "fs.oss.endpoint",
-    "fs.cosn.bucket.endpoint_suffix",
-    "fs.obs.endpoint",
-];
-const S3_SCHEMES: &[&str] = &["s3", "s3a", "s3n", "oss", "cosn", "obs"];
-const REGION: &[&str] = &["aws.s3.region", "fs.s3a.endpoint.region"];
-const SESSION_TOKEN: &[&str] = &["aws.s3.session_token", "fs.s3a.session.token"];
-const GCS_KEY: &[&str] = &["gcp.gcs.service_account_key"];
-/// A file with a key, on the machine that this runs on.
-const GCS_KEY_PATH: &str = "gcp.gcs.service_account_key_path";
-const PATH_STYLE: &[&str] = &[
-    "aws.s3.enable_path_style_access",
-    "fs.s3a.path.style.access",
-];
-const ENABLE_SSL: &[&str] = &["aws.s3.enable_ssl", "fs.s3a.connection.ssl.enabled"];
-
-fn retry() -> RetryConfig {
-    // The runner retries for as long as a job lives; this only rides out a hiccup.
-    RetryConfig {
-        backoff: BackoffConfig::default(),
-        max_retries: 3,
-        retry_timeout: Duration::from_secs(30),
-    }
+/// What kind of store a location is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Directory,
+    S3,
+    Gcs,
+    Azure,
+    Hdfs,
 }
 
-fn client(allow_http: bool) -> ClientOptions {
-    ClientOptions::new()
-        .with_allow_http(allow_http)
-        .with_connect_timeout(Duration::from_secs(10))
-        .with_timeout(Duration::from_secs(300))
+impl Kind {
+    fn of(url: &str) -> Option<Self> {
+        if url.starts_with('/') {
+            return Some(Self::Directory);
+        }
+        Some(match Url::parse(url).ok()?.scheme() {
+            "file" => Self::Directory,
+            "s3" | "s3a" | "s3n" | "oss" | "cosn" | "obs" => Self::S3,
+            "gs" | "gcs" => Self::Gcs,
+            "az" | "azure" | "abfs" | "abfss" | "wasb" | "wasbs" => Self::Azure,
+            "hdfs" => Self::Hdfs,
+            _ => return None,
+        })
+    }
 }
 
 /// A store, with the URL that it answers for.
 pub type RemoteStore = (Url, Arc<dyn ObjectStore>);
 
-type Connected = (Arc<dyn ObjectStore>, Path, Option<PathBuf>);
+/// A store, the prefix in it, and the directory if it is local.
+pub(super) type Connected = (Store, Path, Option<PathBuf>);
 
 impl Location {
     /// Whether it is a directory of the machine that this runs on.
     pub fn is_local(&self) -> bool {
-        self.url.starts_with('/') || Url::parse(&self.url).is_ok_and(|url| url.scheme() == "file")
+        Kind::of(&self.url) == Some(Kind::Directory)
     }
 
     /// Whether its properties name a file of that machine.
     pub fn names_a_file(&self) -> bool {
-        self.properties.contains_key(GCS_KEY_PATH)
+        self.property(GCS_KEY_PATH).is_some() || self.names_an_authority_file()
+    }
+
+    fn names_an_authority_file(&self) -> bool {
+        self.property(AUTHORITY)
+            .is_some_and(|pem| pem.starts_with('/'))
     }
 
     /// Whether whoever reaches it does so with what the statement gives, and not as the machine
     /// that this runs on.
     pub fn brings_keys(&self) -> bool {
-        const KEYS: &[&str] = &[
-            "gcp.gcs.service_account_key",
-            "azure.blob.shared_key",
-            "azure.adls2.shared_key",
-        ];
-        (self.property(ACCESS_KEY).is_some() && self.property(SECRET_KEY).is_some())
-            || self.property(KEYS).is_some()
+        let all = |keys: &[&[&str]]| keys.iter().all(|keys| self.property(keys).is_some());
+        match Kind::of(&self.url) {
+            Some(Kind::S3) => all(&[ACCESS_KEY, SECRET_KEY]),
+            Some(Kind::Gcs) => all(&[GCS_KEY]) || all(&[GCS_EMAIL, GCS_PRIVATE_KEY]),
+            Some(Kind::Azure) => {
+                all(&[AZURE_KEY]) || all(&[AZURE_SAS]) || all(&[AZURE_CLIENT, AZURE_CLIENT_SECRET])
+            }
+            Some(Kind::Directory | Kind::Hdfs) | None => false,
+        }
+    }
+
+    /// Whether the store can put an object only if there is none: a commit relies on it. Without
+    /// it, whoever comes second looks first.
+    pub fn puts_on_condition(&self) -> bool {
+        self.flag(CONDITIONAL_PUT).unwrap_or(true)
     }
 
     /// The hosts that it is reached at, with their ports where they are said: the endpoint's, or
@@ -150,13 +152,16 @@ impl Location {
             url.port()
                 .map_or(host.clone(), |port| format!("{host}:{port}"))
         };
-        // Only stores that speak S3 go by the endpoint.
-        let is_s3 = self
-            .url
-            .split_once("://")
-            .is_some_and(|(scheme, _)| S3_SCHEMES.contains(&scheme.to_lowercase().as_str()));
-        let endpoint = self.property(ENDPOINT).filter(|_| is_s3);
+        let endpoint = match Kind::of(&self.url) {
+            Some(Kind::S3) => self.property(ENDPOINT),
+            Some(Kind::Azure) => self.property(AZURE_ENDPOINT),
+            _ => None,
+        };
         let mut hosts = vec![host_of(endpoint.unwrap_or(&self.url))];
+        // Who gives out tokens is asked with the secret.
+        if Kind::of(&self.url) == Some(Kind::Azure) {
+            hosts.extend(self.property(AZURE_CLIENT_ENDPOINT).map(host_of));
+        }
         // A key of Google's may say itself where the store is.
         let key = self
             .property(GCS_KEY)
@@ -169,33 +174,41 @@ impl Location {
         hosts
     }
 
+    /// Whether it is a location at all, of a kind that is known, with properties that can be kept
+    /// to.
+    pub fn check(&self) -> Result<(), Error> {
+        check_location(&self.url)?;
+        if Kind::of(&self.url).is_none() {
+            let scheme = self.url.split(':').next().unwrap_or_default();
+            return Err(
+                Error::unsupported(format_args!("the location scheme \"{scheme}\"")).hint(SCHEMES),
+            );
+        }
+        self.check_keys()
+    }
+
     /// The store, the prefix in it, and the directory if it is local. Nothing is touched.
     pub(super) fn connect(&self) -> Result<Connected, Error> {
-        check_location(&self.url)?;
+        self.check()?;
         if self.url.starts_with('/') {
             return local(FilePath::new(&self.url));
         }
         let url = Url::parse(&self.url)
             .map_err(|e| invalid(format!("\"{}\" is not a location: {e}", self.url)))?;
-        let built = match url.scheme() {
-            "file" => {
+        let store = match Kind::of(&self.url) {
+            Some(Kind::Directory) => {
                 let path = url
                     .to_file_path()
                     .map_err(|()| invalid(format!("\"{url}\" is not a local path")))?;
                 return local(&path);
             }
-            scheme if S3_SCHEMES.contains(&scheme) => self.s3(&url)?,
-            "gs" | "gcs" => self.gcs(&url)?,
-            "az" | "azure" | "abfs" | "abfss" | "wasb" | "wasbs" => self.azure(&url)?,
-            "hdfs" => return hdfs(&url),
-            other => {
-                return Err(Error::unsupported(format_args!("the location scheme \"{other}\""))
-                    .hint("Use an absolute path, or file, s3, s3a, oss, cosn, obs, gs, az, abfs or abfss."));
-            }
+            Some(Kind::S3) => self.s3(&url)?,
+            Some(Kind::Gcs) => self.gcs(&url)?,
+            Some(Kind::Azure) => self.azure(&url)?,
+            Some(Kind::Hdfs) => self.hdfs(&url)?,
+            None => return Err(invalid(format!("\"{url}\" is not a location"))),
         };
-        let prefix = Path::from_url_path(url.path())
-            .map_err(|e| invalid(format!("\"{url}\" is not a location: {e}")))?;
-        Ok((built, prefix, None))
+        Ok((store, prefix_of(&url)?, None))
     }
 
     /// Makes the directory of a local location.
@@ -227,181 +240,58 @@ impl Location {
         let mut base = Url::parse(&self.url)
             .map_err(|e| invalid(format!("\"{}\" is not a location: {e}", self.url)))?;
         base.set_path("");
-        Ok(Some((base, store)))
+        Ok(Some((base, store.objects())))
     }
 
     fn property(&self, keys: &[&str]) -> Option<&str> {
         keys.iter()
-            .find_map(|k| self.properties.get(*k))
+            .filter_map(|k| self.properties.get(*k))
             .map(String::as_str)
-            .filter(|v| !v.is_empty())
+            .find(|v| !v.is_empty())
     }
 
     fn flag(&self, keys: &[&str]) -> Option<bool> {
         self.property(keys).map(|v| v.eq_ignore_ascii_case("true"))
     }
 
-    fn bucket(url: &Url) -> Result<&str, Error> {
-        url.host_str()
-            .filter(|h| !h.is_empty())
-            .ok_or_else(|| invalid(format!("\"{url}\" names no bucket")))
-    }
-
-    fn s3(&self, url: &Url) -> Result<Arc<dyn ObjectStore>, Error> {
-        let bucket = Self::bucket(url)?;
-        let ssl = self.flag(ENABLE_SSL).unwrap_or(true);
-        let endpoint = self.property(ENDPOINT).map(|e| {
-            if e.contains("://") {
-                e.to_owned()
-            } else {
-                format!("{}://{e}", if ssl { "https" } else { "http" })
-            }
-        });
-        if let Some(endpoint) = &endpoint {
-            check_endpoint(
-                endpoint,
-                bucket,
-                matches!(url.scheme(), "oss" | "cosn" | "obs"),
-            )?;
-        }
-        let plain = endpoint
-            .as_deref()
-            .is_some_and(|e| e.starts_with("http://"));
-        // OSS, COS and OBS know only bucket names in the host; other endpoints of one's own usually
-        // only in the path.
-        let virtual_host = matches!(url.scheme(), "oss" | "cosn" | "obs");
-        let path_style = self
-            .flag(PATH_STYLE)
-            .unwrap_or(endpoint.is_some() && !virtual_host);
-        let keys = (self.property(ACCESS_KEY), self.property(SECRET_KEY));
-        let mut builder = match keys {
-            (Some(key), Some(secret)) => AmazonS3Builder::new()
-                .with_region("us-east-1")
-                .with_access_key_id(key)
-                .with_secret_access_key(secret),
-            // The SDK's environment variables, or the instance's profile.
-            (None, None) => AmazonS3Builder::from_env(),
-            _ => {
-                return Err(invalid("an access key and its secret key go together".into())
-                    .hint("Set both \"aws.s3.access_key\" and \"aws.s3.secret_key\", or neither to use the instance's profile."));
-            }
-        };
-        builder = builder
-            .with_bucket_name(bucket)
-            .with_virtual_hosted_style_request(!path_style)
-            .with_client_options(client(plain))
-            .with_retry(retry());
-        if let Some(region) = self.property(REGION) {
-            builder = builder.with_region(region);
-        }
-        if let Some(token) = self.property(SESSION_TOKEN) {
-            builder = builder.with_token(token);
-        }
-        if let Some(endpoint) = endpoint {
-            let endpoint = match endpoint.split_once("://") {
-                Some((scheme, host)) if !path_style && !host.starts_with(&format!("{bucket}.")) => {
-                    format!("{scheme}://{bucket}.{host}")
-                }
-                _ => endpoint,
-            };
-            builder = builder.with_endpoint(endpoint);
-        }
-        built(|| builder.build())
-    }
-
-    fn gcs(&self, url: &Url) -> Result<Arc<dyn ObjectStore>, Error> {
-        let mut builder = GoogleCloudStorageBuilder::new()
-            .with_bucket_name(Self::bucket(url)?)
-            .with_client_options(client(false))
-            .with_retry(retry());
-        if let Some(key) = self.property(GCS_KEY) {
-            builder = builder.with_service_account_key(key);
-        } else if let Some(path) = self.property(&[GCS_KEY_PATH]) {
-            builder = builder.with_service_account_path(path);
-        }
-        built(|| builder.build())
-    }
-
-    /// `az://container/path`, or `abfss://container@account.dfs.core.windows.net/path`.
-    fn azure(&self, url: &Url) -> Result<Arc<dyn ObjectStore>, Error> {
-        let host = Self::bucket(url)?;
-        let (container, host_account) = match url.username() {
-            "" => (host, None),
-            container => (container, host.split('.').next()),
-        };
-        let account = self
-            .property(&["azure.blob.storage_account", "azure.adls2.storage_account"])
-            .or(host_account);
-        let mut builder = MicrosoftAzureBuilder::new()
-            .with_container_name(container)
-            .with_client_options(client(false))
-            .with_retry(retry());
-        if let Some(account) = account {
-            builder = builder.with_account(account);
-        }
-        if let Some(key) = self.property(&["azure.blob.shared_key", "azure.adls2.shared_key"]) {
-            builder = builder.with_access_key(key);
-        }
-        built(|| builder.build())
-    }
-}
-
-/// object_store's builder panics at an endpoint that is no URL, or whose host cannot have the
-/// bucket before it.
-fn check_endpoint(endpoint: &str, bucket: &str, in_host: bool) -> Result<(), Error> {
-    let wrong = |why: &str| {
-        invalid(format!("the endpoint \"{endpoint}\" {why}"))
-            .hint("Give a host, host:port, or an http or https URL.")
-    };
-    let parsed = Url::parse(endpoint).map_err(|e| wrong(&format!("is no URL: {e}")))?;
-    if !matches!(parsed.scheme(), "http" | "https") {
-        return Err(wrong("is neither http nor https"));
-    }
-    if !parsed.username().is_empty() || parsed.password().is_some() {
-        return Err(wrong("must not contain a user or password"));
-    }
-    if parsed.query().is_some() || parsed.fragment().is_some() {
-        return Err(wrong("must not contain a query"));
-    }
-    match parsed.host() {
-        None => Err(wrong("names no host")),
-        Some(url::Host::Domain(_)) if in_host => {
-            let whole = format!(
-                "{}://{bucket}.{}",
-                parsed.scheme(),
-                endpoint.split_once("://").map_or("", |(_, host)| host)
+    #[cfg(feature = "hdfs")]
+    fn hdfs(&self, url: &Url) -> Result<Store, Error> {
+        let settings = self
+            .properties
+            .iter()
+            .filter(|(key, _)| key.starts_with("dfs.") || key.starts_with("hadoop."));
+        if self.property(&["username"]).is_some() {
+            return Err(
+                Error::unsupported("the storage property \"username\" of HDFS").hint(
+                    "Files belong to the user that the server runs as, or to HADOOP_USER_NAME.",
+                ),
             );
-            Url::parse(&whole).map(drop).map_err(|e| {
-                wrong(&format!(
-                    "cannot have the bucket \"{bucket}\" before it: {e}"
-                ))
-            })
         }
-        Some(_) if in_host => Err(wrong(
-            "is an address, and this kind of store has its buckets before a host's name",
-        )),
-        Some(_) => Ok(()),
+        let built = hdfs_native_object_store::HdfsObjectStoreBuilder::new()
+            .with_url(url.as_str())
+            .with_config(settings.map(|(key, value)| (key.clone(), value.clone())))
+            .build();
+        self::stores::guarded(|| built).map(|store| Arc::new(store).into())
+    }
+
+    #[cfg(not(feature = "hdfs"))]
+    fn hdfs(&self, _: &Url) -> Result<Store, Error> {
+        Err(
+            Error::unsupported("the location scheme \"hdfs\" in this build")
+                .hint("Build with: cargo build --release --features hdfs"),
+        )
     }
 }
 
-/// A builder that panics must not take the statement's connection with it.
-fn guarded<S>(build: impl FnOnce() -> Result<S, object_store::Error>) -> Result<S, Error> {
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(build)) {
-        Ok(built) => built.map_err(|e| {
-            invalid(format!(
-                "the storage properties do not fit the location: {e}"
-            ))
-        }),
-        Err(_) => Err(invalid(
-            "the storage properties do not fit the location".into(),
-        )),
-    }
-}
-
-fn built<S: ObjectStore>(
-    build: impl FnOnce() -> Result<S, object_store::Error>,
-) -> Result<Arc<dyn ObjectStore>, Error> {
-    guarded(build).map(|store| Arc::new(store) as Arc<dyn ObjectStore>)
+/// The path of a URL as objects' names have it: an empty part, as of a slash said twice, is none.
+fn prefix_of(url: &Url) -> Result<Path, Error> {
+    let path: Vec<&str> = url
+        .path()
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .collect();
+    Path::from_url_path(path.join("/"))
+        .map_err(|e| invalid(format!("\"{url}\" is not a location: {e}")))
 }
 
 fn local(path: &FilePath) -> Result<Connected, Error> {
@@ -419,25 +309,11 @@ fn local(path: &FilePath) -> Result<Connected, Error> {
             format!("failed to open directory \"{}\": {e}", path.display()),
         )
     })?;
-    Ok((Arc::new(store), Path::default(), Some(path.to_owned())))
-}
-
-#[cfg(feature = "hdfs")]
-fn hdfs(url: &Url) -> Result<Connected, Error> {
-    let store = hdfs_native_object_store::HdfsObjectStoreBuilder::new()
-        .with_url(url.as_str())
-        .build();
-    let prefix = Path::from_url_path(url.path())
-        .map_err(|e| invalid(format!("\"{url}\" is not a location: {e}")))?;
-    Ok((built(|| store)?, prefix, None))
-}
-
-#[cfg(not(feature = "hdfs"))]
-fn hdfs(_url: &Url) -> Result<Connected, Error> {
-    Err(
-        Error::unsupported("the location scheme \"hdfs\" in this build")
-            .hint("Build with: cargo build --release --features hdfs"),
-    )
+    Ok((
+        Arc::new(store).into(),
+        Path::default(),
+        Some(path.to_owned()),
+    ))
 }
 
 #[cfg(test)]

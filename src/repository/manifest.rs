@@ -107,7 +107,9 @@ impl Manifest {
         let target = job.spec.target()?;
         let ttl = match &job.spec.work {
             Work::Backup { request, .. } => request.ttl,
-            Work::Restore { .. } | Work::External(_) | Work::DropSnapshot(_) => None,
+            Work::Restore { .. } | Work::External(_) | Work::DropSnapshot(_) | Work::Verify(_) => {
+                None
+            }
         };
         Ok(Self {
             format: FORMAT,

@@ -334,7 +334,7 @@ impl StarRocksRepository {
         let (store, prefix, _) = location.connect()?;
         Ok(Self {
             name,
-            store,
+            store: store.objects(),
             prefix,
             root: tokio::sync::OnceCell::new(),
         })

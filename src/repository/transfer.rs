@@ -10,20 +10,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
+use object_store::multipart::PartId;
 use object_store::path::Path as ObjectPath;
-use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use ring::digest::{Context, SHA256};
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::storage_error;
+use super::uploads::Upload;
 use crate::error::{Error, ErrorKind};
 use crate::job::DataFile;
 
 /// One part of a multipart upload, and the most that one transfer holds in memory twice.
 pub(super) const PART_BYTES: usize = 8 << 20;
+/// Longer files go in parts.
+pub(super) const PARTS_AFTER_BYTES: u64 = PART_BYTES as u64;
 /// One step of a local copy.
 const COPY_BYTES: usize = 1 << 20;
 /// The prefix of files that are not finished; start-up deletes those it finds.
@@ -265,104 +269,111 @@ pub(crate) fn copy_hashed(
     Ok(created)
 }
 
-/// Puts a local file into an object store: small ones with one conditional put, large ones in
-/// parts.
+/// Puts a local file of one part into an object store; `is_new`: only if there is none.
 pub(super) async fn upload_file(
     store: &dyn ObjectStore,
     path: &ObjectPath,
     file: &DataFile,
     from: &Path,
-    over: Over,
+    is_new: bool,
     budget: &ByteBudget,
 ) -> Result<bool, Error> {
-    let mut source = tokio::fs::File::open(from)
+    let source = tokio::fs::File::open(from)
         .await
         .map_err(|e| unreadable("open", from, e))?;
-    let damaged = |found: &str, length| {
-        corrupted(format_args!("\"{}\"", from.display()), file, found, length)
-    };
-    if file.bytes <= PART_BYTES as u64 {
-        let _permit = budget.take(file.bytes as usize).await;
-        let mut body = Vec::with_capacity(file.bytes as usize);
-        // One byte more than expected is enough to see that a file has grown.
-        source
-            .take(file.bytes + 1)
-            .read_to_end(&mut body)
-            .await
-            .map_err(|e| unreadable("read", from, e))?;
-        let found = hex::encode(ring::digest::digest(&SHA256, &body));
-        if file.sha256 != found {
-            return Err(damaged(&found, body.len() as u64));
-        }
-        let mode = if over == Over::Damaged {
-            PutMode::Overwrite
-        } else {
-            PutMode::Create
-        };
-        return match store
-            .put_opts(path, PutPayload::from(body), PutOptions::from(mode))
-            .await
-        {
-            Ok(_) => Ok(true),
-            // Every conflict is told in these words; only the right length makes it another one's
-            // upload of the same file.
-            Err(e @ object_store::Error::AlreadyExists { .. }) => match store.head(path).await {
-                Ok(found) if found.size == file.bytes => Ok(false),
-                _ => Err(storage_error("write", path, e)),
-            },
-            Err(e) => Err(storage_error("write", path, e)),
-        };
-    }
-    let mut upload = store
-        .put_multipart(path)
+    let _permit = budget.take(file.bytes as usize).await;
+    let mut body = Vec::with_capacity(file.bytes as usize);
+    // One byte more than expected is enough to see that a file has grown.
+    source
+        .take(file.bytes + 1)
+        .read_to_end(&mut body)
         .await
-        .map_err(|e| storage_error("begin to write", path, e))?;
-    let sent = send_parts(&mut *upload, path, &mut source, from, budget).await;
-    let checked = sent.and_then(|(found, length)| {
+        .map_err(|e| unreadable("read", from, e))?;
+    let found = hex::encode(ring::digest::digest(&SHA256, &body));
+    if file.sha256 != found {
+        return Err(corrupted(
+            format_args!("\"{}\"", from.display()),
+            file,
+            &found,
+            body.len() as u64,
+        ));
+    }
+    let mode = if is_new {
+        PutMode::Create
+    } else {
+        PutMode::Overwrite
+    };
+    match store
+        .put_opts(path, PutPayload::from(body), PutOptions::from(mode))
+        .await
+    {
+        Ok(_) => Ok(true),
+        // Every conflict is told in these words; only the right length makes it another one's
+        // upload of the same file.
+        Err(e @ object_store::Error::AlreadyExists { .. }) => match store.head(path).await {
+            Ok(found) if found.size == file.bytes => Ok(false),
+            _ => Err(storage_error("write", path, e)),
+        },
+        Err(e) => Err(storage_error("write", path, e)),
+    }
+}
+
+/// Puts a local file into an object store in parts, several at a time.
+pub(super) async fn upload_in_parts(
+    mut upload: Upload,
+    path: &ObjectPath,
+    file: &DataFile,
+    from: &Path,
+    budget: &ByteBudget,
+) -> Result<bool, Error> {
+    let sent = send_parts(&mut upload, path, from, budget).await;
+    let checked = sent.and_then(|(parts, found, length)| {
         if file.sha256 == found {
-            Ok(())
+            Ok(parts)
         } else {
-            Err(damaged(&found, length))
+            let what = format_args!("\"{}\"", from.display()).to_string();
+            Err(corrupted(what, file, &found, length))
         }
     });
     let result = match checked {
-        Ok(()) => upload
-            .complete()
-            .await
-            .map(|_| true)
-            .map_err(|e| storage_error("finish writing", path, e)),
+        Ok(parts) => upload.complete(parts).await,
         Err(e) => Err(e),
     };
-    if result.is_err() {
-        // Best effort: a store that cannot even abort will drop the parts by its own rules.
-        let _ = upload.abort().await;
+    if result.is_err()
+        && let Err(error) = upload.abort().await
+    {
+        tracing::warn!(%path, %error, "an upload could not be given up; that is tried again when the job has ended");
     }
-    result
+    result.map(|()| true)
 }
 
+/// Sends a file; its parts, its SHA-256 and its length.
 async fn send_parts(
-    upload: &mut dyn MultipartUpload,
+    upload: &mut Upload,
     path: &ObjectPath,
-    source: &mut tokio::fs::File,
     from: &Path,
     budget: &ByteBudget,
-) -> Result<(String, u64), Error> {
+) -> Result<(Vec<(usize, PartId)>, String, u64), Error> {
+    let mut source = tokio::fs::File::open(from)
+        .await
+        .map_err(|e| unreadable("open", from, e))?;
     let mut context = Context::new(&SHA256);
     let mut length = 0;
+    let mut sent = Vec::new();
     let mut parts = futures::stream::FuturesUnordered::new();
-    loop {
+    for number in 0.. {
         // Waiting for the budget must not starve the parts that hold it.
         let permit = loop {
             tokio::select! {
                 permit = budget.take(PART_BYTES) => break permit,
                 Some(part) = parts.next() => {
-                    let part: Result<(), object_store::Error> = part;
-                    part.map_err(|e| storage_error("write", path, e))?;
+                    let part: Result<_, object_store::Error> = part;
+                    sent.push(part.map_err(|e| storage_error("write", path, e))?);
                 }
             }
         };
         let mut body = Vec::with_capacity(PART_BYTES);
-        source
+        (&mut source)
             .take(PART_BYTES as u64)
             .read_to_end(&mut body)
             .await
@@ -372,17 +383,16 @@ async fn send_parts(
         }
         context.update(&body);
         length += body.len() as u64;
-        let part = upload.put_part(PutPayload::from(body));
+        let part = upload.part(number, PutPayload::from(body));
         parts.push(async move {
             let _permit = permit;
             part.await
         });
     }
-    parts
-        .try_collect::<()>()
-        .await
-        .map_err(|e| storage_error("write", path, e))?;
-    Ok((hex::encode(context.finish()), length))
+    while let Some(part) = parts.next().await {
+        sent.push(part.map_err(|e| storage_error("write", path, e))?);
+    }
+    Ok((sent, hex::encode(context.finish()), length))
 }
 
 /// Streams an object into each of the targets, hashing on the way; no target exists before the hash

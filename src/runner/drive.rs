@@ -40,6 +40,7 @@ fn waits_for_storage(command: JobCommand) -> bool {
             BackupCommand::Upload(_) | BackupCommand::SaveMeta | BackupCommand::Publish
         ) | JobCommand::Restore(RestoreCommand::Download(_))
             | JobCommand::DropSnapshot(_)
+            | JobCommand::Verify(_)
     )
 }
 
@@ -232,11 +233,13 @@ impl Drive<'_> {
         let attempts = self.attempts.get(&command).copied().unwrap_or(0);
         let (context, job) = (self.context.clone(), self.job.clone());
         let wait = backoff(self.inner, attempts);
+        let mut mended = self.inner.mended.subscribe();
         self.in_flight.spawn(tracing::Instrument::in_current_span(async move {
             let (inner, abandon, settled) = (&context.inner, &context.abandon, job.is_settled());
             if !wait.is_zero() {
                 tokio::select! {
                     () = inner.env.clock.sleep(wait) => {}
+                    _ = mended.changed() => {}
                     () = abandon.cancelled(), if !settled => {}
                     () = inner.stop.cancelled() => {}
                 }
@@ -429,6 +432,8 @@ impl Drive<'_> {
                 JobState::DropSnapshot(_) => {
                     Some(JobEvent::DropSnapshot(DropEvent::Cancelled { failure }))
                 }
+                // It can be cancelled until it has ended.
+                JobState::Verify(_) => None,
                 // Our own catalog knows whether the data is visible, and will tell.
                 JobState::Restore(_) => {
                     let hint = "The catalog decides it as soon as it can be written; see the log for what keeps it from that.";

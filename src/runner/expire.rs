@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::witness::Witness;
-use super::{Inner, Runner};
+use super::{Inner, Runner, uploads};
 use crate::error::{Error, ErrorKind};
 use crate::job::{DropRequest, DroppedBackups, JobSpec, Requester, Work};
 use crate::names::*;
@@ -29,7 +29,7 @@ struct Memory {
     failures: u32,
 }
 
-fn open(inner: &Inner, record: &RepositoryRecord) -> Result<Arc<Repository>, Error> {
+pub(super) fn open(inner: &Inner, record: &RepositoryRecord) -> Result<Arc<Repository>, Error> {
     inner.open.open(
         &record.name,
         &Location {
@@ -80,6 +80,7 @@ impl Runner {
             let mut witness = Witness::new(&inner.env, newest);
             loop {
                 let round = async {
+                    uploads::give_up(&inner, None).await;
                     if witness.believes(&inner.env) {
                         expire(&runner, &mut known).await;
                     }

@@ -3,6 +3,7 @@
 mod backup;
 mod drop;
 mod restore;
+mod verify;
 
 use std::sync::Arc;
 
@@ -11,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::Inner;
 use super::external::Step;
+use super::uploads::JobUploads;
 use crate::cluster::{ReportProgress, StepError};
 use crate::error::{Error, ErrorKind};
 use crate::job::{Job, JobCommand, JobEvent, JobState, Work};
 use crate::names::TaskId;
-use crate::repository::{Location, Repository};
+use crate::repository::{FileSet, Location, Repository};
 
 /// What the steps of one job share.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub(super) struct StepContext {
     pub abandon: CancellationToken,
     /// The job's repository, once it was opened.
     repository: Mutex<Option<Arc<Repository>>>,
+    /// What a verification looks at, once that was read.
+    files: Mutex<Option<Arc<FileSet>>>,
 }
 
 /// One command to be carried out.
@@ -44,6 +48,7 @@ impl StepContext {
             is_fresh,
             abandon: inner.stop.child_token(),
             repository: Mutex::default(),
+            files: Mutex::default(),
         }
     }
 
@@ -103,6 +108,19 @@ impl StepContext {
                 .await
                 .map(JobEvent::DropSnapshot);
         }
+        if let (JobState::Verify(state), JobCommand::Verify(command), Work::Verify(request)) =
+            (&job.state, command, &job.spec.work)
+        {
+            let attempt = Attempt {
+                context: self,
+                job,
+                attempts,
+            };
+            return attempt
+                .verify(request, state, command)
+                .await
+                .map(JobEvent::Verify);
+        }
         let cluster = cluster.managed()?;
         let attempt = Attempt {
             context: self,
@@ -143,7 +161,11 @@ impl Attempt<'_> {
         };
         let repository = inner.open.open(&record.name, &location)?;
         reach(&repository).await?;
-        Ok(repository)
+        Ok(repository.with_uploads(Arc::new(JobUploads {
+            inner: inner.clone(),
+            job_id: self.job.id,
+            repository: record.id,
+        })))
     }
 
     /// The repository for one transfer of many: opened once, and again after a failed step.

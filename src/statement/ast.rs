@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::ast as sql;
 pub use self::session::*;
 pub use self::show::{Filter, OrderBy, Show, ShowStatement};
 use super::properties::Properties;
+use crate::job::VerifyLevel;
 use crate::names::{
     BrokerName, ClusterName, DatabaseName, JobId, PartitionName, RepositoryName, RoleName,
     SnapshotLabel, TableName, UserName,
@@ -35,6 +36,10 @@ pub enum Statement {
         force: bool,
     },
     AlterRepository(AlterRepository),
+    /// `VERIFY SNAPSHOT | REPOSITORY`
+    Verify(Verify),
+    /// `WAIT FOR JOB`
+    WaitForJob(WaitForJob),
     /// `CREATE | ALTER | DROP CLUSTER`
     Cluster(ClusterCommand),
     /// A text that is handed to a StarRocks cluster as it is: what nothing here reads, where the
@@ -437,4 +442,23 @@ impl fmt::Debug for UserCommand {
                 .finish(),
         }
     }
+}
+
+/// `VERIFY SNAPSHOT label ON repository | REPOSITORY repository [LEVEL FILES | CHECKSUM]
+/// [PROPERTIES ("sample" = "10%")]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verify {
+    pub repository: RepositoryName,
+    /// One snapshot; nothing means the whole repository.
+    pub label: Option<SnapshotLabel>,
+    pub level: VerifyLevel,
+    /// How many of ten thousand files are read.
+    pub sample: u32,
+}
+
+/// `WAIT FOR JOB number [TIMEOUT seconds]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitForJob {
+    pub id: JobId,
+    pub timeout_seconds: Option<u64>,
 }

@@ -5,7 +5,6 @@ use super::ast::{AlterRepository, ClusterCommand, Statement};
 use super::parser::Parser;
 use super::properties::Properties;
 use crate::error::Error;
-use crate::names::JobId;
 
 impl Parser<'_> {
     /// A statement of this file, if one comes next.
@@ -49,13 +48,9 @@ impl Parser<'_> {
             })));
         }
         if self.eat("CANCEL JOB") {
-            let fault = self.unexpected("a job's number");
-            let id = i64::try_from(self.number("a job's number")?).map_err(|_| fault)?;
+            let id = self.job_number()?;
             let force = self.eat("FORCE");
-            return Ok(Some(Statement::CancelJob {
-                id: JobId(id),
-                force,
-            }));
+            return Ok(Some(Statement::CancelJob { id, force }));
         }
         Ok(None)
     }

@@ -16,6 +16,8 @@ impl Statement {
             Statement::CancelJob { id, force } => {
                 format!("CANCEL JOB {id}{}", if *force { " FORCE" } else { "" })
             }
+            Statement::Verify(s) => s.to_string(),
+            Statement::WaitForJob(s) => s.to_string(),
             Statement::AlterRepository(s) => {
                 format!("ALTER REPOSITORY {} SET PROPERTIES (…)", s.name)
             }
@@ -48,6 +50,8 @@ impl Statement {
             | Statement::DropRepository(_)
             | Statement::AlterRepository(_) => "REPOSITORY DDL",
             Statement::DropSnapshot(_) => "DROP SNAPSHOT",
+            Statement::Verify(_) => "VERIFY",
+            Statement::WaitForJob(_) => "WAIT",
             Statement::Copy(_) => "COPY FROM",
             Statement::User(_) => "GRANT",
             _ => "DDL",

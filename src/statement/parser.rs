@@ -454,6 +454,9 @@ impl<'a> Parser<'a> {
         if let Some(statement) = self.cluster_statement()? {
             return Ok(statement);
         }
+        if let Some(statement) = self.job_statement()? {
+            return Ok(statement);
+        }
         if self.eat("BACKUP") {
             return self.backup().map(Statement::Backup);
         }

@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::ast as sql;
 
 use super::ast::*;
 use super::properties::Properties;
+use crate::job::SAMPLE_ALL;
 use crate::names::{DatabaseName, JobId, RepositoryName};
 use crate::privilege::Grantee;
 
@@ -280,6 +281,36 @@ impl Display for DropSnapshot {
             Name(self.label.as_str()),
             Name(self.repository.as_str())
         )
+    }
+}
+
+impl Display for Verify {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match &self.label {
+            Some(label) => write!(
+                f,
+                "VERIFY SNAPSHOT {} ON {}",
+                Name(label.as_str()),
+                Name(self.repository.as_str())
+            )?,
+            None => write!(f, "VERIFY REPOSITORY {}", Name(self.repository.as_str()))?,
+        }
+        write!(f, " LEVEL {}", self.level.name().to_uppercase())?;
+        if self.sample != SAMPLE_ALL {
+            let (whole, hundredths) = (self.sample / 100, self.sample % 100);
+            write!(f, " PROPERTIES (\"sample\" = \"{whole}.{hundredths:02}%\")")?;
+        }
+        Ok(())
+    }
+}
+
+impl Display for WaitForJob {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "WAIT FOR JOB {}", self.id)?;
+        match self.timeout_seconds {
+            Some(seconds) => write!(f, " TIMEOUT {seconds}"),
+            None => Ok(()),
+        }
     }
 }
 

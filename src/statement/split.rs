@@ -108,9 +108,10 @@ fn language(text: &str) -> Language {
     match words.as_slice() {
         [
             "BACKUP" | "RESTORE" | "RECOVER" | "CANCEL" | "USE" | "DESC" | "DESCRIBE" | "TRUNCATE"
-            | "GRANT" | "REVOKE",
+            | "GRANT" | "REVOKE" | "VERIFY",
             ..,
         ]
+        | ["WAIT", "FOR", ..]
         | [
             "ALTER",
             "SYSTEM" | "TABLE" | "USER" | "CLUSTER" | "REPOSITORY",

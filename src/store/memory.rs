@@ -24,6 +24,7 @@ struct Content {
     users: BTreeMap<UserName, UserRecord>,
     roles: BTreeMap<RoleName, RoleRecord>,
     grants: std::collections::BTreeSet<GrantRecord>,
+    uploads: Vec<UploadRecord>,
 }
 
 #[derive(Debug)]
@@ -177,6 +178,18 @@ impl Journal for MemoryStore {
 
 #[async_trait]
 impl History for MemoryStore {
+    async fn verifications(&self) -> Result<Vec<VerificationRow>, Error> {
+        let content = self.0.lock();
+        let rows = content.admitted().filter_map(verification_rows);
+        Ok(rows.flat_map(|(backups, _)| backups).collect())
+    }
+
+    async fn findings(&self) -> Result<Vec<FindingRow>, Error> {
+        let content = self.0.lock();
+        let rows = content.admitted().filter_map(verification_rows);
+        Ok(rows.flat_map(|(_, findings)| findings).collect())
+    }
+
     async fn last_job(&self) -> Result<Option<JobId>, Error> {
         Ok(self.0.lock().jobs.keys().next_back().copied())
     }
@@ -300,6 +313,31 @@ impl Repositories for MemoryStore {
 
     async fn repositories(&self) -> Result<Vec<RepositoryRecord>, Error> {
         Ok(self.0.lock().repositories.values().cloned().collect())
+    }
+}
+
+#[async_trait]
+impl Uploads for MemoryStore {
+    async fn note_upload(&self, upload: &UploadRecord) -> Result<(), Error> {
+        self.forget_upload(upload).await?;
+        self.0.lock().uploads.push(upload.clone());
+        Ok(())
+    }
+
+    async fn forget_upload(&self, upload: &UploadRecord) -> Result<(), Error> {
+        let is_other = |known: &UploadRecord| {
+            (known.repository, &known.path, &known.upload_id)
+                != (upload.repository, &upload.path, &upload.upload_id)
+        };
+        self.0.lock().uploads.retain(is_other);
+        Ok(())
+    }
+
+    async fn uploads(&self) -> Result<Vec<UploadRecord>, Error> {
+        let mut uploads = self.0.lock().uploads.clone();
+        let key = |u: &UploadRecord| (u.repository, u.path.clone(), u.upload_id.clone());
+        uploads.sort_by_key(key);
+        Ok(uploads)
     }
 }
 

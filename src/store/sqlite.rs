@@ -4,6 +4,8 @@
 //! untouched transaction, never half of one.
 
 mod registry;
+mod uploads;
+mod verifications;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +28,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/meta/005_causes.sql"),
     include_str!("../../sql/meta/006_work.sql"),
     include_str!("../../sql/meta/007_latest.sql"),
+    include_str!("../../sql/meta/008_uploads.sql"),
+    include_str!("../../sql/meta/009_verifications.sql"),
 ];
 
 /// The cluster in this process, whose secrets were sealed before there were others.
@@ -139,7 +143,7 @@ fn insert_job(
                 spec.cluster.as_str(),
                 spec.work.database().map_or("", DatabaseName::as_str),
                 spec.work.repository().map_or("", RepositoryName::as_str),
-                spec.label().as_str(),
+                spec.label(),
                 status.name(),
                 at.0,
                 settled,
@@ -383,6 +387,7 @@ impl Journal for SqliteStore {
             }
             if job.is_settled() {
                 release_locks(t, job.id)?;
+                verifications::write(t, job)?;
             }
             write_tasks(t, &delta.tasks)
         })
@@ -492,6 +497,14 @@ impl Journal for SqliteStore {
 
 #[async_trait]
 impl History for SqliteStore {
+    async fn verifications(&self) -> Result<Vec<VerificationRow>, Error> {
+        self.read_verifications().await
+    }
+
+    async fn findings(&self) -> Result<Vec<FindingRow>, Error> {
+        self.read_findings().await
+    }
+
     async fn last_job(&self) -> Result<Option<JobId>, Error> {
         let last = |t: &Transaction<'_>| {
             t.query_row("SELECT max(job_id) FROM jobs", [], |r| {

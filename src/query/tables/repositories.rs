@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 
 use super::super::system::{ScanContext, ScanRequest, Sources, system_row};
-use super::stored;
+use super::{stored, verifications};
 use crate::error::{Error, ErrorKind};
 use crate::names::{BackupTimestamp, SnapshotLabel};
 use crate::repository::{ListedBackup, Location, Manifest, Repository};
@@ -80,22 +80,6 @@ system_row! {
         table_id: Int,
         partition_id: Int,
         cluster: Text,
-    }
-}
-
-system_row! {
-    pub VerificationsRow in "verifications" {
-        job_id: Int,
-        repository: Text,
-        snapshot: Text,
-        backup_timestamp: Text,
-        level: Text,
-        started_at: Time,
-        finished_at: Time,
-        ok: Bool,
-        files_checked: Int,
-        bytes_checked: Int,
-        findings: Int,
     }
 }
 
@@ -278,6 +262,13 @@ pub(super) async fn snapshots(context: &ScanContext) -> Result<Vec<SnapshotsRow>
         status: status.into(),
         ..SnapshotsRow::default()
     };
+    let verified = match wanted.needs("last_verified_at")
+        || wanted.needs("last_verified_level")
+        || wanted.needs("last_verified_ok")
+    {
+        true => verifications::latest(sources).await?,
+        false => HashMap::new(),
+    };
     for (record, read) in wanted_repositories(sources, wanted).await? {
         let repository = record.name.as_str();
         let Content {
@@ -314,6 +305,12 @@ pub(super) async fn snapshots(context: &ScanContext) -> Result<Vec<SnapshotsRow>
         }
         for (label, timestamp, manifest) in &read {
             let (label, timestamp) = (label.to_string(), timestamp.to_string());
+            let verified = verified.get(&(
+                record.cluster.to_string(),
+                repository.to_owned(),
+                label.clone(),
+                timestamp.clone(),
+            ));
             let manifest = match manifest {
                 Ok(manifest) => manifest,
                 Err(e) => {
@@ -354,6 +351,9 @@ pub(super) async fn snapshots(context: &ScanContext) -> Result<Vec<SnapshotsRow>
                 finished_at: manifest.saved_at.into(),
                 ttl: manifest.ttl.map(|ttl| ttl.to_string()).into(),
                 expire_at: manifest.expire_at.into(),
+                last_verified_at: verified.map(|v| v.verified_at).into(),
+                last_verified_level: verified.map(|v| v.level.clone()).into(),
+                last_verified_ok: verified.map(|v| v.damage == 0).into(),
                 details: manifest.details().into(),
                 cluster_id: manifest.cluster_id.clone().into(),
                 views: (manifest.views.len() as u64).into(),

@@ -134,8 +134,10 @@ impl Runner {
         let keyword = match kind {
             JobKind::Backup => JobKeyword::Backup,
             JobKind::Restore => JobKeyword::Restore,
-            JobKind::DropSnapshot => {
-                return Err(Error::internal("a deletion is no job of the cluster's"));
+            JobKind::DropSnapshot | JobKind::Verify => {
+                return Err(Error::internal(format!(
+                    "a {kind} is no job of the cluster's"
+                )));
             }
         };
         let sql = remote

@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::job::{BackupCommand, BackupEvent, BackupState, Failure, transfer_task};
 use crate::names::TabletId;
 use crate::repository::Placed;
+use crate::runner::uploads;
 
 impl Attempt<'_> {
     pub(super) async fn backup(
@@ -67,6 +68,7 @@ impl Attempt<'_> {
             }
             (BackupCommand::Release, _) => {
                 cluster.release(job).await?;
+                uploads::give_up(&self.context.inner, Some(job.id)).await;
                 BackupEvent::Released
             }
             _ => return Err(misplaced()),

@@ -1,0 +1,386 @@
+//! The machine that looks whether backups are whole: PENDING → VERIFYING → FINISHED | CANCELLED.
+//!
+//! Which backups are looked at, and in how many parts their files are, is fixed by an event. A part
+//! is the files whose hashes begin alike, so each file is looked at once, however many backups have
+//! it, and looking twice does no harm. What is found is a result, not a failure: the job has done
+//! what it was for.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::tasks::TasksLeft;
+use super::{End, Failure, IllegalEvent, Machine, Phase, Volume};
+use crate::names::{BackupTimestamp, RepositoryName, SnapshotLabel, TaskId};
+
+/// What is to be verified, and how well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyRequest {
+    pub repository: RepositoryName,
+    /// One snapshot; everything in the repository if there is none.
+    pub label: Option<SnapshotLabel>,
+    pub level: VerifyLevel,
+    /// How many of ten thousand files are read, at the levels that read files.
+    pub sample: u32,
+}
+
+/// Everything is read.
+pub const SAMPLE_ALL: u32 = 10_000;
+
+/// How deep a verification goes. The names are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerifyLevel {
+    /// Manifests are read; files are there in their length.
+    Files,
+    /// Files are read, and their bytes are those of their names.
+    Checksum,
+}
+
+impl VerifyLevel {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Files => "files",
+            Self::Checksum => "checksum",
+        }
+    }
+}
+
+/// A backup by its place in a repository.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BackupName {
+    pub label: SnapshotLabel,
+    pub timestamp: BackupTimestamp,
+}
+
+/// What can be wrong with an object. The names are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FindingKind {
+    /// A manifest that does not read, or is not of its place.
+    ManifestDamaged,
+    /// A manifest of a format that this version does not know.
+    ManifestNewer,
+    /// A file that a manifest names is not there.
+    Missing,
+    /// It has another length.
+    WrongLength,
+    /// It has other bytes.
+    Damaged,
+    /// A file that no manifest names: of a backup that is under way, or left by one that is gone.
+    Unreferenced,
+    /// Something that is none of the repository's.
+    Foreign,
+}
+
+impl FindingKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ManifestDamaged => "manifest_damaged",
+            Self::ManifestNewer => "manifest_newer",
+            Self::Missing => "missing",
+            Self::WrongLength => "wrong_length",
+            Self::Damaged => "damaged",
+            Self::Unreferenced => "unreferenced",
+            Self::Foreign => "foreign",
+        }
+    }
+
+    const ALL: &[Self] = &[
+        Self::ManifestDamaged,
+        Self::ManifestNewer,
+        Self::Missing,
+        Self::WrongLength,
+        Self::Damaged,
+        Self::Unreferenced,
+        Self::Foreign,
+    ];
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+
+    /// Whether a restore would fail by it.
+    pub fn is_damage(self) -> bool {
+        !matches!(self, Self::Unreferenced | Self::Foreign)
+    }
+}
+
+/// One thing that was found.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Finding {
+    pub kind: FindingKind,
+    /// The object, from the repository's directory on.
+    pub object: String,
+    /// The backups that need it, by their places in the plan.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backups: Vec<u32>,
+    pub detail: String,
+}
+
+/// Findings of one job that are kept; the rest is counted. Damage comes first.
+pub const FINDINGS_KEPT: usize = 10_000;
+
+/// What is looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyPlan {
+    pub backups: Vec<BackupName>,
+    /// How many parts the files are in.
+    pub parts: u32,
+    /// What reading the manifests and listing the repository has found already.
+    pub findings: Vec<Finding>,
+    /// The files of all backups, each once.
+    pub files: Volume,
+}
+
+/// What looking at some files came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// What was looked at; at the levels that read files, what was read.
+    pub volume: Volume,
+    pub findings: Vec<Finding>,
+}
+
+/// What a verification came to so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VerifyReport {
+    pub backups: Vec<BackupName>,
+    pub files: Volume,
+    pub checked: Volume,
+    /// At most [`FINDINGS_KEPT`].
+    pub findings: Vec<Finding>,
+    /// How many more there were.
+    pub omitted: u64,
+}
+
+impl VerifyReport {
+    fn add(&mut self, findings: &[Finding]) {
+        let room = FINDINGS_KEPT.saturating_sub(self.findings.len());
+        self.findings.extend(findings.iter().take(room).cloned());
+        self.omitted += findings.len().saturating_sub(room) as u64;
+    }
+
+    /// How many findings say that one of the backups cannot be restored.
+    pub fn damage_of(&self, backup: usize) -> usize {
+        let needs = |f: &&Finding| f.kind.is_damage() && f.backups.contains(&(backup as u32));
+        self.findings.iter().filter(needs).count()
+    }
+}
+
+/// The states.
+#[derive(Clone, Debug, PartialEq)]
+pub enum VerifyState {
+    Pending,
+    Verifying {
+        report: Arc<VerifyReport>,
+        left: TasksLeft,
+    },
+    Finished {
+        report: Arc<VerifyReport>,
+    },
+    Cancelled {
+        failure: Failure,
+    },
+}
+
+/// What may be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum VerifyCommand {
+    /// Read the manifests, and see what there is to look at.
+    Plan,
+    /// Look at one part of the files.
+    Check(TaskId),
+}
+
+/// What can happen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerifyEvent {
+    /// What is looked at is fixed.
+    Planned { plan: Arc<VerifyPlan> },
+    /// A part was looked at.
+    Checked { task: TaskId, checked: Checked },
+    /// The job is not carried on.
+    Cancelled { failure: Failure },
+}
+
+impl VerifyEvent {
+    /// Its name, for `system.job_events`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Planned { .. } => "planned",
+            Self::Checked { .. } => "checked",
+            Self::Cancelled { .. } => "cancelled",
+        }
+    }
+}
+
+impl VerifyState {
+    fn verifying(report: Arc<VerifyReport>, left: TasksLeft) -> Self {
+        if left.is_empty() {
+            Self::Finished { report }
+        } else {
+            Self::Verifying { report, left }
+        }
+    }
+
+    /// What it came to, once it has ended well.
+    pub fn report(&self) -> Option<&Arc<VerifyReport>> {
+        match self {
+            Self::Finished { report } => Some(report),
+            Self::Pending | Self::Verifying { .. } | Self::Cancelled { .. } => None,
+        }
+    }
+}
+
+impl Machine for VerifyState {
+    type Command = VerifyCommand;
+    type Event = VerifyEvent;
+
+    fn commands(&self) -> Vec<VerifyCommand> {
+        match self {
+            Self::Pending => vec![VerifyCommand::Plan],
+            Self::Verifying { left, .. } => left.iter().map(VerifyCommand::Check).collect(),
+            Self::Finished { .. } | Self::Cancelled { .. } => Vec::new(),
+        }
+    }
+
+    fn allows(&self, command: VerifyCommand) -> bool {
+        match (self, command) {
+            (Self::Pending, VerifyCommand::Plan) => true,
+            (Self::Verifying { left, .. }, VerifyCommand::Check(task)) => left.contains(task),
+            _ => false,
+        }
+    }
+
+    /// One match: the only way a state changes.
+    fn apply(&mut self, event: &VerifyEvent) -> Result<(), IllegalEvent> {
+        use VerifyEvent as E;
+        let next = match (&mut *self, event) {
+            (Self::Pending, E::Planned { plan }) => {
+                let mut report = VerifyReport {
+                    backups: plan.backups.clone(),
+                    files: plan.files,
+                    ..VerifyReport::default()
+                };
+                report.add(&plan.findings);
+                let left = TasksLeft::all((0..i64::from(plan.parts)).map(TaskId));
+                Self::verifying(Arc::new(report), left)
+            }
+            (Self::Verifying { report, left }, E::Checked { task, checked })
+                if left.contains(*task) =>
+            {
+                left.finish(*task);
+                let known = Arc::make_mut(report);
+                known.checked.add(checked.volume);
+                known.add(&checked.findings);
+                if !left.is_empty() {
+                    return Ok(());
+                }
+                known.findings.sort();
+                Self::Finished {
+                    report: report.clone(),
+                }
+            }
+            (Self::Pending | Self::Verifying { .. }, E::Cancelled { failure }) => Self::Cancelled {
+                failure: failure.clone(),
+            },
+            (state, event) => {
+                return Err(IllegalEvent {
+                    phase: state.phase(),
+                    event: event.name(),
+                });
+            }
+        };
+        *self = next;
+        Ok(())
+    }
+
+    fn phase(&self) -> Phase {
+        match self {
+            Self::Pending => Phase::Pending,
+            Self::Verifying { .. } => Phase::Verifying,
+            Self::Finished { .. } => Phase::Finished,
+            Self::Cancelled { .. } => Phase::Cancelled,
+        }
+    }
+
+    fn end(&self) -> Option<End> {
+        match self {
+            Self::Pending | Self::Verifying { .. } => None,
+            Self::Finished { .. } => Some(End::Finished),
+            Self::Cancelled { failure } => Some(failure.end()),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.end().is_some()
+    }
+
+    fn can_cancel(&self) -> bool {
+        self.end().is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The full table: every state with every event, and what comes of it.
+    #[test]
+    fn every_state_takes_its_events_and_no_others() {
+        let failure = || Failure::user_cancelled(None);
+        let report = || Arc::new(VerifyReport::default());
+        let left = |ids: &[i64]| TasksLeft::all(ids.iter().copied().map(TaskId));
+        let planned = |parts| VerifyEvent::Planned {
+            plan: Arc::new(VerifyPlan {
+                parts,
+                ..VerifyPlan::default()
+            }),
+        };
+        let states = [
+            VerifyState::Pending,
+            VerifyState::Verifying {
+                report: report(),
+                left: left(&[0, 1]),
+            },
+            VerifyState::Verifying {
+                report: report(),
+                left: left(&[1]),
+            },
+            VerifyState::Finished { report: report() },
+            VerifyState::Cancelled { failure: failure() },
+        ];
+        let events = [
+            planned(2),
+            planned(0),
+            VerifyEvent::Checked {
+                task: TaskId(1),
+                checked: Checked::default(),
+            },
+            VerifyEvent::Cancelled { failure: failure() },
+        ];
+        let no = "";
+        let expected = [
+            ["VERIFYING", "FINISHED", no, "CANCELLED"],
+            [no, no, "VERIFYING", "CANCELLED"],
+            [no, no, "FINISHED", "CANCELLED"],
+            [no; 4],
+            [no; 4],
+        ];
+        crate::job::machine::tests::check_table(&states, &events, &expected);
+        crate::job::machine::tests::check_names(&events, VerifyEvent::name);
+    }
+
+    #[test]
+    fn stored_names_do_not_change() {
+        for kind in FindingKind::ALL {
+            let stored = serde_json::to_string(kind).expect("serializes");
+            assert_eq!(stored, format!("\"{}\"", kind.name()));
+        }
+        for level in [VerifyLevel::Files, VerifyLevel::Checksum] {
+            let stored = serde_json::to_string(&level).expect("serializes");
+            assert_eq!(stored, format!("\"{}\"", level.name()));
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What verifications have come to.
+
+use std::collections::HashMap;
+
+use super::super::system::{ScanContext, Sources, system_row};
+use crate::error::Error;
+use crate::job::{FindingKind, SAMPLE_ALL};
+use crate::store::VerificationRow;
+
+system_row! {
+    pub VerificationsRow in "verifications" {
+        job_id: Int,
+        repository: Text,
+        snapshot: Text,
+        backup_timestamp: Text,
+        level: Text,
+        started_at: Time,
+        finished_at: Time,
+        ok: Bool,
+        files_checked: Int,
+        bytes_checked: Int,
+        findings: Int,
+        sample: Double,
+        cluster: Text,
+    }
+}
+
+system_row! {
+    pub RepositoryFindingsRow in "repository_findings" {
+        job_id: Int,
+        repository: Text,
+        severity: Text,
+        kind: Text,
+        object: Text,
+        snapshot: Text,
+        backup_timestamp: Text,
+        snapshots: Int,
+        detail: Text,
+        found_at: Time,
+        cluster: Text,
+    }
+}
+
+pub(super) async fn verifications(context: &ScanContext) -> Result<Vec<VerificationsRow>, Error> {
+    let rows = context.sources.store.verifications().await?;
+    let row = |v: VerificationRow| VerificationsRow {
+        job_id: v.job_id.0.into(),
+        repository: v.repository.into(),
+        snapshot: v.snapshot.into(),
+        backup_timestamp: v.backup_timestamp.into(),
+        level: v.level.into(),
+        started_at: v.started_at.into(),
+        finished_at: v.verified_at.into(),
+        ok: (v.damage == 0).into(),
+        files_checked: v.checked.files.into(),
+        bytes_checked: v.checked.bytes.into(),
+        findings: v.damage.into(),
+        sample: (f64::from(v.sample) / f64::from(SAMPLE_ALL)).into(),
+        cluster: v.cluster.into(),
+    };
+    Ok(rows.into_iter().map(row).collect())
+}
+
+pub(super) async fn repository_findings(
+    context: &ScanContext,
+) -> Result<Vec<RepositoryFindingsRow>, Error> {
+    let rows = context.sources.store.findings().await?;
+    let rows = rows.into_iter().map(|f| {
+        let is_damage = FindingKind::parse(&f.kind).is_none_or(FindingKind::is_damage);
+        let (snapshot, timestamp) = f
+            .backup
+            .map(|b| (b.label.to_string(), b.timestamp.to_string()))
+            .unzip();
+        RepositoryFindingsRow {
+            job_id: f.job_id.0.into(),
+            repository: f.repository.into(),
+            severity: (if is_damage { "error" } else { "info" }).into(),
+            kind: f.kind.into(),
+            object: f.object.into(),
+            snapshot: snapshot.into(),
+            backup_timestamp: timestamp.into(),
+            snapshots: f.backups.into(),
+            detail: f.detail.into(),
+            found_at: f.found_at.into(),
+            cluster: f.cluster.into(),
+        }
+    });
+    Ok(rows.collect())
+}
+
+/// Cluster, repository, snapshot and timestamp.
+type Backup = (String, String, String, String);
+
+/// The latest verification of each backup.
+pub(super) async fn latest(sources: &Sources) -> Result<HashMap<Backup, VerificationRow>, Error> {
+    let mut latest = HashMap::new();
+    for row in sources.store.verifications().await? {
+        let key = (
+            row.cluster.clone(),
+            row.repository.clone(),
+            row.snapshot.clone(),
+            row.backup_timestamp.clone(),
+        );
+        // Later jobs come later.
+        latest.insert(key, row);
+    }
+    Ok(latest)
+}

@@ -1,0 +1,158 @@
+//! A location tried before it is trusted: every right that a backup will need, and whether the store
+//! does what a commit relies on.
+
+use bytes::Bytes;
+use object_store::ObjectStoreExt;
+
+use super::{Repository, RepositoryInfo, layout, storage_error, uploads};
+use crate::env::Env;
+use crate::error::{Error, ErrorKind};
+use crate::names::Timestamp;
+
+/// What S3 calls the rights, in the order in which they are tried.
+fn right_missing(error: Error, right: &str, of_s3: &str) -> Error {
+    if error.hint.is_some() {
+        return error;
+    }
+    error.hint(format!(
+        "A repository takes the rights to list, read, write and delete; this is the right to {right} ({of_s3} of S3)."
+    ))
+}
+
+/// A store that cannot put on condition, or will not.
+fn not_on_condition(error: Error) -> Error {
+    error.hint(
+        "A commit puts an object only if there is none (If-None-Match). For a store that does not do that, \"conditional_put\" = \"false\" has whoever commits look first; then only one gateway may write to the repository.",
+    )
+}
+
+impl Repository {
+    /// Tries the location (every right that a backup needs) and adopts the repository that is there, or makes
+    /// one. A read-only repository is only read, so it must exist.
+    pub async fn initialize(&self, read_only: bool, env: &Env) -> Result<RepositoryInfo, Error> {
+        if !read_only {
+            self.probe(env).await?;
+        }
+        let path = layout::info(&self.root);
+        if let Some(info) = self.info().await? {
+            return Ok(info);
+        }
+        if read_only {
+            return Err(Error::new(
+                ErrorKind::MissingFile,
+                format!("there is no repository {} at this location", self.name),
+            )
+            .hint("Create it without READ ONLY first, or correct the location."));
+        }
+        let info = RepositoryInfo {
+            format: layout::FORMAT,
+            id: env.uuid(),
+            name: self.name.clone(),
+            created_at: env.now(),
+        };
+        let body = serde_json::to_vec(&info).map_err(|e| Error::internal(e.to_string()))?;
+        if self.put_once(&path, body.into()).await? {
+            return Ok(info);
+        }
+        // Another gateway was faster.
+        self.info()
+            .await?
+            .ok_or_else(|| Error::new(ErrorKind::Storage, format!("\"{path}\" came and went")))
+    }
+
+    async fn probe(&self, env: &Env) -> Result<(), Error> {
+        let path = self.root.clone().join(format!("__probe_{}", env.uuid()));
+        let content = Bytes::from(env.uuid());
+        let written = self.put_once(&path, content.clone()).await.map_err(|e| {
+            if e.message.contains("501") || e.kind == ErrorKind::Unsupported {
+                not_on_condition(e)
+            } else {
+                right_missing(e, "write", "s3:PutObject")
+            }
+        });
+        written?;
+        let tried = self.try_rights(&path, &content).await;
+        let deleted = self.store.delete(&path).await.map_err(|e| {
+            let error = storage_error("delete", &path, e);
+            right_missing(error, "delete", "s3:DeleteObject").detail(format!(
+                "The object \"{path}\" was written to try the location, and stays behind."
+            ))
+        });
+        tried.and(deleted)
+    }
+
+    async fn try_rights(
+        &self,
+        path: &object_store::path::Path,
+        content: &Bytes,
+    ) -> Result<(), Error> {
+        if self.put_once(path, content.clone()).await? {
+            return Err(not_on_condition(Error::new(
+                ErrorKind::Unsupported,
+                "the store writes over an object that it was to put only if there is none",
+            )));
+        }
+        let unread = |e| right_missing(storage_error("read", path, e), "read", "s3:GetObject");
+        let found = self.store.get(path).await.map_err(unread)?;
+        if found.bytes().await.map_err(unread)? != *content {
+            return Err(Error::new(
+                ErrorKind::Corrupted,
+                format!("\"{path}\" reads back other bytes than were written"),
+            ));
+        }
+        let unlisted = |e| {
+            right_missing(
+                storage_error("list", &self.root, e),
+                "list",
+                "s3:ListBucket",
+            )
+        };
+        let listed = self
+            .store
+            .list_with_delimiter(Some(&self.root))
+            .await
+            .map_err(unlisted)?;
+        if listed.objects.iter().any(|object| object.location == *path) {
+            return self.try_parts(path).await;
+        }
+        Err(Error::new(
+            ErrorKind::Storage,
+            format!("\"{path}\" was written, and a listing does not have it"),
+        )
+        .hint("What a repository holds is known from listings; they must be up to date."))
+    }
+
+    /// Begins an upload in parts and gives it up.
+    async fn try_parts(&self, path: &object_store::path::Path) -> Result<(), Error> {
+        if self.local.is_some() {
+            return Ok(());
+        }
+        let upload = uploads::begin(&self.store, path, None).await;
+        let upload = upload.map_err(|e| right_missing(e, "write in parts", "s3:PutObject"))?;
+        upload
+            .abort()
+            .await
+            .map_err(|e| right_missing(e, "give up what was begun", "s3:AbortMultipartUpload"))
+    }
+
+    /// What time it is where the repository is: an object store says so of what is put there. A
+    /// directory has our own clock.
+    pub async fn clock(&self, env: &Env) -> Result<Timestamp, Error> {
+        if self.local.is_some() {
+            return Ok(env.now());
+        }
+        let path = self.root.clone().join(format!("__probe_{}", env.uuid()));
+        self.put_once(&path, Bytes::from_static(b"what time is it"))
+            .await?;
+        let found = self
+            .store
+            .head(&path)
+            .await
+            .map_err(|e| storage_error("look at", &path, e));
+        self.store
+            .delete(&path)
+            .await
+            .map_err(|e| storage_error("delete", &path, e))?;
+        Ok(Timestamp(found?.last_modified.timestamp_millis()))
+    }
+}

@@ -1,0 +1,344 @@
+//! A repository looked through: which files its manifests need, whether they are there and whole,
+//! and what else lies about.
+
+use std::collections::HashMap;
+use std::hash::Hasher;
+
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use ring::digest::{Context, SHA256};
+use twox_hash::XxHash64;
+
+use super::transfer::{blocking, hash_file};
+use super::{LISTINGS, Repository, layout, storage_error};
+use crate::error::{Error, ErrorKind};
+use crate::job::{
+    BackupName, Checked, DataFile, Finding, FindingKind, SAMPLE_ALL, VerifyLevel, VerifyPlan,
+    VerifyRequest, Volume,
+};
+use crate::names::{Sha256, SnapshotLabel};
+
+/// Files of one part, on the average: each part is an event of its own.
+const FILES_PER_PART: usize = 256;
+/// More parts would be smaller than one directory of `data`.
+const PARTS_MAX: usize = 256;
+/// Files that are read at a time in one part.
+const READ_AT_A_TIME: usize = 2;
+
+/// The files that some backups need, by their hashes.
+#[derive(Debug, Default)]
+pub struct FileSet(Vec<Needed>);
+
+#[derive(Debug)]
+struct Needed {
+    file: DataFile,
+    /// The backups that need it, by their places in the plan.
+    backups: Vec<u32>,
+}
+
+/// What stands in a repository's directory.
+#[derive(Debug, Default)]
+struct Inventory {
+    /// Data files that a manifest may name, with their lengths.
+    data: Vec<(Sha256, u64)>,
+    foreign: Vec<Path>,
+}
+
+impl FileSet {
+    fn of(files: HashMap<Sha256, (DataFile, Vec<u32>)>) -> Self {
+        let mut all: Vec<_> = files
+            .into_values()
+            .map(|(file, backups)| Needed { file, backups })
+            .collect();
+        all.sort_by(|a, b| a.file.sha256.cmp(&b.file.sha256));
+        Self(all)
+    }
+
+    fn needs(&self, sha256: &Sha256) -> bool {
+        self.0
+            .binary_search_by(|needed| needed.file.sha256.cmp(sha256))
+            .is_ok()
+    }
+
+    /// The files whose hashes begin with these bytes.
+    fn within(&self, first_bytes: std::ops::Range<u32>) -> &[Needed] {
+        let before = |end: u32| self.0.partition_point(|n| first_byte(&n.file.sha256) < end);
+        &self.0[before(first_bytes.start)..before(first_bytes.end)]
+    }
+}
+
+fn first_byte(sha256: &Sha256) -> u32 {
+    u32::from_str_radix(&sha256[..2], 16).expect("hex digits")
+}
+
+/// Whether a file is among so many of ten thousand; another job chooses others.
+fn is_sampled(sha256: &Sha256, job: &str, sample: u32) -> bool {
+    let mut hasher = XxHash64::default();
+    hasher.write(job.as_bytes());
+    hasher.write(sha256.as_bytes());
+    hasher.finish() % u64::from(SAMPLE_ALL) < u64::from(sample)
+}
+
+impl Repository {
+    /// Reads the manifests that a verification is about, and sees what there is to look at. 42704
+    /// if there is no such snapshot.
+    pub async fn plan_verification(
+        &self,
+        request: &VerifyRequest,
+    ) -> Result<(VerifyPlan, FileSet), Error> {
+        // What is listed before the manifests are read, and named by one of them then, is needed.
+        let inventory = match request.label {
+            None => self.inventory().await?,
+            Some(_) => Inventory::default(),
+        };
+        let listings = match &request.label {
+            None => self.snapshots().await?,
+            Some(label) => {
+                let listing = self.snapshot(label).await?;
+                if listing.backups.is_empty() && listing.strays.is_empty() {
+                    return Err(no_snapshot(self, label));
+                }
+                vec![listing]
+            }
+        };
+        let mut plan = VerifyPlan::default();
+        for listing in listings {
+            let named = |backup: super::ListedBackup| BackupName {
+                label: listing.label.clone(),
+                timestamp: backup.timestamp,
+            };
+            plan.backups.extend(listing.backups.into_iter().map(named));
+        }
+        let (set, findings) = self.files_of(&plan.backups).await?;
+        plan.findings = findings;
+        plan.files = Volume::of(set.0.iter().map(|needed| &needed.file));
+        plan.parts = set.0.len().div_ceil(FILES_PER_PART).min(PARTS_MAX) as u32;
+        let root = self.root.as_ref();
+        let relative = |path: &Path| {
+            path.as_ref()
+                .strip_prefix(root)
+                .unwrap_or(path.as_ref())
+                .trim_start_matches('/')
+                .to_owned()
+        };
+        plan.findings
+            .extend(inventory.foreign.iter().map(|path| Finding {
+                kind: FindingKind::Foreign,
+                object: relative(path),
+                backups: Vec::new(),
+                detail: "nothing that a repository has is called so".into(),
+            }));
+        let unneeded = inventory
+            .data
+            .iter()
+            .filter(|(sha256, _)| !set.needs(sha256));
+        plan.findings
+            .extend(unneeded.map(|(sha256, bytes)| Finding {
+                kind: FindingKind::Unreferenced,
+                object: relative(&layout::data(&self.root, sha256)),
+                backups: Vec::new(),
+                detail: format!("{bytes} bytes that no manifest names"),
+            }));
+        plan.findings.sort();
+        Ok((plan, set))
+    }
+
+    /// The files that these backups need, and what is wrong with their manifests. A backup that is
+    /// gone by now needs nothing.
+    pub async fn files_of(&self, backups: &[BackupName]) -> Result<(FileSet, Vec<Finding>), Error> {
+        let reading = backups.iter().enumerate().map(|(place, backup)| {
+            async move { (place, self.manifest(&backup.label, &backup.timestamp).await) }.boxed()
+        });
+        let mut read = futures::stream::iter(reading.collect::<Vec<_>>()).buffered(LISTINGS);
+        let (mut files, mut findings) = (HashMap::new(), Vec::new());
+        while let Some((place, manifest)) = read.next().await {
+            let kind = match manifest {
+                Ok((manifest, _)) => {
+                    for file in manifest.files() {
+                        let known = files
+                            .entry(file.sha256.clone())
+                            .or_insert_with(|| (file.clone(), Vec::new()));
+                        if known.1.last() != Some(&(place as u32)) {
+                            known.1.push(place as u32);
+                        }
+                    }
+                    continue;
+                }
+                Err(e) if e.kind == ErrorKind::MissingFile => continue,
+                Err(e) if e.kind == ErrorKind::Corrupted => (FindingKind::ManifestDamaged, e),
+                Err(e) if e.kind == ErrorKind::Unsupported => (FindingKind::ManifestNewer, e),
+                Err(e) => return Err(e),
+            };
+            let BackupName { label, timestamp } = &backups[place];
+            let path = layout::manifest(&Path::default(), label, timestamp);
+            findings.push(Finding {
+                kind: kind.0,
+                object: path.to_string(),
+                backups: vec![place as u32],
+                detail: kind.1.message.clone(),
+            });
+        }
+        Ok((FileSet::of(files), findings))
+    }
+
+    /// Lists everything.
+    async fn inventory(&self) -> Result<Inventory, Error> {
+        let failed = |e| storage_error("list", &self.root, e);
+        let mut found = Inventory::default();
+        let mut objects = self.store.list(Some(&self.root));
+        while let Some(object) = objects.try_next().await.map_err(failed)? {
+            match layout::place_of(&self.root, &object.location) {
+                Some(layout::Place::Data(sha256)) => found.data.push((sha256, object.size)),
+                Some(layout::Place::Other) => {}
+                None => found.foreign.push(object.location),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Looks at one part of the files.
+    pub async fn check_part(
+        &self,
+        set: &FileSet,
+        (part, parts): (u32, u32),
+        request: &VerifyRequest,
+        job: &str,
+    ) -> Result<Checked, Error> {
+        let bytes = 256 * part / parts.max(1)..256 * (part + 1) / parts.max(1);
+        let mut checked = Checked::default();
+        let mut to_read = Vec::new();
+        for first in bytes {
+            let needed = set.within(first..first + 1);
+            if needed.is_empty() {
+                continue;
+            }
+            let there = self.lengths(first).await?;
+            for needed in needed {
+                let file = &needed.file;
+                let wrong = match there.get(&file.sha256) {
+                    Some(bytes) if *bytes == file.bytes => None,
+                    // A listing may be late; the object itself is not.
+                    _ => self.length_is_wrong(file).await?,
+                };
+                match wrong {
+                    Some((kind, detail)) => {
+                        checked.findings.push(self.finding(kind, needed, detail))
+                    }
+                    None if request.level == VerifyLevel::Files => {
+                        checked.volume.add(Volume::of([file]));
+                    }
+                    None if is_sampled(&file.sha256, job, request.sample) => to_read.push(needed),
+                    None => {}
+                }
+            }
+        }
+        let reading = to_read.into_iter().map(|needed| {
+            async move { Ok((needed, self.bytes_are_wrong(&needed.file).await?)) }.boxed()
+        });
+        let mut read =
+            futures::stream::iter(reading.collect::<Vec<_>>()).buffer_unordered(READ_AT_A_TIME);
+        while let Some((needed, wrong)) = read.try_next().await? {
+            checked.volume.add(Volume::of([&needed.file]));
+            if let Some((kind, detail)) = wrong {
+                checked.findings.push(self.finding(kind, needed, detail));
+            }
+        }
+        Ok(checked)
+    }
+
+    fn finding(&self, kind: FindingKind, needed: &Needed, detail: String) -> Finding {
+        Finding {
+            kind,
+            object: layout::data(&Path::default(), &needed.file.sha256).to_string(),
+            backups: needed.backups.clone(),
+            detail,
+        }
+    }
+
+    /// The lengths of the files whose hashes begin with this byte.
+    async fn lengths(&self, first: u32) -> Result<HashMap<Sha256, u64>, Error> {
+        let directory = layout::data_dir(&self.root).join(format!("{first:02x}"));
+        let mut objects = self.store.list(Some(&directory));
+        let mut found = HashMap::new();
+        let failed = |e| storage_error("list", &directory, e);
+        while let Some(object) = objects.try_next().await.map_err(failed)? {
+            if let Some(layout::Place::Data(sha256)) =
+                layout::place_of(&self.root, &object.location)
+            {
+                found.insert(sha256, object.size);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn length_is_wrong(
+        &self,
+        file: &DataFile,
+    ) -> Result<Option<(FindingKind, String)>, Error> {
+        let path = layout::data(&self.root, &file.sha256);
+        match self.store.head(&path).await {
+            Ok(found) if found.size == file.bytes => Ok(None),
+            Ok(found) => Ok(Some((
+                FindingKind::WrongLength,
+                format!("{} bytes instead of {}", found.size, file.bytes),
+            ))),
+            Err(object_store::Error::NotFound { .. }) => Ok(Some((
+                FindingKind::Missing,
+                format!("{} bytes are missing", file.bytes),
+            ))),
+            Err(e) => Err(storage_error("look at", &path, e)),
+        }
+    }
+
+    /// Reads a file; what reads wrong is read again before that is believed.
+    async fn bytes_are_wrong(
+        &self,
+        file: &DataFile,
+    ) -> Result<Option<(FindingKind, String)>, Error> {
+        let path = layout::data(&self.root, &file.sha256);
+        let read = || async {
+            let (found, length) = self.digest_of(&path).await?;
+            if file.sha256 == found && length == file.bytes {
+                return Ok(());
+            }
+            let detail = format!("{length} bytes with SHA-256 {found}");
+            Err(Error::new(ErrorKind::Corrupted, detail))
+        };
+        match self.read_again(read).await {
+            Ok(()) => Ok(None),
+            Err(e) if e.kind == ErrorKind::Corrupted => Ok(Some((FindingKind::Damaged, e.message))),
+            Err(e) if e.kind == ErrorKind::MissingFile => Ok(Some((
+                FindingKind::Missing,
+                format!("{} bytes are missing", file.bytes),
+            ))),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The SHA-256 of an object's bytes, and how many there are.
+    pub(super) async fn digest_of(&self, path: &Path) -> Result<(String, u64), Error> {
+        if let Some(target) = self.local_path(path) {
+            return blocking(move || hash_file(&target)).await;
+        }
+        let failed = |e| storage_error("read", path, e);
+        let mut stream = self.store.get(path).await.map_err(failed)?.into_stream();
+        let (mut context, mut length) = (Context::new(&SHA256), 0);
+        while let Some(chunk) = stream.next().await {
+            let chunk: Bytes = chunk.map_err(failed)?;
+            context.update(&chunk);
+            length += chunk.len() as u64;
+        }
+        Ok((hex::encode(context.finish()), length))
+    }
+}
+
+fn no_snapshot(repository: &Repository, label: &SnapshotLabel) -> Error {
+    let name = repository.name();
+    Error::new(
+        ErrorKind::UndefinedObject,
+        format!("Snapshot does not exist in repository {name}: {label}"),
+    )
+    .hint(format!("See SHOW SNAPSHOT ON {name}."))
+}
