@@ -102,6 +102,7 @@ fn journal_append(c: &mut Criterion) {
                         objects: Vec::new(),
                         views: Vec::new(),
                         ttl: None,
+                        base: None,
                     },
                 },
             };

@@ -416,19 +416,30 @@ impl Repository {
                 Over::Damaged
             }
         };
-        match self.local_path(&path) {
+        let (moved, e_tag) = match self.local_path(&path) {
             Some(target) => {
-                transfer::copy_file(file.clone(), from.to_owned(), vec![target], over, budget).await
+                let (file, from) = (file.clone(), from.to_owned());
+                (
+                    transfer::copy_file(file, from, vec![target], over, budget).await?,
+                    None,
+                )
             }
             None if file.bytes <= PARTS_AFTER_BYTES => {
                 let is_new = over == Over::Nothing && self.puts_on_condition;
-                transfer::upload_file(&*self.store, &path, file, from, is_new, budget).await
+                transfer::upload_file(&*self.store, &path, file, from, is_new, budget).await?
             }
             None => {
                 let upload = uploads::begin(&self.store, &path, self.uploads.clone()).await?;
-                transfer::upload_in_parts(upload, &path, file, from, budget).await
+                (
+                    true,
+                    transfer::upload_in_parts(upload, &path, file, from, budget).await?,
+                )
             }
+        };
+        if moved {
+            self.note_written(file, e_tag.as_deref()).await;
         }
+        Ok(moved)
     }
 
     /// Brings a data file to each of these local paths, skipping those that have it. `true`: bytes

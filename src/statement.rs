@@ -34,7 +34,7 @@ pub use self::parser::{
     NextShort, Said, Unread, check_is_last, next_short_statement, next_statement, offset_of,
     parse_all, parse_one,
 };
-pub use self::properties::{BackupKind, BackupOptions, Properties, RestoreOptions, WhichBackup};
+pub use self::properties::{BackupOptions, BaseSnapshot, Properties, RestoreOptions, WhichBackup};
 pub use self::view::qualify_tables;
 pub use crate::catalog::{
     array_items, column_name, date_before_time, folded, interval_text, type_name,

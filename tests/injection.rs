@@ -798,6 +798,7 @@ fn backup_request() -> Work {
         }],
         views: vec![name("v")],
         ttl: None,
+        base: None,
     };
     Work::Backup {
         target: target(),

@@ -7,6 +7,7 @@ mod faults;
 mod front_door;
 mod grammar;
 mod hostile;
+mod incremental;
 mod injection;
 mod process;
 mod s3;

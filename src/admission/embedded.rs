@@ -17,7 +17,7 @@ use crate::names::*;
 use crate::privilege::{Privilege, Securable};
 use crate::repository::{Location, Manifest, Repository};
 use crate::statement::{
-    BackupKind, BackupOptions, BackupSnapshot, CancelJob, CancelScope, CreateRepository,
+    BackupOptions, BackupSnapshot, BaseSnapshot, CancelJob, CancelScope, CreateRepository,
     Definition, DropSnapshot, JobKeyword, ObjectRef, Recover, RestoreOptions, RestoreSnapshot,
     WhichBackup,
 };
@@ -105,6 +105,7 @@ impl Caller {
             objects,
             views: Vec::new(),
             ttl: None,
+            base: None,
         };
         let mut spec = self.spec(
             None,
@@ -172,18 +173,22 @@ impl Caller {
         let label = &backup.label.name;
         if !repository.snapshot(label).await?.backups.is_empty() {
             let hint = "Choose another label; SHOW SNAPSHOT lists those in use.";
-            return Err(match options.kind {
-                BackupKind::Full => {
+            return Err(match options.base {
+                None => {
                     let message =
                         format!("Snapshot with name '{label}' already exist in repository");
                     Error::new(ErrorKind::DuplicateObject, message).hint(hint)
                 }
-                BackupKind::Incremental => Error::new(
+                Some(_) => Error::new(
                     ErrorKind::Unsupported,
                     "Currently does not support incremental backup",
                 )
                 .hint(hint),
             });
+        }
+        if let Some(base) = &options.base {
+            let id = self.cluster.managed()?.id();
+            request.base = base_of(&repository, base, database, id).await?;
         }
         Ok((request, options))
     }
@@ -514,5 +519,43 @@ async fn find_backup(
             &format!("File does not exist: __info_{timestamp}"),
         )),
         Err(e) => Err(wrong(e.kind, &e.to_string())),
+    }
+}
+
+/// The snapshot that an incremental backup follows; nothing if there is no earlier one.
+async fn base_of(
+    repository: &Repository,
+    base: &BaseSnapshot,
+    database: &DatabaseName,
+    cluster_id: &str,
+) -> Result<Option<SnapshotLabel>, Error> {
+    let listings = match base {
+        BaseSnapshot::Latest => repository.snapshots().await?,
+        BaseSnapshot::Label(label) => vec![repository.snapshot(label).await?],
+    };
+    let mut latest = None;
+    for listing in listings {
+        for backup in &listing.backups {
+            // One that does not read is no base; VERIFY finds it.
+            let Ok(manifest) = repository.listed_manifest(&listing.label, backup).await else {
+                continue;
+            };
+            let is_ours = manifest.cluster_id.as_deref() == Some(cluster_id);
+            if is_ours && manifest.database == *database {
+                latest = latest.max(Some((manifest.created_at, listing.label.clone())));
+            }
+        }
+    }
+    match (base, latest) {
+        (_, Some((_, label))) => Ok(Some(label)),
+        (BaseSnapshot::Latest, None) => Ok(None),
+        (BaseSnapshot::Label(label), None) => Err(Error::new(
+            ErrorKind::UndefinedObject,
+            format!(
+                "Snapshot does not exist in repository {}: {label}, of database {database} and made here",
+                repository.name()
+            ),
+        )
+        .hint("\"base\" is \"latest\", or the label of an earlier backup of the same database.")),
     }
 }

@@ -74,6 +74,9 @@ pub struct BackupRequest {
     /// How long it is kept; `None` is for ever.
     #[serde(default)]
     pub ttl: Option<Ttl>,
+    /// The snapshot that it follows, of an incremental backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<SnapshotLabel>,
 }
 
 /// A table in a backup request.

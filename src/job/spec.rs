@@ -315,6 +315,7 @@ mod tests {
             objects: Vec::new(),
             views: Vec::new(),
             ttl: None,
+            base: None,
         };
         let backup = Work::Backup { target, request };
         let timestamp = BackupTimestamp::new("2026-01-02-03-04-05-678").expect("valid");

@@ -3,18 +3,21 @@
 //!
 //! In a directory its bytes are hashed. An object store tells its length, and S3 a checksum (the
 //! ETag, where that is one); what the checksum does not settle is read and hashed. Other stores are
-//! believed by the length.
+//! believed by the length. What has proved right is not hashed again while it is what it was: the
+//! same object by its tag, the same file by its times.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::hash::Hash;
 use std::path::Path as FilePath;
 
-use futures::TryStreamExt;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use md5::{Digest, Md5};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
-use super::transfer::{PART_BYTES, blocking, hash_file};
-use super::{Repository, layout, storage_error};
+use super::survey::first_byte;
+use super::transfer::{PART_BYTES, blocking};
+use super::{LISTINGS, Repository, layout, storage_error};
 use crate::error::{Error, ErrorKind};
 use crate::job::DataFile;
 
@@ -36,18 +39,27 @@ impl Repository {
     ) -> Result<Presence, Error> {
         let path = layout::data(&self.root, &file.sha256);
         if let Some(target) = self.local_path(&path) {
-            let file = file.clone();
-            return blocking(move || match std::fs::symlink_metadata(&target) {
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Presence::Missing),
-                Err(e) => Err(Error::io("look at", &target, e)),
-                Ok(found) if !found.is_file() || found.len() != file.bytes => Ok(Presence::Wrong),
-                Ok(_) => Ok(if file.sha256 == hash_file(&target)?.0 {
-                    Presence::Whole
-                } else {
-                    Presence::Wrong
-                }),
-            })
-            .await;
+            let there = target.clone();
+            let found = blocking(move || match std::fs::symlink_metadata(&there) {
+                Ok(found) => Ok(Some(found)),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                Err(e) => Err(Error::io("look at", &there, e)),
+            });
+            let Some(found) = found.await? else {
+                return Ok(Presence::Missing);
+            };
+            if !found.is_file() || found.len() != file.bytes {
+                return Ok(Presence::Wrong);
+            }
+            if self.is_known_whole(&file.sha256, stamp_of(&found)) {
+                return Ok(Presence::Whole);
+            }
+            let (sha256, _) = self.digest_of(&path).await?;
+            if file.sha256 != sha256 {
+                return Ok(Presence::Wrong);
+            }
+            self.note_whole(&file.sha256, stamp_of(&found));
+            return Ok(Presence::Whole);
         }
         let found = match self.store.head(&path).await {
             Ok(found) => found,
@@ -57,11 +69,7 @@ impl Repository {
         if found.size != file.bytes {
             return Ok(Presence::Wrong);
         }
-        let tag = found
-            .e_tag
-            .as_deref()
-            .map(|tag| tag.trim_matches('"').to_ascii_lowercase())
-            .unwrap_or_default();
+        let tag = found.e_tag.as_deref().map(plain_tag).unwrap_or_default();
         let Some(digest) = tag
             .split('-')
             .next()
@@ -69,38 +77,79 @@ impl Repository {
         else {
             return Ok(Presence::Whole);
         };
+        if self.is_known_whole(&file.sha256, &tag) {
+            return Ok(Presence::Whole);
+        }
         let (source, in_parts) = (source.to_owned(), tag.contains('-'));
         let expected = blocking(move || md5_of(&source, in_parts)).await;
         // A tag that is another digest says nothing: stores that encrypt make it of what they keep.
-        if expected.is_ok_and(|expected| expected == digest) {
-            return Ok(Presence::Whole);
+        if expected.is_err() || expected.is_ok_and(|expected| expected != digest) {
+            let (found, _) = self.digest_of(&path).await?;
+            if file.sha256 != found {
+                return Ok(Presence::Wrong);
+            }
         }
-        let (found, _) = self.digest_of(&path).await?;
-        Ok(if file.sha256 == found {
-            Presence::Whole
-        } else {
-            Presence::Wrong
-        })
+        self.note_whole(&file.sha256, &tag);
+        Ok(Presence::Whole)
     }
 
-    /// Those of some files that are not here in their full length, by one listing.
+    /// After a file was written here: what tells it from another, so that the next backup of it has
+    /// nothing to hash.
+    pub(super) async fn note_written(&self, file: &DataFile, e_tag: Option<&str>) {
+        let path = layout::data(&self.root, &file.sha256);
+        if let Some(target) = self.local_path(&path) {
+            let found = blocking(move || {
+                std::fs::symlink_metadata(&target).map_err(|e| Error::io("look at", &target, e))
+            });
+            if let Ok(found) = found.await {
+                self.note_whole(&file.sha256, stamp_of(&found));
+            }
+        } else if let Some(tag) = e_tag {
+            self.note_whole(&file.sha256, plain_tag(tag));
+        }
+    }
+
+    /// Those of some files that are not here in their full length, by listings of where they are.
     pub async fn lacking<'f>(
         &self,
         files: impl Iterator<Item = &'f DataFile>,
     ) -> Result<Vec<&'f DataFile>, Error> {
-        let directory = layout::data_dir(&self.root);
-        let listed = self
-            .store
-            .list(Some(&directory))
-            .map_ok(|object| (object.location, object.size));
-        let sizes: HashMap<Path, u64> = listed
-            .try_collect()
-            .await
-            .map_err(|e| storage_error("list", &directory, e))?;
-        Ok(files
-            .filter(|file| sizes.get(&layout::data(&self.root, &file.sha256)) != Some(&file.bytes))
-            .collect())
+        let mut by_directory: BTreeMap<u32, Vec<&DataFile>> = BTreeMap::new();
+        for file in files {
+            by_directory
+                .entry(first_byte(&file.sha256))
+                .or_default()
+                .push(file);
+        }
+        let listings = by_directory.into_iter().map(|(first, files)| {
+            async move {
+                let there = self.lengths(first).await?;
+                let is_lacking = |file: &&DataFile| there.get(&file.sha256) != Some(&file.bytes);
+                Ok::<Vec<_>, Error>(files.into_iter().filter(is_lacking).collect())
+            }
+            .boxed()
+        });
+        let lacking = futures::stream::iter(listings.collect::<Vec<_>>()).buffered(LISTINGS);
+        Ok(lacking.try_collect::<Vec<_>>().await?.concat())
     }
+}
+
+/// What tells a file from one that was put in its place or written to since.
+fn stamp_of(found: &std::fs::Metadata) -> impl Hash + use<> {
+    use std::os::unix::fs::MetadataExt;
+    (
+        (found.dev(), found.ino(), found.len()),
+        (
+            found.mtime(),
+            found.mtime_nsec(),
+            found.ctime(),
+            found.ctime_nsec(),
+        ),
+    )
+}
+
+fn plain_tag(tag: &str) -> String {
+    tag.trim_matches('"').to_ascii_lowercase()
 }
 
 /// What S3 calls the ETag of a file that was put whole, or in parts of our size.

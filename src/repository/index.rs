@@ -1,16 +1,19 @@
-//! Manifests that have been read, kept while their objects are what they were: a look at a
-//! repository reads only what is new.
+//! What is known of a repository's objects while they are what they were: manifests that have been
+//! read, and data files whose bytes have proved right. A look at a repository reads only what is new.
 
+use std::hash::{Hash, Hasher};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use lru::LruCache;
 use object_store::ObjectMeta;
 use parking_lot::Mutex;
+use twox_hash::XxHash64;
 
 use super::{Manifest, Repository};
 use crate::error::Error;
-use crate::names::{BackupTimestamp, SnapshotLabel};
+use crate::names::{BackupTimestamp, Sha256, SnapshotLabel};
 
 /// Manifests that are kept, bytes of what is stored: some thousand of ordinary size. Those that
 /// nobody has asked for longest go first.
@@ -45,9 +48,17 @@ pub struct ListedBackup {
 /// Where a manifest is: the repository's location and the object in it.
 type Key = (Arc<str>, SnapshotLabel, BackupTimestamp);
 
-/// Manifests by where they are, for every repository of a process.
+/// Data files that are known to be whole, at most: some fifty megabytes.
+const WHOLE_MAX: NonZeroUsize = NonZeroUsize::new(500_000).expect("not 0");
+
+/// What is known of the objects of every repository of a process.
 #[derive(Debug)]
-pub struct ManifestIndex(Mutex<Kept>);
+pub struct ManifestIndex {
+    manifests: Mutex<Kept>,
+    /// By the repository's location and half of the file's hash, what told its object from another
+    /// when its bytes were right.
+    whole: Mutex<LruCache<(u64, u128), u64>>,
+}
 
 #[derive(Debug)]
 struct Kept {
@@ -57,16 +68,20 @@ struct Kept {
 
 impl Default for ManifestIndex {
     fn default() -> Self {
-        Self(Mutex::new(Kept {
+        let kept = Kept {
             manifests: LruCache::unbounded(),
             bytes: 0,
-        }))
+        };
+        Self {
+            manifests: Mutex::new(kept),
+            whole: Mutex::new(LruCache::new(WHOLE_MAX)),
+        }
     }
 }
 
 impl ManifestIndex {
     fn get(&self, key: &Key, stamp: &ObjectStamp) -> Option<Arc<Manifest>> {
-        let mut kept = self.0.lock();
+        let mut kept = self.manifests.lock();
         kept.manifests
             .get(key)
             .filter(|(known, _)| known == stamp)
@@ -74,7 +89,7 @@ impl ManifestIndex {
     }
 
     fn keep(&self, key: Key, stamp: ObjectStamp, manifest: Arc<Manifest>) {
-        let mut kept = self.0.lock();
+        let mut kept = self.manifests.lock();
         kept.bytes += stamp.bytes;
         if let Some((before, _)) = kept.manifests.put(key, (stamp, manifest)) {
             kept.bytes -= before.bytes;
@@ -87,7 +102,35 @@ impl ManifestIndex {
     }
 }
 
+fn hash_of(value: impl Hash) -> u64 {
+    let mut hasher = XxHash64::default();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
 impl Repository {
+    fn key_of(location: &str, sha256: &Sha256) -> (u64, u128) {
+        let half = u128::from_str_radix(&sha256[..32], 16).expect("hex digits");
+        (hash_of(location), half)
+    }
+
+    /// Remembers that a file's bytes are right in an object that is told from others by this.
+    pub(super) fn note_whole(&self, sha256: &Sha256, stamp: impl Hash) {
+        if let Some((location, index)) = &self.index {
+            let key = Self::key_of(location, sha256);
+            index.whole.lock().put(key, hash_of(stamp));
+        }
+    }
+
+    /// Whether its bytes were right when its object was the one that is told from others by this.
+    pub(super) fn is_known_whole(&self, sha256: &Sha256, stamp: impl Hash) -> bool {
+        let Some((location, index)) = &self.index else {
+            return false;
+        };
+        let key = Self::key_of(location, sha256);
+        index.whole.lock().get(&key) == Some(&hash_of(stamp))
+    }
+
     /// The manifest of a backup that was listed, read only if it is not known as it is listed.
     pub async fn listed_manifest(
         &self,

@@ -45,6 +45,10 @@ pub struct Manifest {
     /// How long it is kept; `None` is for ever.
     #[serde(default)]
     pub ttl: Option<Ttl>,
+    /// The snapshot that an incremental backup followed, for people: a manifest is complete all the
+    /// same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<SnapshotLabel>,
     /// When it may be deleted: fixed when it was made.
     #[serde(default)]
     pub expire_at: Option<Timestamp>,
@@ -105,10 +109,10 @@ impl Manifest {
         saved_at: Timestamp,
     ) -> Result<Self, Error> {
         let target = job.spec.target()?;
-        let ttl = match &job.spec.work {
-            Work::Backup { request, .. } => request.ttl,
+        let (ttl, base) = match &job.spec.work {
+            Work::Backup { request, .. } => (request.ttl, request.base.clone()),
             Work::Restore { .. } | Work::External(_) | Work::DropSnapshot(_) | Work::Verify(_) => {
-                None
+                (None, None)
             }
         };
         Ok(Self {
@@ -122,6 +126,7 @@ impl Manifest {
             created_at: job.created_at,
             saved_at,
             ttl,
+            base,
             expire_at: ttl.and_then(|ttl| ttl.after(saved_at)),
             tables: plan.tables.clone(),
             views: plan.views.clone(),
@@ -328,6 +333,7 @@ pub(super) mod tests {
             created_at: Timestamp(0),
             saved_at: Timestamp(1),
             ttl: None,
+            base: None,
             expire_at: None,
             tables: Vec::new(),
             views: Vec::new(),

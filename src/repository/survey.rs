@@ -69,7 +69,7 @@ impl FileSet {
     }
 }
 
-fn first_byte(sha256: &Sha256) -> u32 {
+pub(super) fn first_byte(sha256: &Sha256) -> u32 {
     u32::from_str_radix(&sha256[..2], 16).expect("hex digits")
 }
 
@@ -258,7 +258,7 @@ impl Repository {
     }
 
     /// The lengths of the files whose hashes begin with this byte.
-    async fn lengths(&self, first: u32) -> Result<HashMap<Sha256, u64>, Error> {
+    pub(super) async fn lengths(&self, first: u32) -> Result<HashMap<Sha256, u64>, Error> {
         let directory = layout::data_dir(&self.root).join(format!("{first:02x}"));
         let mut objects = self.store.list(Some(&directory));
         let mut found = HashMap::new();

@@ -269,7 +269,8 @@ pub(crate) fn copy_hashed(
     Ok(created)
 }
 
-/// Puts a local file of one part into an object store; `is_new`: only if there is none.
+/// Puts a local file of one part into an object store; `is_new`: only if there is none. Whether that
+/// moved its bytes, and the tag of the object.
 pub(super) async fn upload_file(
     store: &dyn ObjectStore,
     path: &ObjectPath,
@@ -277,7 +278,7 @@ pub(super) async fn upload_file(
     from: &Path,
     is_new: bool,
     budget: &ByteBudget,
-) -> Result<bool, Error> {
+) -> Result<(bool, Option<String>), Error> {
     let source = tokio::fs::File::open(from)
         .await
         .map_err(|e| unreadable("open", from, e))?;
@@ -307,25 +308,25 @@ pub(super) async fn upload_file(
         .put_opts(path, PutPayload::from(body), PutOptions::from(mode))
         .await
     {
-        Ok(_) => Ok(true),
+        Ok(put) => Ok((true, put.e_tag)),
         // Every conflict is told in these words; only the right length makes it another one's
         // upload of the same file.
         Err(e @ object_store::Error::AlreadyExists { .. }) => match store.head(path).await {
-            Ok(found) if found.size == file.bytes => Ok(false),
+            Ok(found) if found.size == file.bytes => Ok((false, None)),
             _ => Err(storage_error("write", path, e)),
         },
         Err(e) => Err(storage_error("write", path, e)),
     }
 }
 
-/// Puts a local file into an object store in parts, several at a time.
+/// Puts a local file into an object store in parts, several at a time; the tag of the object.
 pub(super) async fn upload_in_parts(
     mut upload: Upload,
     path: &ObjectPath,
     file: &DataFile,
     from: &Path,
     budget: &ByteBudget,
-) -> Result<bool, Error> {
+) -> Result<Option<String>, Error> {
     let sent = send_parts(&mut upload, path, from, budget).await;
     let checked = sent.and_then(|(parts, found, length)| {
         if file.sha256 == found {
@@ -344,7 +345,7 @@ pub(super) async fn upload_in_parts(
     {
         tracing::warn!(%path, %error, "an upload could not be given up; that is tried again when the job has ended");
     }
-    result.map(|()| true)
+    result
 }
 
 /// Sends a file; its parts, its SHA-256 and its length.

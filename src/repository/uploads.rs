@@ -147,7 +147,11 @@ impl Upload {
         }
     }
 
-    pub async fn complete(&mut self, mut parts: Vec<(usize, PartId)>) -> Result<(), Error> {
+    /// The tag of the object.
+    pub async fn complete(
+        &mut self,
+        mut parts: Vec<(usize, PartId)>,
+    ) -> Result<Option<String>, Error> {
         parts.sort_by_key(|(number, _)| *number);
         let parts = parts.into_iter().map(|(_, part)| part).collect();
         let (done, path) = match self {
@@ -156,8 +160,9 @@ impl Upload {
             } => (store.complete_multipart(path, id, parts).await, path),
             Self::Plain { upload, path } => (upload.complete().await, path),
         };
-        done.map_err(|e| storage_error("finish writing", path, e))?;
-        self.crossed_out().await
+        let put = done.map_err(|e| storage_error("finish writing", path, e))?;
+        self.crossed_out().await?;
+        Ok(put.e_tag)
     }
 
     /// Gives it up; the store forgets its parts.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::error::{Error, ErrorKind};
-use crate::names::{BackupTimestamp, Ttl};
+use crate::names::{BackupTimestamp, SnapshotLabel, Ttl};
 
 /// Keys and values as given; a repeated key keeps its last value. Debug shows no value of a key
 /// that looks secret.
@@ -61,20 +61,19 @@ impl fmt::Debug for Properties {
     }
 }
 
-/// `"type"` of a backup. An incremental backup of a fresh label is a full one, as in StarRocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BackupKind {
-    /// Everything.
-    Full,
-    /// Asked for, but labels are used once, so everything too.
-    Incremental,
+/// `"base"`: which snapshot an incremental backup follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BaseSnapshot {
+    /// `"latest"`, or nothing said: the newest of the same database.
+    Latest,
+    Label(SnapshotLabel),
 }
 
 /// What a BACKUP statement's properties say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackupOptions {
-    /// `"type"`
-    pub kind: BackupKind,
+    /// `"type" = "incremental"`, and `"base"`; a full backup has none.
+    pub base: Option<BaseSnapshot>,
     /// `"timeout"`, seconds
     pub timeout_seconds: Option<u64>,
     /// `"ttl"`: how long it is kept
@@ -140,23 +139,31 @@ impl BackupOptions {
     pub fn read(properties: &Properties) -> Result<Self, Error> {
         let mut left = properties.0.clone();
         let timeout_seconds = take_timeout(&mut left)?;
-        let kind = match left.remove("type") {
-            None => BackupKind::Full,
+        let is_incremental = match left.remove("type") {
+            None => false,
             Some(text) => match text.to_ascii_lowercase().as_str() {
-                "full" => BackupKind::Full,
-                "incremental" => BackupKind::Incremental,
+                "full" => false,
+                "incremental" => true,
                 _ => {
                     return Err(invalid(format!("Invalid backup job type: {text}"))
-                        .hint("\"type\" is \"full\"."));
+                        .hint("\"type\" is \"full\" or \"incremental\"."));
                 }
             },
+        };
+        let base = match left.remove("base") {
+            None => is_incremental.then_some(BaseSnapshot::Latest),
+            Some(_) if !is_incremental => {
+                return Err(invalid("\"base\" is for \"type\" = \"incremental\"".into()));
+            }
+            Some(text) if text.eq_ignore_ascii_case("latest") => Some(BaseSnapshot::Latest),
+            Some(text) => Some(BaseSnapshot::Label(SnapshotLabel::new(text)?)),
         };
         let ttl = left
             .remove("ttl")
             .map_or(Ok(None), |text| Ttl::parse(&text))?;
         refuse_rest(left, "backup")?;
         Ok(Self {
-            kind,
+            base,
             timeout_seconds,
             ttl,
         })

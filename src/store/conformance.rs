@@ -64,6 +64,7 @@ fn spec(database: &str, label: &str) -> JobSpec {
                 }],
                 views: Vec::new(),
                 ttl: None,
+                base: None,
             },
         },
     }

@@ -29,6 +29,7 @@ pub(super) fn check(
         objects: Vec::new(),
         views: Vec::new(),
         ttl: None,
+        base: None,
     };
     let all = [
         ObjectRef::All(ObjectKind::Table),

@@ -335,7 +335,13 @@ pub(super) async fn snapshots(context: &ScanContext) -> Result<Vec<SnapshotsRow>
                 backup_timestamp: timestamp.into(),
                 db_name: manifest.database.to_string().into(),
                 status: "OK".into(),
-                kind: "full".into(),
+                kind: (if manifest.base.is_some() {
+                    "incremental"
+                } else {
+                    "full"
+                })
+                .into(),
+                base_snapshot: manifest.base.as_ref().map(ToString::to_string).into(),
                 tables: (manifest.tables.len() as u64).into(),
                 partitions: (manifest
                     .tables
@@ -358,7 +364,6 @@ pub(super) async fn snapshots(context: &ScanContext) -> Result<Vec<SnapshotsRow>
                 cluster_id: manifest.cluster_id.clone().into(),
                 views: (manifest.views.len() as u64).into(),
                 cluster: record.cluster.to_string().into(),
-                ..Default::default()
             });
         }
     }
