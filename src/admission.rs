@@ -115,6 +115,7 @@ impl Caller {
             Statement::DropSnapshot(drop) => self.drop_snapshot(drop).await,
             Statement::CancelJob { id, force } => self.cancel_job(*id, *force).await,
             Statement::Verify(verify) => self.verify(verify).await,
+            Statement::Prune(prune) => self.prune(prune).await,
             Statement::WaitForJob(wait) => self.wait_for_job(wait).await,
             Statement::AlterRepository(alter) => self.alter_repository(alter).await,
             Statement::Cluster(command) => self.cluster_command(command).await,

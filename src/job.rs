@@ -14,6 +14,7 @@ mod drop;
 mod external;
 mod machine;
 mod phase;
+mod prune;
 mod record;
 mod restore;
 mod row;
@@ -36,6 +37,10 @@ pub use self::external::{
 };
 pub use self::machine::Machine;
 pub use self::phase::{CancelCause, End, Phase};
+pub use self::prune::{
+    CANDIDATES_MAX, Candidate, PruneCommand, PruneEvent, PruneRequest, PruneState, Pruned,
+    volume_of,
+};
 pub use self::record::Record;
 pub use self::restore::{RestoreCommand, RestoreEvent, RestoreState};
 pub use self::row::{JobCourse, JobRow, JobStatus, TaskRow};
@@ -59,6 +64,7 @@ pub enum JobState {
     /// Of a snapshot's deletion.
     DropSnapshot(DropState),
     Verify(VerifyState),
+    Prune(PruneState),
 }
 
 /// Something that happened, of any kind. The names are stored.
@@ -73,6 +79,7 @@ pub enum JobEvent {
     /// To a snapshot's deletion.
     DropSnapshot(DropEvent),
     Verify(VerifyEvent),
+    Prune(PruneEvent),
 }
 
 /// Something to do, of any kind.
@@ -85,6 +92,7 @@ pub enum JobCommand {
     /// For a snapshot's deletion.
     DropSnapshot(DropCommand),
     Verify(VerifyCommand),
+    Prune(PruneCommand),
 }
 
 /// An event that cannot happen in this state: a bug, or a damaged journal.
@@ -152,6 +160,7 @@ macro_rules! machine {
             JobState::External($machine) => $what,
             JobState::DropSnapshot($machine) => $what,
             JobState::Verify($machine) => $what,
+            JobState::Prune($machine) => $what,
         }
     };
 }
@@ -165,6 +174,7 @@ impl Job {
             Work::External(request) => JobState::External(Box::new(ExternalState::first(request))),
             Work::DropSnapshot(_) => JobState::DropSnapshot(DropState::Pending),
             Work::Verify(_) => JobState::Verify(VerifyState::Pending),
+            Work::Prune(_) => JobState::Prune(PruneState::Pending),
         };
         Self {
             id,
@@ -204,6 +214,11 @@ impl Job {
                 .into_iter()
                 .map(JobCommand::Verify)
                 .collect(),
+            JobState::Prune(state) => state
+                .commands()
+                .into_iter()
+                .map(JobCommand::Prune)
+                .collect(),
         }
     }
 
@@ -217,6 +232,7 @@ impl Job {
                 state.allows(command)
             }
             (JobState::Verify(state), JobCommand::Verify(command)) => state.allows(command),
+            (JobState::Prune(state), JobCommand::Prune(command)) => state.allows(command),
             _ => false,
         }
     }
@@ -234,6 +250,7 @@ impl Job {
                 discriminant(a) == discriminant(b)
             }
             (JobState::Verify(a), JobState::Verify(b)) => discriminant(a) == discriminant(b),
+            (JobState::Prune(a), JobState::Prune(b)) => discriminant(a) == discriminant(b),
             _ => false,
         }
     }
@@ -265,6 +282,10 @@ impl Job {
                 state.apply(event)?;
                 self.record.note_verify(event);
             }
+            (JobState::Prune(state), JobEvent::Prune(event)) => {
+                state.apply(event)?;
+                self.record.note_prune(event);
+            }
             (_, event) => {
                 return Err(IllegalEvent {
                     phase: was,
@@ -287,7 +308,8 @@ impl Job {
             JobState::Backup(_)
             | JobState::Restore(_)
             | JobState::DropSnapshot(_)
-            | JobState::Verify(_) => None,
+            | JobState::Verify(_)
+            | JobState::Prune(_) => None,
         }
     }
 
@@ -326,6 +348,7 @@ impl Job {
             }
             JobState::DropSnapshot(_) => JobEvent::DropSnapshot(DropEvent::Cancelled { failure }),
             JobState::Verify(_) => JobEvent::Verify(VerifyEvent::Cancelled { failure }),
+            JobState::Prune(_) => JobEvent::Prune(PruneEvent::Cancelled { failure }),
         }
     }
 
@@ -333,7 +356,9 @@ impl Job {
     /// where a statement waits for it.
     pub fn failure_of(&self, error: &Error) -> Failure {
         match self.state {
-            JobState::DropSnapshot(_) | JobState::Verify(_) => Failure::verbatim(error),
+            JobState::DropSnapshot(_) | JobState::Verify(_) | JobState::Prune(_) => {
+                Failure::verbatim(error)
+            }
             JobState::Backup(_) | JobState::Restore(_) | JobState::External(_) => {
                 Failure::of(error)
             }
@@ -358,6 +383,7 @@ impl JobEvent {
             Self::External(event) => event.name(),
             Self::DropSnapshot(event) => event.name(),
             Self::Verify(event) => event.name(),
+            Self::Prune(event) => event.name(),
         }
     }
 }

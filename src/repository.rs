@@ -11,6 +11,7 @@ mod layout;
 mod location;
 mod manifest;
 mod probe;
+mod prune;
 mod starrocks_layout;
 mod survey;
 pub(crate) mod transfer;
@@ -40,6 +41,7 @@ pub use self::location::{Location, check_location};
 pub use self::manifest::Manifest;
 #[doc(hidden)]
 pub use self::manifest::check_manifest;
+pub use self::prune::{COMMIT_TIME_MAX, GRACE_SECONDS_MIN, PRUNE_WAIT};
 pub use self::starrocks_layout::*;
 pub use self::survey::FileSet;
 pub use self::transfer::{ByteBudget, hash_file};

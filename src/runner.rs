@@ -228,6 +228,7 @@ impl Runner {
                 JobKind::Restore => "No restore is currently running",
                 JobKind::DropSnapshot => "No snapshot is currently being dropped",
                 JobKind::Verify => "No verification is currently running",
+                JobKind::Prune => "No repository is currently being pruned",
             };
             Error::new(ErrorKind::UndefinedObject, message)
         };

@@ -71,6 +71,7 @@ fn printed(statement: &Statement) -> Option<String> {
         Statement::CancelJob { id, force } => print::cancel_job(*id, *force),
         Statement::AlterRepository(s) => s.to_string(),
         Statement::Verify(s) => s.to_string(),
+        Statement::Prune(s) => s.to_string(),
         Statement::WaitForJob(s) => s.to_string(),
         Statement::Cluster(s) => s.to_string(),
         Statement::Recover(s) => s.to_string(),

@@ -10,6 +10,7 @@ mod hostile;
 mod incremental;
 mod injection;
 mod process;
+mod prune;
 mod s3;
 mod sql;
 mod starrocks;

@@ -1,13 +1,17 @@
-//! Statements about jobs of any cluster: VERIFY, and waiting for one.
+//! Statements about jobs: VERIFY, PRUNE, and waiting for one.
 
 use std::time::Duration;
 
 use super::Caller;
 use crate::error::{Error, ErrorKind};
-use crate::job::{VerifyRequest, Work};
-use crate::names::JobId;
+use crate::job::{PruneRequest, VerifyRequest, Work};
+use crate::names::{JobId, Timestamp};
 use crate::privilege::{Privilege, Securable};
-use crate::statement::{Verify, WaitForJob};
+use crate::repository::{GRACE_SECONDS_MIN, PRUNE_WAIT};
+use crate::statement::{Prune, Verify, WaitForJob};
+
+/// What was written within the last day may be of a backup that is under way elsewhere.
+const GRACE_SECONDS: u64 = 24 * 3600;
 
 impl Caller {
     pub(super) async fn verify(&mut self, verify: &Verify) -> Result<String, Error> {
@@ -29,6 +33,48 @@ impl Caller {
             "job {id} submitted; its result will be in system.verifications and system.repository_findings"
         ));
         Ok("VERIFY".into())
+    }
+
+    pub(super) async fn prune(&mut self, prune: &Prune) -> Result<String, Error> {
+        self.require(Privilege::Repository, Securable::System)
+            .await?;
+        if self.cluster.managed().is_err() {
+            return Err(Error::unsupported(
+                "PRUNE of a repository that a StarRocks cluster writes",
+            )
+            .hint("In its format each snapshot has files of its own: they go with the snapshot."));
+        }
+        let (store, name) = (&self.gateway.store, &prune.repository);
+        if store.repository(self.cluster.name(), name).await?.read_only {
+            let message = format!("Repository {name} is read only");
+            return Err(Error::new(ErrorKind::WrongState, message));
+        }
+        let grace_seconds = match prune.grace {
+            None => GRACE_SECONDS,
+            Some(grace) => {
+                let end = grace.after(Timestamp(0)).map_or(i64::MAX, |end| end.0);
+                u64::try_from(end / 1000).unwrap_or(u64::MAX)
+            }
+        };
+        if grace_seconds < GRACE_SECONDS_MIN {
+            let message = format!("\"grace\" is shorter than {GRACE_SECONDS_MIN} seconds");
+            return Err(Error::new(ErrorKind::InvalidParameter, message));
+        }
+        let work = Work::Prune(PruneRequest {
+            repository: name.clone(),
+            grace_seconds,
+            wait_seconds: PRUNE_WAIT.as_secs(),
+            dry_run: prune.dry_run,
+        });
+        let id = self
+            .gateway
+            .runner
+            .submit(self.spec(None, work, &prune.to_string()))
+            .await?;
+        self.notice(format!(
+            "job {id} submitted; system.pruned_objects says what it is about"
+        ));
+        Ok("PRUNE".into())
     }
 
     /// Returns when a job has ended: with an error, if it ended badly.

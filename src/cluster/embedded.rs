@@ -40,8 +40,8 @@ use self::fe::{Frontend, NewFile, TableChange};
 use self::ingest::{NewFiles, Sequence, Written};
 use super::*;
 use crate::env::Env;
-use crate::repository::ByteBudget;
 use crate::repository::transfer::blocking;
+use crate::repository::{ByteBudget, COMMIT_TIME_MAX};
 
 /// How long a statement waits until what it has made superfluous is removed.
 const TIDYING_PATIENCE: Duration = Duration::from_secs(5);
@@ -446,17 +446,29 @@ impl JobSteps for EmbeddedCluster {
         saved_at: Timestamp,
         repository: &Repository,
     ) -> Result<Placed, StepError> {
-        // What went since the manifest was fixed is brought again: a manifest must never say what
-        // is not there.
-        self.fill_gaps(job, plan, repository).await?;
-        Ok(repository
-            .publish(&crate::repository::Manifest::of(
-                job,
-                plan,
-                self.id(),
-                saved_at,
-            )?)
-            .await?)
+        let env = &self.inner.env;
+        let commit = async {
+            let files = plan.tablets().flat_map(|t| &t.files);
+            if let Some(file) = repository.marked_file(files, env).await? {
+                let message = format!(
+                    "file {} is about to be pruned; the manifest waits until that is over",
+                    file.sha256
+                );
+                return Err(StepError::Retry(Error::new(
+                    ErrorKind::ObjectInUse,
+                    message,
+                )));
+            }
+            self.commit_backup(job, plan, saved_at, repository).await
+        };
+        tokio::select! {
+            done = commit => done,
+            // Whoever prunes takes it that no commit which has not seen its mark takes longer.
+            () = env.clock.sleep(COMMIT_TIME_MAX) => Err(StepError::Retry(Error::new(
+                ErrorKind::Storage,
+                format!("the manifest was not put within {} seconds", COMMIT_TIME_MAX.as_secs()),
+            ))),
+        }
     }
 
     async fn plan_restore(

@@ -52,8 +52,14 @@ phases! {
     Committing => "COMMITTING",
     /// A repository's files are looked at.
     Verifying => "VERIFYING",
-    /// A snapshot's manifests are deleted.
+    /// Prune: what may go is announced in the repository.
+    Marking => "MARKING",
+    /// Prune: those who have not seen that finish.
+    Waiting => "WAITING",
+    /// A snapshot's manifests are deleted, or files that none needs.
     Deleting => "DELETING",
+    /// Prune: the announcement is taken away.
+    Cleaning => "CLEANING",
     /// Done.
     Finished => "FINISHED",
     /// Not done.
@@ -120,7 +126,7 @@ mod tests {
         assert_eq!(
             names.join(" "),
             "\"QUEUED\" \"PENDING\" \"UNKNOWN\" \"SNAPSHOTING\" \"UPLOAD_SNAPSHOT\" \"UPLOADING\" \"DOWNLOAD\" \"DOWNLOADING\" \
-             \"SAVE_META\" \"UPLOAD_INFO\" \"COMMIT\" \"COMMITTING\" \"VERIFYING\" \"DELETING\" \"FINISHED\" \"CANCELLED\" \"REFUSED\" \"LOST\""
+             \"SAVE_META\" \"UPLOAD_INFO\" \"COMMIT\" \"COMMITTING\" \"VERIFYING\" \"MARKING\" \"WAITING\" \"DELETING\" \"CLEANING\" \"FINISHED\" \"CANCELLED\" \"REFUSED\" \"LOST\""
         );
         for phase in Phase::ALL {
             assert_eq!(Phase::parse(phase.name()), *phase);

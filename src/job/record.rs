@@ -1,8 +1,8 @@
 //! The course of a job, for people: times and sums.
 
 use super::{
-    BackupEvent, BackupState, ExternalEvent, ExternalState, Failure, Machine, Phase, RestoreEvent,
-    RestoreState, SlotStatus, Transfer, VerifyEvent, Volume,
+    BackupEvent, BackupState, ExternalEvent, ExternalState, Failure, Machine, Phase, PruneEvent,
+    RestoreEvent, RestoreState, SlotStatus, Transfer, VerifyEvent, Volume, volume_of,
 };
 use crate::names::{BackupTimestamp, Timestamp};
 
@@ -118,6 +118,15 @@ impl Record {
             reached(Phase::Snapshoting, &mut self.meta_prepared_at);
             reached(Phase::UploadSnapshot, &mut self.snapshot_finished_at);
             reached(Phase::SaveMeta, &mut self.transfer_finished_at);
+        }
+    }
+
+    pub(super) fn note_prune(&mut self, event: &PruneEvent) {
+        match event {
+            PruneEvent::Planned { candidates, .. } => self.planned = volume_of(candidates),
+            PruneEvent::Deleted { pruned, .. } => self.moved.total = pruned.deleted,
+            PruneEvent::Cancelled { failure } => self.failure = Some(failure.clone()),
+            PruneEvent::Marked | PruneEvent::Waited | PruneEvent::Unmarked => {}
         }
     }
 

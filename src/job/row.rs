@@ -204,7 +204,7 @@ fn objects(spec: &JobSpec) -> Vec<String> {
                 .collect()
         }
         Work::External(r) => r.objects.clone(),
-        Work::DropSnapshot(_) | Work::Verify(_) => Vec::new(),
+        Work::DropSnapshot(_) | Work::Verify(_) | Work::Prune(_) => Vec::new(),
     }
 }
 
@@ -249,7 +249,7 @@ fn native_objects(spec: &JobSpec) -> String {
             .chain(r.views.iter().map(|v| v.view.to_string()))
             .collect(),
         Work::External(r) => r.objects.clone(),
-        Work::DropSnapshot(_) | Work::Verify(_) => Vec::new(),
+        Work::DropSnapshot(_) | Work::Verify(_) | Work::Prune(_) => Vec::new(),
     };
     all.join(", ")
 }
@@ -392,7 +392,7 @@ impl JobRow {
                 backups: DroppedBackups::Expired { timestamp },
                 ..
             }) => (Some(timestamp.clone()), None, None),
-            Work::DropSnapshot(_) | Work::Verify(_) => (None, None, None),
+            Work::DropSnapshot(_) | Work::Verify(_) | Work::Prune(_) => (None, None, None),
         };
         let (requested_by, client_addr, application_name) = match &spec.requester {
             Requester::User {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BackupRequest, ExternalRequest, RestoreRequest, VerifyRequest};
+use super::{BackupRequest, ExternalRequest, PruneRequest, RestoreRequest, VerifyRequest};
 use crate::error::Error;
 use crate::names::{BackupTimestamp, ClusterName, DatabaseName, RepositoryName, SnapshotLabel};
 
@@ -64,6 +64,8 @@ pub enum Work {
     DropSnapshot(DropRequest),
     /// VERIFY SNAPSHOT and VERIFY REPOSITORY
     Verify(VerifyRequest),
+    /// PRUNE REPOSITORY
+    Prune(PruneRequest),
 }
 
 /// A database and a snapshot of it.
@@ -109,6 +111,8 @@ pub enum JobKind {
     DropSnapshot,
     /// VERIFY
     Verify,
+    /// PRUNE
+    Prune,
 }
 
 impl JobKind {
@@ -119,6 +123,7 @@ impl JobKind {
             Self::Restore => "restore",
             Self::DropSnapshot => "drop_snapshot",
             Self::Verify => "verify",
+            Self::Prune => "prune",
         }
     }
 }
@@ -147,6 +152,8 @@ pub enum Resource {
     Snapshot(ClusterName, RepositoryName, SnapshotLabel),
     /// A repository, which must not go while somebody uses it.
     Repository(ClusterName, RepositoryName),
+    /// What no backup needs in a repository: one job at a time deletes it.
+    Leftovers(ClusterName, RepositoryName),
 }
 
 impl Lock {
@@ -165,6 +172,7 @@ impl Work {
             Self::External(request) => request.kind,
             Self::DropSnapshot(_) => JobKind::DropSnapshot,
             Self::Verify(_) => JobKind::Verify,
+            Self::Prune(_) => JobKind::Prune,
         }
     }
 
@@ -173,7 +181,7 @@ impl Work {
         match self {
             Self::Backup { target, .. } | Self::Restore { target, .. } => Some(&target.database),
             Self::External(request) => Some(&request.database),
-            Self::DropSnapshot(_) | Self::Verify(_) => None,
+            Self::DropSnapshot(_) | Self::Verify(_) | Self::Prune(_) => None,
         }
     }
 
@@ -184,6 +192,7 @@ impl Work {
             Self::External(request) => Some(&request.label),
             Self::DropSnapshot(request) => Some(&request.label),
             Self::Verify(request) => request.label.as_ref(),
+            Self::Prune(_) => None,
         }
     }
 
@@ -194,6 +203,7 @@ impl Work {
             Self::External(request) => request.repository.as_ref(),
             Self::DropSnapshot(request) => Some(&request.repository),
             Self::Verify(request) => Some(&request.repository),
+            Self::Prune(request) => Some(&request.repository),
         }
     }
 
@@ -220,10 +230,18 @@ impl Work {
             resource: Resource::Repository(cluster.clone(), r.clone()),
             exclusive: false,
         });
+        let leftovers = match self {
+            Self::Prune(request) => Some(Lock {
+                resource: Resource::Leftovers(cluster.clone(), request.repository.clone()),
+                exclusive: true,
+            }),
+            _ => None,
+        };
         database
             .into_iter()
             .chain(snapshot)
             .chain(repository)
+            .chain(leftovers)
             .collect()
     }
 }
@@ -257,7 +275,8 @@ impl JobSpec {
             Work::Backup { .. }
             | Work::Restore { .. }
             | Work::DropSnapshot(_)
-            | Work::Verify(_) => None,
+            | Work::Verify(_)
+            | Work::Prune(_) => None,
         }
     }
 
@@ -265,9 +284,9 @@ impl JobSpec {
     pub fn target(&self) -> Result<&Target, Error> {
         match &self.work {
             Work::Backup { target, .. } | Work::Restore { target, .. } => Ok(target),
-            Work::External(_) | Work::DropSnapshot(_) | Work::Verify(_) => Err(Error::internal(
-                format!("a {} has no tables of ours", self.kind()),
-            )),
+            Work::External(_) | Work::DropSnapshot(_) | Work::Verify(_) | Work::Prune(_) => Err(
+                Error::internal(format!("a {} has no tables of ours", self.kind())),
+            ),
         }
     }
 
@@ -289,7 +308,7 @@ impl JobSpec {
                 request.objects.truncate(OBJECTS_KEPT);
                 request.statement.clear();
             }
-            Work::DropSnapshot(_) | Work::Verify(_) => {}
+            Work::DropSnapshot(_) | Work::Verify(_) | Work::Prune(_) => {}
         }
         self
     }
@@ -358,6 +377,7 @@ mod tests {
             JobKind::Restore,
             JobKind::DropSnapshot,
             JobKind::Verify,
+            JobKind::Prune,
         ] {
             assert_eq!(
                 serde_json::to_string(&kind).expect("serializes"),

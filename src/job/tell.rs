@@ -1,8 +1,8 @@
 //! Events as sentences, and who made them: what `system.job_events` shows.
 
 use super::{
-    BackupEvent, BackupPlan, CancelCause, DropEvent, ExternalEvent, Failure, JobEvent,
-    RestoreEvent, RestorePlan, TaskKind, Transfer, VerifyEvent, Volume,
+    BackupEvent, BackupPlan, CancelCause, DropEvent, ExternalEvent, Failure, JobEvent, PruneEvent,
+    RestoreEvent, RestorePlan, TaskKind, Transfer, VerifyEvent, Volume, volume_of,
 };
 use crate::names::{TabletId, TaskId};
 
@@ -95,6 +95,7 @@ impl JobEvent {
             Self::External(event) => event.sentence(),
             Self::DropSnapshot(event) => event.sentence(),
             Self::Verify(event) => event.sentence(),
+            Self::Prune(event) => event.sentence(),
         }
     }
 
@@ -110,7 +111,8 @@ impl JobEvent {
                 RestoreEvent::Cancelled { failure } | RestoreEvent::SwapRefused { failure },
             )
             | Self::DropSnapshot(DropEvent::Cancelled { failure })
-            | Self::Verify(VerifyEvent::Cancelled { failure }) => failure,
+            | Self::Verify(VerifyEvent::Cancelled { failure })
+            | Self::Prune(PruneEvent::Cancelled { failure }) => failure,
             Self::External(event) => match &**event {
                 ExternalEvent::Cancelled { failure } | ExternalEvent::Lost { failure } => failure,
                 ExternalEvent::Accepted { .. }
@@ -219,6 +221,33 @@ impl DropEvent {
                 format!("{} to delete", count(timestamps.len(), "backup"))
             }
             Self::Deleted => "deleted their manifests".to_owned(),
+            Self::Cancelled { failure } => ended(failure),
+        }
+    }
+}
+
+impl PruneEvent {
+    fn sentence(&self) -> String {
+        match self {
+            Self::Planned {
+                candidates,
+                dry_run,
+            } => {
+                let verb = if *dry_run {
+                    "would delete"
+                } else {
+                    "to delete, unless needed by then"
+                };
+                format!("{verb}: {}", files(volume_of(candidates)))
+            }
+            Self::Marked => "announced what is to be deleted".to_owned(),
+            Self::Waited => "waited for those who had not seen that".to_owned(),
+            Self::Deleted { pruned, .. } => format!(
+                "deleted {}; kept {}",
+                files(pruned.deleted),
+                files(pruned.kept)
+            ),
+            Self::Unmarked => "took the announcement away".to_owned(),
             Self::Cancelled { failure } => ended(failure),
         }
     }

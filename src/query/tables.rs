@@ -95,6 +95,9 @@ pub(super) fn all() -> &'static [&'static dyn SystemTable] {
             chunks: |c| once(async move { verifications::repository_findings(&c).await }),
         },
         &Table {
+            chunks: |c| once(async move { verifications::pruned_objects(&c).await }),
+        },
+        &Table {
             chunks: |c| once(async move { cluster::frontends(&c).await }),
         },
         &Table {

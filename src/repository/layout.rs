@@ -7,6 +7,8 @@ use crate::names::{BackupTimestamp, RepositoryName, Sha256, SnapshotLabel};
 /// The format that this code reads and writes.
 pub(super) const FORMAT: u32 = 1;
 
+/// What is about to be deleted (docs/repository-format.md, "Pruning").
+const MARK: &str = "__prune";
 const LABEL_PREFIX: &str = "__ss_";
 pub(super) const MANIFEST_PREFIX: &str = "__info_";
 
@@ -16,6 +18,10 @@ pub(super) fn repository_dir(name: &RepositoryName) -> String {
 
 pub(super) fn info(root: &Path) -> Path {
     root.clone().join("__repo_info")
+}
+
+pub(super) fn mark(root: &Path) -> Path {
+    root.clone().join(MARK)
 }
 
 pub(super) fn label_dir(root: &Path, label: &SnapshotLabel) -> Path {
@@ -57,7 +63,7 @@ pub(super) fn place_of(root: &Path, object: &Path) -> Option<Place> {
     let parts: Vec<_> = object.prefix_match(root)?.collect();
     let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
     match parts[..] {
-        ["__repo_info"] => Some(Place::Other),
+        ["__repo_info" | MARK] => Some(Place::Other),
         [name] if name.starts_with("__probe_") => Some(Place::Other),
         ["data", directory, name] => {
             let sha256 = Sha256::new(name.strip_suffix(".parquet")?).ok()?;

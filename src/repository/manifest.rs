@@ -111,9 +111,11 @@ impl Manifest {
         let target = job.spec.target()?;
         let (ttl, base) = match &job.spec.work {
             Work::Backup { request, .. } => (request.ttl, request.base.clone()),
-            Work::Restore { .. } | Work::External(_) | Work::DropSnapshot(_) | Work::Verify(_) => {
-                (None, None)
-            }
+            Work::Restore { .. }
+            | Work::External(_)
+            | Work::DropSnapshot(_)
+            | Work::Verify(_)
+            | Work::Prune(_) => (None, None),
         };
         Ok(Self {
             format: FORMAT,

@@ -1,7 +1,7 @@
 //! A repository looked through: which files its manifests need, whether they are there and whole,
 //! and what else lies about.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::Hasher;
 
 use bytes::Bytes;
@@ -245,6 +245,34 @@ impl Repository {
                 checked.findings.push(self.finding(kind, needed, detail));
             }
         }
+        Ok(checked)
+    }
+
+    /// What was found, without what only backups need that have been dropped since.
+    pub async fn without_dropped(
+        &self,
+        backups: &[BackupName],
+        mut checked: Checked,
+    ) -> Result<Checked, Error> {
+        let concerned: BTreeSet<u32> = checked
+            .findings
+            .iter()
+            .flat_map(|f| f.backups.iter().copied())
+            .collect();
+        let mut gone = BTreeSet::new();
+        for place in concerned {
+            let backup = &backups[place as usize];
+            let path = layout::manifest(&self.root, &backup.label, &backup.timestamp);
+            if !self.exists(&path).await? {
+                gone.insert(place);
+            }
+        }
+        for finding in &mut checked.findings {
+            finding.backups.retain(|place| !gone.contains(place));
+        }
+        checked
+            .findings
+            .retain(|finding| !finding.backups.is_empty());
         Ok(checked)
     }
 

@@ -22,7 +22,7 @@ use crate::env::BoxFuture;
 use crate::error::{Error, ErrorKind};
 use crate::job::{
     BackupCommand, BackupEvent, Delta, DropEvent, ExternalEvent, Failure, Job, JobCommand,
-    JobEvent, JobKind, JobState, RestoreCommand,
+    JobEvent, JobKind, JobState, PruneCommand, RestoreCommand,
 };
 
 /// How long a transfer may go on once its job has ended: long enough for the file it is at, where
@@ -41,6 +41,7 @@ fn waits_for_storage(command: JobCommand) -> bool {
         ) | JobCommand::Restore(RestoreCommand::Download(_))
             | JobCommand::DropSnapshot(_)
             | JobCommand::Verify(_)
+            | JobCommand::Prune(PruneCommand::Plan | PruneCommand::Mark | PruneCommand::Delete)
     )
 }
 
@@ -432,8 +433,8 @@ impl Drive<'_> {
                 JobState::DropSnapshot(_) => {
                     Some(JobEvent::DropSnapshot(DropEvent::Cancelled { failure }))
                 }
-                // It can be cancelled until it has ended.
-                JobState::Verify(_) => None,
+                // It can be cancelled until it has ended, or is about to.
+                JobState::Verify(_) | JobState::Prune(_) => None,
                 // Our own catalog knows whether the data is visible, and will tell.
                 JobState::Restore(_) => {
                     let hint = "The catalog decides it as soon as it can be written; see the log for what keeps it from that.";

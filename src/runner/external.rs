@@ -414,7 +414,7 @@ impl Step<'_> {
                 ),
             },
             (None, JobKind::Backup) => "its repository is not known".to_owned(),
-            (_, JobKind::Restore | JobKind::DropSnapshot | JobKind::Verify) => {
+            (_, JobKind::Restore | JobKind::DropSnapshot | JobKind::Verify | JobKind::Prune) => {
                 "look at the tables to see whether they were restored".to_owned()
             }
         };

@@ -2,6 +2,7 @@
 
 mod backup;
 mod drop;
+mod prune;
 mod restore;
 mod verify;
 
@@ -120,6 +121,19 @@ impl StepContext {
                 .verify(request, state, command)
                 .await
                 .map(JobEvent::Verify);
+        }
+        if let (JobState::Prune(state), JobCommand::Prune(command), Work::Prune(request)) =
+            (&job.state, command, &job.spec.work)
+        {
+            let attempt = Attempt {
+                context: self,
+                job,
+                attempts,
+            };
+            return attempt
+                .prune(request, state, command)
+                .await
+                .map(JobEvent::Prune);
         }
         let cluster = cluster.managed()?;
         let attempt = Attempt {

@@ -13,7 +13,7 @@ use super::properties::Properties;
 use crate::job::VerifyLevel;
 use crate::names::{
     BrokerName, ClusterName, DatabaseName, JobId, PartitionName, RepositoryName, RoleName,
-    SnapshotLabel, TableName, UserName,
+    SnapshotLabel, TableName, Ttl, UserName,
 };
 use crate::privilege::{Grant, Grantee};
 use crate::schema::{PartitionDef, TableSchema, ViewDefinition};
@@ -38,6 +38,8 @@ pub enum Statement {
     AlterRepository(AlterRepository),
     /// `VERIFY SNAPSHOT | REPOSITORY`
     Verify(Verify),
+    /// `PRUNE REPOSITORY`
+    Prune(Prune),
     /// `WAIT FOR JOB`
     WaitForJob(WaitForJob),
     /// `CREATE | ALTER | DROP CLUSTER`
@@ -461,4 +463,13 @@ pub struct Verify {
 pub struct WaitForJob {
     pub id: JobId,
     pub timeout_seconds: Option<u64>,
+}
+
+/// `PRUNE REPOSITORY repository [DRY RUN] [PROPERTIES ("grace" = "1 DAY")]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prune {
+    pub repository: RepositoryName,
+    pub dry_run: bool,
+    /// What was written later than so long ago stays.
+    pub grace: Option<Ttl>,
 }

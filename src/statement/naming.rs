@@ -17,6 +17,7 @@ impl Statement {
                 format!("CANCEL JOB {id}{}", if *force { " FORCE" } else { "" })
             }
             Statement::Verify(s) => s.to_string(),
+            Statement::Prune(s) => s.to_string(),
             Statement::WaitForJob(s) => s.to_string(),
             Statement::AlterRepository(s) => {
                 format!("ALTER REPOSITORY {} SET PROPERTIES (…)", s.name)
@@ -51,6 +52,7 @@ impl Statement {
             | Statement::AlterRepository(_) => "REPOSITORY DDL",
             Statement::DropSnapshot(_) => "DROP SNAPSHOT",
             Statement::Verify(_) => "VERIFY",
+            Statement::Prune(_) => "PRUNE",
             Statement::WaitForJob(_) => "WAIT",
             Statement::Copy(_) => "COPY FROM",
             Statement::User(_) => "GRANT",

@@ -304,6 +304,19 @@ impl Display for Verify {
     }
 }
 
+impl Display for Prune {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "PRUNE REPOSITORY {}", Name(self.repository.as_str()))?;
+        if self.dry_run {
+            f.write_str(" DRY RUN")?;
+        }
+        match self.grace {
+            Some(grace) => write!(f, " PROPERTIES (\"grace\" = \"{grace}\")"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Display for WaitForJob {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "WAIT FOR JOB {}", self.id)?;

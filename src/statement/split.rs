@@ -108,7 +108,7 @@ fn language(text: &str) -> Language {
     match words.as_slice() {
         [
             "BACKUP" | "RESTORE" | "RECOVER" | "CANCEL" | "USE" | "DESC" | "DESCRIBE" | "TRUNCATE"
-            | "GRANT" | "REVOKE" | "VERIFY",
+            | "GRANT" | "REVOKE" | "VERIFY" | "PRUNE",
             ..,
         ]
         | ["WAIT", "FOR", ..]

@@ -1,10 +1,10 @@
-//! `VERIFY` and `WAIT FOR JOB`: Starkeep's own statements about jobs.
+//! `VERIFY`, `PRUNE` and `WAIT FOR JOB`: Starkeep's own statements about jobs.
 
-use super::ast::{Statement, Verify, WaitForJob};
+use super::ast::{Prune, Statement, Verify, WaitForJob};
 use super::parser::Parser;
 use crate::error::{Error, ErrorKind};
 use crate::job::{SAMPLE_ALL, VerifyLevel};
-use crate::names::JobId;
+use crate::names::{JobId, Ttl};
 
 /// A share such as `10%` or `0.5%`, of ten thousand.
 fn share(text: &str) -> Option<u32> {
@@ -23,6 +23,9 @@ impl Parser<'_> {
     pub(super) fn job_statement(&mut self) -> Result<Option<Statement>, Error> {
         if self.eat("WAIT FOR JOB") {
             return self.wait_for_job().map(Statement::WaitForJob).map(Some);
+        }
+        if self.eat("PRUNE REPOSITORY") {
+            return self.prune().map(Statement::Prune).map(Some);
         }
         if self.eat("VERIFY REPOSITORY") {
             let repository = self.repository("Repository is empty")?;
@@ -54,6 +57,33 @@ impl Parser<'_> {
         Ok(WaitForJob {
             id,
             timeout_seconds,
+        })
+    }
+
+    fn prune(&mut self) -> Result<Prune, Error> {
+        let repository = self.repository("Repository is empty")?;
+        let dry_run = self.eat("DRY RUN");
+        let at = self.offset();
+        let mut properties = self.properties()?;
+        let grace = match properties.0.remove("grace") {
+            None => None,
+            Some(text) => Ttl::parse(&text).map_err(|_| {
+                Error::new(
+                    ErrorKind::InvalidParameter,
+                    format!("\"grace\" is \"{text}\""),
+                )
+                .hint("It is a duration such as \"1 DAY\" or \"12 HOUR\".")
+                .at(at)
+            })?,
+        };
+        if let Some(unknown) = properties.0.keys().next() {
+            let message = format!("Unknown prune job properties: [{unknown}]");
+            return Err(Error::new(ErrorKind::InvalidParameter, message).at(at));
+        }
+        Ok(Prune {
+            repository,
+            dry_run,
+            grace,
         })
     }
 

@@ -18,6 +18,7 @@ pub(super) fn locked(spec: &JobSpec, resource: &Resource, holder: JobKind) -> Er
         (Resource::Snapshot(..), JobKind::Backup, _) => label_busy(spec.label()),
         (Resource::Snapshot(..), kind, holder) => in_use(spec.label(), kind, holder),
         (Resource::Repository(..), ..) => repository_busy(),
+        (Resource::Leftovers(_, name), ..) => being_pruned(name),
     }
 }
 
@@ -131,6 +132,7 @@ pub(super) fn in_use(label: &str, kind: JobKind, holder: JobKind) -> Error {
         JobKind::Restore => "a restore is reading it",
         JobKind::DropSnapshot => "it is being dropped",
         JobKind::Verify => "it is being verified",
+        JobKind::Prune => "its repository is being pruned",
     };
     Error::new(
         ErrorKind::ObjectInUse,
@@ -157,4 +159,12 @@ pub(super) fn no_job(id: JobId) -> Error {
 pub(super) fn lost_race(id: JobId) -> Error {
     Error::new(ErrorKind::WrongState, format!("job {id} has moved on"))
         .detail("another writer appended to its journal first")
+}
+
+fn being_pruned(name: &RepositoryName) -> Error {
+    Error::new(
+        ErrorKind::ObjectInUse,
+        format!("repository {name} is being pruned already"),
+    )
+    .hint("WAIT FOR JOB waits for it; CANCEL JOB ends it.")
 }

@@ -11,8 +11,8 @@ use crate::cluster::StepError;
 use crate::error::{Error, ErrorKind};
 use crate::job::*;
 use crate::names::*;
-use crate::repository::Repository;
 use crate::repository::transfer::blocking;
+use crate::repository::{Manifest, Placed, Repository};
 use crate::sqlite::sql_error;
 use crate::statement::{ObjectKind, ObjectRef, Partitions, TableRef};
 
@@ -340,6 +340,20 @@ impl EmbeddedCluster {
             )
         };
         Err(StepError::Fatal(damage.unwrap_or_else(nowhere)))
+    }
+
+    /// Puts the manifest over what is there. What went since it was fixed is brought again first: a
+    /// manifest must never say what is not there.
+    pub(super) async fn commit_backup(
+        &self,
+        job: &Job,
+        plan: &BackupPlan,
+        saved_at: Timestamp,
+        repository: &Repository,
+    ) -> Result<Placed, StepError> {
+        self.fill_gaps(job, plan, repository).await?;
+        let manifest = Manifest::of(job, plan, crate::cluster::Tables::id(self), saved_at)?;
+        Ok(repository.publish(&manifest).await?)
     }
 
     /// Looks at every file of a backup in the repository, and brings those again that are not there

@@ -1,11 +1,11 @@
-//! What verifications have come to.
+//! What verifications and prunes have come to.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::super::system::{ScanContext, Sources, system_row};
 use crate::error::Error;
-use crate::job::{FindingKind, SAMPLE_ALL};
-use crate::store::VerificationRow;
+use crate::job::{FindingKind, JobEvent, JobKind, PruneEvent, SAMPLE_ALL};
+use crate::store::{JobFilter, VerificationRow};
 
 system_row! {
     pub VerificationsRow in "verifications" {
@@ -39,6 +39,65 @@ system_row! {
         found_at: Time,
         cluster: Text,
     }
+}
+
+system_row! {
+    pub PrunedObjectsRow in "pruned_objects" {
+        job_id: Int,
+        repository: Text,
+        object: Text,
+        bytes: Int,
+        written_at: Time,
+        outcome: Text,
+        cluster: Text,
+    }
+}
+
+/// The files that each prune was about: what its events say.
+pub(super) async fn pruned_objects(context: &ScanContext) -> Result<Vec<PrunedObjectsRow>, Error> {
+    let store = &context.sources.store;
+    let filter = JobFilter {
+        kind: Some(JobKind::Prune.name().into()),
+        ..JobFilter::default()
+    };
+    let mut out = Vec::new();
+    for job in store.jobs(&filter).await? {
+        let (mut candidates, mut outcome, mut spared) = (None, "planned", HashSet::new());
+        for row in store.events(job.job_id..=job.job_id).await? {
+            match serde_json::from_str(&row.event) {
+                Ok(JobEvent::Prune(PruneEvent::Planned {
+                    candidates: all,
+                    dry_run,
+                })) => {
+                    outcome = if dry_run { "would be deleted" } else { outcome };
+                    candidates = Some(all);
+                }
+                Ok(JobEvent::Prune(PruneEvent::Deleted { kept, .. })) => {
+                    outcome = "deleted";
+                    spared.extend(kept);
+                }
+                _ => {}
+            }
+        }
+        for candidate in candidates.iter().flat_map(|all| all.iter()) {
+            let sha256 = &candidate.sha256;
+            let outcome = if spared.contains(sha256) {
+                "kept"
+            } else {
+                outcome
+            };
+            out.push(PrunedObjectsRow {
+                job_id: job.job_id.0.into(),
+                repository: job.repository.clone().into(),
+                object: format!("data/{}/{sha256}.parquet", &sha256[..2]).into(),
+                bytes: candidate.bytes.into(),
+                written_at: candidate.written_at.into(),
+                outcome: outcome.into(),
+                cluster: job.cluster.clone().into(),
+            });
+        }
+    }
+    Ok(out)
 }
 
 pub(super) async fn verifications(context: &ScanContext) -> Result<Vec<VerificationsRow>, Error> {

@@ -134,7 +134,7 @@ impl Runner {
         let keyword = match kind {
             JobKind::Backup => JobKeyword::Backup,
             JobKind::Restore => JobKeyword::Restore,
-            JobKind::DropSnapshot | JobKind::Verify => {
+            JobKind::DropSnapshot | JobKind::Verify | JobKind::Prune => {
                 return Err(Error::internal(format!(
                     "a {kind} is no job of the cluster's"
                 )));

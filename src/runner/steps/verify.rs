@@ -38,6 +38,11 @@ impl Attempt<'_> {
                     .check_part(&files, (part as u32, parts), request, &self.job.spec.uid)
                     .await
                     .map_err(StepError::Retry)?;
+                let VerifyState::Verifying { report, .. } = state else {
+                    return Err(misplaced());
+                };
+                let checked = repository.without_dropped(&report.backups, checked).await;
+                let checked = checked.map_err(StepError::Retry)?;
                 // What is gone with the whole repository was not lost file by file.
                 if !checked.findings.is_empty() {
                     super::reach(&repository).await?;

@@ -1,0 +1,315 @@
+//! Data files that no manifest names, found and deleted: the only code that deletes data.
+//!
+//! A gateway that is about to put a manifest may rely on such a file, because it found it there. So
+//! what is to go is announced in an object, the mark, first. Whoever commits a backup looks for the
+//! mark just before, and waits if it lists one of the backup's files ([`Repository::marked_file`]);
+//! a commit that has not seen the mark is over within [`COMMIT_TIME_MAX`], and deletion waits longer
+//! than that after the mark, reads every manifest once more, and spares what was written anew.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use serde::{Deserialize, Serialize};
+
+use super::transfer::remove_file_and_empty_dir;
+use super::{LISTINGS, Repository, layout, storage_error};
+use crate::env::Env;
+use crate::error::{Error, ErrorKind};
+use crate::job::{CANDIDATES_MAX, Candidate, DataFile, Pruned, Volume};
+use crate::names::{Sha256, Timestamp};
+
+/// A backup looks for the mark and puts its manifest within this time, or looks again.
+pub const COMMIT_TIME_MAX: Duration = Duration::from_secs(120);
+/// How long the mark stands before anything is deleted: several times [`COMMIT_TIME_MAX`], for
+/// requests that are still on their way.
+pub const PRUNE_WAIT: Duration = Duration::from_secs(600);
+/// A mark that is older is nobody's: whoever made it deletes nothing any more.
+const MARK_AGE_MAX_MS: i64 = 24 * 3600 * 1000;
+/// A listing tells milliseconds and a HEAD seconds. What is written anew is later by the grace time
+/// at least, which is longer.
+const SAME_TIME_MS: i64 = 1000;
+/// The shortest grace time.
+pub const GRACE_SECONDS_MIN: u64 = 10;
+/// Files that are deleted at a time.
+const DELETIONS: usize = 8;
+
+/// What the mark says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Mark {
+    format: u32,
+    /// The job that deletes.
+    job_uid: String,
+    created_at: Timestamp,
+    files: Vec<Sha256>,
+}
+
+/// A mark as it stands in the repository.
+struct Found {
+    mark: Mark,
+    /// By the store's clock.
+    written_at: Timestamp,
+}
+
+fn unreadable(error: &Error) -> Error {
+    Error::new(
+        ErrorKind::WrongState,
+        format!(
+            "nothing is pruned while a manifest does not read: {}",
+            error.message
+        ),
+    )
+    .detail(error.detail.clone().unwrap_or_default())
+    .hint("What it needs is not known. VERIFY REPOSITORY names it; DROP SNAPSHOT … FORCE drops it.")
+}
+
+impl Repository {
+    /// Data files that no manifest names and that were written so long ago, by the repository's own
+    /// clock. 55000 if a manifest does not read: what it needs is not known.
+    pub async fn unneeded(&self, grace_seconds: u64, env: &Env) -> Result<Vec<Candidate>, Error> {
+        let now = self.clock(env).await?;
+        let before = now
+            .0
+            .saturating_sub_unsigned(grace_seconds.saturating_mul(1000));
+        // Listed before the manifests are read: what is put between the two is needed.
+        let failed = |e| storage_error("list", &self.root, e);
+        let directory = layout::data_dir(&self.root);
+        let mut objects = self.store.list(Some(&directory));
+        let mut found = Vec::new();
+        while let Some(object) = objects.try_next().await.map_err(failed)? {
+            let written_at = Timestamp(object.last_modified.timestamp_millis());
+            if let Some(layout::Place::Data(sha256)) =
+                layout::place_of(&self.root, &object.location)
+                && written_at.0 < before
+            {
+                found.push(Candidate {
+                    sha256,
+                    bytes: object.size,
+                    written_at,
+                });
+            }
+        }
+        let needed = self.needed().await?;
+        found.retain(|candidate| !needed.contains(&candidate.sha256));
+        found.sort_by(|a, b| a.sha256.cmp(&b.sha256));
+        found.truncate(CANDIDATES_MAX);
+        Ok(found)
+    }
+
+    /// Every file that a manifest names.
+    async fn needed(&self) -> Result<HashSet<Sha256>, Error> {
+        let mut needed = HashSet::new();
+        let mut backups = Vec::new();
+        for listing in self.snapshots().await? {
+            if let Some(stray) = listing.strays.first() {
+                let message = format!(
+                    "\"{stray}\" of {} is no manifest that is known",
+                    listing.label
+                );
+                return Err(unreadable(&Error::new(ErrorKind::Unsupported, message)));
+            }
+            backups.extend(
+                listing
+                    .backups
+                    .into_iter()
+                    .map(|b| (listing.label.clone(), b)),
+            );
+        }
+        let reading = backups.into_iter().map(|(label, backup)| {
+            async move { self.listed_manifest(&label, &backup).await }.boxed()
+        });
+        let mut read =
+            futures::stream::iter(reading.collect::<Vec<_>>()).buffer_unordered(LISTINGS);
+        while let Some(manifest) = read.next().await {
+            match manifest {
+                Ok(manifest) => needed.extend(manifest.files().map(|f| f.sha256.clone())),
+                // Dropped since it was listed.
+                Err(e) if e.kind == ErrorKind::MissingFile => {}
+                Err(e) if matches!(e.kind, ErrorKind::Corrupted | ErrorKind::Unsupported) => {
+                    return Err(unreadable(&e));
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(needed)
+    }
+
+    async fn mark(&self) -> Result<Option<Found>, Error> {
+        let path = layout::mark(&self.root);
+        let failed = |e| storage_error("read", &path, e);
+        let found = match self.store.get(&path).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(e) => return Err(failed(e)),
+        };
+        let written_at = Timestamp(found.meta.last_modified.timestamp_millis());
+        let body = found.bytes().await.map_err(failed)?;
+        let mark = serde_json::from_slice(&body).map_err(|e| {
+            Error::new(
+                ErrorKind::Corrupted,
+                format!("the mark of a prune does not read: {e}"),
+            )
+            .detail(path.to_string())
+            .hint("If no gateway prunes this repository, delete the object.")
+        })?;
+        Ok(Some(Found { mark, written_at }))
+    }
+
+    /// One of some files that is about to be deleted, if any is: whoever relies on them waits.
+    pub async fn marked_file<'f>(
+        &self,
+        files: impl Iterator<Item = &'f DataFile>,
+        env: &Env,
+    ) -> Result<Option<&'f DataFile>, Error> {
+        let Some(Found { mark, written_at }) = self.mark().await? else {
+            return Ok(None);
+        };
+        let marked: HashSet<&Sha256> = mark.files.iter().collect();
+        let mut files = files.filter(|file| marked.contains(&file.sha256));
+        let Some(file) = files.next() else {
+            return Ok(None);
+        };
+        let age = self.clock(env).await?.0 - written_at.0;
+        Ok((age < MARK_AGE_MAX_MS).then_some(file))
+    }
+
+    /// Announces what is to be deleted. 55006 if somebody else does so already.
+    pub async fn put_mark(
+        &self,
+        job_uid: &str,
+        candidates: &[Candidate],
+        env: &Env,
+    ) -> Result<(), Error> {
+        let path = layout::mark(&self.root);
+        let mark = Mark {
+            format: layout::FORMAT,
+            job_uid: job_uid.to_owned(),
+            created_at: env.now(),
+            files: candidates.iter().map(|c| c.sha256.clone()).collect(),
+        };
+        let body = serde_json::to_vec(&mark).map_err(|e| Error::internal(e.to_string()))?;
+        let body = Bytes::from(body);
+        if self.put_once(&path, body.clone()).await? {
+            return Ok(());
+        }
+        let Some(found) = self.mark().await? else {
+            return Err(Error::new(
+                ErrorKind::Storage,
+                format!("\"{path}\" came and went"),
+            ));
+        };
+        if found.mark.job_uid == job_uid {
+            return Ok(());
+        }
+        if self.clock(env).await?.0 - found.written_at.0 >= MARK_AGE_MAX_MS {
+            tracing::warn!(%path, "the mark of a prune that was given up is taken over");
+            self.delete_object(&path).await?;
+            if self.put_once(&path, body).await? {
+                return Ok(());
+            }
+        }
+        Err(Error::new(
+            ErrorKind::ObjectInUse,
+            format!(
+                "repository {} is being pruned by another gateway",
+                self.name()
+            ),
+        )
+        .detail(format!("Its mark was put by job {}.", found.mark.job_uid))
+        .hint("A mark that nobody uses any more is taken over after a day."))
+    }
+
+    /// Takes the mark away, if it is this job's.
+    pub async fn take_mark(&self, job_uid: &str) -> Result<(), Error> {
+        match self.mark().await? {
+            Some(found) if found.mark.job_uid == job_uid => {
+                self.delete_object(&layout::mark(&self.root)).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Deletes those files that no manifest names by now and that were not written anew; `go_on`
+    /// is asked before each. What is gone already counts as deleted.
+    pub async fn delete_unneeded(
+        &self,
+        job_uid: &str,
+        candidates: &[Candidate],
+        env: &Env,
+        go_on: impl Fn() -> Result<(), Error> + Sync,
+    ) -> Result<(Pruned, Vec<Sha256>), Error> {
+        let lost = || {
+            Error::new(
+                ErrorKind::WrongState,
+                "the mark of this job is not in the repository any more; nothing more is deleted",
+            )
+            .hint("PRUNE REPOSITORY begins anew.")
+        };
+        let found = self
+            .mark()
+            .await?
+            .filter(|f| f.mark.job_uid == job_uid)
+            .ok_or_else(lost)?;
+        if self.clock(env).await?.0 - found.written_at.0 >= MARK_AGE_MAX_MS / 2 {
+            return Err(lost());
+        }
+        let needed = self.needed().await?;
+        let (mut pruned, mut kept) = (Pruned::default(), Vec::new());
+        let deleting = candidates.iter().map(|candidate| {
+            let (needed, go_on) = (&needed, &go_on);
+            async move {
+                go_on()?;
+                let is_needed = needed.contains(&candidate.sha256);
+                let deleted = !is_needed && self.delete_unchanged(candidate).await?;
+                Ok::<_, Error>((candidate, deleted))
+            }
+            .boxed()
+        });
+        let mut deleted =
+            futures::stream::iter(deleting.collect::<Vec<_>>()).buffer_unordered(DELETIONS);
+        while let Some((candidate, is_deleted)) = deleted.try_next().await? {
+            let volume = Volume {
+                files: 1,
+                bytes: candidate.bytes,
+            };
+            if is_deleted {
+                pruned.deleted.add(volume);
+            } else {
+                pruned.kept.add(volume);
+                kept.push(candidate.sha256.clone());
+            }
+        }
+        kept.sort();
+        Ok((pruned, kept))
+    }
+
+    /// Deletes a file, unless it was written anew since it was found; whether it is gone.
+    async fn delete_unchanged(&self, candidate: &Candidate) -> Result<bool, Error> {
+        let path = layout::data(&self.root, &candidate.sha256);
+        match self.store.head(&path).await {
+            Ok(found) => {
+                let later = found.last_modified.timestamp_millis() - candidate.written_at.0;
+                if later.abs() >= SAME_TIME_MS {
+                    return Ok(false);
+                }
+            }
+            Err(object_store::Error::NotFound { .. }) => return Ok(true),
+            Err(e) => return Err(storage_error("look at", &path, e)),
+        }
+        self.delete_object(&path).await?;
+        Ok(true)
+    }
+
+    async fn delete_object(&self, path: &Path) -> Result<(), Error> {
+        if let Some(target) = self.local_path(path) {
+            return remove_file_and_empty_dir(target).await;
+        }
+        match self.store.delete(path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(storage_error("delete", path, e)),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The steps of pruning.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Attempt, misplaced};
+use crate::cluster::StepError;
+use crate::error::{Error, ErrorKind};
+use crate::job::{PruneCommand, PruneEvent, PruneRequest, PruneState};
+
+/// What would not be otherwise another time ends the job.
+fn for_good(error: Error) -> StepError {
+    match error.kind {
+        ErrorKind::WrongState | ErrorKind::ObjectInUse => StepError::Fatal(error),
+        _ => StepError::Retry(error),
+    }
+}
+
+impl Attempt<'_> {
+    pub(super) async fn prune(
+        &self,
+        request: &PruneRequest,
+        state: &PruneState,
+        command: PruneCommand,
+    ) -> Result<PruneEvent, StepError> {
+        let env = &self.context.inner.env;
+        let job_uid = self.job.spec.uid.as_str();
+        match (command, state) {
+            (PruneCommand::Plan, PruneState::Pending) => {
+                let repository = self.reached_repository().await?;
+                let candidates = repository.unneeded(request.grace_seconds, env).await;
+                Ok(PruneEvent::Planned {
+                    candidates: Arc::new(candidates.map_err(for_good)?),
+                    dry_run: request.dry_run,
+                })
+            }
+            (PruneCommand::Mark, PruneState::Marking { candidates }) => {
+                let repository = self.reached_repository().await?;
+                let marked = repository.put_mark(job_uid, candidates, env).await;
+                marked.map_err(for_good)?;
+                Ok(PruneEvent::Marked)
+            }
+            (PruneCommand::Wait, PruneState::Waiting { .. }) => {
+                // After a restart it is waited for as long again: that is never too short.
+                tokio::select! {
+                    () = env.clock.sleep(Duration::from_secs(request.wait_seconds)) => {}
+                    () = self.context.abandon.cancelled() => {
+                        let stopped = Error::new(ErrorKind::Cancelled, "the job was cancelled");
+                        return Err(StepError::Retry(stopped));
+                    }
+                }
+                Ok(PruneEvent::Waited)
+            }
+            (PruneCommand::Delete, PruneState::Deleting { candidates }) => {
+                let repository = self.reached_repository().await?;
+                let go_on = || {
+                    if self.context.abandon.is_cancelled() {
+                        return Err(Error::new(ErrorKind::Cancelled, "the job was cancelled"));
+                    }
+                    Ok(())
+                };
+                let deleted = repository
+                    .delete_unneeded(job_uid, candidates, env, go_on)
+                    .await;
+                let (pruned, kept) = deleted.map_err(for_good)?;
+                Ok(PruneEvent::Deleted { pruned, kept })
+            }
+            (PruneCommand::Unmark, _) => {
+                let repository = self.reached_repository().await?;
+                repository.take_mark(job_uid).await?;
+                Ok(PruneEvent::Unmarked)
+            }
+            _ => Err(misplaced()),
+        }
+    }
+}

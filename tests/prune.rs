@@ -1,0 +1,288 @@
+//! PRUNE: what no backup needs goes, and nothing else, whatever happens meanwhile.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures::future::BoxFuture;
+use starkeep::env::{Clock, Env};
+use starkeep::names::Timestamp;
+use tokio::sync::watch;
+use tokio_postgres::Client;
+
+use crate::support::{BUCKET, S3, TestServer, fails, job_ends, rows, run, until, value};
+
+const LATEST: &str = "PROPERTIES (\"backup_timestamp\" = \"latest\")";
+/// How long a mark stands before anything is deleted.
+const WAIT: Duration = Duration::from_secs(600);
+
+/// A clock on which that time is over when the test says so.
+#[derive(Debug)]
+struct Held(Arc<dyn Clock>, watch::Receiver<bool>);
+
+impl Clock for Held {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+
+    fn ticks(&self) -> Duration {
+        self.0.ticks()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        if duration != WAIT {
+            return self.0.sleep(duration);
+        }
+        let mut over = self.1.clone();
+        Box::pin(async move {
+            let _ = over.wait_for(|over| *over).await;
+        })
+    }
+}
+
+async fn server() -> (TestServer, watch::Sender<bool>) {
+    let (over, is_over) = watch::channel(true);
+    let mut env = Env::system();
+    env.clock = Arc::new(Held(env.clock.clone(), is_over));
+    let dir = tempfile::tempdir().expect("a directory");
+    (TestServer::start_with(dir, env, |_| {}).await, over)
+}
+
+/// Two tables, each backed up; then the first backup is dropped, and its files are two days old.
+async fn with_leftovers(server: &TestServer) -> (Client, PathBuf) {
+    let client = server.client().await;
+    let location = server.repository();
+    run(&client, "CREATE DATABASE d; USE d").await;
+    for table in ["t", "u"] {
+        run(
+            &client,
+            &format!("CREATE TABLE {table} (a BIGINT) DISTRIBUTED BY HASH (a) BUCKETS 3"),
+        )
+        .await;
+        run(
+            &client,
+            &format!("INSERT INTO {table} SELECT value FROM generate_series(1, 300)"),
+        )
+        .await;
+    }
+    run(
+        &client,
+        &format!(
+            "CREATE REPOSITORY r WITH BROKER ON LOCATION \"{}\"",
+            location.display()
+        ),
+    )
+    .await;
+    for table in ["t", "u"] {
+        run(
+            &client,
+            &format!("BACKUP SNAPSHOT of_{table} TO r ON ({table})"),
+        )
+        .await;
+        assert_eq!(job_ends(&client, "d").await, "succeeded");
+    }
+    run(&client, "DROP SNAPSHOT of_t ON r").await;
+    let data = location.join("__starrocks_repository_r/data");
+    let old = ago(Duration::from_secs(2 * 24 * 3600));
+    for file in crate::consistency::files(&data) {
+        let file = std::fs::File::options()
+            .write(true)
+            .open(file)
+            .expect("opens");
+        file.set_modified(old).expect("old by now");
+    }
+    (client, data)
+}
+
+fn ago(time: Duration) -> SystemTime {
+    let now = u64::try_from(Env::system().now().0).expect("after 1970");
+    SystemTime::UNIX_EPOCH + Duration::from_millis(now) - time
+}
+
+fn count(data: &Path) -> usize {
+    crate::consistency::files(data).len()
+}
+
+async fn prune(client: &Client, statement: &str) {
+    run(client, statement).await;
+    let id = value(
+        client,
+        "SELECT max(job_id) FROM system.jobs WHERE kind = 'prune'",
+    )
+    .await;
+    run(client, &format!("WAIT FOR JOB {id}")).await;
+}
+
+async fn outcomes(client: &Client) -> Vec<String> {
+    let query = "SELECT outcome || ' ' || n FROM (
+                     SELECT outcome, count(*) AS n FROM system.pruned_objects
+                     WHERE job_id = (SELECT max(job_id) FROM system.jobs) GROUP BY outcome
+                 ) AS o ORDER BY 1";
+    rows(client, query)
+        .await
+        .into_iter()
+        .filter_map(|mut row| row.remove(0))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_manifest_names_is_deleted() {
+    let (server, _over) = server().await;
+    let (client, data) = with_leftovers(&server).await;
+    assert_eq!(count(&data), 6);
+    // Written just now: it may be of a backup that is under way.
+    let young = data.join(format!("00/{}.parquet", "0".repeat(64)));
+    std::fs::create_dir_all(data.join("00")).expect("made");
+    std::fs::write(&young, "x").expect("written");
+    prune(&client, "PRUNE REPOSITORY r DRY RUN").await;
+    assert_eq!(outcomes(&client).await, ["would be deleted 3"]);
+    assert_eq!(count(&data), 7);
+    prune(&client, "PRUNE REPOSITORY r").await;
+    assert_eq!(outcomes(&client).await, ["deleted 3"]);
+    assert_eq!(count(&data), 4);
+    assert!(young.exists() && !data.with_file_name("__prune").exists());
+    prune(&client, "PRUNE REPOSITORY r").await;
+    assert_eq!(outcomes(&client).await, [""; 0]);
+    run(
+        &client,
+        &format!("RESTORE SNAPSHOT of_u FROM r ON (u AS back) {LATEST}"),
+    )
+    .await;
+    assert_eq!(job_ends(&client, "d").await, "succeeded");
+    let jobs =
+        "SELECT status, bytes_total > 0 FROM system.jobs WHERE kind = 'prune' ORDER BY job_id";
+    assert_eq!(rows(&client, jobs).await.len(), 3);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_goes_while_a_manifest_does_not_read() {
+    let (server, _over) = server().await;
+    let (client, data) = with_leftovers(&server).await;
+    let manifest = crate::consistency::files(&data.with_file_name("__ss_of_u")).remove(0);
+    std::fs::write(&manifest, "{}").expect("written");
+    run(&client, "PRUNE REPOSITORY r").await;
+    let id = value(&client, "SELECT max(job_id) FROM system.jobs").await;
+    let (code, message) = fails(&client, &format!("WAIT FOR JOB {id}")).await;
+    assert_eq!(code, "55000");
+    assert!(
+        message.contains("nothing is pruned while a manifest does not read"),
+        "{message}"
+    );
+    assert_eq!(count(&data), 6);
+    for (statement, code) in [
+        ("PRUNE REPOSITORY nope", "42704"),
+        (
+            "PRUNE REPOSITORY r PROPERTIES (\"grace\" = \"soon\")",
+            "22023",
+        ),
+        (
+            "PRUNE REPOSITORY r PROPERTIES (\"grace\" = \"9 SECOND\")",
+            "22023",
+        ),
+        (
+            "PRUNE REPOSITORY r PROPERTIES (\"graze\" = \"1 DAY\")",
+            "22023",
+        ),
+    ] {
+        assert_eq!(fails(&client, statement).await.0, code, "{statement}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_relies_on_what_goes_brings_it_again() {
+    let (server, over) = server().await;
+    let (client, data) = with_leftovers(&server).await;
+    over.send_replace(false);
+    run(&client, "PRUNE REPOSITORY r").await;
+    until(
+        &client,
+        "SELECT state FROM system.jobs ORDER BY job_id DESC LIMIT 1",
+        "WAITING",
+    )
+    .await;
+    assert!(data.with_file_name("__prune").exists());
+    assert_eq!(fails(&client, "PRUNE REPOSITORY r").await.0, "55006");
+    // Its files are there, and are about to go: its manifest waits.
+    run(&client, "BACKUP SNAPSHOT again TO r ON (t)").await;
+    let waits = "SELECT block_reason LIKE '%about to be pruned%' FROM system.jobs
+                 WHERE snapshot = 'again'";
+    until(&client, waits, "t").await;
+    assert_eq!(count(&data), 6);
+    over.send_replace(true);
+    assert_eq!(job_ends(&client, "d").await, "succeeded");
+    let pruned = "SELECT status FROM system.jobs WHERE kind = 'prune' AND state IS NOT NULL";
+    until(&client, pruned, "succeeded").await;
+    assert_eq!(count(&data), 6);
+    run(
+        &client,
+        &format!("RESTORE SNAPSHOT again FROM r ON (t AS back) {LATEST}"),
+    )
+    .await;
+    assert_eq!(job_ends(&client, "d").await, "succeeded");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_prune_takes_its_mark_away() {
+    let (server, over) = server().await;
+    let (client, data) = with_leftovers(&server).await;
+    over.send_replace(false);
+    run(&client, "PRUNE REPOSITORY r").await;
+    until(
+        &client,
+        "SELECT state FROM system.jobs ORDER BY job_id DESC LIMIT 1",
+        "WAITING",
+    )
+    .await;
+    let id = value(&client, "SELECT max(job_id) FROM system.jobs").await;
+    run(&client, &format!("CANCEL JOB {id}")).await;
+    let unmarked = "SELECT count(*) FROM system.job_events WHERE event LIKE '%unmarked%'";
+    until(&client, unmarked, "1").await;
+    assert!(!data.with_file_name("__prune").exists());
+    assert_eq!(count(&data), 6);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn buckets_are_pruned() {
+    let s3 = S3::start().await;
+    let (server, _over) = server().await;
+    let client = server.client().await;
+    run(
+        &client,
+        "CREATE DATABASE d; USE d; CREATE TABLE t (a BIGINT) DISTRIBUTED BY HASH (a) BUCKETS 2",
+    )
+    .await;
+    run(
+        &client,
+        "INSERT INTO t SELECT value FROM generate_series(1, 100)",
+    )
+    .await;
+    let create = format!(
+        "CREATE REPOSITORY r WITH BROKER ON LOCATION \"s3://{BUCKET}/p\" PROPERTIES ({})",
+        s3.properties()
+    );
+    run(&client, &create).await;
+    run(&client, "BACKUP SNAPSHOT s TO r").await;
+    assert_eq!(job_ends(&client, "d").await, "succeeded");
+    run(&client, "DROP SNAPSHOT s ON r").await;
+    let data = s3.root.join(BUCKET).join("p/__starrocks_repository_r/data");
+    let old = ago(Duration::from_secs(60));
+    for file in crate::consistency::files(&data) {
+        let file = std::fs::File::options()
+            .write(true)
+            .open(file)
+            .expect("opens");
+        file.set_modified(old).expect("old by now");
+    }
+    prune(
+        &client,
+        "PRUNE REPOSITORY r PROPERTIES (\"grace\" = \"10 SECOND\")",
+    )
+    .await;
+    assert_eq!(outcomes(&client).await, ["deleted 2"]);
+    assert_eq!(count(&data), 0);
+    server.stop().await;
+}
