@@ -11,7 +11,10 @@ use crate::names::Timestamp;
 
 /// What S3 calls the rights, in the order in which they are tried.
 fn right_missing(error: Error, right: &str, of_s3: &str) -> Error {
-    if error.hint.is_some() {
+    let is_refused = ["403 Forbidden", "401 Unauthorized"]
+        .iter()
+        .any(|s| error.message.contains(s));
+    if !is_refused {
         return error;
     }
     error.hint(format!(

@@ -7,6 +7,7 @@
 //! the hint. An error is logged once, where it is handled, and never carries a secret.
 
 mod datafusion;
+mod redact;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use self::datafusion::from_datafusion;
+use self::redact::without_signatures;
 
 macro_rules! error_kinds {
     ($($(#[$doc:meta])* $kind:ident => $sqlstate:literal,)*) => {
@@ -211,11 +213,11 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error of a kind with its message.
+    /// An error of a kind with its message, in which URLs have no signatures.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
-            message: message.into(),
+            message: without_signatures(message.into()),
             detail: None,
             hint: None,
             position: None,
@@ -260,7 +262,7 @@ impl Error {
 
     /// Adds facts.
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
-        self.detail = Some(detail.into());
+        self.detail = Some(without_signatures(detail.into()));
         self
     }
 

@@ -1,0 +1,181 @@
+#!/usr/bin/env python3
+"""Everything that a repository does, on object stores that are not ours: created, written in parts and in one piece, listed, verified,
+restored by a second server that has nothing but the location, dropped and looked through for leftovers. tests/stores/run installs what it needs."""
+
+import argparse
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+import psycopg
+
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="  # Azurite's own, as its manual gives it
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Process:
+    """A program that is stopped at the end, by its id."""
+
+    def __init__(self, *command, **options):
+        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL, text=True, **options)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+
+
+def listens(port):
+    for _ in range(300):
+        with socket.socket() as s:
+            if s.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise SystemExit(f"nobody listens on port {port}")
+
+
+class Starkeep(Process):
+    def __init__(self, binary, directory):
+        command = [binary, "--data-dir", directory, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]
+        super().__init__(*command, stdout=subprocess.PIPE)
+        port = int(re.search(r"root@127.0.0.1:(\d+)", self.process.stdout.readline())[1])
+        self.connection = psycopg.connect(host="127.0.0.1", port=port, user="root", dbname="embedded", autocommit=True)
+
+    def run(self, statement):
+        cursor = self.connection.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+    def job(self, statement):
+        """Runs a statement that begins a job, and waits for its end."""
+        self.run(statement)
+        (number,) = self.run("SELECT max(job_id) FROM system.jobs")[0]
+        self.run(f"WAIT FOR JOB {number}")
+        return number
+
+
+def check(what, found, expected):
+    if found != expected:
+        raise SystemExit(f"{what}: {found!r} where {expected!r} should be")
+
+
+def play(store, binary, location, properties):
+    create = f'CREATE REPOSITORY r WITH BROKER ON LOCATION "{location}" PROPERTIES ({properties})'
+    latest = 'PROPERTIES ("backup_timestamp" = "latest")'
+    with tempfile.TemporaryDirectory() as directory:
+        with Starkeep(binary, f"{directory}/first") as server:
+            for statement in [
+                "CREATE DATABASE d",
+                "CREATE TABLE d.small (a BIGINT, b STRING) DISTRIBUTED BY HASH (a) BUCKETS 8",
+                "INSERT INTO d.small SELECT value, 'row ' || value FROM generate_series(1, 8000)",
+                # Random text does not compress: more than one part.
+                "CREATE TABLE d.large (a BIGINT, b STRING) DISTRIBUTED BY HASH (a) BUCKETS 1",
+                "INSERT INTO d.large SELECT value, encode(sha512('x' || value), 'hex') FROM generate_series(1, 160000)",
+                create,
+            ]:
+                server.run(statement)
+            server.job("BACKUP SNAPSHOT d.one TO r")
+            number = server.job('BACKUP SNAPSHOT d.two TO r PROPERTIES ("type" = "incremental")')
+            check("bytes that were moved again", server.run(f"SELECT bytes_new FROM system.jobs WHERE job_id = {number}"), [(0,)])
+            number = server.job("VERIFY REPOSITORY r")
+            check("findings", server.run(f"SELECT kind, object FROM system.repository_findings WHERE job_id = {number}"), [])
+            files = server.run(f"SELECT DISTINCT files_checked, ok FROM system.verifications WHERE job_id = {number}")
+            check("files read", files, [(9, True)])
+        with Starkeep(binary, f"{directory}/second") as server:
+            server.run(create)
+            server.job(f"RESTORE SNAPSHOT two FROM r {latest}")
+            rows = server.run("SELECT (SELECT count(*) FROM d.small), (SELECT count(DISTINCT b) FROM d.large)")
+            check("rows that are back", rows, [(8000, 160000)])
+            server.run("DROP SNAPSHOT one ON r FORCE")
+            check("snapshots", server.run("SELECT snapshot FROM system.snapshots"), [("two",)])
+            server.run("DROP SNAPSHOT two ON r FORCE")
+            time.sleep(11)  # The shortest grace time: files younger than that stay.
+            number = server.job('PRUNE REPOSITORY r DRY RUN PROPERTIES ("grace" = "10 SECOND")')
+            outcome = f"SELECT DISTINCT outcome, count(*) OVER () FROM system.pruned_objects WHERE job_id = {number}"
+            check("files that nothing needs", server.run(outcome), [("would be deleted", 9)])
+    print(f"{store}: created, backed up, verified, restored, dropped")
+
+
+def play_reader(store, binary, location, writer, reader):
+    """What one writes with its keys another reads with its own, which may read only."""
+    with tempfile.TemporaryDirectory() as directory:
+        with Starkeep(binary, f"{directory}/first") as server:
+            for statement in [
+                "CREATE DATABASE d",
+                "CREATE TABLE d.t (a BIGINT) DISTRIBUTED BY HASH (a) BUCKETS 2",
+                "INSERT INTO d.t SELECT value FROM generate_series(1, 1000)",
+                f'CREATE REPOSITORY r WITH BROKER ON LOCATION "{location}" PROPERTIES ({writer})',
+            ]:
+                server.run(statement)
+            server.job("BACKUP SNAPSHOT d.s TO r")
+        with Starkeep(binary, f"{directory}/second") as server:
+            server.run(f'CREATE READ ONLY REPOSITORY r WITH BROKER ON LOCATION "{location}" PROPERTIES ({reader})')
+            server.job('RESTORE SNAPSHOT s FROM r PROPERTIES ("backup_timestamp" = "latest")')
+            check("rows that are back", server.run("SELECT count(*) FROM d.t"), [(1000,)])
+    print(f"{store}: read")
+
+
+def moto(program, binary):
+    port = free_port()
+    with Process(program, "-H", "127.0.0.1", "-p", str(port), stdout=subprocess.DEVNULL):
+        listens(port)
+        bucket = urllib.request.Request(f"http://127.0.0.1:{port}/vault", method="PUT")
+        urllib.request.urlopen(bucket).read()
+        properties = f'"aws.s3.endpoint" = "http://127.0.0.1:{port}", "aws.s3.access_key" = "k", "aws.s3.secret_key" = "s"'
+        play("moto (S3)", binary, "s3://vault//some/path/", properties)
+
+
+def azurite(program, binary):
+    """Azurite's account, by its key and by a shared access token made with it."""
+    import base64, hashlib, hmac, urllib.parse
+
+    port, account = free_port(), "devstoreaccount1"
+    with tempfile.TemporaryDirectory() as directory:
+        command = [program, "--silent", "--skipApiVersionCheck", "--location", directory, "--blobHost", "127.0.0.1", "--blobPort", str(port)]
+        with Process(*command, stdout=subprocess.DEVNULL):
+            listens(port)
+            endpoint = f"http://127.0.0.1:{port}/{account}"
+            values = {"sv": "2021-08-06", "ss": "b", "srt": "sco", "sp": "rwdlacup", "se": "2099-01-01T00:00:00Z"}
+            signed = "\n".join([account, values["sp"], values["ss"], values["srt"], "", values["se"], "", "", values["sv"], "", ""])
+            digest = hmac.new(base64.b64decode(KEY), signed.encode(), hashlib.sha256).digest()
+            values["sig"] = base64.b64encode(digest).decode()
+            token = urllib.parse.urlencode(values)
+            for container in ["full", "shared"]:
+                made = urllib.request.Request(f"{endpoint}/{container}?restype=container&{token}", method="PUT")
+                urllib.request.urlopen(made).read()
+            common = f'"azure.blob.storage_account" = "{account}", "azure.blob.endpoint" = "{endpoint}"'
+            by_key, by_token = f'{common}, "azure.blob.shared_key" = "{KEY}"', f'{common}, "azure.blob.sas_token" = "{token}"'
+            play("Azurite (Azure)", binary, "az://full/some/path", by_key)
+            # Azurite answers 500 to a batch of deletions that is signed by a token.
+            play_reader("Azurite (Azure) by a shared access token", binary, "az://shared/some/path", by_key, by_token)
+
+
+def main():
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--server", required=True)
+    arguments.add_argument("--moto", required=True)
+    arguments.add_argument("--azurite")
+    arguments = arguments.parse_args()
+    # Nothing of the machine's own keys.
+    for name in [n for n in os.environ if n.startswith(("AWS_", "AZURE_", "GOOGLE_"))]:
+        del os.environ[name]
+    moto(arguments.moto, arguments.server)
+    if arguments.azurite:
+        azurite(arguments.azurite, arguments.server)
+    else:
+        print("Azurite could not be installed here: Azure was not tried", file=sys.stderr)
+
+
+main()
