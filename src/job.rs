@@ -48,8 +48,8 @@ pub use self::spec::{
     DropRequest, DroppedBackups, JobKind, JobSpec, Lock, Requester, Resource, Target, Work,
 };
 pub use self::verify::{
-    BackupName, Checked, FINDINGS_KEPT, Finding, FindingKind, SAMPLE_ALL, VerifyCommand,
-    VerifyEvent, VerifyLevel, VerifyPlan, VerifyReport, VerifyRequest, VerifyState,
+    BackupName, Checked, Finding, FindingKind, Findings, SAMPLE_ALL, VerifyCommand, VerifyEvent,
+    VerifyLevel, VerifyPlan, VerifyReport, VerifyRequest, VerifyState,
 };
 use crate::error::Error;
 use crate::names::{JobId, TabletId, TaskId, Timestamp};

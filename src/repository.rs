@@ -36,12 +36,12 @@ use serde::{Deserialize, Serialize};
 pub use self::check::Placed;
 use self::check::Presence;
 pub use self::index::{ListedBackup, ManifestIndex, ObjectStamp};
+pub use self::location::{CONDITIONAL_PUT_KEY, Location, check_location};
 use self::location::{Connected, Store};
-pub use self::location::{Location, check_location};
 pub use self::manifest::Manifest;
 #[doc(hidden)]
 pub use self::manifest::check_manifest;
-pub use self::prune::{COMMIT_TIME_MAX, GRACE_SECONDS_MIN, PRUNE_WAIT};
+pub use self::prune::{GRACE_SECONDS_MIN, PRUNE_WAIT};
 pub use self::starrocks_layout::*;
 pub use self::survey::FileSet;
 pub use self::transfer::{ByteBudget, hash_file};
@@ -208,11 +208,15 @@ impl Repository {
     pub async fn ping(&self) -> Result<(), Error> {
         match self.info().await? {
             Some(_) => Ok(()),
-            None => Err(Error::new(
-                ErrorKind::MissingFile,
-                format!("\"{}\" does not exist", layout::info(&self.root)),
-            )),
+            None => Err(self.no_repository()),
         }
+    }
+
+    fn no_repository(&self) -> Error {
+        Error::new(
+            ErrorKind::MissingFile,
+            format!("\"{}\" does not exist", layout::info(&self.root)),
+        )
     }
 
     /// Puts an object that must not exist yet. `false`: it existed already, and is untouched.
@@ -467,10 +471,14 @@ impl Repository {
             }
             None => {
                 let store = &*self.store;
-                self.read_again(|| {
+                let read = self.read_again(|| {
                     transfer::download_file(store, &path, file, missing.clone(), budget)
-                })
-                .await
+                });
+                let read = read.await;
+                if read.as_ref().is_err_and(|e| e.kind == ErrorKind::Corrupted) {
+                    self.note_damaged(&file.sha256);
+                }
+                read
             }
         }
     }

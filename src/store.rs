@@ -159,13 +159,14 @@ fn verification_rows(job: &Job) -> Option<(Vec<VerificationRow>, Vec<FindingRow>
             backup_timestamp: backup.timestamp.to_string(),
             level: request.level.name().to_owned(),
             sample: request.sample,
-            damage: report.damage_of(place) as u64,
+            damage: report.findings.damage_of(place),
             checked: report.checked,
             started_at: job.record.started_at.unwrap_or(job.created_at),
             verified_at: at,
         });
     let findings = report
         .findings
+        .kept()
         .iter()
         .zip(1..)
         .map(|(finding, number)| FindingRow {

@@ -1046,6 +1046,8 @@ async fn repositories_of_others_bring_keys_and_keep_to_hosts() {
             format!("{keys}, \"aws.s3.endpoint\" = \"http://127.0.0.1:2\\\\@a.example.com\""),
             "42501 22023",
         ),
+        // It would become a part of the host's name.
+        (keys.replace("\"r\"", "\"x@10.0.0.5:8443/\""), "22023"),
         // Allowed, and nobody is there.
         (
             format!("{keys}, \"aws.s3.endpoint\" = \"http://127.0.0.1:1\""),

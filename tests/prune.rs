@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
@@ -10,7 +11,7 @@ use starkeep::names::Timestamp;
 use tokio::sync::watch;
 use tokio_postgres::Client;
 
-use crate::support::{BUCKET, S3, TestServer, fails, job_ends, rows, run, until, value};
+use crate::support::{BUCKET, Fault, S3, TestServer, fails, job_ends, rows, run, until, value};
 
 const LATEST: &str = "PROPERTIES (\"backup_timestamp\" = \"latest\")";
 /// How long a mark stands before anything is deleted.
@@ -284,5 +285,70 @@ async fn buckets_are_pruned() {
     .await;
     assert_eq!(outcomes(&client).await, ["deleted 2"]);
     assert_eq!(count(&data), 0);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_is_listed_and_not_there_stops_it() {
+    let lost = Arc::new(AtomicBool::new(false));
+    let is_lost = lost.clone();
+    let s3 = S3::misbehaving(Arc::new(move |method, path| {
+        let is_manifest = method == "GET" && path.contains("/__info_");
+        if is_manifest && is_lost.load(Ordering::Relaxed) {
+            Fault::Refuse(404, "NoSuchKey")
+        } else {
+            Fault::None
+        }
+    }))
+    .await;
+    let (server, _over) = server().await;
+    let client = server.client().await;
+    run(
+        &client,
+        "CREATE DATABASE d; USE d; CREATE TABLE t (a BIGINT) DISTRIBUTED BY HASH (a) BUCKETS 2",
+    )
+    .await;
+    run(
+        &client,
+        "INSERT INTO t SELECT value FROM generate_series(1, 100)",
+    )
+    .await;
+    let create = format!(
+        "CREATE REPOSITORY r WITH BROKER ON LOCATION \"s3://{BUCKET}/p\" PROPERTIES ({})",
+        s3.properties()
+    );
+    run(&client, &create).await;
+    run(&client, "BACKUP SNAPSHOT s TO r").await;
+    assert_eq!(job_ends(&client, "d").await, "succeeded");
+    let data = s3.root.join(BUCKET).join("p/__starrocks_repository_r/data");
+    for file in crate::consistency::files(&data) {
+        let file = std::fs::File::options()
+            .write(true)
+            .open(file)
+            .expect("opens");
+        file.set_modified(ago(Duration::from_secs(60)))
+            .expect("old by now");
+    }
+    lost.store(true, Ordering::Relaxed);
+    run(
+        &client,
+        "PRUNE REPOSITORY r PROPERTIES (\"grace\" = \"10 SECOND\")",
+    )
+    .await;
+    let id = value(&client, "SELECT max(job_id) FROM system.jobs").await;
+    assert_eq!(
+        fails(&client, &format!("WAIT FOR JOB {id}")).await.0,
+        "55000"
+    );
+    assert_eq!(count(&data), 2);
+    run(&client, "VERIFY REPOSITORY r LEVEL FILES").await;
+    let id = value(&client, "SELECT max(job_id) FROM system.jobs").await;
+    run(&client, &format!("WAIT FOR JOB {id}")).await;
+    let found = "SELECT kind FROM system.repository_findings WHERE severity = 'error'";
+    assert_eq!(value(&client, found).await, "missing");
+    assert_eq!(
+        value(&client, "SELECT ok FROM system.verifications").await,
+        "f"
+    );
     server.stop().await;
 }

@@ -10,7 +10,7 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind};
 use crate::names::*;
 use crate::privilege::{Privilege, Securable};
-use crate::repository::Location;
+use crate::repository::{CONDITIONAL_PUT_KEY, Location};
 use crate::statement::{AlterRepository, ClusterCommand, CreateRepository};
 use crate::store::{ClusterRecord, RepositoryRecord};
 
@@ -204,7 +204,15 @@ impl Caller {
             }
             ClusterRole::Managed(_) | ClusterRole::RepositoryOnly => known.ok_or_else(unknown)?,
         };
+        // How a commit is made does not change by keys that are rotated.
+        let commit = record.properties.get(CONDITIONAL_PUT_KEY).cloned();
         record.properties.clone_from(&alter.properties.0);
+        if let Some(commit) = commit {
+            record
+                .properties
+                .entry(CONDITIONAL_PUT_KEY.into())
+                .or_insert(commit);
+        }
         let location = Location {
             url: record.location.clone(),
             properties: record.properties.clone(),

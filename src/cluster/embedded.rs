@@ -40,8 +40,8 @@ use self::fe::{Frontend, NewFile, TableChange};
 use self::ingest::{NewFiles, Sequence, Written};
 use super::*;
 use crate::env::Env;
+use crate::repository::ByteBudget;
 use crate::repository::transfer::blocking;
-use crate::repository::{ByteBudget, COMMIT_TIME_MAX};
 
 /// How long a statement waits until what it has made superfluous is removed.
 const TIDYING_PATIENCE: Duration = Duration::from_secs(5);
@@ -446,29 +446,16 @@ impl JobSteps for EmbeddedCluster {
         saved_at: Timestamp,
         repository: &Repository,
     ) -> Result<Placed, StepError> {
-        let env = &self.inner.env;
-        let commit = async {
-            let files = plan.tablets().flat_map(|t| &t.files);
-            if let Some(file) = repository.marked_file(files, env).await? {
-                let message = format!(
-                    "file {} is about to be pruned; the manifest waits until that is over",
-                    file.sha256
-                );
-                return Err(StepError::Retry(Error::new(
-                    ErrorKind::ObjectInUse,
-                    message,
-                )));
-            }
-            self.commit_backup(job, plan, saved_at, repository).await
-        };
-        tokio::select! {
-            done = commit => done,
-            // Whoever prunes takes it that no commit which has not seen its mark takes longer.
-            () = env.clock.sleep(COMMIT_TIME_MAX) => Err(StepError::Retry(Error::new(
-                ErrorKind::Storage,
-                format!("the manifest was not put within {} seconds", COMMIT_TIME_MAX.as_secs()),
-            ))),
+        self.wait_for_prune(plan, repository).await?;
+        let placed = self.commit_backup(job, plan, saved_at, repository).await?;
+        if let Placed::Ours = placed {
+            // A prune whose mark comes after this reads the manifest. One whose mark was there may
+            // have deleted what was there a moment ago: then it is brought again, under the same
+            // manifest.
+            self.wait_for_prune(plan, repository).await?;
+            self.fill_gaps(job, plan, repository).await?;
         }
+        Ok(placed)
     }
 
     async fn plan_restore(

@@ -65,10 +65,11 @@ pub enum PruneState {
     Finished {
         pruned: Pruned,
     },
-    /// `released`: there is no mark of it any more.
+    /// `released`: there is no mark of it any more. `was_deleting`: a deletion may be on its way.
     Cancelled {
         failure: Failure,
         released: bool,
+        was_deleting: bool,
     },
 }
 
@@ -190,23 +191,27 @@ impl Machine for PruneState {
             (Self::Pending, E::Cancelled { failure }) => Self::Cancelled {
                 failure: failure.clone(),
                 released: true,
+                was_deleting: false,
             },
             (
-                Self::Marking { .. } | Self::Waiting { .. } | Self::Deleting { .. },
+                state @ (Self::Marking { .. } | Self::Waiting { .. } | Self::Deleting { .. }),
                 E::Cancelled { failure },
             ) => Self::Cancelled {
                 failure: failure.clone(),
                 released: false,
+                was_deleting: matches!(state, Self::Deleting { .. }),
             },
             (
                 Self::Cancelled {
                     failure,
                     released: false,
+                    was_deleting,
                 },
                 E::Unmarked,
             ) => Self::Cancelled {
                 failure: failure.clone(),
                 released: true,
+                was_deleting: *was_deleting,
             },
             (state, event) => {
                 return Err(IllegalEvent {
@@ -291,10 +296,12 @@ mod tests {
             PruneState::Cancelled {
                 failure: failure(),
                 released: false,
+                was_deleting: false,
             },
             PruneState::Cancelled {
                 failure: failure(),
                 released: true,
+                was_deleting: false,
             },
         ];
         let events = [

@@ -257,14 +257,14 @@ impl VerifyEvent {
     fn sentence(&self) -> String {
         match self {
             Self::Planned { plan } => {
-                let found = count(plan.findings.len(), "finding");
+                let found = count(plan.findings.count() as usize, "finding");
                 let backups = count(plan.backups.len(), "backup");
                 format!("read {backups}: {}; {found} so far", files(plan.files))
             }
             Self::Checked { checked, .. } => format!(
                 "looked at {}: {}",
                 files(checked.volume),
-                count(checked.findings.len(), "finding")
+                count(checked.findings.count() as usize, "finding")
             ),
             Self::Cancelled { failure } => ended(failure),
         }

@@ -5,6 +5,7 @@
 //! it, and looking twice does no harm. What is found is a result, not a failure: the job has done
 //! what it was for.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,8 @@ pub enum FindingKind {
     WrongLength,
     /// It has other bytes.
     Damaged,
+    /// It cannot be read, while the rest of the repository can.
+    Unreadable,
     /// A file that no manifest names: of a backup that is under way, or left by one that is gone.
     Unreferenced,
     /// Something that is none of the repository's.
@@ -81,6 +84,7 @@ impl FindingKind {
             Self::Missing => "missing",
             Self::WrongLength => "wrong_length",
             Self::Damaged => "damaged",
+            Self::Unreadable => "unreadable",
             Self::Unreferenced => "unreferenced",
             Self::Foreign => "foreign",
         }
@@ -92,6 +96,7 @@ impl FindingKind {
         Self::Missing,
         Self::WrongLength,
         Self::Damaged,
+        Self::Unreadable,
         Self::Unreferenced,
         Self::Foreign,
     ];
@@ -118,17 +123,112 @@ pub struct Finding {
     pub detail: String,
 }
 
-/// Findings of one job that are kept; the rest is counted. Damage comes first.
+/// Findings of one job that are kept: so many that are damage, and so many others. The rest is
+/// counted.
 pub const FINDINGS_KEPT: usize = 10_000;
+
+/// What was found, as much of it as is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Findings {
+    kept: Vec<Finding>,
+    /// How many of those are damage.
+    #[serde(default)]
+    kept_damage: usize,
+    /// How many more there were.
+    #[serde(default)]
+    omitted: u64,
+    /// How much damage each backup has, kept or not, by its place in the plan.
+    #[serde(default)]
+    damage: BTreeMap<u32, u64>,
+}
+
+impl Findings {
+    pub fn push(&mut self, finding: Finding) {
+        let is_damage = finding.kind.is_damage();
+        if is_damage {
+            for backup in &finding.backups {
+                *self.damage.entry(*backup).or_default() += 1;
+            }
+        }
+        self.keep(finding);
+    }
+
+    fn keep(&mut self, finding: Finding) {
+        let is_damage = finding.kind.is_damage();
+        let others = self.kept.len() - self.kept_damage;
+        let alike = if is_damage { self.kept_damage } else { others };
+        if alike < FINDINGS_KEPT {
+            self.kept_damage += usize::from(is_damage);
+            self.kept.push(finding);
+        } else {
+            self.omitted += 1;
+        }
+    }
+
+    fn add(&mut self, more: &Self) {
+        more.kept
+            .iter()
+            .for_each(|finding| self.keep(finding.clone()));
+        self.omitted += more.omitted;
+        for (backup, count) in &more.damage {
+            *self.damage.entry(*backup).or_default() += count;
+        }
+    }
+
+    /// Those that are kept, damage first.
+    pub fn kept(&self) -> &[Finding] {
+        &self.kept
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.kept.len() as u64 + self.omitted
+    }
+
+    /// How many of them keep a backup from being restored.
+    pub fn damage_of(&self, backup: usize) -> u64 {
+        self.damage
+            .get(&(backup as u32))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// Takes what was found of backups that are not looked at any more out of it; a finding that
+    /// concerned only those goes.
+    pub fn without(self, gone: &BTreeSet<u32>) -> Self {
+        let mut left = Self {
+            omitted: self.omitted,
+            ..Self::default()
+        };
+        for mut finding in self.kept {
+            finding.backups.retain(|backup| !gone.contains(backup));
+            if !finding.backups.is_empty() || !finding.kind.is_damage() {
+                left.keep(finding);
+            }
+        }
+        left.damage = self
+            .damage
+            .into_iter()
+            .filter(|(backup, _)| !gone.contains(backup))
+            .collect();
+        left
+    }
+}
 
 /// What is looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifyPlan {
+    /// The id of the repository: another one at the same name is not what is looked at.
+    pub repository_id: String,
     pub backups: Vec<BackupName>,
     /// How many parts the files are in.
     pub parts: u32,
     /// What reading the manifests and listing the repository has found already.
-    pub findings: Vec<Finding>,
+    pub findings: Findings,
     /// The files of all backups, each once.
     pub files: Volume,
 }
@@ -138,33 +238,17 @@ pub struct VerifyPlan {
 pub struct Checked {
     /// What was looked at; at the levels that read files, what was read.
     pub volume: Volume,
-    pub findings: Vec<Finding>,
+    pub findings: Findings,
 }
 
 /// What a verification came to so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VerifyReport {
+    pub repository_id: String,
     pub backups: Vec<BackupName>,
     pub files: Volume,
     pub checked: Volume,
-    /// At most [`FINDINGS_KEPT`].
-    pub findings: Vec<Finding>,
-    /// How many more there were.
-    pub omitted: u64,
-}
-
-impl VerifyReport {
-    fn add(&mut self, findings: &[Finding]) {
-        let room = FINDINGS_KEPT.saturating_sub(self.findings.len());
-        self.findings.extend(findings.iter().take(room).cloned());
-        self.omitted += findings.len().saturating_sub(room) as u64;
-    }
-
-    /// How many findings say that one of the backups cannot be restored.
-    pub fn damage_of(&self, backup: usize) -> usize {
-        let needs = |f: &&Finding| f.kind.is_damage() && f.backups.contains(&(backup as u32));
-        self.findings.iter().filter(needs).count()
-    }
+    pub findings: Findings,
 }
 
 /// The states.
@@ -259,11 +343,12 @@ impl Machine for VerifyState {
         let next = match (&mut *self, event) {
             (Self::Pending, E::Planned { plan }) => {
                 let mut report = VerifyReport {
+                    repository_id: plan.repository_id.clone(),
                     backups: plan.backups.clone(),
                     files: plan.files,
                     ..VerifyReport::default()
                 };
-                report.add(&plan.findings);
+                report.findings.add(&plan.findings);
                 let left = TasksLeft::all((0..i64::from(plan.parts)).map(TaskId));
                 Self::verifying(Arc::new(report), left)
             }
@@ -273,11 +358,11 @@ impl Machine for VerifyState {
                 left.finish(*task);
                 let known = Arc::make_mut(report);
                 known.checked.add(checked.volume);
-                known.add(&checked.findings);
+                known.findings.add(&checked.findings);
                 if !left.is_empty() {
                     return Ok(());
                 }
-                known.findings.sort();
+                known.findings.kept.sort();
                 Self::Finished {
                     report: report.clone(),
                 }
@@ -370,6 +455,30 @@ mod tests {
         ];
         crate::job::machine::tests::check_table(&states, &events, &expected);
         crate::job::machine::tests::check_names(&events, VerifyEvent::name);
+    }
+
+    #[test]
+    fn damage_counts_beyond_what_is_kept() {
+        let finding = |kind, n: usize, backup| Finding {
+            kind,
+            object: n.to_string(),
+            backups: vec![backup],
+            detail: String::new(),
+        };
+        let mut findings = Findings::default();
+        for n in 0..=FINDINGS_KEPT {
+            findings.push(finding(FindingKind::Unreferenced, n, 0));
+            findings.push(finding(FindingKind::Missing, n, 0));
+        }
+        findings.push(finding(FindingKind::Damaged, 0, 1));
+        let mut all = Findings::default();
+        all.add(&findings);
+        assert_eq!(all.kept().len(), 2 * FINDINGS_KEPT);
+        assert_eq!(all.count(), 2 * FINDINGS_KEPT as u64 + 3);
+        assert_eq!(
+            [0, 1, 2].map(|backup| all.damage_of(backup)),
+            [FINDINGS_KEPT as u64 + 1, 1, 0]
+        );
     }
 
     #[test]

@@ -95,7 +95,7 @@ pub(super) fn all() -> &'static [&'static dyn SystemTable] {
             chunks: |c| once(async move { verifications::repository_findings(&c).await }),
         },
         &Table {
-            chunks: |c| once(async move { verifications::pruned_objects(&c).await }),
+            chunks: verifications::pruned_objects,
         },
         &Table {
             chunks: |c| once(async move { cluster::frontends(&c).await }),

@@ -51,6 +51,9 @@ impl Repository {
             if !found.is_file() || found.len() != file.bytes {
                 return Ok(Presence::Wrong);
             }
+            if self.is_known_damaged(&file.sha256) {
+                return Ok(Presence::Wrong);
+            }
             if self.is_known_whole(&file.sha256, stamp_of(&found)) {
                 return Ok(Presence::Whole);
             }
@@ -67,6 +70,9 @@ impl Repository {
             Err(e) => return Err(storage_error("look at", &path, e)),
         };
         if found.size != file.bytes {
+            return Ok(Presence::Wrong);
+        }
+        if self.is_known_damaged(&file.sha256) {
             return Ok(Presence::Wrong);
         }
         let tag = found.e_tag.as_deref().map(plain_tag).unwrap_or_default();
@@ -96,6 +102,7 @@ impl Repository {
     /// After a file was written here: what tells it from another, so that the next backup of it has
     /// nothing to hash.
     pub(super) async fn note_written(&self, file: &DataFile, e_tag: Option<&str>) {
+        self.forget_damage(&file.sha256);
         let path = layout::data(&self.root, &file.sha256);
         if let Some(target) = self.local_path(&path) {
             let found = blocking(move || {

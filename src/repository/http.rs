@@ -54,6 +54,8 @@ impl HttpConnector for Connector {
             .user_agent(concat!("starkeep/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIME_MAX)
             .https_only(!allow_http)
+            // Where a store sends on to is not what was allowed.
+            .redirect(reqwest::redirect::Policy::none())
             .http1_only()
             // The length of an object is that of its bytes as they are kept.
             .no_gzip()

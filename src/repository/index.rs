@@ -58,6 +58,8 @@ pub struct ManifestIndex {
     /// By the repository's location and half of the file's hash, what told its object from another
     /// when its bytes were right.
     whole: Mutex<LruCache<(u64, u128), u64>>,
+    /// Files whose bytes have proved wrong, whatever their objects say of themselves.
+    damaged: Mutex<LruCache<(u64, u128), ()>>,
 }
 
 #[derive(Debug)]
@@ -75,6 +77,7 @@ impl Default for ManifestIndex {
         Self {
             manifests: Mutex::new(kept),
             whole: Mutex::new(LruCache::new(WHOLE_MAX)),
+            damaged: Mutex::new(LruCache::new(WHOLE_MAX)),
         }
     }
 }
@@ -119,6 +122,32 @@ impl Repository {
         if let Some((location, index)) = &self.index {
             let key = Self::key_of(location, sha256);
             index.whole.lock().put(key, hash_of(stamp));
+        }
+    }
+
+    /// Remembers that a file was read and is not what its name says, until it is written anew.
+    pub(super) fn note_damaged(&self, sha256: &Sha256) {
+        if let Some((location, index)) = &self.index {
+            let key = Self::key_of(location, sha256);
+            index.whole.lock().pop(&key);
+            index.damaged.lock().put(key, ());
+        }
+    }
+
+    pub(super) fn is_known_damaged(&self, sha256: &Sha256) -> bool {
+        let Some((location, index)) = &self.index else {
+            return false;
+        };
+        index
+            .damaged
+            .lock()
+            .contains(&Self::key_of(location, sha256))
+    }
+
+    /// It was written anew.
+    pub(super) fn forget_damage(&self, sha256: &Sha256) {
+        if let Some((location, index)) = &self.index {
+            index.damaged.lock().pop(&Self::key_of(location, sha256));
         }
     }
 

@@ -38,6 +38,14 @@ pub(super) fn label_of(directory: &Path) -> Option<SnapshotLabel> {
     SnapshotLabel::new(decoded).ok()
 }
 
+/// Whether a directory looks like a label's and is none that is known.
+pub(super) fn is_strange_label(directory: &Path) -> bool {
+    let is_alike = directory
+        .filename()
+        .is_some_and(|name| name.starts_with(LABEL_PREFIX));
+    is_alike && label_of(directory).is_none()
+}
+
 pub(super) fn manifest(root: &Path, label: &SnapshotLabel, timestamp: &BackupTimestamp) -> Path {
     label_dir(root, label).join(format!("{MANIFEST_PREFIX}{timestamp}"))
 }

@@ -13,6 +13,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use url::Url;
 
+pub use self::keys::CONDITIONAL_PUT_KEY;
 use self::keys::{
     ACCESS_KEY, AUTHORITY, AZURE_CLIENT, AZURE_CLIENT_ENDPOINT, AZURE_CLIENT_SECRET,
     AZURE_ENDPOINT, AZURE_KEY, AZURE_SAS, CONDITIONAL_PUT, ENDPOINT, GCS_EMAIL, GCS_KEY,
@@ -46,21 +47,38 @@ fn invalid(message: String) -> Error {
 const SCHEMES: &str =
     "Use an absolute path, or file, s3, s3a, oss, cosn, obs, gs, az, abfs, abfss, wasb or wasbs.";
 
+/// A URL as a message may have it: without a user's name and password, and without parameters.
+fn without_secrets(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = match host.rsplit_once('@') {
+        Some((user, host)) if user.contains(':') => format!("***@{host}"),
+        _ => host.to_owned(),
+    };
+    if scheme.is_empty() {
+        format!("{host}{path}")
+    } else {
+        format!("{scheme}://{host}{path}")
+    }
+}
+
 /// Checks the form of a location without touching it. A URL with a password in it is refused: it
 /// would be shown.
 pub fn check_location(url: &str) -> Result<(), Error> {
     if url.starts_with('/') {
         return Ok(());
     }
+    let shown = without_secrets(url);
     let parsed = Url::parse(url)
-        .map_err(|e| invalid(format!("\"{url}\" is not a location: {e}")).hint(SCHEMES))?;
+        .map_err(|e| invalid(format!("\"{shown}\" is not a location: {e}")).hint(SCHEMES))?;
     if parsed.password().is_some() {
         return Err(invalid("a location must not contain a password".into())
             .hint("Give credentials in PROPERTIES."));
     }
     if parsed.query().is_some() || parsed.fragment().is_some() {
         return Err(
-            invalid(format!("the location \"{url}\" must not contain ? or #"))
+            invalid(format!("the location \"{shown}\" must not contain ? or #"))
                 .hint("In a path they are written %3F and %23."),
         );
     }

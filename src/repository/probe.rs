@@ -67,7 +67,7 @@ impl Repository {
         let path = self.root.clone().join(format!("__probe_{}", env.uuid()));
         let content = Bytes::from(env.uuid());
         let written = self.put_once(&path, content.clone()).await.map_err(|e| {
-            if e.message.contains("501") || e.kind == ErrorKind::Unsupported {
+            if e.message.contains("501 Not Implemented") || e.kind == ErrorKind::Unsupported {
                 not_on_condition(e)
             } else {
                 right_missing(e, "write", "s3:PutObject")
@@ -144,6 +144,12 @@ impl Repository {
         if self.local.is_some() {
             return Ok(env.now());
         }
+        self.store_time(env).await
+    }
+
+    /// What time it is where the repository is, by an object that is put there: of a directory, too,
+    /// which may be on a server with a clock of its own.
+    pub(super) async fn store_time(&self, env: &Env) -> Result<Timestamp, Error> {
         let path = self.root.clone().join(format!("__probe_{}", env.uuid()));
         self.put_once(&path, Bytes::from_static(b"what time is it"))
             .await?;

@@ -2,9 +2,10 @@
 //!
 //! A gateway that is about to put a manifest may rely on such a file, because it found it there. So
 //! what is to go is announced in an object, the mark, first. Whoever commits a backup looks for the
-//! mark just before, and waits if it lists one of the backup's files ([`Repository::marked_file`]);
-//! a commit that has not seen the mark is over within [`COMMIT_TIME_MAX`], and deletion waits longer
-//! than that after the mark, reads every manifest once more, and spares what was written anew.
+//! mark before its manifest is put and after, and as long as it lists one of the backup's files,
+//! waits; then every file is looked for once more. Deletion waits after the mark, and reads every
+//! manifest once more. So of a manifest and a mark one is seen by the other, and what was deleted in
+//! between is brought again by whoever still has it.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -22,12 +23,10 @@ use crate::error::{Error, ErrorKind};
 use crate::job::{CANDIDATES_MAX, Candidate, DataFile, Pruned, Volume};
 use crate::names::{Sha256, Timestamp};
 
-/// A backup looks for the mark and puts its manifest within this time, or looks again.
-pub const COMMIT_TIME_MAX: Duration = Duration::from_secs(120);
-/// How long the mark stands before anything is deleted: several times [`COMMIT_TIME_MAX`], for
-/// requests that are still on their way.
+/// How long the mark stands before anything is deleted, and after a deletion that was broken off:
+/// for requests that are still on their way.
 pub const PRUNE_WAIT: Duration = Duration::from_secs(600);
-/// A mark that is older is nobody's: whoever made it deletes nothing any more.
+/// A mark that is older may be taken over: whoever made it deletes nothing any more.
 const MARK_AGE_MAX_MS: i64 = 24 * 3600 * 1000;
 /// A listing tells milliseconds and a HEAD seconds. What is written anew is later by the grace time
 /// at least, which is longer.
@@ -36,6 +35,8 @@ const SAME_TIME_MS: i64 = 1000;
 pub const GRACE_SECONDS_MIN: u64 = 10;
 /// Files that are deleted at a time.
 const DELETIONS: usize = 8;
+/// Files that are deleted until the mark is looked at again.
+const FILES_PER_LOOK: usize = 100;
 
 /// What the mark says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,7 +71,7 @@ impl Repository {
     /// Data files that no manifest names and that were written so long ago, by the repository's own
     /// clock. 55000 if a manifest does not read: what it needs is not known.
     pub async fn unneeded(&self, grace_seconds: u64, env: &Env) -> Result<Vec<Candidate>, Error> {
-        let now = self.clock(env).await?;
+        let now = self.store_time(env).await?;
         let before = now
             .0
             .saturating_sub_unsigned(grace_seconds.saturating_mul(1000));
@@ -103,6 +104,20 @@ impl Repository {
     async fn needed(&self) -> Result<HashSet<Sha256>, Error> {
         let mut needed = HashSet::new();
         let mut backups = Vec::new();
+        let failed = |e| storage_error("list", &self.root, e);
+        let root = self
+            .store
+            .list_with_delimiter(Some(&self.root))
+            .await
+            .map_err(failed)?;
+        if let Some(unknown) = root
+            .common_prefixes
+            .iter()
+            .find(|p| layout::is_strange_label(p))
+        {
+            let message = format!("\"{unknown}\" is no label that is known");
+            return Err(unreadable(&Error::new(ErrorKind::Unsupported, message)));
+        }
         for listing in self.snapshots().await? {
             if let Some(stray) = listing.strays.first() {
                 let message = format!(
@@ -119,15 +134,23 @@ impl Repository {
             );
         }
         let reading = backups.into_iter().map(|(label, backup)| {
-            async move { self.listed_manifest(&label, &backup).await }.boxed()
+            async move {
+                let read = self.listed_manifest(&label, &backup).await;
+                (label, backup.timestamp, read)
+            }
+            .boxed()
         });
         let mut read =
             futures::stream::iter(reading.collect::<Vec<_>>()).buffer_unordered(LISTINGS);
-        while let Some(manifest) = read.next().await {
+        while let Some((label, timestamp, manifest)) = read.next().await {
             match manifest {
                 Ok(manifest) => needed.extend(manifest.files().map(|f| f.sha256.clone())),
-                // Dropped since it was listed.
-                Err(e) if e.kind == ErrorKind::MissingFile => {}
+                // Dropped since it was listed, or lost behind a listing that still has it.
+                Err(e) if e.kind == ErrorKind::MissingFile => {
+                    if self.is_listed(&label, &timestamp).await? {
+                        return Err(unreadable(&e));
+                    }
+                }
                 Err(e) if matches!(e.kind, ErrorKind::Corrupted | ErrorKind::Unsupported) => {
                     return Err(unreadable(&e));
                 }
@@ -137,12 +160,19 @@ impl Repository {
         Ok(needed)
     }
 
+    /// The mark. That there is none is believed only if a listing has none either.
     async fn mark(&self) -> Result<Option<Found>, Error> {
         let path = layout::mark(&self.root);
         let failed = |e| storage_error("read", &path, e);
         let found = match self.store.get(&path).await {
             Ok(found) => found,
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(e @ object_store::Error::NotFound { .. }) => {
+                let unlisted = |e| storage_error("list", &self.root, e);
+                let root = self.store.list_with_delimiter(Some(&self.root)).await;
+                let root = root.map_err(unlisted)?;
+                let is_listed = root.objects.iter().any(|object| object.location == path);
+                return if is_listed { Err(failed(e)) } else { Ok(None) };
+            }
             Err(e) => return Err(failed(e)),
         };
         let written_at = Timestamp(found.meta.last_modified.timestamp_millis());
@@ -162,18 +192,12 @@ impl Repository {
     pub async fn marked_file<'f>(
         &self,
         files: impl Iterator<Item = &'f DataFile>,
-        env: &Env,
     ) -> Result<Option<&'f DataFile>, Error> {
-        let Some(Found { mark, written_at }) = self.mark().await? else {
+        let Some(Found { mark, .. }) = self.mark().await? else {
             return Ok(None);
         };
         let marked: HashSet<&Sha256> = mark.files.iter().collect();
-        let mut files = files.filter(|file| marked.contains(&file.sha256));
-        let Some(file) = files.next() else {
-            return Ok(None);
-        };
-        let age = self.clock(env).await?.0 - written_at.0;
-        Ok((age < MARK_AGE_MAX_MS).then_some(file))
+        Ok(files.into_iter().find(|file| marked.contains(&file.sha256)))
     }
 
     /// Announces what is to be deleted. 55006 if somebody else does so already.
@@ -204,7 +228,7 @@ impl Repository {
         if found.mark.job_uid == job_uid {
             return Ok(());
         }
-        if self.clock(env).await?.0 - found.written_at.0 >= MARK_AGE_MAX_MS {
+        if self.store_time(env).await?.0 - found.written_at.0 >= MARK_AGE_MAX_MS {
             tracing::warn!(%path, "the mark of a prune that was given up is taken over");
             self.delete_object(&path).await?;
             if self.put_once(&path, body).await? {
@@ -224,11 +248,14 @@ impl Repository {
 
     /// Takes the mark away, if it is this job's.
     pub async fn take_mark(&self, job_uid: &str) -> Result<(), Error> {
-        match self.mark().await? {
-            Some(found) if found.mark.job_uid == job_uid => {
+        match self.mark().await {
+            Ok(Some(found)) if found.mark.job_uid == job_uid => {
                 self.delete_object(&layout::mark(&self.root)).await
             }
-            _ => Ok(()),
+            Ok(_) => Ok(()),
+            // What does not read is not what this job has put.
+            Err(e) if e.kind == ErrorKind::Corrupted => Ok(()),
+            Err(e) => Err(e),
         }
     }
 
@@ -241,6 +268,42 @@ impl Repository {
         env: &Env,
         go_on: impl Fn() -> Result<(), Error> + Sync,
     ) -> Result<(Pruned, Vec<Sha256>), Error> {
+        self.check_mark(job_uid, env).await?;
+        let needed = self.needed().await?;
+        let (mut pruned, mut kept) = (Pruned::default(), Vec::new());
+        for some in candidates.chunks(FILES_PER_LOOK) {
+            self.check_mark(job_uid, env).await?;
+            let deleting = some.iter().map(|candidate| {
+                let (needed, go_on) = (&needed, &go_on);
+                async move {
+                    go_on()?;
+                    let is_needed = needed.contains(&candidate.sha256);
+                    let deleted = !is_needed && self.delete_unchanged(candidate).await?;
+                    Ok::<_, Error>((candidate, deleted))
+                }
+                .boxed()
+            });
+            let mut deleted =
+                futures::stream::iter(deleting.collect::<Vec<_>>()).buffer_unordered(DELETIONS);
+            while let Some((candidate, is_deleted)) = deleted.try_next().await? {
+                let volume = Volume {
+                    files: 1,
+                    bytes: candidate.bytes,
+                };
+                if is_deleted {
+                    pruned.deleted.add(volume);
+                } else {
+                    pruned.kept.add(volume);
+                    kept.push(candidate.sha256.clone());
+                }
+            }
+        }
+        kept.sort();
+        Ok((pruned, kept))
+    }
+
+    /// Whether this job's mark stands and is young enough that everybody heeds it.
+    async fn check_mark(&self, job_uid: &str, env: &Env) -> Result<(), Error> {
         let lost = || {
             Error::new(
                 ErrorKind::WrongState,
@@ -253,37 +316,10 @@ impl Repository {
             .await?
             .filter(|f| f.mark.job_uid == job_uid)
             .ok_or_else(lost)?;
-        if self.clock(env).await?.0 - found.written_at.0 >= MARK_AGE_MAX_MS / 2 {
+        if self.store_time(env).await?.0 - found.written_at.0 >= MARK_AGE_MAX_MS / 2 {
             return Err(lost());
         }
-        let needed = self.needed().await?;
-        let (mut pruned, mut kept) = (Pruned::default(), Vec::new());
-        let deleting = candidates.iter().map(|candidate| {
-            let (needed, go_on) = (&needed, &go_on);
-            async move {
-                go_on()?;
-                let is_needed = needed.contains(&candidate.sha256);
-                let deleted = !is_needed && self.delete_unchanged(candidate).await?;
-                Ok::<_, Error>((candidate, deleted))
-            }
-            .boxed()
-        });
-        let mut deleted =
-            futures::stream::iter(deleting.collect::<Vec<_>>()).buffer_unordered(DELETIONS);
-        while let Some((candidate, is_deleted)) = deleted.try_next().await? {
-            let volume = Volume {
-                files: 1,
-                bytes: candidate.bytes,
-            };
-            if is_deleted {
-                pruned.deleted.add(volume);
-            } else {
-                pruned.kept.add(volume);
-                kept.push(candidate.sha256.clone());
-            }
-        }
-        kept.sort();
-        Ok((pruned, kept))
+        Ok(())
     }
 
     /// Deletes a file, unless it was written anew since it was found; whether it is gone.

@@ -15,10 +15,10 @@ use super::transfer::{blocking, hash_file};
 use super::{LISTINGS, Repository, layout, storage_error};
 use crate::error::{Error, ErrorKind};
 use crate::job::{
-    BackupName, Checked, DataFile, Finding, FindingKind, SAMPLE_ALL, VerifyLevel, VerifyPlan,
-    VerifyRequest, Volume,
+    BackupName, Checked, DataFile, Finding, FindingKind, Findings, SAMPLE_ALL, VerifyLevel,
+    VerifyPlan, VerifyRequest, Volume,
 };
-use crate::names::{Sha256, SnapshotLabel};
+use crate::names::{BackupTimestamp, Sha256, SnapshotLabel};
 
 /// Files of one part, on the average: each part is an event of its own.
 const FILES_PER_PART: usize = 256;
@@ -83,10 +83,11 @@ fn is_sampled(sha256: &Sha256, job: &str, sample: u32) -> bool {
 
 impl Repository {
     /// Reads the manifests that a verification is about, and sees what there is to look at. 42704
-    /// if there is no such snapshot.
+    /// if there is no such snapshot. `tolerant`: a manifest that cannot be read is a finding.
     pub async fn plan_verification(
         &self,
         request: &VerifyRequest,
+        tolerant: bool,
     ) -> Result<(VerifyPlan, FileSet), Error> {
         // What is listed before the manifests are read, and named by one of them then, is needed.
         let inventory = match request.label {
@@ -111,7 +112,15 @@ impl Repository {
             };
             plan.backups.extend(listing.backups.into_iter().map(named));
         }
-        let (set, findings) = self.files_of(&plan.backups).await?;
+        let (mut set, mut findings, gone) = self.files_of(&plan.backups, tolerant).await?;
+        if !gone.is_empty() {
+            // Dropped since they were listed: nothing is said of them.
+            let mut place = 0..;
+            plan.backups
+                .retain(|_| !gone.contains(&place.next().expect("endless")));
+            (set, findings, _) = self.files_of(&plan.backups, tolerant).await?;
+        }
+        plan.repository_id = self.id().await?;
         plan.findings = findings;
         plan.files = Volume::of(set.0.iter().map(|needed| &needed.file));
         plan.parts = set.0.len().div_ceil(FILES_PER_PART).min(PARTS_MAX) as u32;
@@ -123,64 +132,95 @@ impl Repository {
                 .trim_start_matches('/')
                 .to_owned()
         };
-        plan.findings
-            .extend(inventory.foreign.iter().map(|path| Finding {
+        for path in &inventory.foreign {
+            plan.findings.push(Finding {
                 kind: FindingKind::Foreign,
                 object: relative(path),
                 backups: Vec::new(),
                 detail: "nothing that a repository has is called so".into(),
-            }));
-        let unneeded = inventory
+            });
+        }
+        for (sha256, bytes) in inventory
             .data
             .iter()
-            .filter(|(sha256, _)| !set.needs(sha256));
-        plan.findings
-            .extend(unneeded.map(|(sha256, bytes)| Finding {
+            .filter(|(sha256, _)| !set.needs(sha256))
+        {
+            plan.findings.push(Finding {
                 kind: FindingKind::Unreferenced,
                 object: relative(&layout::data(&self.root, sha256)),
                 backups: Vec::new(),
                 detail: format!("{bytes} bytes that no manifest names"),
-            }));
-        plan.findings.sort();
+            });
+        }
         Ok((plan, set))
     }
 
-    /// The files that these backups need, and what is wrong with their manifests. A backup that is
-    /// gone by now needs nothing.
-    pub async fn files_of(&self, backups: &[BackupName]) -> Result<(FileSet, Vec<Finding>), Error> {
-        let reading = backups.iter().enumerate().map(|(place, backup)| {
+    /// The files that these backups need, what is wrong with their manifests, and which of the
+    /// backups are gone by now. `tolerant`: a manifest that cannot be read is a finding.
+    pub async fn files_of(
+        &self,
+        backups: &[BackupName],
+        tolerant: bool,
+    ) -> Result<(FileSet, Findings, BTreeSet<u32>), Error> {
+        let reading = backups.iter().zip(0..).map(|(backup, place)| {
             async move { (place, self.manifest(&backup.label, &backup.timestamp).await) }.boxed()
         });
         let mut read = futures::stream::iter(reading.collect::<Vec<_>>()).buffered(LISTINGS);
-        let (mut files, mut findings) = (HashMap::new(), Vec::new());
+        let (mut files, mut findings) = (HashMap::new(), Findings::default());
+        let mut gone = BTreeSet::new();
         while let Some((place, manifest)) = read.next().await {
-            let kind = match manifest {
+            let BackupName { label, timestamp } = &backups[place as usize];
+            let (kind, error) = match manifest {
                 Ok((manifest, _)) => {
                     for file in manifest.files() {
                         let known = files
                             .entry(file.sha256.clone())
                             .or_insert_with(|| (file.clone(), Vec::new()));
-                        if known.1.last() != Some(&(place as u32)) {
-                            known.1.push(place as u32);
+                        if known.1.last() != Some(&place) {
+                            known.1.push(place);
                         }
                     }
                     continue;
                 }
-                Err(e) if e.kind == ErrorKind::MissingFile => continue,
+                Err(e) if e.kind == ErrorKind::MissingFile => {
+                    if !self.is_listed(label, timestamp).await? {
+                        gone.insert(place);
+                        continue;
+                    }
+                    (FindingKind::Missing, e)
+                }
                 Err(e) if e.kind == ErrorKind::Corrupted => (FindingKind::ManifestDamaged, e),
                 Err(e) if e.kind == ErrorKind::Unsupported => (FindingKind::ManifestNewer, e),
+                Err(e) if tolerant => (FindingKind::Unreadable, e),
                 Err(e) => return Err(e),
             };
-            let BackupName { label, timestamp } = &backups[place];
-            let path = layout::manifest(&Path::default(), label, timestamp);
             findings.push(Finding {
-                kind: kind.0,
-                object: path.to_string(),
-                backups: vec![place as u32],
-                detail: kind.1.message.clone(),
+                kind,
+                object: layout::manifest(&Path::default(), label, timestamp).to_string(),
+                backups: vec![place],
+                detail: error.message,
             });
         }
-        Ok((FileSet::of(files), findings))
+        Ok((FileSet::of(files), findings, gone))
+    }
+
+    /// Whether a listing has a backup, whatever reading its manifest came to.
+    pub(super) async fn is_listed(
+        &self,
+        label: &SnapshotLabel,
+        timestamp: &BackupTimestamp,
+    ) -> Result<bool, Error> {
+        let listing = self.snapshot(label).await?;
+        Ok(listing
+            .backups
+            .iter()
+            .any(|backup| backup.timestamp == *timestamp))
+    }
+
+    /// The id of the repository that stands here.
+    pub async fn id(&self) -> Result<String, Error> {
+        let info = self.info().await?.ok_or_else(|| self.no_repository())?;
+        Ok(info.id)
     }
 
     /// Lists everything.
@@ -205,6 +245,7 @@ impl Repository {
         (part, parts): (u32, u32),
         request: &VerifyRequest,
         job: &str,
+        tolerant: bool,
     ) -> Result<Checked, Error> {
         let bytes = 256 * part / parts.max(1)..256 * (part + 1) / parts.max(1);
         let mut checked = Checked::default();
@@ -220,7 +261,7 @@ impl Repository {
                 let wrong = match there.get(&file.sha256) {
                     Some(bytes) if *bytes == file.bytes => None,
                     // A listing may be late; the object itself is not.
-                    _ => self.length_is_wrong(file).await?,
+                    _ => as_finding(self.length_is_wrong(file).await, tolerant)?,
                 };
                 match wrong {
                     Some((kind, detail)) => {
@@ -235,7 +276,11 @@ impl Repository {
             }
         }
         let reading = to_read.into_iter().map(|needed| {
-            async move { Ok((needed, self.bytes_are_wrong(&needed.file).await?)) }.boxed()
+            async move {
+                let wrong = self.bytes_are_wrong(&needed.file).await;
+                Ok((needed, as_finding(wrong, tolerant)?))
+            }
+            .boxed()
         });
         let mut read =
             futures::stream::iter(reading.collect::<Vec<_>>()).buffer_unordered(READ_AT_A_TIME);
@@ -256,23 +301,18 @@ impl Repository {
     ) -> Result<Checked, Error> {
         let concerned: BTreeSet<u32> = checked
             .findings
+            .kept()
             .iter()
             .flat_map(|f| f.backups.iter().copied())
             .collect();
         let mut gone = BTreeSet::new();
         for place in concerned {
-            let backup = &backups[place as usize];
-            let path = layout::manifest(&self.root, &backup.label, &backup.timestamp);
-            if !self.exists(&path).await? {
+            let BackupName { label, timestamp } = &backups[place as usize];
+            if !self.is_listed(label, timestamp).await? {
                 gone.insert(place);
             }
         }
-        for finding in &mut checked.findings {
-            finding.backups.retain(|place| !gone.contains(place));
-        }
-        checked
-            .findings
-            .retain(|finding| !finding.backups.is_empty());
+        checked.findings = checked.findings.without(&gone);
         Ok(checked)
     }
 
@@ -336,7 +376,10 @@ impl Repository {
         };
         match self.read_again(read).await {
             Ok(()) => Ok(None),
-            Err(e) if e.kind == ErrorKind::Corrupted => Ok(Some((FindingKind::Damaged, e.message))),
+            Err(e) if e.kind == ErrorKind::Corrupted => {
+                self.note_damaged(&file.sha256);
+                Ok(Some((FindingKind::Damaged, e.message)))
+            }
             Err(e) if e.kind == ErrorKind::MissingFile => Ok(Some((
                 FindingKind::Missing,
                 format!("{} bytes are missing", file.bytes),
@@ -359,6 +402,18 @@ impl Repository {
             length += chunk.len() as u64;
         }
         Ok((hex::encode(context.finish()), length))
+    }
+}
+
+type Wrong = Option<(FindingKind, String)>;
+
+/// What cannot be read after several tries, while the rest can, is found out and not tried for ever.
+fn as_finding(looked: Result<Wrong, Error>, tolerant: bool) -> Result<Wrong, Error> {
+    match looked {
+        Err(e) if tolerant && e.kind == ErrorKind::Storage => {
+            Ok(Some((FindingKind::Unreadable, e.message)))
+        }
+        looked => looked,
     }
 }
 

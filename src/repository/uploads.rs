@@ -204,7 +204,9 @@ impl Repository {
         let Some(parts) = &self.store.parts else {
             return Ok(());
         };
-        let path = Path::from(path);
+        // As it was noted, its parts encoded already.
+        let path = Path::parse(path)
+            .map_err(|e| Error::internal(format!("an upload was noted at no path: {e}")))?;
         let aborted = parts.abort_multipart(&path, &upload_id.to_owned()).await;
         given_up(aborted, &path)
     }

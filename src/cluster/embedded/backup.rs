@@ -342,6 +342,26 @@ impl EmbeddedCluster {
         Err(StepError::Fatal(damage.unwrap_or_else(nowhere)))
     }
 
+    /// Waits while a file of the backup is about to be deleted.
+    pub(super) async fn wait_for_prune(
+        &self,
+        plan: &BackupPlan,
+        repository: &Repository,
+    ) -> Result<(), StepError> {
+        let files = plan.tablets().flat_map(|t| &t.files);
+        let Some(file) = repository.marked_file(files).await? else {
+            return Ok(());
+        };
+        let message = format!(
+            "file {} is about to be pruned; the manifest waits until that is over",
+            file.sha256
+        );
+        Err(StepError::Retry(Error::new(
+            ErrorKind::ObjectInUse,
+            message,
+        )))
+    }
+
     /// Puts the manifest over what is there. What went since it was fixed is brought again first: a
     /// manifest must never say what is not there.
     pub(super) async fn commit_backup(

@@ -1,10 +1,14 @@
 //! What verifications and prunes have come to.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
 
 use super::super::system::{ScanContext, Sources, system_row};
+use super::Chunks;
 use crate::error::Error;
-use crate::job::{FindingKind, JobEvent, JobKind, PruneEvent, SAMPLE_ALL};
+use crate::job::{FindingKind, JobEvent, JobKind, JobRow, PruneEvent, SAMPLE_ALL};
 use crate::store::{JobFilter, VerificationRow};
 
 system_row! {
@@ -53,51 +57,64 @@ system_row! {
     }
 }
 
-/// The files that each prune was about: what its events say.
-pub(super) async fn pruned_objects(context: &ScanContext) -> Result<Vec<PrunedObjectsRow>, Error> {
-    let store = &context.sources.store;
-    let filter = JobFilter {
-        kind: Some(JobKind::Prune.name().into()),
-        ..JobFilter::default()
+/// The files that each prune was about, one job after the other: what its events say.
+pub(super) fn pruned_objects(context: Arc<ScanContext>) -> Chunks<PrunedObjectsRow> {
+    let jobs = async move {
+        let filter = JobFilter {
+            kind: Some(JobKind::Prune.name().into()),
+            ..JobFilter::default()
+        };
+        let jobs = context.sources.store.jobs(&filter).await?;
+        let rows = move |job| pruned_by(context.clone(), job);
+        Ok::<_, Error>(stream::iter(jobs).then(rows))
     };
-    let mut out = Vec::new();
-    for job in store.jobs(&filter).await? {
-        let (mut candidates, mut outcome, mut spared) = (None, "planned", HashSet::new());
-        for row in store.events(job.job_id..=job.job_id).await? {
-            match serde_json::from_str(&row.event) {
-                Ok(JobEvent::Prune(PruneEvent::Planned {
-                    candidates: all,
-                    dry_run,
-                })) => {
-                    outcome = if dry_run { "would be deleted" } else { outcome };
-                    candidates = Some(all);
-                }
-                Ok(JobEvent::Prune(PruneEvent::Deleted { kept, .. })) => {
-                    outcome = "deleted";
-                    spared.extend(kept);
-                }
-                _ => {}
+    stream::once(jobs).try_flatten().boxed()
+}
+
+async fn pruned_by(context: Arc<ScanContext>, job: JobRow) -> Result<Vec<PrunedObjectsRow>, Error> {
+    let (mut candidates, mut outcome, mut spared) = (None, "planned", HashSet::new());
+    for row in context
+        .sources
+        .store
+        .events(job.job_id..=job.job_id)
+        .await?
+    {
+        match serde_json::from_str(&row.event) {
+            Ok(JobEvent::Prune(PruneEvent::Planned {
+                candidates: all,
+                dry_run,
+            })) => {
+                outcome = if dry_run { "would be deleted" } else { outcome };
+                candidates = Some(all);
             }
+            Ok(JobEvent::Prune(PruneEvent::Deleted { kept, .. })) => {
+                outcome = "deleted";
+                spared.extend(kept);
+            }
+            _ => {}
         }
-        for candidate in candidates.iter().flat_map(|all| all.iter()) {
+    }
+    let rows = candidates
+        .iter()
+        .flat_map(|all| all.iter())
+        .map(|candidate| {
             let sha256 = &candidate.sha256;
-            let outcome = if spared.contains(sha256) {
-                "kept"
-            } else {
-                outcome
-            };
-            out.push(PrunedObjectsRow {
+            PrunedObjectsRow {
                 job_id: job.job_id.0.into(),
                 repository: job.repository.clone().into(),
                 object: format!("data/{}/{sha256}.parquet", &sha256[..2]).into(),
                 bytes: candidate.bytes.into(),
                 written_at: candidate.written_at.into(),
-                outcome: outcome.into(),
+                outcome: (if spared.contains(sha256) {
+                    "kept"
+                } else {
+                    outcome
+                })
+                .into(),
                 cluster: job.cluster.clone().into(),
-            });
-        }
-    }
-    Ok(out)
+            }
+        });
+    Ok(rows.collect())
 }
 
 pub(super) async fn verifications(context: &ScanContext) -> Result<Vec<VerificationsRow>, Error> {
@@ -160,8 +177,15 @@ pub(super) async fn latest(sources: &Sources) -> Result<HashMap<Backup, Verifica
             row.snapshot.clone(),
             row.backup_timestamp.clone(),
         );
-        // Later jobs come later.
-        latest.insert(key, row);
+        // Later jobs come later. What one has found is not taken back by one that looked less.
+        let clears = |before: &VerificationRow| {
+            before.damage == 0
+                || row.damage > 0
+                || (row.sample == SAMPLE_ALL && row.level == "checksum")
+        };
+        if latest.get(&key).is_none_or(clears) {
+            latest.insert(key, row);
+        }
     }
     Ok(latest)
 }

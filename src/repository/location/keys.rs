@@ -87,7 +87,8 @@ pub(super) const AZURE_TENANT: &[&str] = &[
 /// Certificates of authorities, PEM, or a file with them on the machine that this runs on.
 pub(super) const AUTHORITY: &[&str] = &["ssl.ca"];
 /// `false` for stores that cannot put on condition.
-pub(super) const CONDITIONAL_PUT: &[&str] = &["conditional_put"];
+pub(super) const CONDITIONAL_PUT: &[&str] = &[CONDITIONAL_PUT_KEY];
+pub const CONDITIONAL_PUT_KEY: &str = "conditional_put";
 
 /// What each kind of store reads.
 const READ: &[(Kind, &[&[&str]])] = &[
@@ -173,6 +174,16 @@ impl Location {
             .is_some_and(|how| !how.eq_ignore_ascii_case("simple"))
         {
             return Err(refused(authentication[0]));
+        }
+        // They become parts of hosts' names.
+        for keys in [REGION, AZURE_ACCOUNT, AZURE_TENANT] {
+            for key in keys {
+                let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+                if let Some(other) = self.property(&[key]).filter(|v| !v.chars().all(is_part)) {
+                    let shown: String = other.chars().filter(|c| is_part(*c)).collect();
+                    return Err(invalid(format!("\"{key}\" is no name: \"{shown}…\"")));
+                }
+            }
         }
         for keys in [
             PATH_STYLE,

@@ -326,8 +326,9 @@ impl Location {
 /// object_store's builder panics at an endpoint that is no URL, or whose host cannot have the
 /// bucket before it.
 fn check_endpoint(endpoint: &str, bucket: &str, in_host: bool) -> Result<(), Error> {
+    let shown = super::without_secrets(endpoint);
     let wrong = |why: &str| {
-        invalid(format!("the endpoint \"{endpoint}\" {why}"))
+        invalid(format!("the endpoint \"{shown}\" {why}"))
             .hint("Give a host, host:port, or an http or https URL.")
     };
     let parsed = Url::parse(endpoint).map_err(|e| wrong(&format!("is no URL: {e}")))?;

@@ -11,7 +11,9 @@ use crate::job::{PruneCommand, PruneEvent, PruneRequest, PruneState};
 /// What would not be otherwise another time ends the job.
 fn for_good(error: Error) -> StepError {
     match error.kind {
-        ErrorKind::WrongState | ErrorKind::ObjectInUse => StepError::Fatal(error),
+        ErrorKind::WrongState | ErrorKind::ObjectInUse | ErrorKind::Corrupted => {
+            StepError::Fatal(error)
+        }
         _ => StepError::Retry(error),
     }
 }
@@ -66,7 +68,25 @@ impl Attempt<'_> {
                 Ok(PruneEvent::Deleted { pruned, kept })
             }
             (PruneCommand::Unmark, _) => {
-                let repository = self.reached_repository().await?;
+                if let PruneState::Cancelled {
+                    was_deleting: true, ..
+                } = state
+                {
+                    // A deletion may still be on its way; until it has come, backups wait.
+                    env.clock
+                        .sleep(Duration::from_secs(request.wait_seconds))
+                        .await;
+                }
+                let repository = match self.reached_repository().await {
+                    Ok(repository) => repository,
+                    // With the repository goes the way to its mark; it is taken over after a day.
+                    Err(StepError::Retry(e) | StepError::Fatal(e))
+                        if e.kind == ErrorKind::UndefinedObject =>
+                    {
+                        return Ok(PruneEvent::Unmarked);
+                    }
+                    Err(e) => return Err(e),
+                };
                 repository.take_mark(job_uid).await?;
                 Ok(PruneEvent::Unmarked)
             }

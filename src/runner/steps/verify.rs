@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use super::{Attempt, misplaced};
 use crate::cluster::StepError;
-use crate::error::ErrorKind;
-use crate::job::{VerifyCommand, VerifyEvent, VerifyRequest, VerifyState};
+use crate::error::{Error, ErrorKind};
+use crate::job::{Finding, VerifyCommand, VerifyEvent, VerifyRequest, VerifyState};
 use crate::names::TaskId;
 use crate::repository::{FileSet, Repository};
+
+/// An object that does not read as often is a finding.
+const TRIES: u32 = 3;
 
 impl Attempt<'_> {
     pub(super) async fn verify(
@@ -19,7 +22,9 @@ impl Attempt<'_> {
         match (command, state) {
             (VerifyCommand::Plan, VerifyState::Pending) => {
                 let repository = self.reached_repository().await?;
-                let planned = repository.plan_verification(request).await;
+                let planned = repository
+                    .plan_verification(request, self.is_tolerant())
+                    .await;
                 let (plan, files) = planned.map_err(|e| match e.kind {
                     ErrorKind::UndefinedObject => StepError::Fatal(e),
                     _ => StepError::Retry(e),
@@ -31,13 +36,23 @@ impl Attempt<'_> {
             }
             (VerifyCommand::Check(task), VerifyState::Verifying { .. }) => {
                 let repository = self.repository().await?;
-                let files = self.files(state, &repository).await?;
+                if let VerifyState::Verifying { report, .. } = state
+                    && repository.id().await? != report.repository_id
+                {
+                    let message = "another repository stands at this name by now";
+                    let error = Error::new(ErrorKind::WrongState, message);
+                    return Err(StepError::Fatal(error.hint("Verify it anew.")));
+                }
+                let (files, found_again) = self.files(state, &repository).await?;
                 let TaskId(part) = task;
-                let parts = self.job.record.tasks_total as u32;
-                let checked = repository
-                    .check_part(&files, (part as u32, parts), request, &self.job.spec.uid)
-                    .await
-                    .map_err(StepError::Retry)?;
+                let parts = (part as u32, self.job.record.tasks_total as u32);
+                let uid = &self.job.spec.uid;
+                let checked =
+                    repository.check_part(&files, parts, request, uid, self.is_tolerant());
+                let mut checked = checked.await.map_err(StepError::Retry)?;
+                found_again
+                    .into_iter()
+                    .for_each(|finding| checked.findings.push(finding));
                 let VerifyState::Verifying { report, .. } = state else {
                     return Err(misplaced());
                 };
@@ -53,24 +68,31 @@ impl Attempt<'_> {
         }
     }
 
+    /// What was tried a few times and does not read will not read the next time either.
+    fn is_tolerant(&self) -> bool {
+        self.attempts >= TRIES
+    }
+
     /// The files of the backups that are looked at: those of the plan, or after a restart read
-    /// again.
+    /// again, with what is wrong with the manifests by now.
     async fn files(
         &self,
         state: &VerifyState,
         repository: &Repository,
-    ) -> Result<Arc<FileSet>, StepError> {
+    ) -> Result<(Arc<FileSet>, Vec<Finding>), StepError> {
         let mut known = self.context.files.lock().await;
         if let Some(files) = &*known {
-            return Ok(files.clone());
+            return Ok((files.clone(), Vec::new()));
         }
         let VerifyState::Verifying { report, .. } = state else {
             return Err(misplaced());
         };
-        let read = repository.files_of(&report.backups).await;
-        let (files, _) = read.map_err(StepError::Retry)?;
+        let read = repository
+            .files_of(&report.backups, self.is_tolerant())
+            .await;
+        let (files, findings, _) = read.map_err(StepError::Retry)?;
         let files = Arc::new(files);
         *known = Some(files.clone());
-        Ok(files)
+        Ok((files, findings.kept().to_vec()))
     }
 }
