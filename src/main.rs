@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use starkeep::demo;
 use starkeep::env::Env;
 use starkeep::error::{Error, ErrorKind};
+use starkeep::gateway::Gateway;
 use starkeep::metrics::Metrics;
 use starkeep::server::Server;
 use starkeep::settings::{LogFormat, Settings};
@@ -208,12 +209,16 @@ fn count_panics(metrics: Arc<Metrics>) {
     }));
 }
 
-/// Gives memory back that is free, for as long as the process lives.
-async fn return_memory() {
+/// Gives memory back that is free, for as long as the process lives. While queries run it would only
+/// be asked for again, and giving back much of it holds up whoever asks for some.
+async fn return_memory(gateway: Arc<Gateway>) {
     let mut rounds = tokio::time::interval(MEMORY_RETURN_INTERVAL);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
+        if gateway.engine.running() > 0 {
+            continue;
+        }
         // SAFETY: it takes no pointer and may be called on any thread at any time.
         let returned = tokio::task::spawn_blocking(|| unsafe { libmimalloc_sys::mi_collect(true) });
         if returned.await.is_err() {
@@ -232,7 +237,7 @@ async fn serve(arguments: ServeArguments) -> Result<(), Error> {
         () = signals.wait() => return Ok(()),
     };
     count_panics(server.gateway().metrics.clone());
-    tokio::spawn(return_memory());
+    tokio::spawn(return_memory(server.gateway().clone()));
     println!(
         "starkeep is ready: postgresql://root@{}/ http://{}/metrics",
         server.addr(),

@@ -15,8 +15,9 @@ use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::catalog::{CatalogProvider, TableProvider};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionContext;
-use object_store::ObjectStoreExt;
+use futures::TryStreamExt;
 use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
 use starkeep::cluster::embedded::EmbeddedCluster;
 use starkeep::cluster::{
     Cluster, ClusterKind, ClusterRole, Clusters, DatabaseInfo, JobSteps, Nodes, ReportProgress,
@@ -978,6 +979,161 @@ fn run_drop(fault: Fault) -> usize {
     appends
 }
 
+/// The data objects of the repository, and whether a prune's mark stands.
+fn leftovers(world: &World) -> (usize, bool) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let objects: Vec<String> = runtime.block_on(async {
+        let listed = world.objects.0.list(None).try_collect::<Vec<_>>();
+        let listed = listed.await.expect("listed").into_iter();
+        listed.map(|object| object.location.to_string()).collect()
+    });
+    let data = objects
+        .iter()
+        .filter(|path| path.contains("/data/"))
+        .count();
+    (data, objects.iter().any(|path| path.ends_with("/__prune")))
+}
+
+/// Prunes what a dropped snapshot has left, beside another one; the process may die around any
+/// append.
+fn run_prune(fault: Fault) -> usize {
+    let context = format!("prune, {fault:?}");
+    let world = world_with_table();
+    let life = world.live(Fault::None);
+    life.submit(backup_request(), "u1");
+    let (before, _) = leftovers(&world);
+    life.delete_all("t");
+    life.insert(
+        "t",
+        "SELECT cast(value AS int), 'third' FROM generate_series(1, 40)",
+    );
+    let mut kept = backup_request();
+    if let Work::Backup { target, .. } = &mut kept {
+        target.label = name("kept");
+    }
+    life.submit(kept, "u2");
+    let cluster_id = life.cluster.managed().expect("ours").id().to_owned();
+    let backups = DroppedBackups::All {
+        cluster_id,
+        force: false,
+    };
+    let drop = DropRequest {
+        repository: name("r"),
+        label: name("l"),
+        backups,
+    };
+    life.submit(Work::DropSnapshot(drop), "u3");
+    life.end();
+    let (all, _) = leftovers(&world);
+    assert!(
+        all > before,
+        "{context}: the second backup has files of its own"
+    );
+    let life = world.live(fault);
+    let request = PruneRequest {
+        repository: name("r"),
+        grace_seconds: 0,
+        wait_seconds: 0,
+        dry_run: false,
+    };
+    let job = life.submit(Work::Prune(request), "u4");
+    let appends = life.saboteur.appends.load(Ordering::SeqCst);
+    life.end();
+    recover(&world);
+    let life = world.live(Fault::None);
+    life.runtime.block_on(async {
+        let pruned = world.store.load(job).await.expect("in the journal");
+        assert_eq!(
+            (pruned.end(), pruned.is_over()),
+            (Some(End::Finished), true),
+            "{context}"
+        );
+        let unfinished = world.store.unfinished().await.expect("listed");
+        assert!(unfinished.is_empty(), "{context}: something is unfinished");
+        let repository = world.repository();
+        let kept = repository
+            .snapshot(&name("kept"))
+            .await
+            .expect("listed")
+            .backups;
+        let (manifest, _) = repository
+            .manifest(&name("kept"), &kept[0].timestamp)
+            .await
+            .expect("reads");
+        let lacking = repository
+            .lacking(manifest.files())
+            .await
+            .expect("looked at");
+        assert!(
+            lacking.is_empty(),
+            "{context}: a file that is needed is gone"
+        );
+    });
+    life.end();
+    assert_eq!(leftovers(&world), (all - before, false), "{context}");
+    appends
+}
+
+/// Verifies a repository in which a file is missing; the process may die around any append.
+fn run_verify(fault: Fault) -> usize {
+    let context = format!("verify, {fault:?}");
+    let world = world_with_table();
+    let life = world.live(Fault::None);
+    life.submit(backup_request(), "u1");
+    life.runtime.block_on(async {
+        let listed = world
+            .objects
+            .0
+            .list(None)
+            .try_collect::<Vec<_>>()
+            .await
+            .expect("listed");
+        let data = listed
+            .into_iter()
+            .find(|o| o.location.as_ref().contains("/data/"));
+        world
+            .objects
+            .0
+            .delete(&data.expect("a file").location)
+            .await
+            .expect("deleted");
+    });
+    life.end();
+    let life = world.live(fault);
+    let request = VerifyRequest {
+        repository: name("r"),
+        label: None,
+        level: VerifyLevel::Checksum,
+        sample: SAMPLE_ALL,
+    };
+    let job = life.submit(Work::Verify(request), "u2");
+    let appends = life.saboteur.appends.load(Ordering::SeqCst);
+    life.end();
+    recover(&world);
+    let life = world.live(Fault::None);
+    life.runtime.block_on(async {
+        let verified = world.store.load(job).await.expect("in the journal");
+        assert_eq!(
+            (verified.end(), verified.is_over()),
+            (Some(End::Finished), true),
+            "{context}"
+        );
+        let rows = world.store.verifications().await.expect("read");
+        assert_eq!(
+            rows.iter().map(|row| row.damage).collect::<Vec<_>>(),
+            [1],
+            "{context}"
+        );
+        let found = world.store.findings().await.expect("read");
+        assert_eq!(
+            found.iter().map(|f| f.kind.as_str()).collect::<Vec<_>>(),
+            ["missing"]
+        );
+    });
+    life.end();
+    appends
+}
+
 /// Restores over a damaged table and into a new one at once.
 fn run_restore(fault: Fault) -> (usize, usize) {
     let world = world_with_table();
@@ -1085,4 +1241,17 @@ fn a_dropped_snapshot_stays_dropped_whenever_the_process_dies() {
 #[test]
 fn a_restore_survives_every_fault() {
     every_fault(run_restore);
+}
+
+#[test]
+fn prunes_and_verifications_survive_crashes() {
+    for run in [run_prune, run_verify] {
+        let appends = run(Fault::None);
+        assert!(appends > 1);
+        for append in 0..appends {
+            for after in [false, true] {
+                run(Fault::Crash { append, after });
+            }
+        }
+    }
 }
