@@ -33,6 +33,9 @@ use crate::progress::Progress;
 use crate::repository::OpenRepository;
 use crate::store::{JobFilter, Store};
 
+/// Verifications at a time, of all repositories: each reads as fast as storage lets it.
+const VERIFICATIONS_MAX: usize = 2;
+
 /// How jobs are run.
 #[derive(Clone, Debug)]
 pub struct RunnerSettings {
@@ -76,6 +79,7 @@ struct Inner {
     env: Env,
     settings: RunnerSettings,
     running: Semaphore,
+    verifying: Semaphore,
     drivers: Mutex<HashMap<JobId, Driver>>,
     pollers: Mutex<HashMap<ClusterName, Arc<poll::Poller>>>,
     /// Counts jobs that have come to their end.
@@ -125,6 +129,7 @@ impl Runner {
             env,
             settings,
             running,
+            verifying: Semaphore::new(VERIFICATIONS_MAX),
             drivers: Mutex::default(),
             pollers: Mutex::default(),
             settled: watch::Sender::default(),

@@ -103,10 +103,21 @@ pub(super) async fn drive(
         last_error: None,
         stands,
     };
-    // What another cluster does costs nothing here, and deletions little.
-    let needs_turn = matches!(drive.job.state, JobState::Backup(_) | JobState::Restore(_));
+    // What another cluster does costs nothing here, and deletions little. Verifications read for
+    // hours, and hold up neither backups nor restores.
+    let turns = match drive.job.state {
+        JobState::Backup(_) | JobState::Restore(_) => Some(&inner.running),
+        JobState::Verify(_) => Some(&inner.verifying),
+        JobState::External(_) | JobState::DropSnapshot(_) | JobState::Prune(_) => None,
+    };
+    let needs_turn = turns.is_some();
     // A job that waits for its turn can be cancelled, and its time runs.
-    let turn = inner.running.acquire();
+    let turn = async {
+        match turns {
+            Some(turns) => turns.acquire().await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::pin!(turn);
     let mut permit = None;
     let mut timer = drive.timer();
