@@ -19,7 +19,7 @@ const WAIT: Duration = Duration::from_secs(600);
 
 /// A clock on which that time is over when the test says so.
 #[derive(Debug)]
-struct Held(Arc<dyn Clock>, watch::Receiver<bool>);
+struct Held(Arc<dyn Clock>, watch::Receiver<bool>, watch::Sender<usize>);
 
 impl Clock for Held {
     fn now(&self) -> Timestamp {
@@ -35,18 +35,34 @@ impl Clock for Held {
             return self.0.sleep(duration);
         }
         let mut over = self.1.clone();
+        self.2.send_modify(|begun| *begun += 1);
         Box::pin(async move {
             let _ = over.wait_for(|over| *over).await;
         })
     }
 }
 
-async fn server() -> (TestServer, watch::Sender<bool>) {
+/// Whether that time is over, and how often somebody began to wait for it.
+struct Wait {
+    over: watch::Sender<bool>,
+    begun: watch::Receiver<usize>,
+}
+
+impl Wait {
+    fn set_over(&self, over: bool) {
+        self.over.send_replace(over);
+    }
+}
+
+async fn server() -> (TestServer, Wait) {
     let (over, is_over) = watch::channel(true);
+    let (begins, begun) = watch::channel(0);
     let mut env = Env::system();
-    env.clock = Arc::new(Held(env.clock.clone(), is_over));
+    env.clock = Arc::new(Held(env.clock.clone(), is_over, begins));
     let dir = tempfile::tempdir().expect("a directory");
-    (TestServer::start_with(dir, env, |_| {}).await, over)
+    // Nothing but its own end ends what a stop waits for.
+    let server = TestServer::start_with(dir, env, |s| s.drain_timeout_seconds = 3600).await;
+    (server, Wait { over, begun })
 }
 
 /// Two tables, each backed up; then the first backup is dropped, and its files are two days old.
@@ -84,20 +100,24 @@ async fn with_leftovers(server: &TestServer) -> (Client, PathBuf) {
     }
     run(&client, "DROP SNAPSHOT of_t ON r").await;
     let data = location.join("__starrocks_repository_r/data");
-    let old = ago(Duration::from_secs(2 * 24 * 3600));
-    for file in crate::consistency::files(&data) {
-        let file = std::fs::File::options()
-            .write(true)
-            .open(file)
-            .expect("opens");
-        file.set_modified(old).expect("old by now");
-    }
+    age(&data, Duration::from_secs(2 * 24 * 3600));
     (client, data)
 }
 
 fn ago(time: Duration) -> SystemTime {
     let now = u64::try_from(Env::system().now().0).expect("after 1970");
     SystemTime::UNIX_EPOCH + Duration::from_millis(now) - time
+}
+
+/// Makes files as old as that.
+fn age(data: &Path, time: Duration) {
+    for file in crate::consistency::files(data) {
+        let file = std::fs::File::options()
+            .write(true)
+            .open(file)
+            .expect("opens");
+        file.set_modified(ago(time)).expect("old by now");
+    }
 }
 
 fn count(data: &Path) -> usize {
@@ -128,7 +148,7 @@ async fn outcomes(client: &Client) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_manifest_names_is_deleted() {
-    let (server, _over) = server().await;
+    let (server, _wait) = server().await;
     let (client, data) = with_leftovers(&server).await;
     assert_eq!(count(&data), 6);
     // Written just now: it may be of a backup that is under way.
@@ -158,7 +178,7 @@ async fn what_no_manifest_names_is_deleted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_goes_while_a_manifest_does_not_read() {
-    let (server, _over) = server().await;
+    let (server, _wait) = server().await;
     let (client, data) = with_leftovers(&server).await;
     let manifest = crate::consistency::files(&data.with_file_name("__ss_of_u")).remove(0);
     std::fs::write(&manifest, "{}").expect("written");
@@ -193,9 +213,9 @@ async fn nothing_goes_while_a_manifest_does_not_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_that_relies_on_what_goes_brings_it_again() {
-    let (server, over) = server().await;
+    let (server, wait) = server().await;
     let (client, data) = with_leftovers(&server).await;
-    over.send_replace(false);
+    wait.set_over(false);
     run(&client, "PRUNE REPOSITORY r").await;
     until(
         &client,
@@ -211,7 +231,7 @@ async fn a_backup_that_relies_on_what_goes_brings_it_again() {
                  WHERE snapshot = 'again'";
     until(&client, waits, "t").await;
     assert_eq!(count(&data), 6);
-    over.send_replace(true);
+    wait.set_over(true);
     assert_eq!(job_ends(&client, "d").await, "succeeded");
     let pruned = "SELECT status FROM system.jobs WHERE kind = 'prune' AND state IS NOT NULL";
     until(&client, pruned, "succeeded").await;
@@ -227,9 +247,9 @@ async fn a_backup_that_relies_on_what_goes_brings_it_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_prune_takes_its_mark_away() {
-    let (server, over) = server().await;
+    let (server, wait) = server().await;
     let (client, data) = with_leftovers(&server).await;
-    over.send_replace(false);
+    wait.set_over(false);
     run(&client, "PRUNE REPOSITORY r").await;
     until(
         &client,
@@ -246,10 +266,8 @@ async fn a_cancelled_prune_takes_its_mark_away() {
     server.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn buckets_are_pruned() {
-    let s3 = S3::start().await;
-    let (server, _over) = server().await;
+/// A table backed up as `s` into a bucket, its files a minute old; where they are.
+async fn backed_up_to(s3: &S3, server: &TestServer) -> (Client, PathBuf) {
     let client = server.client().await;
     run(
         &client,
@@ -268,21 +286,20 @@ async fn buckets_are_pruned() {
     run(&client, &create).await;
     run(&client, "BACKUP SNAPSHOT s TO r").await;
     assert_eq!(job_ends(&client, "d").await, "succeeded");
-    run(&client, "DROP SNAPSHOT s ON r").await;
     let data = s3.root.join(BUCKET).join("p/__starrocks_repository_r/data");
-    let old = ago(Duration::from_secs(60));
-    for file in crate::consistency::files(&data) {
-        let file = std::fs::File::options()
-            .write(true)
-            .open(file)
-            .expect("opens");
-        file.set_modified(old).expect("old by now");
-    }
-    prune(
-        &client,
-        "PRUNE REPOSITORY r PROPERTIES (\"grace\" = \"10 SECOND\")",
-    )
-    .await;
+    age(&data, Duration::from_secs(60));
+    (client, data)
+}
+
+const SOON: &str = "PRUNE REPOSITORY r PROPERTIES (\"grace\" = \"10 SECOND\")";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn buckets_are_pruned() {
+    let s3 = S3::start().await;
+    let (server, _wait) = server().await;
+    let (client, data) = backed_up_to(&s3, &server).await;
+    run(&client, "DROP SNAPSHOT s ON r").await;
+    prune(&client, SOON).await;
     assert_eq!(outcomes(&client).await, ["deleted 2"]);
     assert_eq!(count(&data), 0);
     server.stop().await;
@@ -301,40 +318,10 @@ async fn a_manifest_that_is_listed_and_not_there_stops_it() {
         }
     }))
     .await;
-    let (server, _over) = server().await;
-    let client = server.client().await;
-    run(
-        &client,
-        "CREATE DATABASE d; USE d; CREATE TABLE t (a BIGINT) DISTRIBUTED BY HASH (a) BUCKETS 2",
-    )
-    .await;
-    run(
-        &client,
-        "INSERT INTO t SELECT value FROM generate_series(1, 100)",
-    )
-    .await;
-    let create = format!(
-        "CREATE REPOSITORY r WITH BROKER ON LOCATION \"s3://{BUCKET}/p\" PROPERTIES ({})",
-        s3.properties()
-    );
-    run(&client, &create).await;
-    run(&client, "BACKUP SNAPSHOT s TO r").await;
-    assert_eq!(job_ends(&client, "d").await, "succeeded");
-    let data = s3.root.join(BUCKET).join("p/__starrocks_repository_r/data");
-    for file in crate::consistency::files(&data) {
-        let file = std::fs::File::options()
-            .write(true)
-            .open(file)
-            .expect("opens");
-        file.set_modified(ago(Duration::from_secs(60)))
-            .expect("old by now");
-    }
+    let (server, _wait) = server().await;
+    let (client, data) = backed_up_to(&s3, &server).await;
     lost.store(true, Ordering::Relaxed);
-    run(
-        &client,
-        "PRUNE REPOSITORY r PROPERTIES (\"grace\" = \"10 SECOND\")",
-    )
-    .await;
+    run(&client, SOON).await;
     let id = value(&client, "SELECT max(job_id) FROM system.jobs").await;
     assert_eq!(
         fails(&client, &format!("WAIT FOR JOB {id}")).await.0,
@@ -351,4 +338,47 @@ async fn a_manifest_that_is_listed_and_not_there_stops_it() {
         "f"
     );
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_does_not_wait_for_a_mark_that_stands() {
+    let refusing = Arc::new(AtomicBool::new(false));
+    let refuses = refusing.clone();
+    let s3 = S3::misbehaving(Arc::new(move |method, path| {
+        let is_deletion = method == "POST" && path.contains("delete");
+        if is_deletion && refuses.load(Ordering::Relaxed) {
+            Fault::Refuse(403, "AccessDenied")
+        } else {
+            Fault::None
+        }
+    }))
+    .await;
+    let (server, mut wait) = server().await;
+    let (client, data) = backed_up_to(&s3, &server).await;
+    run(&client, "DROP SNAPSHOT s ON r").await;
+    wait.set_over(false);
+    run(&client, SOON).await;
+    wait.begun
+        .wait_for(|begun| *begun == 1)
+        .await
+        .expect("the mark stands");
+    refusing.store(true, Ordering::Relaxed);
+    wait.set_over(true);
+    until(
+        &client,
+        "SELECT state FROM system.jobs ORDER BY job_id DESC LIMIT 1",
+        "DELETING",
+    )
+    .await;
+    wait.set_over(false);
+    let id = value(&client, "SELECT max(job_id) FROM system.jobs").await;
+    run(&client, &format!("CANCEL JOB {id}")).await;
+    // A deletion may be on its way, so the mark stands for as long again.
+    wait.begun
+        .wait_for(|begun| *begun == 2)
+        .await
+        .expect("the mark still stands");
+    assert!(data.with_file_name("__prune").exists());
+    let stopped = tokio::time::timeout(Duration::from_secs(20), server.stop()).await;
+    assert!(stopped.is_ok(), "the server waits for the mark");
 }

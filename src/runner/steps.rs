@@ -93,63 +93,38 @@ impl StepContext {
                 .await
                 .map(|event| JobEvent::External(Box::new(event)));
         }
-        if let (
-            JobState::DropSnapshot(state),
-            JobCommand::DropSnapshot(command),
-            Work::DropSnapshot(request),
-        ) = (&job.state, command, &job.spec.work)
-        {
-            let attempt = Attempt {
-                context: self,
-                job,
-                attempts,
-            };
-            return attempt
-                .drop_snapshot(request, state, command)
-                .await
-                .map(JobEvent::DropSnapshot);
-        }
-        if let (JobState::Verify(state), JobCommand::Verify(command), Work::Verify(request)) =
-            (&job.state, command, &job.spec.work)
-        {
-            let attempt = Attempt {
-                context: self,
-                job,
-                attempts,
-            };
-            return attempt
-                .verify(request, state, command)
-                .await
-                .map(JobEvent::Verify);
-        }
-        if let (JobState::Prune(state), JobCommand::Prune(command), Work::Prune(request)) =
-            (&job.state, command, &job.spec.work)
-        {
-            let attempt = Attempt {
-                context: self,
-                job,
-                attempts,
-            };
-            return attempt
-                .prune(request, state, command)
-                .await
-                .map(JobEvent::Prune);
-        }
-        let cluster = cluster.managed()?;
         let attempt = Attempt {
             context: self,
             job,
             attempts,
         };
-        match (&job.state, command) {
-            (JobState::Backup(state), JobCommand::Backup(command)) => attempt
-                .backup(cluster, state, command)
+        match (&job.state, command, &job.spec.work) {
+            (JobState::Backup(state), JobCommand::Backup(command), _) => attempt
+                .backup(cluster.managed()?, state, command)
                 .await
                 .map(JobEvent::Backup),
-            (JobState::Restore(state), JobCommand::Restore(command)) => attempt
-                .restore(cluster, state, command)
+            (JobState::Restore(state), JobCommand::Restore(command), _) => attempt
+                .restore(cluster.managed()?, state, command)
                 .await
                 .map(JobEvent::Restore),
+            (
+                JobState::DropSnapshot(state),
+                JobCommand::DropSnapshot(command),
+                Work::DropSnapshot(request),
+            ) => attempt
+                .drop_snapshot(request, state, command)
+                .await
+                .map(JobEvent::DropSnapshot),
+            (JobState::Verify(state), JobCommand::Verify(command), Work::Verify(request)) => {
+                attempt
+                    .verify(request, state, command)
+                    .await
+                    .map(JobEvent::Verify)
+            }
+            (JobState::Prune(state), JobCommand::Prune(command), Work::Prune(request)) => attempt
+                .prune(request, state, command)
+                .await
+                .map(JobEvent::Prune),
             _ => Err(misplaced()),
         }
     }

@@ -73,9 +73,14 @@ impl Attempt<'_> {
                 } = state
                 {
                     // A deletion may still be on its way; until it has come, backups wait.
-                    env.clock
-                        .sleep(Duration::from_secs(request.wait_seconds))
-                        .await;
+                    tokio::select! {
+                        () = env.clock.sleep(Duration::from_secs(request.wait_seconds)) => {}
+                        // The mark outlives the process, and goes after the next start.
+                        () = self.context.inner.stop.cancelled() => {
+                            let stopped = Error::new(ErrorKind::Shutdown, "the server is stopping");
+                            return Err(StepError::Retry(stopped));
+                        }
+                    }
                 }
                 let repository = match self.reached_repository().await {
                     Ok(repository) => repository,
