@@ -92,6 +92,7 @@ fn journal_append(c: &mut Criterion) {
                 },
                 statement: String::new(),
                 timeout_seconds: 600,
+                max_bytes_per_second: None,
                 work: Work::Backup {
                     target: Target {
                         database: name("d"),

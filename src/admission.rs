@@ -4,9 +4,11 @@
 //! A [`Caller`] is whoever asks, with no connection needed: a session has one, and a schedule or a
 //! console can have one of its own. What is checked makes nothing.
 
+mod checks;
 mod clusters;
 mod define;
 mod embedded;
+mod explain;
 mod jobs;
 mod starrocks;
 mod users;
@@ -114,6 +116,7 @@ impl Caller {
             Statement::DropRepository(name) => self.drop_repository(name).await,
             Statement::DropSnapshot(drop) => self.drop_snapshot(drop).await,
             Statement::CancelJob { id, force } => self.cancel_job(*id, *force).await,
+            Statement::ControlJob { id, control } => self.control_job(*id, *control).await,
             Statement::Verify(verify) => self.verify(verify).await,
             Statement::Prune(prune) => self.prune(prune).await,
             Statement::WaitForJob(wait) => self.wait_for_job(wait).await,
@@ -124,6 +127,7 @@ impl Caller {
             Statement::User(command) => self.user_command(command).await,
             Statement::Empty
             | Statement::Raw(_)
+            | Statement::ExplainJob(_)
             | Statement::Session(_)
             | Statement::Show(_)
             | Statement::Sql(_)
@@ -315,6 +319,7 @@ impl Caller {
             requester: self.requester.clone(),
             statement: JobSpec::kept_text(statement),
             timeout_seconds: timeout.unwrap_or(self.gateway.job_timeout_seconds),
+            max_bytes_per_second: None,
             work,
         }
     }
@@ -444,6 +449,14 @@ impl Caller {
             self.notice(format!("job {id} given up"));
             return Ok("CANCEL".into());
         }
+        self.check_may_cancel(id).await?;
+        self.gateway.runner.cancel_job(id).await?;
+        self.notice(format!("job {id} cancelled"));
+        Ok("CANCEL".into())
+    }
+
+    /// REPOSITORY, and EXPORT on what a backup takes.
+    async fn check_may_cancel(&self, id: JobId) -> Result<(), Error> {
         let rights = self.rights().await?;
         rights.require(Privilege::Repository, &Securable::System)?;
         let spec = self.gateway.store.spec(id).await?;
@@ -455,8 +468,6 @@ impl Caller {
                 )?;
             }
         }
-        self.gateway.runner.cancel_job(id).await?;
-        self.notice(format!("job {id} cancelled"));
-        Ok("CANCEL".into())
+        Ok(())
     }
 }

@@ -29,11 +29,11 @@ pub use self::external::*;
 pub use self::holder::DetachedCluster;
 use crate::error::{Error, ErrorKind};
 use crate::job::{
-    BackupPlan, BackupRequest, Job, ManifestDigest, PlannedTablet, RestorePlan, TargetTablet,
-    Transfer, TransferTask, Volume,
+    BackupPlan, BackupRequest, Job, ManifestDigest, PlannedTablet, RestorePlan, RestoreRequest,
+    TargetTablet, Transfer, TransferTask, Volume,
 };
 use crate::names::*;
-use crate::repository::{Placed, Repository};
+use crate::repository::{Manifest, Placed, Repository};
 use crate::schema::{Bounds, PartitionDef, TableSchema, ViewDefinition};
 use crate::statement::{Definition, ObjectRef, Qualified};
 
@@ -274,8 +274,26 @@ pub trait Tables: Debug + Send + Sync {
         objects: Option<&[ObjectRef]>,
     ) -> Result<BackupRequest, Error>;
 
+    /// What a BACKUP would take now; it pins nothing.
+    fn backup_preview(
+        &self,
+        database: &DatabaseName,
+        request: &BackupRequest,
+    ) -> Result<BackupPlan, Error>;
+
+    /// What a RESTORE would make now of each of its objects, or why not; it reserves nothing.
+    async fn restore_preview(
+        &self,
+        database: &DatabaseName,
+        request: &RestoreRequest,
+        manifest: &Manifest,
+    ) -> Result<Vec<Result<RestorePlan, Error>>, Error>;
+
     /// Whether a RESTORE may go into this database, which it makes if it is not there.
     fn check_restore(&self, database: &DatabaseName) -> Result<(), Error>;
+
+    /// Reads every file of a database that was restored as a whole, and compares it with its backup.
+    async fn prove(&self, database: &DatabaseName, manifest: &Manifest) -> Result<Proof, Error>;
 
     /// How many replicas a restored tablet gets when RESTORE does not say.
     fn default_replication(&self) -> u16;
@@ -366,6 +384,16 @@ pub enum Swap {
     Done,
     /// The transaction was refused, so it never happened, and it never will.
     Refused(Error),
+}
+
+/// What comparing restored tables with their backup has come to.
+#[derive(Clone, Debug, Default)]
+pub struct Proof {
+    /// What was read.
+    pub volume: Volume,
+    pub rows: u64,
+    /// What is not as it was backed up, in words.
+    pub differences: Vec<String>,
 }
 
 /// The nodes of a cluster.

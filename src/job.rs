@@ -8,6 +8,7 @@
 //! what it held.
 
 mod backup;
+mod control;
 mod data;
 mod delta;
 mod drop;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use self::backup::{BackupCommand, BackupEvent, BackupState};
+pub use self::control::{Control, ControlEvent, Pace};
 pub use self::data::*;
 pub use self::delta::{Delta, Entry};
 pub use self::drop::{DropCommand, DropEvent, DropState};
@@ -48,8 +50,8 @@ pub use self::spec::{
     DropRequest, DroppedBackups, JobKind, JobSpec, Lock, Requester, Resource, Target, Work,
 };
 pub use self::verify::{
-    BackupName, Checked, Finding, FindingKind, Findings, SAMPLE_ALL, VerifyCommand, VerifyEvent,
-    VerifyLevel, VerifyPlan, VerifyReport, VerifyRequest, VerifyState,
+    BackupName, Checked, Finding, FindingKind, Findings, SAMPLE_ALL, TestRestore, VerifyCommand,
+    VerifyEvent, VerifyLevel, VerifyPlan, VerifyReport, VerifyRequest, VerifyState,
 };
 use crate::error::Error;
 use crate::names::{JobId, TabletId, TaskId, Timestamp};
@@ -80,6 +82,8 @@ pub enum JobEvent {
     DropSnapshot(DropEvent),
     Verify(VerifyEvent),
     Prune(PruneEvent),
+    /// Said to a job of any kind that is ours.
+    Control(ControlEvent),
 }
 
 /// Something to do, of any kind.
@@ -259,6 +263,9 @@ impl Job {
     /// nothing.
     pub fn apply(&mut self, event: &JobEvent, at: Timestamp) -> Result<(), IllegalEvent> {
         let was = self.phase();
+        if let JobEvent::Control(event) = event {
+            return self.apply_control(event, at);
+        }
         match (&mut self.state, event) {
             (JobState::Backup(state), JobEvent::Backup(event)) => {
                 state.apply(event)?;
@@ -299,6 +306,28 @@ impl Job {
             self.record.finished_at.get_or_insert(at);
         }
         Ok(())
+    }
+
+    fn apply_control(&mut self, event: &ControlEvent, at: Timestamp) -> Result<(), IllegalEvent> {
+        let is_possible = self.spec.external().is_none()
+            && !self.is_settled()
+            && self.record.control.apply(event, at);
+        if !is_possible {
+            return Err(IllegalEvent {
+                phase: self.phase(),
+                event: event.name(),
+            });
+        }
+        self.version = Version(self.version.0 + 1);
+        Ok(())
+    }
+
+    /// Its own limit of bytes a second, as it stands.
+    pub fn pace(&self) -> Option<u64> {
+        match self.record.control.pace {
+            Some(pace) => pace.bytes_per_second(),
+            None => self.spec.max_bytes_per_second,
+        }
     }
 
     /// How a job of another cluster stands, if this is one.
@@ -365,12 +394,15 @@ impl Job {
         }
     }
 
-    /// When its time is over. Another cluster watches the time of its jobs itself.
+    /// When its time is over: never while it is paused. Another cluster watches the time of its
+    /// jobs itself.
     pub fn deadline(&self) -> Option<Timestamp> {
-        self.spec
-            .external()
-            .is_none()
-            .then(|| self.created_at.plus_seconds(self.spec.timeout_seconds))
+        let control = &self.record.control;
+        let is_watched = self.spec.external().is_none() && !control.is_paused();
+        is_watched.then(|| {
+            let end = self.created_at.plus_seconds(self.spec.timeout_seconds);
+            Timestamp(end.0.saturating_add(control.paused_ms))
+        })
     }
 }
 
@@ -384,6 +416,7 @@ impl JobEvent {
             Self::DropSnapshot(event) => event.name(),
             Self::Verify(event) => event.name(),
             Self::Prune(event) => event.name(),
+            Self::Control(event) => event.name(),
         }
     }
 }
@@ -395,6 +428,8 @@ impl JobCommand {
             Self::Backup(BackupCommand::Snapshot(task) | BackupCommand::Upload(task))
             | Self::Restore(RestoreCommand::Prepare(task) | RestoreCommand::Download(task))
             | Self::Verify(VerifyCommand::Check(task)) => Some(task),
+            // Numbered anew: notes about a task of each are not of the same.
+            Self::Verify(VerifyCommand::Restore(TaskId(place))) => Some(TaskId(-1 - place)),
             _ => None,
         }
     }

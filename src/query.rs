@@ -11,6 +11,7 @@ mod describe;
 mod fence;
 mod functions;
 mod growth;
+mod job_plan;
 mod lookup;
 mod plan;
 mod planner;
@@ -55,6 +56,7 @@ use self::catalogs::{CatalogSchema, WithCatalogs};
 pub use self::describe::{described_as, view_schema};
 pub use self::functions::Zone;
 pub use self::functions::{SERVER_VERSION, SessionFacts, server_version_text, time_zone_name};
+pub use self::job_plan::{JobStep, Severity, job_plan, job_plan_schema};
 pub use self::lookup::{Lookup, Operand};
 pub use self::plan::{
     described, parameter_types, plan_sql, plan_statement, refuse_unknown_sql, same_shape,

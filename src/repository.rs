@@ -10,16 +10,17 @@ mod index;
 mod layout;
 mod location;
 mod manifest;
+mod open;
 mod probe;
 mod prune;
+mod remote;
 mod starrocks_layout;
 mod survey;
+mod throttle;
 pub(crate) mod transfer;
 mod uploads;
 
-use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,23 +28,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use lru::LruCache;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 pub use self::check::Placed;
 use self::check::Presence;
 pub use self::index::{ListedBackup, ManifestIndex, ObjectStamp};
-pub use self::location::{CONDITIONAL_PUT_KEY, Location, check_location};
-use self::location::{Connected, Store};
+use self::location::Store;
+pub use self::location::{CONDITIONAL_PUT_KEY, Location, MAX_BYTES_PER_SECOND_KEY, check_location};
 pub use self::manifest::Manifest;
 #[doc(hidden)]
 pub use self::manifest::check_manifest;
+pub use self::open::{Locations, OpenRepository};
 pub use self::prune::{GRACE_SECONDS_MIN, PRUNE_WAIT};
 pub use self::starrocks_layout::*;
 pub use self::survey::FileSet;
+pub use self::throttle::{SpeedLimit, Throttle};
 pub use self::transfer::{ByteBudget, hash_file};
 use self::transfer::{Over, PARTS_AFTER_BYTES};
 pub use self::uploads::UploadLog;
@@ -55,8 +56,6 @@ use crate::names::{BackupTimestamp, RepositoryName, SnapshotLabel, Timestamp};
 const LISTINGS: usize = 8;
 /// How long until an object that did not read right is read again, each time.
 const READ_AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(1)];
-/// Locations whose clients are kept, with their connections and tokens.
-const STORES_KEPT: NonZeroUsize = NonZeroUsize::new(64).expect("not 0");
 
 /// An open repository.
 #[derive(Clone, Debug)]
@@ -67,6 +66,7 @@ pub struct Repository {
     puts_on_condition: bool,
     /// Where uploads in parts are noted while they are under way.
     uploads: Option<Arc<dyn UploadLog>>,
+    throttle: Option<Throttle>,
     root: Path,
     /// Where the root is, if it is a local directory: there, files are written with fsync, which
     /// object_store does not do.
@@ -142,6 +142,7 @@ impl Repository {
             store: store.into(),
             puts_on_condition: true,
             uploads: None,
+            throttle: None,
             root,
             index: None,
         }
@@ -386,6 +387,42 @@ impl Repository {
             .await
     }
 
+    /// Refuses to have a backup dropped that another cluster has made, in StarRocks' words.
+    pub async fn check_maker(
+        &self,
+        label: &SnapshotLabel,
+        timestamp: &BackupTimestamp,
+        cluster_id: &str,
+    ) -> Result<(), Error> {
+        let name = &self.name;
+        let maker = match self.manifest(label, timestamp).await {
+            Ok((manifest, _)) => manifest.cluster_id,
+            // What is damaged for good says nothing; what does not answer just now may say whose it
+            // is.
+            Err(e) if e.kind == ErrorKind::Corrupted => None,
+            Err(e) => {
+                let message = format!(
+                    "Failed to delete snapshot {label} in repository {name}: {}",
+                    e.message
+                );
+                return Err(
+                    Error::new(e.kind, message).hint("Whose it is cannot be read now; try again.")
+                );
+            }
+        };
+        let why = match maker {
+            Some(maker) if maker == cluster_id => return Ok(()),
+            Some(maker) => {
+                format!("was created by cluster {maker}, and this cluster is {cluster_id}")
+            }
+            None => "does not record which cluster created it".to_owned(),
+        };
+        let message = format!(
+            "Snapshot {label} in repository {name} {why}. Use DROP SNAPSHOT ... FORCE to drop it anyway"
+        );
+        Err(Error::new(ErrorKind::WrongState, message))
+    }
+
     /// Takes a backup's manifest away: after that the backup does not exist. One that is gone
     /// already is fine. Its data stays until it is pruned, because other backups may share it.
     pub async fn remove_manifest(
@@ -425,21 +462,18 @@ impl Repository {
         let (moved, e_tag) = match self.local_path(&path) {
             Some(target) => {
                 let (file, from) = (file.clone(), from.to_owned());
-                (
-                    transfer::copy_file(file, from, vec![target], over, budget).await?,
-                    None,
-                )
+                let copied = self.copy_file(file, from, vec![target], over, budget);
+                (copied.await?, None)
             }
             None if file.bytes <= PARTS_AFTER_BYTES => {
                 let is_new = over == Over::Nothing && self.puts_on_condition;
-                transfer::upload_file(&*self.store, &path, file, from, is_new, budget).await?
+                self.pass(file.bytes).await?;
+                remote::upload_file(&*self.store, &path, file, from, is_new, budget).await?
             }
             None => {
                 let upload = uploads::begin(&self.store, &path, self.uploads.clone()).await?;
-                (
-                    true,
-                    transfer::upload_in_parts(upload, &path, file, from, budget).await?,
-                )
+                let sent = self.upload_in_parts(upload, &path, file, from, budget);
+                (true, sent.await?)
             }
         };
         if moved {
@@ -467,13 +501,13 @@ impl Repository {
         let path = layout::data(&self.root, &file.sha256);
         match self.local_path(&path) {
             Some(from) => {
-                transfer::copy_file(file.clone(), from, missing, Over::Damaged, budget).await
+                let file = file.clone();
+                self.copy_file(file, from, missing, Over::Damaged, budget)
+                    .await
             }
             None => {
-                let store = &*self.store;
-                let read = self.read_again(|| {
-                    transfer::download_file(store, &path, file, missing.clone(), budget)
-                });
+                let read =
+                    self.read_again(|| self.download_file(&path, file, missing.clone(), budget));
                 let read = read.await;
                 if read.as_ref().is_err_and(|e| e.kind == ErrorKind::Corrupted) {
                     self.note_damaged(&file.sha256);
@@ -501,63 +535,5 @@ impl Repository {
             tracing::warn!(%error, "an object did not read right; it is read again");
             http::pause(*pause).await;
         }
-    }
-}
-
-/// Opens repositories; tests open theirs over stores that fail on purpose.
-pub trait OpenRepository: Debug + Send + Sync {
-    /// Opens without touching the location.
-    fn open(&self, name: &RepositoryName, location: &Location) -> Result<Arc<Repository>, Error>;
-
-    /// The same of one that a StarRocks cluster writes.
-    fn open_starrocks(
-        &self,
-        name: &RepositoryName,
-        location: &Location,
-    ) -> Result<StarRocksRepository, Error> {
-        StarRocksRepository::new(name.clone(), location)
-    }
-}
-
-/// Opens real locations. A store is built once for each: its connections and tokens serve whoever
-/// comes next.
-#[derive(Debug)]
-pub struct Locations {
-    manifests: Arc<ManifestIndex>,
-    stores: Mutex<LruCache<Location, Connected>>,
-}
-
-impl Default for Locations {
-    fn default() -> Self {
-        Self {
-            manifests: Arc::default(),
-            stores: Mutex::new(LruCache::new(STORES_KEPT)),
-        }
-    }
-}
-
-impl Locations {
-    fn connect(&self, location: &Location) -> Result<Connected, Error> {
-        // A directory may be another one by now, and a file of keys may have new ones.
-        if location.is_local() || location.names_a_file() {
-            return location.connect();
-        }
-        if let Some(known) = self.stores.lock().get(location) {
-            return Ok(known.clone());
-        }
-        let connected = location.connect()?;
-        self.stores.lock().put(location.clone(), connected.clone());
-        Ok(connected)
-    }
-}
-
-impl OpenRepository for Locations {
-    fn open(&self, name: &RepositoryName, location: &Location) -> Result<Arc<Repository>, Error> {
-        let (store, prefix, local) = self.connect(location)?;
-        let mut repository = Repository::new(name.clone(), store, &prefix, local);
-        repository.puts_on_condition = location.puts_on_condition();
-        Ok(Arc::new(
-            repository.indexed(location, self.manifests.clone()),
-        ))
     }
 }

@@ -26,11 +26,11 @@ pub use self::external::Submitted;
 use crate::cluster::{Cluster, Clusters};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
-use crate::job::{Failure, Job, JobKind, JobSpec, Phase};
+use crate::job::{ControlEvent, Failure, Job, JobKind, JobSpec, Phase};
 use crate::metrics::Metrics;
 use crate::names::*;
 use crate::progress::Progress;
-use crate::repository::OpenRepository;
+use crate::repository::{OpenRepository, SpeedLimit};
 use crate::store::{JobFilter, Store};
 
 /// Verifications at a time, of all repositories: each reads as fast as storage lets it.
@@ -43,6 +43,8 @@ pub struct RunnerSettings {
     pub jobs_running_max: usize,
     /// Tasks of one job at a time.
     pub task_concurrency: usize,
+    /// Bytes of data that all jobs together may move in a second; 0 is no limit.
+    pub max_bytes_per_second: u64,
     /// The wait after a first failure; it doubles with each.
     pub retry_first: Duration,
     /// The longest wait between two tries.
@@ -56,6 +58,7 @@ impl Default for RunnerSettings {
         Self {
             jobs_running_max: 16,
             task_concurrency: 4,
+            max_bytes_per_second: 0,
             retry_first: Duration::from_millis(200),
             retry_longest: Duration::from_secs(30),
             submit_patience: Duration::from_secs(90),
@@ -80,6 +83,10 @@ struct Inner {
     settings: RunnerSettings,
     running: Semaphore,
     verifying: Semaphore,
+    /// Of all jobs together.
+    limit: SpeedLimit,
+    /// Of each repository that was used.
+    repository_limits: Mutex<HashMap<(ClusterName, RepositoryName), SpeedLimit>>,
     drivers: Mutex<HashMap<JobId, Driver>>,
     pollers: Mutex<HashMap<ClusterName, Arc<poll::Poller>>>,
     /// Counts jobs that have come to their end.
@@ -93,19 +100,27 @@ struct Inner {
 /// How to reach the task that drives a job.
 #[derive(Clone, Debug)]
 struct Driver {
-    cancel: mpsc::Sender<CancelRequest>,
+    requests: mpsc::Sender<Request>,
     over: watch::Receiver<bool>,
     /// The job as it stands, once that is known.
     stands: watch::Receiver<Option<Arc<Job>>>,
 }
 
-/// Asks a driver to cancel its job; answered when the cancellation is in the journal, or with why
-/// it cannot be.
+/// Asks something of a driver; answered when that is in the journal, or with why it cannot be.
 #[derive(Debug)]
-struct CancelRequest {
-    /// Gives the job up instead, for this reason: its end will not be known.
-    give_up: Option<Failure>,
+struct Request {
+    wish: Wish,
     reply: oneshot::Sender<Result<(), Error>>,
+}
+
+/// What a driver can be asked.
+#[derive(Debug)]
+enum Wish {
+    Cancel,
+    /// Gives the job up, for this reason: its end will not be known.
+    GiveUp(Failure),
+    /// Goes on in another way.
+    Control(ControlEvent),
 }
 
 impl Runner {
@@ -120,6 +135,7 @@ impl Runner {
         settings: RunnerSettings,
     ) -> Self {
         let running = Semaphore::new(settings.jobs_running_max);
+        let limit = SpeedLimit::new(Some(settings.max_bytes_per_second), &env);
         let inner = Inner {
             store,
             clusters,
@@ -130,6 +146,8 @@ impl Runner {
             settings,
             running,
             verifying: Semaphore::new(VERIFICATIONS_MAX),
+            limit,
+            repository_limits: Mutex::default(),
             drivers: Mutex::default(),
             pollers: Mutex::default(),
             settled: watch::Sender::default(),
@@ -268,10 +286,25 @@ impl Runner {
 
     /// Cancels a job through the task that drives it.
     async fn cancel_driven(&self, id: JobId) -> Result<(), Error> {
-        self.end_driven(id, None).await
+        self.ask(id, Wish::Cancel).await
     }
 
-    async fn end_driven(&self, id: JobId, give_up: Option<Failure>) -> Result<(), Error> {
+    /// Pauses, resumes or paces a job that is driven here; 42704 if there is none, 55000 if it has
+    /// ended or cannot be told that now.
+    pub async fn control(&self, id: JobId, event: ControlEvent) -> Result<(), Error> {
+        let job = self.inner.store.load(id).await?;
+        if job.spec.external().is_some() {
+            let message = format!("job {id}: what another cluster does cannot be paused or paced");
+            return Err(Error::unsupported(message));
+        }
+        if job.is_settled() {
+            let message = format!("job {id} has ended: {}", job.phase());
+            return Err(Error::new(ErrorKind::WrongState, message));
+        }
+        self.ask(id, Wish::Control(event)).await
+    }
+
+    async fn ask(&self, id: JobId, wish: Wish) -> Result<(), Error> {
         let driver = self.inner.drivers.lock().get(&id).cloned();
         let gone = || {
             Error::new(ErrorKind::Shutdown, "the job runner is stopping")
@@ -280,11 +313,21 @@ impl Runner {
         let (reply, answer) = oneshot::channel();
         driver
             .ok_or_else(gone)?
-            .cancel
-            .send(CancelRequest { give_up, reply })
+            .requests
+            .send(Request { wish, reply })
             .await
             .map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
+    }
+
+    /// Changes how fast bytes go to and from a repository, those of jobs that run, too.
+    pub fn pace_repository(
+        &self,
+        cluster: &ClusterName,
+        name: &RepositoryName,
+        bytes_per_second: Option<u64>,
+    ) {
+        self.inner.limit_of(cluster, name, bytes_per_second);
     }
 
     /// Takes up every job with something left to do. What they may not do at the same time as new
@@ -344,17 +387,17 @@ impl Runner {
         &self,
         id: JobId,
         span: tracing::Span,
-        drive: impl FnOnce(mpsc::Receiver<CancelRequest>, watch::Sender<Option<Arc<Job>>>) -> F,
+        drive: impl FnOnce(mpsc::Receiver<Request>, watch::Sender<Option<Arc<Job>>>) -> F,
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
-        let (cancel, requests) = mpsc::channel(1);
+        let (asking, requests) = mpsc::channel(1);
         let (over_sender, over) = watch::channel(false);
         let (stands_sender, stands) = watch::channel(None);
         self.inner.drivers.lock().insert(
             id,
             Driver {
-                cancel,
+                requests: asking,
                 over,
                 stands,
             },
@@ -375,11 +418,7 @@ impl Runner {
 impl Inner {
     /// An unfinished job from its journal. One damaged journal must not keep all other jobs and
     /// tables away.
-    async fn taken_up(
-        &self,
-        id: JobId,
-        requests: &mut mpsc::Receiver<CancelRequest>,
-    ) -> Option<Job> {
+    async fn taken_up(&self, id: JobId, requests: &mut mpsc::Receiver<Request>) -> Option<Job> {
         let mut failures = 0;
         loop {
             let error = match self.store.load(id).await {
@@ -408,6 +447,23 @@ impl Inner {
                 () = self.stop.cancelled() => return None,
             }
         }
+    }
+
+    /// The limit of a repository, which is this by now.
+    fn limit_of(
+        &self,
+        cluster: &ClusterName,
+        name: &RepositoryName,
+        bytes_per_second: Option<u64>,
+    ) -> SpeedLimit {
+        let mut limits = self.repository_limits.lock();
+        let limit = limits
+            .entry((cluster.clone(), name.clone()))
+            .or_insert_with(|| SpeedLimit::new(None, &self.env));
+        if limit.get() != bytes_per_second {
+            limit.set(bytes_per_second);
+        }
+        limit.clone()
     }
 
     fn cluster(&self, name: &ClusterName) -> Result<Arc<dyn Cluster>, Error> {

@@ -243,6 +243,7 @@ impl Server {
             RunnerSettings {
                 jobs_running_max: settings.jobs_running_max,
                 task_concurrency: settings.upload_concurrency,
+                max_bytes_per_second: settings.max_bytes_per_second,
                 ..RunnerSettings::default()
             },
         );

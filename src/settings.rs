@@ -91,6 +91,9 @@ pub struct Settings {
     pub jobs_running_max: usize,
     /// Tablets of one job that are moved at a time.
     pub upload_concurrency: usize,
+    /// Bytes of backup data that go to and from repositories in a second, of all jobs together; 0 is
+    /// no limit. Repositories and jobs may have lower ones.
+    pub max_bytes_per_second: u64,
     /// Bytes of backup data in memory at a time, over all jobs.
     pub bytes_in_flight_max: u64,
     /// Memory of all queries together, bytes; sorts and groupings spill to disk beyond it.
@@ -154,6 +157,7 @@ impl Default for Settings {
             drain_timeout_seconds: 10,
             jobs_running_max: 16,
             upload_concurrency: 4,
+            max_bytes_per_second: 0,
             bytes_in_flight_max: 64 << 20,
             query_memory_bytes_max: 1 << 30,
             statement_memory_bytes_max: 0,

@@ -41,6 +41,9 @@ pub trait Journal: Debug + Send + Sync {
     /// job of ours is gone.
     async fn admit(&self, spec: &JobSpec, at: Timestamp) -> Result<Job, Error>;
 
+    /// Whether a job would be admitted now; the error of [`Self::admit`] if not.
+    async fn check_admission(&self, spec: &JobSpec) -> Result<(), Error>;
+
     /// Records an attempt that was refused.
     async fn refuse(&self, spec: &JobSpec, at: Timestamp, error: &Error) -> Result<JobId, Error>;
 
@@ -109,7 +112,7 @@ pub struct VerificationRow {
     pub repository: String,
     pub snapshot: String,
     pub backup_timestamp: String,
-    /// `files` or `checksum`.
+    /// `files`, `checksum` or `restore`.
     pub level: String,
     /// How many of ten thousand files were read.
     pub sample: u32,
@@ -117,6 +120,8 @@ pub struct VerificationRow {
     pub damage: u64,
     /// What the whole job looked at; at `checksum`, what it read.
     pub checked: Volume,
+    /// How long restoring the backup took, milliseconds, if it was restored.
+    pub restore_ms: Option<u64>,
     pub started_at: Timestamp,
     pub verified_at: Timestamp,
 }
@@ -161,6 +166,7 @@ fn verification_rows(job: &Job) -> Option<(Vec<VerificationRow>, Vec<FindingRow>
             sample: request.sample,
             damage: report.findings.damage_of(place),
             checked: report.checked,
+            restore_ms: report.took_ms.get(&(place as u32)).copied(),
             started_at: job.record.started_at.unwrap_or(job.created_at),
             verified_at: at,
         });
@@ -203,8 +209,12 @@ pub struct JobFilter {
     /// Only the latest of each database, of those that have had their turn; with a cluster and a
     /// kind.
     pub latest: bool,
+    /// Of this repository.
+    pub repository: Option<String>,
     /// With a larger number than this.
     pub after: Option<JobId>,
+    /// The newest come first.
+    pub newest_first: bool,
     /// So many at most.
     pub limit: Option<usize>,
 }

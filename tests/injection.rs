@@ -20,15 +20,15 @@ use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use starkeep::cluster::embedded::EmbeddedCluster;
 use starkeep::cluster::{
-    Cluster, ClusterKind, ClusterRole, Clusters, DatabaseInfo, JobSteps, Nodes, ReportProgress,
-    StepError, Swap, Tables, Write,
+    Cluster, ClusterKind, ClusterRole, Clusters, DatabaseInfo, JobSteps, Nodes, Proof,
+    ReportProgress, StepError, Swap, Tables, Write,
 };
 use starkeep::env::Env;
 use starkeep::error::{Error, ErrorKind};
 use starkeep::job::*;
 use starkeep::metrics::Metrics;
 use starkeep::names::*;
-use starkeep::repository::{ByteBudget, Location, OpenRepository, Placed, Repository};
+use starkeep::repository::{ByteBudget, Location, Manifest, OpenRepository, Placed, Repository};
 use starkeep::runner::{Runner, RunnerSettings};
 use starkeep::statement::{Definition, ObjectRef, Qualified, Statement, parse_one};
 use starkeep::store::*;
@@ -172,6 +172,24 @@ impl Tables for Sabotaged {
     ) -> Result<BackupRequest, Error> {
         self.0.check_backup(database, objects).await
     }
+    fn backup_preview(
+        &self,
+        database: &DatabaseName,
+        request: &BackupRequest,
+    ) -> Result<BackupPlan, Error> {
+        self.0.backup_preview(database, request)
+    }
+    async fn restore_preview(
+        &self,
+        database: &DatabaseName,
+        request: &RestoreRequest,
+        manifest: &Manifest,
+    ) -> Result<Vec<Result<RestorePlan, Error>>, Error> {
+        self.0.restore_preview(database, request, manifest).await
+    }
+    async fn prove(&self, database: &DatabaseName, manifest: &Manifest) -> Result<Proof, Error> {
+        self.0.prove(database, manifest).await
+    }
     fn check_restore(&self, database: &DatabaseName) -> Result<(), Error> {
         self.0.check_restore(database)
     }
@@ -267,6 +285,9 @@ struct Mortal(MemoryStore, Arc<Saboteur>);
 impl Journal for Mortal {
     async fn admit(&self, spec: &JobSpec, at: Timestamp) -> Result<Job, Error> {
         self.0.admit(spec, at).await
+    }
+    async fn check_admission(&self, spec: &JobSpec) -> Result<(), Error> {
+        self.0.check_admission(spec).await
     }
     async fn refuse(&self, spec: &JobSpec, at: Timestamp, error: &Error) -> Result<JobId, Error> {
         self.0.refuse(spec, at, error).await
@@ -770,6 +791,7 @@ impl Life {
             },
             statement: String::new(),
             timeout_seconds: 600,
+            max_bytes_per_second: None,
             work,
         };
         self.runtime.block_on(async {

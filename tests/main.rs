@@ -2,6 +2,7 @@
 
 mod consistency;
 mod expire;
+mod explain;
 mod fake_fe;
 mod faults;
 mod front_door;
@@ -9,9 +10,12 @@ mod grammar;
 mod hostile;
 mod incremental;
 mod injection;
+mod kills;
+mod pace;
 mod process;
 mod prune;
 mod s3;
+mod shelf;
 mod sql;
 mod starrocks;
 mod starrocks_crash;

@@ -57,7 +57,7 @@ async fn findings(client: &Client) -> Vec<String> {
     let latest =
         "SELECT severity || ' ' || kind || ' ' || coalesce(snapshot, '-') || ' ' || snapshots
                   FROM system.repository_findings
-                  WHERE job_id = (SELECT max(job_id) FROM system.jobs) ORDER BY 1";
+                  WHERE job_id = (SELECT max(job_id) FROM system.jobs WHERE kind = 'verify') ORDER BY 1";
     let rows = rows(client, latest).await;
     rows.into_iter()
         .filter_map(|mut row| row.remove(0))
@@ -67,7 +67,7 @@ async fn findings(client: &Client) -> Vec<String> {
 async fn verdicts(client: &Client) -> Vec<String> {
     let latest = "SELECT snapshot || ' ' || level || ' ' || ok || ' ' || findings
                   FROM system.verifications
-                  WHERE job_id = (SELECT max(job_id) FROM system.jobs) ORDER BY 1";
+                  WHERE job_id = (SELECT max(job_id) FROM system.jobs WHERE kind = 'verify') ORDER BY 1";
     let rows = rows(client, latest).await;
     rows.into_iter()
         .filter_map(|mut row| row.remove(0))
@@ -189,7 +189,6 @@ async fn what_cannot_be_verified_is_refused() {
     for (statement, code) in [
         ("VERIFY REPOSITORY nope", "42704"),
         ("VERIFY SNAPSHOT one ON r LEVEL DEEP", "42601"),
-        ("VERIFY SNAPSHOT one ON r LEVEL RESTORE", "0A000"),
         (
             "VERIFY SNAPSHOT one ON r PROPERTIES (\"sample\" = \"0%\")",
             "22023",
@@ -221,5 +220,85 @@ async fn what_cannot_be_verified_is_refused() {
         .expect("connects");
     assert_eq!(fails(&eve, "VERIFY REPOSITORY r").await.0, "42501");
     assert_eq!(fails(&eve, "WAIT FOR JOB 1").await.0, "42501");
+    server.stop().await;
+}
+
+/// The databases of the cluster, and the tablets that its backends have.
+async fn remains(client: &Client) -> (String, String) {
+    let databases = "SELECT coalesce(string_agg(db_name, ','), '') FROM system.databases";
+    let tablets = "SELECT cast(sum(tablets) AS STRING) FROM system.backends";
+    (value(client, databases).await, value(client, tablets).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_restored_read_and_dropped() {
+    let server = TestServer::start().await;
+    let client = with_backups(&server, &local(&server)).await;
+    run(&client, "CREATE VIEW v AS SELECT count(*) AS n FROM t").await;
+    run(&client, "BACKUP SNAPSHOT three TO r").await;
+    assert_eq!(job_ends(&client, "d").await, "succeeded");
+    let before = remains(&client).await;
+    verify(&client, "VERIFY REPOSITORY r LEVEL RESTORE").await;
+    let told =
+        "SELECT snapshot, level, ok, restore_seconds >= 0 FROM system.verifications ORDER BY 1";
+    let told: Vec<_> = rows(&client, told)
+        .await
+        .into_iter()
+        .flatten()
+        .flatten()
+        .collect();
+    assert_eq!(
+        told.join(" "),
+        "one restore t t three restore t t two restore t t"
+    );
+    let restores = "SELECT count(*) || ' ' || min(status) FROM system.jobs WHERE kind = 'restore'";
+    assert_eq!(value(&client, restores).await, "3 succeeded");
+    assert_eq!(remains(&client).await, before);
+    let level = "SELECT DISTINCT last_verified_level FROM system.snapshots";
+    assert_eq!(value(&client, level).await, "restore");
+
+    // A file that is missing keeps its backups from being restored.
+    let data = data_files(&server.repository());
+    std::fs::remove_file(&data[0]).expect("removed");
+    verify(&client, "VERIFY SNAPSHOT one ON r LEVEL RESTORE").await;
+    assert_eq!(
+        findings(&client).await,
+        ["error missing one 1", "error not_restorable one 1"]
+    );
+    assert_eq!(remains(&client).await, before);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verification_that_is_cancelled_leaves_nothing() {
+    let server = TestServer::start().await;
+    let client = with_backups(&server, &local(&server)).await;
+    let before = remains(&client).await;
+    // So slow that the restore is under way when it is cancelled, after a restart, too.
+    let slow = "VERIFY SNAPSHOT one ON r LEVEL RESTORE PROPERTIES (\"max_bytes_per_second\" = \"1\", \"sample\" = \"0.01%\")";
+    run(&client, slow).await;
+    let state = "SELECT coalesce(min(state), '') FROM system.jobs WHERE kind = 'restore'";
+    crate::support::until(&client, state, "DOWNLOADING").await;
+    let server = TestServer::start_in(server.stop().await, |_| {}).await;
+    let client = server.client().await;
+    crate::support::until(&client, state, "DOWNLOADING").await;
+    let id = value(
+        &client,
+        "SELECT job_id FROM system.jobs WHERE kind = 'verify'",
+    )
+    .await;
+    run(&client, &format!("CANCEL JOB {id}")).await;
+    let ends = "SELECT string_agg(kind || ' ' || status, ', ' ORDER BY kind) FROM system.jobs WHERE kind <> 'backup'";
+    crate::support::until(&client, ends, "restore cancelled, verify cancelled").await;
+    let databases = "SELECT string_agg(db_name, ',') FROM system.databases";
+    crate::support::until(&client, databases, "d").await;
+    crate::support::until(
+        &client,
+        "SELECT sum(tablets) FROM system.backends",
+        &before.1,
+    )
+    .await;
+    let restores = "SELECT count(*) FROM system.jobs WHERE kind = 'restore'";
+    assert_eq!(value(&client, restores).await, "1");
     server.stop().await;
 }

@@ -10,7 +10,7 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind};
 use crate::names::*;
 use crate::privilege::{Privilege, Securable};
-use crate::repository::{CONDITIONAL_PUT_KEY, Location};
+use crate::repository::{CONDITIONAL_PUT_KEY, Location, MAX_BYTES_PER_SECOND_KEY};
 use crate::statement::{AlterRepository, ClusterCommand, CreateRepository};
 use crate::store::{ClusterRecord, RepositoryRecord};
 
@@ -206,7 +206,18 @@ impl Caller {
         };
         // How a commit is made does not change by keys that are rotated.
         let commit = record.properties.get(CONDITIONAL_PUT_KEY).cloned();
-        record.properties.clone_from(&alter.properties.0);
+        // Whoever changes how fast it goes need not have the keys.
+        let only_pace = alter
+            .properties
+            .0
+            .keys()
+            .all(|key| key == MAX_BYTES_PER_SECOND_KEY);
+        if only_pace {
+            let pace = alter.properties.0.clone();
+            record.properties.extend(pace);
+        } else {
+            record.properties.clone_from(&alter.properties.0);
+        }
         if let Some(commit) = commit {
             record
                 .properties
@@ -218,7 +229,9 @@ impl Caller {
             properties: record.properties.clone(),
         };
         // Who may not create it so may not have it so.
-        self.require_location(&location).await?;
+        if !only_pace {
+            self.require_location(&location).await?;
+        }
         let reached = match self.cluster.role() {
             ClusterRole::Managed(_) => {
                 self.gateway
@@ -236,6 +249,9 @@ impl Caller {
                 .map(drop),
         };
         self.remember(record).await?;
+        let pace = location.max_bytes_per_second()?;
+        let (cluster, name) = (self.cluster.name(), &alter.name);
+        self.gateway.runner.pace_repository(cluster, name, pace);
         self.gateway.runner.try_again_now();
         if self.cluster.external().is_none() {
             self.warn_of_unread(&location);

@@ -1,11 +1,15 @@
 //! BACKUP, RESTORE, CANCEL and repositories: checked in StarRocks' order and words, then handed to
 //! the runner.
 
+mod backups;
 mod objects;
 
 use std::sync::Arc;
 
-use self::objects::{check_prefixes, chosen, refuse_catalogs, refuse_twice};
+use self::backups::{base_of, find_backup};
+pub(super) use self::objects::refuse_catalogs;
+use self::objects::{check_prefixes, chosen, refuse_twice};
+use super::checks::{BackupChecked, Checks, RestoreChecked, check_is_new};
 use super::{Caller, unknown_database};
 use crate::cluster::ClusterRole;
 use crate::error::{Error, ErrorKind};
@@ -17,14 +21,13 @@ use crate::names::*;
 use crate::privilege::{Privilege, Securable};
 use crate::repository::{Location, Manifest, Repository};
 use crate::statement::{
-    BackupOptions, BackupSnapshot, BaseSnapshot, CancelJob, CancelScope, CreateRepository,
-    Definition, DropSnapshot, JobKeyword, ObjectRef, Recover, RestoreOptions, RestoreSnapshot,
-    WhichBackup,
+    BackupOptions, BackupSnapshot, CancelJob, CancelScope, CreateRepository, Definition,
+    DropSnapshot, JobKeyword, ObjectRef, Recover, RestoreOptions, RestoreSnapshot,
 };
 use crate::store::RepositoryRecord;
 
 impl Caller {
-    async fn open(
+    pub(in crate::admission) async fn open(
         &self,
         name: &RepositoryName,
     ) -> Result<(RepositoryRecord, Arc<Repository>), Error> {
@@ -115,86 +118,104 @@ impl Caller {
             },
             &backup.to_string(),
         );
-        let checked = match self.check_backup(backup, &target.database).await {
-            Ok((request, options)) => {
-                spec.timeout_seconds = options.timeout_seconds.unwrap_or(spec.timeout_seconds);
-                Ok(Work::Backup { target, request })
+        let mut checks = Checks::first();
+        let checked = self
+            .check_backup(backup, &target.database, &mut checks)
+            .await;
+        let checked = checked.and_then(Checks::passed).map(|checked| {
+            spec.timeout_seconds = checked.timeout_seconds.unwrap_or(spec.timeout_seconds);
+            spec.max_bytes_per_second = checked.max_bytes_per_second;
+            Work::Backup {
+                target,
+                request: checked.request,
             }
-            Err(e) => Err(e),
-        };
+        });
         self.submit(spec, checked, "BACKUP", "SHOW BACKUP").await
     }
 
     /// StarRocks' order: what the statement says, then who may, then what is going on.
-    async fn check_backup(
+    pub(in crate::admission) async fn check_backup(
         &self,
         backup: &BackupSnapshot,
         database: &DatabaseName,
-    ) -> Result<(BackupRequest, BackupOptions), Error> {
-        if self.cluster.catalog().schema(database.as_str()).is_none() {
-            return Err(unknown_database(database));
-        }
-        self.known_repository(&backup.repository).await?;
+        checks: &mut Checks,
+    ) -> Result<Option<BackupChecked>, Error> {
+        let is_there = self.cluster.catalog().schema(database.as_str()).is_some();
+        let is_there = is_there
+            .then_some(())
+            .ok_or_else(|| unknown_database(database));
+        let is_there = checks.take(is_there)?;
+        let known = checks.take(self.known_repository(&backup.repository).await)?;
         let objects = backup.objects.as_deref();
-        check_prefixes(database, objects)?;
-        let mut request = self
-            .cluster
-            .managed()?
-            .check_backup(database, objects)
-            .await?;
-        let options = BackupOptions::read(&backup.properties)?;
-        request.ttl = options.ttl;
+        let prefixes = checks.take(check_prefixes(database, objects))?;
+        let request = match is_there.and(prefixes) {
+            Some(()) => {
+                let managed = self.cluster.managed()?;
+                checks.take(managed.check_backup(database, objects).await)?
+            }
+            None => None,
+        };
+        let options = checks.take(BackupOptions::read(&backup.properties))?;
 
         let rights = self.rights().await?;
-        rights.require(Privilege::Repository, &Securable::System)?;
-        if request.objects.is_empty() && request.views.is_empty() {
-            return Err(Error::new(
-                ErrorKind::WrongState,
-                format!("Database: {database} is empty"),
-            )
-            .hint("There is nothing to back up."));
+        let is_allowed = rights.require(Privilege::Repository, &Securable::System);
+        let mut is_allowed = checks.take(is_allowed)?;
+        if let Some(request) = &request {
+            if request.objects.is_empty() && request.views.is_empty() {
+                let message = format!("Database: {database} is empty");
+                let empty = Error::new(ErrorKind::WrongState, message);
+                checks.fail(empty.hint("There is nothing to back up."))?;
+            }
+            for object in &request.objects {
+                let table = Securable::Table(Some(database.clone()), object.table.clone());
+                let exported = checks.take(rights.require(Privilege::Export, &table))?;
+                is_allowed = is_allowed.and(exported);
+            }
         }
-        for object in &request.objects {
-            rights.require(
-                Privilege::Export,
-                &Securable::Table(Some(database.clone()), object.table.clone()),
-            )?;
-        }
-
-        let (record, repository) = self.open(&backup.repository).await?;
-        self.refuse_busy(database).await?;
+        // What a repository holds is told to those who may back up.
+        let Some(_) = known.and(is_allowed) else {
+            return Ok(None);
+        };
+        let Some((record, repository)) = checks.take(self.open(&backup.repository).await)? else {
+            return Ok(None);
+        };
+        checks.take(self.refuse_busy(database).await)?;
         if record.read_only {
-            return Err(Error::new(
-                ErrorKind::WrongState,
-                format!("Repository {} is read only", record.name),
-            )
-            .hint("Back up into another repository."));
+            let message = format!("Repository {} is read only", record.name);
+            let read_only = Error::new(ErrorKind::WrongState, message);
+            checks.fail(read_only.hint("Back up into another repository."))?;
         }
+        let is_incremental = options.as_ref().is_some_and(|o| o.base.is_some());
         let label = &backup.label.name;
-        if !repository.snapshot(label).await?.backups.is_empty() {
-            let hint = "Choose another label; SHOW SNAPSHOT lists those in use.";
-            return Err(match options.base {
-                None => {
-                    let message =
-                        format!("Snapshot with name '{label}' already exist in repository");
-                    Error::new(ErrorKind::DuplicateObject, message).hint(hint)
-                }
-                Some(_) => Error::new(
-                    ErrorKind::Unsupported,
-                    "Currently does not support incremental backup",
-                )
-                .hint(hint),
-            });
-        }
-        if let Some(base) = &options.base {
-            let id = self.cluster.managed()?.id();
-            request.base = base_of(&repository, base, database, id).await?;
-        }
-        Ok((request, options))
+        checks.take(check_is_new(&repository, label, is_incremental).await)?;
+        let base = match options.as_ref().and_then(|o| o.base.as_ref()) {
+            None => None,
+            Some(base) => {
+                let id = self.cluster.managed()?.id();
+                checks
+                    .take(base_of(&repository, base, database, id).await)?
+                    .flatten()
+            }
+        };
+        let Some((mut request, options)) = request.zip(options) else {
+            return Ok(None);
+        };
+        (request.ttl, request.base) = (options.ttl, base);
+        Ok(Some(BackupChecked {
+            request,
+            timeout_seconds: options.timeout_seconds,
+            max_bytes_per_second: options.max_bytes_per_second,
+            repository,
+        }))
     }
 
-    pub(super) async fn restore(&mut self, restore: &RestoreSnapshot) -> Result<String, Error> {
-        refuse_catalogs(restore.catalogs.as_ref())?;
+    /// What a RESTORE says, who may, and which backup it means.
+    pub(in crate::admission) async fn check_restore(
+        &self,
+        restore: &RestoreSnapshot,
+        checks: &mut Checks,
+    ) -> Result<Option<RestoreChecked>, Error> {
+        checks.take(refuse_catalogs(restore.catalogs.as_ref()))?;
         let objects = restore.objects.as_deref();
         let clause = restore
             .database
@@ -208,48 +229,81 @@ impl Caller {
             .or(self.database.as_ref())
             .map(|name| self.spelled(name));
         if target.is_none() && objects.is_some() {
-            return Err(Error::new(
+            let nowhere = Error::new(
                 ErrorKind::IllegalClause,
                 "`ON` clause is forbidden if no Database explicitly specified in Restore stmt",
-            )
-            .hint("USE the database to restore into, or write it before the label."));
+            );
+            checks.fail(
+                nowhere.hint("USE the database to restore into, or write it before the label."),
+            )?;
         }
-        refuse_twice(objects.unwrap_or_default())?;
-        let options = RestoreOptions::read(&restore.properties)?;
-        self.check_restore_privileges(target.as_ref(), objects)
-            .await?;
+        checks.take(refuse_twice(objects.unwrap_or_default()))?;
+        let options = checks.take(RestoreOptions::read(&restore.properties))?;
+        let is_allowed = self
+            .check_restore_privileges(target.as_ref(), objects)
+            .await;
+        let is_allowed = checks.take(is_allowed)?;
 
-        let (_, repository) = self.open(&restore.repository).await?;
+        let Some(options) = is_allowed.and(options) else {
+            return Ok(None);
+        };
+        let Some((_, repository)) = checks.take(self.open(&restore.repository).await)? else {
+            return Ok(None);
+        };
         let label = &restore.label.name;
-        let (timestamp, manifest) = find_backup(&repository, label, &options.which).await?;
+        let found = find_backup(&repository, label, &options.which).await;
+        let Some((timestamp, manifest)) = checks.take(found)? else {
+            return Ok(None);
+        };
         // StarRocks 3.4 takes the snapshot's own database where none is named or chosen.
         let database = target.unwrap_or_else(|| self.spelled(&manifest.database));
+        let managed = self.cluster.managed()?;
         let request = RestoreRequest {
             timestamp,
             objects: Vec::new(),
             views: Vec::new(),
             replication_num: options
                 .replication_num
-                .unwrap_or(self.cluster.managed()?.default_replication()),
+                .unwrap_or(managed.default_replication()),
             replication_given: options.replication_num.is_some(),
             allow_load: options.allow_load,
             makes_database: self.cluster.catalog().schema(database.as_str()).is_none(),
         };
-        let target = Target {
-            database: database.clone(),
-            label: label.clone(),
-            repository: restore.repository.clone(),
-        };
+        Ok(Some(RestoreChecked {
+            target: Target {
+                database,
+                label: label.clone(),
+                repository: restore.repository.clone(),
+            },
+            request,
+            manifest,
+            timeout_seconds: options.timeout_seconds,
+            max_bytes_per_second: options.max_bytes_per_second,
+        }))
+    }
+
+    pub(super) async fn restore(&mut self, restore: &RestoreSnapshot) -> Result<String, Error> {
+        let mut checks = Checks::first();
+        let checked = self.check_restore(restore, &mut checks).await?;
+        let RestoreChecked {
+            target,
+            request,
+            manifest,
+            timeout_seconds,
+            max_bytes_per_second,
+        } = Checks::passed(checked)?;
         let refused = Work::Restore {
             target: target.clone(),
             request: request.clone(),
         };
-        let spec = self.spec(options.timeout_seconds, refused, &restore.to_string());
-        let checked = self
-            .check_restore(restore, &target.database, &manifest)
+        let mut spec = self.spec(timeout_seconds, refused, &restore.to_string());
+        spec.max_bytes_per_second = max_bytes_per_second;
+        let database = target.database.clone();
+        let objects = self
+            .check_restored(restore, &database, &manifest, &mut checks)
             .await;
         let makes_database = request.makes_database;
-        let checked = match checked {
+        let checked = match objects.and_then(Checks::passed) {
             Ok((objects, views)) => {
                 let request = RestoreRequest {
                     objects,
@@ -300,42 +354,36 @@ impl Caller {
         Ok(())
     }
 
-    async fn check_restore(
+    /// What is going on in the database, and what is taken out of the snapshot.
+    pub(in crate::admission) async fn check_restored(
         &self,
         restore: &RestoreSnapshot,
         database: &DatabaseName,
         manifest: &Manifest,
-    ) -> Result<(Vec<RestoreObject>, Vec<RestoreView>), Error> {
-        self.refuse_busy(database).await?;
+        checks: &mut Checks,
+    ) -> Result<Option<(Vec<RestoreObject>, Vec<RestoreView>)>, Error> {
+        checks.take(self.refuse_busy(database).await)?;
         let objects = restore.objects.as_deref();
-        check_prefixes(database, objects)?;
+        checks.take(check_prefixes(database, objects))?;
         if let Some((source, _)) = &restore.database
             && *source != manifest.database
         {
             let message = format!("target database: {source} is not existed in snapshot");
-            return Err(Error::new(ErrorKind::UndefinedSchema, message)
-                .detail(format!("the snapshot is of {}", manifest.database)));
+            let other = Error::new(ErrorKind::UndefinedSchema, message);
+            checks.fail(other.detail(format!("the snapshot is of {}", manifest.database)))?;
         }
-        let chosen = chosen(manifest, objects)?;
-        if objects.is_some() && !chosen.1.is_empty() {
+        let chosen = checks.take(chosen(manifest, objects))?;
+        if objects.is_some() && chosen.as_ref().is_some_and(|(_, views)| !views.is_empty()) {
             // An untyped name may have turned out to be a view.
-            self.require(
-                Privilege::CreateView,
-                Securable::Database(Some(database.clone())),
-            )
-            .await?;
+            let into = Securable::Database(Some(database.clone()));
+            checks.take(self.require(Privilege::CreateView, into).await)?;
         }
         if self.cluster.catalog().schema(database.as_str()).is_none() {
-            self.cluster
-                .managed()?
-                .check_restore(database)
-                .map_err(|e| {
-                    Error::new(
-                        e.kind,
-                        format!("Can not create database: {database} in restore process"),
-                    )
-                    .detail(e.message)
-                })?;
+            let made = self.cluster.managed()?.check_restore(database);
+            checks.take(made.map_err(|e| {
+                let message = format!("Can not create database: {database} in restore process");
+                Error::new(e.kind, message).detail(e.message)
+            }))?;
         }
         Ok(chosen)
     }
@@ -477,85 +525,5 @@ impl Caller {
         let record = self.repository_record(create, info.created_at);
         store.add_repository(&record).await?;
         Ok("CREATE REPOSITORY".into())
-    }
-}
-
-/// The backup that a RESTORE means, in StarRocks' words when there is none.
-async fn find_backup(
-    repository: &Repository,
-    label: &SnapshotLabel,
-    which: &WhichBackup,
-) -> Result<(BackupTimestamp, Manifest), Error> {
-    let wrong = |kind: ErrorKind, why: &str| {
-        let message = format!(
-            "Failed to get info of snapshot '{label}' because: {why}. Maybe specified wrong backup timestamp"
-        );
-        Error::new(kind, message).hint(format!(
-            "SHOW SNAPSHOT ON {} lists the backups and their timestamps.",
-            repository.name()
-        ))
-    };
-    let timestamp = match which {
-        WhichBackup::At(timestamp) => timestamp.clone(),
-        WhichBackup::Latest => {
-            let listed = repository.snapshot(label).await?.backups;
-            listed
-                .into_iter()
-                .next_back()
-                .map(|backup| backup.timestamp)
-                .ok_or_else(|| wrong(ErrorKind::UndefinedObject, "there is no such snapshot"))?
-        }
-        WhichBackup::Unknown(text) => {
-            return Err(wrong(
-                ErrorKind::UndefinedObject,
-                &format!("File does not exist: __info_{text}"),
-            ));
-        }
-    };
-    match repository.manifest(label, &timestamp).await {
-        Ok((manifest, _)) => Ok((timestamp, manifest)),
-        Err(e) if e.kind == ErrorKind::MissingFile => Err(wrong(
-            ErrorKind::UndefinedObject,
-            &format!("File does not exist: __info_{timestamp}"),
-        )),
-        Err(e) => Err(wrong(e.kind, &e.to_string())),
-    }
-}
-
-/// The snapshot that an incremental backup follows; nothing if there is no earlier one.
-async fn base_of(
-    repository: &Repository,
-    base: &BaseSnapshot,
-    database: &DatabaseName,
-    cluster_id: &str,
-) -> Result<Option<SnapshotLabel>, Error> {
-    let listings = match base {
-        BaseSnapshot::Latest => repository.snapshots().await?,
-        BaseSnapshot::Label(label) => vec![repository.snapshot(label).await?],
-    };
-    let mut latest = None;
-    for listing in listings {
-        for backup in &listing.backups {
-            // One that does not read is no base; VERIFY finds it.
-            let Ok(manifest) = repository.listed_manifest(&listing.label, backup).await else {
-                continue;
-            };
-            let is_ours = manifest.cluster_id.as_deref() == Some(cluster_id);
-            if is_ours && manifest.database == *database {
-                latest = latest.max(Some((manifest.created_at, listing.label.clone())));
-            }
-        }
-    }
-    match (base, latest) {
-        (_, Some((_, label))) => Ok(Some(label)),
-        (BaseSnapshot::Latest, None) => Ok(None),
-        (BaseSnapshot::Label(label), None) => Err(Error::new(
-            ErrorKind::UndefinedObject,
-            format!(
-                "Snapshot does not exist in repository {}: {label}, of database {database} and made here",
-                repository.name()
-            ),
-        )
-        .hint("\"base\" is \"latest\", or the label of an earlier backup of the same database.")),
     }
 }

@@ -13,6 +13,7 @@ mod catalog;
 mod define;
 mod fe;
 mod ingest;
+mod prove;
 mod restore;
 mod scan;
 mod write;
@@ -300,6 +301,23 @@ impl Tables for EmbeddedCluster {
         Ok(databases.collect())
     }
 
+    fn backup_preview(
+        &self,
+        database: &DatabaseName,
+        request: &BackupRequest,
+    ) -> Result<BackupPlan, Error> {
+        backup::planned(&self.inner.frontend.catalog(), database, request)
+    }
+
+    async fn restore_preview(
+        &self,
+        database: &DatabaseName,
+        request: &RestoreRequest,
+        manifest: &Manifest,
+    ) -> Result<Vec<Result<RestorePlan, Error>>, Error> {
+        self.preview_restore(database, request, manifest).await
+    }
+
     async fn nodes(&self) -> Result<Nodes, Error> {
         let catalog = self.inner.frontend.catalog();
         let brokers = self.inner.frontend.query(define::brokers).await?;
@@ -384,6 +402,10 @@ impl Tables for EmbeddedCluster {
         objects: Option<&[ObjectRef]>,
     ) -> Result<BackupRequest, Error> {
         backup::check(&self.inner.frontend.catalog(), database, objects)
+    }
+
+    async fn prove(&self, database: &DatabaseName, manifest: &Manifest) -> Result<Proof, Error> {
+        self.prove_restored(database, manifest).await
     }
 
     fn default_replication(&self) -> u16 {

@@ -52,6 +52,8 @@ phases! {
     Committing => "COMMITTING",
     /// A repository's files are looked at.
     Verifying => "VERIFYING",
+    /// Verify: backups are restored to see whether they can be.
+    Restoring => "RESTORING",
     /// Prune: what may go is announced in the repository.
     Marking => "MARKING",
     /// Prune: those who have not seen that finish.
@@ -126,7 +128,7 @@ mod tests {
         assert_eq!(
             names.join(" "),
             "\"QUEUED\" \"PENDING\" \"UNKNOWN\" \"SNAPSHOTING\" \"UPLOAD_SNAPSHOT\" \"UPLOADING\" \"DOWNLOAD\" \"DOWNLOADING\" \
-             \"SAVE_META\" \"UPLOAD_INFO\" \"COMMIT\" \"COMMITTING\" \"VERIFYING\" \"MARKING\" \"WAITING\" \"DELETING\" \"CLEANING\" \"FINISHED\" \"CANCELLED\" \"REFUSED\" \"LOST\""
+             \"SAVE_META\" \"UPLOAD_INFO\" \"COMMIT\" \"COMMITTING\" \"VERIFYING\" \"RESTORING\" \"MARKING\" \"WAITING\" \"DELETING\" \"CLEANING\" \"FINISHED\" \"CANCELLED\" \"REFUSED\" \"LOST\""
         );
         for phase in Phase::ALL {
             assert_eq!(Phase::parse(phase.name()), *phase);

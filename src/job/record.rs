@@ -1,8 +1,8 @@
 //! The course of a job, for people: times and sums.
 
 use super::{
-    BackupEvent, BackupState, ExternalEvent, ExternalState, Failure, Machine, Phase, PruneEvent,
-    RestoreEvent, RestoreState, SlotStatus, Transfer, VerifyEvent, Volume, volume_of,
+    BackupEvent, BackupState, Control, ExternalEvent, ExternalState, Failure, Machine, Phase,
+    PruneEvent, RestoreEvent, RestoreState, SlotStatus, Transfer, VerifyEvent, Volume, volume_of,
 };
 use crate::names::{BackupTimestamp, Timestamp};
 
@@ -35,6 +35,8 @@ pub struct Record {
     pub planned: Volume,
     /// What the finished ones have moved.
     pub moved: Transfer,
+    /// How it is to run.
+    pub control: Control,
 }
 
 impl Record {
@@ -133,14 +135,17 @@ impl Record {
     pub(super) fn note_verify(&mut self, event: &VerifyEvent) {
         match event {
             VerifyEvent::Planned { plan } => {
-                self.tasks_total = u64::from(plan.parts);
+                let restores = if plan.restores { plan.backups.len() } else { 0 };
+                self.tasks_total = u64::from(plan.parts) + restores as u64;
                 self.planned = plan.files;
             }
             VerifyEvent::Checked { checked, .. } => self.finish_task(Transfer {
                 total: checked.volume,
                 new: Volume::default(),
             }),
+            VerifyEvent::Restored { .. } => self.tasks_done += 1,
             VerifyEvent::Cancelled { failure } => self.failure = Some(failure.clone()),
+            VerifyEvent::Released => {}
         }
     }
 

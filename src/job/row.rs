@@ -90,6 +90,12 @@ pub struct JobRow {
     pub finished_at: Option<Timestamp>,
     /// Seconds from creation.
     pub timeout_seconds: u64,
+    /// Since when it is paused, if it is.
+    #[serde(default)]
+    pub paused_at: Option<Timestamp>,
+    /// Its own limit.
+    #[serde(default)]
+    pub max_bytes_per_second: Option<u64>,
     pub tasks_total: u64,
     pub tasks_done: u64,
     /// What transfers there are.
@@ -147,6 +153,11 @@ pub struct JobCourse {
     pub done: Volume,
     /// Bytes that were not at their destination already.
     pub bytes_new: u64,
+    /// Since when it is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bytes_per_second: Option<u64>,
     /// Why it ended badly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -290,6 +301,8 @@ impl JobCourse {
             planned: record.planned,
             done: record.moved.total,
             bytes_new: record.moved.new.bytes,
+            paused_at: record.control.paused_at.filter(|_| !job.is_settled()),
+            max_bytes_per_second: job.pace(),
             failure: record.failure.clone(),
             seen: seen.cloned(),
         }
@@ -322,6 +335,8 @@ impl JobRow {
         self.planned = course.planned;
         self.done = course.done;
         self.bytes_new = course.bytes_new;
+        self.paused_at = course.paused_at;
+        self.max_bytes_per_second = course.max_bytes_per_second;
         if let Some(failure) = &course.failure {
             self.error_code = Some(failure.kind.sqlstate().to_owned());
             self.error_message = Some(if failure.message.is_empty() {
@@ -400,7 +415,9 @@ impl JobRow {
                 client_addr,
                 application_name,
             } => (name.clone(), client_addr.clone(), application_name.clone()),
-            Requester::Expiry | Requester::Outside => (String::new(), None, None),
+            Requester::Expiry | Requester::Outside | Requester::Verification(_) => {
+                (String::new(), None, None)
+            }
         };
         let remote = spec.external();
         Self {
@@ -430,6 +447,8 @@ impl JobRow {
             transfer_finished_at: None,
             finished_at: None,
             timeout_seconds: spec.timeout_seconds,
+            paused_at: None,
+            max_bytes_per_second: spec.max_bytes_per_second,
             tasks_total: 0,
             tasks_done: 0,
             planned: Volume::default(),

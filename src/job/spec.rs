@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{BackupRequest, ExternalRequest, PruneRequest, RestoreRequest, VerifyRequest};
 use crate::error::Error;
-use crate::names::{BackupTimestamp, ClusterName, DatabaseName, RepositoryName, SnapshotLabel};
+use crate::names::{
+    BackupTimestamp, ClusterName, DatabaseName, JobId, RepositoryName, SnapshotLabel,
+};
 
 /// What was asked, by whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +23,9 @@ pub struct JobSpec {
     pub statement: String,
     /// From creation to the end, seconds.
     pub timeout_seconds: u64,
+    /// The bytes of data that it may move in a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bytes_per_second: Option<u64>,
     /// What is to be done.
     pub work: Work,
 }
@@ -41,6 +46,8 @@ pub enum Requester {
     Expiry,
     /// Somebody who asked another cluster itself.
     Outside,
+    /// A verification, by its job.
+    Verification(JobId),
 }
 
 /// What is to be done. The names are stored.

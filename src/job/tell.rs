@@ -96,6 +96,7 @@ impl JobEvent {
             Self::DropSnapshot(event) => event.sentence(),
             Self::Verify(event) => event.sentence(),
             Self::Prune(event) => event.sentence(),
+            Self::Control(event) => event.sentence(),
         }
     }
 
@@ -120,6 +121,7 @@ impl JobEvent {
                 | ExternalEvent::Observed { .. } => return "cluster",
                 _ => return "runner",
             },
+            Self::Control(_) => return "user",
             _ => return "runner",
         };
         if failure.cause == Some(CancelCause::User) {
@@ -266,7 +268,18 @@ impl VerifyEvent {
                 files(checked.volume),
                 count(checked.findings.count() as usize, "finding")
             ),
+            Self::Restored { restored, .. } => match (restored.job_id, restored.took_ms) {
+                (Some(job), Some(took)) => format!(
+                    "job {job} restored a backup in {took} ms; read {}, {}: {}",
+                    files(restored.volume),
+                    count(restored.rows as usize, "row"),
+                    count(restored.findings.count() as usize, "finding")
+                ),
+                (Some(job), None) => format!("job {job} could not restore a backup"),
+                (None, _) => "a backup was dropped before it was restored".to_owned(),
+            },
             Self::Cancelled { failure } => ended(failure),
+            Self::Released => "dropped what was being restored".to_owned(),
         }
     }
 }

@@ -1,9 +1,11 @@
-//! The machine that looks whether backups are whole: PENDING → VERIFYING → FINISHED | CANCELLED.
+//! The machine that looks whether backups are whole: PENDING → VERIFYING [→ RESTORING] → FINISHED |
+//! CANCELLED.
 //!
 //! Which backups are looked at, and in how many parts their files are, is fixed by an event. A part
 //! is the files whose hashes begin alike, so each file is looked at once, however many backups have
 //! it, and looking twice does no harm. What is found is a result, not a failure: the job has done
-//! what it was for.
+//! what it was for. At the deepest level each backup is restored by a job of its own into a database
+//! that nobody else uses, read, and dropped; a verification that is cancelled meanwhile releases that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tasks::TasksLeft;
 use super::{End, Failure, IllegalEvent, Machine, Phase, Volume};
-use crate::names::{BackupTimestamp, RepositoryName, SnapshotLabel, TaskId};
+use crate::names::{BackupTimestamp, JobId, RepositoryName, SnapshotLabel, TaskId};
 
 /// What is to be verified, and how well.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +38,8 @@ pub enum VerifyLevel {
     Files,
     /// Files are read, and their bytes are those of their names.
     Checksum,
+    /// And then each backup is restored, and what was restored is read.
+    Restore,
 }
 
 impl VerifyLevel {
@@ -43,6 +47,7 @@ impl VerifyLevel {
         match self {
             Self::Files => "files",
             Self::Checksum => "checksum",
+            Self::Restore => "restore",
         }
     }
 }
@@ -70,6 +75,8 @@ pub enum FindingKind {
     Damaged,
     /// It cannot be read, while the rest of the repository can.
     Unreadable,
+    /// A restore of the backup did not end well, or brought something else.
+    NotRestorable,
     /// A file that no manifest names: of a backup that is under way, or left by one that is gone.
     Unreferenced,
     /// Something that is none of the repository's.
@@ -85,6 +92,7 @@ impl FindingKind {
             Self::WrongLength => "wrong_length",
             Self::Damaged => "damaged",
             Self::Unreadable => "unreadable",
+            Self::NotRestorable => "not_restorable",
             Self::Unreferenced => "unreferenced",
             Self::Foreign => "foreign",
         }
@@ -97,6 +105,7 @@ impl FindingKind {
         Self::WrongLength,
         Self::Damaged,
         Self::Unreadable,
+        Self::NotRestorable,
         Self::Unreferenced,
         Self::Foreign,
     ];
@@ -231,6 +240,22 @@ pub struct VerifyPlan {
     pub findings: Findings,
     /// The files of all backups, each once.
     pub files: Volume,
+    /// Whether the backups are restored.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restores: bool,
+}
+
+/// What restoring one backup came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestRestore {
+    /// The job that restored it.
+    pub job_id: Option<JobId>,
+    /// How long that took from its first step, milliseconds; nothing if it did not end well.
+    pub took_ms: Option<u64>,
+    /// What was read of the restored tables.
+    pub volume: Volume,
+    pub rows: u64,
+    pub findings: Findings,
 }
 
 /// What looking at some files came to.
@@ -249,6 +274,9 @@ pub struct VerifyReport {
     pub files: Volume,
     pub checked: Volume,
     pub findings: Findings,
+    pub restores: bool,
+    /// How long restoring each backup took, milliseconds, by its place in the plan.
+    pub took_ms: BTreeMap<u32, u64>,
 }
 
 /// The states.
@@ -259,11 +287,18 @@ pub enum VerifyState {
         report: Arc<VerifyReport>,
         left: TasksLeft,
     },
+    /// The backups are being restored, one task each.
+    Restoring {
+        report: Arc<VerifyReport>,
+        left: TasksLeft,
+    },
     Finished {
         report: Arc<VerifyReport>,
     },
+    /// `released`: nothing is left of a backup that was being restored.
     Cancelled {
         failure: Failure,
+        released: bool,
     },
 }
 
@@ -274,6 +309,10 @@ pub enum VerifyCommand {
     Plan,
     /// Look at one part of the files.
     Check(TaskId),
+    /// Restore one backup, read it, and drop it.
+    Restore(TaskId),
+    /// End what restores a backup, and drop what it made.
+    Release,
 }
 
 /// What can happen.
@@ -281,11 +320,24 @@ pub enum VerifyCommand {
 #[serde(rename_all = "snake_case")]
 pub enum VerifyEvent {
     /// What is looked at is fixed.
-    Planned { plan: Arc<VerifyPlan> },
+    Planned {
+        plan: Arc<VerifyPlan>,
+    },
     /// A part was looked at.
-    Checked { task: TaskId, checked: Checked },
+    Checked {
+        task: TaskId,
+        checked: Checked,
+    },
+    /// A backup was restored, read and dropped.
+    Restored {
+        task: TaskId,
+        restored: TestRestore,
+    },
     /// The job is not carried on.
-    Cancelled { failure: Failure },
+    Cancelled {
+        failure: Failure,
+    },
+    Released,
 }
 
 impl VerifyEvent {
@@ -294,25 +346,33 @@ impl VerifyEvent {
         match self {
             Self::Planned { .. } => "planned",
             Self::Checked { .. } => "checked",
+            Self::Restored { .. } => "restored",
             Self::Cancelled { .. } => "cancelled",
+            Self::Released => "released",
         }
     }
 }
 
 impl VerifyState {
-    fn verifying(report: Arc<VerifyReport>, left: TasksLeft) -> Self {
-        if left.is_empty() {
-            Self::Finished { report }
-        } else {
-            Self::Verifying { report, left }
+    /// What comes when a task was the last of its phase.
+    fn after(mut report: Arc<VerifyReport>, has_restored: bool) -> Self {
+        if report.restores && !has_restored && !report.backups.is_empty() {
+            let tasks = (0..report.backups.len() as i64).map(TaskId);
+            let left = TasksLeft::all(tasks);
+            return Self::Restoring { report, left };
         }
+        Arc::make_mut(&mut report).findings.kept.sort();
+        Self::Finished { report }
     }
 
     /// What it came to, once it has ended well.
     pub fn report(&self) -> Option<&Arc<VerifyReport>> {
         match self {
             Self::Finished { report } => Some(report),
-            Self::Pending | Self::Verifying { .. } | Self::Cancelled { .. } => None,
+            Self::Pending
+            | Self::Verifying { .. }
+            | Self::Restoring { .. }
+            | Self::Cancelled { .. } => None,
         }
     }
 }
@@ -325,14 +385,20 @@ impl Machine for VerifyState {
         match self {
             Self::Pending => vec![VerifyCommand::Plan],
             Self::Verifying { left, .. } => left.iter().map(VerifyCommand::Check).collect(),
-            Self::Finished { .. } | Self::Cancelled { .. } => Vec::new(),
+            Self::Restoring { left, .. } => left.iter().map(VerifyCommand::Restore).collect(),
+            Self::Cancelled {
+                released: false, ..
+            } => vec![VerifyCommand::Release],
+            Self::Finished { .. } | Self::Cancelled { released: true, .. } => Vec::new(),
         }
     }
 
     fn allows(&self, command: VerifyCommand) -> bool {
         match (self, command) {
             (Self::Pending, VerifyCommand::Plan) => true,
-            (Self::Verifying { left, .. }, VerifyCommand::Check(task)) => left.contains(task),
+            (Self::Verifying { left, .. }, VerifyCommand::Check(task))
+            | (Self::Restoring { left, .. }, VerifyCommand::Restore(task)) => left.contains(task),
+            (Self::Cancelled { released, .. }, VerifyCommand::Release) => !released,
             _ => false,
         }
     }
@@ -346,11 +412,17 @@ impl Machine for VerifyState {
                     repository_id: plan.repository_id.clone(),
                     backups: plan.backups.clone(),
                     files: plan.files,
+                    restores: plan.restores,
                     ..VerifyReport::default()
                 };
                 report.findings.add(&plan.findings);
                 let left = TasksLeft::all((0..i64::from(plan.parts)).map(TaskId));
-                Self::verifying(Arc::new(report), left)
+                if left.is_empty() {
+                    Self::after(Arc::new(report), false)
+                } else {
+                    let report = Arc::new(report);
+                    Self::Verifying { report, left }
+                }
             }
             (Self::Verifying { report, left }, E::Checked { task, checked })
                 if left.contains(*task) =>
@@ -362,13 +434,38 @@ impl Machine for VerifyState {
                 if !left.is_empty() {
                     return Ok(());
                 }
-                known.findings.kept.sort();
-                Self::Finished {
-                    report: report.clone(),
-                }
+                Self::after(report.clone(), false)
             }
-            (Self::Pending | Self::Verifying { .. }, E::Cancelled { failure }) => Self::Cancelled {
+            (Self::Restoring { report, left }, E::Restored { task, restored })
+                if left.contains(*task) =>
+            {
+                left.finish(*task);
+                let known = Arc::make_mut(report);
+                known.findings.add(&restored.findings);
+                if let Some(took) = restored.took_ms {
+                    known.took_ms.insert(task.0 as u32, took);
+                }
+                if !left.is_empty() {
+                    return Ok(());
+                }
+                Self::after(report.clone(), true)
+            }
+            (
+                state @ (Self::Pending | Self::Verifying { .. } | Self::Restoring { .. }),
+                E::Cancelled { failure },
+            ) => Self::Cancelled {
                 failure: failure.clone(),
+                released: !matches!(state, Self::Restoring { .. }),
+            },
+            (
+                Self::Cancelled {
+                    failure,
+                    released: false,
+                },
+                E::Released,
+            ) => Self::Cancelled {
+                failure: failure.clone(),
+                released: true,
             },
             (state, event) => {
                 return Err(IllegalEvent {
@@ -385,6 +482,7 @@ impl Machine for VerifyState {
         match self {
             Self::Pending => Phase::Pending,
             Self::Verifying { .. } => Phase::Verifying,
+            Self::Restoring { .. } => Phase::Restoring,
             Self::Finished { .. } => Phase::Finished,
             Self::Cancelled { .. } => Phase::Cancelled,
         }
@@ -392,14 +490,17 @@ impl Machine for VerifyState {
 
     fn end(&self) -> Option<End> {
         match self {
-            Self::Pending | Self::Verifying { .. } => None,
+            Self::Pending | Self::Verifying { .. } | Self::Restoring { .. } => None,
             Self::Finished { .. } => Some(End::Finished),
-            Self::Cancelled { failure } => Some(failure.end()),
+            Self::Cancelled { failure, .. } => Some(failure.end()),
         }
     }
 
     fn is_over(&self) -> bool {
-        self.end().is_some()
+        match self {
+            Self::Cancelled { released, .. } => *released,
+            _ => self.end().is_some(),
+        }
     }
 
     fn can_cancel(&self) -> bool {
@@ -423,6 +524,26 @@ mod tests {
                 ..VerifyPlan::default()
             }),
         };
+        let restored = |n| VerifyEvent::Restored {
+            task: TaskId(n),
+            restored: TestRestore::default(),
+        };
+        let restoring = |ids: &[i64]| VerifyState::Restoring {
+            report: report(),
+            left: left(ids),
+        };
+        let with_backup = Arc::new(VerifyReport {
+            backups: vec![BackupName {
+                label: SnapshotLabel::new("l").expect("valid"),
+                timestamp: BackupTimestamp::new("2026-01-02-03-04-05-678").expect("valid"),
+            }],
+            restores: true,
+            ..VerifyReport::default()
+        });
+        let cancelled = |released| VerifyState::Cancelled {
+            failure: failure(),
+            released,
+        };
         let states = [
             VerifyState::Pending,
             VerifyState::Verifying {
@@ -433,8 +554,15 @@ mod tests {
                 report: report(),
                 left: left(&[1]),
             },
+            VerifyState::Verifying {
+                report: with_backup,
+                left: left(&[1]),
+            },
+            restoring(&[0, 1]),
+            restoring(&[1]),
             VerifyState::Finished { report: report() },
-            VerifyState::Cancelled { failure: failure() },
+            cancelled(false),
+            cancelled(true),
         ];
         let events = [
             planned(2),
@@ -443,15 +571,21 @@ mod tests {
                 task: TaskId(1),
                 checked: Checked::default(),
             },
+            restored(1),
             VerifyEvent::Cancelled { failure: failure() },
+            VerifyEvent::Released,
         ];
         let no = "";
         let expected = [
-            ["VERIFYING", "FINISHED", no, "CANCELLED"],
-            [no, no, "VERIFYING", "CANCELLED"],
-            [no, no, "FINISHED", "CANCELLED"],
-            [no; 4],
-            [no; 4],
+            ["VERIFYING", "FINISHED", no, no, "CANCELLED", no],
+            [no, no, "VERIFYING", no, "CANCELLED", no],
+            [no, no, "FINISHED", no, "CANCELLED", no],
+            [no, no, "RESTORING", no, "CANCELLED", no],
+            [no, no, no, "RESTORING", "CANCELLED", no],
+            [no, no, no, "FINISHED", "CANCELLED", no],
+            [no; 6],
+            [no, no, no, no, no, "CANCELLED"],
+            [no; 6],
         ];
         crate::job::machine::tests::check_table(&states, &events, &expected);
         crate::job::machine::tests::check_names(&events, VerifyEvent::name);
@@ -487,7 +621,11 @@ mod tests {
             let stored = serde_json::to_string(kind).expect("serializes");
             assert_eq!(stored, format!("\"{}\"", kind.name()));
         }
-        for level in [VerifyLevel::Files, VerifyLevel::Checksum] {
+        for level in [
+            VerifyLevel::Files,
+            VerifyLevel::Checksum,
+            VerifyLevel::Restore,
+        ] {
             let stored = serde_json::to_string(&level).expect("serializes");
             assert_eq!(stored, format!("\"{}\"", level.name()));
         }

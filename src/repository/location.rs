@@ -13,12 +13,12 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use url::Url;
 
-pub use self::keys::CONDITIONAL_PUT_KEY;
 use self::keys::{
     ACCESS_KEY, AUTHORITY, AZURE_CLIENT, AZURE_CLIENT_ENDPOINT, AZURE_CLIENT_SECRET,
     AZURE_ENDPOINT, AZURE_KEY, AZURE_SAS, CONDITIONAL_PUT, ENDPOINT, GCS_EMAIL, GCS_KEY,
     GCS_KEY_PATH, GCS_PRIVATE_KEY, SECRET_KEY,
 };
+pub use self::keys::{CONDITIONAL_PUT_KEY, MAX_BYTES_PER_SECOND_KEY};
 pub(super) use super::uploads::Store;
 use crate::error::{Error, ErrorKind};
 

@@ -72,6 +72,15 @@ impl Repository {
     /// clock. 55000 if a manifest does not read: what it needs is not known.
     pub async fn unneeded(&self, grace_seconds: u64, env: &Env) -> Result<Vec<Candidate>, Error> {
         let now = self.store_time(env).await?;
+        self.unneeded_at(now, grace_seconds).await
+    }
+
+    /// The same, if that is the time.
+    pub async fn unneeded_at(
+        &self,
+        now: Timestamp,
+        grace_seconds: u64,
+    ) -> Result<Vec<Candidate>, Error> {
         let before = now
             .0
             .saturating_sub_unsigned(grace_seconds.saturating_mul(1000));
@@ -188,6 +197,24 @@ impl Repository {
         Ok(Some(Found { mark, written_at }))
     }
 
+    /// Refuses while somebody prunes. 55006.
+    pub async fn check_unmarked(&self) -> Result<(), Error> {
+        match self.mark().await? {
+            None => Ok(()),
+            Some(found) => Err(self.is_being_pruned(&found)),
+        }
+    }
+
+    fn is_being_pruned(&self, found: &Found) -> Error {
+        let message = format!(
+            "repository {} is being pruned by another gateway",
+            self.name()
+        );
+        Error::new(ErrorKind::ObjectInUse, message)
+            .detail(format!("Its mark was put by job {}.", found.mark.job_uid))
+            .hint("A mark that nobody uses any more is taken over after a day.")
+    }
+
     /// One of some files that is about to be deleted, if any is: whoever relies on them waits.
     pub async fn marked_file<'f>(
         &self,
@@ -235,15 +262,7 @@ impl Repository {
                 return Ok(());
             }
         }
-        Err(Error::new(
-            ErrorKind::ObjectInUse,
-            format!(
-                "repository {} is being pruned by another gateway",
-                self.name()
-            ),
-        )
-        .detail(format!("Its mark was put by job {}.", found.mark.job_uid))
-        .hint("A mark that nobody uses any more is taken over after a day."))
+        Err(self.is_being_pruned(&found))
     }
 
     /// Takes the mark away, if it is this job's.

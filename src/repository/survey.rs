@@ -121,6 +121,7 @@ impl Repository {
             (set, findings, _) = self.files_of(&plan.backups, tolerant).await?;
         }
         plan.repository_id = self.id().await?;
+        plan.restores = request.level == VerifyLevel::Restore;
         plan.findings = findings;
         plan.files = Volume::of(set.0.iter().map(|needed| &needed.file));
         plan.parts = set.0.len().div_ceil(FILES_PER_PART).min(PARTS_MAX) as u32;
@@ -277,6 +278,7 @@ impl Repository {
         }
         let reading = to_read.into_iter().map(|needed| {
             async move {
+                self.pass(needed.file.bytes).await?;
                 let wrong = self.bytes_are_wrong(&needed.file).await;
                 Ok((needed, as_finding(wrong, tolerant)?))
             }

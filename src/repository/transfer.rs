@@ -1,5 +1,5 @@
-//! Moving bytes: streamed, hashed on the way, synced before they are believed, within a budget of
-//! bytes in flight.
+//! Moving bytes between local files: hashed on the way, synced before they are believed, within a
+//! budget of bytes in flight.
 //!
 //! Between two local paths the work is a plain copy loop on a blocking thread: object_store's local
 //! streams are small-chunked and never synced.
@@ -10,17 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::StreamExt;
-use object_store::multipart::PartId;
-use object_store::path::Path as ObjectPath;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use ring::digest::{Context, SHA256};
 use tempfile::NamedTempFile;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::storage_error;
-use super::uploads::Upload;
+use super::Repository;
 use crate::error::{Error, ErrorKind};
 use crate::job::DataFile;
 
@@ -29,7 +24,7 @@ pub(super) const PART_BYTES: usize = 8 << 20;
 /// Longer files go in parts.
 pub(super) const PARTS_AFTER_BYTES: u64 = PART_BYTES as u64;
 /// One step of a local copy.
-const COPY_BYTES: usize = 1 << 20;
+pub(super) const COPY_BYTES: usize = 1 << 20;
 /// The prefix of files that are not finished; start-up deletes those it finds.
 pub(crate) const PARTIAL_PREFIX: &str = ".partial-";
 
@@ -62,7 +57,7 @@ impl ByteBudget {
     }
 
     /// Waits until this many bytes may be held; they are given back when the permit is dropped.
-    async fn take(&self, bytes: usize) -> OwnedSemaphorePermit {
+    pub(super) async fn take(&self, bytes: usize) -> OwnedSemaphorePermit {
         let kib = u32::try_from(bytes.div_ceil(1024))
             .unwrap_or(u32::MAX)
             .min(self.total_kib);
@@ -74,7 +69,12 @@ impl ByteBudget {
     }
 }
 
-fn corrupted(what: impl std::fmt::Display, file: &DataFile, found: &str, length: u64) -> Error {
+pub(super) fn corrupted(
+    what: impl std::fmt::Display,
+    file: &DataFile,
+    found: &str,
+    length: u64,
+) -> Error {
     Error::new(ErrorKind::Corrupted, format!("{what} is damaged")).detail(format!(
         "expected {} bytes with SHA-256 {}, found {length} bytes with {found}",
         file.bytes, file.sha256
@@ -82,7 +82,7 @@ fn corrupted(what: impl std::fmt::Display, file: &DataFile, found: &str, length:
 }
 
 /// A source that cannot be read is as good as missing: another replica may have the bytes.
-fn unreadable(what: &str, path: &Path, error: std::io::Error) -> Error {
+pub(super) fn unreadable(what: &str, path: &Path, error: std::io::Error) -> Error {
     let error = Error::io(what, path, error);
     // Too many open files say nothing about this one.
     if error.kind == ErrorKind::OutOfFiles {
@@ -133,7 +133,11 @@ pub(crate) fn finish(partial: NamedTempFile, target: &Path) -> Result<bool, Erro
 }
 
 /// The same, perhaps in the place of a damaged file.
-fn finish_over(partial: NamedTempFile, target: &Path, over: Over) -> Result<bool, Error> {
+pub(super) fn finish_over(
+    partial: NamedTempFile,
+    target: &Path,
+    over: Over,
+) -> Result<bool, Error> {
     partial
         .as_file()
         .sync_all()
@@ -210,25 +214,14 @@ pub fn hash_file(path: &Path) -> Result<(String, u64), Error> {
     }
 }
 
-/// Copies a local file to each of the targets, hashing on the way; no target exists before the hash
-/// proved right.
-pub(super) async fn copy_file(
-    file: DataFile,
-    from: PathBuf,
-    targets: Vec<PathBuf>,
-    over: Over,
-    budget: &ByteBudget,
-) -> Result<bool, Error> {
-    let _permit = budget.take(COPY_BYTES).await;
-    blocking(move || copy_hashed(&file, &from, &targets, over)).await
-}
-
 /// The blocking part of a local copy; `true` if it made the last of the targets.
+/// `pass` is asked before bytes are read.
 pub(crate) fn copy_hashed(
     file: &DataFile,
     from: &Path,
     targets: &[PathBuf],
     over: Over,
+    pass: impl Fn(u64) -> Result<(), Error>,
 ) -> Result<bool, Error> {
     let mut source = File::open(from).map_err(|e| unreadable("open", from, e))?;
     let mut partials = targets
@@ -239,6 +232,7 @@ pub(crate) fn copy_hashed(
     let mut buffer = vec![0; COPY_BYTES];
     let mut length = 0;
     loop {
+        pass((file.bytes.saturating_sub(length)).min(COPY_BYTES as u64))?;
         let n = source
             .read(&mut buffer)
             .map_err(|e| unreadable("read", from, e))?;
@@ -269,191 +263,26 @@ pub(crate) fn copy_hashed(
     Ok(created)
 }
 
-/// Puts a local file of one part into an object store; `is_new`: only if there is none. Whether that
-/// moved its bytes, and the tag of the object.
-pub(super) async fn upload_file(
-    store: &dyn ObjectStore,
-    path: &ObjectPath,
-    file: &DataFile,
-    from: &Path,
-    is_new: bool,
-    budget: &ByteBudget,
-) -> Result<(bool, Option<String>), Error> {
-    let source = tokio::fs::File::open(from)
+impl Repository {
+    /// Copies a local file to each of the targets, hashing on the way; no target exists before the
+    /// hash proved right.
+    pub(super) async fn copy_file(
+        &self,
+        file: DataFile,
+        from: PathBuf,
+        targets: Vec<PathBuf>,
+        over: Over,
+        budget: &ByteBudget,
+    ) -> Result<bool, Error> {
+        let _permit = budget.take(COPY_BYTES).await;
+        let throttle = self.throttle.clone();
+        let runtime = Handle::current();
+        blocking(move || {
+            copy_hashed(&file, &from, &targets, over, |bytes| match &throttle {
+                Some(throttle) => runtime.block_on(throttle.pass(bytes)),
+                None => Ok(()),
+            })
+        })
         .await
-        .map_err(|e| unreadable("open", from, e))?;
-    let _permit = budget.take(file.bytes as usize).await;
-    let mut body = Vec::with_capacity(file.bytes as usize);
-    // One byte more than expected is enough to see that a file has grown.
-    source
-        .take(file.bytes + 1)
-        .read_to_end(&mut body)
-        .await
-        .map_err(|e| unreadable("read", from, e))?;
-    let found = hex::encode(ring::digest::digest(&SHA256, &body));
-    if file.sha256 != found {
-        return Err(corrupted(
-            format_args!("\"{}\"", from.display()),
-            file,
-            &found,
-            body.len() as u64,
-        ));
     }
-    let mode = if is_new {
-        PutMode::Create
-    } else {
-        PutMode::Overwrite
-    };
-    match store
-        .put_opts(path, PutPayload::from(body), PutOptions::from(mode))
-        .await
-    {
-        Ok(put) => Ok((true, put.e_tag)),
-        // Every conflict is told in these words; only the right length makes it another one's
-        // upload of the same file.
-        Err(e @ object_store::Error::AlreadyExists { .. }) => match store.head(path).await {
-            Ok(found) if found.size == file.bytes => Ok((false, None)),
-            _ => Err(storage_error("write", path, e)),
-        },
-        Err(e) => Err(storage_error("write", path, e)),
-    }
-}
-
-/// Puts a local file into an object store in parts, several at a time; the tag of the object.
-pub(super) async fn upload_in_parts(
-    mut upload: Upload,
-    path: &ObjectPath,
-    file: &DataFile,
-    from: &Path,
-    budget: &ByteBudget,
-) -> Result<Option<String>, Error> {
-    let sent = send_parts(&mut upload, path, from, budget).await;
-    let checked = sent.and_then(|(parts, found, length)| {
-        if file.sha256 == found {
-            Ok(parts)
-        } else {
-            let what = format_args!("\"{}\"", from.display()).to_string();
-            Err(corrupted(what, file, &found, length))
-        }
-    });
-    let result = match checked {
-        Ok(parts) => upload.complete(parts).await,
-        Err(e) => Err(e),
-    };
-    if result.is_err()
-        && let Err(error) = upload.abort().await
-    {
-        tracing::warn!(%path, %error, "an upload could not be given up; that is tried again when the job has ended");
-    }
-    result
-}
-
-/// Sends a file; its parts, its SHA-256 and its length.
-async fn send_parts(
-    upload: &mut Upload,
-    path: &ObjectPath,
-    from: &Path,
-    budget: &ByteBudget,
-) -> Result<(Vec<(usize, PartId)>, String, u64), Error> {
-    let mut source = tokio::fs::File::open(from)
-        .await
-        .map_err(|e| unreadable("open", from, e))?;
-    let mut context = Context::new(&SHA256);
-    let mut length = 0;
-    let mut sent = Vec::new();
-    let mut parts = futures::stream::FuturesUnordered::new();
-    for number in 0.. {
-        // Waiting for the budget must not starve the parts that hold it.
-        let permit = loop {
-            tokio::select! {
-                permit = budget.take(PART_BYTES) => break permit,
-                Some(part) = parts.next() => {
-                    let part: Result<_, object_store::Error> = part;
-                    sent.push(part.map_err(|e| storage_error("write", path, e))?);
-                }
-            }
-        };
-        let mut body = Vec::with_capacity(PART_BYTES);
-        (&mut source)
-            .take(PART_BYTES as u64)
-            .read_to_end(&mut body)
-            .await
-            .map_err(|e| unreadable("read", from, e))?;
-        if body.is_empty() {
-            break;
-        }
-        context.update(&body);
-        length += body.len() as u64;
-        let part = upload.part(number, PutPayload::from(body));
-        parts.push(async move {
-            let _permit = permit;
-            part.await
-        });
-    }
-    while let Some(part) = parts.next().await {
-        sent.push(part.map_err(|e| storage_error("write", path, e))?);
-    }
-    Ok((sent, hex::encode(context.finish()), length))
-}
-
-/// Streams an object into each of the targets, hashing on the way; no target exists before the hash
-/// proved right.
-pub(super) async fn download_file(
-    store: &dyn ObjectStore,
-    path: &ObjectPath,
-    file: &DataFile,
-    targets: Vec<PathBuf>,
-    budget: &ByteBudget,
-) -> Result<bool, Error> {
-    let _permit = budget.take(COPY_BYTES).await;
-    let dirs = targets.clone();
-    let partials = blocking(move || {
-        dirs.iter()
-            .map(|t| partial_in(t.parent().expect("a file has a directory")))
-            .collect::<Result<Vec<_>, _>>()
-    })
-    .await?;
-    let mut writers = Vec::with_capacity(partials.len());
-    for (partial, target) in partials.iter().zip(&targets) {
-        let handle = partial
-            .as_file()
-            .try_clone()
-            .map_err(|e| Error::io("open", target, e))?;
-        writers.push(tokio::fs::File::from_std(handle));
-    }
-    let mut stream = store
-        .get(path)
-        .await
-        .map_err(|e| storage_error("read", path, e))?
-        .into_stream();
-    let mut context = Context::new(&SHA256);
-    let mut length = 0;
-    while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|e| storage_error("read", path, e))?;
-        context.update(&chunk);
-        length += chunk.len() as u64;
-        for (writer, target) in writers.iter_mut().zip(&targets) {
-            writer
-                .write_all(&chunk)
-                .await
-                .map_err(|e| Error::io("write", target, e))?;
-        }
-    }
-    for (mut writer, target) in writers.into_iter().zip(&targets) {
-        writer
-            .flush()
-            .await
-            .map_err(|e| Error::io("write", target, e))?;
-    }
-    let found = hex::encode(context.finish());
-    if file.sha256 != found || length != file.bytes {
-        return Err(corrupted(format_args!("\"{path}\""), file, &found, length));
-    }
-    blocking(move || {
-        for (partial, target) in partials.into_iter().zip(&targets) {
-            finish_over(partial, target, Over::Damaged)?;
-        }
-        Ok(true)
-    })
-    .await
 }

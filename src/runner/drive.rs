@@ -16,14 +16,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::steps::StepContext;
-use super::{CancelRequest, Inner, cannot_cancel, overdue};
+use super::{Inner, Request, Wish, cannot_cancel, overdue};
 use crate::cluster::StepError;
 use crate::env::BoxFuture;
 use crate::error::{Error, ErrorKind};
 use crate::job::{
-    BackupCommand, BackupEvent, Delta, DropEvent, ExternalEvent, Failure, Job, JobCommand,
-    JobEvent, JobKind, JobState, PruneCommand, RestoreCommand,
+    BackupCommand, BackupEvent, ControlEvent, Delta, DropEvent, ExternalEvent, Failure, Job,
+    JobCommand, JobEvent, JobKind, JobState, PruneCommand, RestoreCommand,
 };
+use crate::names::Timestamp;
 
 /// How long a transfer may go on once its job has ended: long enough for the file it is at, where
 /// storage answers at all.
@@ -84,7 +85,7 @@ struct Drive<'a> {
 pub(super) async fn drive(
     inner: &Arc<Inner>,
     job: Job,
-    mut requests: mpsc::Receiver<CancelRequest>,
+    mut requests: mpsc::Receiver<Request>,
     stands: watch::Sender<Option<Arc<Job>>>,
     is_fresh: bool,
 ) {
@@ -92,7 +93,7 @@ pub(super) async fn drive(
     stands.send_replace(Some(job.clone()));
     let mut drive = Drive {
         inner,
-        context: Arc::new(StepContext::new(inner, is_fresh)),
+        context: Arc::new(StepContext::new(inner, &job, is_fresh)),
         ready: job.commands().into(),
         job,
         in_flight: JoinSet::new(),
@@ -110,42 +111,43 @@ pub(super) async fn drive(
         JobState::Verify(_) => Some(&inner.verifying),
         JobState::External(_) | JobState::DropSnapshot(_) | JobState::Prune(_) => None,
     };
-    let needs_turn = turns.is_some();
     // A job that waits for its turn can be cancelled, and its time runs.
-    let turn = async {
-        match turns {
-            Some(turns) => turns.acquire().await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::pin!(turn);
+    let mut turn = turns.map(|turns| Box::pin(turns.acquire()));
     let mut permit = None;
-    let mut timer = drive.timer();
+    let (mut timer, mut deadline) = (drive.timer(None), None);
     while !drive.job.is_over() {
-        if permit.is_some() || drive.job.is_settled() || !needs_turn {
+        let is_paused = drive.job.record.control.is_paused() && !drive.job.is_settled();
+        if is_paused && permit.take().is_some() {
+            // Others may have its turn meanwhile.
+            turn = turns.map(|turns| Box::pin(turns.acquire()));
+        }
+        if drive.deadline() != deadline {
+            deadline = drive.deadline();
+            timer = drive.timer(deadline);
+        }
+        let has_turn = permit.is_some() || drive.job.is_settled() || turns.is_none();
+        if has_turn && !is_paused {
             drive.start_commands();
         }
         drive.begin_append();
         let step = tokio::select! {
             biased;
             () = inner.stop.cancelled() => Err(Stopped),
-            Some(request) = requests.recv() => drive.cancel(request).await,
+            Some(request) = requests.recv() => drive.answer(request).await,
             () = &mut timer => {
-                timer = Box::pin(std::future::pending());
+                timer = drive.timer(None);
                 drive.time_over().await
             }
             appended = landing(&mut drive.appending) => drive.appended(appended),
             Some(done) = drive.in_flight.join_next() => drive.on_step_finished(done).await,
-            acquired = &mut turn, if permit.is_none() && needs_turn => {
-                permit = Some(acquired.expect("the semaphore is never closed"));
+            acquired = next_turn(&mut turn), if permit.is_none() && !is_paused => {
+                permit = Some(acquired);
+                turn = None;
                 Ok(())
             }
         };
         if step.is_err() {
             break;
-        }
-        if timer_is_moot(&drive.job) {
-            timer = Box::pin(std::future::pending());
         }
     }
     drive.context.abandon.cancel();
@@ -169,9 +171,14 @@ async fn landing(
     }
 }
 
-/// Past the point of no return, and past the end, there is no deadline.
-fn timer_is_moot(job: &Job) -> bool {
-    !job.can_cancel()
+/// The turn that a job waits for; never, if it needs none.
+async fn next_turn<T, E: std::fmt::Debug>(
+    turn: &mut Option<impl Future<Output = Result<T, E>> + Unpin>,
+) -> T {
+    match turn {
+        Some(turn) => turn.await.expect("the semaphore is never closed"),
+        None => std::future::pending().await,
+    }
 }
 
 /// Appends events. A store that fails is asked again; if the append had landed after all, the
@@ -213,8 +220,13 @@ async fn append(
 }
 
 impl Drive<'_> {
-    fn timer(&self) -> BoxFuture<'static, ()> {
-        let Some(deadline) = self.job.deadline() else {
+    /// When the job's time is over. Past the point of no return, and past the end, it never is.
+    fn deadline(&self) -> Option<Timestamp> {
+        self.job.deadline().filter(|_| self.job.can_cancel())
+    }
+
+    fn timer(&self, deadline: Option<Timestamp>) -> BoxFuture<'static, ()> {
+        let Some(deadline) = deadline else {
             return Box::pin(std::future::pending());
         };
         let left = deadline.0 - self.inner.env.now().0;
@@ -417,6 +429,7 @@ impl Drive<'_> {
                 .filter(|command| !taken(command))
                 .collect();
         }
+        self.context.obey(&self.job);
         self.stands.send_replace(Some(self.job.clone()));
         if self.job.is_settled() && !before.is_settled() {
             self.inner.settled.send_modify(|count| *count += 1);
@@ -431,10 +444,19 @@ impl Drive<'_> {
         self.flush().await
     }
 
-    async fn cancel(&mut self, request: CancelRequest) -> Result<(), Stopped> {
+    async fn answer(&mut self, request: Request) -> Result<(), Stopped> {
         // What has come before the request counts before it.
         self.flush().await?;
-        if let (Some(failure), false) = (request.give_up, self.job.can_cancel()) {
+        let give_up = match request.wish {
+            Wish::Cancel => None,
+            Wish::GiveUp(failure) => Some(failure),
+            Wish::Control(event) => {
+                let (done, answer) = self.control(event).await;
+                let _ = request.reply.send(answer);
+                return done;
+            }
+        };
+        if let (Some(failure), false) = (give_up, self.job.can_cancel()) {
             let lost = match &self.job.state {
                 _ if self.job.is_settled() => None,
                 JobState::External(_) => Some(JobEvent::External(Box::new(ExternalEvent::Lost {
@@ -489,6 +511,35 @@ impl Drive<'_> {
             )),
         });
         done
+    }
+
+    /// Pauses the job, lets it go on, or changes how fast it goes.
+    async fn control(&mut self, event: ControlEvent) -> (Result<(), Stopped>, Result<(), Error>) {
+        let (id, phase) = (self.job.id, self.job.phase());
+        let wrong = |why: &str| Error::new(ErrorKind::WrongState, format!("job {id} {why}"));
+        let is_paused = self.job.record.control.is_paused();
+        let refused = match &event {
+            _ if self.job.is_settled() => Some(wrong(&format!("has ended: {phase}"))),
+            ControlEvent::Paused { .. } if is_paused => Some(wrong("is paused already")),
+            ControlEvent::Resumed { .. } if !is_paused => Some(wrong("is not paused")),
+            ControlEvent::Paused { .. } if !self.job.can_cancel() => {
+                let late = wrong(&format!("cannot be paused in {phase}"));
+                Some(late.hint("The commit is under way; wait until the job is over."))
+            }
+            _ => None,
+        };
+        if let Some(error) = refused {
+            return (Ok(()), Err(error));
+        }
+        let done = self.append_now(JobEvent::Control(event)).await;
+        let answer = match &done {
+            Ok(()) => Ok(()),
+            Err(Stopped) => Err(Error::new(
+                ErrorKind::Shutdown,
+                "the server is stopping; nothing was changed",
+            )),
+        };
+        (done, answer)
     }
 
     async fn time_over(&mut self) -> Result<(), Stopped> {

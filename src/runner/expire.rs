@@ -216,6 +216,7 @@ impl Runner {
             requester: Requester::Expiry,
             statement: String::new(),
             timeout_seconds: EXPIRY_TIMEOUT_SECONDS,
+            max_bytes_per_second: None,
             work: Work::DropSnapshot(DropRequest {
                 repository: record.name.clone(),
                 label: label.clone(),

@@ -358,6 +358,7 @@ fn external_spec(inner: &Inner, cluster: &ClusterName, sighted: &Sighted) -> Opt
         requester: Requester::Outside,
         statement: String::new(),
         timeout_seconds: seen.timeout_seconds.unwrap_or_default(),
+        max_bytes_per_second: None,
         work: Work::External(Box::new(ExternalRequest {
             kind: sighted.kind,
             database: DatabaseName::new(sighted.database.as_str()).ok()?,

@@ -4,11 +4,12 @@ mod backup;
 mod drop;
 mod prune;
 mod restore;
+mod test_restore;
 mod verify;
 
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Inner;
@@ -18,7 +19,7 @@ use crate::cluster::{ReportProgress, StepError};
 use crate::error::{Error, ErrorKind};
 use crate::job::{Job, JobCommand, JobEvent, JobState, Work};
 use crate::names::TaskId;
-use crate::repository::{FileSet, Location, Repository};
+use crate::repository::{FileSet, Location, Repository, SpeedLimit, Throttle};
 
 /// What the steps of one job share.
 #[derive(Debug)]
@@ -32,6 +33,12 @@ pub(super) struct StepContext {
     repository: Mutex<Option<Arc<Repository>>>,
     /// What a verification looks at, once that was read.
     files: Mutex<Option<Arc<FileSet>>>,
+    /// Held by the one backup that is being restored to see whether it can be.
+    restoring: Mutex<()>,
+    /// The job's own limit.
+    limit: SpeedLimit,
+    /// Whether it is paused.
+    paused: watch::Sender<bool>,
 }
 
 /// One command to be carried out.
@@ -43,14 +50,29 @@ pub(super) struct Attempt<'a> {
 }
 
 impl StepContext {
-    pub fn new(inner: &Arc<Inner>, is_fresh: bool) -> Self {
-        Self {
+    pub fn new(inner: &Arc<Inner>, job: &Job, is_fresh: bool) -> Self {
+        let context = Self {
             inner: inner.clone(),
             is_fresh,
             abandon: inner.stop.child_token(),
             repository: Mutex::default(),
             files: Mutex::default(),
+            restoring: Mutex::default(),
+            limit: SpeedLimit::new(None, &inner.env),
+            paused: watch::Sender::new(false),
+        };
+        context.obey(job);
+        context
+    }
+
+    /// Goes on as the job says: how fast, and whether at all.
+    pub fn obey(&self, job: &Job) {
+        if self.limit.get() != job.pace() {
+            self.limit.set(job.pace());
         }
+        let is_paused = job.record.control.is_paused();
+        self.paused
+            .send_if_modified(|known| std::mem::replace(known, is_paused) != is_paused);
     }
 
     /// After a failed step: its properties may be mended before the next one, so the repository is
@@ -150,6 +172,19 @@ impl Attempt<'_> {
         };
         let repository = inner.open.open(&record.name, &location)?;
         reach(&repository).await?;
+        let pace = location.max_bytes_per_second()?;
+        let of_repository = inner.limit_of(&spec.cluster, &record.name, pace);
+        let throttle = Throttle {
+            limits: vec![
+                self.context.limit.clone(),
+                of_repository,
+                inner.limit.clone(),
+            ],
+            paused: self.context.paused.subscribe(),
+            abandon: self.context.abandon.clone(),
+            env: inner.env.clone(),
+        };
+        let repository = repository.throttled(throttle);
         Ok(repository.with_uploads(Arc::new(JobUploads {
             inner: inner.clone(),
             job_id: self.job.id,

@@ -15,8 +15,8 @@ use super::{Outcome, Prepared, Rows, Session, TransactionState, variables};
 use crate::error::{Error, ErrorKind, from_datafusion};
 use crate::job::Requester;
 use crate::query::{
-    CachedPlan, Lookup, described, described_as, parameter_types, plan_sql, refuse_unknown_sql,
-    same_shape,
+    CachedPlan, Lookup, described, described_as, job_plan, job_plan_schema, parameter_types,
+    plan_sql, refuse_unknown_sql, same_shape,
 };
 use crate::statement::{SessionCommand, Show, Statement};
 
@@ -38,6 +38,8 @@ pub(super) enum Route {
     /// INSERT and DELETE.
     Dml,
     Explain(Explain),
+    /// EXPLAIN of a statement that starts a job.
+    ExplainJob,
     /// With the names that it was planned for.
     Show(Option<Arc<(Show, CachedPlan)>>),
     /// `PREPARE name AS …`
@@ -166,6 +168,10 @@ impl Session {
                     schema: None,
                 }
             }
+            Statement::ExplainJob(_) => Described {
+                schema: Some(job_plan_schema()),
+                ..plain(Route::ExplainJob)
+            },
             Statement::Raw(_) => plain(Route::Passthrough),
             Statement::Define(_) | Statement::Copy(_)
                 if self.caller.cluster.external().is_some() =>
@@ -343,6 +349,11 @@ impl Session {
             (Route::Dml, Statement::Sql(ast)) => self.dml(ast, prepared, values).await,
             (Route::Explain(explain), Statement::Sql(ast)) => {
                 self.explain(*explain, ast, values).await
+            }
+            (Route::ExplainJob, Statement::ExplainJob(explained)) => {
+                let steps = self.caller.explain(explained).await?;
+                let view = self.view();
+                Ok(Outcome::Rows(Rows::of(job_plan(&steps)?, "EXPLAIN", view)))
             }
             (Route::Show(cached), Statement::Show(show)) => {
                 self.show(show, cached.as_deref()).await

@@ -180,6 +180,11 @@ impl Settings {
                 "tablets of one job moved at a time",
             ),
             row(
+                "max_bytes_per_second",
+                self.max_bytes_per_second.to_string(),
+                "backup data to and from repositories in a second; 0: no limit",
+            ),
+            row(
                 "bytes_in_flight_max",
                 self.bytes_in_flight_max.to_string(),
                 "backup data in memory at a time",

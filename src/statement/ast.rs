@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::ast as sql;
 pub use self::session::*;
 pub use self::show::{Filter, OrderBy, Show, ShowStatement};
 use super::properties::Properties;
-use crate::job::VerifyLevel;
+use crate::job::{Pace, VerifyLevel};
 use crate::names::{
     BrokerName, ClusterName, DatabaseName, JobId, PartitionName, RepositoryName, RoleName,
     SnapshotLabel, TableName, Ttl, UserName,
@@ -36,12 +36,19 @@ pub enum Statement {
         force: bool,
     },
     AlterRepository(AlterRepository),
+    /// `PAUSE JOB | RESUME JOB | ALTER JOB … SET (…)`
+    ControlJob {
+        id: JobId,
+        control: JobControl,
+    },
     /// `VERIFY SNAPSHOT | REPOSITORY`
     Verify(Verify),
     /// `PRUNE REPOSITORY`
     Prune(Prune),
     /// `WAIT FOR JOB`
     WaitForJob(WaitForJob),
+    /// `EXPLAIN BACKUP | RESTORE | DROP SNAPSHOT | PRUNE | VERIFY`: one of those statements.
+    ExplainJob(Box<Statement>),
     /// `CREATE | ALTER | DROP CLUSTER`
     Cluster(ClusterCommand),
     /// A text that is handed to a StarRocks cluster as it is: what nothing here reads, where the
@@ -446,7 +453,7 @@ impl fmt::Debug for UserCommand {
     }
 }
 
-/// `VERIFY SNAPSHOT label ON repository | REPOSITORY repository [LEVEL FILES | CHECKSUM]
+/// `VERIFY SNAPSHOT label ON repository | REPOSITORY repository [LEVEL FILES | CHECKSUM | RESTORE]
 /// [PROPERTIES ("sample" = "10%")]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verify {
@@ -456,6 +463,17 @@ pub struct Verify {
     pub level: VerifyLevel,
     /// How many of ten thousand files are read.
     pub sample: u32,
+    /// The bytes that it may read in a second.
+    pub max_bytes_per_second: Option<u64>,
+}
+
+/// What is said to a job that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobControl {
+    Pause,
+    Resume,
+    /// `ALTER JOB number SET ("max_bytes_per_second" = "…")`
+    Pace(Pace),
 }
 
 /// `WAIT FOR JOB number [TIMEOUT seconds]`

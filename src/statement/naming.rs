@@ -1,6 +1,6 @@
 //! What statements are called, and how they are shown without their secrets.
 
-use super::{ClusterCommand, Statement};
+use super::{ClusterCommand, JobControl, Statement};
 
 impl Statement {
     /// A statement as logs and tables may show it.
@@ -16,9 +16,11 @@ impl Statement {
             Statement::CancelJob { id, force } => {
                 format!("CANCEL JOB {id}{}", if *force { " FORCE" } else { "" })
             }
+            Statement::ControlJob { id, control } => super::print::control_job(*id, *control),
             Statement::Verify(s) => s.to_string(),
             Statement::Prune(s) => s.to_string(),
             Statement::WaitForJob(s) => s.to_string(),
+            Statement::ExplainJob(s) => format!("EXPLAIN {}", s.redacted()),
             Statement::AlterRepository(s) => {
                 format!("ALTER REPOSITORY {} SET PROPERTIES (…)", s.name)
             }
@@ -51,6 +53,11 @@ impl Statement {
             | Statement::DropRepository(_)
             | Statement::AlterRepository(_) => "REPOSITORY DDL",
             Statement::DropSnapshot(_) => "DROP SNAPSHOT",
+            Statement::ControlJob { control, .. } => match control {
+                JobControl::Pause => "PAUSE JOB",
+                JobControl::Resume => "RESUME JOB",
+                JobControl::Pace(_) => "ALTER JOB",
+            },
             Statement::Verify(_) => "VERIFY",
             Statement::Prune(_) => "PRUNE",
             Statement::WaitForJob(_) => "WAIT",

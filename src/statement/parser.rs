@@ -454,6 +454,10 @@ impl<'a> Parser<'a> {
         if let Some(statement) = self.cluster_statement()? {
             return Ok(statement);
         }
+        if self.eat("EXPLAIN") {
+            let explained = self.nested(Self::starrocks_statement)?;
+            return Ok(Statement::ExplainJob(Box::new(explained)));
+        }
         if let Some(statement) = self.job_statement()? {
             return Ok(statement);
         }

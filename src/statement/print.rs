@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast as sql;
 
 use super::ast::*;
-use super::properties::Properties;
+use super::properties::{MAX_BYTES_PER_SECOND, Properties};
 use crate::job::SAMPLE_ALL;
 use crate::names::{DatabaseName, JobId, RepositoryName};
 use crate::privilege::Grantee;
@@ -257,6 +257,17 @@ pub(super) fn cancel_job(id: JobId, force: bool) -> String {
     format!("CANCEL JOB {id}{}", if force { " FORCE" } else { "" })
 }
 
+pub(super) fn control_job(id: JobId, control: JobControl) -> String {
+    match control {
+        JobControl::Pause => format!("PAUSE JOB {id}"),
+        JobControl::Resume => format!("RESUME JOB {id}"),
+        JobControl::Pace(pace) => format!(
+            "ALTER JOB {id} SET (\"max_bytes_per_second\" = \"{}\")",
+            pace.bytes_per_second().unwrap_or_default()
+        ),
+    }
+}
+
 impl Display for CancelJob {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "CANCEL {}", self.kind)?;
@@ -296,11 +307,18 @@ impl Display for Verify {
             None => write!(f, "VERIFY REPOSITORY {}", Name(self.repository.as_str()))?,
         }
         write!(f, " LEVEL {}", self.level.name().to_uppercase())?;
+        let mut properties = Properties::default();
         if self.sample != SAMPLE_ALL {
             let (whole, hundredths) = (self.sample / 100, self.sample % 100);
-            write!(f, " PROPERTIES (\"sample\" = \"{whole}.{hundredths:02}%\")")?;
+            let share = format!("{whole}.{hundredths:02}%");
+            properties.0.insert("sample".into(), share);
         }
-        Ok(())
+        if let Some(bytes) = self.max_bytes_per_second {
+            properties
+                .0
+                .insert(MAX_BYTES_PER_SECOND.into(), bytes.to_string());
+        }
+        properties.fmt(f)
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::error::{Error, ErrorKind};
+use crate::job::Pace;
 use crate::names::{BackupTimestamp, SnapshotLabel, Ttl};
 
 /// Keys and values as given; a repeated key keeps its last value. Debug shows no value of a key
@@ -78,6 +79,8 @@ pub struct BackupOptions {
     pub timeout_seconds: Option<u64>,
     /// `"ttl"`: how long it is kept
     pub ttl: Option<Ttl>,
+    /// `"max_bytes_per_second"`
+    pub max_bytes_per_second: Option<u64>,
 }
 
 /// `"backup_timestamp"`.
@@ -102,6 +105,8 @@ pub struct RestoreOptions {
     pub replication_num: Option<u16>,
     /// `"allow_load"`: kept and shown, without effect, as in StarRocks
     pub allow_load: bool,
+    /// `"max_bytes_per_second"`
+    pub max_bytes_per_second: Option<u64>,
 }
 
 fn invalid(message: String) -> Error {
@@ -120,6 +125,22 @@ fn take_timeout(left: &mut BTreeMap<String, String>) -> Result<Option<u64>, Erro
         Ok(seconds) if seconds >= 600 => Ok(Some(seconds)),
         _ => Err(invalid("timeout must be at least 10 min".into())
             .hint("Give \"timeout\" in seconds, at least 600.")),
+    }
+}
+
+/// `"max_bytes_per_second"` of a job.
+pub(super) const MAX_BYTES_PER_SECOND: &str = "max_bytes_per_second";
+
+/// How fast a job may go, if that is said; 0 is no limit.
+pub(super) fn take_pace(left: &mut BTreeMap<String, String>) -> Result<Option<Pace>, Error> {
+    let Some(text) = left.remove(MAX_BYTES_PER_SECOND) else {
+        return Ok(None);
+    };
+    match text.trim().parse() {
+        Ok(0) => Ok(Some(Pace::Unlimited)),
+        Ok(bytes) => Ok(Some(Pace::BytesPerSecond(bytes))),
+        Err(_) => Err(invalid(format!("\"{MAX_BYTES_PER_SECOND}\" is \"{text}\""))
+            .hint("It is a whole number of bytes; 0 is no limit.")),
     }
 }
 
@@ -161,11 +182,13 @@ impl BackupOptions {
         let ttl = left
             .remove("ttl")
             .map_or(Ok(None), |text| Ttl::parse(&text))?;
+        let pace = take_pace(&mut left)?;
         refuse_rest(left, "backup")?;
         Ok(Self {
             base,
             timeout_seconds,
             ttl,
+            max_bytes_per_second: pace.and_then(Pace::bytes_per_second),
         })
     }
 }
@@ -208,6 +231,7 @@ impl RestoreOptions {
                 return Err(invalid(format!("Invalid meta version format: {text}")));
             }
         }
+        let pace = take_pace(&mut left)?;
         refuse_rest(left, "restore")?;
         let which = if timestamp.eq_ignore_ascii_case("latest") {
             WhichBackup::Latest
@@ -220,6 +244,7 @@ impl RestoreOptions {
             timeout_seconds,
             replication_num,
             allow_load,
+            max_bytes_per_second: pace.and_then(Pace::bytes_per_second),
         })
     }
 }

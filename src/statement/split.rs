@@ -112,9 +112,12 @@ fn language(text: &str) -> Language {
             ..,
         ]
         | ["WAIT", "FOR", ..]
+        | ["PAUSE" | "RESUME", "JOB", ..]
+        | ["EXPLAIN", "BACKUP" | "RESTORE" | "VERIFY" | "PRUNE", ..]
+        | ["EXPLAIN", "DROP", "SNAPSHOT", ..]
         | [
             "ALTER",
-            "SYSTEM" | "TABLE" | "USER" | "CLUSTER" | "REPOSITORY",
+            "SYSTEM" | "TABLE" | "USER" | "CLUSTER" | "REPOSITORY" | "JOB",
             ..,
         ]
         | [

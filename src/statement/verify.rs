@@ -1,9 +1,11 @@
-//! `VERIFY`, `PRUNE` and `WAIT FOR JOB`: Starkeep's own statements about jobs.
+//! `VERIFY`, `PRUNE`, `WAIT FOR JOB`, `PAUSE`, `RESUME` and `ALTER JOB`: Starkeep's own statements
+//! about jobs.
 
-use super::ast::{Prune, Statement, Verify, WaitForJob};
+use super::ast::{JobControl, Prune, Statement, Verify, WaitForJob};
 use super::parser::Parser;
+use super::properties::take_pace;
 use crate::error::{Error, ErrorKind};
-use crate::job::{SAMPLE_ALL, VerifyLevel};
+use crate::job::{Pace, SAMPLE_ALL, VerifyLevel};
 use crate::names::{JobId, Ttl};
 
 /// A share such as `10%` or `0.5%`, of ten thousand.
@@ -23,6 +25,20 @@ impl Parser<'_> {
     pub(super) fn job_statement(&mut self) -> Result<Option<Statement>, Error> {
         if self.eat("WAIT FOR JOB") {
             return self.wait_for_job().map(Statement::WaitForJob).map(Some);
+        }
+        if self.eat("PAUSE JOB") {
+            let (id, control) = (self.job_number()?, JobControl::Pause);
+            return Ok(Some(Statement::ControlJob { id, control }));
+        }
+        if self.eat("RESUME JOB") {
+            let (id, control) = (self.job_number()?, JobControl::Resume);
+            return Ok(Some(Statement::ControlJob { id, control }));
+        }
+        if self.eat("ALTER JOB") {
+            let id = self.job_number()?;
+            self.expect("SET")?;
+            let control = self.job_settings()?;
+            return Ok(Some(Statement::ControlJob { id, control }));
         }
         if self.eat("PRUNE REPOSITORY") {
             return self.prune().map(Statement::Prune).map(Some);
@@ -45,6 +61,20 @@ impl Parser<'_> {
         i64::try_from(self.number("a job's number")?)
             .map(JobId)
             .map_err(|_| fault)
+    }
+
+    fn job_settings(&mut self) -> Result<JobControl, Error> {
+        let at = self.offset();
+        let mut settings = self.property_list()?;
+        let pace = take_pace(&mut settings.0).map_err(|e| e.at(at))?;
+        if let Some(unknown) = settings.0.keys().next() {
+            let message = format!("Unknown job properties: [{unknown}]");
+            return Err(Error::new(ErrorKind::InvalidParameter, message)
+                .hint("\"max_bytes_per_second\" can be changed.")
+                .at(at));
+        }
+        let pace = pace.ok_or_else(|| self.unexpected("\"max_bytes_per_second\""))?;
+        Ok(JobControl::Pace(pace))
     }
 
     fn wait_for_job(&mut self) -> Result<WaitForJob, Error> {
@@ -98,10 +128,10 @@ impl Parser<'_> {
                 VerifyLevel::Files
             } else if self.eat("CHECKSUM") {
                 VerifyLevel::Checksum
-            } else if self.is_word("RESTORE") {
-                return Err(Error::unsupported("VERIFY … LEVEL RESTORE").at(self.offset()));
+            } else if self.eat("RESTORE") {
+                VerifyLevel::Restore
             } else {
-                return Err(self.unexpected("FILES or CHECKSUM"));
+                return Err(self.unexpected("FILES, CHECKSUM or RESTORE"));
             };
         }
         let at = self.offset();
@@ -117,6 +147,7 @@ impl Parser<'_> {
                 .at(at)
             })?,
         };
+        let pace = take_pace(&mut properties.0).map_err(|e| e.at(at))?;
         if let Some(unknown) = properties.0.keys().next() {
             let message = format!("Unknown verify job properties: [{unknown}]");
             return Err(Error::new(ErrorKind::InvalidParameter, message).at(at));
@@ -130,6 +161,7 @@ impl Parser<'_> {
             label,
             level,
             sample,
+            max_bytes_per_second: pace.and_then(Pace::bytes_per_second),
         }))
     }
 }

@@ -55,6 +55,7 @@ fn spec(database: &str, label: &str) -> JobSpec {
         },
         statement: "BACKUP".into(),
         timeout_seconds: 600,
+        max_bytes_per_second: None,
         work: Work::Backup {
             target: target(database, label),
             request: BackupRequest {

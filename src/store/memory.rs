@@ -43,6 +43,25 @@ impl Content {
         JobId(self.jobs.keys().next_back().map_or(1, |id| id.0 + 1))
     }
 
+    fn check_admission(&self, spec: &JobSpec) -> Result<(), Error> {
+        if let Some(repository) = spec.work.repository().filter(|_| spec.external().is_none())
+            && !self
+                .repositories
+                .contains_key(&(spec.cluster.clone(), repository.clone()))
+        {
+            return Err(no_repository(repository));
+        }
+        for lock in spec.locks() {
+            let holds = |job: &&Job| {
+                !job.is_settled() && job.spec.locks().iter().any(|held| held.conflicts(&lock))
+            };
+            if let Some(holder) = self.admitted().find(holds) {
+                return Err(locked(spec, &lock.resource, holder.spec.kind()));
+            }
+        }
+        Ok(())
+    }
+
     fn admitted(&self) -> impl Iterator<Item = &Job> {
         self.jobs.values().filter_map(|entry| match entry {
             Entry::Admitted { now, .. } => Some(&**now),
@@ -55,21 +74,7 @@ impl Content {
 impl Journal for MemoryStore {
     async fn admit(&self, spec: &JobSpec, at: Timestamp) -> Result<Job, Error> {
         let mut content = self.0.lock();
-        if let Some(repository) = spec.work.repository().filter(|_| spec.external().is_none())
-            && !content
-                .repositories
-                .contains_key(&(spec.cluster.clone(), repository.clone()))
-        {
-            return Err(no_repository(repository));
-        }
-        for lock in spec.locks() {
-            let holds = |job: &&Job| {
-                !job.is_settled() && job.spec.locks().iter().any(|held| held.conflicts(&lock))
-            };
-            if let Some(holder) = content.admitted().find(holds) {
-                return Err(locked(spec, &lock.resource, holder.spec.kind()));
-            }
-        }
+        content.check_admission(spec)?;
         let job = Job::new(content.next_id(), spec.clone(), at);
         let first = Box::new(job.clone());
         let entry = Entry::Admitted {
@@ -80,6 +85,10 @@ impl Journal for MemoryStore {
         };
         content.jobs.insert(job.id, entry);
         Ok(job)
+    }
+
+    async fn check_admission(&self, spec: &JobSpec) -> Result<(), Error> {
+        self.0.lock().check_admission(spec)
     }
 
     async fn refuse(&self, spec: &JobSpec, at: Timestamp, error: &Error) -> Result<JobId, Error> {
@@ -219,11 +228,20 @@ impl History for MemoryStore {
                     .status
                     .as_ref()
                     .is_none_or(|status| status == row.status.name())
+                && filter
+                    .repository
+                    .as_ref()
+                    .is_none_or(|name| row.repository.as_ref() == Some(name))
                 && filter.after.is_none_or(|id| row.job_id > id)
         };
         let rows = rows.filter(wanted);
         if !filter.latest {
-            return Ok(rows.take(filter.limit.unwrap_or(usize::MAX)).collect());
+            let mut rows: Vec<_> = rows.collect();
+            if filter.newest_first {
+                rows.reverse();
+            }
+            rows.truncate(filter.limit.unwrap_or(usize::MAX));
+            return Ok(rows);
         }
         let had_their_turn =
             rows.filter(|row| row.state.is_some_and(|phase| phase != Phase::Queued));

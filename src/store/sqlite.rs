@@ -30,6 +30,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/meta/007_latest.sql"),
     include_str!("../../sql/meta/008_uploads.sql"),
     include_str!("../../sql/meta/009_verifications.sql"),
+    include_str!("../../sql/meta/010_estimates.sql"),
+    include_str!("../../sql/meta/011_test_restores.sql"),
 ];
 
 /// The cluster in this process, whose secrets were sealed before there were others.
@@ -155,16 +157,25 @@ fn insert_job(
     Ok(JobId(transaction.last_insert_rowid()))
 }
 
-/// Takes a job's locks; transactions come one after the other, so nobody comes between the look and
-/// the rows.
-fn take_locks(transaction: &Transaction<'_>, spec: &JobSpec, id: JobId) -> Result<(), Error> {
-    let mut held = transaction
+/// Refuses a job whose repository is gone, or one of whose locks is held.
+fn check_admission(connection: &Connection, spec: &JobSpec) -> Result<(), Error> {
+    // It may have been dropped since the statement was checked. Those of other clusters need not be
+    // known here.
+    if let Some(repository) = spec.work.repository().filter(|_| spec.external().is_none()) {
+        let known = connection.query_row(
+            "SELECT 1 FROM repositories WHERE cluster = ?1 AND name = ?2",
+            [spec.cluster.as_str(), repository.as_str()],
+            |_| Ok(()),
+        );
+        known
+            .optional()
+            .map_err(sql_error)?
+            .ok_or_else(|| no_repository(repository))?;
+    }
+    let mut held = connection
         .prepare_cached(
             "SELECT j.kind FROM job_locks l JOIN jobs j USING (job_id) WHERE l.resource = ?1 AND (l.exclusive OR ?2) LIMIT 1",
         )
-        .map_err(sql_error)?;
-    let mut take = transaction
-        .prepare_cached("INSERT INTO job_locks (resource, job_id, exclusive) VALUES (?1, ?2, ?3)")
         .map_err(sql_error)?;
     for lock in spec.locks() {
         let resource = to_json(&lock.resource)?;
@@ -179,6 +190,18 @@ fn take_locks(transaction: &Transaction<'_>, spec: &JobSpec, id: JobId) -> Resul
                 from_json(&format!("\"{holder}\""))?,
             ));
         }
+    }
+    Ok(())
+}
+
+/// Takes the locks of a job that was found admissible; transactions come one after the other, so
+/// nobody comes between the look and the rows.
+fn take_locks(transaction: &Transaction<'_>, spec: &JobSpec, id: JobId) -> Result<(), Error> {
+    let mut take = transaction
+        .prepare_cached("INSERT INTO job_locks (resource, job_id, exclusive) VALUES (?1, ?2, ?3)")
+        .map_err(sql_error)?;
+    for lock in spec.locks() {
+        let resource = to_json(&lock.resource)?;
         take.execute(params![resource, id.0, lock.exclusive])
             .map_err(sql_error)?;
     }
@@ -287,9 +310,18 @@ fn read_jobs(connection: &Connection, filter: JobFilter) -> Result<Vec<JobRow>, 
         filter.status,
         filter.cluster,
         filter.snapshot,
+        filter.repository,
     ];
     let texts = texts.into_iter().map(|t| t.map(Value::from));
-    let columns = ["job_id", "db_name", "kind", "status", "cluster", "snapshot"];
+    let columns = [
+        "job_id",
+        "db_name",
+        "kind",
+        "status",
+        "cluster",
+        "snapshot",
+        "repository",
+    ];
     let wanted = columns
         .into_iter()
         .zip([job].into_iter().chain(texts))
@@ -313,7 +345,8 @@ fn read_jobs(connection: &Connection, filter: JobFilter) -> Result<Vec<JobRow>, 
         .limit
         .map_or(-1, |n| i64::try_from(n).unwrap_or(i64::MAX));
     values.push(limit.into());
-    let text = format!("SELECT row, course FROM jobs {conditions} ORDER BY job_id LIMIT ?");
+    let order = if filter.newest_first { "DESC" } else { "ASC" };
+    let text = format!("SELECT row, course FROM jobs {conditions} ORDER BY job_id {order} LIMIT ?");
     let mut select = connection.prepare_cached(&text).map_err(sql_error)?;
     rows_of(&mut select, values)
 }
@@ -323,19 +356,7 @@ impl Journal for SqliteStore {
     async fn admit(&self, spec: &JobSpec, at: Timestamp) -> Result<Job, Error> {
         let spec = spec.clone();
         self.call(move |t| {
-            // It may have been dropped since the statement was checked. Those of other clusters
-            // need not be known here.
-            if let Some(repository) = spec.work.repository().filter(|_| spec.external().is_none()) {
-                let known = t.query_row(
-                    "SELECT 1 FROM repositories WHERE cluster = ?1 AND name = ?2",
-                    [spec.cluster.as_str(), repository.as_str()],
-                    |_| Ok(()),
-                );
-                known
-                    .optional()
-                    .map_err(sql_error)?
-                    .ok_or_else(|| no_repository(repository))?;
-            }
+            check_admission(t, &spec)?;
             let id = insert_job(t, &spec, at, JobStatus::Queued)?;
             take_locks(t, &spec, id)?;
             let job = Job::new(id, spec, at);
@@ -343,6 +364,11 @@ impl Journal for SqliteStore {
             Ok(job)
         })
         .await
+    }
+
+    async fn check_admission(&self, spec: &JobSpec) -> Result<(), Error> {
+        let spec = spec.clone();
+        self.readers.read(move |t| check_admission(t, &spec)).await
     }
 
     async fn refuse(&self, spec: &JobSpec, at: Timestamp, error: &Error) -> Result<JobId, Error> {

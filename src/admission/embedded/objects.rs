@@ -38,7 +38,9 @@ pub(super) fn check_prefixes(
         })
 }
 
-pub(super) fn refuse_catalogs(catalogs: Option<&ExternalCatalogs>) -> Result<(), Error> {
+pub(in crate::admission) fn refuse_catalogs(
+    catalogs: Option<&ExternalCatalogs>,
+) -> Result<(), Error> {
     match catalogs {
         None => Ok(()),
         Some(ExternalCatalogs::All) => Err(Error::unsupported(

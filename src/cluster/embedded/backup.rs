@@ -225,6 +225,35 @@ fn planned_table(table: &Table, chosen: &[PartitionName]) -> Result<PlannedTable
     })
 }
 
+/// What a backup takes at this instant of the catalog.
+pub(super) fn planned(
+    catalog: &Catalog,
+    database: &DatabaseName,
+    request: &BackupRequest,
+) -> Result<BackupPlan, Error> {
+    catalog
+        .database(database.as_str())
+        .ok_or_else(|| fe::unknown_database(database))?;
+    let tables = request.objects.iter().map(|object| {
+        let table = catalog.table(database.as_str(), object.table.as_str());
+        let table = table.ok_or_else(|| fe::unknown_table(database, &object.table))?;
+        planned_table(table, &object.partitions)
+    });
+    let tables = tables.collect::<Result<Vec<_>, Error>>()?;
+    let views = request.views.iter().map(|name| {
+        let view = catalog.view(database.as_str(), name.as_str());
+        let view = view.ok_or_else(|| fe::unknown_table(database, name))?;
+        Ok(PlannedView {
+            name: view.name.clone(),
+            definition: view.definition.clone(),
+        })
+    });
+    Ok(BackupPlan::new(
+        tables,
+        views.collect::<Result<Vec<_>, Error>>()?,
+    ))
+}
+
 impl EmbeddedCluster {
     /// Pins first, then reads the catalog, in one transaction: nothing that the plan names can be
     /// collected.
@@ -243,33 +272,7 @@ impl EmbeddedCluster {
                     params![uid, catalog.garbage_seen],
                 )
                 .map_err(sql_error)?;
-                catalog
-                    .database(database.as_str())
-                    .ok_or_else(|| fe::unknown_database(&database))?;
-                let tables = request
-                    .objects
-                    .iter()
-                    .map(|object| {
-                        let table = catalog.table(database.as_str(), object.table.as_str());
-                        planned_table(
-                            table.ok_or_else(|| fe::unknown_table(&database, &object.table))?,
-                            &object.partitions,
-                        )
-                    })
-                    .collect::<Result<Vec<_>, Error>>()?;
-                let views = request
-                    .views
-                    .iter()
-                    .map(|name| {
-                        let view = catalog.view(database.as_str(), name.as_str());
-                        let view = view.ok_or_else(|| fe::unknown_table(&database, name))?;
-                        Ok(PlannedView {
-                            name: view.name.clone(),
-                            definition: view.definition.clone(),
-                        })
-                    })
-                    .collect::<Result<Vec<_>, Error>>()?;
-                Ok((BackupPlan::new(tables, views), Vec::new()))
+                Ok((planned(catalog, &database, &request)?, Vec::new()))
             })
             .await
     }

@@ -176,6 +176,27 @@ impl Frontend {
         transact(&self.connection, work).await
     }
 
+    /// Runs each of some changes by itself and takes it back: what it would come to.
+    pub async fn preview<T, F>(&self, changes: Vec<F>) -> Result<Vec<Result<T, Error>>, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>, &Catalog) -> Result<T, Error> + Send + 'static,
+    {
+        let image = self.image.clone();
+        self.query(move |t| {
+            let catalog = image.read().clone();
+            let previews = changes.into_iter().map(|change| {
+                t.execute_batch("SAVEPOINT preview").map_err(sql_error)?;
+                let came_to = change(t, &catalog);
+                t.execute_batch("ROLLBACK TO preview; RELEASE preview")
+                    .map_err(sql_error)?;
+                Ok(came_to)
+            });
+            previews.collect()
+        })
+        .await
+    }
+
     /// Garbage that nothing reads and nothing pins: its ids with what it is.
     pub async fn collectable(&self) -> Result<Vec<(i64, TabletId, Option<String>)>, Error> {
         let unread = self.readers.oldest(|| self.catalog().garbage_seen);

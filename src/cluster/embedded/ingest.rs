@@ -17,7 +17,8 @@ use datafusion::arrow::compute::{cast, take_record_batch};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::parquet::arrow::ArrowWriter;
-use datafusion::parquet::basic::{Compression, ZstdLevel};
+use datafusion::parquet::basic::{Compression, GzipLevel, ZstdLevel};
+use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::metadata::KeyValue;
 use datafusion::parquet::file::properties::WriterProperties;
 use futures::StreamExt;
@@ -34,6 +35,7 @@ use crate::error::{Error, ErrorKind};
 use crate::job::DataFile;
 use crate::names::*;
 use crate::repository::transfer::{Over, blocking, copy_hashed, finish, partial_in};
+use crate::schema::{Codec, TableSchema};
 
 /// Buffered rows of all open files together, before the largest are written out.
 const BUFFERED_BYTES_MAX: usize = 48 << 20;
@@ -138,6 +140,16 @@ pub(super) async fn write_rows(
     }
 }
 
+fn codec_of(schema: &TableSchema) -> Result<Compression, Error> {
+    let unknown = |e: ParquetError| Error::internal(e.to_string());
+    Ok(match schema.compression()?.unwrap_or_default() {
+        Codec::Lz4 => Compression::LZ4_RAW,
+        Codec::Snappy => Compression::SNAPPY,
+        Codec::Zlib => Compression::GZIP(GzipLevel::default()),
+        Codec::Zstd(level) => Compression::ZSTD(ZstdLevel::try_new(level).map_err(unknown)?),
+    })
+}
+
 struct TableWriter {
     table: Arc<Table>,
     backends: Arc<Backends>,
@@ -160,9 +172,7 @@ impl TableWriter {
         // The mark makes equal rows written twice two files: a file's name is its content.
         let mark = KeyValue::new("starkeep.write_id".into(), env.uuid());
         let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(
-                ZstdLevel::try_new(1).expect("a level of zstd"),
-            ))
+            .set_compression(codec_of(&table.schema)?)
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
             .set_key_value_metadata(Some(vec![mark]))
             .build();
@@ -544,7 +554,7 @@ impl TabletFile {
             .map(|d| d.join(format!("{sha256}.parquet")))
             .collect();
         finish(partial, &paths[0])?;
-        copy_hashed(&file, &paths[0], &paths[1..], Over::Nothing)?;
+        copy_hashed(&file, &paths[0], &paths[1..], Over::Nothing, |_| Ok(()))?;
         Ok(NewFile {
             tablet: self.tablet,
             file,

@@ -332,6 +332,43 @@ fn reserve_name(
 }
 
 impl EmbeddedCluster {
+    /// What a restore would make of each of its objects, by itself.
+    pub(super) async fn preview_restore(
+        &self,
+        database: &DatabaseName,
+        request: &RestoreRequest,
+        manifest: &Manifest,
+    ) -> Result<Vec<Result<RestorePlan, Error>>, Error> {
+        let tables = request.objects.iter().map(|object| RestoreRequest {
+            objects: vec![object.clone()],
+            views: Vec::new(),
+            ..request.clone()
+        });
+        let views = request.views.iter().map(|view| RestoreRequest {
+            objects: Vec::new(),
+            views: vec![view.clone()],
+            ..request.clone()
+        });
+        let (alive, at) = (Arc::new(self.alive().await?), self.inner.env.now());
+        let (_, digest) = manifest.encode()?;
+        let context = Arc::new((manifest.clone(), database.clone(), digest, alive));
+        let previews = tables.chain(views).map(|request| {
+            let context = context.clone();
+            move |t: &Transaction<'_>, catalog: &Catalog| {
+                let (manifest, database, digest, alive) = &*context;
+                let into = Destination {
+                    uid: "preview",
+                    database,
+                    at,
+                };
+                let reserved = reserve(t, catalog, into, &request, manifest, digest, alive);
+                reserved.map(|(plan, _)| plan)
+            }
+        });
+        let previews: Vec<_> = previews.collect();
+        self.inner.frontend.preview(previews).await
+    }
+
     pub(super) async fn restore_plan(
         &self,
         job: &Job,

@@ -62,6 +62,8 @@ system_row! {
         native_unfinished_tasks: Text,
         native_progress: Text,
         native_task_errors: Text,
+        paused_at: Time,
+        max_bytes_per_second: Int,
     }
 }
 
@@ -255,6 +257,8 @@ async fn job(sources: &Sources, mut row: JobRow) -> Result<JobsRow, Error> {
         native_unfinished_tasks: native(seen.unfinished_tasks).into(),
         native_progress: native(seen.progress).into(),
         native_task_errors: native(seen.task_errors).into(),
+        paused_at: row.paused_at.into(),
+        max_bytes_per_second: row.max_bytes_per_second.into(),
     })
 }
 

@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::super::system::{ScanContext, Sources, system_row};
 use super::Chunks;
 use crate::error::Error;
-use crate::job::{FindingKind, JobEvent, JobKind, JobRow, PruneEvent, SAMPLE_ALL};
+use crate::job::{FindingKind, JobEvent, JobKind, JobRow, PruneEvent, SAMPLE_ALL, VerifyLevel};
 use crate::store::{JobFilter, VerificationRow};
 
 system_row! {
@@ -26,6 +26,7 @@ system_row! {
         findings: Int,
         sample: Double,
         cluster: Text,
+        restore_seconds: Double,
     }
 }
 
@@ -133,6 +134,7 @@ pub(super) async fn verifications(context: &ScanContext) -> Result<Vec<Verificat
         findings: v.damage.into(),
         sample: (f64::from(v.sample) / f64::from(SAMPLE_ALL)).into(),
         cluster: v.cluster.into(),
+        restore_seconds: v.restore_ms.map(|ms| ms as f64 / 1000.0).into(),
     };
     Ok(rows.into_iter().map(row).collect())
 }
@@ -181,7 +183,7 @@ pub(super) async fn latest(sources: &Sources) -> Result<HashMap<Backup, Verifica
         let clears = |before: &VerificationRow| {
             before.damage == 0
                 || row.damage > 0
-                || (row.sample == SAMPLE_ALL && row.level == "checksum")
+                || (row.sample == SAMPLE_ALL && row.level != VerifyLevel::Files.name())
         };
         if latest.get(&key).is_none_or(clears) {
             latest.insert(key, row);

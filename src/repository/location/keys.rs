@@ -87,6 +87,7 @@ pub(super) const AZURE_TENANT: &[&str] = &[
 /// Certificates of authorities, PEM, or a file with them on the machine that this runs on.
 pub(super) const AUTHORITY: &[&str] = &["ssl.ca"];
 /// `false` for stores that cannot put on condition.
+pub const MAX_BYTES_PER_SECOND_KEY: &str = "max_bytes_per_second";
 pub(super) const CONDITIONAL_PUT: &[&str] = &[CONDITIONAL_PUT_KEY];
 pub const CONDITIONAL_PUT_KEY: &str = "conditional_put";
 
@@ -204,7 +205,20 @@ impl Location {
                 }
             }
         }
-        Ok(())
+        self.max_bytes_per_second().map(drop)
+    }
+
+    /// The bytes of data that may go to and from it in a second, of all jobs together; nothing is
+    /// no limit.
+    pub fn max_bytes_per_second(&self) -> Result<Option<u64>, Error> {
+        let Some(text) = self.property(&[MAX_BYTES_PER_SECOND_KEY]) else {
+            return Ok(None);
+        };
+        let bytes: u64 = text.trim().parse().map_err(|_| {
+            invalid(format!("\"{MAX_BYTES_PER_SECOND_KEY}\" is \"{text}\""))
+                .hint("It is a whole number of bytes; 0 is no limit.")
+        })?;
+        Ok(Some(bytes).filter(|bytes| *bytes > 0))
     }
 
     /// The properties that nothing here reads for this kind of location.
@@ -223,7 +237,7 @@ impl Location {
         };
         let unread = self.properties.keys().map(String::as_str);
         unread
-            .filter(|key| !read.contains(key) && !hdfs(key))
+            .filter(|key| !read.contains(key) && !hdfs(key) && *key != MAX_BYTES_PER_SECOND_KEY)
             .collect()
     }
 }

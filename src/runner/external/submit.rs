@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind};
 use crate::job::*;
 use crate::names::*;
 use crate::repository::Location;
-use crate::runner::{Inner, Runner};
+use crate::runner::{Inner, Runner, Wish};
 use crate::statement::{CancelJob, CancelScope, JobKeyword, Statement};
 
 impl Inner {
@@ -164,7 +164,7 @@ impl Runner {
                     job.phase()
                 );
                 let failure = Failure::new(StatusCode::CommonError, ErrorKind::Remote, message);
-                self.end_driven(id, Some(failure)).await?;
+                self.ask(id, Wish::GiveUp(failure)).await?;
             }
         }
         Ok(())
@@ -181,15 +181,8 @@ impl Runner {
             "given up by {user} in {}: what became of it is not known",
             job.phase()
         );
-        self.end_driven(
-            id,
-            Some(Failure::new(
-                StatusCode::CommonError,
-                ErrorKind::WrongState,
-                message,
-            )),
-        )
-        .await
+        let failure = Failure::new(StatusCode::CommonError, ErrorKind::WrongState, message);
+        self.ask(id, Wish::GiveUp(failure)).await
     }
 
     /// CANCEL of one job by its number, whoever does it.

@@ -119,31 +119,7 @@ impl Attempt<'_> {
             .hint(format!("See SHOW SNAPSHOT ON {name}.")));
         }
         for timestamp in timestamps.iter().filter(|_| !force) {
-            let maker = match repository.manifest(label, timestamp).await {
-                Ok((manifest, _)) => manifest.cluster_id,
-                // What is damaged for good says nothing; what does not answer just now may say
-                // whose it is.
-                Err(e) if e.kind == ErrorKind::Corrupted => None,
-                Err(e) => {
-                    let message = format!(
-                        "Failed to delete snapshot {label} in repository {name}: {}",
-                        e.message
-                    );
-                    return Err(Error::new(e.kind, message)
-                        .hint("Whose it is cannot be read now; try again."));
-                }
-            };
-            let why = match maker {
-                Some(maker) if maker == *cluster_id => continue,
-                Some(maker) => {
-                    format!("was created by cluster {maker}, and this cluster is {cluster_id}")
-                }
-                None => "does not record which cluster created it".to_owned(),
-            };
-            let message = format!(
-                "Snapshot {label} in repository {name} {why}. Use DROP SNAPSHOT ... FORCE to drop it anyway"
-            );
-            return Err(Error::new(ErrorKind::WrongState, message));
+            repository.check_maker(label, timestamp, cluster_id).await?;
         }
         Ok(timestamps)
     }

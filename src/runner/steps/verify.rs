@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::{Attempt, misplaced};
 use crate::cluster::StepError;
 use crate::error::{Error, ErrorKind};
-use crate::job::{Finding, VerifyCommand, VerifyEvent, VerifyRequest, VerifyState};
+use crate::job::{
+    Finding, JobState, VerifyCommand, VerifyEvent, VerifyLevel, VerifyRequest, VerifyState,
+};
 use crate::names::TaskId;
 use crate::repository::{FileSet, Repository};
 
@@ -45,7 +47,7 @@ impl Attempt<'_> {
                 }
                 let (files, found_again) = self.files(state, &repository).await?;
                 let TaskId(part) = task;
-                let parts = (part as u32, self.job.record.tasks_total as u32);
+                let parts = (part as u32, self.parts(request));
                 let uid = &self.job.spec.uid;
                 let checked =
                     repository.check_part(&files, parts, request, uid, self.is_tolerant());
@@ -64,8 +66,27 @@ impl Attempt<'_> {
                 }
                 Ok(VerifyEvent::Checked { task, checked })
             }
+            (VerifyCommand::Restore(task), VerifyState::Restoring { report, .. }) => {
+                let restored = self.test_restore(request, report, task).await?;
+                Ok(VerifyEvent::Restored { task, restored })
+            }
+            (VerifyCommand::Release, VerifyState::Cancelled { .. }) => {
+                self.drop_scratch().await?;
+                Ok(VerifyEvent::Released)
+            }
             _ => Err(misplaced()),
         }
+    }
+
+    /// How many parts the files are in.
+    fn parts(&self, request: &VerifyRequest) -> u32 {
+        let restores = match (&self.job.state, request.level) {
+            (JobState::Verify(VerifyState::Verifying { report, .. }), VerifyLevel::Restore) => {
+                report.backups.len() as u64
+            }
+            _ => 0,
+        };
+        (self.job.record.tasks_total - restores) as u32
     }
 
     /// What was tried a few times and does not read will not read the next time either.

@@ -12,8 +12,9 @@ pub(super) fn write(transaction: &Transaction<'_>, job: &Job) -> Result<(), Erro
     let mut insert = transaction
         .prepare_cached(
             "INSERT OR REPLACE INTO verifications (job_id, cluster, repository, snapshot,
-                 backup_timestamp, level, sample, damage, files, bytes, started_at, verified_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                 backup_timestamp, level, sample, damage, files, bytes, started_at, verified_at,
+                 restore_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         )
         .map_err(sql_error)?;
     for row in backups {
@@ -30,7 +31,8 @@ pub(super) fn write(transaction: &Transaction<'_>, job: &Job) -> Result<(), Erro
                 row.checked.files as i64,
                 row.checked.bytes as i64,
                 row.started_at.0,
-                row.verified_at.0
+                row.verified_at.0,
+                row.restore_ms.map(|ms| ms as i64)
             ])
             .map_err(sql_error)?;
     }
@@ -82,7 +84,7 @@ impl SqliteStore {
                 let mut select = t
                     .prepare_cached(
                         "SELECT job_id, cluster, repository, snapshot, backup_timestamp, level,
-                             sample, damage, files, bytes, started_at, verified_at
+                             sample, damage, files, bytes, started_at, verified_at, restore_ms
                          FROM verifications ORDER BY job_id, snapshot, backup_timestamp",
                     )
                     .map_err(sql_error)?;
@@ -102,6 +104,7 @@ impl SqliteStore {
                         },
                         started_at: Timestamp(r.get(10)?),
                         verified_at: Timestamp(r.get(11)?),
+                        restore_ms: r.get::<_, Option<i64>>(12)?.map(|ms| ms as u64),
                     })
                 });
                 rows.and_then(Iterator::collect).map_err(sql_error)

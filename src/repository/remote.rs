@@ -1,0 +1,245 @@
+//! Moving bytes to and from object stores: in parts and ranges, several at a time, hashed on the way
+//! and within a budget of bytes in flight.
+
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, TryStreamExt};
+use object_store::multipart::PartId;
+use object_store::path::Path as ObjectPath;
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use ring::digest::{Context, SHA256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::transfer::{
+    ByteBudget, Over, PART_BYTES, blocking, corrupted, finish_over, partial_in, unreadable,
+};
+use super::uploads::Upload;
+use super::{Repository, storage_error};
+use crate::error::{Error, ErrorKind};
+use crate::job::DataFile;
+
+/// Ranges of one object that are asked for at a time.
+const RANGES: usize = 4;
+
+/// Puts a local file of one part into an object store; `is_new`: only if there is none. Whether that
+/// moved its bytes, and the tag of the object.
+pub(super) async fn upload_file(
+    store: &dyn ObjectStore,
+    path: &ObjectPath,
+    file: &DataFile,
+    from: &Path,
+    is_new: bool,
+    budget: &ByteBudget,
+) -> Result<(bool, Option<String>), Error> {
+    let source = tokio::fs::File::open(from)
+        .await
+        .map_err(|e| unreadable("open", from, e))?;
+    let _permit = budget.take(file.bytes as usize).await;
+    let mut body = Vec::with_capacity(file.bytes as usize);
+    // One byte more than expected is enough to see that a file has grown.
+    source
+        .take(file.bytes + 1)
+        .read_to_end(&mut body)
+        .await
+        .map_err(|e| unreadable("read", from, e))?;
+    let found = hex::encode(ring::digest::digest(&SHA256, &body));
+    if file.sha256 != found {
+        return Err(corrupted(
+            format_args!("\"{}\"", from.display()),
+            file,
+            &found,
+            body.len() as u64,
+        ));
+    }
+    let mode = if is_new {
+        PutMode::Create
+    } else {
+        PutMode::Overwrite
+    };
+    match store
+        .put_opts(path, PutPayload::from(body), PutOptions::from(mode))
+        .await
+    {
+        Ok(put) => Ok((true, put.e_tag)),
+        // Every conflict is told in these words; only the right length makes it another one's
+        // upload of the same file.
+        Err(e @ object_store::Error::AlreadyExists { .. }) => match store.head(path).await {
+            Ok(found) if found.size == file.bytes => Ok((false, None)),
+            _ => Err(storage_error("write", path, e)),
+        },
+        Err(e) => Err(storage_error("write", path, e)),
+    }
+}
+
+impl Repository {
+    /// Puts a local file into an object store in parts, several at a time; the tag of the object.
+    pub(super) async fn upload_in_parts(
+        &self,
+        mut upload: Upload,
+        path: &ObjectPath,
+        file: &DataFile,
+        from: &Path,
+        budget: &ByteBudget,
+    ) -> Result<Option<String>, Error> {
+        let sent = self.send_parts(&mut upload, path, from, budget).await;
+        let checked = sent.and_then(|(parts, found, length)| {
+            if file.sha256 == found {
+                Ok(parts)
+            } else {
+                let what = format_args!("\"{}\"", from.display()).to_string();
+                Err(corrupted(what, file, &found, length))
+            }
+        });
+        let result = match checked {
+            Ok(parts) => upload.complete(parts).await,
+            Err(e) => Err(e),
+        };
+        if result.is_err()
+            && let Err(error) = upload.abort().await
+        {
+            tracing::warn!(%path, %error, "an upload could not be given up; that is tried again when the job has ended");
+        }
+        result
+    }
+    /// Sends a file; its parts, its SHA-256 and its length.
+    async fn send_parts(
+        &self,
+        upload: &mut Upload,
+        path: &ObjectPath,
+        from: &Path,
+        budget: &ByteBudget,
+    ) -> Result<(Vec<(usize, PartId)>, String, u64), Error> {
+        let mut source = tokio::fs::File::open(from)
+            .await
+            .map_err(|e| unreadable("open", from, e))?;
+        let mut context = Context::new(&SHA256);
+        let mut length = 0;
+        let mut sent = Vec::new();
+        let mut parts = futures::stream::FuturesUnordered::new();
+        for number in 0.. {
+            // Waiting for the budget must not starve the parts that hold it.
+            let permit = loop {
+                tokio::select! {
+                    permit = budget.take(PART_BYTES) => break permit,
+                    Some(part) = parts.next() => {
+                        let part: Result<_, Error> = part;
+                        sent.push(part?);
+                    }
+                }
+            };
+            let mut body = Vec::with_capacity(PART_BYTES);
+            (&mut source)
+                .take(PART_BYTES as u64)
+                .read_to_end(&mut body)
+                .await
+                .map_err(|e| unreadable("read", from, e))?;
+            if body.is_empty() {
+                break;
+            }
+            context.update(&body);
+            length += body.len() as u64;
+            let bytes = body.len() as u64;
+            let part = upload.part(number, PutPayload::from(body));
+            parts.push(async move {
+                let _permit = permit;
+                self.pass(bytes).await?;
+                part.await.map_err(|e| storage_error("write", path, e))
+            });
+        }
+        while let Some(part) = parts.next().await {
+            sent.push(part?);
+        }
+        Ok((sent, hex::encode(context.finish()), length))
+    }
+    /// Brings an object to each of the targets, hashing on the way; no target exists before the hash
+    /// proved right.
+    pub(super) async fn download_file(
+        &self,
+        path: &ObjectPath,
+        file: &DataFile,
+        targets: Vec<PathBuf>,
+        budget: &ByteBudget,
+    ) -> Result<bool, Error> {
+        let dirs = targets.clone();
+        let partials = blocking(move || {
+            dirs.iter()
+                .map(|t| partial_in(t.parent().expect("a file has a directory")))
+                .collect::<Result<Vec<_>, _>>()
+        })
+        .await?;
+        let mut writers = Vec::with_capacity(partials.len());
+        for (partial, target) in partials.iter().zip(&targets) {
+            let handle = partial
+                .as_file()
+                .try_clone()
+                .map_err(|e| Error::io("open", target, e))?;
+            writers.push(tokio::fs::File::from_std(handle));
+        }
+        let mut context = Context::new(&SHA256);
+        let mut length = 0;
+        let mut pieces = pin!(self.pieces(path, file.bytes, budget));
+        while let Some((piece, permit)) = pieces.try_next().await? {
+            context.update(&piece);
+            length += piece.len() as u64;
+            for (writer, target) in writers.iter_mut().zip(&targets) {
+                writer
+                    .write_all(&piece)
+                    .await
+                    .map_err(|e| Error::io("write", target, e))?;
+            }
+            drop(permit);
+        }
+        for (mut writer, target) in writers.into_iter().zip(&targets) {
+            writer
+                .flush()
+                .await
+                .map_err(|e| Error::io("write", target, e))?;
+        }
+        let found = hex::encode(context.finish());
+        if file.sha256 != found || length != file.bytes {
+            return Err(corrupted(format_args!("\"{path}\""), file, &found, length));
+        }
+        blocking(move || {
+            for (partial, target) in partials.into_iter().zip(&targets) {
+                finish_over(partial, target, Over::Damaged)?;
+            }
+            Ok(true)
+        })
+        .await
+    }
+
+    /// The bytes of an object that should be so long, in their order: of a large one several ranges are
+    /// asked for at a time. Each piece comes with its share of the budget.
+    fn pieces<'r>(
+        &'r self,
+        path: &'r ObjectPath,
+        bytes: u64,
+        budget: &'r ByteBudget,
+    ) -> impl Stream<Item = Result<(Bytes, OwnedSemaphorePermit), Error>> + 'r {
+        let failed = |e| storage_error("read", path, e);
+        let ranges = (0..bytes.max(1)).step_by(PART_BYTES);
+        let reading = ranges.map(move |start| {
+            let end = (start + PART_BYTES as u64).min(bytes);
+            async move {
+                let permit = budget.take((end - start) as usize).await;
+                self.pass(end - start).await?;
+                // Of a small object all is asked for: whether it is longer than it should be shows.
+                let options = GetOptions {
+                    range: (bytes > PART_BYTES as u64).then(|| (start..end).into()),
+                    ..GetOptions::default()
+                };
+                let found = self.store.get_opts(path, options).await.map_err(failed)?;
+                if found.meta.size != bytes {
+                    let message = format!("\"{path}\" is damaged");
+                    let detail = format!("{} bytes instead of {bytes}", found.meta.size);
+                    return Err(Error::new(ErrorKind::Corrupted, message).detail(detail));
+                }
+                Ok((found.bytes().await.map_err(failed)?, permit))
+            }
+        });
+        futures::stream::iter(reading).buffered(RANGES)
+    }
+}
