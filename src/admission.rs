@@ -90,7 +90,13 @@ impl Caller {
     /// connection keeps for itself, are not for this door.
     pub async fn change(&mut self, statement: &Statement) -> Result<String, Error> {
         if let Statement::CreateRepository(create) = statement {
-            self.require_location(&location_of(create)).await?;
+            let location = location_of(create);
+            self.require_location(&location).await?;
+            if self.cluster.managed().is_err() && location.encryption_key()?.is_some() {
+                return Err(Error::unsupported(
+                    "\"encryption\" of a repository that a StarRocks cluster writes",
+                ));
+            }
         }
         if self.cluster.external().is_some() {
             match statement {

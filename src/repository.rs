@@ -5,7 +5,9 @@
 //! exists: the manifest's conditional put is the commit.
 
 mod check;
+mod cipher;
 mod http;
+mod identity;
 mod index;
 mod layout;
 mod location;
@@ -30,13 +32,19 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
-use serde::{Deserialize, Serialize};
+use tokio::sync::OnceCell;
 
 pub use self::check::Placed;
 use self::check::Presence;
+pub use self::cipher::UserKey;
+pub use self::identity::RepositoryInfo;
 pub use self::index::{ListedBackup, ManifestIndex, ObjectStamp};
+use self::layout::Layout;
 use self::location::Store;
-pub use self::location::{CONDITIONAL_PUT_KEY, Location, MAX_BYTES_PER_SECOND_KEY, check_location};
+pub use self::location::{
+    CONDITIONAL_PUT_KEY, ENCRYPTION, ENCRYPTION_KEY, Location, MAX_BYTES_PER_SECOND_KEY,
+    check_location,
+};
 pub use self::manifest::Manifest;
 #[doc(hidden)]
 pub use self::manifest::check_manifest;
@@ -50,7 +58,7 @@ use self::transfer::{Over, PARTS_AFTER_BYTES};
 pub use self::uploads::UploadLog;
 use crate::error::{Error, ErrorKind};
 use crate::job::{DataFile, ManifestDigest};
-use crate::names::{BackupTimestamp, RepositoryName, SnapshotLabel, Timestamp};
+use crate::names::{BackupTimestamp, RepositoryName, SnapshotLabel};
 
 /// How many listings run at a time.
 const LISTINGS: usize = 8;
@@ -67,25 +75,16 @@ pub struct Repository {
     /// Where uploads in parts are noted while they are under way.
     uploads: Option<Arc<dyn UploadLog>>,
     throttle: Option<Throttle>,
+    /// The key that the user has given, of an encrypted repository.
+    key: Option<UserKey>,
+    /// Once it is known.
+    layout: Arc<OnceCell<Layout>>,
     root: Path,
     /// Where the root is, if it is a local directory: there, files are written with fsync, which
     /// object_store does not do.
     local: Option<PathBuf>,
     /// Where it is, and the manifests that are known of it.
     index: Option<(Arc<str>, Arc<ManifestIndex>)>,
-}
-
-/// `__repo_info`: who made the repository, and when.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RepositoryInfo {
-    /// The version of the format; this code reads and writes 1.
-    pub format: u32,
-    /// Unique over all repositories.
-    pub id: String,
-    /// Its name, also in the path.
-    pub name: RepositoryName,
-    /// When it was first created.
-    pub created_at: Timestamp,
 }
 
 /// The backups under one label.
@@ -143,6 +142,8 @@ impl Repository {
             puts_on_condition: true,
             uploads: None,
             throttle: None,
+            key: None,
+            layout: Arc::default(),
             root,
             index: None,
         }
@@ -175,49 +176,6 @@ impl Repository {
 
     pub fn name(&self) -> &RepositoryName {
         &self.name
-    }
-
-    async fn info(&self) -> Result<Option<RepositoryInfo>, Error> {
-        let path = layout::info(&self.root);
-        let body = match self.store.get(&path).await {
-            Ok(found) => found
-                .bytes()
-                .await
-                .map_err(|e| storage_error("read", &path, e))?,
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            Err(e) => return Err(storage_error("read", &path, e)),
-        };
-        let info: RepositoryInfo = serde_json::from_slice(&body).map_err(|e| {
-            Error::new(ErrorKind::Unsupported, format!("failed to read repo info file: \"{path}\" is not Starkeep's: {e}")).hint(
-                "A repository written by a StarRocks cluster is not read by the embedded cluster; choose another location or name.",
-            )
-        })?;
-        if info.format > layout::FORMAT {
-            return Err(Error::unsupported(format_args!(
-                "repository format {} of {}",
-                info.format, self.name
-            ))
-            .hint(format!(
-                "This Starkeep reads format {}; use a newer one.",
-                layout::FORMAT
-            )));
-        }
-        Ok(Some(info))
-    }
-
-    /// Checks that the repository can be reached and is there.
-    pub async fn ping(&self) -> Result<(), Error> {
-        match self.info().await? {
-            Some(_) => Ok(()),
-            None => Err(self.no_repository()),
-        }
-    }
-
-    fn no_repository(&self) -> Error {
-        Error::new(
-            ErrorKind::MissingFile,
-            format!("\"{}\" does not exist", layout::info(&self.root)),
-        )
     }
 
     /// Puts an object that must not exist yet. `false`: it existed already, and is untouched.
@@ -266,10 +224,11 @@ impl Repository {
             .list_with_delimiter(Some(&self.root))
             .await
             .map_err(|e| storage_error("list", &self.root, e))?;
+        let layout = self.layout().await?;
         let labels: Vec<_> = listing
             .common_prefixes
             .iter()
-            .filter_map(layout::label_of)
+            .filter_map(|prefix| layout.label_of(prefix))
             .collect();
         let listings: Vec<BoxFuture<'_, _>> = labels
             .into_iter()
@@ -290,16 +249,17 @@ impl Repository {
             .list_with_delimiter(Some(&self.root))
             .await
             .map_err(|e| storage_error("list", &self.root, e))?;
+        let layout = self.layout().await?;
         Ok(listing
             .common_prefixes
             .iter()
-            .filter_map(layout::label_of)
+            .filter_map(|prefix| layout.label_of(prefix))
             .any(|known| known == *label))
     }
 
     /// The backups under one label; none if there is no such label.
     pub async fn snapshot(&self, label: &SnapshotLabel) -> Result<SnapshotListing, Error> {
-        let directory = layout::label_dir(&self.root, label);
+        let directory = self.layout().await?.label_dir(label);
         let objects: Vec<_> = self
             .store
             .list(Some(&directory))
@@ -341,7 +301,7 @@ impl Repository {
         label: &SnapshotLabel,
         timestamp: &BackupTimestamp,
     ) -> Result<(Manifest, ManifestDigest), Error> {
-        let path = layout::manifest(&self.root, label, timestamp);
+        let path = self.layout().await?.manifest(label, timestamp);
         let read = || async {
             let body = self.manifest_bytes(label, timestamp).await?;
             Manifest::decode(&body).map_err(|e| e.detail(path.to_string()))
@@ -362,24 +322,24 @@ impl Repository {
         label: &SnapshotLabel,
         timestamp: &BackupTimestamp,
     ) -> Result<Bytes, Error> {
-        let path = layout::manifest(&self.root, label, timestamp);
+        let path = self.layout().await?.manifest(label, timestamp);
         let found = self
             .store
             .get(&path)
             .await
             .map_err(|e| storage_error("read", &path, e))?;
-        found
-            .bytes()
-            .await
-            .map_err(|e| storage_error("read", &path, e))
+        let stored = found.bytes().await;
+        let stored = stored.map_err(|e| storage_error("read", &path, e))?;
+        self.layout().await?.open(&path, stored)
     }
 
     /// Puts a manifest: the commit of a backup. Saying it twice is the same as once. What else
     /// stands in its place proves that this one never will.
     pub async fn publish(&self, manifest: &Manifest) -> Result<Placed, Error> {
         let (body, _) = manifest.encode()?;
-        let path = layout::manifest(&self.root, &manifest.label, &manifest.timestamp);
-        if self.put_once(&path, body).await? {
+        let layout = self.layout().await?;
+        let path = layout.manifest(&manifest.label, &manifest.timestamp);
+        if self.put_once(&path, layout.seal(&path, body)?).await? {
             return Ok(Placed::Ours);
         }
         // Ours, perhaps written by an older version of this program: the job is what counts.
@@ -430,7 +390,7 @@ impl Repository {
         label: &SnapshotLabel,
         timestamp: &BackupTimestamp,
     ) -> Result<(), Error> {
-        let path = layout::manifest(&self.root, label, timestamp);
+        let path = self.layout().await?.manifest(label, timestamp);
         if let Some(target) = self.local_path(&path) {
             return transfer::remove_file_and_empty_dir(target).await;
         }
@@ -450,7 +410,8 @@ impl Repository {
         from: &std::path::Path,
         budget: &ByteBudget,
     ) -> Result<bool, Error> {
-        let path = layout::data(&self.root, &file.sha256);
+        let layout = self.layout().await?;
+        let path = layout.data(&file.sha256);
         let over = match self.presence(file, from).await? {
             Presence::Whole => return Ok(false),
             Presence::Missing => Over::Nothing,
@@ -462,13 +423,14 @@ impl Repository {
         let (moved, e_tag) = match self.local_path(&path) {
             Some(target) => {
                 let (file, from) = (file.clone(), from.to_owned());
-                let copied = self.copy_file(file, from, vec![target], over, budget);
+                let coding = layout.sealing(&path)?;
+                let copied = self.copy_file(file, from, vec![target], over, coding, budget);
                 (copied.await?, None)
             }
             None if file.bytes <= PARTS_AFTER_BYTES => {
                 let is_new = over == Over::Nothing && self.puts_on_condition;
                 self.pass(file.bytes).await?;
-                remote::upload_file(&*self.store, &path, file, from, is_new, budget).await?
+                self.upload_file(&path, file, from, is_new, budget).await?
             }
             None => {
                 let upload = uploads::begin(&self.store, &path, self.uploads.clone()).await?;
@@ -498,12 +460,20 @@ impl Repository {
         if missing.is_empty() {
             return Ok(false);
         }
-        let path = layout::data(&self.root, &file.sha256);
+        let layout = self.layout().await?;
+        let path = layout.data(&file.sha256);
         match self.local_path(&path) {
             Some(from) => {
                 let file = file.clone();
-                self.copy_file(file, from, missing, Over::Damaged, budget)
-                    .await
+                self.copy_file(
+                    file,
+                    from,
+                    missing,
+                    Over::Damaged,
+                    layout.opening(&path),
+                    budget,
+                )
+                .await
             }
             None => {
                 let read =

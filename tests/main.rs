@@ -1,6 +1,7 @@
 //! The one integration-test binary.
 
 mod consistency;
+mod encryption;
 mod expire;
 mod explain;
 mod fake_fe;

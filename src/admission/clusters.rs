@@ -10,7 +10,9 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind};
 use crate::names::*;
 use crate::privilege::{Privilege, Securable};
-use crate::repository::{CONDITIONAL_PUT_KEY, Location, MAX_BYTES_PER_SECOND_KEY};
+use crate::repository::{
+    CONDITIONAL_PUT_KEY, ENCRYPTION, ENCRYPTION_KEY, Location, MAX_BYTES_PER_SECOND_KEY,
+};
 use crate::statement::{AlterRepository, ClusterCommand, CreateRepository};
 use crate::store::{ClusterRecord, RepositoryRecord};
 
@@ -204,34 +206,37 @@ impl Caller {
             }
             ClusterRole::Managed(_) | ClusterRole::RepositoryOnly => known.ok_or_else(unknown)?,
         };
-        // How a commit is made does not change by keys that are rotated.
-        let commit = record.properties.get(CONDITIONAL_PUT_KEY).cloned();
-        // Whoever changes how fast it goes need not have the keys.
-        let only_pace = alter
+        let before = Location {
+            url: record.location.clone(),
+            properties: record.properties.clone(),
+        };
+        // Whoever changes only these need not have the keys of the store.
+        let is_partial = alter
             .properties
             .0
             .keys()
-            .all(|key| key == MAX_BYTES_PER_SECOND_KEY);
-        if only_pace {
-            let pace = alter.properties.0.clone();
-            record.properties.extend(pace);
-        } else {
-            record.properties.clone_from(&alter.properties.0);
+            .all(|key| [MAX_BYTES_PER_SECOND_KEY, ENCRYPTION_KEY].contains(&key.as_str()));
+        let mut properties = alter.properties.0.clone();
+        // What a repository is does not change by keys that are rotated.
+        for (key, value) in &record.properties {
+            let stays = [CONDITIONAL_PUT_KEY, ENCRYPTION, ENCRYPTION_KEY].contains(&key.as_str());
+            if is_partial || stays {
+                properties
+                    .entry(key.clone())
+                    .or_insert_with(|| value.clone());
+            }
         }
-        if let Some(commit) = commit {
-            record
-                .properties
-                .entry(CONDITIONAL_PUT_KEY.into())
-                .or_insert(commit);
-        }
+        record.properties = properties;
         let location = Location {
             url: record.location.clone(),
             properties: record.properties.clone(),
         };
         // Who may not create it so may not have it so.
-        if !only_pace {
+        if !is_partial {
             self.require_location(&location).await?;
         }
+        self.change_encryption(&record.name, &before, &location)
+            .await?;
         let reached = match self.cluster.role() {
             ClusterRole::Managed(_) => {
                 self.gateway
@@ -264,6 +269,33 @@ impl Caller {
             );
         }
         Ok("ALTER REPOSITORY".into())
+    }
+
+    /// Has an encrypted repository opened by another key, if another is given.
+    async fn change_encryption(
+        &self,
+        name: &RepositoryName,
+        before: &Location,
+        now: &Location,
+    ) -> Result<(), Error> {
+        match (before.encryption_key()?, now.encryption_key()?) {
+            (old, new) if old == new => Ok(()),
+            (Some(_), Some(new)) => {
+                // Reached as it will be, and opened as it was.
+                let mut location = now.clone();
+                let key = before.properties.get(ENCRYPTION_KEY).cloned();
+                location
+                    .properties
+                    .extend(key.map(|key| (ENCRYPTION_KEY.to_owned(), key)));
+                let repository = self.gateway.open.open(name, &location)?;
+                repository.change_key(&new).await
+            }
+            _ => {
+                let message = "whether a repository is encrypted is decided when it is made";
+                Err(Error::new(ErrorKind::InvalidParameter, message)
+                    .hint("Create one under another name, and back up into that."))
+            }
+        }
     }
 
     /// CREATE REPOSITORY where there is no cluster: what is stored there already is taken in, and

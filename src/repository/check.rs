@@ -17,9 +17,10 @@ use object_store::path::Path;
 
 use super::survey::first_byte;
 use super::transfer::{PART_BYTES, blocking};
-use super::{LISTINGS, Repository, layout, storage_error};
+use super::{LISTINGS, Repository, storage_error};
 use crate::error::{Error, ErrorKind};
 use crate::job::DataFile;
+use crate::names::Sha256;
 
 /// How a file stands in the repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,9 @@ impl Repository {
         file: &DataFile,
         source: &FilePath,
     ) -> Result<Presence, Error> {
-        let path = layout::data(&self.root, &file.sha256);
+        let layout = self.layout().await?;
+        let path = layout.data(&file.sha256);
+        let stored_bytes = layout.stored_bytes(file);
         if let Some(target) = self.local_path(&path) {
             let there = target.clone();
             let found = blocking(move || match std::fs::symlink_metadata(&there) {
@@ -48,7 +51,7 @@ impl Repository {
             let Some(found) = found.await? else {
                 return Ok(Presence::Missing);
             };
-            if !found.is_file() || found.len() != file.bytes {
+            if !found.is_file() || found.len() != stored_bytes {
                 return Ok(Presence::Wrong);
             }
             if self.is_known_damaged(&file.sha256) {
@@ -69,7 +72,7 @@ impl Repository {
             Err(object_store::Error::NotFound { .. }) => return Ok(Presence::Missing),
             Err(e) => return Err(storage_error("look at", &path, e)),
         };
-        if found.size != file.bytes {
+        if found.size != stored_bytes {
             return Ok(Presence::Wrong);
         }
         if self.is_known_damaged(&file.sha256) {
@@ -87,9 +90,11 @@ impl Repository {
             return Ok(Presence::Whole);
         }
         let (source, in_parts) = (source.to_owned(), tag.contains('-'));
+        let is_encrypted = layout.is_encrypted();
         let expected = blocking(move || md5_of(&source, in_parts)).await;
-        // A tag that is another digest says nothing: stores that encrypt make it of what they keep.
-        if expected.is_err() || expected.is_ok_and(|expected| expected != digest) {
+        // A tag that is another digest says nothing: stores that encrypt make it of what they keep,
+        // and what is encrypted here is another each time.
+        if is_encrypted || expected.is_err() || expected.is_ok_and(|expected| expected != digest) {
             let (found, _) = self.digest_of(&path).await?;
             if file.sha256 != found {
                 return Ok(Presence::Wrong);
@@ -103,7 +108,10 @@ impl Repository {
     /// nothing to hash.
     pub(super) async fn note_written(&self, file: &DataFile, e_tag: Option<&str>) {
         self.forget_damage(&file.sha256);
-        let path = layout::data(&self.root, &file.sha256);
+        let Ok(layout) = self.layout().await else {
+            return;
+        };
+        let path = layout.data(&file.sha256);
         if let Some(target) = self.local_path(&path) {
             let found = blocking(move || {
                 std::fs::symlink_metadata(&target).map_err(|e| Error::io("look at", &target, e))
@@ -121,18 +129,20 @@ impl Repository {
         &self,
         files: impl Iterator<Item = &'f DataFile>,
     ) -> Result<Vec<&'f DataFile>, Error> {
-        let mut by_directory: BTreeMap<u32, Vec<&DataFile>> = BTreeMap::new();
+        let layout = self.layout().await?;
+        let mut by_directory: BTreeMap<u32, Vec<(Sha256, &DataFile)>> = BTreeMap::new();
         for file in files {
-            by_directory
-                .entry(first_byte(&file.sha256))
-                .or_default()
-                .push(file);
+            let object = layout.object_of(&file.sha256);
+            let alike = by_directory.entry(first_byte(&object)).or_default();
+            alike.push((object, file));
         }
         let listings = by_directory.into_iter().map(|(first, files)| {
             async move {
                 let there = self.lengths(first).await?;
-                let is_lacking = |file: &&DataFile| there.get(&file.sha256) != Some(&file.bytes);
-                Ok::<Vec<_>, Error>(files.into_iter().filter(is_lacking).collect())
+                let lacking = files
+                    .into_iter()
+                    .filter(|(object, file)| there.get(object) != Some(&layout.stored_bytes(file)));
+                Ok::<Vec<_>, Error>(lacking.map(|(_, file)| file).collect())
             }
             .boxed()
         });
@@ -228,6 +238,8 @@ impl Repository {
             .bytes()
             .await
             .map_err(|e| storage_error("read", path, e))?;
+        // What does not decrypt is no manifest of this repository's.
+        let body = self.layout().await?.open(path, body).unwrap_or_default();
         Ok(match super::manifest::job_of(&body) {
             Some(uid) if uid == job_uid => Placed::Ours,
             Some(_) => taken("another backup's"),

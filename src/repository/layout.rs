@@ -1,11 +1,19 @@
 //! Where each object of a repository is: the one place that spells their names.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use object_store::path::Path;
 
+use super::cipher::{Cipher, Coding};
+use crate::error::Error;
+use crate::job::DataFile;
 use crate::names::{BackupTimestamp, RepositoryName, Sha256, SnapshotLabel};
 
 /// The format that this code reads and writes.
 pub(super) const FORMAT: u32 = 1;
+/// The format of an encrypted repository's `__repo_info`.
+pub(super) const ENCRYPTED_FORMAT: u32 = 2;
 
 /// What is about to be deleted (docs/repository-format.md, "Pruning").
 const MARK: &str = "__prune";
@@ -24,69 +32,163 @@ pub(super) fn mark(root: &Path) -> Path {
     root.clone().join(MARK)
 }
 
-pub(super) fn label_dir(root: &Path, label: &SnapshotLabel) -> Path {
-    root.clone().join(format!("{LABEL_PREFIX}{label}"))
-}
-
-/// The label of a directory, if it is a label's. Characters that object stores dislike stand
-/// percent-encoded in paths.
-pub(super) fn label_of(directory: &Path) -> Option<SnapshotLabel> {
-    let name = directory.filename()?.strip_prefix(LABEL_PREFIX)?;
-    let decoded = percent_encoding::percent_decode_str(name)
-        .decode_utf8()
-        .ok()?;
-    SnapshotLabel::new(decoded).ok()
-}
-
-/// Whether a directory looks like a label's and is none that is known.
-pub(super) fn is_strange_label(directory: &Path) -> bool {
-    let is_alike = directory
-        .filename()
-        .is_some_and(|name| name.starts_with(LABEL_PREFIX));
-    is_alike && label_of(directory).is_none()
-}
-
-pub(super) fn manifest(root: &Path, label: &SnapshotLabel, timestamp: &BackupTimestamp) -> Path {
-    label_dir(root, label).join(format!("{MANIFEST_PREFIX}{timestamp}"))
-}
-
-/// Data files are spread over 256 directories by the first byte of their hash.
-pub(super) fn data(root: &Path, sha256: &Sha256) -> Path {
-    data_dir(root)
-        .join(&sha256[..2])
-        .join(format!("{sha256}.parquet"))
+/// How the objects of one repository are called, and what stands in them: as they are, or under
+/// names that tell nothing and encrypted.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    root: Path,
+    cipher: Option<Arc<Cipher>>,
 }
 
 /// What an object of a repository is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// A data file.
+    /// A data file, by what its object is called.
     Data(Sha256),
     /// A manifest, or what else a repository has.
     Other,
 }
 
-/// What an object is, by its name; nothing if no repository has such.
-pub(super) fn place_of(root: &Path, object: &Path) -> Option<Place> {
-    let parts: Vec<_> = object.prefix_match(root)?.collect();
-    let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
-    match parts[..] {
-        ["__repo_info" | MARK] => Some(Place::Other),
-        [name] if name.starts_with("__probe_") => Some(Place::Other),
-        ["data", directory, name] => {
-            let sha256 = Sha256::new(name.strip_suffix(".parquet")?).ok()?;
-            (sha256[..2] == *directory).then_some(Place::Data(sha256))
+impl Layout {
+    pub fn new(root: &Path, cipher: Option<Arc<Cipher>>) -> Self {
+        Self {
+            root: root.clone(),
+            cipher,
         }
-        [label, name] if label.starts_with(LABEL_PREFIX) => {
-            let timestamp = name.strip_prefix(MANIFEST_PREFIX)?;
-            BackupTimestamp::new(timestamp).ok().map(|_| Place::Other)
-        }
-        _ => None,
     }
-}
 
-pub(super) fn data_dir(root: &Path) -> Path {
-    root.clone().join("data")
+    pub fn is_encrypted(&self) -> bool {
+        self.cipher.is_some()
+    }
+
+    pub fn label_dir(&self, label: &SnapshotLabel) -> Path {
+        let name = match &self.cipher {
+            None => label.to_string(),
+            Some(cipher) => cipher.label_name(label.as_str()),
+        };
+        self.root.clone().join(format!("{LABEL_PREFIX}{name}"))
+    }
+
+    /// The label of a directory, if it is a label's. Characters that object stores dislike stand
+    /// percent-encoded in paths.
+    pub fn label_of(&self, directory: &Path) -> Option<SnapshotLabel> {
+        let name = directory.filename()?.strip_prefix(LABEL_PREFIX)?;
+        let label = match &self.cipher {
+            None => percent_encoding::percent_decode_str(name)
+                .decode_utf8()
+                .ok()?
+                .into_owned(),
+            Some(cipher) => cipher.label_of(name)?,
+        };
+        SnapshotLabel::new(label).ok()
+    }
+
+    /// Whether a directory looks like a label's and is none that is known.
+    pub fn is_strange_label(&self, directory: &Path) -> bool {
+        let is_alike = directory
+            .filename()
+            .is_some_and(|name| name.starts_with(LABEL_PREFIX));
+        is_alike && self.label_of(directory).is_none()
+    }
+
+    pub fn manifest(&self, label: &SnapshotLabel, timestamp: &BackupTimestamp) -> Path {
+        self.label_dir(label)
+            .join(format!("{MANIFEST_PREFIX}{timestamp}"))
+    }
+
+    /// What the object of a data file is called, but for where it is.
+    pub fn object_of(&self, sha256: &Sha256) -> Sha256 {
+        match &self.cipher {
+            None => sha256.clone(),
+            Some(cipher) => cipher.file_name(sha256),
+        }
+    }
+
+    pub fn data(&self, sha256: &Sha256) -> Path {
+        self.object(&self.object_of(sha256))
+    }
+
+    /// Data files are spread over 256 directories by the first byte of what they are called.
+    pub fn object(&self, name: &Sha256) -> Path {
+        self.data_dir()
+            .join(&name[..2])
+            .join(format!("{name}.parquet"))
+    }
+
+    pub fn data_dir(&self) -> Path {
+        self.root.clone().join("data")
+    }
+
+    /// A path from the repository's directory on.
+    pub fn relative(&self, path: &Path) -> String {
+        let relative = path.as_ref().strip_prefix(self.root.as_ref());
+        relative
+            .unwrap_or(path.as_ref())
+            .trim_start_matches('/')
+            .to_owned()
+    }
+
+    /// What an object is, by its name; nothing if no repository has such.
+    pub fn place_of(&self, object: &Path) -> Option<Place> {
+        let parts: Vec<_> = object.prefix_match(&self.root)?.collect();
+        let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
+        match parts[..] {
+            ["__repo_info" | MARK] => Some(Place::Other),
+            [name] if name.starts_with("__probe_") => Some(Place::Other),
+            ["data", directory, name] => {
+                let name = Sha256::new(name.strip_suffix(".parquet")?).ok()?;
+                (name[..2] == *directory).then_some(Place::Data(name))
+            }
+            [label, name] if label.starts_with(LABEL_PREFIX) => {
+                let timestamp = name.strip_prefix(MANIFEST_PREFIX)?;
+                BackupTimestamp::new(timestamp).ok().map(|_| Place::Other)
+            }
+            _ => None,
+        }
+    }
+
+    /// How long the object of a data file is.
+    pub fn stored_bytes(&self, file: &DataFile) -> u64 {
+        match &self.cipher {
+            None => file.bytes,
+            Some(_) => Cipher::stored_bytes(file.bytes),
+        }
+    }
+
+    /// A small object, as it is stored.
+    pub fn seal(&self, path: &Path, plain: Bytes) -> Result<Bytes, Error> {
+        match &self.cipher {
+            None => Ok(plain),
+            Some(cipher) => Ok(cipher.seal(&self.relative(path), &plain)?.into()),
+        }
+    }
+
+    /// What was stored.
+    pub fn open(&self, path: &Path, stored: Bytes) -> Result<Bytes, Error> {
+        match &self.cipher {
+            None => Ok(stored),
+            Some(cipher) => Ok(cipher.open(&self.relative(path), &stored)?.into()),
+        }
+    }
+
+    /// For the bytes of a data file on their way to an object.
+    pub fn sealing(&self, path: &Path) -> Result<Coding, Error> {
+        match &self.cipher {
+            None => Ok(Coding::Plain),
+            Some(cipher) => {
+                let sealer = cipher.sealer(&self.relative(path))?;
+                Ok(Coding::Seal(Box::new(sealer)))
+            }
+        }
+    }
+
+    /// For the bytes of an object on their way to a data file.
+    pub fn opening(&self, path: &Path) -> Coding {
+        match &self.cipher {
+            None => Coding::Plain,
+            Some(cipher) => Coding::Open(Box::new(cipher.opener(&self.relative(path)))),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -96,15 +198,16 @@ mod tests {
     #[test]
     fn objects_are_told_by_their_names() {
         let root = Path::from("x");
+        let layout = Layout::new(&root, None);
         let sha256 = Sha256::new("ab".repeat(32)).expect("valid");
         assert_eq!(
-            place_of(&root, &data(&root, &sha256)),
+            layout.place_of(&layout.data(&sha256)),
             Some(Place::Data(sha256.clone()))
         );
         let label = SnapshotLabel::new("a b").expect("valid");
         let timestamp = BackupTimestamp::new("2026-01-02-03-04-05-678").expect("valid");
-        for ours in [info(&root), manifest(&root, &label, &timestamp)] {
-            assert_eq!(place_of(&root, &ours), Some(Place::Other), "{ours}");
+        for ours in [info(&root), layout.manifest(&label, &timestamp)] {
+            assert_eq!(layout.place_of(&ours), Some(Place::Other), "{ours}");
         }
         let elsewhere = format!("x/data/cd/{sha256}.parquet");
         for foreign in [
@@ -114,19 +217,19 @@ mod tests {
             "x/__ss_a/__info_x",
             "y/data",
         ] {
-            assert_eq!(place_of(&root, &Path::from(foreign)), None, "{foreign}");
+            assert_eq!(layout.place_of(&Path::from(foreign)), None, "{foreign}");
         }
     }
 
     #[test]
     fn labels_survive_the_way_through_a_path() {
-        let root = Path::from("x");
+        let layout = Layout::new(&Path::from("x"), None);
         for label in ["nightly", "a b", "ünï", "50%", "a#b?c"] {
             let label = SnapshotLabel::new(label).expect("valid");
-            let directory = label_dir(&root, &label);
-            assert_eq!(label_of(&directory), Some(label));
+            let directory = layout.label_dir(&label);
+            assert_eq!(layout.label_of(&directory), Some(label));
             assert_eq!(directory.parts().count(), 2);
         }
-        assert_eq!(label_of(&Path::from("x/data")), None);
+        assert_eq!(layout.label_of(&Path::from("x/data")), None);
     }
 }

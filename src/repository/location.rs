@@ -18,7 +18,7 @@ use self::keys::{
     AZURE_ENDPOINT, AZURE_KEY, AZURE_SAS, CONDITIONAL_PUT, ENDPOINT, GCS_EMAIL, GCS_KEY,
     GCS_KEY_PATH, GCS_PRIVATE_KEY, SECRET_KEY,
 };
-pub use self::keys::{CONDITIONAL_PUT_KEY, MAX_BYTES_PER_SECOND_KEY};
+pub use self::keys::{CONDITIONAL_PUT_KEY, ENCRYPTION, ENCRYPTION_KEY, MAX_BYTES_PER_SECOND_KEY};
 pub(super) use super::uploads::Store;
 use crate::error::{Error, ErrorKind};
 

@@ -67,6 +67,7 @@ impl OpenRepository for Locations {
         let (store, prefix, local) = self.connect(location)?;
         let mut repository = Repository::new(name.clone(), store, &prefix, local);
         repository.puts_on_condition = location.puts_on_condition();
+        repository.key = location.encryption_key()?;
         Ok(Arc::new(
             repository.indexed(location, self.manifests.clone()),
         ))

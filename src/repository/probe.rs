@@ -47,11 +47,21 @@ impl Repository {
             )
             .hint("Create it without READ ONLY first, or correct the location."));
         }
+        let id = env.uuid();
+        let encryption = self
+            .key
+            .as_ref()
+            .map(|key| key.encryption(&id))
+            .transpose()?;
         let info = RepositoryInfo {
-            format: layout::FORMAT,
-            id: env.uuid(),
+            format: match encryption {
+                Some(_) => layout::ENCRYPTED_FORMAT,
+                None => layout::FORMAT,
+            },
+            id,
             name: self.name.clone(),
             created_at: env.now(),
+            encryption,
         };
         let body = serde_json::to_vec(&info).map_err(|e| Error::internal(e.to_string()))?;
         if self.put_once(&path, body.into()).await? {

@@ -86,13 +86,13 @@ impl Repository {
             .saturating_sub_unsigned(grace_seconds.saturating_mul(1000));
         // Listed before the manifests are read: what is put between the two is needed.
         let failed = |e| storage_error("list", &self.root, e);
-        let directory = layout::data_dir(&self.root);
+        let layout = self.layout().await?;
+        let directory = layout.data_dir();
         let mut objects = self.store.list(Some(&directory));
         let mut found = Vec::new();
         while let Some(object) = objects.try_next().await.map_err(failed)? {
             let written_at = Timestamp(object.last_modified.timestamp_millis());
-            if let Some(layout::Place::Data(sha256)) =
-                layout::place_of(&self.root, &object.location)
+            if let Some(layout::Place::Data(sha256)) = layout.place_of(&object.location)
                 && written_at.0 < before
             {
                 found.push(Candidate {
@@ -109,8 +109,9 @@ impl Repository {
         Ok(found)
     }
 
-    /// Every file that a manifest names.
+    /// The objects of every file that a manifest names.
     async fn needed(&self) -> Result<HashSet<Sha256>, Error> {
+        let layout = self.layout().await?;
         let mut needed = HashSet::new();
         let mut backups = Vec::new();
         let failed = |e| storage_error("list", &self.root, e);
@@ -122,7 +123,7 @@ impl Repository {
         if let Some(unknown) = root
             .common_prefixes
             .iter()
-            .find(|p| layout::is_strange_label(p))
+            .find(|p| layout.is_strange_label(p))
         {
             let message = format!("\"{unknown}\" is no label that is known");
             return Err(unreadable(&Error::new(ErrorKind::Unsupported, message)));
@@ -153,7 +154,9 @@ impl Repository {
             futures::stream::iter(reading.collect::<Vec<_>>()).buffer_unordered(LISTINGS);
         while let Some((label, timestamp, manifest)) = read.next().await {
             match manifest {
-                Ok(manifest) => needed.extend(manifest.files().map(|f| f.sha256.clone())),
+                Ok(manifest) => {
+                    needed.extend(manifest.files().map(|f| layout.object_of(&f.sha256)));
+                }
                 // Dropped since it was listed, or lost behind a listing that still has it.
                 Err(e) if e.kind == ErrorKind::MissingFile => {
                     if self.is_listed(&label, &timestamp).await? {
@@ -223,8 +226,10 @@ impl Repository {
         let Some(Found { mark, .. }) = self.mark().await? else {
             return Ok(None);
         };
+        let layout = self.layout().await?;
         let marked: HashSet<&Sha256> = mark.files.iter().collect();
-        Ok(files.into_iter().find(|file| marked.contains(&file.sha256)))
+        let is_marked = |file: &&DataFile| marked.contains(&layout.object_of(&file.sha256));
+        Ok(files.into_iter().find(is_marked))
     }
 
     /// Announces what is to be deleted. 55006 if somebody else does so already.
@@ -343,7 +348,7 @@ impl Repository {
 
     /// Deletes a file, unless it was written anew since it was found; whether it is gone.
     async fn delete_unchanged(&self, candidate: &Candidate) -> Result<bool, Error> {
-        let path = layout::data(&self.root, &candidate.sha256);
+        let path = self.layout().await?.object(&candidate.sha256);
         match self.store.head(&path).await {
             Ok(found) => {
                 let later = found.last_modified.timestamp_millis() - candidate.written_at.0;

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
 use object_store::multipart::PartId;
 use object_store::path::Path as ObjectPath;
-use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
-use ring::digest::{Context, SHA256};
+use object_store::{GetOptions, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use ring::digest::SHA256;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::cipher::PlainDigest;
 use super::transfer::{
     ByteBudget, Over, PART_BYTES, blocking, corrupted, finish_over, partial_in, unreadable,
 };
@@ -24,57 +25,74 @@ use crate::job::DataFile;
 /// Ranges of one object that are asked for at a time.
 const RANGES: usize = 4;
 
-/// Puts a local file of one part into an object store; `is_new`: only if there is none. Whether that
-/// moved its bytes, and the tag of the object.
-pub(super) async fn upload_file(
-    store: &dyn ObjectStore,
-    path: &ObjectPath,
-    file: &DataFile,
-    from: &Path,
-    is_new: bool,
-    budget: &ByteBudget,
-) -> Result<(bool, Option<String>), Error> {
-    let source = tokio::fs::File::open(from)
-        .await
-        .map_err(|e| unreadable("open", from, e))?;
-    let _permit = budget.take(file.bytes as usize).await;
-    let mut body = Vec::with_capacity(file.bytes as usize);
-    // One byte more than expected is enough to see that a file has grown.
-    source
-        .take(file.bytes + 1)
-        .read_to_end(&mut body)
-        .await
-        .map_err(|e| unreadable("read", from, e))?;
-    let found = hex::encode(ring::digest::digest(&SHA256, &body));
-    if file.sha256 != found {
-        return Err(corrupted(
-            format_args!("\"{}\"", from.display()),
-            file,
-            &found,
-            body.len() as u64,
-        ));
+/// Writes the same to each of some files.
+async fn write_all(
+    writers: &mut [tokio::fs::File],
+    targets: &[PathBuf],
+    bytes: &[u8],
+) -> Result<(), Error> {
+    for (writer, target) in writers.iter_mut().zip(targets) {
+        let written = writer.write_all(bytes).await;
+        written.map_err(|e| Error::io("write", target, e))?;
     }
-    let mode = if is_new {
-        PutMode::Create
-    } else {
-        PutMode::Overwrite
-    };
-    match store
-        .put_opts(path, PutPayload::from(body), PutOptions::from(mode))
-        .await
-    {
-        Ok(put) => Ok((true, put.e_tag)),
-        // Every conflict is told in these words; only the right length makes it another one's
-        // upload of the same file.
-        Err(e @ object_store::Error::AlreadyExists { .. }) => match store.head(path).await {
-            Ok(found) if found.size == file.bytes => Ok((false, None)),
-            _ => Err(storage_error("write", path, e)),
-        },
-        Err(e) => Err(storage_error("write", path, e)),
-    }
+    Ok(())
 }
 
 impl Repository {
+    /// Puts a local file of one part into an object store; `is_new`: only if there is none. Whether that
+    /// moved its bytes, and the tag of the object.
+    pub(super) async fn upload_file(
+        &self,
+        path: &ObjectPath,
+        file: &DataFile,
+        from: &Path,
+        is_new: bool,
+        budget: &ByteBudget,
+    ) -> Result<(bool, Option<String>), Error> {
+        let source = tokio::fs::File::open(from)
+            .await
+            .map_err(|e| unreadable("open", from, e))?;
+        let _permit = budget.take(file.bytes as usize).await;
+        let mut body = Vec::with_capacity(file.bytes as usize);
+        // One byte more than expected is enough to see that a file has grown.
+        source
+            .take(file.bytes + 1)
+            .read_to_end(&mut body)
+            .await
+            .map_err(|e| unreadable("read", from, e))?;
+        let found = hex::encode(ring::digest::digest(&SHA256, &body));
+        if file.sha256 != found {
+            return Err(corrupted(
+                format_args!("\"{}\"", from.display()),
+                file,
+                &found,
+                body.len() as u64,
+            ));
+        }
+        let layout = self.layout().await?;
+        let body = layout.seal(path, body.into())?;
+        let mode = if is_new {
+            PutMode::Create
+        } else {
+            PutMode::Overwrite
+        };
+        match self
+            .store
+            .put_opts(path, PutPayload::from(body), PutOptions::from(mode))
+            .await
+        {
+            Ok(put) => Ok((true, put.e_tag)),
+            // Every conflict is told in these words; only the right length makes it another one's
+            // upload of the same file.
+            Err(e @ object_store::Error::AlreadyExists { .. }) => match self.store.head(path).await
+            {
+                Ok(found) if found.size == layout.stored_bytes(file) => Ok((false, None)),
+                _ => Err(storage_error("write", path, e)),
+            },
+            Err(e) => Err(storage_error("write", path, e)),
+        }
+    }
+
     /// Puts a local file into an object store in parts, several at a time; the tag of the object.
     pub(super) async fn upload_in_parts(
         &self,
@@ -115,8 +133,10 @@ impl Repository {
         let mut source = tokio::fs::File::open(from)
             .await
             .map_err(|e| unreadable("open", from, e))?;
-        let mut context = Context::new(&SHA256);
-        let mut length = 0;
+        let mut coding = Some(self.layout().await?.sealing(path)?);
+        let mut digest = PlainDigest::default();
+        // What is ready to be sent and is not a whole part yet.
+        let mut ready = Vec::new();
         let mut sent = Vec::new();
         let mut parts = futures::stream::FuturesUnordered::new();
         for number in 0.. {
@@ -130,17 +150,27 @@ impl Repository {
                     }
                 }
             };
-            let mut body = Vec::with_capacity(PART_BYTES);
-            (&mut source)
-                .take(PART_BYTES as u64)
-                .read_to_end(&mut body)
-                .await
-                .map_err(|e| unreadable("read", from, e))?;
-            if body.is_empty() {
+            while ready.len() < PART_BYTES
+                && let Some(mut going_on) = coding.take()
+            {
+                let mut plain = Vec::with_capacity(PART_BYTES);
+                (&mut source)
+                    .take(PART_BYTES as u64)
+                    .read_to_end(&mut plain)
+                    .await
+                    .map_err(|e| unreadable("read", from, e))?;
+                if plain.is_empty() {
+                    ready.extend(going_on.finish(&mut digest)?);
+                } else {
+                    ready.extend_from_slice(&going_on.pass(&plain, &mut digest)?);
+                    coding = Some(going_on);
+                }
+            }
+            if ready.is_empty() {
                 break;
             }
-            context.update(&body);
-            length += body.len() as u64;
+            let rest = ready.split_off(ready.len().min(PART_BYTES));
+            let body = std::mem::replace(&mut ready, rest);
             let bytes = body.len() as u64;
             let part = upload.part(number, PutPayload::from(body));
             parts.push(async move {
@@ -152,8 +182,10 @@ impl Repository {
         while let Some(part) = parts.next().await {
             sent.push(part?);
         }
-        Ok((sent, hex::encode(context.finish()), length))
+        let length = digest.length;
+        Ok((sent, digest.finish(), length))
     }
+
     /// Brings an object to each of the targets, hashing on the way; no target exists before the hash
     /// proved right.
     pub(super) async fn download_file(
@@ -178,27 +210,24 @@ impl Repository {
                 .map_err(|e| Error::io("open", target, e))?;
             writers.push(tokio::fs::File::from_std(handle));
         }
-        let mut context = Context::new(&SHA256);
-        let mut length = 0;
-        let mut pieces = pin!(self.pieces(path, file.bytes, budget));
+        let layout = self.layout().await?;
+        let (mut coding, mut digest) = (layout.opening(path), PlainDigest::default());
+        let mut pieces = pin!(self.pieces(path, layout.stored_bytes(file), budget));
         while let Some((piece, permit)) = pieces.try_next().await? {
-            context.update(&piece);
-            length += piece.len() as u64;
-            for (writer, target) in writers.iter_mut().zip(&targets) {
-                writer
-                    .write_all(&piece)
-                    .await
-                    .map_err(|e| Error::io("write", target, e))?;
-            }
+            let plain = coding.pass(&piece, &mut digest)?;
+            write_all(&mut writers, &targets, &plain).await?;
             drop(permit);
         }
+        let last = coding.finish(&mut digest)?;
+        write_all(&mut writers, &targets, &last).await?;
         for (mut writer, target) in writers.into_iter().zip(&targets) {
             writer
                 .flush()
                 .await
                 .map_err(|e| Error::io("write", target, e))?;
         }
-        let found = hex::encode(context.finish());
+        let length = digest.length;
+        let found = digest.finish();
         if file.sha256 != found || length != file.bytes {
             return Err(corrupted(format_args!("\"{path}\""), file, &found, length));
         }

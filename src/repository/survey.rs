@@ -4,15 +4,15 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hasher;
 
-use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use ring::digest::{Context, SHA256};
 use twox_hash::XxHash64;
 
-use super::transfer::{blocking, hash_file};
-use super::{LISTINGS, Repository, layout, storage_error};
+use super::cipher::PlainDigest;
+use super::layout::{Layout, Place};
+use super::transfer::{blocking, digest_file};
+use super::{LISTINGS, Repository, storage_error};
 use crate::error::{Error, ErrorKind};
 use crate::job::{
     BackupName, Checked, DataFile, Finding, FindingKind, Findings, SAMPLE_ALL, VerifyLevel,
@@ -34,6 +34,8 @@ pub struct FileSet(Vec<Needed>);
 #[derive(Debug)]
 struct Needed {
     file: DataFile,
+    /// What its object is called.
+    object: Sha256,
     /// The backups that need it, by their places in the plan.
     backups: Vec<u32>,
 }
@@ -47,24 +49,28 @@ struct Inventory {
 }
 
 impl FileSet {
-    fn of(files: HashMap<Sha256, (DataFile, Vec<u32>)>) -> Self {
+    fn of(files: HashMap<Sha256, (DataFile, Vec<u32>)>, layout: &Layout) -> Self {
         let mut all: Vec<_> = files
             .into_values()
-            .map(|(file, backups)| Needed { file, backups })
+            .map(|(file, backups)| Needed {
+                object: layout.object_of(&file.sha256),
+                file,
+                backups,
+            })
             .collect();
-        all.sort_by(|a, b| a.file.sha256.cmp(&b.file.sha256));
+        all.sort_by(|a, b| a.object.cmp(&b.object));
         Self(all)
     }
 
-    fn needs(&self, sha256: &Sha256) -> bool {
+    fn needs(&self, object: &Sha256) -> bool {
         self.0
-            .binary_search_by(|needed| needed.file.sha256.cmp(sha256))
+            .binary_search_by(|needed| needed.object.cmp(object))
             .is_ok()
     }
 
-    /// The files whose hashes begin with these bytes.
+    /// The files whose objects' names begin with these bytes.
     fn within(&self, first_bytes: std::ops::Range<u32>) -> &[Needed] {
-        let before = |end: u32| self.0.partition_point(|n| first_byte(&n.file.sha256) < end);
+        let before = |end: u32| self.0.partition_point(|n| first_byte(&n.object) < end);
         &self.0[before(first_bytes.start)..before(first_bytes.end)]
     }
 }
@@ -125,18 +131,11 @@ impl Repository {
         plan.findings = findings;
         plan.files = Volume::of(set.0.iter().map(|needed| &needed.file));
         plan.parts = set.0.len().div_ceil(FILES_PER_PART).min(PARTS_MAX) as u32;
-        let root = self.root.as_ref();
-        let relative = |path: &Path| {
-            path.as_ref()
-                .strip_prefix(root)
-                .unwrap_or(path.as_ref())
-                .trim_start_matches('/')
-                .to_owned()
-        };
+        let layout = self.layout().await?;
         for path in &inventory.foreign {
             plan.findings.push(Finding {
                 kind: FindingKind::Foreign,
-                object: relative(path),
+                object: layout.relative(path),
                 backups: Vec::new(),
                 detail: "nothing that a repository has is called so".into(),
             });
@@ -148,7 +147,7 @@ impl Repository {
         {
             plan.findings.push(Finding {
                 kind: FindingKind::Unreferenced,
-                object: relative(&layout::data(&self.root, sha256)),
+                object: layout.relative(&layout.object(sha256)),
                 backups: Vec::new(),
                 detail: format!("{bytes} bytes that no manifest names"),
             });
@@ -169,6 +168,7 @@ impl Repository {
         let mut read = futures::stream::iter(reading.collect::<Vec<_>>()).buffered(LISTINGS);
         let (mut files, mut findings) = (HashMap::new(), Findings::default());
         let mut gone = BTreeSet::new();
+        let layout = self.layout().await?;
         while let Some((place, manifest)) = read.next().await {
             let BackupName { label, timestamp } = &backups[place as usize];
             let (kind, error) = match manifest {
@@ -197,12 +197,12 @@ impl Repository {
             };
             findings.push(Finding {
                 kind,
-                object: layout::manifest(&Path::default(), label, timestamp).to_string(),
+                object: layout.relative(&layout.manifest(label, timestamp)),
                 backups: vec![place],
                 detail: error.message,
             });
         }
-        Ok((FileSet::of(files), findings, gone))
+        Ok((FileSet::of(files, layout), findings, gone))
     }
 
     /// Whether a listing has a backup, whatever reading its manifest came to.
@@ -228,11 +228,12 @@ impl Repository {
     async fn inventory(&self) -> Result<Inventory, Error> {
         let failed = |e| storage_error("list", &self.root, e);
         let mut found = Inventory::default();
+        let layout = self.layout().await?;
         let mut objects = self.store.list(Some(&self.root));
         while let Some(object) = objects.try_next().await.map_err(failed)? {
-            match layout::place_of(&self.root, &object.location) {
-                Some(layout::Place::Data(sha256)) => found.data.push((sha256, object.size)),
-                Some(layout::Place::Other) => {}
+            match layout.place_of(&object.location) {
+                Some(Place::Data(sha256)) => found.data.push((sha256, object.size)),
+                Some(Place::Other) => {}
                 None => found.foreign.push(object.location),
             }
         }
@@ -249,6 +250,7 @@ impl Repository {
         tolerant: bool,
     ) -> Result<Checked, Error> {
         let bytes = 256 * part / parts.max(1)..256 * (part + 1) / parts.max(1);
+        let layout = self.layout().await?;
         let mut checked = Checked::default();
         let mut to_read = Vec::new();
         for first in bytes {
@@ -259,14 +261,14 @@ impl Repository {
             let there = self.lengths(first).await?;
             for needed in needed {
                 let file = &needed.file;
-                let wrong = match there.get(&file.sha256) {
-                    Some(bytes) if *bytes == file.bytes => None,
+                let wrong = match there.get(&needed.object) {
+                    Some(bytes) if *bytes == layout.stored_bytes(file) => None,
                     // A listing may be late; the object itself is not.
                     _ => as_finding(self.length_is_wrong(file).await, tolerant)?,
                 };
                 match wrong {
                     Some((kind, detail)) => {
-                        checked.findings.push(self.finding(kind, needed, detail))
+                        checked.findings.push(finding(layout, kind, needed, detail))
                     }
                     None if request.level == VerifyLevel::Files => {
                         checked.volume.add(Volume::of([file]));
@@ -289,7 +291,7 @@ impl Repository {
         while let Some((needed, wrong)) = read.try_next().await? {
             checked.volume.add(Volume::of([&needed.file]));
             if let Some((kind, detail)) = wrong {
-                checked.findings.push(self.finding(kind, needed, detail));
+                checked.findings.push(finding(layout, kind, needed, detail));
             }
         }
         Ok(checked)
@@ -318,26 +320,16 @@ impl Repository {
         Ok(checked)
     }
 
-    fn finding(&self, kind: FindingKind, needed: &Needed, detail: String) -> Finding {
-        Finding {
-            kind,
-            object: layout::data(&Path::default(), &needed.file.sha256).to_string(),
-            backups: needed.backups.clone(),
-            detail,
-        }
-    }
-
-    /// The lengths of the files whose hashes begin with this byte.
+    /// The lengths of the objects of files whose names begin with this byte.
     pub(super) async fn lengths(&self, first: u32) -> Result<HashMap<Sha256, u64>, Error> {
-        let directory = layout::data_dir(&self.root).join(format!("{first:02x}"));
+        let layout = self.layout().await?;
+        let directory = layout.data_dir().join(format!("{first:02x}"));
         let mut objects = self.store.list(Some(&directory));
         let mut found = HashMap::new();
         let failed = |e| storage_error("list", &directory, e);
         while let Some(object) = objects.try_next().await.map_err(failed)? {
-            if let Some(layout::Place::Data(sha256)) =
-                layout::place_of(&self.root, &object.location)
-            {
-                found.insert(sha256, object.size);
+            if let Some(Place::Data(name)) = layout.place_of(&object.location) {
+                found.insert(name, object.size);
             }
         }
         Ok(found)
@@ -347,12 +339,13 @@ impl Repository {
         &self,
         file: &DataFile,
     ) -> Result<Option<(FindingKind, String)>, Error> {
-        let path = layout::data(&self.root, &file.sha256);
+        let layout = self.layout().await?;
+        let (path, bytes) = (layout.data(&file.sha256), layout.stored_bytes(file));
         match self.store.head(&path).await {
-            Ok(found) if found.size == file.bytes => Ok(None),
+            Ok(found) if found.size == bytes => Ok(None),
             Ok(found) => Ok(Some((
                 FindingKind::WrongLength,
-                format!("{} bytes instead of {}", found.size, file.bytes),
+                format!("{} bytes instead of {bytes}", found.size),
             ))),
             Err(object_store::Error::NotFound { .. }) => Ok(Some((
                 FindingKind::Missing,
@@ -367,7 +360,7 @@ impl Repository {
         &self,
         file: &DataFile,
     ) -> Result<Option<(FindingKind, String)>, Error> {
-        let path = layout::data(&self.root, &file.sha256);
+        let path = self.layout().await?.data(&file.sha256);
         let read = || async {
             let (found, length) = self.digest_of(&path).await?;
             if file.sha256 == found && length == file.bytes {
@@ -390,20 +383,30 @@ impl Repository {
         }
     }
 
-    /// The SHA-256 of an object's bytes, and how many there are.
+    /// The SHA-256 of an object's plain bytes, and how many there are.
     pub(super) async fn digest_of(&self, path: &Path) -> Result<(String, u64), Error> {
+        let mut coding = self.layout().await?.opening(path);
         if let Some(target) = self.local_path(path) {
-            return blocking(move || hash_file(&target)).await;
+            return blocking(move || digest_file(&target, coding)).await;
         }
         let failed = |e| storage_error("read", path, e);
         let mut stream = self.store.get(path).await.map_err(failed)?.into_stream();
-        let (mut context, mut length) = (Context::new(&SHA256), 0);
+        let mut digest = PlainDigest::default();
         while let Some(chunk) = stream.next().await {
-            let chunk: Bytes = chunk.map_err(failed)?;
-            context.update(&chunk);
-            length += chunk.len() as u64;
+            coding.pass(&chunk.map_err(failed)?, &mut digest)?;
         }
-        Ok((hex::encode(context.finish()), length))
+        coding.finish(&mut digest)?;
+        let length = digest.length;
+        Ok((digest.finish(), length))
+    }
+}
+
+fn finding(layout: &Layout, kind: FindingKind, needed: &Needed, detail: String) -> Finding {
+    Finding {
+        kind,
+        object: layout.relative(&layout.object(&needed.object)),
+        backups: needed.backups.clone(),
+        detail,
     }
 }
 

@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ring::digest::{Context, SHA256};
 use tempfile::NamedTempFile;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Repository;
+pub(crate) use super::cipher::Coding;
+use super::cipher::PlainDigest;
 use crate::error::{Error, ErrorKind};
 use crate::job::DataFile;
 
@@ -196,21 +197,38 @@ pub(super) async fn write_new_file(target: PathBuf, body: Bytes) -> Result<bool,
     .await
 }
 
+/// Puts a small file in the place of another.
+pub(super) async fn write_over_file(target: PathBuf, body: Bytes) -> Result<(), Error> {
+    blocking(move || {
+        let mut partial = partial_in(target.parent().expect("a file has a directory"))?;
+        partial
+            .write_all(&body)
+            .map_err(|e| Error::io("write", &target, e))?;
+        finish_over(partial, &target, Over::Damaged).map(drop)
+    })
+    .await
+}
+
 /// The SHA-256 of a file, lower-case hex, and its length.
 pub fn hash_file(path: &Path) -> Result<(String, u64), Error> {
+    digest_file(path, Coding::Plain)
+}
+
+/// The same of the plain bytes of a file.
+pub(super) fn digest_file(path: &Path, mut coding: Coding) -> Result<(String, u64), Error> {
     let mut file = File::open(path).map_err(|e| Error::io("open", path, e))?;
-    let mut context = Context::new(&SHA256);
+    let mut digest = PlainDigest::default();
     let mut buffer = vec![0; COPY_BYTES];
-    let mut length = 0;
     loop {
         let n = file
             .read(&mut buffer)
             .map_err(|e| Error::io("read", path, e))?;
         if n == 0 {
-            return Ok((hex::encode(context.finish()), length));
+            coding.finish(&mut digest)?;
+            let length = digest.length;
+            return Ok((digest.finish(), length));
         }
-        context.update(&buffer[..n]);
-        length += n as u64;
+        coding.pass(&buffer[..n], &mut digest)?;
     }
 }
 
@@ -221,6 +239,7 @@ pub(crate) fn copy_hashed(
     from: &Path,
     targets: &[PathBuf],
     over: Over,
+    mut coding: Coding,
     pass: impl Fn(u64) -> Result<(), Error>,
 ) -> Result<bool, Error> {
     let mut source = File::open(from).map_err(|e| unreadable("open", from, e))?;
@@ -228,26 +247,29 @@ pub(crate) fn copy_hashed(
         .iter()
         .map(|t| partial_in(t.parent().expect("a file has a directory")))
         .collect::<Result<Vec<_>, _>>()?;
-    let mut context = Context::new(&SHA256);
+    let mut write = |bytes: &[u8]| {
+        for (partial, target) in partials.iter_mut().zip(targets) {
+            let written = partial.write_all(bytes);
+            written.map_err(|e| Error::io("write", target, e))?;
+        }
+        Ok::<_, Error>(())
+    };
+    let (mut digest, mut read) = (PlainDigest::default(), 0);
     let mut buffer = vec![0; COPY_BYTES];
-    let mut length = 0;
     loop {
-        pass((file.bytes.saturating_sub(length)).min(COPY_BYTES as u64))?;
+        pass(file.bytes.saturating_sub(read).min(COPY_BYTES as u64))?;
         let n = source
             .read(&mut buffer)
             .map_err(|e| unreadable("read", from, e))?;
         if n == 0 {
             break;
         }
-        context.update(&buffer[..n]);
-        length += n as u64;
-        for (partial, target) in partials.iter_mut().zip(targets) {
-            partial
-                .write_all(&buffer[..n])
-                .map_err(|e| Error::io("write", target, e))?;
-        }
+        read += n as u64;
+        write(&coding.pass(&buffer[..n], &mut digest)?)?;
     }
-    let found = hex::encode(context.finish());
+    write(&coding.finish(&mut digest)?)?;
+    let length = digest.length;
+    let found = digest.finish();
     if file.sha256 != found || length != file.bytes {
         return Err(corrupted(
             format_args!("\"{}\"", from.display()),
@@ -272,16 +294,24 @@ impl Repository {
         from: PathBuf,
         targets: Vec<PathBuf>,
         over: Over,
+        coding: Coding,
         budget: &ByteBudget,
     ) -> Result<bool, Error> {
         let _permit = budget.take(COPY_BYTES).await;
         let throttle = self.throttle.clone();
         let runtime = Handle::current();
         blocking(move || {
-            copy_hashed(&file, &from, &targets, over, |bytes| match &throttle {
-                Some(throttle) => runtime.block_on(throttle.pass(bytes)),
-                None => Ok(()),
-            })
+            copy_hashed(
+                &file,
+                &from,
+                &targets,
+                over,
+                coding,
+                |bytes| match &throttle {
+                    Some(throttle) => runtime.block_on(throttle.pass(bytes)),
+                    None => Ok(()),
+                },
+            )
         })
         .await
     }

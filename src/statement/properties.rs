@@ -26,6 +26,7 @@ impl Properties {
             "sastoken",
             "privatekey",
             "accountkey",
+            "encryptionkey",
         ]
         .iter()
         .any(|word| key.contains(word))

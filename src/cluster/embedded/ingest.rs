@@ -34,7 +34,7 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind};
 use crate::job::DataFile;
 use crate::names::*;
-use crate::repository::transfer::{Over, blocking, copy_hashed, finish, partial_in};
+use crate::repository::transfer::{Coding, Over, blocking, copy_hashed, finish, partial_in};
 use crate::schema::{Codec, TableSchema};
 
 /// Buffered rows of all open files together, before the largest are written out.
@@ -554,7 +554,14 @@ impl TabletFile {
             .map(|d| d.join(format!("{sha256}.parquet")))
             .collect();
         finish(partial, &paths[0])?;
-        copy_hashed(&file, &paths[0], &paths[1..], Over::Nothing, |_| Ok(()))?;
+        copy_hashed(
+            &file,
+            &paths[0],
+            &paths[1..],
+            Over::Nothing,
+            Coding::Plain,
+            |_| Ok(()),
+        )?;
         Ok(NewFile {
             tablet: self.tablet,
             file,

@@ -2,6 +2,7 @@
 
 use super::{Kind, Location, invalid};
 use crate::error::Error;
+use crate::repository::UserKey;
 
 /// The keys that name the same thing for each kind of store, in order of preference.
 pub(super) const ACCESS_KEY: &[&str] = &[
@@ -88,6 +89,11 @@ pub(super) const AZURE_TENANT: &[&str] = &[
 pub(super) const AUTHORITY: &[&str] = &["ssl.ca"];
 /// `false` for stores that cannot put on condition.
 pub const MAX_BYTES_PER_SECOND_KEY: &str = "max_bytes_per_second";
+/// How a repository is encrypted, and the key that opens it.
+pub const ENCRYPTION: &str = "encryption";
+pub const ENCRYPTION_KEY: &str = "encryption.key";
+/// The keys that are about any kind of location, and not about how it is reached.
+const OF_ALL: &[&str] = &[MAX_BYTES_PER_SECOND_KEY, ENCRYPTION, ENCRYPTION_KEY];
 pub(super) const CONDITIONAL_PUT: &[&str] = &[CONDITIONAL_PUT_KEY];
 pub const CONDITIONAL_PUT_KEY: &str = "conditional_put";
 
@@ -205,7 +211,31 @@ impl Location {
                 }
             }
         }
+        self.encryption_key()?;
         self.max_bytes_per_second().map(drop)
+    }
+
+    /// The key of an encrypted repository; nothing if it is not to be encrypted.
+    pub fn encryption_key(&self) -> Result<Option<UserKey>, Error> {
+        match (
+            self.property(&[ENCRYPTION]),
+            self.property(&[ENCRYPTION_KEY]),
+        ) {
+            (None, None) => Ok(None),
+            (Some(how), _) if !how.eq_ignore_ascii_case("aes256-gcm") => {
+                Err(invalid(format!("\"{ENCRYPTION}\" is \"{how}\""))
+                    .hint("It is aes256-gcm, or left out."))
+            }
+            (Some(_), None) => {
+                let message = format!("\"{ENCRYPTION}\" needs \"{ENCRYPTION_KEY}\"");
+                Err(invalid(message).hint("It is 64 hex digits; openssl rand -hex 32 makes one."))
+            }
+            (None, Some(_)) => Err(
+                invalid(format!("\"{ENCRYPTION_KEY}\" needs \"{ENCRYPTION}\""))
+                    .hint("It is aes256-gcm."),
+            ),
+            (Some(_), Some(key)) => UserKey::parse(key).map(Some),
+        }
     }
 
     /// The bytes of data that may go to and from it in a second, of all jobs together; nothing is
@@ -237,7 +267,7 @@ impl Location {
         };
         let unread = self.properties.keys().map(String::as_str);
         unread
-            .filter(|key| !read.contains(key) && !hdfs(key) && *key != MAX_BYTES_PER_SECOND_KEY)
+            .filter(|key| !read.contains(key) && !hdfs(key) && !OF_ALL.contains(key))
             .collect()
     }
 }

@@ -1,0 +1,236 @@
+//! Encrypted repositories: nothing in them tells what they hold, and everything works on them as on
+//! any other.
+
+use std::path::Path;
+
+use tokio_postgres::Client;
+
+use crate::support::{BUCKET, S3, TestServer, fails, job_ends, rows, run, value};
+
+const LATEST: &str = "PROPERTIES (\"backup_timestamp\" = \"latest\")";
+
+fn key(digit: char) -> String {
+    let key: String = std::iter::repeat_n(digit, 64).collect();
+    format!("\"encryption\" = \"aes256-gcm\", \"encryption.key\" = \"{key}\"")
+}
+
+async fn with_table(client: &Client) {
+    run(client, "CREATE DATABASE secret_base; USE secret_base").await;
+    // One of its files goes in parts.
+    run(
+        client,
+        "CREATE TABLE secret_table (a BIGINT, b STRING) DISTRIBUTED BY HASH (a) BUCKETS 1",
+    )
+    .await;
+    run(
+        client,
+        "INSERT INTO secret_table SELECT value, encode(sha512(concat('x', value)), 'hex') FROM generate_series(1, 200000)",
+    )
+    .await;
+    run(client, "INSERT INTO secret_table VALUES (0, 'secret row')").await;
+}
+
+/// What must not be readable in a repository: names, texts, and the mark of Parquet.
+fn assert_tells_nothing(root: &Path) {
+    let files = crate::consistency::files(root);
+    assert!(files.len() >= 3, "{files:?}");
+    for file in files {
+        let name = file
+            .strip_prefix(root)
+            .expect("below")
+            .to_string_lossy()
+            .into_owned();
+        let bytes = std::fs::read(&file).expect("a file");
+        for word in ["secret", "PAR1", "nightly"] {
+            let stands = bytes.windows(word.len()).any(|w| w == word.as_bytes());
+            assert!(!stands && !name.contains(word), "{word} stands in {name}");
+        }
+    }
+}
+
+async fn backup(client: &Client, label: &str) {
+    run(client, &format!("BACKUP SNAPSHOT secret_base.{label} TO r")).await;
+    assert_eq!(job_ends(client, "secret_base").await, "succeeded");
+}
+
+async fn ends(client: &Client, statement: &str) {
+    run(client, statement).await;
+    let id = value(
+        client,
+        "SELECT max(job_id) FROM system.jobs WHERE kind <> 'restore'",
+    )
+    .await;
+    run(client, &format!("WAIT FOR JOB {id}")).await;
+}
+
+/// Everything that can be done with a repository, in one that is in this place.
+async fn play(location: &str, properties: &str, root: &Path) {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    with_table(&client).await;
+    let create = |key: &str| {
+        let more = if properties.is_empty() {
+            String::new()
+        } else {
+            format!("{properties}, ")
+        };
+        format!(
+            "CREATE REPOSITORY r WITH BROKER ON LOCATION \"{location}\" PROPERTIES ({more}{key})"
+        )
+    };
+    run(&client, &create(&key('1'))).await;
+    backup(&client, "nightly_1").await;
+    assert_tells_nothing(root);
+    // What has not changed is not moved again.
+    run(&client, "INSERT INTO secret_table VALUES (-1, 'more')").await;
+    let plan = rows(
+        &client,
+        "EXPLAIN BACKUP SNAPSHOT secret_base.nightly_2 TO r",
+    )
+    .await;
+    let foretold = plan.last().expect("a total")[7].clone().expect("bytes");
+    backup(&client, "nightly_2").await;
+    let moved = "SELECT bytes_new, bytes_new * 20 < bytes_total FROM system.jobs ORDER BY job_id DESC LIMIT 1";
+    let moved: Vec<_> = rows(&client, moved)
+        .await
+        .remove(0)
+        .into_iter()
+        .flatten()
+        .collect();
+    assert_eq!(moved, [foretold.as_str(), "t"]);
+    ends(&client, "VERIFY REPOSITORY r LEVEL RESTORE").await;
+    let verdicts = "SELECT string_agg(snapshot || ' ' || ok, ', ' ORDER BY snapshot) FROM system.verifications";
+    assert_eq!(
+        value(&client, verdicts).await,
+        "nightly_1 true, nightly_2 true"
+    );
+
+    // The place and the key are enough.
+    let other = TestServer::start().await;
+    let reader = other.client().await;
+    let stranger = fails(&reader, &create("\"broker.unused\" = \"1\"")).await;
+    assert_eq!(stranger.0, "28000", "{}", stranger.1);
+    assert_eq!(fails(&reader, &create(&key('2'))).await.0, "28000");
+    run(&reader, &create(&key('1'))).await;
+    let snapshots = "SELECT string_agg(snapshot, ' ' ORDER BY snapshot) FROM system.snapshots";
+    assert_eq!(value(&reader, snapshots).await, "nightly_1 nightly_2");
+    run(
+        &reader,
+        &format!("RESTORE SNAPSHOT nightly_2 FROM r {LATEST}"),
+    )
+    .await;
+    assert_eq!(job_ends(&reader, "secret_base").await, "succeeded");
+    let sum = "SELECT count(*) || ' ' || sum(a) || ' ' || count(DISTINCT b) FROM secret_base.secret_table";
+    assert_eq!(value(&reader, sum).await, value(&client, sum).await);
+
+    // Another key: who has the old one is told so, until the new one is given.
+    let rotate = format!(
+        "ALTER REPOSITORY r SET PROPERTIES (\"encryption.key\" = \"{}\")",
+        "3".repeat(64)
+    );
+    run(&client, &rotate).await;
+    backup(&client, "nightly_3").await;
+    let (code, message) = fails(
+        &reader,
+        &format!("RESTORE SNAPSHOT nightly_3 FROM r {LATEST}"),
+    )
+    .await;
+    assert!(
+        code == "28000" && !message.contains('1'),
+        "{code} {message}"
+    );
+    run(&reader, &rotate).await;
+    assert_eq!(
+        value(&reader, snapshots).await,
+        "nightly_1 nightly_2 nightly_3"
+    );
+
+    // Damage is found, and put right by the next backup.
+    let damaged = crate::consistency::files(&root.join("__starrocks_repository_r/data"));
+    for file in damaged {
+        let mut bytes = std::fs::read(&file).expect("a file");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&file, bytes).expect("written");
+    }
+    ends(&client, "VERIFY SNAPSHOT nightly_3 ON r").await;
+    let found = "SELECT DISTINCT kind FROM system.repository_findings WHERE job_id = (SELECT max(job_id) FROM system.jobs)";
+    assert_eq!(value(&client, found).await, "damaged");
+    backup(&client, "nightly_4").await;
+    ends(&client, "VERIFY REPOSITORY r").await;
+    let sound = "SELECT min(cast(ok AS STRING)) FROM system.verifications WHERE job_id = (SELECT max(job_id) FROM system.jobs)";
+    assert_eq!(value(&client, sound).await, "true");
+
+    // What no manifest names goes, and nothing else would.
+    for label in ["nightly_1", "nightly_2", "nightly_3"] {
+        run(&client, &format!("DROP SNAPSHOT {label} ON r")).await;
+    }
+    ends(&client, "PRUNE REPOSITORY r DRY RUN").await;
+    assert_eq!(
+        value(&client, "SELECT count(*) FROM system.pruned_objects").await,
+        "0"
+    );
+    // No statement of it says a key.
+    let logged =
+        "SELECT count(*) FROM system.jobs WHERE statement LIKE '%1111%' OR statement LIKE '%3333%'";
+    assert_eq!(value(&client, logged).await, "0");
+    other.stop().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_tells_nothing_and_works() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let location = dir.path().join("place");
+    play(&location.display().to_string(), "", &location).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_tells_nothing_and_works() {
+    let s3 = S3::start().await;
+    let root = s3.root.join(BUCKET).join("p");
+    play(&format!("s3://{BUCKET}/p"), &s3.properties(), &root).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn encryption_is_decided_when_a_repository_is_made() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    let location = server.repository();
+    let create = |name: &str, properties: &str| {
+        format!(
+            "CREATE REPOSITORY {name} WITH BROKER ON LOCATION \"{}\" {properties}",
+            location.display()
+        )
+    };
+    for (properties, message) in [
+        ("\"encryption\" = \"rot13\"", "\"encryption\" is \"rot13\""),
+        (
+            "\"encryption\" = \"aes256-gcm\"",
+            "\"encryption\" needs \"encryption.key\"",
+        ),
+        (
+            "\"encryption.key\" = \"00\"",
+            "\"encryption.key\" needs \"encryption\"",
+        ),
+        (
+            "\"encryption\" = \"aes256-gcm\", \"encryption.key\" = \"hush\"",
+            "\"encryption.key\" is no key",
+        ),
+    ] {
+        let (code, said) =
+            fails(&client, &create("r", &format!("PROPERTIES ({properties})"))).await;
+        assert_eq!(code, "22023");
+        assert!(said.contains(message) && !said.contains("hush"), "{said}");
+    }
+    run(&client, &create("plain", "")).await;
+    run(&client, "DROP REPOSITORY plain").await;
+    let again = create("plain", &format!("PROPERTIES ({})", key('1')));
+    let (code, message) = fails(&client, &again).await;
+    assert_eq!(code, "22023");
+    assert!(message.contains("is not encrypted"), "{message}");
+    run(&client, &create("plain", "")).await;
+    let alter = format!("ALTER REPOSITORY plain SET PROPERTIES ({})", key('1'));
+    assert_eq!(fails(&client, &alter).await.0, "22023");
+    server.stop().await;
+}
