@@ -72,6 +72,9 @@ impl From<Error> for StepError {
 /// Where a transfer reports what it has done so far; an error says that it should end.
 pub type ReportProgress = Arc<dyn Fn(Volume) -> Result<(), Error> + Send + Sync>;
 
+/// Whether what takes long is still wanted; an error says that it is not.
+pub type GoOn = Arc<dyn Fn() -> Result<(), Error> + Send + Sync>;
+
 /// A change of a table's rows.
 #[derive(Debug)]
 pub enum Write {
@@ -293,7 +296,13 @@ pub trait Tables: Debug + Send + Sync {
     fn check_restore(&self, database: &DatabaseName) -> Result<(), Error>;
 
     /// Reads every file of a database that was restored as a whole, and compares it with its backup.
-    async fn prove(&self, database: &DatabaseName, manifest: &Manifest) -> Result<Proof, Error>;
+    /// `go_on` is asked before each file.
+    async fn prove(
+        &self,
+        database: &DatabaseName,
+        manifest: &Manifest,
+        go_on: GoOn,
+    ) -> Result<Proof, Error>;
 
     /// How many replicas a restored tablet gets when RESTORE does not say.
     fn default_replication(&self) -> u16;

@@ -322,6 +322,11 @@ impl Job {
         Ok(())
     }
 
+    /// Whether it is paused, and not past the point from which it only goes on.
+    pub fn is_held(&self) -> bool {
+        self.record.control.is_paused() && self.can_cancel()
+    }
+
     /// Its own limit of bytes a second, as it stands.
     pub fn pace(&self) -> Option<u64> {
         match self.record.control.pace {
@@ -398,7 +403,7 @@ impl Job {
     /// jobs itself.
     pub fn deadline(&self) -> Option<Timestamp> {
         let control = &self.record.control;
-        let is_watched = self.spec.external().is_none() && !control.is_paused();
+        let is_watched = self.spec.external().is_none() && !self.is_held();
         is_watched.then(|| {
             let end = self.created_at.plus_seconds(self.spec.timeout_seconds);
             Timestamp(end.0.saturating_add(control.paused_ms))

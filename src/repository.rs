@@ -58,7 +58,7 @@ use self::transfer::{Over, PARTS_AFTER_BYTES};
 pub use self::uploads::UploadLog;
 use crate::error::{Error, ErrorKind};
 use crate::job::{DataFile, ManifestDigest};
-use crate::names::{BackupTimestamp, RepositoryName, SnapshotLabel};
+use crate::names::{BackupTimestamp, RepositoryName, Sha256, SnapshotLabel};
 
 /// How many listings run at a time.
 const LISTINGS: usize = 8;
@@ -85,6 +85,17 @@ pub struct Repository {
     local: Option<PathBuf>,
     /// Where it is, and the manifests that are known of it.
     index: Option<(Arc<str>, Arc<ManifestIndex>)>,
+}
+
+/// How the objects of data files are called.
+#[derive(Clone, Debug)]
+pub struct ObjectNames(Layout);
+
+impl ObjectNames {
+    /// From the repository's directory on.
+    pub fn of(&self, sha256: &Sha256) -> String {
+        self.0.relative(&self.0.data(sha256))
+    }
 }
 
 /// The backups under one label.
@@ -345,6 +356,11 @@ impl Repository {
         // Ours, perhaps written by an older version of this program: the job is what counts.
         self.occupant(&path, manifest.label.as_str(), &manifest.job_uid)
             .await
+    }
+
+    /// Where the objects of data files are, from the repository's directory on.
+    pub async fn objects(&self) -> Result<ObjectNames, Error> {
+        Ok(ObjectNames(self.layout().await?.clone()))
     }
 
     /// Refuses to have a backup dropped that another cluster has made, in StarRocks' words.

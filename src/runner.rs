@@ -327,7 +327,10 @@ impl Runner {
         name: &RepositoryName,
         bytes_per_second: Option<u64>,
     ) {
-        self.inner.limit_of(cluster, name, bytes_per_second);
+        let limit = self.inner.limit_of(cluster, name, bytes_per_second);
+        if limit.get() != bytes_per_second {
+            limit.set(bytes_per_second);
+        }
     }
 
     /// Takes up every job with something left to do. What they may not do at the same time as new
@@ -449,7 +452,8 @@ impl Inner {
         }
     }
 
-    /// The limit of a repository, which is this by now.
+    /// The limit of a repository; `bytes_per_second` is what its record says, should nobody have
+    /// asked before.
     fn limit_of(
         &self,
         cluster: &ClusterName,
@@ -459,10 +463,7 @@ impl Inner {
         let mut limits = self.repository_limits.lock();
         let limit = limits
             .entry((cluster.clone(), name.clone()))
-            .or_insert_with(|| SpeedLimit::new(None, &self.env));
-        if limit.get() != bytes_per_second {
-            limit.set(bytes_per_second);
-        }
+            .or_insert_with(|| SpeedLimit::new(bytes_per_second, &self.env));
         limit.clone()
     }
 

@@ -4,6 +4,7 @@
 //! read back from it years later, so its serialized form is part of the repository format
 //! (docs/repository-format.md): fields are added, never changed.
 
+mod codec;
 mod ddl;
 mod partition;
 
@@ -14,6 +15,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit}
 use datafusion::common::ScalarValue;
 use serde::{Deserialize, Serialize};
 
+pub use self::codec::Codec;
 pub use self::partition::{
     Bound, Bounds, Interval, PartitionDef, RangeKey, RangeStep, TimeUnitOfRange,
 };
@@ -233,25 +235,6 @@ impl KeyModel {
     }
 }
 
-/// How the files of a table are compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Codec {
-    Lz4,
-    Snappy,
-    Zlib,
-    /// With a level from 1 to 22.
-    Zstd(i32),
-}
-
-/// The level where none is given.
-const ZSTD_LEVEL: i32 = 1;
-
-impl Default for Codec {
-    fn default() -> Self {
-        Self::Zstd(ZSTD_LEVEL)
-    }
-}
-
 /// How values of rows with equal keys become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -369,35 +352,6 @@ impl TableSchema {
             )
             .hint("\"replication_num\" is a whole number from 1 to the number of backends.")),
         }
-    }
-
-    /// `compression` of the properties, where given: `LZ4`, `SNAPPY`, `ZLIB`, `ZSTD` or
-    /// `ZSTD(level)`. 22023 for another.
-    pub fn compression(&self) -> Result<Option<Codec>, Error> {
-        let Some(text) = self.properties.get("compression") else {
-            return Ok(None);
-        };
-        let name = text.trim().to_ascii_uppercase();
-        let level = |name: &str| {
-            let level = name.strip_prefix("ZSTD(")?.strip_suffix(')')?;
-            level
-                .trim()
-                .parse()
-                .ok()
-                .filter(|level| (1..=22).contains(level))
-        };
-        let codec = match name.as_str() {
-            "LZ4" => Some(Codec::Lz4),
-            "SNAPPY" => Some(Codec::Snappy),
-            "ZLIB" => Some(Codec::Zlib),
-            "ZSTD" => Some(Codec::Zstd(ZSTD_LEVEL)),
-            other => level(other).map(Codec::Zstd),
-        };
-        codec.map(Some).ok_or_else(|| {
-            let message = format!("unknown compression type: {text}");
-            Error::new(ErrorKind::InvalidParameter, message)
-                .hint("\"compression\" is LZ4, SNAPPY, ZLIB, ZSTD or ZSTD(1) to ZSTD(22).")
-        })
     }
 
     /// Checks what the grammar cannot, and puts the defaults of the model in. Errors are 42P16,
@@ -544,7 +498,6 @@ impl TableSchema {
             );
         }
         self.replication_num()?;
-        self.compression()?;
         Ok(self)
     }
 

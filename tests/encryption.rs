@@ -204,7 +204,7 @@ async fn encryption_is_decided_when_a_repository_is_made() {
         )
     };
     for (properties, message) in [
-        ("\"encryption\" = \"rot13\"", "\"encryption\" is \"rot13\""),
+        ("\"encryption\" = \"hush\"", "\"encryption\" is not known"),
         (
             "\"encryption\" = \"aes256-gcm\"",
             "\"encryption\" needs \"encryption.key\"",
@@ -232,5 +232,79 @@ async fn encryption_is_decided_when_a_repository_is_made() {
     run(&client, &create("plain", "")).await;
     let alter = format!("ALTER REPOSITORY plain SET PROPERTIES ({})", key('1'));
     assert_eq!(fails(&client, &alter).await.0, "22023");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_damaged_is_put_right_by_whoever_backs_it_up() {
+    let s3 = S3::start().await;
+    for (location, properties, root) in [
+        (None, String::new(), None),
+        (
+            Some(format!("s3://{BUCKET}/p")),
+            format!("{}, ", s3.properties()),
+            Some(s3.root.join(BUCKET).join("p")),
+        ),
+    ] {
+        let server = TestServer::start().await;
+        let client = server.client().await;
+        let root = root.unwrap_or_else(|| server.repository());
+        let location = location.unwrap_or_else(|| root.display().to_string());
+        run(&client, "CREATE DATABASE secret_base; USE secret_base; CREATE TABLE t (a INT); INSERT INTO t VALUES (1)").await;
+        let create = format!(
+            "CREATE REPOSITORY r WITH BROKER ON LOCATION \"{location}\" PROPERTIES ({properties}{})",
+            key('1')
+        );
+        run(&client, &create).await;
+        backup(&client, "one").await;
+        let data = root.join("__starrocks_repository_r/data");
+        let file = crate::consistency::files(&data).remove(0);
+        let mut bytes = std::fs::read(&file).expect("a file");
+        bytes[60] ^= 1;
+        std::fs::write(&file, bytes).expect("written");
+        // Another life knows nothing of what was there.
+        let server = TestServer::start_in(server.stop().await, |_| {}).await;
+        let client = server.client().await;
+        backup(&client, "two").await;
+        ends(&client, "VERIFY REPOSITORY r").await;
+        let sound = "SELECT min(cast(ok AS STRING)) FROM system.verifications";
+        assert_eq!(value(&client, sound).await, "true", "{location}");
+        server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_key_is_not_replaced_by_another() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    run(&client, "CREATE DATABASE secret_base; USE secret_base; CREATE TABLE t (a INT); INSERT INTO t VALUES (1)").await;
+    let location = server.repository();
+    let create = format!(
+        "CREATE REPOSITORY r WITH BROKER ON LOCATION \"{}\" PROPERTIES ({})",
+        location.display(),
+        key('1')
+    );
+    run(&client, &create).await;
+    backup(&client, "one").await;
+    let info = location.join("__starrocks_repository_r/__repo_info");
+    let copy = std::fs::read(&info).expect("read");
+    std::fs::remove_file(&info).expect("removed");
+    // As when a mount is away: the key stays what it was.
+    let rotate = format!(
+        "ALTER REPOSITORY r SET PROPERTIES (\"encryption.key\" = \"{}\")",
+        "2".repeat(64)
+    );
+    assert_eq!(fails(&client, &rotate).await.0, "58P01");
+    run(&client, "DROP REPOSITORY r").await;
+    let (code, message) = fails(&client, &create).await;
+    assert_eq!(code, "55000", "{message}");
+    std::fs::write(&info, copy).expect("written");
+    run(&client, &create).await;
+    run(&client, &format!("RESTORE SNAPSHOT e.one FROM r {LATEST}")).await;
+    assert_eq!(job_ends(&client, "e").await, "succeeded");
+    // A reader does not change the key of whoever writes.
+    run(&client, "DROP REPOSITORY r").await;
+    run(&client, &create.replace("CREATE", "CREATE READ ONLY")).await;
+    assert_eq!(fails(&client, &rotate).await.0, "28000");
     server.stop().await;
 }

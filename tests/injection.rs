@@ -20,7 +20,7 @@ use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use starkeep::cluster::embedded::EmbeddedCluster;
 use starkeep::cluster::{
-    Cluster, ClusterKind, ClusterRole, Clusters, DatabaseInfo, JobSteps, Nodes, Proof,
+    Cluster, ClusterKind, ClusterRole, Clusters, DatabaseInfo, GoOn, JobSteps, Nodes, Proof,
     ReportProgress, StepError, Swap, Tables, Write,
 };
 use starkeep::env::Env;
@@ -187,8 +187,13 @@ impl Tables for Sabotaged {
     ) -> Result<Vec<Result<RestorePlan, Error>>, Error> {
         self.0.restore_preview(database, request, manifest).await
     }
-    async fn prove(&self, database: &DatabaseName, manifest: &Manifest) -> Result<Proof, Error> {
-        self.0.prove(database, manifest).await
+    async fn prove(
+        &self,
+        database: &DatabaseName,
+        manifest: &Manifest,
+        go_on: GoOn,
+    ) -> Result<Proof, Error> {
+        self.0.prove(database, manifest, go_on).await
     }
     fn check_restore(&self, database: &DatabaseName) -> Result<(), Error> {
         self.0.check_restore(database)

@@ -17,6 +17,7 @@ mod process;
 mod prune;
 mod s3;
 mod shelf;
+mod simulation;
 mod sql;
 mod starrocks;
 mod starrocks_crash;

@@ -108,6 +108,46 @@ async fn a_paused_job_waits_over_a_restart_and_lets_others_by() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_paused_in_the_queue_holds_nobody_up() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = TestServer::start_in(dir, |s| s.jobs_running_max = 1).await;
+    let client = with_tables(&server).await;
+    run(&client, "CREATE DATABASE f; CREATE TABLE f.t (a INT)").await;
+    run(
+        &client,
+        &format!("BACKUP SNAPSHOT d.one TO r PROPERTIES ({SLOW})"),
+    )
+    .await;
+    uploads(&client).await;
+    run(&client, "BACKUP SNAPSHOT e.two TO r").await;
+    run(&client, "PAUSE JOB 2").await;
+    run(&client, "BACKUP SNAPSHOT f.three TO r").await;
+    run(&client, "CANCEL JOB 1").await;
+    run(&client, "WAIT FOR JOB 3").await;
+    run(&client, "RESUME JOB 2; WAIT FOR JOB 2").await;
+    // What keeps others waiting is not paused.
+    run(&client, "DROP SNAPSHOT two ON r").await;
+    let data = server.repository().join("__starrocks_repository_r/data");
+    for file in crate::consistency::files(&data) {
+        let old = std::fs::File::options()
+            .write(true)
+            .open(file)
+            .expect("opens");
+        let day = std::time::Duration::from_secs(3 * 24 * 3600);
+        let times = old.metadata().and_then(|m| m.modified()).expect("a time");
+        old.set_modified(times - day).expect("old by now");
+    }
+    run(&client, "PRUNE REPOSITORY r").await;
+    let prune = "SELECT job_id FROM system.jobs WHERE kind = 'prune'";
+    let id = value(&client, prune).await;
+    let state = format!("SELECT state FROM system.jobs WHERE job_id = {id}");
+    until(&client, &state, "WAITING").await;
+    let (code, message) = fails(&client, &format!("PAUSE JOB {id}")).await;
+    assert_eq!(code, "55000", "{message}");
+    run(&client, &format!("CANCEL JOB {id}")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_any_limit_reaches_jobs_that_run() {
     let server = TestServer::start().await;
     let client = with_tables(&server).await;

@@ -155,10 +155,20 @@ async fn what_no_manifest_names_is_deleted() {
     let young = data.join(format!("00/{}.parquet", "0".repeat(64)));
     std::fs::create_dir_all(data.join("00")).expect("made");
     std::fs::write(&young, "x").expect("written");
+    // Left by a server that was killed while it tried the location.
+    let probe = data.with_file_name("__probe_1");
+    std::fs::write(&probe, "x").expect("written");
+    let opened = std::fs::File::options().write(true).open(&probe);
+    let an_hour = ago(Duration::from_secs(3600));
+    opened
+        .and_then(|f| f.set_modified(an_hour))
+        .expect("old by now");
     prune(&client, "PRUNE REPOSITORY r DRY RUN").await;
     assert_eq!(outcomes(&client).await, ["would be deleted 3"]);
     assert_eq!(count(&data), 7);
+    assert!(probe.exists());
     prune(&client, "PRUNE REPOSITORY r").await;
+    assert!(!probe.exists());
     assert_eq!(outcomes(&client).await, ["deleted 3"]);
     assert_eq!(count(&data), 4);
     assert!(young.exists() && !data.with_file_name("__prune").exists());

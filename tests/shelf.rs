@@ -306,7 +306,7 @@ async fn a_repository_of_the_future_or_of_nobody_is_refused() {
             (|root: &Path| {
                 let info = root.join("__repo_info");
                 let text = fs::read_to_string(&info).expect("read");
-                fs::write(&info, text.replace("\"format\":1", "\"format\":2")).expect("written");
+                fs::write(&info, text.replace("\"format\":1", "\"format\":3")).expect("written");
             }) as fn(&Path),
             "0A000",
         ),

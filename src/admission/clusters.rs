@@ -232,11 +232,11 @@ impl Caller {
             properties: record.properties.clone(),
         };
         // Who may not create it so may not have it so.
-        if !is_partial {
+        let changes_key = alter.properties.0.contains_key(ENCRYPTION_KEY);
+        if !is_partial || changes_key {
             self.require_location(&location).await?;
         }
-        self.change_encryption(&record.name, &before, &location)
-            .await?;
+        self.change_encryption(&record, &before, &location).await?;
         let reached = match self.cluster.role() {
             ClusterRole::Managed(_) => {
                 self.gateway
@@ -274,12 +274,17 @@ impl Caller {
     /// Has an encrypted repository opened by another key, if another is given.
     async fn change_encryption(
         &self,
-        name: &RepositoryName,
+        record: &RepositoryRecord,
         before: &Location,
         now: &Location,
     ) -> Result<(), Error> {
         match (before.encryption_key()?, now.encryption_key()?) {
             (old, new) if old == new => Ok(()),
+            // Nothing is written here to one that is only read; that the key opens it is seen below.
+            (Some(_), Some(_)) if record.read_only => {
+                let repository = self.gateway.open.open(&record.name, now)?;
+                repository.ping().await
+            }
             (Some(_), Some(new)) => {
                 // Reached as it will be, and opened as it was.
                 let mut location = now.clone();
@@ -287,7 +292,7 @@ impl Caller {
                 location
                     .properties
                     .extend(key.map(|key| (ENCRYPTION_KEY.to_owned(), key)));
-                let repository = self.gateway.open.open(name, &location)?;
+                let repository = self.gateway.open.open(&record.name, &location)?;
                 repository.change_key(&new).await
             }
             _ => {

@@ -524,6 +524,11 @@ impl Caller {
             .map_err(failed)?;
         let record = self.repository_record(create, info.created_at);
         store.add_repository(&record).await?;
+        // One of its name may have been dropped.
+        let pace = location.max_bytes_per_second()?;
+        self.gateway
+            .runner
+            .pace_repository(self.cluster.name(), &create.name, pace);
         Ok("CREATE REPOSITORY".into())
     }
 }

@@ -90,9 +90,15 @@ impl Caller {
         let jobs = self.gateway.store.jobs(&filter).await?;
         let moved = jobs.iter().filter_map(|job| {
             let (began, ended) = (job.snapshot_finished_at?, job.transfer_finished_at?);
-            let whole = job.finished_at?.0 - job.created_at.0;
+            // Of one that was paused it is not known how long it moved bytes.
+            let is_steady = job.paused_ms == 0;
+            let whole = job.finished_at?.0 - job.started_at?.0;
             let transfer = (ended.0 - began.0).max(1);
-            (job.bytes_new > 0).then_some((job.bytes_new, transfer, (whole - transfer).max(0)))
+            (is_steady && job.bytes_new > 0).then_some((
+                job.bytes_new,
+                transfer,
+                (whole - transfer).max(0),
+            ))
         });
         let moved: Vec<_> = moved.collect();
         let seconds = |ms: i64| ms as f64 / 1000.0;
@@ -346,7 +352,14 @@ impl Caller {
         let now = self.gateway.env.now();
         let unneeded = repository.unneeded_at(now, request.grace_seconds);
         let unneeded = checks.take(unneeded.await)?;
-        let pruned = checks.take(repository.check_unmarked().await)?;
+        // What marks nothing hinders nobody.
+        let marks = !request.dry_run && unneeded.as_ref().is_some_and(|c| !c.is_empty());
+        let unmarked = if marks {
+            repository.check_unmarked().await
+        } else {
+            Ok(())
+        };
+        let pruned = checks.take(unmarked)?;
         let mut steps = refusals(&prune.repository, checks);
         if let (Some(candidates), Some(())) = (unneeded, pruned) {
             let bytes = candidates.iter().map(|c| c.bytes).sum();

@@ -11,6 +11,7 @@ mod backup;
 mod be;
 mod catalog;
 mod define;
+mod describe;
 mod fe;
 mod ingest;
 mod prove;
@@ -36,7 +37,8 @@ use futures::TryStreamExt;
 use parking_lot::Mutex;
 
 use self::be::Backends;
-use self::catalog::{CatalogView, Partition, Table, View};
+use self::catalog::{CatalogView, Partition, Table};
+use self::describe::{partition_info, view_info};
 use self::fe::{Frontend, NewFile, TableChange};
 use self::ingest::{NewFiles, Sequence, Written};
 use super::*;
@@ -404,8 +406,13 @@ impl Tables for EmbeddedCluster {
         backup::check(&self.inner.frontend.catalog(), database, objects)
     }
 
-    async fn prove(&self, database: &DatabaseName, manifest: &Manifest) -> Result<Proof, Error> {
-        self.prove_restored(database, manifest).await
+    async fn prove(
+        &self,
+        database: &DatabaseName,
+        manifest: &Manifest,
+        go_on: GoOn,
+    ) -> Result<Proof, Error> {
+        self.prove_restored(database, manifest, go_on).await
     }
 
     fn default_replication(&self) -> u16 {
@@ -564,33 +571,4 @@ fn transfer_tasks(
             planned,
         })
         .collect()
-}
-
-fn view_info(view: &View) -> ViewInfo {
-    ViewInfo {
-        name: view.name.clone(),
-        definition: view.definition.clone(),
-        created_at: view.created_at,
-    }
-}
-
-fn partition_info(partition: &Partition) -> PartitionInfo {
-    PartitionInfo {
-        id: partition.id,
-        name: partition.name.clone(),
-        bounds: partition.bounds.clone(),
-        version: partition.version,
-        version_at: partition.version_at,
-        tablets: partition
-            .tablets
-            .iter()
-            .map(|t| TabletInfo {
-                id: t.id,
-                bucket: t.bucket,
-                backends: t.replicas.clone(),
-                volume: Volume::of(&t.files),
-                rows: t.files.iter().map(|f| f.rows).sum(),
-            })
-            .collect(),
-    }
 }

@@ -93,6 +93,9 @@ pub struct JobRow {
     /// Since when it is paused, if it is.
     #[serde(default)]
     pub paused_at: Option<Timestamp>,
+    /// How long it was paused before, milliseconds.
+    #[serde(default)]
+    pub paused_ms: i64,
     /// Its own limit.
     #[serde(default)]
     pub max_bytes_per_second: Option<u64>,
@@ -156,6 +159,8 @@ pub struct JobCourse {
     /// Since when it is paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_at: Option<Timestamp>,
+    #[serde(default)]
+    pub paused_ms: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bytes_per_second: Option<u64>,
     /// Why it ended badly.
@@ -302,6 +307,7 @@ impl JobCourse {
             done: record.moved.total,
             bytes_new: record.moved.new.bytes,
             paused_at: record.control.paused_at.filter(|_| !job.is_settled()),
+            paused_ms: record.control.paused_ms,
             max_bytes_per_second: job.pace(),
             failure: record.failure.clone(),
             seen: seen.cloned(),
@@ -336,6 +342,7 @@ impl JobRow {
         self.done = course.done;
         self.bytes_new = course.bytes_new;
         self.paused_at = course.paused_at;
+        self.paused_ms = course.paused_ms;
         self.max_bytes_per_second = course.max_bytes_per_second;
         if let Some(failure) = &course.failure {
             self.error_code = Some(failure.kind.sqlstate().to_owned());
@@ -448,6 +455,7 @@ impl JobRow {
             finished_at: None,
             timeout_seconds: spec.timeout_seconds,
             paused_at: None,
+            paused_ms: 0,
             max_bytes_per_second: spec.max_bytes_per_second,
             tasks_total: 0,
             tasks_done: 0,

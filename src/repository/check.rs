@@ -17,7 +17,7 @@ use object_store::path::Path;
 
 use super::survey::first_byte;
 use super::transfer::{PART_BYTES, blocking};
-use super::{LISTINGS, Repository, storage_error};
+use super::{LISTINGS, Manifest, Repository, storage_error};
 use crate::error::{Error, ErrorKind};
 use crate::job::DataFile;
 use crate::names::Sha256;
@@ -60,8 +60,7 @@ impl Repository {
             if self.is_known_whole(&file.sha256, stamp_of(&found)) {
                 return Ok(Presence::Whole);
             }
-            let (sha256, _) = self.digest_of(&path).await?;
-            if file.sha256 != sha256 {
+            if !self.has_bytes_of(&path, file).await? {
                 return Ok(Presence::Wrong);
             }
             self.note_whole(&file.sha256, stamp_of(&found));
@@ -89,19 +88,30 @@ impl Repository {
         if self.is_known_whole(&file.sha256, &tag) {
             return Ok(Presence::Whole);
         }
-        let (source, in_parts) = (source.to_owned(), tag.contains('-'));
-        let is_encrypted = layout.is_encrypted();
-        let expected = blocking(move || md5_of(&source, in_parts)).await;
-        // A tag that is another digest says nothing: stores that encrypt make it of what they keep,
-        // and what is encrypted here is another each time.
-        if is_encrypted || expected.is_err() || expected.is_ok_and(|expected| expected != digest) {
-            let (found, _) = self.digest_of(&path).await?;
-            if file.sha256 != found {
+        // What is encrypted is another each time, so its tag says nothing of its bytes. Neither does
+        // a tag that is another digest: stores that encrypt make it of what they keep.
+        let is_told = !layout.is_encrypted() && {
+            let (source, in_parts) = (source.to_owned(), tag.contains('-'));
+            let expected = blocking(move || md5_of(&source, in_parts)).await;
+            expected.is_ok_and(|expected| expected == digest)
+        };
+        if !is_told {
+            if !self.has_bytes_of(&path, file).await? {
                 return Ok(Presence::Wrong);
             }
         }
         self.note_whole(&file.sha256, &tag);
         Ok(Presence::Whole)
+    }
+
+    /// Whether an object reads as the file that it should be.
+    async fn has_bytes_of(&self, path: &Path, file: &DataFile) -> Result<bool, Error> {
+        match self.digest_of(path).await {
+            Ok((sha256, _)) => Ok(file.sha256 == sha256),
+            // Of an encrypted one that shows before there is a hash.
+            Err(e) if e.kind == ErrorKind::Corrupted => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     /// After a file was written here: what tells it from another, so that the next backup of it has
@@ -229,17 +239,20 @@ impl Repository {
         {
             return Ok(taken("no file"));
         }
-        let body = self
-            .store
-            .get(path)
-            .await
-            .map_err(|e| storage_error("read", path, e))?;
-        let body = body
-            .bytes()
-            .await
-            .map_err(|e| storage_error("read", path, e))?;
-        // What does not decrypt is no manifest of this repository's.
-        let body = self.layout().await?.open(path, body).unwrap_or_default();
+        // One bad answer must not have ours be taken for somebody else's.
+        let read = || async {
+            let failed = |e| storage_error("read", path, e);
+            let stored = self.store.get(path).await.map_err(failed)?;
+            let stored = stored.bytes().await.map_err(failed)?;
+            let body = self.layout().await?.open(path, stored)?;
+            Manifest::decode(&body).map(|_| body)
+        };
+        let body = match self.read_again(read).await {
+            Ok(body) => body,
+            Err(e) if e.kind == ErrorKind::Corrupted => return Ok(taken("no manifest")),
+            Err(e) if e.kind == ErrorKind::Unsupported => return Ok(taken("another backup's")),
+            Err(e) => return Err(e),
+        };
         Ok(match super::manifest::job_of(&body) {
             Some(uid) if uid == job_uid => Placed::Ours,
             Some(_) => taken("another backup's"),

@@ -252,6 +252,9 @@ impl Cipher {
     /// A small object as a whole.
     pub fn seal(&self, name: &str, plain: &[u8]) -> Result<Vec<u8>, Error> {
         let mut sealer = self.sealer(name)?;
+        sealer
+            .ready
+            .reserve(Self::stored_bytes(plain.len() as u64) as usize);
         sealer.push(plain)?;
         sealer.finish()
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use object_store::{ObjectStoreExt, PutPayload};
 use serde::{Deserialize, Serialize};
 
@@ -28,31 +29,44 @@ pub struct RepositoryInfo {
 }
 
 impl Repository {
+    /// `__repo_info` as it stands, if it is there.
+    async fn info_bytes(&self) -> Result<Option<Bytes>, Error> {
+        let path = layout::info(&self.root);
+        let failed = |e| storage_error("read", &path, e);
+        match self.store.get(&path).await {
+            Ok(found) => found.bytes().await.map(Some).map_err(failed),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) => Err(failed(e)),
+        }
+    }
+
     pub(super) async fn info(&self) -> Result<Option<RepositoryInfo>, Error> {
         let path = layout::info(&self.root);
-        let body = match self.store.get(&path).await {
-            Ok(found) => found
-                .bytes()
-                .await
-                .map_err(|e| storage_error("read", &path, e))?,
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            Err(e) => return Err(storage_error("read", &path, e)),
+        let Some(body) = self.info_bytes().await? else {
+            return Ok(None);
         };
-        let info: RepositoryInfo = serde_json::from_slice(&body).map_err(|e| {
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let foreign = |e: serde_json::Error| {
             Error::new(ErrorKind::Unsupported, format!("failed to read repo info file: \"{path}\" is not Starkeep's: {e}")).hint(
                 "A repository written by a StarRocks cluster is not read by the embedded cluster; choose another location or name.",
             )
-        })?;
-        if info.format > layout::ENCRYPTED_FORMAT {
+        };
+        // What a newer version says besides is not to be understood.
+        let Format { format } = serde_json::from_slice(&body).map_err(foreign)?;
+        if format > layout::ENCRYPTED_FORMAT {
             return Err(Error::unsupported(format_args!(
-                "repository format {} of {}",
-                info.format, self.name
+                "repository format {format} of {}",
+                self.name
             ))
             .hint(format!(
                 "This Starkeep reads formats up to {}; use a newer one.",
                 layout::ENCRYPTED_FORMAT
             )));
         }
+        let info: RepositoryInfo = serde_json::from_slice(&body).map_err(foreign)?;
         match (&info.encryption, &self.key) {
             (None, None) => {}
             // Whether it is the right key shows here, too.
@@ -96,21 +110,34 @@ impl Repository {
             layout: Arc::default(),
             ..self.clone()
         };
+        let opens =
+            |info: Option<RepositoryInfo>| info.map(drop).ok_or_else(|| self.no_repository());
         match with_new.info().await {
             Err(e) if e.kind == ErrorKind::InvalidAuthorization => {}
-            other => return other.map(drop),
+            other => return other.and_then(opens),
         }
-        let mut info = self.info().await?.ok_or_else(|| self.no_repository())?;
-        if let (Some(encryption), Some(old)) = (&info.encryption, &self.key) {
-            info.encryption = Some(old.rewrapped(&info.id, encryption, new)?);
-        }
-        let body = serde_json::to_vec(&info).map_err(|e| Error::internal(e.to_string()))?;
+        let info = self.info().await?.ok_or_else(|| self.no_repository())?;
+        let (Some(encryption), Some(old)) = (&info.encryption, &self.key) else {
+            return Err(Error::internal("a key is changed that there is not"));
+        };
+        let rewrapped = old.rewrapped(&info.id, encryption, new)?;
+        // Everything else stays, what is not known here, too.
+        let body = self
+            .info_bytes()
+            .await?
+            .ok_or_else(|| self.no_repository())?;
+        let broken = |e: serde_json::Error| Error::internal(e.to_string());
+        let mut stored: serde_json::Value = serde_json::from_slice(&body).map_err(broken)?;
+        stored["encryption"]["wrapped_key"] = rewrapped.wrapped_key.into();
+        let body = serde_json::to_vec(&stored).map_err(broken)?;
         if let Some(target) = self.local_path(&path) {
-            return transfer::write_over_file(target, body.into()).await;
+            transfer::write_over_file(target, body.into()).await?;
+        } else {
+            let put = self.store.put(&path, PutPayload::from(body)).await;
+            put.map_err(|e| storage_error("write", &path, e))?;
         }
-        let body = PutPayload::from(body);
-        let put = self.store.put(&path, body).await;
-        put.map(drop).map_err(|e| storage_error("write", &path, e))
+        // Another gateway may have changed it at the same time.
+        with_new.info().await.and_then(opens)
     }
 
     /// Checks that the repository can be reached and is there.

@@ -32,6 +32,19 @@ pub(super) fn mark(root: &Path) -> Path {
     root.clone().join(MARK)
 }
 
+/// What is put to try a location, and taken away again.
+const PROBE_PREFIX: &str = "__probe_";
+
+pub(super) fn probe(root: &Path, name: &str) -> Path {
+    root.clone().join(format!("{PROBE_PREFIX}{name}"))
+}
+
+pub(super) fn is_probe(object: &Path) -> bool {
+    object
+        .filename()
+        .is_some_and(|name| name.starts_with(PROBE_PREFIX))
+}
+
 /// How the objects of one repository are called, and what stands in them: as they are, or under
 /// names that tell nothing and encrypted.
 #[derive(Clone, Debug)]
@@ -134,7 +147,7 @@ impl Layout {
         let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
         match parts[..] {
             ["__repo_info" | MARK] => Some(Place::Other),
-            [name] if name.starts_with("__probe_") => Some(Place::Other),
+            [name] if name.starts_with(PROBE_PREFIX) => Some(Place::Other),
             ["data", directory, name] => {
                 let name = Sha256::new(name.strip_suffix(".parquet")?).ok()?;
                 (name[..2] == *directory).then_some(Place::Data(name))

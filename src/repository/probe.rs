@@ -47,6 +47,9 @@ impl Repository {
             )
             .hint("Create it without READ ONLY first, or correct the location."));
         }
+        if self.key.is_some() {
+            self.check_empty().await?;
+        }
         let id = env.uuid();
         let encryption = self
             .key
@@ -73,8 +76,25 @@ impl Repository {
             .ok_or_else(|| Error::new(ErrorKind::Storage, format!("\"{path}\" came and went")))
     }
 
+    /// Refuses to begin an encrypted repository over what another one has left: its key would be
+    /// another, and what is there would be hidden behind it.
+    async fn check_empty(&self) -> Result<(), Error> {
+        let listed = self.store.list_with_delimiter(Some(&self.root)).await;
+        let listed = listed.map_err(|e| storage_error("list", &self.root, e))?;
+        let Some(left) = listed.common_prefixes.first() else {
+            return Ok(());
+        };
+        let message = format!(
+            "\"{left}\" is there, and \"{}\" is not",
+            layout::info(&self.root)
+        );
+        Err(Error::new(ErrorKind::WrongState, message).hint(
+            "Without that object what is stored here cannot be decrypted: bring it back from a copy, or choose another location or name.",
+        ))
+    }
+
     async fn probe(&self, env: &Env) -> Result<(), Error> {
-        let path = self.root.clone().join(format!("__probe_{}", env.uuid()));
+        let path = layout::probe(&self.root, &env.uuid());
         let content = Bytes::from(env.uuid());
         let written = self.put_once(&path, content.clone()).await.map_err(|e| {
             if e.message.contains("501 Not Implemented") || e.kind == ErrorKind::Unsupported {
@@ -83,7 +103,11 @@ impl Repository {
                 right_missing(e, "write", "s3:PutObject")
             }
         });
-        written?;
+        if let Err(error) = written {
+            // It may have been written all the same.
+            let _ = self.store.delete(&path).await;
+            return Err(error);
+        }
         let tried = self.try_rights(&path, &content).await;
         let deleted = self.store.delete(&path).await.map_err(|e| {
             let error = storage_error("delete", &path, e);
@@ -160,14 +184,18 @@ impl Repository {
     /// What time it is where the repository is, by an object that is put there: of a directory, too,
     /// which may be on a server with a clock of its own.
     pub(super) async fn store_time(&self, env: &Env) -> Result<Timestamp, Error> {
-        let path = self.root.clone().join(format!("__probe_{}", env.uuid()));
-        self.put_once(&path, Bytes::from_static(b"what time is it"))
-            .await?;
-        let found = self
-            .store
-            .head(&path)
-            .await
-            .map_err(|e| storage_error("look at", &path, e));
+        let path = layout::probe(&self.root, &env.uuid());
+        let put = self
+            .put_once(&path, Bytes::from_static(b"what time is it"))
+            .await;
+        let found = match put {
+            Ok(_) => {
+                let found = self.store.head(&path).await;
+                found.map_err(|e| storage_error("look at", &path, e))
+            }
+            // It may have been written all the same.
+            Err(e) => Err(e),
+        };
         self.store
             .delete(&path)
             .await

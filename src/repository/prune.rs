@@ -109,6 +109,21 @@ impl Repository {
         Ok(found)
     }
 
+    /// Deletes what trying the location has left when it was killed: nobody needs that, and it lives
+    /// for moments only.
+    pub async fn remove_probes(&self, env: &Env) -> Result<(), Error> {
+        let before = self.store_time(env).await?.0 - PRUNE_WAIT.as_millis() as i64;
+        let listed = self.store.list_with_delimiter(Some(&self.root)).await;
+        let listed = listed.map_err(|e| storage_error("list", &self.root, e))?;
+        for object in listed.objects {
+            let is_probe = layout::is_probe(&object.location);
+            if is_probe && object.last_modified.timestamp_millis() < before {
+                self.delete_object(&object.location).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// The objects of every file that a manifest names.
     async fn needed(&self) -> Result<HashSet<Sha256>, Error> {
         let layout = self.layout().await?;

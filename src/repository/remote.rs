@@ -102,7 +102,7 @@ impl Repository {
         from: &Path,
         budget: &ByteBudget,
     ) -> Result<Option<String>, Error> {
-        let sent = self.send_parts(&mut upload, path, from, budget).await;
+        let sent = self.send_parts(&mut upload, path, file, from, budget).await;
         let checked = sent.and_then(|(parts, found, length)| {
             if file.sha256 == found {
                 Ok(parts)
@@ -127,23 +127,33 @@ impl Repository {
         &self,
         upload: &mut Upload,
         path: &ObjectPath,
+        file: &DataFile,
         from: &Path,
         budget: &ByteBudget,
     ) -> Result<(Vec<(usize, PartId)>, String, u64), Error> {
         let mut source = tokio::fs::File::open(from)
             .await
             .map_err(|e| unreadable("open", from, e))?;
-        let mut coding = Some(self.layout().await?.sealing(path)?);
+        let layout = self.layout().await?;
+        let (total, mut taken) = (layout.stored_bytes(file), 0);
+        let mut coding = Some(layout.sealing(path)?);
         let mut digest = PlainDigest::default();
         // What is ready to be sent and is not a whole part yet.
         let mut ready = Vec::new();
         let mut sent = Vec::new();
         let mut parts = futures::stream::FuturesUnordered::new();
         for number in 0.. {
-            // Waiting for the budget must not starve the parts that hold it.
+            // Who waits for its turn holds nothing that others need, and does not starve the parts that
+            // are on their way.
+            let next = total.saturating_sub(taken).min(PART_BYTES as u64);
+            taken += next;
+            let mut admitted = pin!(async {
+                self.pass(next).await?;
+                Ok::<_, Error>(budget.take(PART_BYTES).await)
+            });
             let permit = loop {
                 tokio::select! {
-                    permit = budget.take(PART_BYTES) => break permit,
+                    permit = &mut admitted => break permit?,
                     Some(part) = parts.next() => {
                         let part: Result<_, Error> = part;
                         sent.push(part?);
@@ -153,9 +163,11 @@ impl Repository {
             while ready.len() < PART_BYTES
                 && let Some(mut going_on) = coding.take()
             {
-                let mut plain = Vec::with_capacity(PART_BYTES);
+                // No more than fills the part: what is over is held beside it.
+                let wanted = PART_BYTES - ready.len();
+                let mut plain = Vec::with_capacity(wanted);
                 (&mut source)
-                    .take(PART_BYTES as u64)
+                    .take(wanted as u64)
                     .read_to_end(&mut plain)
                     .await
                     .map_err(|e| unreadable("read", from, e))?;
@@ -171,11 +183,9 @@ impl Repository {
             }
             let rest = ready.split_off(ready.len().min(PART_BYTES));
             let body = std::mem::replace(&mut ready, rest);
-            let bytes = body.len() as u64;
             let part = upload.part(number, PutPayload::from(body));
             parts.push(async move {
                 let _permit = permit;
-                self.pass(bytes).await?;
                 part.await.map_err(|e| storage_error("write", path, e))
             });
         }
@@ -250,25 +260,28 @@ impl Repository {
     ) -> impl Stream<Item = Result<(Bytes, OwnedSemaphorePermit), Error>> + 'r {
         let failed = |e| storage_error("read", path, e);
         let ranges = (0..bytes.max(1)).step_by(PART_BYTES);
-        let reading = ranges.map(move |start| {
+        // One after the other: who waits for its turn holds nothing that others need, and a piece
+        // that comes first is admitted first.
+        let admitted = futures::stream::iter(ranges).then(move |start| async move {
             let end = (start + PART_BYTES as u64).min(bytes);
-            async move {
-                let permit = budget.take((end - start) as usize).await;
-                self.pass(end - start).await?;
-                // Of a small object all is asked for: whether it is longer than it should be shows.
-                let options = GetOptions {
-                    range: (bytes > PART_BYTES as u64).then(|| (start..end).into()),
-                    ..GetOptions::default()
-                };
-                let found = self.store.get_opts(path, options).await.map_err(failed)?;
-                if found.meta.size != bytes {
-                    let message = format!("\"{path}\" is damaged");
-                    let detail = format!("{} bytes instead of {bytes}", found.meta.size);
-                    return Err(Error::new(ErrorKind::Corrupted, message).detail(detail));
-                }
-                Ok((found.bytes().await.map_err(failed)?, permit))
-            }
+            self.pass(end - start).await?;
+            let permit = budget.take((end - start) as usize).await;
+            Ok::<_, Error>((start..end, permit))
         });
-        futures::stream::iter(reading).buffered(RANGES)
+        let reading = admitted.map_ok(move |(range, permit)| async move {
+            // Of a small object all is asked for: whether it is longer than it should be shows.
+            let options = GetOptions {
+                range: (bytes > PART_BYTES as u64).then(|| range.into()),
+                ..GetOptions::default()
+            };
+            let found = self.store.get_opts(path, options).await.map_err(failed)?;
+            if found.meta.size != bytes {
+                let message = format!("\"{path}\" is damaged");
+                let detail = format!("{} bytes instead of {bytes}", found.meta.size);
+                return Err(Error::new(ErrorKind::Corrupted, message).detail(detail));
+            }
+            Ok((found.bytes().await.map_err(failed)?, permit))
+        });
+        reading.try_buffered(RANGES)
     }
 }

@@ -231,6 +231,15 @@ impl Repository {
         let layout = self.layout().await?;
         let mut objects = self.store.list(Some(&self.root));
         while let Some(object) = objects.try_next().await.map_err(failed)? {
+            let label = object
+                .location
+                .prefix_match(&self.root)
+                .and_then(|mut p| p.next());
+            let directory = label.map(|name| self.root.clone().join(name.as_ref()));
+            if directory.is_some_and(|directory| layout.is_strange_label(&directory)) {
+                found.foreign.push(object.location);
+                continue;
+            }
             match layout.place_of(&object.location) {
                 Some(Place::Data(sha256)) => found.data.push((sha256, object.size)),
                 Some(Place::Other) => {}
@@ -280,7 +289,6 @@ impl Repository {
         }
         let reading = to_read.into_iter().map(|needed| {
             async move {
-                self.pass(needed.file.bytes).await?;
                 let wrong = self.bytes_are_wrong(&needed.file).await;
                 Ok((needed, as_finding(wrong, tolerant)?))
             }
@@ -387,13 +395,16 @@ impl Repository {
     pub(super) async fn digest_of(&self, path: &Path) -> Result<(String, u64), Error> {
         let mut coding = self.layout().await?.opening(path);
         if let Some(target) = self.local_path(path) {
-            return blocking(move || digest_file(&target, coding)).await;
+            let passing = self.passing();
+            return blocking(move || digest_file(&target, coding, passing)).await;
         }
         let failed = |e| storage_error("read", path, e);
         let mut stream = self.store.get(path).await.map_err(failed)?.into_stream();
         let mut digest = PlainDigest::default();
         while let Some(chunk) = stream.next().await {
-            coding.pass(&chunk.map_err(failed)?, &mut digest)?;
+            let chunk = chunk.map_err(failed)?;
+            self.pass(chunk.len() as u64).await?;
+            coding.pass(&chunk, &mut digest)?;
         }
         coding.finish(&mut digest)?;
         let length = digest.length;

@@ -9,6 +9,8 @@ use std::time::Duration;
 use async_speed_limit::Limiter;
 use async_speed_limit::clock;
 use futures::future::select_all;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -24,10 +26,14 @@ const STEP_BYTES_MIN: f64 = 1024.0;
 
 /// A limit of bytes a second; clones are handles to the same one.
 #[derive(Clone)]
-pub struct SpeedLimit {
-    limiter: Limiter<LimiterClock>,
+pub struct SpeedLimit(Arc<Shared>);
+
+struct Shared {
+    /// A new one after each change: what was owed by the old limit is not owed by the new one.
+    limiter: Mutex<Limiter<LimiterClock>>,
+    clock: LimiterClock,
     /// Tells those who wait of a change.
-    changed: Arc<watch::Sender<()>>,
+    changed: watch::Sender<()>,
 }
 
 impl Debug for SpeedLimit {
@@ -36,25 +42,38 @@ impl Debug for SpeedLimit {
     }
 }
 
+fn limiter(bytes_per_second: Option<u64>, clock: &LimiterClock) -> Limiter<LimiterClock> {
+    let mut builder = <Limiter<LimiterClock>>::builder(speed(bytes_per_second));
+    builder.clock(clock.clone()).build()
+}
+
 impl SpeedLimit {
     pub fn new(bytes_per_second: Option<u64>, env: &Env) -> Self {
-        let mut builder = <Limiter<LimiterClock>>::builder(speed(bytes_per_second));
-        let limiter = builder.clock(LimiterClock(env.clock.clone())).build();
-        Self {
-            limiter,
-            changed: Arc::default(),
-        }
+        let clock = LimiterClock(env.clock.clone());
+        Self(Arc::new(Shared {
+            limiter: Mutex::new(limiter(bytes_per_second, &clock)),
+            clock,
+            changed: watch::Sender::default(),
+        }))
     }
 
     /// Changes it for everybody who is under it.
     pub fn set(&self, bytes_per_second: Option<u64>) {
-        self.limiter.set_speed_limit(speed(bytes_per_second));
-        self.changed.send_replace(());
+        *self.0.limiter.lock() = limiter(bytes_per_second, &self.0.clock);
+        self.0.changed.send_replace(());
     }
 
     pub fn get(&self) -> Option<u64> {
-        let speed = self.limiter.speed_limit();
+        let speed = self.speed();
         speed.is_finite().then_some(speed as u64)
+    }
+
+    fn speed(&self) -> f64 {
+        self.0.limiter.lock().speed_limit()
+    }
+
+    fn consume(&self, bytes: usize) -> Duration {
+        self.0.limiter.lock().consume_duration(bytes)
     }
 }
 
@@ -91,20 +110,17 @@ impl Throttle {
                 _ = paused.wait_for(|paused| !paused) => {}
             }
             let changes = self.limits.iter().map(|limit| {
-                let mut changed = limit.changed.subscribe();
+                let mut changed = limit.0.changed.subscribe();
                 Box::pin(async move { changed.changed().await.is_ok() })
             });
             let changes: Vec<_> = changes.collect();
-            let limits = self.limits.iter().map(|limit| limit.limiter.speed_limit());
+            let limits = self.limits.iter().map(SpeedLimit::speed);
             let lowest = limits.fold(f64::INFINITY, f64::min);
             if left < 1.0 || lowest.is_infinite() {
                 return Ok(());
             }
             let step = left.min((lowest / STEPS_PER_SECOND).max(STEP_BYTES_MIN));
-            let waits = self
-                .limits
-                .iter()
-                .map(|limit| limit.limiter.consume_duration(step as usize));
+            let waits = self.limits.iter().map(|limit| limit.consume(step as usize));
             let wait = waits.max().unwrap_or_default();
             left -= step;
             if wait.is_zero() {
@@ -132,6 +148,15 @@ impl Repository {
             throttle: Some(throttle),
             ..(**self).clone()
         })
+    }
+
+    /// The same as [`Self::pass`], for a thread that may block.
+    pub(super) fn passing(&self) -> impl Fn(u64) -> Result<(), Error> + Send + use<> {
+        let (throttle, runtime) = (self.throttle.clone(), Handle::current());
+        move |bytes| match &throttle {
+            Some(throttle) => runtime.block_on(throttle.pass(bytes)),
+            None => Ok(()),
+        }
     }
 
     /// Waits until so many bytes of data may be moved.
@@ -180,8 +205,6 @@ impl clock::Clock for LimiterClock {
 
 #[cfg(test)]
 mod tests {
-    use parking_lot::Mutex;
-
     use super::*;
     use crate::names::Timestamp;
 

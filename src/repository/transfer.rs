@@ -211,15 +211,22 @@ pub(super) async fn write_over_file(target: PathBuf, body: Bytes) -> Result<(), 
 
 /// The SHA-256 of a file, lower-case hex, and its length.
 pub fn hash_file(path: &Path) -> Result<(String, u64), Error> {
-    digest_file(path, Coding::Plain)
+    digest_file(path, Coding::Plain, |_| Ok(()))
 }
 
 /// The same of the plain bytes of a file.
-pub(super) fn digest_file(path: &Path, mut coding: Coding) -> Result<(String, u64), Error> {
+/// `pass` is asked before bytes are read.
+pub(super) fn digest_file(
+    path: &Path,
+    mut coding: Coding,
+    pass: impl Fn(u64) -> Result<(), Error>,
+) -> Result<(String, u64), Error> {
     let mut file = File::open(path).map_err(|e| Error::io("open", path, e))?;
-    let mut digest = PlainDigest::default();
+    let length = file.metadata().map(|m| m.len()).unwrap_or_default();
+    let (mut digest, mut read) = (PlainDigest::default(), 0);
     let mut buffer = vec![0; COPY_BYTES];
     loop {
+        pass(length.saturating_sub(read).min(COPY_BYTES as u64))?;
         let n = file
             .read(&mut buffer)
             .map_err(|e| Error::io("read", path, e))?;
@@ -228,6 +235,7 @@ pub(super) fn digest_file(path: &Path, mut coding: Coding) -> Result<(String, u6
             let length = digest.length;
             return Ok((digest.finish(), length));
         }
+        read += n as u64;
         coding.pass(&buffer[..n], &mut digest)?;
     }
 }
@@ -240,7 +248,7 @@ pub(crate) fn copy_hashed(
     targets: &[PathBuf],
     over: Over,
     mut coding: Coding,
-    pass: impl Fn(u64) -> Result<(), Error>,
+    mut pass: impl FnMut(u64) -> Result<(), Error>,
 ) -> Result<bool, Error> {
     let mut source = File::open(from).map_err(|e| unreadable("open", from, e))?;
     let mut partials = targets
@@ -297,21 +305,17 @@ impl Repository {
         coding: Coding,
         budget: &ByteBudget,
     ) -> Result<bool, Error> {
-        let _permit = budget.take(COPY_BYTES).await;
-        let throttle = self.throttle.clone();
+        let (passing, budget) = (self.passing(), budget.clone());
         let runtime = Handle::current();
         blocking(move || {
-            copy_hashed(
-                &file,
-                &from,
-                &targets,
-                over,
-                coding,
-                |bytes| match &throttle {
-                    Some(throttle) => runtime.block_on(throttle.pass(bytes)),
-                    None => Ok(()),
-                },
-            )
+            // Who waits for its turn holds nothing that others need.
+            let mut permit = None;
+            copy_hashed(&file, &from, &targets, over, coding, |bytes| {
+                permit.take();
+                passing(bytes)?;
+                permit = Some(runtime.block_on(budget.take(COPY_BYTES)));
+                Ok(())
+            })
         })
         .await
     }

@@ -22,7 +22,7 @@ use crate::env::BoxFuture;
 use crate::error::{Error, ErrorKind};
 use crate::job::{
     BackupCommand, BackupEvent, ControlEvent, Delta, DropEvent, ExternalEvent, Failure, Job,
-    JobCommand, JobEvent, JobKind, JobState, PruneCommand, RestoreCommand,
+    JobCommand, JobEvent, JobKind, JobState, Phase, PruneCommand, RestoreCommand, VerifyCommand,
 };
 use crate::names::Timestamp;
 
@@ -41,7 +41,7 @@ fn waits_for_storage(command: JobCommand) -> bool {
             BackupCommand::Upload(_) | BackupCommand::SaveMeta | BackupCommand::Publish
         ) | JobCommand::Restore(RestoreCommand::Download(_))
             | JobCommand::DropSnapshot(_)
-            | JobCommand::Verify(_)
+            | JobCommand::Verify(VerifyCommand::Plan | VerifyCommand::Check(_))
             | JobCommand::Prune(PruneCommand::Plan | PruneCommand::Mark | PruneCommand::Delete)
     )
 }
@@ -112,13 +112,14 @@ pub(super) async fn drive(
         JobState::External(_) | JobState::DropSnapshot(_) | JobState::Prune(_) => None,
     };
     // A job that waits for its turn can be cancelled, and its time runs.
-    let mut turn = turns.map(|turns| Box::pin(turns.acquire()));
-    let mut permit = None;
+    let (mut turn, mut permit) = (None, None);
     let (mut timer, mut deadline) = (drive.timer(None), None);
     while !drive.job.is_over() {
-        let is_paused = drive.job.record.control.is_paused() && !drive.job.is_settled();
-        if is_paused && permit.take().is_some() {
-            // Others may have its turn meanwhile.
+        let is_paused = drive.job.is_held();
+        if is_paused {
+            // Others may have its turn meanwhile, and its place among those who wait for one.
+            (permit, turn) = (None, None);
+        } else if permit.is_none() && turn.is_none() {
             turn = turns.map(|turns| Box::pin(turns.acquire()));
         }
         if drive.deadline() != deadline {
@@ -522,6 +523,13 @@ impl Drive<'_> {
             _ if self.job.is_settled() => Some(wrong(&format!("has ended: {phase}"))),
             ControlEvent::Paused { .. } if is_paused => Some(wrong("is paused already")),
             ControlEvent::Resumed { .. } if !is_paused => Some(wrong("is not paused")),
+            // Its mark keeps backups of every gateway waiting.
+            ControlEvent::Paused { .. }
+                if self.job.spec.kind() == JobKind::Prune && phase != Phase::Pending =>
+            {
+                let late = wrong(&format!("cannot be paused in {phase}"));
+                Some(late.hint("Backups may wait for it; CANCEL JOB ends it."))
+            }
             ControlEvent::Paused { .. } if !self.job.can_cancel() => {
                 let late = wrong(&format!("cannot be paused in {phase}"));
                 Some(late.hint("The commit is under way; wait until the job is over."))

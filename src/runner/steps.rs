@@ -37,6 +37,8 @@ pub(super) struct StepContext {
     restoring: Mutex<()>,
     /// The job's own limit.
     limit: SpeedLimit,
+    /// The same, for those who hand it on.
+    pace: watch::Sender<Option<u64>>,
     /// Whether it is paused.
     paused: watch::Sender<bool>,
 }
@@ -59,6 +61,7 @@ impl StepContext {
             files: Mutex::default(),
             restoring: Mutex::default(),
             limit: SpeedLimit::new(None, &inner.env),
+            pace: watch::Sender::new(job.pace()),
             paused: watch::Sender::new(false),
         };
         context.obey(job);
@@ -70,9 +73,24 @@ impl StepContext {
         if self.limit.get() != job.pace() {
             self.limit.set(job.pace());
         }
-        let is_paused = job.record.control.is_paused();
+        let (pace, is_paused) = (job.pace(), job.is_held());
+        self.pace
+            .send_if_modified(|known| std::mem::replace(known, pace) != pace);
         self.paused
             .send_if_modified(|known| std::mem::replace(known, is_paused) != is_paused);
+    }
+
+    /// Waits until the job is not paused; an error once it is over.
+    async fn go_on(&self) -> Result<(), StepError> {
+        let mut paused = self.paused.subscribe();
+        tokio::select! {
+            biased;
+            () = self.abandon.cancelled() => {
+                let stopped = Error::new(ErrorKind::Cancelled, "the job was cancelled");
+                Err(StepError::Retry(stopped))
+            }
+            _ = paused.wait_for(|paused| !paused) => Ok(()),
+        }
     }
 
     /// After a failed step: its properties may be mended before the next one, so the repository is

@@ -180,7 +180,8 @@ impl Parser<'_> {
             properties,
             comment,
         }
-        .validate();
+        .validate()
+        .and_then(|schema| schema.compression().map(|_| schema));
         let schema = Box::new(schema.map_err(|e| if e.position.is_some() { e } else { e.at(at) })?);
         let partitions = match schema.partitioning {
             Partitioning::Unpartitioned => {

@@ -80,19 +80,23 @@ def client(kind):
 
 
 def probe(port):
-    """What everybody else must not hold up: prints how long a SELECT 1 took, milliseconds, until its standard input ends."""
+    """What everybody else must not hold up: prints how long a SELECT 1 took, milliseconds, until its standard input ends; and beside it
+    how much later than it had asked this process was woken from its pauses, which is the machine's doing and none of the server's."""
     threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
-    times = []
+    times, late = [], []
     with connect(port) as connection:
         cursor = connection.cursor()
         while not stop.is_set():
             begun = time.monotonic()
             cursor.execute("SELECT 1").fetchall()
             times.append(time.monotonic() - begun)
+            begun = time.monotonic()
             time.sleep(0.02)
-    times.sort()
-    at = lambda share: times[min(len(times) - 1, int(len(times) * share))] * 1000
-    print(f"SELECT 1: {len(times)} times, median {at(0.5):.1f} ms, 99.9 % {at(0.999):.1f} ms, slowest {times[-1] * 1000:.1f} ms")
+            late.append(time.monotonic() - begun - 0.02)
+    for what, taken in ("SELECT 1", times), ("a pause, beyond what was asked", late):
+        taken.sort()
+        at = lambda share: taken[min(len(taken) - 1, int(len(taken) * share))] * 1000
+        print(f"{what}: {len(taken)} times, median {at(0.5):.1f} ms, 99.9 % {at(0.999):.1f} ms, slowest {taken[-1] * 1000:.1f} ms, {sum(t > 0.25 for t in taken)} over 250 ms")
 
 
 @client("dashboard")

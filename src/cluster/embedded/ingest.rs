@@ -142,7 +142,9 @@ pub(super) async fn write_rows(
 
 fn codec_of(schema: &TableSchema) -> Result<Compression, Error> {
     let unknown = |e: ParquetError| Error::internal(e.to_string());
-    Ok(match schema.compression()?.unwrap_or_default() {
+    // A table of an older version may have one that nothing knows.
+    let codec = schema.compression().ok().flatten();
+    Ok(match codec.unwrap_or_default() {
         Codec::Lz4 => Compression::LZ4_RAW,
         Codec::Snappy => Compression::SNAPPY,
         Codec::Zlib => Compression::GZIP(GzipLevel::default()),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::EmbeddedCluster;
-use crate::cluster::Proof;
+use crate::cluster::{GoOn, Proof};
 use crate::error::Error;
 use crate::job::{DataFile, Volume};
 use crate::names::DatabaseName;
@@ -52,6 +52,7 @@ impl EmbeddedCluster {
         &self,
         database: &DatabaseName,
         manifest: &Manifest,
+        go_on: GoOn,
     ) -> Result<Proof, Error> {
         let (catalog, guard) = self.inner.frontend.read();
         let backends = &self.inner.backends;
@@ -95,6 +96,7 @@ impl EmbeddedCluster {
         blocking(move || {
             let _kept = guard;
             for Restored { table, file, path } in files {
+                go_on()?;
                 let differs = match &path {
                     Some(path) => difference(&file, path)?,
                     None => Some(format!("file {} is missing", file.sha256)),

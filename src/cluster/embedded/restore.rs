@@ -18,6 +18,9 @@ use crate::repository::{Manifest, Repository};
 use crate::schema::{Bounds, Partitioning};
 use crate::sqlite::sql_error;
 
+/// Objects of one transaction that is taken back.
+const PREVIEWED_AT_A_TIME: usize = 100;
+
 fn mismatch(table: &TableName, reason: &str) -> Error {
     Error::new(
         ErrorKind::WrongState,
@@ -339,15 +342,18 @@ impl EmbeddedCluster {
         request: &RestoreRequest,
         manifest: &Manifest,
     ) -> Result<Vec<Result<RestorePlan, Error>>, Error> {
-        let tables = request.objects.iter().map(|object| RestoreRequest {
-            objects: vec![object.clone()],
+        let nothing = RestoreRequest {
+            objects: Vec::new(),
             views: Vec::new(),
             ..request.clone()
+        };
+        let tables = request.objects.iter().map(|object| RestoreRequest {
+            objects: vec![object.clone()],
+            ..nothing.clone()
         });
         let views = request.views.iter().map(|view| RestoreRequest {
-            objects: Vec::new(),
             views: vec![view.clone()],
-            ..request.clone()
+            ..nothing.clone()
         });
         let (alive, at) = (Arc::new(self.alive().await?), self.inner.env.now());
         let (_, digest) = manifest.encode()?;
@@ -365,8 +371,15 @@ impl EmbeddedCluster {
                 reserved.map(|(plan, _)| plan)
             }
         });
-        let previews: Vec<_> = previews.collect();
-        self.inner.frontend.preview(previews).await
+        let mut previews: Vec<_> = previews.collect();
+        // Others write to the catalog in between.
+        let mut came_to = Vec::with_capacity(previews.len());
+        while !previews.is_empty() {
+            let rest = previews.split_off(previews.len().min(PREVIEWED_AT_A_TIME));
+            came_to.extend(self.inner.frontend.preview(previews).await?);
+            previews = rest;
+        }
+        Ok(came_to)
     }
 
     pub(super) async fn restore_plan(

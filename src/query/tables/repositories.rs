@@ -11,7 +11,7 @@ use super::super::system::{ScanContext, ScanRequest, Sources, system_row};
 use super::{stored, verifications};
 use crate::error::{Error, ErrorKind};
 use crate::names::{BackupTimestamp, SnapshotLabel};
-use crate::repository::{ListedBackup, Location, Manifest, Repository};
+use crate::repository::{ListedBackup, Location, Manifest, ObjectNames, Repository};
 use crate::store::RepositoryRecord;
 
 /// How many manifests are read at a time.
@@ -164,6 +164,8 @@ struct Content {
     backups: Vec<Read>,
     /// What stands where backups stand and is none: its label, and what is wrong.
     strays: Vec<(SnapshotLabel, String)>,
+    /// How its objects are called, once it was read.
+    objects: Option<ObjectNames>,
 }
 
 /// What stands under a label, or under all.
@@ -205,6 +207,7 @@ async fn content(repository: &Repository, label: Option<&SnapshotLabel>) -> Resu
     Ok(Content {
         backups: futures::stream::iter(reads).buffered(READS).collect().await,
         strays,
+        objects: Some(repository.objects().await?),
     })
 }
 
@@ -274,6 +277,7 @@ pub(super) async fn snapshots(context: &ScanContext) -> Result<Vec<SnapshotsRow>
         let Content {
             backups: read,
             strays,
+            ..
         } = match read {
             Ok(content) => content,
             Err(e) => {
@@ -389,8 +393,8 @@ pub(super) async fn snapshot_files(context: &ScanContext) -> Result<Vec<Snapshot
                 cluster: record.cluster.to_string().into(),
                 ..SnapshotFilesRow::default()
             };
-        let backups = match read {
-            Ok(content) => content.backups,
+        let (backups, objects) = match read {
+            Ok(content) => (content.backups, content.objects),
             Err(e) => {
                 out.push(unread(None, None, &e));
                 continue;
@@ -420,8 +424,7 @@ pub(super) async fn snapshot_files(context: &ScanContext) -> Result<Vec<Snapshot
                                 table_name: table.name.to_string().into(),
                                 partition_name: partition.name.to_string().into(),
                                 tablet_id: tablet.tablet_id.0.into(),
-                                path: format!("data/{}/{}.parquet", &file.sha256[..2], file.sha256)
-                                    .into(),
+                                path: objects.as_ref().map(|names| names.of(&file.sha256)).into(),
                                 bytes: file.bytes.into(),
                                 rows: file.rows.into(),
                                 checksum: file.sha256.to_string().into(),

@@ -223,7 +223,8 @@ impl Location {
         ) {
             (None, None) => Ok(None),
             (Some(how), _) if !how.eq_ignore_ascii_case("aes256-gcm") => {
-                Err(invalid(format!("\"{ENCRYPTION}\" is \"{how}\""))
+                // Not what is there: it may be the key, at the wrong place.
+                Err(invalid(format!("\"{ENCRYPTION}\" is not known"))
                     .hint("It is aes256-gcm, or left out."))
             }
             (Some(_), None) => {

@@ -30,6 +30,10 @@ impl Attempt<'_> {
         match (command, state) {
             (PruneCommand::Plan, PruneState::Pending) => {
                 let repository = self.reached_repository().await?;
+                if !request.dry_run {
+                    let removed = repository.remove_probes(env).await;
+                    removed.map_err(StepError::Retry)?;
+                }
                 let candidates = repository.unneeded(request.grace_seconds, env).await;
                 Ok(PruneEvent::Planned {
                     candidates: Arc::new(candidates.map_err(for_good)?),

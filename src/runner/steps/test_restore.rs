@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use super::{Attempt, reach};
-use crate::cluster::{Proof, StepError};
+use crate::cluster::{GoOn, Proof, StepError};
 use crate::error::{Error, ErrorKind};
 use crate::job::{
-    CancelCause, End, Finding, FindingKind, Job, JobSpec, JobStatus, Requester, RestoreObject,
-    RestoreRequest, RestoreView, Target, TestRestore, VerifyReport, VerifyRequest, Work,
+    CancelCause, ControlEvent, End, Finding, FindingKind, Job, JobKind, JobSpec, JobStatus, Pace,
+    Requester, RestoreObject, RestoreRequest, RestoreView, Target, TestRestore, VerifyReport,
+    VerifyRequest, Work,
 };
-use crate::names::{BackupTimestamp, DatabaseName, SnapshotLabel, TaskId};
+use crate::names::{BackupTimestamp, DatabaseName, JobId, SnapshotLabel, TaskId};
 use crate::repository::{Manifest, Repository};
 use crate::runner::Runner;
 use crate::statement::Definition;
@@ -71,6 +72,7 @@ impl Attempt<'_> {
         task: TaskId,
     ) -> Result<TestRestore, StepError> {
         let _alone = self.context.restoring.lock().await;
+        self.context.go_on().await?;
         let TaskId(place) = task;
         let backup = &report.backups[place as usize];
         let (label, timestamp) = (&backup.label, &backup.timestamp);
@@ -114,11 +116,19 @@ impl Attempt<'_> {
                 return Err(StepError::Retry(Error::new(ErrorKind::WrongState, message)));
             }
             let cluster = self.context.inner.cluster(&self.job.spec.cluster)?;
+            let abandon = self.context.abandon.clone();
+            let go_on: GoOn = Arc::new(move || {
+                if abandon.is_cancelled() {
+                    return Err(Error::new(ErrorKind::Cancelled, "the job was cancelled"));
+                }
+                Ok(())
+            });
+            let proven = cluster.managed()?.prove(&scratch, &manifest, go_on).await;
             let Proof {
                 volume,
                 rows,
                 differences,
-            } = cluster.managed()?.prove(&scratch, &manifest).await?;
+            } = proven.map_err(StepError::Retry)?;
             (restored.volume, restored.rows) = (volume, rows);
             let findings = differences.into_iter().map(not_restorable);
             findings.for_each(|finding| restored.findings.push(finding));
@@ -128,6 +138,10 @@ impl Attempt<'_> {
             if failure.is_some_and(|f| f.cause == Some(CancelCause::User)) {
                 let message = format!("job {}, which restores a backup, was cancelled", child.id);
                 return Err(StepError::Fatal(Error::new(ErrorKind::Cancelled, message)));
+            }
+            // Time is no damage: it is tried anew as long as the verification has some.
+            if failure.is_some_and(|f| f.cause == Some(CancelCause::Timeout)) {
+                return Err(StepError::Retry(Error::new(ErrorKind::Storage, why)));
             }
             restored.findings.push(not_restorable(why));
         }
@@ -165,13 +179,20 @@ impl Attempt<'_> {
             db_name: Some(scratch.to_string()),
             ..JobFilter::default()
         };
-        // An attempt that was not admitted is none.
+        // An attempt that was not admitted is none, and others may use the database, too.
         let mut known = inner.store.jobs(&known).await?;
-        known.retain(|row| row.status != JobStatus::Refused);
+        known.retain(|row| row.status != JobStatus::Refused && row.kind == JobKind::Restore);
+        let mut ours = Vec::new();
+        for row in known {
+            let spec = inner.store.spec(row.job_id).await?;
+            if spec.requester == Requester::Verification(self.job.id) {
+                ours.push(row);
+            }
+        }
         // What one that has ended well made is gone if it was read and dropped before.
         let is_there = self.has_database(scratch).await?;
         let goes_on = |status| matches!(status, JobStatus::Queued | JobStatus::Running);
-        let begun = known.last().filter(|row| is_there || goes_on(row.status));
+        let begun = ours.last().filter(|row| is_there || goes_on(row.status));
         let id = match begun {
             Some(row) => row.job_id,
             None => {
@@ -181,7 +202,7 @@ impl Attempt<'_> {
                     repository: request.repository.clone(),
                 };
                 let spec = JobSpec {
-                    uid: format!("{}-{scratch}-{}", self.job.spec.uid, known.len()),
+                    uid: format!("{}-{scratch}-{}", self.job.spec.uid, ours.len()),
                     cluster: self.job.spec.cluster.clone(),
                     requester: Requester::Verification(self.job.id),
                     statement: String::new(),
@@ -192,20 +213,49 @@ impl Attempt<'_> {
                         request: whole(manifest),
                     },
                 };
-                runner.submit(spec).await.map_err(StepError::Retry)?
+                self.context.go_on().await?;
+                runner.admit(spec, false).await.map_err(StepError::Retry)?
             }
         };
-        tokio::select! {
-            // How it ended is read from the job.
-            _ = runner.ended(id) => {}
-            () = self.context.abandon.cancelled() => return Err(cancelled()),
-        }
+        self.lead(&runner, id).await?;
         runner.wait(id).await;
         let job = inner.store.load(id).await?;
         if job.is_over() {
             Ok(job)
         } else {
             Err(cancelled())
+        }
+    }
+
+    /// Waits for the end of a job, which is paused, resumed and paced as this one is. How it ended is
+    /// read from the job.
+    async fn lead(&self, runner: &Runner, id: JobId) -> Result<(), StepError> {
+        let context = &self.context;
+        let (mut paused, mut pace) = (context.paused.subscribe(), context.pace.subscribe());
+        let by = || format!("job {}", self.job.id);
+        let mut ended = std::pin::pin!(runner.ended(id));
+        loop {
+            let event = tokio::select! {
+                _ = &mut ended => return Ok(()),
+                () = context.abandon.cancelled() => return Err(cancelled()),
+                Ok(()) = paused.changed() => {
+                    let is_paused = *paused.borrow_and_update();
+                    if is_paused {
+                        ControlEvent::Paused { by: by() }
+                    } else {
+                        ControlEvent::Resumed { by: by() }
+                    }
+                }
+                Ok(()) = pace.changed() => {
+                    let limit = *pace.borrow_and_update();
+                    let pace = limit.map_or(Pace::Unlimited, Pace::BytesPerSecond);
+                    ControlEvent::Paced { pace, by: by() }
+                }
+            };
+            // It may have been told the same by somebody else, or have come to its commit.
+            if let Err(error) = runner.control(id, event).await {
+                tracing::debug!(%error, job_id = id.0, "a restore of a verification goes on as it does");
+            }
         }
     }
 
