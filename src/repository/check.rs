@@ -95,10 +95,8 @@ impl Repository {
             let expected = blocking(move || md5_of(&source, in_parts)).await;
             expected.is_ok_and(|expected| expected == digest)
         };
-        if !is_told {
-            if !self.has_bytes_of(&path, file).await? {
-                return Ok(Presence::Wrong);
-            }
+        if !is_told && !self.has_bytes_of(&path, file).await? {
+            return Ok(Presence::Wrong);
         }
         self.note_whole(&file.sha256, &tag);
         Ok(Presence::Whole)
