@@ -18,6 +18,9 @@ import psycopg
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="  # Azurite's own, as its manual gives it
 
 
+ENCRYPTED = '"encryption" = "aes256-gcm", "encryption.key" = "' + "07" * 32 + '"'
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -89,7 +92,7 @@ def play(store, binary, location, properties):
             server.job("BACKUP SNAPSHOT d.one TO r")
             number = server.job('BACKUP SNAPSHOT d.two TO r PROPERTIES ("type" = "incremental")')
             check("bytes that were moved again", server.run(f"SELECT bytes_new FROM system.jobs WHERE job_id = {number}"), [(0,)])
-            number = server.job("VERIFY REPOSITORY r")
+            number = server.job("VERIFY REPOSITORY r LEVEL RESTORE")
             check("findings", server.run(f"SELECT kind, object FROM system.repository_findings WHERE job_id = {number}"), [])
             files = server.run(f"SELECT DISTINCT files_checked, ok FROM system.verifications WHERE job_id = {number}")
             check("files read", files, [(9, True)])
@@ -135,6 +138,7 @@ def moto(program, binary):
         urllib.request.urlopen(bucket).read()
         properties = f'"aws.s3.endpoint" = "http://127.0.0.1:{port}", "aws.s3.access_key" = "k", "aws.s3.secret_key" = "s"'
         play("moto (S3)", binary, "s3://vault//some/path/", properties)
+        play("moto (S3), encrypted", binary, "s3://vault/hidden", f"{properties}, {ENCRYPTED}")
 
 
 def azurite(program, binary):
@@ -158,6 +162,7 @@ def azurite(program, binary):
             common = f'"azure.blob.storage_account" = "{account}", "azure.blob.endpoint" = "{endpoint}"'
             by_key, by_token = f'{common}, "azure.blob.shared_key" = "{KEY}"', f'{common}, "azure.blob.sas_token" = "{token}"'
             play("Azurite (Azure)", binary, "az://full/some/path", by_key)
+            play("Azurite (Azure), encrypted", binary, "az://full/hidden", f"{by_key}, {ENCRYPTED}")
             # Azurite answers 500 to a batch of deletions that is signed by a token.
             play_reader("Azurite (Azure) by a shared access token", binary, "az://shared/some/path", by_key, by_token)
 
