@@ -3,6 +3,7 @@
 //! Calls run on blocking threads, so a caller that is dropped half-way leaves a finished or an
 //! untouched transaction, never half of one.
 
+mod history;
 mod registry;
 mod uploads;
 mod verifications;
@@ -15,6 +16,9 @@ use parking_lot::Mutex;
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params, params_from_iter};
 
+use self::history::read_jobs;
+#[cfg(test)]
+use self::history::{LATEST_OF_EACH, LATEST_OF_ONE};
 use super::*;
 use crate::env::Env;
 use crate::job::{JobCourse, JobEvent, JobStatus, Phase};
@@ -238,117 +242,6 @@ fn stored_row(row: &str, course: Option<&str>) -> Result<JobRow, Error> {
         row.take(from_json(course)?);
     }
     Ok(row)
-}
-
-/// The latest jobs of a cluster and kind, found by their index, whatever else there is: of one
-/// database, or of each.
-const LATEST_OF_ONE: &str =
-    "SELECT row, course FROM jobs WHERE cluster = ?1 AND kind = ?2 AND db_name = ?3
-    AND phase <> '' AND phase <> 'QUEUED' ORDER BY job_id DESC LIMIT 1";
-const LATEST_OF_EACH: &str = "WITH RECURSIVE named (name) AS (
-        SELECT min(db_name) FROM jobs WHERE cluster = ?1 AND kind = ?2 AND phase <> '' AND phase <> 'QUEUED'
-        UNION ALL
-        SELECT (SELECT min(db_name) FROM jobs WHERE cluster = ?1 AND kind = ?2 AND db_name > name AND phase <> '' AND phase <> 'QUEUED')
-        FROM named WHERE name IS NOT NULL
-    )
-    SELECT row, course FROM named JOIN jobs ON job_id = (
-        SELECT max(job_id) FROM jobs WHERE cluster = ?1 AND kind = ?2 AND db_name = name AND phase <> '' AND phase <> 'QUEUED'
-    ) ORDER BY job_id";
-
-fn rows_of(
-    select: &mut rusqlite::CachedStatement<'_>,
-    values: Vec<Value>,
-) -> Result<Vec<JobRow>, Error> {
-    let mut rows = select.query(params_from_iter(values)).map_err(sql_error)?;
-    let mut out = Vec::new();
-    while let Some(row) = rows.next().map_err(sql_error)? {
-        let text = row
-            .get_ref(0)
-            .and_then(|r| Ok(r.as_str()?))
-            .map_err(sql_error)?;
-        let course = row
-            .get_ref(1)
-            .and_then(|r| Ok(r.as_str_or_null()?))
-            .map_err(sql_error)?;
-        out.push(stored_row(text, course)?);
-    }
-    Ok(out)
-}
-
-fn read_latest(connection: &Connection, filter: JobFilter) -> Result<Vec<JobRow>, Error> {
-    let (Some(cluster), Some(kind)) = (filter.cluster, filter.kind) else {
-        return Err(Error::internal(
-            "the latest jobs of no cluster or kind were asked for",
-        ));
-    };
-    let query = if filter.db_name.is_some() {
-        LATEST_OF_ONE
-    } else {
-        LATEST_OF_EACH
-    };
-    let values = [Some(cluster), Some(kind), filter.db_name]
-        .into_iter()
-        .flatten()
-        .map(Value::from)
-        .collect();
-    rows_of(
-        &mut connection.prepare_cached(query).map_err(sql_error)?,
-        values,
-    )
-}
-
-fn read_jobs(connection: &Connection, filter: JobFilter) -> Result<Vec<JobRow>, Error> {
-    if filter.latest {
-        return read_latest(connection, filter);
-    }
-    // Only what is asked for stands in the text: "?1 IS NULL OR …" would keep SQLite from its
-    // indexes.
-    let job = filter.job_id.map(|j| Value::from(j.0));
-    let texts = [
-        filter.db_name,
-        filter.kind,
-        filter.status,
-        filter.cluster,
-        filter.snapshot,
-        filter.repository,
-    ];
-    let texts = texts.into_iter().map(|t| t.map(Value::from));
-    let columns = [
-        "job_id",
-        "db_name",
-        "kind",
-        "status",
-        "cluster",
-        "snapshot",
-        "repository",
-    ];
-    let wanted = columns
-        .into_iter()
-        .zip([job].into_iter().chain(texts))
-        .filter_map(|(column, v)| Some((column, v?)));
-    let (columns, values): (Vec<_>, Vec<_>) = wanted.unzip();
-    let mut conditions: Vec<_> = columns
-        .iter()
-        .map(|column| format!("{column} = ?"))
-        .collect();
-    let mut values: Vec<Value> = values;
-    if let Some(after) = filter.after {
-        conditions.push("job_id > ?".to_owned());
-        values.push(after.0.into());
-    }
-    let conditions = if conditions.is_empty() {
-        String::new()
-    } else {
-        format!("WHERE {}", conditions.join(" AND "))
-    };
-    let limit = filter
-        .limit
-        .map_or(-1, |n| i64::try_from(n).unwrap_or(i64::MAX));
-    values.push(limit.into());
-    let order = if filter.newest_first { "DESC" } else { "ASC" };
-    let text = format!("SELECT row, course FROM jobs {conditions} ORDER BY job_id {order} LIMIT ?");
-    let mut select = connection.prepare_cached(&text).map_err(sql_error)?;
-    rows_of(&mut select, values)
 }
 
 #[async_trait]
