@@ -122,6 +122,7 @@ impl Repository {
         }
         result
     }
+
     /// Sends a file; its parts, its SHA-256 and its length.
     async fn send_parts(
         &self,
