@@ -3,6 +3,7 @@
 mod connections;
 mod objects;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 pub use self::connections::Connections;
@@ -50,6 +51,8 @@ pub struct Gateway {
     pub kept_objects: KeptObjects,
     /// Held while objects with names come and go, and while something is granted on them.
     pub grants_change: tokio::sync::Mutex<()>,
+    /// Held while what is known of a repository changes.
+    pub repository_changes: LocksByName,
     /// Salts for users that do not exist.
     pub mock_salts: MockSalts,
     /// Where those may have repositories who are no administrators.
@@ -58,6 +61,19 @@ pub struct Gateway {
     pub bounds: Bounds,
     /// How large what it makes may be.
     pub limits: Limits,
+}
+
+/// Locks for things with names; two names may share one.
+#[derive(Debug, Default)]
+pub struct LocksByName([tokio::sync::Mutex<()>; 16]);
+
+impl LocksByName {
+    /// Waits for the lock of a name.
+    pub async fn lock(&self, name: impl Hash) -> tokio::sync::MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        self.0[hasher.finish() as usize % self.0.len()].lock().await
+    }
 }
 
 /// Hosts by name, by `*.domain`, or with a port; none stands for any.

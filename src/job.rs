@@ -386,6 +386,22 @@ impl Job {
         }
     }
 
+    /// The event that gives up a job that cannot be cancelled any more. `None`: it has an end all
+    /// the same, which our own metastore knows as soon as it can be written.
+    pub fn given_up(&self, failure: Failure) -> Option<JobEvent> {
+        match self.state {
+            JobState::Backup(_) => Some(JobEvent::Backup(BackupEvent::Lost { failure })),
+            JobState::External(_) => Some(JobEvent::External(Box::new(ExternalEvent::Lost {
+                failure,
+            }))),
+            JobState::DropSnapshot(_) => {
+                Some(JobEvent::DropSnapshot(DropEvent::Cancelled { failure }))
+            }
+            JobState::Prune(_) => Some(JobEvent::Prune(PruneEvent::MarkLeft)),
+            JobState::Restore(_) | JobState::Verify(_) => None,
+        }
+    }
+
     /// What an error is that ends the job: in StarRocks' terms where SHOW tells of it, as it is
     /// where a statement waits for it.
     pub fn failure_of(&self, error: &Error) -> Failure {
@@ -427,6 +443,20 @@ impl JobEvent {
 }
 
 impl JobCommand {
+    /// Whether it does nothing but move bytes to or from a repository, so that nothing of ours is
+    /// half done when it is dropped.
+    pub fn waits_for_storage(self) -> bool {
+        matches!(
+            self,
+            Self::Backup(
+                BackupCommand::Upload(_) | BackupCommand::SaveMeta | BackupCommand::Publish
+            ) | Self::Restore(RestoreCommand::Download(_))
+                | Self::DropSnapshot(_)
+                | Self::Verify(VerifyCommand::Plan | VerifyCommand::Check(_))
+                | Self::Prune(PruneCommand::Plan | PruneCommand::Mark | PruneCommand::Delete)
+        )
+    }
+
     /// The task it works on, if it is one of many.
     pub fn task(self) -> Option<TaskId> {
         match self {

@@ -99,8 +99,9 @@ const NICENESS: i32 = 10;
 /// Lowers the priority of the calling thread. Only Linux has priorities of threads; elsewhere they
 /// are those of the process.
 fn be_nice() {
+    // Not lower than that of who starts it, which may be such a thread itself.
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::nice(NICENESS) {
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
         tracing::warn!(%error, "could not lower the priority of a query thread");
     }
 }

@@ -6,6 +6,7 @@
 
 mod check;
 mod cipher;
+mod durable;
 mod http;
 mod identity;
 mod index;
@@ -24,7 +25,7 @@ mod uploads;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,6 +38,7 @@ use tokio::sync::OnceCell;
 pub use self::check::Placed;
 use self::check::Presence;
 pub use self::cipher::UserKey;
+use self::durable::FileSystem;
 pub use self::identity::RepositoryInfo;
 pub use self::index::{ListedBackup, ManifestIndex, ObjectStamp};
 use self::layout::Layout;
@@ -50,16 +52,19 @@ pub use self::manifest::Manifest;
 pub use self::manifest::check_manifest;
 pub use self::open::{Locations, OpenRepository};
 pub use self::prune::{GRACE_SECONDS_MIN, PRUNE_WAIT};
+use self::remote::Sent;
 pub use self::starrocks_layout::*;
 pub use self::survey::FileSet;
 pub use self::throttle::{SpeedLimit, Throttle};
 pub use self::transfer::{ByteBudget, hash_file};
-use self::transfer::{Over, PARTS_AFTER_BYTES};
+use self::transfer::{Over, PARTS_AFTER_BYTES, Writing};
 pub use self::uploads::UploadLog;
 use crate::error::{Error, ErrorKind};
 use crate::job::{DataFile, ManifestDigest};
 use crate::names::{BackupTimestamp, RepositoryName, Sha256, SnapshotLabel};
 
+/// The longest file that is put without a look at what is there.
+const UNSEEN_BYTES_MAX: u64 = 256 << 10;
 /// How many listings run at a time.
 const LISTINGS: usize = 8;
 /// How long until an object that did not read right is read again, each time.
@@ -83,6 +88,9 @@ pub struct Repository {
     /// Where the root is, if it is a local directory: there, files are written with fsync, which
     /// object_store does not do.
     local: Option<PathBuf>,
+    /// Its file system, from the first file on that is written by this handle, if it can be synced
+    /// as a whole.
+    file_system: Arc<OnceLock<Option<Arc<FileSystem>>>>,
     /// Where it is, and the manifests that are known of it.
     index: Option<(Arc<str>, Arc<ManifestIndex>)>,
 }
@@ -95,6 +103,12 @@ impl ObjectNames {
     /// From the repository's directory on.
     pub fn of(&self, sha256: &Sha256) -> String {
         self.0.relative(&self.0.data(sha256))
+    }
+
+    /// The object's own name, if that is how one of a data file is called.
+    pub fn parse(path: &str) -> Option<Sha256> {
+        let name = path.strip_prefix("data/")?.strip_suffix(".parquet")?;
+        Sha256::new(name.split('/').next_back()?).ok()
     }
 }
 
@@ -156,6 +170,7 @@ impl Repository {
             key: None,
             layout: Arc::default(),
             root,
+            file_system: Arc::default(),
             index: None,
         }
     }
@@ -168,12 +183,12 @@ impl Repository {
         })
     }
 
-    /// The same with an index of manifests, in which it is known by its location: what is read with
-    /// other keys or from another endpoint is another's.
+    /// The same with an index of manifests, in which it is known by its location: what is read from
+    /// another endpoint is another's.
     pub fn indexed(self, location: &Location, index: Arc<ManifestIndex>) -> Self {
-        let mut properties = DefaultHasher::new();
-        location.properties.hash(&mut properties);
-        let key = format!("{} {} {:x}", location.url, self.root, properties.finish());
+        let mut place = DefaultHasher::new();
+        location.hosts().hash(&mut place);
+        let key = format!("{} {} {:x}", location.url, self.root, place.finish());
         Self {
             index: Some((key.into(), index)),
             ..self
@@ -419,7 +434,7 @@ impl Repository {
     /// Brings a local file here, unless it is here already. `true`: its bytes were moved. The bytes
     /// are hashed on the way, and a file that is not what its name says is XX001 and leaves nothing
     /// behind. What stands in its place and is not what its name says is replaced by the good
-    /// bytes.
+    /// bytes. In a directory it may be on the disk only after [`Repository::make_durable`].
     pub async fn upload(
         &self,
         file: &DataFile,
@@ -428,6 +443,15 @@ impl Repository {
     ) -> Result<bool, Error> {
         let layout = self.layout().await?;
         let path = layout.data(&file.sha256);
+        if self.puts_unseen(file, layout) {
+            self.pass(file.bytes).await?;
+            let sent = self.upload_file(&path, file, from, true, budget).await?;
+            // Something stands there, and is looked at.
+            if let Sent::New(e_tag) = sent {
+                self.note_written(file, e_tag.as_deref()).await;
+                return Ok(true);
+            }
+        }
         let over = match self.presence(file, from).await? {
             Presence::Whole => return Ok(false),
             Presence::Missing => Over::Nothing,
@@ -439,14 +463,30 @@ impl Repository {
         let (moved, e_tag) = match self.local_path(&path) {
             Some(target) => {
                 let (file, from) = (file.clone(), from.to_owned());
-                let coding = layout.sealing(&path)?;
-                let copied = self.copy_file(file, from, vec![target], over, coding, budget);
+                let together = self.file_system();
+                let writing = Writing {
+                    over,
+                    coding: layout.sealing(&path)?,
+                    together: together.clone(),
+                };
+                if let Some(together) = together {
+                    together.writes(&file.sha256);
+                }
+                let copied = self.copy_file(file, from, vec![target], writing, budget);
                 (copied.await?, None)
             }
             None if file.bytes <= PARTS_AFTER_BYTES => {
                 let is_new = over == Over::Nothing && self.puts_on_condition;
                 self.pass(file.bytes).await?;
-                self.upload_file(&path, file, from, is_new, budget).await?
+                match self.upload_file(&path, file, from, is_new, budget).await? {
+                    Sent::New(e_tag) => (true, e_tag),
+                    // Every conflict is told in the same words; only a whole object makes it another
+                    // one's upload of the same file.
+                    Sent::Occupied(error) => match self.presence(file, from).await? {
+                        Presence::Whole => (false, None),
+                        Presence::Missing | Presence::Wrong => return Err(error),
+                    },
+                }
             }
             None => {
                 let upload = uploads::begin(&self.store, &path, self.uploads.clone()).await?;
@@ -458,6 +498,41 @@ impl Repository {
             self.note_written(file, e_tag.as_deref()).await;
         }
         Ok(moved)
+    }
+
+    /// Whether a file is put without a look at what is there: its few bytes cost no more than the
+    /// question, and the answer to the put tells whether there is one.
+    fn puts_unseen(&self, file: &DataFile, layout: &Layout) -> bool {
+        let sha256 = &file.sha256;
+        self.local.is_none()
+            && self.puts_on_condition
+            && file.bytes <= UNSEEN_BYTES_MAX
+            && !self.is_known(sha256)
+            && !self.is_known_damaged(&layout.object_of(sha256))
+    }
+
+    /// The file system of a directory that is synced as a whole before a manifest is put.
+    fn file_system(&self) -> Option<Arc<FileSystem>> {
+        let root = self.local.as_ref()?;
+        let opened = || FileSystem::of(root).map(Arc::new);
+        let known = self.file_system.get_or_init(opened).clone();
+        known.filter(|all| all.is_sound())
+    }
+
+    /// Waits until the files of a directory are on the disk. An object store has them there when it
+    /// has answered.
+    pub async fn make_durable(&self) -> Result<(), Error> {
+        let (Some(file_system), Some(root)) = (self.file_system(), &self.local) else {
+            return Ok(());
+        };
+        let synced = transfer::blocking(move || Ok(file_system.sync())).await?;
+        let layout = self.layout().await?;
+        synced.map_err(|(error, written)| {
+            for sha256 in &written {
+                self.note_damaged(&layout.object_of(sha256));
+            }
+            Error::io("sync the file system of", root, error)
+        })
     }
 
     /// Brings a data file to each of these local paths, skipping those that have it. `true`: bytes
@@ -481,22 +556,19 @@ impl Repository {
         match self.local_path(&path) {
             Some(from) => {
                 let file = file.clone();
-                self.copy_file(
-                    file,
-                    from,
-                    missing,
-                    Over::Damaged,
-                    layout.opening(&path),
-                    budget,
-                )
-                .await
+                let writing = Writing {
+                    over: Over::Damaged,
+                    coding: layout.opening(&path),
+                    together: None,
+                };
+                self.copy_file(file, from, missing, writing, budget).await
             }
             None => {
                 let read =
                     self.read_again(|| self.download_file(&path, file, missing.clone(), budget));
                 let read = read.await;
                 if read.as_ref().is_err_and(|e| e.kind == ErrorKind::Corrupted) {
-                    self.note_damaged(&file.sha256);
+                    self.note_damaged(&layout.object_of(&file.sha256));
                 }
                 read
             }

@@ -26,7 +26,7 @@ pub use self::external::Submitted;
 use crate::cluster::{Cluster, Clusters};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
-use crate::job::{ControlEvent, Failure, Job, JobKind, JobSpec, Phase};
+use crate::job::{CancelCause, ControlEvent, Failure, Job, JobKind, JobSpec, Phase};
 use crate::metrics::Metrics;
 use crate::names::*;
 use crate::progress::Progress;
@@ -117,8 +117,11 @@ struct Request {
 #[derive(Debug)]
 enum Wish {
     Cancel,
-    /// Gives the job up, for this reason: its end will not be known.
-    GiveUp(Failure),
+    /// Cancels the job if it still can be; otherwise gives it up: its end will not be known.
+    GiveUp {
+        cause: CancelCause,
+        failure: Failure,
+    },
     /// Goes on in another way.
     Control(ControlEvent),
 }

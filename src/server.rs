@@ -19,7 +19,7 @@ use crate::cluster::embedded::EmbeddedCluster;
 use crate::cluster::{Cluster, Clusters};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
-use crate::gateway::{AllowedHosts, Gateway, KeptObjects, Limits};
+use crate::gateway::{AllowedHosts, Gateway, KeptObjects, Limits, LocksByName};
 use crate::http::{self, HttpState};
 use crate::metrics::Metrics;
 use crate::names::{ClusterName, UserName};
@@ -285,6 +285,7 @@ impl Server {
             job_timeout_seconds: settings.job_timeout_seconds,
             kept_objects: KeptObjects::default(),
             grants_change: tokio::sync::Mutex::default(),
+            repository_changes: LocksByName::default(),
             mock_salts,
             repository_hosts: AllowedHosts::new(&settings.repository_hosts),
             bounds: settings.bounds(),
@@ -338,6 +339,7 @@ impl Server {
             ready: ready.clone(),
         };
         let http = tokio::spawn(http::serve(http_listener, http_state, stop.clone()));
+        runner.recall_damage().await;
         let recovered = runner.recover().await?;
         if recovered > 0 {
             tracing::info!(jobs = recovered, "unfinished jobs taken up again");

@@ -90,6 +90,9 @@ pub trait History: Debug + Send + Sync {
     /// What they have found, by job and number.
     async fn findings(&self) -> Result<Vec<FindingRow>, Error>;
 
+    /// Objects whose bytes a verification has found to be wrong.
+    async fn damaged_objects(&self) -> Result<DamagedObjects, Error>;
+
     /// The largest number of a job, if there is any.
     async fn last_job(&self) -> Result<Option<JobId>, Error>;
 
@@ -103,6 +106,9 @@ pub trait History: Debug + Send + Sync {
             .max())
     }
 }
+
+/// Objects of repositories: cluster, repository, path from the repository's directory on.
+pub type DamagedObjects = std::collections::BTreeSet<(String, String, String)>;
 
 /// What a verification came to for one backup.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -351,6 +351,9 @@ impl History for Mortal {
     async fn findings(&self) -> Result<Vec<FindingRow>, Error> {
         self.0.findings().await
     }
+    async fn damaged_objects(&self) -> Result<DamagedObjects, Error> {
+        self.0.damaged_objects().await
+    }
 }
 
 #[async_trait]

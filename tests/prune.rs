@@ -1,8 +1,8 @@
 //! PRUNE: what no backup needs goes, and nothing else, whatever happens meanwhile.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
@@ -155,20 +155,31 @@ async fn what_no_manifest_names_is_deleted() {
     let young = data.join(format!("00/{}.parquet", "0".repeat(64)));
     std::fs::create_dir_all(data.join("00")).expect("made");
     std::fs::write(&young, "x").expect("written");
-    // Left by a server that was killed while it tried the location.
-    let probe = data.with_file_name("__probe_1");
-    std::fs::write(&probe, "x").expect("written");
-    let opened = std::fs::File::options().write(true).open(&probe);
-    let an_hour = ago(Duration::from_secs(3600));
-    opened
-        .and_then(|f| f.set_modified(an_hour))
-        .expect("old by now");
+    // Left by servers that were killed while they tried the location, or wrote files.
+    let left = |path: PathBuf, age: Duration| {
+        std::fs::write(&path, "x").expect("written");
+        let opened = std::fs::File::options().write(true).open(&path);
+        opened
+            .and_then(|f| f.set_modified(ago(age)))
+            .expect("old by now");
+        path
+    };
+    let hour = Duration::from_secs(3600);
+    let probe = left(data.with_file_name("__probe_1"), hour);
+    let of_data = left(data.join("00/.partial-1"), 48 * hour);
+    let of_snapshot = left(
+        data.with_file_name("__ss_of_u").join(".partial-2"),
+        48 * hour,
+    );
+    let being_written = left(data.join("00/.partial-3"), hour);
     prune(&client, "PRUNE REPOSITORY r DRY RUN").await;
     assert_eq!(outcomes(&client).await, ["would be deleted 3"]);
-    assert_eq!(count(&data), 7);
-    assert!(probe.exists());
+    assert_eq!(count(&data), 9);
+    assert!(probe.exists() && of_snapshot.exists());
     prune(&client, "PRUNE REPOSITORY r").await;
-    assert!(!probe.exists());
+    assert!(!probe.exists() && !of_data.exists() && !of_snapshot.exists());
+    assert!(being_written.exists());
+    std::fs::remove_file(being_written).expect("removed");
     assert_eq!(outcomes(&client).await, ["deleted 3"]);
     assert_eq!(count(&data), 4);
     assert!(young.exists() && !data.with_file_name("__prune").exists());
@@ -391,4 +402,87 @@ async fn a_stop_does_not_wait_for_a_mark_that_stands() {
     assert!(data.with_file_name("__prune").exists());
     let stopped = tokio::time::timeout(Duration::from_secs(20), server.stop()).await;
     assert!(stopped.is_ok(), "the server waits for the mark");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prune_that_cannot_take_its_mark_away_can_be_given_up() {
+    let data = Arc::new(OnceLock::<PathBuf>::new());
+    let deleted = data.clone();
+    let s3 = S3::misbehaving(Arc::new(move |method, path| {
+        let is_deletion = method == "POST" && path.contains("delete");
+        if is_deletion && deleted.get().is_some_and(|data| count(data) == 0) {
+            Fault::Refuse(403, "AccessDenied")
+        } else {
+            Fault::None
+        }
+    }))
+    .await;
+    let (server, _wait) = server().await;
+    let (client, directory) = backed_up_to(&s3, &server).await;
+    run(&client, "DROP SNAPSHOT s ON r").await;
+    data.set(directory.clone()).expect("set once");
+    run(&client, SOON).await;
+    let state = "SELECT state FROM system.jobs WHERE kind = 'prune'";
+    until(&client, state, "CLEANING").await;
+    let id = value(&client, "SELECT max(job_id) FROM system.jobs").await;
+    assert_eq!(fails(&client, &format!("CANCEL JOB {id}")).await.0, "55000");
+    assert_eq!(fails(&client, "DROP REPOSITORY r").await.0, "55006");
+    run(&client, &format!("CANCEL JOB {id} FORCE")).await;
+    until(&client, state, "FINISHED").await;
+    assert_eq!(outcomes(&client).await, ["deleted 2"]);
+    let event = "SELECT detail FROM system.job_events ORDER BY job_id DESC, seq DESC LIMIT 1";
+    assert_eq!(
+        value(&client, event).await,
+        "left the announcement where it is; it is heeded for a day at most"
+    );
+    assert!(directory.with_file_name("__prune").exists());
+    run(&client, "DROP REPOSITORY r").await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_that_nobody_uses_hinders_nobody_after_a_day() {
+    let (server, _wait) = server().await;
+    let (client, data) = with_leftovers(&server).await;
+    let mark = data.with_file_name("__prune");
+    let files = crate::consistency::files(&data);
+    let files: Vec<_> = files
+        .iter()
+        .filter_map(|path| path.file_stem()?.to_str())
+        .collect();
+    let body = serde_json::json!(
+        {"format": 1, "job_uid": "another's", "created_at": 0, "files": files}
+    );
+    let put = |body: &str, age: Duration| {
+        std::fs::write(&mark, body).expect("written");
+        let opened = std::fs::File::options().write(true).open(&mark);
+        opened
+            .and_then(|f| f.set_modified(ago(age)))
+            .expect("so old");
+    };
+    let day = Duration::from_secs(24 * 3600);
+    // Somebody prunes: a backup of those files waits, and can be cancelled meanwhile.
+    put(&body.to_string(), day / 24);
+    run(&client, "BACKUP SNAPSHOT waits TO r ON (t)").await;
+    let waits = "SELECT CASE WHEN block_reason LIKE '%about to be pruned%' THEN state END
+                 FROM system.jobs WHERE snapshot = 'waits'";
+    until(&client, waits, "SAVE_META").await;
+    run(&client, "CANCEL BACKUP FROM d").await;
+    assert_eq!(job_ends(&client, "d").await, "cancelled");
+    // Whoever put it has died, or what was put does not read.
+    for (n, body) in [body.to_string().as_str(), "{"].into_iter().enumerate() {
+        put(body, day + day / 24);
+        run(&client, &format!("BACKUP SNAPSHOT after{n} TO r ON (t)")).await;
+        assert_eq!(job_ends(&client, "d").await, "succeeded", "{body}");
+        let refusals = rows(&client, "EXPLAIN PRUNE REPOSITORY r").await;
+        let refused = |row: &Vec<Option<String>>| row.iter().flatten().any(|v| v == "error");
+        assert!(!refusals.iter().any(refused), "{refusals:?}");
+        run(&client, &format!("DROP SNAPSHOT after{n} ON r")).await;
+        age(&data, 2 * day);
+        put(body, day + day / 24);
+        prune(&client, "PRUNE REPOSITORY r").await;
+        assert!(!mark.exists());
+        assert_eq!(outcomes(&client).await, ["deleted 3"]);
+    }
+    server.stop().await;
 }

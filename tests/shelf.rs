@@ -219,7 +219,7 @@ const SHELF: &[Broken] = &[
             fs::write(root.join(format!("data/00/{name}.parquet")), "x").expect("written");
             fs::write(root.join("data/00/.partial-abc"), "x").expect("written");
         },
-        finding: "foreign|unreferenced",
+        finding: "unreferenced",
         restore: None,
     },
 ];

@@ -1777,6 +1777,14 @@ async fn what_waits_goes_on_when_its_cluster_is_changed_and_is_given_up_with_it(
     assert_eq!(
         value(
             &root,
+            "SELECT error_message FROM system.jobs WHERE snapshot = 'three'"
+        )
+        .await,
+        "cluster \"prod\" was dropped while the job was in QUEUED"
+    );
+    assert_eq!(
+        value(
+            &root,
             "SELECT count(*) FROM system.clusters WHERE cluster = 'prod'"
         )
         .await,

@@ -1,10 +1,12 @@
 //! VERIFY: what is wrong with a repository is found, named, and kept as rows.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_postgres::Client;
 
-use crate::support::{BUCKET, S3, TestServer, fails, job_ends, rows, run, value};
+use crate::support::{BUCKET, Fault, S3, TestServer, fails, job_ends, rows, run, value};
 
 /// A database with a table of four files, backed up as `one` and `two`.
 async fn with_backups(server: &TestServer, location: &str) -> Client {
@@ -179,6 +181,40 @@ async fn object_stores_are_verified() {
     std::fs::write(&data[0], "short").expect("written");
     verify(&client, "VERIFY REPOSITORY r").await;
     assert_eq!(findings(&client).await, ["error wrong_length one 2"]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_is_put_right_after_a_restart() {
+    let rotten = Arc::new(AtomicBool::new(false));
+    let is_rotten = rotten.clone();
+    // What the store tells of the object stays the same.
+    let s3 = S3::misbehaving(Arc::new(move |method, path| {
+        let reads_data = method == "GET" && path.contains("/data/");
+        if reads_data && is_rotten.load(Ordering::Relaxed) {
+            Fault::Flip
+        } else {
+            Fault::None
+        }
+    }))
+    .await;
+    let server = TestServer::start().await;
+    let create = format!(
+        "CREATE REPOSITORY r WITH BROKER ON LOCATION \"s3://{BUCKET}/p\" PROPERTIES ({})",
+        s3.properties()
+    );
+    let client = with_backups(&server, &create).await;
+    let moved = "SELECT bytes_new > 0 FROM system.jobs ORDER BY job_id DESC LIMIT 1";
+    assert_eq!(value(&client, moved).await, "f");
+    rotten.store(true, Ordering::Relaxed);
+    verify(&client, "VERIFY REPOSITORY r LEVEL CHECKSUM").await;
+    rotten.store(false, Ordering::Relaxed);
+    drop(client);
+    let server = TestServer::start_in(server.stop().await, |_| {}).await;
+    let client = server.client().await;
+    run(&client, "USE d; BACKUP SNAPSHOT three TO r").await;
+    assert_eq!(job_ends(&client, "d").await, "succeeded");
+    assert_eq!(value(&client, moved).await, "t");
     server.stop().await;
 }
 

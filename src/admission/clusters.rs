@@ -176,7 +176,10 @@ impl Caller {
     ) -> Result<String, Error> {
         self.require(Privilege::Repository, Securable::System)
             .await?;
-        let (store, cluster) = (&self.gateway.store, self.cluster.name());
+        let gateway = self.gateway.clone();
+        let changed = (self.cluster.name(), &alter.name);
+        let _held = gateway.repository_changes.lock(changed).await;
+        let (store, cluster) = (&gateway.store, self.cluster.name());
         let known = store.find_repository(cluster, &alter.name).await?;
         let unknown = || {
             Error::new(
@@ -225,6 +228,22 @@ impl Caller {
                     .entry(key.clone())
                     .or_insert_with(|| value.clone());
             }
+        }
+        let dropped: Vec<_> = record
+            .properties
+            .keys()
+            .filter(|key| !properties.contains_key(*key))
+            .map(|key| format!("\"{key}\""))
+            .collect();
+        if !dropped.is_empty() {
+            let message = format!(
+                "ALTER REPOSITORY replaces the properties: {} no longer set",
+                match &dropped[..] {
+                    [one] => format!("{one} is"),
+                    more => format!("{} are", more.join(", ")),
+                }
+            );
+            self.warning("01000", message);
         }
         record.properties = properties;
         let location = Location {

@@ -435,6 +435,8 @@ impl Caller {
     pub(super) async fn drop_repository(&mut self, name: &RepositoryName) -> Result<String, Error> {
         self.require(Privilege::Repository, Securable::System)
             .await?;
+        let changed = (self.cluster.name(), name);
+        let _held = self.gateway.repository_changes.lock(changed).await;
         self.gateway
             .store
             .remove_repository(self.cluster.name(), name)

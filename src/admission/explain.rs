@@ -355,7 +355,7 @@ impl Caller {
         // What marks nothing hinders nobody.
         let marks = !request.dry_run && unneeded.as_ref().is_some_and(|c| !c.is_empty());
         let unmarked = if marks {
-            repository.check_unmarked().await
+            repository.check_unmarked(&self.gateway.env).await
         } else {
             Ok(())
         };

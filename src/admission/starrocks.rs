@@ -392,6 +392,8 @@ impl Caller {
         let sql = remote
             .render(&Statement::DropRepository(name.clone()))
             .await?;
+        let changed = (self.cluster.name(), name);
+        let _held = self.gateway.repository_changes.lock(changed).await;
         remote.send(&sql).await.map_err(SendError::into_error)?;
         match self
             .gateway

@@ -461,6 +461,8 @@ impl JobSteps for EmbeddedCluster {
         plan: &BackupPlan,
         repository: &Repository,
     ) -> Result<(ManifestDigest, Timestamp), StepError> {
+        // Here it can still be cancelled.
+        self.wait_for_prune(plan, repository).await?;
         self.fill_gaps(job, plan, repository).await?;
         let saved_at = self.inner.env.now();
         let (_, digest) =

@@ -98,6 +98,8 @@ pub enum CancelCause {
     User,
     /// Its time was over.
     Timeout,
+    /// Its cluster was dropped.
+    Dropped,
 }
 
 /// How a job has ended.
@@ -138,8 +140,12 @@ mod tests {
             );
         }
         assert_eq!(Phase::parse("CONVERTING"), Phase::Unknown);
-        let causes = [CancelCause::User, CancelCause::Timeout]
-            .map(|c| serde_json::to_string(&c).expect("serializes"));
-        assert_eq!(causes, ["\"user\"", "\"timeout\""]);
+        let causes = [
+            CancelCause::User,
+            CancelCause::Timeout,
+            CancelCause::Dropped,
+        ]
+        .map(|c| serde_json::to_string(&c).expect("serializes"));
+        assert_eq!(causes, ["\"user\"", "\"timeout\"", "\"dropped\""]);
     }
 }

@@ -105,6 +105,8 @@ pub enum PruneEvent {
         kept: Vec<Sha256>,
     },
     Unmarked,
+    /// The mark cannot be taken away, and is left to whoever prunes next.
+    MarkLeft,
     /// The job is not carried on.
     Cancelled {
         failure: Failure,
@@ -120,6 +122,7 @@ impl PruneEvent {
             Self::Waited => "waited",
             Self::Deleted { .. } => "deleted",
             Self::Unmarked => "unmarked",
+            Self::MarkLeft => "mark_left",
             Self::Cancelled { .. } => "cancelled",
         }
     }
@@ -187,7 +190,9 @@ impl Machine for PruneState {
             (Self::Deleting { .. }, E::Deleted { pruned, .. }) => {
                 Self::Cleaning { pruned: *pruned }
             }
-            (Self::Cleaning { pruned }, E::Unmarked) => Self::Finished { pruned: *pruned },
+            (Self::Cleaning { pruned }, E::Unmarked | E::MarkLeft) => {
+                Self::Finished { pruned: *pruned }
+            }
             (Self::Pending, E::Cancelled { failure }) => Self::Cancelled {
                 failure: failure.clone(),
                 released: true,
@@ -318,6 +323,7 @@ mod tests {
                 kept: Vec::new(),
             },
             PruneEvent::Unmarked,
+            PruneEvent::MarkLeft,
             PruneEvent::Cancelled { failure: failure() },
         ];
         let no = "";
@@ -330,15 +336,16 @@ mod tests {
                 no,
                 no,
                 no,
+                no,
                 "CANCELLED",
             ],
-            [no, no, no, "WAITING", no, no, no, "CANCELLED"],
-            [no, no, no, no, "DELETING", no, no, "CANCELLED"],
-            [no, no, no, no, no, "CLEANING", no, "CANCELLED"],
-            [no, no, no, no, no, no, "FINISHED", no],
-            [no; 8],
-            [no, no, no, no, no, no, "CANCELLED", no],
-            [no; 8],
+            [no, no, no, "WAITING", no, no, no, no, "CANCELLED"],
+            [no, no, no, no, "DELETING", no, no, no, "CANCELLED"],
+            [no, no, no, no, no, "CLEANING", no, no, "CANCELLED"],
+            [no, no, no, no, no, no, "FINISHED", "FINISHED", no],
+            [no; 9],
+            [no, no, no, no, no, no, "CANCELLED", no, no],
+            [no; 9],
         ];
         crate::job::machine::tests::check_table(&states, &events, &expected);
         crate::job::machine::tests::check_names(&events, PruneEvent::name);

@@ -128,7 +128,10 @@ impl Record {
             PruneEvent::Planned { candidates, .. } => self.planned = volume_of(candidates),
             PruneEvent::Deleted { pruned, .. } => self.moved.total = pruned.deleted,
             PruneEvent::Cancelled { failure } => self.failure = Some(failure.clone()),
-            PruneEvent::Marked | PruneEvent::Waited | PruneEvent::Unmarked => {}
+            PruneEvent::Marked
+            | PruneEvent::Waited
+            | PruneEvent::Unmarked
+            | PruneEvent::MarkLeft => {}
         }
     }
 

@@ -277,7 +277,9 @@ impl JobCourse {
         let is_external = job.spec.external().is_some_and(|r| r.external.is_some());
         let status = match (job.end(), job.phase()) {
             (Some(End::Finished), _) => JobStatus::Succeeded,
-            (Some(End::Cancelled(CancelCause::User)), _) => JobStatus::Cancelled,
+            (Some(End::Cancelled(CancelCause::User | CancelCause::Dropped)), _) => {
+                JobStatus::Cancelled
+            }
             (Some(End::Cancelled(CancelCause::Timeout) | End::Failed), _) => JobStatus::Failed,
             (Some(End::Refused), _) => JobStatus::Refused,
             (Some(End::Lost), _) => JobStatus::Lost,

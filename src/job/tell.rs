@@ -77,7 +77,7 @@ fn planned_restore(plan: &RestorePlan) -> String {
 
 fn ended(failure: &Failure) -> String {
     match failure.cause {
-        Some(CancelCause::User) => failure.message.clone(),
+        Some(CancelCause::User | CancelCause::Dropped) => failure.message.clone(),
         Some(CancelCause::Timeout) if failure.message.is_empty() => "its time was over".to_owned(),
         Some(CancelCause::Timeout) => {
             format!("its time was over; the last error: {}", failure.message)
@@ -124,7 +124,10 @@ impl JobEvent {
             Self::Control(_) => return "user",
             _ => return "runner",
         };
-        if failure.cause == Some(CancelCause::User) {
+        if matches!(
+            failure.cause,
+            Some(CancelCause::User | CancelCause::Dropped)
+        ) {
             "user"
         } else {
             "runner"
@@ -250,6 +253,9 @@ impl PruneEvent {
                 files(pruned.kept)
             ),
             Self::Unmarked => "took the announcement away".to_owned(),
+            Self::MarkLeft => {
+                "left the announcement where it is; it is heeded for a day at most".to_owned()
+            }
             Self::Cancelled { failure } => ended(failure),
         }
     }

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::Hash;
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use md5::{Digest, Md5};
@@ -42,29 +42,7 @@ impl Repository {
         let path = layout.data(&file.sha256);
         let stored_bytes = layout.stored_bytes(file);
         if let Some(target) = self.local_path(&path) {
-            let there = target.clone();
-            let found = blocking(move || match std::fs::symlink_metadata(&there) {
-                Ok(found) => Ok(Some(found)),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                Err(e) => Err(Error::io("look at", &there, e)),
-            });
-            let Some(found) = found.await? else {
-                return Ok(Presence::Missing);
-            };
-            if !found.is_file() || found.len() != stored_bytes {
-                return Ok(Presence::Wrong);
-            }
-            if self.is_known_damaged(&file.sha256) {
-                return Ok(Presence::Wrong);
-            }
-            if self.is_known_whole(&file.sha256, stamp_of(&found)) {
-                return Ok(Presence::Whole);
-            }
-            if !self.has_bytes_of(&path, file).await? {
-                return Ok(Presence::Wrong);
-            }
-            self.note_whole(&file.sha256, stamp_of(&found));
-            return Ok(Presence::Whole);
+            return self.presence_in_directory(file, &path, target).await;
         }
         let found = match self.store.head(&path).await {
             Ok(found) => found,
@@ -74,7 +52,7 @@ impl Repository {
         if found.size != stored_bytes {
             return Ok(Presence::Wrong);
         }
-        if self.is_known_damaged(&file.sha256) {
+        if self.is_known_damaged(&layout.object_of(&file.sha256)) {
             return Ok(Presence::Wrong);
         }
         let tag = found.e_tag.as_deref().map(plain_tag).unwrap_or_default();
@@ -102,6 +80,39 @@ impl Repository {
         Ok(Presence::Whole)
     }
 
+    /// How a file stands in a directory.
+    async fn presence_in_directory(
+        &self,
+        file: &DataFile,
+        path: &Path,
+        target: PathBuf,
+    ) -> Result<Presence, Error> {
+        let layout = self.layout().await?;
+        let stored_bytes = layout.stored_bytes(file);
+        let found = blocking(move || match std::fs::symlink_metadata(&target) {
+            Ok(found) => Ok(Some(found)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io("look at", &target, e)),
+        });
+        let Some(found) = found.await? else {
+            return Ok(Presence::Missing);
+        };
+        if !found.is_file() || found.len() != stored_bytes {
+            return Ok(Presence::Wrong);
+        }
+        if self.is_known_damaged(&layout.object_of(&file.sha256)) {
+            return Ok(Presence::Wrong);
+        }
+        if self.is_known_whole(&file.sha256, stamp_of(&found)) {
+            return Ok(Presence::Whole);
+        }
+        if !self.has_bytes_of(path, file).await? {
+            return Ok(Presence::Wrong);
+        }
+        self.note_whole(&file.sha256, stamp_of(&found));
+        Ok(Presence::Whole)
+    }
+
     /// Whether an object reads as the file that it should be.
     async fn has_bytes_of(&self, path: &Path, file: &DataFile) -> Result<bool, Error> {
         match self.digest_of(path).await {
@@ -115,10 +126,10 @@ impl Repository {
     /// After a file was written here: what tells it from another, so that the next backup of it has
     /// nothing to hash.
     pub(super) async fn note_written(&self, file: &DataFile, e_tag: Option<&str>) {
-        self.forget_damage(&file.sha256);
         let Ok(layout) = self.layout().await else {
             return;
         };
+        self.forget_damage(&layout.object_of(&file.sha256));
         let path = layout.data(&file.sha256);
         if let Some(target) = self.local_path(&path) {
             let found = blocking(move || {
@@ -130,6 +141,33 @@ impl Repository {
         } else if let Some(tag) = e_tag {
             self.note_whole(&file.sha256, plain_tag(tag));
         }
+    }
+
+    /// Those of some files that a manifest cannot rely on. An object store is believed its listing.
+    /// In a directory a file may be what a power failure left of it, so one that is not known to be
+    /// whole is read.
+    pub async fn unreliable<'f>(
+        &self,
+        files: impl Iterator<Item = &'f DataFile>,
+    ) -> Result<Vec<&'f DataFile>, Error> {
+        let layout = self.layout().await?;
+        if self.local.is_none() {
+            return self.lacking(files).await;
+        }
+        let looks = files.map(|file| {
+            async move {
+                let path = layout.data(&file.sha256);
+                let target = self.local_path(&path).expect("it is a directory");
+                let presence = self.presence_in_directory(file, &path, target).await?;
+                Ok::<_, Error>((presence != Presence::Whole).then_some(file))
+            }
+            .boxed()
+        });
+        let looks = futures::stream::iter(looks.collect::<Vec<_>>()).buffered(LISTINGS);
+        looks
+            .try_filter_map(async |file| Ok(file))
+            .try_collect()
+            .await
     }
 
     /// Those of some files that are not here in their full length, by listings of where they are.

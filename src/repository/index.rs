@@ -13,7 +13,7 @@ use twox_hash::XxHash64;
 
 use super::{Manifest, Repository};
 use crate::error::Error;
-use crate::names::{BackupTimestamp, Sha256, SnapshotLabel};
+use crate::names::{BackupTimestamp, Sha256, SnapshotLabel, Timestamp};
 
 /// Manifests that are kept, bytes of what is stored: some thousand of ordinary size. Those that
 /// nobody has asked for longest go first.
@@ -29,6 +29,11 @@ pub struct ObjectStamp {
 }
 
 impl ObjectStamp {
+    /// When it was written, by the store's clock.
+    pub fn written_at(&self) -> Timestamp {
+        Timestamp(self.modified.timestamp_millis())
+    }
+
     pub(super) fn of(object: &ObjectMeta) -> Self {
         Self {
             bytes: object.size,
@@ -58,7 +63,7 @@ pub struct ManifestIndex {
     /// By the repository's location and half of the file's hash, what told its object from another
     /// when its bytes were right.
     whole: Mutex<LruCache<(u64, u128), u64>>,
-    /// Files whose bytes have proved wrong, whatever their objects say of themselves.
+    /// Objects whose bytes have proved wrong, whatever they say of themselves.
     damaged: Mutex<LruCache<(u64, u128), ()>>,
 }
 
@@ -125,30 +130,39 @@ impl Repository {
         }
     }
 
-    /// Remembers that a file was read and is not what its name says, until it is written anew.
-    pub(super) fn note_damaged(&self, sha256: &Sha256) {
+    /// Remembers that the object of a data file is not what its name says, until it is written anew.
+    pub fn note_damaged(&self, object: &Sha256) {
         if let Some((location, index)) = &self.index {
-            let key = Self::key_of(location, sha256);
+            let key = Self::key_of(location, object);
             index.whole.lock().pop(&key);
             index.damaged.lock().put(key, ());
         }
     }
 
-    pub(super) fn is_known_damaged(&self, sha256: &Sha256) -> bool {
+    pub(super) fn is_known_damaged(&self, object: &Sha256) -> bool {
         let Some((location, index)) = &self.index else {
             return false;
         };
         index
             .damaged
             .lock()
-            .contains(&Self::key_of(location, sha256))
+            .contains(&Self::key_of(location, object))
     }
 
     /// It was written anew.
-    pub(super) fn forget_damage(&self, sha256: &Sha256) {
+    pub(super) fn forget_damage(&self, object: &Sha256) {
         if let Some((location, index)) = &self.index {
-            index.damaged.lock().pop(&Self::key_of(location, sha256));
+            index.damaged.lock().pop(&Self::key_of(location, object));
         }
+    }
+
+    /// Whether a file was whole here when it was last looked at.
+    pub(super) fn is_known(&self, sha256: &Sha256) -> bool {
+        let Some((location, index)) = &self.index else {
+            return false;
+        };
+        let key = Self::key_of(location, sha256);
+        index.whole.lock().contains(&key)
     }
 
     /// Whether its bytes were right when its object was the one that is told from others by this.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use object_store::path::Path;
 
 use super::cipher::{Cipher, Coding};
+use super::transfer::PARTIAL_PREFIX;
 use crate::error::Error;
 use crate::job::DataFile;
 use crate::names::{BackupTimestamp, RepositoryName, Sha256, SnapshotLabel};
@@ -58,6 +59,8 @@ pub(super) struct Layout {
 pub(super) enum Place {
     /// A data file, by what its object is called.
     Data(Sha256),
+    /// A file that was not finished.
+    Partial,
     /// A manifest, or what else a repository has.
     Other,
 }
@@ -145,7 +148,9 @@ impl Layout {
     pub fn place_of(&self, object: &Path) -> Option<Place> {
         let parts: Vec<_> = object.prefix_match(&self.root)?.collect();
         let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
+        let partial = |name: &str| name.starts_with(PARTIAL_PREFIX);
         match parts[..] {
+            [name] | [_, name] | ["data", _, name] if partial(name) => Some(Place::Partial),
             ["__repo_info" | MARK] => Some(Place::Other),
             [name] if name.starts_with(PROBE_PREFIX) => Some(Place::Other),
             ["data", directory, name] => {

@@ -14,9 +14,9 @@ use object_store::path::Path;
 use url::Url;
 
 use self::keys::{
-    ACCESS_KEY, AUTHORITY, AZURE_CLIENT, AZURE_CLIENT_ENDPOINT, AZURE_CLIENT_SECRET,
+    ACCESS_KEY, AUTHORITY, AZURE_ACCOUNT, AZURE_CLIENT, AZURE_CLIENT_ENDPOINT, AZURE_CLIENT_SECRET,
     AZURE_ENDPOINT, AZURE_KEY, AZURE_SAS, CONDITIONAL_PUT, ENDPOINT, GCS_EMAIL, GCS_KEY,
-    GCS_KEY_PATH, GCS_PRIVATE_KEY, SECRET_KEY,
+    GCS_KEY_PATH, GCS_PRIVATE_KEY, REGION, SECRET_KEY,
 };
 pub use self::keys::{CONDITIONAL_PUT_KEY, ENCRYPTION, ENCRYPTION_KEY, MAX_BYTES_PER_SECOND_KEY};
 pub(super) use super::uploads::Store;
@@ -170,12 +170,25 @@ impl Location {
             url.port()
                 .map_or(host.clone(), |port| format!("{host}:{port}"))
         };
+        // Without an endpoint the client goes to the store's own, whatever the bucket is called.
         let endpoint = match Kind::of(&self.url) {
-            Some(Kind::S3) => self.property(ENDPOINT),
-            Some(Kind::Azure) => self.property(AZURE_ENDPOINT),
+            Some(Kind::S3) => self.property(ENDPOINT).map(str::to_owned).or_else(|| {
+                let region = self.property(REGION).unwrap_or("us-east-1");
+                let is_own = self.url.starts_with("s3");
+                is_own.then(|| format!("s3.{region}.amazonaws.com"))
+            }),
+            Some(Kind::Azure) => self
+                .property(AZURE_ENDPOINT)
+                .map(str::to_owned)
+                .or_else(|| {
+                    let in_url = host_of(&self.url).split('.').next().map(str::to_owned);
+                    let account = self.property(AZURE_ACCOUNT).map(str::to_owned).or(in_url);
+                    account.map(|account| format!("{account}.blob.core.windows.net"))
+                }),
+            Some(Kind::Gcs) => Some("storage.googleapis.com".to_owned()),
             _ => None,
         };
-        let mut hosts = vec![host_of(endpoint.unwrap_or(&self.url))];
+        let mut hosts = vec![host_of(endpoint.as_deref().unwrap_or(&self.url))];
         // Who gives out tokens is asked with the secret.
         if Kind::of(&self.url) == Some(Kind::Azure) {
             hosts.extend(self.property(AZURE_CLIENT_ENDPOINT).map(host_of));
@@ -392,7 +405,16 @@ mod tests {
             "{\"client_email\":\"e\",\"gcs_base_url\":\"https://Evil.org:4443\"}",
         );
         for (url, properties, hosts) in [
-            ("s3://bucket/x", &[][..], &["bucket"][..]),
+            (
+                "s3://bucket/x",
+                &[][..],
+                &["s3.us-east-1.amazonaws.com"][..],
+            ),
+            (
+                "s3://s3.example.com/x",
+                &[("aws.s3.region", "eu-west-1")],
+                &["s3.eu-west-1.amazonaws.com"],
+            ),
             (
                 "s3a://bucket/x",
                 &[("fs.s3a.endpoint", "http://a.example.com:9000")],
@@ -407,14 +429,23 @@ mod tests {
             (
                 "gs://bucket/x",
                 &[("aws.s3.endpoint", "http://a.example.com")],
-                &["bucket"],
+                &["storage.googleapis.com"],
             ),
             (
                 "abfss://c@acc.dfs.core.windows.net/p",
                 &[("aws.s3.endpoint", "a.example.com")],
-                &["acc.dfs.core.windows.net"],
+                &["acc.blob.core.windows.net"],
             ),
-            ("gs://bucket/x", &[base], &["bucket", "evil.org:4443"]),
+            (
+                "az://c/p",
+                &[("azure.blob.storage_account", "Acc")],
+                &["acc.blob.core.windows.net"],
+            ),
+            (
+                "gs://bucket/x",
+                &[base],
+                &["storage.googleapis.com", "evil.org:4443"],
+            ),
         ] {
             assert_eq!(location(url, properties).hosts(), hosts, "{url}");
         }

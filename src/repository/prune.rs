@@ -109,10 +109,24 @@ impl Repository {
         Ok(found)
     }
 
-    /// Deletes what trying the location has left when it was killed: nobody needs that, and it lives
-    /// for moments only.
-    pub async fn remove_probes(&self, env: &Env) -> Result<(), Error> {
-        let before = self.store_time(env).await?.0 - PRUNE_WAIT.as_millis() as i64;
+    /// Deletes what was left by those who were killed: what trying the location has put, which lives
+    /// for moments only, and in a directory files that were not finished and that nobody has written
+    /// to for so long.
+    pub async fn remove_leftovers(&self, grace_seconds: u64, env: &Env) -> Result<(), Error> {
+        let now = self.store_time(env).await?.0;
+        if self.local.is_some() {
+            let before = now.saturating_sub_unsigned(grace_seconds.saturating_mul(1000));
+            let layout = self.layout().await?;
+            let failed = |e| storage_error("list", &self.root, e);
+            let mut objects = self.store.list(Some(&self.root));
+            while let Some(object) = objects.try_next().await.map_err(failed)? {
+                let is_partial = layout.place_of(&object.location) == Some(layout::Place::Partial);
+                if is_partial && object.last_modified.timestamp_millis() < before {
+                    self.delete_object(&object.location).await?;
+                }
+            }
+        }
+        let before = now - PRUNE_WAIT.as_millis() as i64;
         let listed = self.store.list_with_delimiter(Some(&self.root)).await;
         let listed = listed.map_err(|e| storage_error("list", &self.root, e))?;
         for object in listed.objects {
@@ -187,8 +201,30 @@ impl Repository {
         Ok(needed)
     }
 
-    /// The mark. That there is none is believed only if a listing has none either.
-    async fn mark(&self) -> Result<Option<Found>, Error> {
+    /// The mark. One bad answer proves nothing about it; one that never reads counts for as long as
+    /// any other.
+    async fn mark(&self, env: &Env) -> Result<Option<Found>, Error> {
+        match self.read_again(|| self.read_mark()).await {
+            Err(e) if e.kind == ErrorKind::Corrupted && self.is_mark_old(env).await? => Ok(None),
+            read => read,
+        }
+    }
+
+    /// Whether a mark stands that is so old that nothing is deleted under it any more.
+    async fn is_mark_old(&self, env: &Env) -> Result<bool, Error> {
+        let path = layout::mark(&self.root);
+        match self.store.head(&path).await {
+            Ok(found) => {
+                let written_at = found.last_modified.timestamp_millis();
+                Ok(self.store_time(env).await?.0 - written_at >= MARK_AGE_MAX_MS)
+            }
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(e) => Err(storage_error("look at", &path, e)),
+        }
+    }
+
+    /// The mark as it reads. That there is none is believed only if a listing has none either.
+    async fn read_mark(&self) -> Result<Option<Found>, Error> {
         let path = layout::mark(&self.root);
         let failed = |e| storage_error("read", &path, e);
         let found = match self.store.get(&path).await {
@@ -204,7 +240,7 @@ impl Repository {
         };
         let written_at = Timestamp(found.meta.last_modified.timestamp_millis());
         let body = found.bytes().await.map_err(failed)?;
-        let mark = serde_json::from_slice(&body).map_err(|e| {
+        let mark: Mark = serde_json::from_slice(&body).map_err(|e| {
             Error::new(
                 ErrorKind::Corrupted,
                 format!("the mark of a prune does not read: {e}"),
@@ -212,13 +248,23 @@ impl Repository {
             .detail(path.to_string())
             .hint("If no gateway prunes this repository, delete the object.")
         })?;
+        if mark.format > layout::FORMAT {
+            let message = format!(
+                "the mark of a prune has format {}, and this version reads {}",
+                mark.format,
+                layout::FORMAT
+            );
+            return Err(Error::new(ErrorKind::Unsupported, message).detail(path.to_string()));
+        }
         Ok(Some(Found { mark, written_at }))
     }
 
     /// Refuses while somebody prunes. 55006.
-    pub async fn check_unmarked(&self) -> Result<(), Error> {
-        match self.mark().await? {
+    pub async fn check_unmarked(&self, env: &Env) -> Result<(), Error> {
+        match self.mark(env).await? {
             None => Ok(()),
+            // Taken over.
+            Some(found) if env.now().0 - found.written_at.0 >= MARK_AGE_MAX_MS => Ok(()),
             Some(found) => Err(self.is_being_pruned(&found)),
         }
     }
@@ -233,18 +279,24 @@ impl Repository {
             .hint("A mark that nobody uses any more is taken over after a day.")
     }
 
-    /// One of some files that is about to be deleted, if any is: whoever relies on them waits.
+    /// One of some files that is about to be deleted, if any is: whoever relies on them waits. Not
+    /// for a mark so old that nothing is deleted under it any more.
     pub async fn marked_file<'f>(
         &self,
         files: impl Iterator<Item = &'f DataFile>,
+        env: &Env,
     ) -> Result<Option<&'f DataFile>, Error> {
-        let Some(Found { mark, .. }) = self.mark().await? else {
+        let Some(Found { mark, written_at }) = self.mark(env).await? else {
             return Ok(None);
         };
         let layout = self.layout().await?;
         let marked: HashSet<&Sha256> = mark.files.iter().collect();
         let is_marked = |file: &&DataFile| marked.contains(&layout.object_of(&file.sha256));
-        Ok(files.into_iter().find(is_marked))
+        let Some(file) = files.into_iter().find(is_marked) else {
+            return Ok(None);
+        };
+        let is_old = self.store_time(env).await?.0 - written_at.0 >= MARK_AGE_MAX_MS;
+        Ok((!is_old).then_some(file))
     }
 
     /// Announces what is to be deleted. 55006 if somebody else does so already.
@@ -266,7 +318,14 @@ impl Repository {
         if self.put_once(&path, body.clone()).await? {
             return Ok(());
         }
-        let Some(found) = self.mark().await? else {
+        let Some(found) = self.mark(env).await? else {
+            if self.is_mark_old(env).await? {
+                tracing::warn!(%path, "the mark of a prune that does not read is replaced");
+                self.delete_object(&path).await?;
+                if self.put_once(&path, body).await? {
+                    return Ok(());
+                }
+            }
             return Err(Error::new(
                 ErrorKind::Storage,
                 format!("\"{path}\" came and went"),
@@ -286,14 +345,14 @@ impl Repository {
     }
 
     /// Takes the mark away, if it is this job's.
-    pub async fn take_mark(&self, job_uid: &str) -> Result<(), Error> {
-        match self.mark().await {
+    pub async fn take_mark(&self, job_uid: &str, env: &Env) -> Result<(), Error> {
+        match self.mark(env).await {
             Ok(Some(found)) if found.mark.job_uid == job_uid => {
                 self.delete_object(&layout::mark(&self.root)).await
             }
             Ok(_) => Ok(()),
             // What does not read is not what this job has put.
-            Err(e) if e.kind == ErrorKind::Corrupted => Ok(()),
+            Err(e) if matches!(e.kind, ErrorKind::Corrupted | ErrorKind::Unsupported) => Ok(()),
             Err(e) => Err(e),
         }
     }
@@ -351,7 +410,7 @@ impl Repository {
             .hint("PRUNE REPOSITORY begins anew.")
         };
         let found = self
-            .mark()
+            .mark(env)
             .await?
             .filter(|f| f.mark.job_uid == job_uid)
             .ok_or_else(lost)?;

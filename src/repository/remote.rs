@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
 use object_store::multipart::PartId;
 use object_store::path::Path as ObjectPath;
-use object_store::{GetOptions, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{GetOptions, PutMode, PutOptions, PutPayload};
 use ring::digest::SHA256;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::OwnedSemaphorePermit;
@@ -25,6 +25,14 @@ use crate::job::DataFile;
 /// Ranges of one object that are asked for at a time.
 const RANGES: usize = 4;
 
+/// What became of a put.
+pub(super) enum Sent {
+    /// The object is there, and has this tag.
+    New(Option<String>),
+    /// The store refused it: something stands there, or another put was under way.
+    Occupied(Error),
+}
+
 /// Writes the same to each of some files.
 async fn write_all(
     writers: &mut [tokio::fs::File],
@@ -39,8 +47,7 @@ async fn write_all(
 }
 
 impl Repository {
-    /// Puts a local file of one part into an object store; `is_new`: only if there is none. Whether that
-    /// moved its bytes, and the tag of the object.
+    /// Puts a local file of one part into an object store; `is_new`: only if there is none.
     pub(super) async fn upload_file(
         &self,
         path: &ObjectPath,
@@ -48,7 +55,7 @@ impl Repository {
         from: &Path,
         is_new: bool,
         budget: &ByteBudget,
-    ) -> Result<(bool, Option<String>), Error> {
+    ) -> Result<Sent, Error> {
         let source = tokio::fs::File::open(from)
             .await
             .map_err(|e| unreadable("open", from, e))?;
@@ -81,14 +88,10 @@ impl Repository {
             .put_opts(path, PutPayload::from(body), PutOptions::from(mode))
             .await
         {
-            Ok(put) => Ok((true, put.e_tag)),
-            // Every conflict is told in these words; only the right length makes it another one's
-            // upload of the same file.
-            Err(e @ object_store::Error::AlreadyExists { .. }) => match self.store.head(path).await
-            {
-                Ok(found) if found.size == layout.stored_bytes(file) => Ok((false, None)),
-                _ => Err(storage_error("write", path, e)),
-            },
+            Ok(put) => Ok(Sent::New(put.e_tag)),
+            Err(e @ object_store::Error::AlreadyExists { .. }) => {
+                Ok(Sent::Occupied(storage_error("write", path, e)))
+            }
             Err(e) => Err(storage_error("write", path, e)),
         }
     }

@@ -10,6 +10,7 @@ use object_store::path::Path;
 use twox_hash::XxHash64;
 
 use super::cipher::PlainDigest;
+use super::durable::forget_cached;
 use super::layout::{Layout, Place};
 use super::transfer::{blocking, digest_file};
 use super::{LISTINGS, Repository, storage_error};
@@ -45,6 +46,8 @@ struct Needed {
 struct Inventory {
     /// Data files that a manifest may name, with their lengths.
     data: Vec<(Sha256, u64)>,
+    /// Files that were not finished.
+    partial: Vec<Path>,
     foreign: Vec<Path>,
 }
 
@@ -138,6 +141,14 @@ impl Repository {
                 object: layout.relative(path),
                 backups: Vec::new(),
                 detail: "nothing that a repository has is called so".into(),
+            });
+        }
+        for path in &inventory.partial {
+            plan.findings.push(Finding {
+                kind: FindingKind::Unreferenced,
+                object: layout.relative(path),
+                backups: Vec::new(),
+                detail: "a file that was not finished".into(),
             });
         }
         for (sha256, bytes) in inventory
@@ -242,6 +253,7 @@ impl Repository {
             }
             match layout.place_of(&object.location) {
                 Some(Place::Data(sha256)) => found.data.push((sha256, object.size)),
+                Some(Place::Partial) => found.partial.push(object.location),
                 Some(Place::Other) => {}
                 None => found.foreign.push(object.location),
             }
@@ -380,7 +392,7 @@ impl Repository {
         match self.read_again(read).await {
             Ok(()) => Ok(None),
             Err(e) if e.kind == ErrorKind::Corrupted => {
-                self.note_damaged(&file.sha256);
+                self.note_damaged(&self.layout().await?.object_of(&file.sha256));
                 Ok(Some((FindingKind::Damaged, e.message)))
             }
             Err(e) if e.kind == ErrorKind::MissingFile => Ok(Some((
@@ -396,7 +408,11 @@ impl Repository {
         let mut coding = self.layout().await?.opening(path);
         if let Some(target) = self.local_path(path) {
             let passing = self.passing();
-            return blocking(move || digest_file(&target, coding, passing)).await;
+            return blocking(move || {
+                forget_cached(&target);
+                digest_file(&target, coding, passing)
+            })
+            .await;
         }
         let failed = |e| storage_error("read", path, e);
         let mut stream = self.store.get(path).await.map_err(failed)?.into_stream();

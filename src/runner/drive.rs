@@ -21,8 +21,7 @@ use crate::cluster::StepError;
 use crate::env::BoxFuture;
 use crate::error::{Error, ErrorKind};
 use crate::job::{
-    BackupCommand, BackupEvent, ControlEvent, Delta, DropEvent, ExternalEvent, Failure, Job,
-    JobCommand, JobEvent, JobKind, JobState, Phase, PruneCommand, RestoreCommand, VerifyCommand,
+    CancelCause, ControlEvent, Delta, Failure, Job, JobCommand, JobEvent, JobKind, JobState, Phase,
 };
 use crate::names::Timestamp;
 
@@ -31,20 +30,6 @@ use crate::names::Timestamp;
 const ABANDON_GRACE: Duration = Duration::from_secs(5);
 /// Events that may wait for an append before no more steps are started.
 const BROUGHT_MAX: usize = 1000;
-
-/// Whether a step does nothing but move bytes to or from a repository, so that nothing of ours is
-/// half done when it is dropped.
-fn waits_for_storage(command: JobCommand) -> bool {
-    matches!(
-        command,
-        JobCommand::Backup(
-            BackupCommand::Upload(_) | BackupCommand::SaveMeta | BackupCommand::Publish
-        ) | JobCommand::Restore(RestoreCommand::Download(_))
-            | JobCommand::DropSnapshot(_)
-            | JobCommand::Verify(VerifyCommand::Plan | VerifyCommand::Check(_))
-            | JobCommand::Prune(PruneCommand::Plan | PruneCommand::Mark | PruneCommand::Delete)
-    )
-}
 
 /// Why the loop stopped before the job was over.
 struct Stopped;
@@ -276,7 +261,7 @@ impl Drive<'_> {
             let work = AssertUnwindSafe(context.perform(&job, command, attempts)).catch_unwind();
             // Storage that hangs must hold up neither the end of the job nor that of the server.
             let given_up = async {
-                if !waits_for_storage(command) {
+                if !command.waits_for_storage() {
                     std::future::pending::<()>().await;
                 }
                 abandon.cancelled().await;
@@ -450,33 +435,22 @@ impl Drive<'_> {
         self.flush().await?;
         let give_up = match request.wish {
             Wish::Cancel => None,
-            Wish::GiveUp(failure) => Some(failure),
+            Wish::GiveUp { cause, failure } => Some((cause, failure)),
             Wish::Control(event) => {
                 let (done, answer) = self.control(event).await;
                 let _ = request.reply.send(answer);
                 return done;
             }
         };
-        if let (Some(failure), false) = (give_up, self.job.can_cancel()) {
-            let lost = match &self.job.state {
-                _ if self.job.is_settled() => None,
-                JobState::External(_) => Some(JobEvent::External(Box::new(ExternalEvent::Lost {
-                    failure,
-                }))),
-                JobState::Backup(_) => Some(JobEvent::Backup(BackupEvent::Lost { failure })),
-                JobState::DropSnapshot(_) => {
-                    Some(JobEvent::DropSnapshot(DropEvent::Cancelled { failure }))
-                }
-                // It can be cancelled until it has ended, or is about to.
-                JobState::Verify(_) | JobState::Prune(_) => None,
-                // Our own catalog knows whether the data is visible, and will tell.
-                JobState::Restore(_) => {
-                    let hint = "The catalog decides it as soon as it can be written; see the log for what keeps it from that.";
-                    let error = cannot_cancel(self.job.spec.label(), self.job.phase()).hint(hint);
-                    let _ = request.reply.send(Err(error));
-                    return Ok(());
-                }
-            };
+        if let (Some((_, failure)), false) = (&give_up, self.job.can_cancel()) {
+            let lost = self.job.given_up(failure.clone());
+            if lost.is_none() && !self.job.is_settled() {
+                let hint = "The metastore decides it as soon as it can be written; see the log for what keeps it from that.";
+                let error = cannot_cancel(self.job.spec.label(), self.job.phase()).hint(hint);
+                let _ = request.reply.send(Err(error));
+                return Ok(());
+            }
+            let lost = lost.filter(|_| !self.job.is_settled());
             let done = match lost {
                 Some(event) => {
                     let lost = self.append_now(event).await;
@@ -503,7 +477,14 @@ impl Drive<'_> {
             return Ok(());
         }
         let during = (self.job.spec.kind() == JobKind::Restore).then(|| self.job.phase());
-        let done = self.end(Failure::user_cancelled(during)).await;
+        let failure = match give_up {
+            Some((cause @ CancelCause::Dropped, failure)) => Failure {
+                cause: Some(cause),
+                ..failure
+            },
+            _ => Failure::user_cancelled(during),
+        };
+        let done = self.end(failure).await;
         let _ = request.reply.send(match done {
             Ok(()) => Ok(()),
             Err(Stopped) => Err(Error::new(

@@ -7,16 +7,27 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+use parking_lot::Mutex;
+
 use super::witness::Witness;
 use super::{Inner, Runner, uploads};
 use crate::error::{Error, ErrorKind};
 use crate::job::{DropRequest, DroppedBackups, JobSpec, Requester, Work};
 use crate::names::*;
-use crate::repository::{Location, Repository};
+use crate::repository::{Location, ObjectNames, Repository};
 use crate::store::RepositoryRecord;
 
 /// After so many failures an expired snapshot is left alone until the next start.
 const RETRIES_MAX: u32 = 3;
+
+/// Expired snapshots that go in one round, of one repository: were a clock wrong after all, somebody
+/// could still notice.
+const EXPIRED_PER_ROUND_MAX: usize = 1000;
+/// How long one repository may be looked at: storage that does not answer holds up no other.
+const LOOK_TIME_MAX: Duration = Duration::from_secs(1800);
+/// Repositories that are looked at side by side.
+const LOOKS: usize = 4;
 
 /// What is remembered about a backup, by repository: manifests never change, so each is read once.
 type Known = HashMap<(RepositoryId, SnapshotLabel, BackupTimestamp), Memory>;
@@ -24,19 +35,21 @@ type Known = HashMap<(RepositoryId, SnapshotLabel, BackupTimestamp), Memory>;
 /// What the last look at a backup told.
 #[derive(Clone, Copy, Debug, Default)]
 struct Memory {
-    /// When it may be deleted, if it is ours and that is ever.
-    expire_at: Option<Timestamp>,
+    /// When it may be deleted, if it is ours and that is ever: its time is counted from when it was
+    /// made by the clock that was here then, and from when it was written by that of the store.
+    over_at: Option<Timestamp>,
     failures: u32,
 }
 
+fn location_of(record: &RepositoryRecord) -> Location {
+    Location {
+        url: record.location.clone(),
+        properties: record.properties.clone(),
+    }
+}
+
 pub(super) fn open(inner: &Inner, record: &RepositoryRecord) -> Result<Arc<Repository>, Error> {
-    inner.open.open(
-        &record.name,
-        &Location {
-            url: record.location.clone(),
-            properties: record.properties.clone(),
-        },
-    )
+    inner.open.open(&record.name, &location_of(record))
 }
 
 impl Runner {
@@ -68,6 +81,14 @@ impl Runner {
         self.ended(id).await
     }
 
+    /// Has what verifications have found to be damaged be put right by the next backup that needs
+    /// it, as it would have been without a restart. What was put right since is written once more.
+    pub async fn recall_damage(&self) {
+        if let Err(error) = recall_damage(&self.inner).await {
+            tracing::warn!(%error, "known damage cannot be looked for");
+        }
+    }
+
     /// Deletes expired snapshots, now and then, until the runner stops.
     pub fn expire_every(&self, interval: Duration) {
         let inner = self.inner.clone();
@@ -75,14 +96,21 @@ impl Runner {
             let runner = Runner {
                 inner: inner.clone(),
             };
-            let mut known = Known::new();
+            let known = Mutex::new(Known::new());
             let newest = inner.store.newest_job().await.unwrap_or_default();
             let mut witness = Witness::new(&inner.env, newest);
             loop {
                 let round = async {
-                    uploads::give_up(&inner, None).await;
-                    if witness.believes(&inner.env) {
-                        expire(&runner, &mut known).await;
+                    let expires = witness.believes(&inner.env);
+                    let expiry = async {
+                        if expires {
+                            expire(&runner, &known).await;
+                        }
+                    };
+                    let left = within(&inner, uploads::give_up(&inner, None));
+                    let (left, ()) = tokio::join!(left, expiry);
+                    if left.is_none() {
+                        tracing::warn!("storage does not answer: uploads that were left are given up in the next round");
                     }
                     inner.env.clock.sleep(interval).await;
                 };
@@ -97,8 +125,43 @@ impl Runner {
     }
 }
 
+async fn recall_damage(inner: &Inner) -> Result<(), Error> {
+    let damaged = inner.store.damaged_objects().await?;
+    if damaged.is_empty() {
+        return Ok(());
+    }
+    for record in &inner.store.repositories().await? {
+        let mut objects = damaged.iter().filter_map(|(cluster, repository, object)| {
+            let is_here =
+                *cluster == *record.cluster.as_str() && *repository == *record.name.as_str();
+            ObjectNames::parse(object).filter(|_| is_here)
+        });
+        // In a directory every file is read once after a start anyhow; and one that cannot be opened
+        // holds up no other.
+        let Some(first) = objects.next() else {
+            continue;
+        };
+        if !location_of(record).is_local()
+            && let Ok(repository) = open(inner, record)
+        {
+            for object in std::iter::once(first).chain(objects) {
+                repository.note_damaged(&object);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Does something if it does not take too long.
+async fn within<T>(inner: &Inner, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        done = work => Some(done),
+        () = inner.env.clock.sleep(LOOK_TIME_MAX) => None,
+    }
+}
+
 /// One round over all repositories. What fails is logged and tried again in the next round.
-async fn expire(runner: &Runner, known: &mut Known) {
+async fn expire(runner: &Runner, known: &Mutex<Known>) {
     let inner = &runner.inner;
     let repositories = match inner.store.repositories().await {
         Ok(repositories) => repositories,
@@ -114,25 +177,31 @@ async fn expire(runner: &Runner, known: &mut Known) {
         .iter()
         .filter_map(|c| Some(c.managed().ok()?.id().to_owned()))
         .collect();
-    for record in &repositories {
-        // What a StarRocks cluster writes, it expires itself.
-        if record.read_only || !workers.iter().any(|c| c.name() == &record.cluster) {
-            continue;
-        }
-        if inner.stop.is_cancelled() {
-            return;
-        }
-        if let Err(e) = expire_in(runner, record, &ours, known).await {
+    // What a StarRocks cluster writes, it expires itself.
+    let records = repositories
+        .iter()
+        .filter(|r| !r.read_only && workers.iter().any(|c| c.name() == &r.cluster));
+    let look = async |record: &RepositoryRecord| {
+        let looked = within(inner, expire_in(runner, record, &ours, known)).await;
+        let silent = || {
+            let message = format!("it has not answered within {LOOK_TIME_MAX:?}");
+            Err(Error::new(ErrorKind::Storage, message))
+        };
+        if let Err(e) = looked.unwrap_or_else(silent) {
+            inner.metrics.snapshot_expired(false);
             tracing::warn!(repository = %record.name, error = %e, "expired snapshots cannot be looked for");
         }
-    }
+    };
+    futures::stream::iter(records)
+        .for_each_concurrent(LOOKS, look)
+        .await;
 }
 
 async fn expire_in(
     runner: &Runner,
     record: &RepositoryRecord,
     ours: &BTreeSet<String>,
-    known: &mut Known,
+    known: &Mutex<Known>,
 ) -> Result<(), Error> {
     let inner = &runner.inner;
     let repository = open(inner, record)?;
@@ -148,36 +217,46 @@ async fn expire_in(
                 .map(|backup| (listing.label.clone(), backup)),
         );
     }
-    let mut seen = Known::new();
+    let (mut seen, mut expired) = (BTreeSet::new(), 0);
     for (label, backup) in &listed {
         let timestamp = &backup.timestamp;
         let key = (record.id, label.clone(), timestamp.clone());
-        let mut memory = match known.get(&key) {
-            Some(memory) => *memory,
+        let remembered = known.lock().get(&key).copied();
+        let mut memory = match remembered {
+            Some(memory) => memory,
             // One that does not read now may read the next time.
             None => match repository.listed_manifest(label, backup).await {
                 Ok(m) if m.cluster_id.as_deref().is_some_and(|id| ours.contains(id)) => Memory {
-                    expire_at: m.expire_at,
+                    over_at: m
+                        .expire_at
+                        .max(m.ttl.and_then(|ttl| ttl.after(backup.stamp.written_at()))),
                     failures: 0,
                 },
                 Ok(_) => Memory::default(),
                 Err(_) => continue,
             },
         };
-        let is_over = memory.expire_at.filter(|at| *at <= inner.env.now());
-        if let Some(expire_at) = is_over.filter(|_| memory.failures < RETRIES_MAX) {
+        seen.insert(key.clone());
+        let is_over = memory.over_at.filter(|at| *at <= inner.env.now());
+        if let Some(over_at) = is_over.filter(|_| memory.failures < RETRIES_MAX) {
+            if expired == EXPIRED_PER_ROUND_MAX {
+                tracing::warn!(repository = %record.name, "{EXPIRED_PER_ROUND_MAX} snapshots have expired; more go in the next round");
+                break;
+            }
             if theirs.is_none() {
                 theirs = Some(repository.clock(&inner.env).await?);
             }
-            if theirs.is_some_and(|now| now < expire_at) {
+            if theirs.is_some_and(|now| now < over_at) {
                 tracing::warn!(repository = %record.name, snapshot = %label, "over by our clock and not by the repository's: it stays");
-                seen.insert(key, memory);
+                known.lock().insert(key, memory);
                 continue;
             }
             match runner.expire_one(record, label, timestamp).await {
                 Ok(()) => {
                     tracing::info!(repository = %record.name, snapshot = %label, "snapshot expired");
                     inner.metrics.snapshot_expired(true);
+                    expired += 1;
+                    known.lock().remove(&key);
                     continue;
                 }
                 // In use now, so later.
@@ -189,10 +268,14 @@ async fn expire_in(
                 }
             }
         }
-        seen.insert(key, memory);
+        known.lock().insert(key, memory);
     }
-    known.retain(|(id, ..), _| *id != record.id);
-    known.extend(seen);
+    // What is not listed any more is forgotten; a round that was broken off has not seen all.
+    if expired < EXPIRED_PER_ROUND_MAX {
+        known
+            .lock()
+            .retain(|key, _| key.0 != record.id || seen.contains(key));
+    }
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::*;
-use crate::job::{JobEvent, Phase};
+use crate::job::{FindingKind, JobEvent, Phase};
 use crate::names::TaskId;
 
 /// A store that is gone with the process. Clones share their content, so a test can "crash"
@@ -191,6 +191,14 @@ impl History for MemoryStore {
         let content = self.0.lock();
         let rows = content.admitted().filter_map(verification_rows);
         Ok(rows.flat_map(|(backups, _)| backups).collect())
+    }
+
+    async fn damaged_objects(&self) -> Result<DamagedObjects, Error> {
+        let damaged = self.findings().await?.into_iter();
+        let damaged = damaged.filter(|finding| finding.kind == FindingKind::Damaged.name());
+        Ok(damaged
+            .map(|f| (f.cluster, f.repository, f.object))
+            .collect())
     }
 
     async fn findings(&self) -> Result<Vec<FindingRow>, Error> {

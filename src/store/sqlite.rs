@@ -424,6 +424,10 @@ impl History for SqliteStore {
         self.read_findings().await
     }
 
+    async fn damaged_objects(&self) -> Result<DamagedObjects, Error> {
+        self.read_damaged_objects().await
+    }
+
     async fn last_job(&self) -> Result<Option<JobId>, Error> {
         let last = |t: &Transaction<'_>| {
             t.query_row("SELECT max(job_id) FROM jobs", [], |r| {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
+use futures::{FutureExt, StreamExt, stream};
 use rusqlite::params;
 
 use super::catalog::{Catalog, Table};
@@ -15,6 +17,9 @@ use crate::repository::transfer::blocking;
 use crate::repository::{Manifest, Placed, Repository};
 use crate::sqlite::sql_error;
 use crate::statement::{ObjectKind, ObjectRef, Partitions, TableRef};
+
+/// Files of one tablet that are brought at a time; tablets are, too.
+const FILES_AT_A_TIME: usize = 4;
 
 /// Checks the objects of a BACKUP against the catalog, in StarRocks' order and words.
 pub(super) fn check(
@@ -352,7 +357,7 @@ impl EmbeddedCluster {
         repository: &Repository,
     ) -> Result<(), StepError> {
         let files = plan.tablets().flat_map(|t| &t.files);
-        let Some(file) = repository.marked_file(files).await? else {
+        let Some(file) = repository.marked_file(files, &self.inner.env).await? else {
             return Ok(());
         };
         let message = format!(
@@ -379,8 +384,8 @@ impl EmbeddedCluster {
         Ok(repository.publish(&manifest).await?)
     }
 
-    /// Looks at every file of a backup in the repository, and brings those again that are not there
-    /// in their full length.
+    /// Looks at every file of a backup in the repository, brings those again that are not there or
+    /// not whole, and waits until all are on the disk.
     pub(super) async fn fill_gaps(
         &self,
         job: &Job,
@@ -388,10 +393,10 @@ impl EmbeddedCluster {
         repository: &Repository,
     ) -> Result<(), StepError> {
         let lacking = repository
-            .lacking(plan.tablets().flat_map(|t| &t.files))
+            .unreliable(plan.tablets().flat_map(|t| &t.files))
             .await?;
         if lacking.is_empty() {
-            return Ok(());
+            return Ok(repository.make_durable().await?);
         }
         tracing::warn!(
             files = lacking.len(),
@@ -403,7 +408,7 @@ impl EmbeddedCluster {
                 self.bring(job, tablet, file, repository).await?;
             }
         }
-        Ok(())
+        Ok(repository.make_durable().await?)
     }
 
     pub(super) async fn upload_tablet(
@@ -414,8 +419,32 @@ impl EmbeddedCluster {
         progress: ReportProgress,
     ) -> Result<Transfer, StepError> {
         let mut transfer = Transfer::default();
-        for file in &tablet.files {
-            let new = self.bring(job, tablet, file, repository).await?;
+        // After a failure no more are begun, and those under way are waited for: nothing may write
+        // once the step is over.
+        let failure = OnceLock::new();
+        let brought = tablet.files.iter().map(|file| {
+            let failure = &failure;
+            let bring = async move {
+                if failure.get().is_some() {
+                    return None;
+                }
+                Some((file, self.bring(job, tablet, file, repository).await))
+            };
+            bring.boxed()
+        });
+        let brought = brought.collect::<Vec<_>>();
+        let mut brought = stream::iter(brought).buffer_unordered(FILES_AT_A_TIME);
+        while let Some(ended) = brought.next().await {
+            let Some((file, done)) = ended else {
+                continue;
+            };
+            let new = match done {
+                Ok(new) => new,
+                Err(e) => {
+                    let _ = failure.set(e);
+                    continue;
+                }
+            };
             let volume = Volume {
                 files: 1,
                 bytes: file.bytes,
@@ -426,7 +455,13 @@ impl EmbeddedCluster {
                 transfer.new.files += volume.files;
                 transfer.new.bytes += volume.bytes;
             }
-            progress(transfer.total)?;
+            if let Err(e) = progress(transfer.total) {
+                let _ = failure.set(e.into());
+            }
+        }
+        drop(brought);
+        if let Some(failure) = failure.into_inner() {
+            return Err(failure);
         }
         Ok(transfer)
     }

@@ -34,7 +34,9 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind};
 use crate::job::DataFile;
 use crate::names::*;
-use crate::repository::transfer::{Coding, Over, blocking, copy_hashed, finish, partial_in};
+use crate::repository::transfer::{
+    Coding, Over, Writing, blocking, copy_hashed, finish, partial_in,
+};
 use crate::schema::{Codec, TableSchema};
 
 /// Buffered rows of all open files together, before the largest are written out.
@@ -560,8 +562,11 @@ impl TabletFile {
             &file,
             &paths[0],
             &paths[1..],
-            Over::Nothing,
-            Coding::Plain,
+            Writing {
+                over: Over::Nothing,
+                coding: Coding::Plain,
+                together: None,
+            },
             |_| Ok(()),
         )?;
         Ok(NewFile {

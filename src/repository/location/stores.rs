@@ -235,6 +235,24 @@ impl Location {
             ))
             .hint("Leave the property out, or name the location's container."));
         }
+        if let (Some(in_url), Some(named)) = (host_account, self.property(AZURE_ACCOUNT))
+            && !in_url.eq_ignore_ascii_case(named)
+        {
+            return Err(invalid(format!(
+                "the location is in account \"{in_url}\" and \"{}\" is \"{named}\"",
+                AZURE_ACCOUNT[0]
+            ))
+            .hint("Leave the property out, or name the location's account."));
+        }
+        if host_account.is_some()
+            && !host.to_ascii_lowercase().ends_with(".core.windows.net")
+            && self.property(AZURE_ENDPOINT).is_none()
+        {
+            return Err(
+                invalid(format!("\"{host}\" is no account of Azure's public cloud"))
+                    .hint("Set \"azure.blob.endpoint\" to the account's address."),
+            );
+        }
         let secret = (
             self.property(AZURE_CLIENT),
             self.property(AZURE_CLIENT_SECRET),

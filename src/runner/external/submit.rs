@@ -164,7 +164,8 @@ impl Runner {
                     job.phase()
                 );
                 let failure = Failure::new(StatusCode::CommonError, ErrorKind::Remote, message);
-                self.ask(id, Wish::GiveUp(failure)).await?;
+                let cause = CancelCause::Dropped;
+                self.ask(id, Wish::GiveUp { cause, failure }).await?;
             }
         }
         Ok(())
@@ -182,7 +183,8 @@ impl Runner {
             job.phase()
         );
         let failure = Failure::new(StatusCode::CommonError, ErrorKind::WrongState, message);
-        self.ask(id, Wish::GiveUp(failure)).await
+        let cause = CancelCause::User;
+        self.ask(id, Wish::GiveUp { cause, failure }).await
     }
 
     /// CANCEL of one job by its number, whoever does it.

@@ -31,7 +31,9 @@ impl Attempt<'_> {
             (PruneCommand::Plan, PruneState::Pending) => {
                 let repository = self.reached_repository().await?;
                 if !request.dry_run {
-                    let removed = repository.remove_probes(env).await;
+                    let removed = repository
+                        .remove_leftovers(request.grace_seconds, env)
+                        .await;
                     removed.map_err(StepError::Retry)?;
                 }
                 let candidates = repository.unneeded(request.grace_seconds, env).await;
@@ -96,7 +98,7 @@ impl Attempt<'_> {
                     }
                     Err(e) => return Err(e),
                 };
-                repository.take_mark(job_uid).await?;
+                repository.take_mark(job_uid, env).await?;
                 Ok(PruneEvent::Unmarked)
             }
             _ => Err(misplaced()),

@@ -1,7 +1,7 @@
 //! What verifications have come to, in SQLite.
 
 use super::*;
-use crate::job::BackupName;
+use crate::job::{BackupName, FindingKind};
 use crate::names::BackupTimestamp;
 
 /// Writes the rows of a verification that has ended well. Saying it twice is the same as once.
@@ -107,6 +107,21 @@ impl SqliteStore {
                         restore_ms: r.get::<_, Option<i64>>(12)?.map(|ms| ms as u64),
                     })
                 });
+                rows.and_then(Iterator::collect).map_err(sql_error)
+            })
+            .await
+    }
+
+    pub(super) async fn read_damaged_objects(&self) -> Result<DamagedObjects, Error> {
+        self.readers
+            .read(|t| {
+                let mut select = t
+                    .prepare_cached(
+                        "SELECT DISTINCT cluster, repository, object FROM findings WHERE kind = ?1",
+                    )
+                    .map_err(sql_error)?;
+                let damaged = FindingKind::Damaged.name();
+                let rows = select.query_map([damaged], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)));
                 rows.and_then(Iterator::collect).map_err(sql_error)
             })
             .await
