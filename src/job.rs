@@ -36,6 +36,7 @@ pub use self::delta::{Delta, Entry};
 pub use self::drop::{DropCommand, DropEvent, DropState};
 pub use self::external::{
     ExternalCommand, ExternalEvent, ExternalRequest, ExternalState, SlotIdentity, SlotStatus,
+    is_same_moment,
 };
 pub use self::machine::Machine;
 pub use self::phase::{CancelCause, End, Phase};
@@ -384,6 +385,15 @@ impl Job {
             JobState::Verify(_) => JobEvent::Verify(VerifyEvent::Cancelled { failure }),
             JobState::Prune(_) => JobEvent::Prune(PruneEvent::Cancelled { failure }),
         }
+    }
+
+    /// Whether it had its turn, or may have: another cluster never saw one that was cancelled while
+    /// it waited.
+    pub fn was_begun(&self) -> bool {
+        !matches!(
+            self.external_state(),
+            Some(ExternalState::Cancelled { seen: None, .. })
+        )
     }
 
     /// The event that gives up a job that cannot be cancelled any more. `None`: it has an end all

@@ -34,6 +34,12 @@ struct ClusterLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ConditionLabels {
+    cluster: String,
+    condition: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct StatusLabels {
     status: String,
 }
@@ -53,6 +59,14 @@ pub struct Metrics {
     panics: Counter,
     snapshots_expired: Family<StatusLabels, Counter>,
     clusters_reachable: Family<ClusterLabels, Gauge>,
+    clusters_condition: Family<ConditionLabels, Gauge>,
+}
+
+fn condition_labels(cluster: &str, condition: &str) -> ConditionLabels {
+    ConditionLabels {
+        cluster: cluster.to_owned(),
+        condition: condition.to_owned(),
+    }
 }
 
 impl Default for Metrics {
@@ -127,7 +141,14 @@ impl Default for Metrics {
             "Whether a cluster answered when it was last looked at",
             Clone::clone(&clusters_reachable),
         );
+        let clusters_condition = Family::default();
+        registry.register(
+            "cluster_condition",
+            "1 for the condition that a cluster was in when it was last looked at, 0 for the others",
+            Clone::clone(&clusters_condition),
+        );
         Self {
+            clusters_condition,
             clusters_reachable,
             snapshots_expired,
             registry,
@@ -223,19 +244,34 @@ impl Metrics {
     }
 
     /// Notes whether a cluster answered.
-    pub fn cluster(&self, cluster: &str, answered: bool) {
+    /// `conditions`: their names, and whether the cluster is in that one.
+    pub fn cluster(
+        &self,
+        cluster: &str,
+        answered: bool,
+        conditions: impl Iterator<Item = (&'static str, bool)>,
+    ) {
         self.clusters_reachable
             .get_or_create(&ClusterLabels {
                 cluster: cluster.to_owned(),
             })
             .set(i64::from(answered));
+        for (condition, is_so) in conditions {
+            self.clusters_condition
+                .get_or_create(&condition_labels(cluster, condition))
+                .set(i64::from(is_so));
+        }
     }
 
     /// Forgets a cluster that is gone.
-    pub fn cluster_gone(&self, cluster: &str) {
+    pub fn cluster_gone(&self, cluster: &str, conditions: impl Iterator<Item = &'static str>) {
         self.clusters_reachable.remove(&ClusterLabels {
             cluster: cluster.to_owned(),
         });
+        for condition in conditions {
+            self.clusters_condition
+                .remove(&condition_labels(cluster, condition));
+        }
     }
 
     /// Counts a connection while the answer is held.

@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::external::Submitted;
+pub use self::external::{Cancelled, Submitted};
 use crate::cluster::{Cluster, Clusters};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};

@@ -33,6 +33,8 @@ pub enum Fault {
     Hold,
     /// The connection breaks at once, and the effect comes when the test says so.
     Late,
+    /// The frontend refuses it, and the answer is lost; it lists the connection as idle.
+    RefuseSilently,
 }
 
 /// How jobs move on.
@@ -52,6 +54,8 @@ pub struct Shared {
     restart: broadcast::Sender<()>,
     connections: AtomicU32,
     pub in_flight: Mutex<BTreeMap<u32, String>>,
+    /// What connections that are idle have said last, and how that ended.
+    idle: Mutex<BTreeMap<u32, (String, &'static str)>>,
     ports: Mutex<Vec<u16>>,
     up: Mutex<Vec<bool>>,
 }
@@ -83,6 +87,7 @@ impl FakeFe {
             restart: broadcast::Sender::new(4),
             connections: AtomicU32::new(1),
             in_flight: Mutex::default(),
+            idle: Mutex::default(),
             ports: Mutex::default(),
             up: Mutex::new(vec![true; frontends]),
         });
@@ -177,6 +182,17 @@ impl FakeFe {
             .unwrap_or_else(|_| panic!("{prefix} does not come"));
     }
 
+    /// Waits until the cluster is so.
+    pub async fn until(&self, is_so: impl Fn(&Model) -> bool) {
+        let comes = async {
+            while !is_so(&self.shared.model.lock()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(20), comes).await;
+        assert!(waited.is_ok(), "the cluster does not come to be so");
+    }
+
     /// Ends what is held.
     pub fn go_on(&self) {
         self.shared.go_on.notify_one();
@@ -193,6 +209,11 @@ impl FakeFe {
         if !up {
             let _ = self.shared.restart.send(());
         }
+    }
+
+    /// No frontend leads from now on; those that are up answer what they can.
+    pub fn set_leaderless(&self, leaderless: bool) {
+        self.shared.model.lock().leaderless = leaderless;
     }
 
     /// Another frontend leads from now on.
@@ -272,6 +293,10 @@ async fn serve(
         if fault == Some(Fault::DropBefore) {
             return;
         }
+        if fault == Some(Fault::RefuseSilently) {
+            shared.idle.lock().insert(id, (sql, "ERR"));
+            return;
+        }
         shared.in_flight.lock().insert(id, sql.clone());
         match fault {
             Some(Fault::Hold) => shared.go_on.notified().await,
@@ -302,15 +327,19 @@ async fn run(
     sql: &str,
 ) -> Reply {
     if sql.starts_with("SHOW FULL PROCESSLIST") {
-        let rows = shared
-            .in_flight
-            .lock()
+        let row = |id: &u32, command: &str, state: &str, sql: &str| {
+            [&id.to_string(), "keeper", command, state, sql].map(|v| Some(v.to_owned()))
+        };
+        let (busy, idle) = (shared.in_flight.lock(), shared.idle.lock());
+        let busy = busy.iter().map(|(id, sql)| row(id, "Query", "OK", sql));
+        let idle = idle
             .iter()
-            .map(|(id, sql)| vec![Some(id.to_string()), Some(sql.clone())])
-            .collect();
+            .map(|(id, (sql, state))| row(id, "Sleep", state, sql));
         return Reply::Rows {
-            columns: vec!["Id".into(), "Info".into()],
-            rows,
+            columns: ["Id", "User", "Command", "State", "Info"]
+                .map(Into::into)
+                .to_vec(),
+            rows: busy.chain(idle).map(Vec::from).collect(),
         };
     }
     let (ports, up) = (shared.ports.lock().clone(), shared.up.lock().clone());

@@ -7,6 +7,7 @@ mod explain;
 mod fake_fe;
 mod faults;
 mod front_door;
+mod frontends;
 mod grammar;
 mod hostile;
 mod incremental;

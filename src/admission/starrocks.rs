@@ -4,13 +4,15 @@
 //! database is, what `latest` and `auto` stand for. Everything else is the frontend's to refuse, in
 //! its own words.
 
+use std::collections::BTreeMap;
+
 use super::{Caller, no_database};
-use crate::cluster::{CATALOGS, ExternalCluster, SendError};
+use crate::cluster::{CATALOGS, ExternalCluster, NativeTable, Scope, SendError};
 use crate::error::{Error, ErrorKind};
-use crate::job::{ExternalRequest, JobKind, JobSpec, Work};
+use crate::job::{ExternalRequest, ExternalState, JobKind, JobSpec, Work};
 use crate::names::*;
 use crate::privilege::{Privilege, Securable};
-use crate::runner::Submitted;
+use crate::runner::{Cancelled, Submitted};
 use crate::statement::{
     BackupSnapshot, CancelJob, CancelScope, CreateRepository, DropSnapshot, JobKeyword, ObjectRef,
     Partitions, Properties, Recover, RestoreSnapshot, Statement,
@@ -124,6 +126,7 @@ impl Caller {
             Submitted::Accepted(id) => {
                 let show = if kind == JobKind::Restore { "SHOW RESTORE" } else { "SHOW BACKUP" };
                 self.notice(format!("job {id} submitted; watch it with {show}{from}"));
+                self.warn_of_left_out(id).await?;
             }
             Submitted::Queued(id) => self.notice(format!(
                 "job {id} waits for its turn; SELECT queue_position, block_reason FROM system.jobs WHERE job_id = {id} tells for what, \
@@ -131,6 +134,21 @@ impl Caller {
             )),
         }
         Ok(tag.to_owned())
+    }
+
+    /// Says what a job should take and does not.
+    async fn warn_of_left_out(&mut self, id: JobId) -> Result<(), Error> {
+        let job = self.gateway.store.load(id).await?;
+        let seen = job.external_state().and_then(ExternalState::seen);
+        let left_out = seen.map_or_else(Vec::new, |seen| seen.left_out.clone());
+        if !left_out.is_empty() {
+            let message = format!(
+                "the backup leaves out {}: StarRocks does not take them in this way",
+                left_out.join(", ")
+            );
+            self.warning("01000", message);
+        }
+        Ok(())
     }
 
     /// EXPORT on every table that a BACKUP names, or on all that the database has.
@@ -179,7 +197,17 @@ impl Caller {
                     .await
             }
         };
+        let expected = match (&backup.catalogs, &allowed) {
+            (None, Ok(())) => {
+                let said = backup.objects.as_deref();
+                let expected = self.external()?.expected_objects(&database, said).await;
+                // Where it cannot be told what there is, it cannot be told what is left out.
+                expected.unwrap_or_default()
+            }
+            _ => Vec::new(),
+        };
         let request = ExternalRequest {
+            expected,
             kind: JobKind::Backup,
             statement: backup.to_string(),
             objects: shown_objects(&database, backup.objects.as_deref()),
@@ -207,7 +235,6 @@ impl Caller {
         self.cluster.forget_names();
         self.cluster.refresh().await?;
         self.resolve_latest(&mut restore).await?;
-        self.resolve_replicas(&mut restore).await?;
         let timestamp = restore
             .properties
             .get("backup_timestamp")
@@ -233,6 +260,8 @@ impl Caller {
         if restore.catalogs.is_none() && restore.database.is_none() {
             restore.label.database = Some(database.clone());
         }
+        self.resolve_replicas(&mut restore, &database, timestamp.as_deref())
+            .await?;
         let allowed = match &restore.catalogs {
             Some(_) => self.require(Privilege::Repository, Securable::System).await,
             None => {
@@ -241,6 +270,7 @@ impl Caller {
             }
         };
         let request = ExternalRequest {
+            expected: Vec::new(),
             kind: JobKind::Restore,
             statement: restore.to_string(),
             objects: shown_objects(&database, restore.objects.as_deref()),
@@ -288,8 +318,14 @@ impl Caller {
         Ok(())
     }
 
-    /// `"replication_num" = "auto"` becomes as many as there are backends alive, three at most.
-    async fn resolve_replicas(&mut self, restore: &mut RestoreSnapshot) -> Result<(), Error> {
+    /// `"replication_num" = "auto"` becomes what the tables have that are there already, and for
+    /// new ones as many as there are backends alive, three at most.
+    async fn resolve_replicas(
+        &mut self,
+        restore: &mut RestoreSnapshot,
+        database: &DatabaseName,
+        timestamp: Option<&str>,
+    ) -> Result<(), Error> {
         if !restore
             .properties
             .get("replication_num")
@@ -297,18 +333,97 @@ impl Caller {
         {
             return Ok(());
         }
-        let replicas = self
-            .external()?
-            .backends_alive()
-            .await?
-            .clamp(1, REPLICAS)
-            .to_string();
+        let mut found: BTreeMap<String, String> = BTreeMap::new();
+        for table in self.restored_tables(restore, timestamp).await? {
+            let there = self.cluster.catalog().schema(database.as_str());
+            if !there.is_some_and(|schema| schema.table_exist(&table)) {
+                continue;
+            }
+            let scope = Scope {
+                database: Some(database.to_string()),
+                table: Some(table.clone()),
+                tablet: None,
+            };
+            let partitions = self.external()?.native(NativeTable::Partitions, &scope);
+            for mut partition in partitions.await? {
+                if let Some(replicas) = partition.remove("replication_num") {
+                    found.insert(replicas, table.clone());
+                }
+            }
+        }
+        if found.len() > 1 {
+            let each: Vec<_> = found
+                .iter()
+                .map(|(replicas, table)| format!("{database}.{table} has {replicas}"))
+                .collect();
+            let message = format!(
+                "\"replication_num\" = \"auto\" has no answer: {}",
+                each.join(", ")
+            );
+            return Err(Error::new(ErrorKind::InvalidParameter, message)
+                .hint("Restore tables with other numbers of replicas one by one."));
+        }
+        let replicas = match found.into_keys().next() {
+            Some(replicas) => replicas,
+            None => {
+                let alive = self.external()?.backends_alive().await.map_err(|e| {
+                    if e.kind == ErrorKind::InsufficientPrivilege {
+                        e.hint("Grant NODE on the cluster to its user, or say how many replicas.")
+                    } else {
+                        e
+                    }
+                });
+                alive?.clamp(1, REPLICAS).to_string()
+            }
+        };
         self.notice(format!("\"replication_num\" = \"{replicas}\""));
         restore
             .properties
             .0
             .insert("replication_num".into(), replicas);
         Ok(())
+    }
+
+    /// What tables of a snapshot are called once they are restored.
+    async fn restored_tables(
+        &self,
+        restore: &RestoreSnapshot,
+        timestamp: Option<&str>,
+    ) -> Result<Vec<String>, Error> {
+        let is_all = |object: &ObjectRef| matches!(object, ObjectRef::All(_));
+        let mut named = Vec::new();
+        for object in restore.objects.iter().flatten() {
+            match object {
+                ObjectRef::Untyped(t) | ObjectRef::Table(t) => {
+                    named.push(t.alias.as_ref().unwrap_or(&t.table.name).to_string());
+                }
+                ObjectRef::Named { .. } | ObjectRef::All(_) => {}
+            }
+        }
+        let names_all = restore
+            .objects
+            .as_ref()
+            .is_some_and(|o| !o.iter().any(is_all));
+        let Some(timestamp) = timestamp.filter(|_| !names_all) else {
+            return Ok(named);
+        };
+        let details = self
+            .external()?
+            .details(
+                restore.repository.as_str(),
+                restore.label.name.as_str(),
+                timestamp,
+            )
+            .await?;
+        // As SHOW SNAPSHOT has it: {"backup_objects": {"t": …}, …}.
+        let told: serde_json::Value = details
+            .details
+            .as_deref()
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default();
+        let objects = told.get("backup_objects").and_then(|o| o.as_object());
+        named.extend(objects.into_iter().flat_map(|o| o.keys().cloned()));
+        Ok(named)
     }
 
     /// The database that a snapshot is of: where it is restored into when nothing says another.
@@ -355,14 +470,16 @@ impl Caller {
             JobKeyword::Restore => JobKind::Restore,
         };
         let cluster = self.cluster.clone();
-        if let Some(id) = self
-            .gateway
-            .runner
-            .cancel_external(&cluster, &database, kind, scope)
-            .await?
-        {
-            self.notice(format!("job {id} cancelled"));
-        }
+        let runner = &self.gateway.runner;
+        let cancelled = runner.cancel_external(&cluster, &database, kind, scope);
+        let message = match cancelled.await? {
+            Cancelled::Known(id) => format!("job {id} cancelled"),
+            Cancelled::Unknown(Some(label)) => {
+                format!("the {kind} of {label}, which somebody else submitted, is cancelled")
+            }
+            Cancelled::Unknown(None) => format!("the {kind} that runs there is cancelled"),
+        };
+        self.notice(message);
         Ok("CANCEL".into())
     }
 

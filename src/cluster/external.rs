@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use crate::error::Error;
 use crate::job::{JobKind, SlotStatus};
 use crate::names::{DatabaseName, Timestamp};
-use crate::statement::Statement;
+use crate::statement::{ObjectRef, Statement};
 
 /// The database that stands for all external catalogs: they have one slot for jobs of their own,
 /// which has no name.
@@ -60,14 +60,51 @@ impl SendError {
     }
 }
 
+/// What a cluster can do just now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Condition {
+    #[default]
+    Well,
+    /// No frontend leads: what is there can be looked at in part, and nothing changed.
+    NoLeader,
+    /// No backend is alive: no table can be read, and nothing backed up.
+    NoBackends,
+    /// Its user lacks privileges: jobs and repositories are not seen.
+    Denied,
+    /// No frontend answers.
+    Unreachable,
+}
+
+impl Condition {
+    pub const ALL: [Self; 5] = [
+        Self::Well,
+        Self::NoLeader,
+        Self::NoBackends,
+        Self::Denied,
+        Self::Unreachable,
+    ];
+
+    /// Its name in SQL and in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Well => "well",
+            Self::NoLeader => "no_leader",
+            Self::NoBackends => "no_backends",
+            Self::Denied => "denied",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
 /// How a cluster is.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
+    pub condition: Condition,
     /// Its version, if it has ever been reached.
     pub version: Option<String>,
     /// `host:port` of the frontend that leads.
     pub leader: Option<String>,
-    /// Why it cannot be reached now.
+    /// What is wrong with it now.
     pub error: Option<Error>,
 }
 
@@ -176,6 +213,9 @@ pub trait ExternalCluster: Debug + Send + Sync {
     /// How it is, now.
     async fn health(&self) -> Health;
 
+    /// How a cluster is of which a look came to this error.
+    fn condition_of(&self, error: &Error) -> Condition;
+
     /// A statement as the cluster's version takes it. What the version cannot do is 0A000 and names
     /// it.
     async fn render(&self, statement: &Statement) -> Result<String, Error>;
@@ -209,6 +249,13 @@ pub trait ExternalCluster: Debug + Send + Sync {
         label: &str,
         timestamp: &str,
     ) -> Result<RemoteDetails, Error>;
+
+    /// The objects, as `db.name`, that a BACKUP should take which says this; as far as is known.
+    async fn expected_objects(
+        &self,
+        database: &DatabaseName,
+        said: Option<&[ObjectRef]>,
+    ) -> Result<Vec<String>, Error>;
 
     /// How many backends are alive.
     async fn backends_alive(&self) -> Result<u16, Error>;

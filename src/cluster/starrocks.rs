@@ -17,26 +17,28 @@ mod table;
 mod types;
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, TableProvider};
 use datafusion::logical_expr::LogicalPlan;
 use parking_lot::RwLock;
 
-use self::catalog::{CatalogView, Names};
-use self::client::Client;
+use self::catalog::{CatalogView, Names, Object};
+use self::client::{Client, Leader, lacks_backends};
 pub use self::options::{Options, kind_of};
 use self::print_statement::Printer;
 use self::scan::StarRocksTable;
 use super::{
-    Answer, Cluster, ClusterKind, ClusterRole, ExternalCluster, Health, NativeTable, Polling,
-    Record, RemoteDetails, RemoteRepository, RemoteSnapshot, Scope, SendError, Sighted,
+    Answer, Cluster, ClusterKind, ClusterRole, Condition, ExternalCluster, Health, NativeTable,
+    Polling, Record, RemoteDetails, RemoteRepository, RemoteSnapshot, Scope, SendError, Sighted,
 };
 use crate::env::Env;
-use crate::error::{Error, from_datafusion};
+use crate::error::{Error, ErrorKind, from_datafusion};
 use crate::names::{ClusterName, DatabaseName, TableName, Timestamp};
-use crate::statement::{Qualified, Statement};
+use crate::statement::{ObjectKind, ObjectRef, Qualified, Statement};
 
 /// How long a failure to ask for the names stands, in milliseconds.
 const FAILED_MS: i64 = 500;
@@ -51,6 +53,8 @@ pub struct StarRocksCluster {
     /// Why they could not be asked for last, and when that was.
     failed: RwLock<Option<(Timestamp, Error)>>,
     refreshing: tokio::sync::Mutex<()>,
+    /// How often names were to be forgotten: what is asked for meanwhile is old already.
+    forgotten: AtomicU64,
 }
 
 impl StarRocksCluster {
@@ -64,7 +68,26 @@ impl StarRocksCluster {
             names: RwLock::default(),
             failed: RwLock::default(),
             refreshing: tokio::sync::Mutex::default(),
+            forgotten: AtomicU64::new(0),
         }
+    }
+
+    /// Asks what shows each way in which the cluster may be unwell; the first that does is the
+    /// error.
+    async fn ail(&self) -> Result<(), Error> {
+        self.client.settle_leader().await?;
+        if self.client.leader() == Leader::Nobody {
+            return Err(Error::new(
+                ErrorKind::Connection,
+                format!("no frontend of cluster \"{}\" leads", self.name),
+            )
+            .of_cluster()
+            .hint("Frontends elect a leader when more than half of them are alive."));
+        }
+        // Not every version has this run on a backend, but no other does without a table.
+        self.client.query("SELECT current_version()").await?;
+        self.client.query("SHOW REPOSITORIES").await?;
+        Ok(())
     }
 
     fn names_are_fresh(&self) -> bool {
@@ -106,10 +129,15 @@ impl Cluster for StarRocksCluster {
         {
             return Err(error.clone());
         }
+        let forgotten = self.forgotten.load(Ordering::SeqCst);
         match Names::fetch(&self.client, self.env.now()).await {
-            Ok(names) => {
+            Ok(mut names) => {
                 *self.failed.write() = None;
-                *self.names.write() = Arc::new(names);
+                let mut known = self.names.write();
+                if self.forgotten.load(Ordering::SeqCst) != forgotten {
+                    names.fetched_at = None;
+                }
+                *known = Arc::new(names);
                 Ok(())
             }
             Err(error) => {
@@ -122,6 +150,7 @@ impl Cluster for StarRocksCluster {
     fn forget_names(&self) {
         // What is known stays until it is asked anew: an unknown name may mean fewer checks.
         let mut names = self.names.write();
+        self.forgotten.fetch_add(1, Ordering::SeqCst);
         *names = Arc::new(Names {
             fetched_at: None,
             databases: names.databases.clone(),
@@ -157,6 +186,11 @@ impl Cluster for StarRocksCluster {
     }
 }
 
+fn qualified(database: &DatabaseName, names: BTreeSet<String>) -> Vec<String> {
+    let qualify = |name| format!("{database}.{name}");
+    names.into_iter().map(qualify).collect()
+}
+
 #[async_trait]
 impl ExternalCluster for StarRocksCluster {
     fn polling(&self) -> Polling {
@@ -172,11 +206,27 @@ impl ExternalCluster for StarRocksCluster {
     }
 
     async fn health(&self) -> Health {
-        let error = self.client.query("SELECT 1").await.err();
+        let error = self.ail().await.err();
         Health {
+            condition: error
+                .as_ref()
+                .map_or(Condition::Well, |e| self.condition_of(e)),
             version: self.client.last_version().map(|v| v.to_string()),
-            leader: self.client.leader().map(|a| a.to_string()),
+            leader: match self.client.leader() {
+                Leader::Known(address) => Some(address.to_string()),
+                Leader::Nobody | Leader::Unknown => None,
+            },
             error,
+        }
+    }
+
+    fn condition_of(&self, error: &Error) -> Condition {
+        match error.kind {
+            ErrorKind::InsufficientPrivilege => Condition::Denied,
+            _ if lacks_backends(&error.message) => Condition::NoBackends,
+            // A frontend has said so, and so it answers.
+            ErrorKind::Connection if error.is_of_cluster() => Condition::NoLeader,
+            _ => Condition::Unreachable,
         }
     }
 
@@ -195,9 +245,10 @@ impl ExternalCluster for StarRocksCluster {
 
     async fn is_in_flight(&self, sql: &str) -> Result<bool, Error> {
         let answer = self.client.query("SHOW FULL PROCESSLIST").await?;
+        // Idle connections are listed too, with what they have said last.
         let found = table::lines(&answer).any(|line| {
-            line.get(&["Info"])
-                .is_some_and(|info| info.trim() == sql.trim())
+            line.text("Command").eq_ignore_ascii_case("Query")
+                && line.text("Info").trim() == sql.trim()
         });
         Ok(found)
     }
@@ -229,6 +280,48 @@ impl ExternalCluster for StarRocksCluster {
         timestamp: &str,
     ) -> Result<RemoteDetails, Error> {
         self.details_there(repository, label, timestamp).await
+    }
+
+    async fn expected_objects(
+        &self,
+        database: &DatabaseName,
+        said: Option<&[ObjectRef]>,
+    ) -> Result<Vec<String>, Error> {
+        self.forget_names();
+        self.refresh().await?;
+        let takes_views = self.client.version().await?.backs_up_views();
+        let names = self.names.read().clone();
+        let of_kinds = |kinds: &[Object]| {
+            let known = names.databases.get(database.as_str());
+            known.map_or_else(Vec::new, |known| known.objects(kinds))
+        };
+        let mut out = BTreeSet::new();
+        let whole: &[Object] = if takes_views {
+            &[Object::Table, Object::View, Object::MaterializedView]
+        } else {
+            &[Object::Table, Object::MaterializedView]
+        };
+        let Some(said) = said else {
+            out.extend(of_kinds(whole));
+            return Ok(qualified(database, out));
+        };
+        for object in said {
+            match object {
+                ObjectRef::Untyped(t) | ObjectRef::Table(t) => {
+                    out.insert(t.table.name.to_string());
+                }
+                ObjectRef::Named { name, .. } => {
+                    out.insert(name.name.to_string());
+                }
+                ObjectRef::All(ObjectKind::Table) => out.extend(of_kinds(&[Object::Table])),
+                ObjectRef::All(ObjectKind::View) => out.extend(of_kinds(&[Object::View])),
+                ObjectRef::All(ObjectKind::MaterializedView) => {
+                    out.extend(of_kinds(&[Object::MaterializedView]));
+                }
+                ObjectRef::All(_) => {}
+            }
+        }
+        Ok(qualified(database, out))
     }
 
     async fn backends_alive(&self) -> Result<u16, Error> {

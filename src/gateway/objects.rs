@@ -364,8 +364,6 @@ async fn details(cluster: &dyn Cluster) -> HashMap<(String, String), Details> {
                 };
                 let entry = all.entry((database, name)).or_default();
                 entry.comment = get(&table, "comment");
-                entry.unique =
-                    get(&table, "model").is_some_and(|m| !m.to_uppercase().starts_with("DUP"));
             }
             for column in columns.unwrap_or_default() {
                 let names = (
@@ -383,10 +381,11 @@ async fn details(cluster: &dyn Cluster) -> HashMap<(String, String), Details> {
                     default: get(&column, "default_value"),
                     comment: get(&column, "comment"),
                 };
-                all.entry((database, table))
-                    .or_default()
-                    .columns
-                    .insert(name, details);
+                let entry = all.entry((database, table)).or_default();
+                // Rows of a table with a DUPLICATE KEY may be alike.
+                let key_model = get(&column, "key_model").unwrap_or_default();
+                entry.unique |= ["PRI", "UNI", "AGG"].contains(&key_model.as_str());
+                entry.columns.insert(name, details);
             }
             all
         }

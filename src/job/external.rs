@@ -36,6 +36,35 @@ pub struct ExternalRequest {
     pub timestamp: Option<String>,
     /// The first sight of a job that somebody else submitted.
     pub external: Option<SlotStatus>,
+    /// Backup only: the objects, as `db.name`, that it should take, as far as they are known.
+    #[serde(default)]
+    pub expected: Vec<String>,
+}
+
+impl ExternalRequest {
+    /// Those of the expected objects that are not among the job's.
+    pub fn left_out(&self, objects: &str) -> Vec<String> {
+        not_among(&self.expected, objects)
+    }
+}
+
+/// Those of some objects, as `db.name`, that are not among a backup's, as `BackupObjs` has them:
+/// `[db.t], [db.uPARTITIONS (p)]`. Where that is empty, nothing is known yet.
+fn not_among(expected: &[String], objects: &str) -> Vec<String> {
+    if objects.is_empty() {
+        return Vec::new();
+    }
+    let objects = objects.trim().trim_start_matches('[').trim_end_matches(']');
+    let taken: Vec<&str> = objects.split("], [").collect();
+    let is_taken = |name: &&String| {
+        taken.iter().any(|object| {
+            let rest = object.strip_prefix(name.as_str()).map(str::trim_start);
+            let follows = ["PARTITIONS (", "TEMPORARY PARTITIONS (", "AS "];
+            rest.is_some_and(|rest| rest.is_empty() || follows.iter().any(|f| rest.starts_with(f)))
+        })
+    };
+    let lacking = expected.iter().filter(|name| !is_taken(name));
+    lacking.cloned().collect()
 }
 
 /// How long a text of a sighting may be in the journal.
@@ -78,6 +107,15 @@ pub struct SlotStatus {
     pub allow_load: Option<bool>,
     /// `ReplicationNum` of a restore
     pub replication_num: Option<u16>,
+    /// Objects that the job should take and does not.
+    #[serde(default)]
+    pub left_out: Vec<String>,
+    /// How many tasks `UnfinishedTasks` names.
+    #[serde(default)]
+    pub tasks_left: u64,
+    /// The most that it has named in this phase.
+    #[serde(default)]
+    pub tasks_most: u64,
 }
 
 /// What tells the job in a database's slot from the one before it. Its id alone is no help: it is
@@ -90,6 +128,9 @@ pub struct SlotIdentity {
     pub label: String,
     /// When the cluster says that it was submitted.
     pub created_at: Option<Timestamp>,
+    /// Its id, if it had one.
+    #[serde(default)]
+    pub job_id: Option<i64>,
     /// Its id and when it ended, if it had ended.
     #[serde(default)]
     pub ended: Option<(Option<i64>, Option<Timestamp>)>,
@@ -99,12 +140,29 @@ impl SlotIdentity {
     /// Whether a later sight is of the same job: what had ended does not begin again.
     pub fn is_of(&self, kind: JobKind, seen: &SlotStatus) -> bool {
         let now = seen.mark(kind);
-        let may_have_gone_on = self.ended.is_none() || self.ended == now.ended;
+        let has_one_id = self.job_id.is_some() && self.job_id == now.job_id;
+        let may_have_gone_on = match (&self.ended, &now.ended) {
+            (None, _) => true,
+            (Some((id, at)), Some((id_now, at_now))) => {
+                id == id_now && is_same_moment(*at, *at_now, has_one_id)
+            }
+            (Some(_), None) => false,
+        };
         self.kind == kind
             && self.label == now.label
-            && self.created_at == now.created_at
+            && is_same_moment(self.created_at, now.created_at, has_one_id)
             && may_have_gone_on
     }
+}
+
+/// Between the zones in which versions of StarRocks show times.
+const ZONES_APART_MS: u64 = 8 * 3_600_000;
+
+/// Whether two times that a cluster has shown are one: a frontend of another version shows the same
+/// one eight hours apart, which counts where the id of the job says the same.
+pub fn is_same_moment(a: Option<Timestamp>, b: Option<Timestamp>, has_one_id: bool) -> bool {
+    let is_shifted = |a: Timestamp, b: Timestamp| a.0.abs_diff(b.0) == ZONES_APART_MS;
+    a == b || has_one_id && a.zip(b).is_some_and(|(a, b)| is_shifted(a, b))
 }
 
 impl SlotStatus {
@@ -118,6 +176,7 @@ impl SlotStatus {
             kind,
             label: self.label.clone(),
             created_at: self.created_at,
+            job_id: self.job_id,
             ended,
         }
     }
@@ -160,6 +219,8 @@ impl SlotStatus {
             };
             Self {
                 timeout_seconds: None,
+                tasks_left: 0,
+                tasks_most: 0,
                 ..quiet
             }
         };
@@ -208,6 +269,8 @@ pub enum ExternalState {
         before: Option<SlotIdentity>,
         /// Whether the label may have been taken before.
         label_was_taken: bool,
+        /// Whether that could not be found out.
+        label_unknown: bool,
     },
     /// The cluster has it.
     Watching {
@@ -264,6 +327,9 @@ pub enum ExternalEvent {
         /// already: one that is found there later proves nothing then.
         #[serde(default)]
         label_was_taken: bool,
+        /// Whether that could not be found out.
+        #[serde(default)]
+        label_unknown: bool,
     },
     /// The cluster has the job.
     Accepted {
@@ -351,10 +417,12 @@ impl ExternalState {
                 E::Looked {
                     before,
                     label_was_taken,
+                    label_unknown,
                 },
             ) => Self::Submitting {
                 before,
                 label_was_taken,
+                label_unknown,
             },
             (Self::Pending | Self::Submitting { .. }, E::Refused { failure }) => {
                 Self::Refused { failure }
@@ -484,6 +552,7 @@ mod tests {
             ExternalState::Submitting {
                 before: None,
                 label_was_taken: false,
+                label_unknown: false,
             },
             watching(None),
             watching(Some("UPLOADING")),
@@ -503,6 +572,7 @@ mod tests {
             ExternalEvent::Looked {
                 before: None,
                 label_was_taken: false,
+                label_unknown: false,
             },
             ExternalEvent::Accepted { seen: None },
             ExternalEvent::Refused { failure: failure() },
@@ -608,6 +678,23 @@ mod tests {
                 (failure.code.name(), failure.kind, failure.message.as_str()),
                 (code, kind, message),
                 "{status}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_backup_leaves_out_is_told_by_its_objects() {
+        let expected = ["d.t", "d.t3", "d.T3", "d.v", "d.p"].map(String::from);
+        for (objects, left_out) in [
+            ("[d.t], [d.T3], [d.v], [d.pPARTITIONS (p1, p2)]", "d.t3"),
+            ("[d.t], [d.t3], [d.T3], [d.v AS w], [d.p]", ""),
+            ("[d.t3]", "d.t d.T3 d.v d.p"),
+            ("", ""),
+        ] {
+            assert_eq!(
+                not_among(&expected, objects).join(" "),
+                left_out,
+                "{objects}"
             );
         }
     }

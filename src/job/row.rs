@@ -331,6 +331,8 @@ impl JobRow {
         self.status = course.status;
         self.state = course.state;
         self.backup_timestamp = course.backup_timestamp.or(self.backup_timestamp.take());
+        self.tasks_total = course.tasks_total;
+        self.tasks_done = course.tasks_done;
         self.update_from(course.seen.as_ref());
         self.started_at = course.started_at;
         self.meta_prepared_at = course.meta_prepared_at;
@@ -338,8 +340,6 @@ impl JobRow {
         self.transfer_finished_at = course.transfer_finished_at;
         self.finished_at = course.finished_at;
         self.replication_num = course.replication_num.or(self.replication_num);
-        self.tasks_total = course.tasks_total;
-        self.tasks_done = course.tasks_done;
         self.planned = course.planned;
         self.done = course.done;
         self.bytes_new = course.bytes_new;
@@ -380,6 +380,10 @@ impl JobRow {
         self.timeout_seconds = seen.timeout_seconds.unwrap_or(self.timeout_seconds);
         self.allow_load = seen.allow_load.or(self.allow_load);
         self.replication_num = seen.replication_num.or(self.replication_num);
+        if seen.tasks_most > 0 {
+            self.tasks_total = seen.tasks_most;
+            self.tasks_done = seen.tasks_most - seen.tasks_left.min(seen.tasks_most);
+        }
         self.seen = Some(seen.clone());
     }
 

@@ -5,12 +5,13 @@
 //! not tell either, the job is lost, and says so.
 
 mod submit;
+mod watch;
 
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-pub use self::submit::Submitted;
+pub use self::submit::{Cancelled, Submitted};
 use super::Inner;
 use crate::cluster::{Cluster, ExternalCluster, SendError, Sighted, StepError};
 use crate::error::{Error, ErrorKind};
@@ -45,6 +46,14 @@ fn abandoned() -> StepError {
     StepError::Retry(Error::new(ErrorKind::Cancelled, "the job was cancelled"))
 }
 
+/// Whether a backup's label was taken before its statement was sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LabelBefore {
+    Free,
+    Taken,
+    Unknown,
+}
+
 /// Whether a sight in the job's slot is of this job, as far as the two of them tell.
 fn is_ours(job: &Job, sighted: &Sighted) -> bool {
     let (Some(state), Some(request)) = (job.external_state(), job.spec.external()) else {
@@ -56,7 +65,11 @@ fn is_ours(job: &Job, sighted: &Sighted) -> bool {
     match state {
         ExternalState::Watching {
             seen: Some(known), ..
-        } => known.created_at.is_none() || known.created_at == sighted.seen.created_at,
+        } => {
+            let has_one_id = known.job_id.is_some() && known.job_id == sighted.seen.job_id;
+            known.created_at.is_none()
+                || is_same_moment(known.created_at, sighted.seen.created_at, has_one_id)
+        }
         ExternalState::Submitting { before, .. }
         | ExternalState::Watching { before, seen: None } => {
             let wanted = request.timestamp.as_ref();
@@ -153,6 +166,8 @@ impl Step<'_> {
         }
         let poller = self.inner.poller(&self.job.spec.cluster);
         let _interest = poller.interest(&self.request.database);
+        // So that what somebody else runs stands in the history while others wait for it.
+        poller.poll_soon();
         let (mut polls, mut settled) = (poller.polls(), self.inner.settled.subscribe());
         loop {
             polls.borrow_and_update();
@@ -222,19 +237,24 @@ impl Step<'_> {
             Ok(slot) => slot,
             Err(e) => return self.give_up_or_retry(e),
         };
-        let label_was_taken = match (&self.request.repository, self.request.kind) {
+        let label = match (&self.request.repository, self.request.kind) {
             (Some(repository), JobKind::Backup) => {
                 let found = self
                     .remote
                     .snapshots(repository.as_str(), Some(self.request.label.as_str()))
                     .await;
-                found.map_or(true, |found| !found.is_empty())
+                match found {
+                    Ok(found) if found.is_empty() => LabelBefore::Free,
+                    Ok(_) => LabelBefore::Taken,
+                    Err(_) => LabelBefore::Unknown,
+                }
             }
-            _ => false,
+            _ => LabelBefore::Free,
         };
         Ok(ExternalEvent::Looked {
             before: slot.map(|s| s.seen.mark(s.kind)),
-            label_was_taken,
+            label_was_taken: label != LabelBefore::Free,
+            label_unknown: label == LabelBefore::Unknown,
         })
     }
 
@@ -264,7 +284,18 @@ impl Step<'_> {
             return Ok(event);
         }
         match self.remote.send(&sql).await {
-            Ok(()) => Ok(ExternalEvent::Accepted { seen: None }),
+            Ok(()) => {
+                // A first look, so that whoever waits for the verdict hears what is left out.
+                let looked = self.remote.slot(&self.request.database).await;
+                let found = match looked {
+                    Ok(slot) => self.ours(slot.as_ref()).await.unwrap_or_default(),
+                    Err(_) => None,
+                };
+                let seen = found.filter(|seen| !seen.phase().is_over());
+                Ok(ExternalEvent::Accepted {
+                    seen: seen.map(|seen| self.completed(seen).abridged()),
+                })
+            }
             Err(SendError::Refused { error, busy }) => self.refused(error, busy).await,
             Err(SendError::NotSent(error)) if self.may_have_been_sent() => {
                 Err(StepError::Retry(error))
@@ -387,18 +418,25 @@ impl Step<'_> {
 
     /// The end of a job of which the cluster knows no more, as far as its repository tells.
     async fn forgotten(&self, why: &str) -> Result<ExternalEvent, StepError> {
+        // Whoever reads that it is over finds what it has made.
+        self.cluster.forget_names();
         let spec = self.request;
         let seen = self.job.external_state().and_then(ExternalState::seen);
         let last = seen.map_or_else(|| "never".to_owned(), |s| format!("in {}", s.state));
-        let taken = matches!(
-            self.job.external_state(),
+        let (taken, unknown) = match self.job.external_state() {
             Some(ExternalState::Submitting {
-                label_was_taken: true,
+                label_was_taken,
+                label_unknown,
                 ..
-            })
-        );
+            }) => (*label_was_taken, *label_unknown),
+            _ => (false, false),
+        };
         let known = match (&spec.repository, spec.kind) {
             (Some(repository), JobKind::Backup) => match self.listed(repository).await? {
+                Some(_) if unknown => format!(
+                    "whether snapshot {} was in repository {repository} before is not known",
+                    spec.label
+                ),
                 Some(_) if taken => format!(
                     "snapshot {} was in repository {repository} before",
                     spec.label
@@ -454,117 +492,5 @@ impl Step<'_> {
                 Err(_) => Ok(None),
             },
         }
-    }
-
-    async fn watch(&self) -> Result<ExternalEvent, StepError> {
-        let database = &self.request.database;
-        let poller = self.inner.poller(&self.job.spec.cluster);
-        let _interest = poller.interest(database);
-        let mut polls = poller.polls();
-        let (mut misses, mut missing_since) = (0, None);
-        // A look from before the submission tells of the job before this one, which may be called
-        // the same, of the same second.
-        let stale = poller.begun();
-        poller.poll_soon();
-        loop {
-            self.check_cluster()?;
-            let poll = polls.borrow_and_update().clone();
-            let mut found = None;
-            match &poll.error {
-                Some(error) => self.note(Some(error.to_string()), None),
-                None if poll.number <= stale => {}
-                None => {
-                    found = self
-                        .ours(poll.slots.iter().find(|s| s.database == database.as_str()))
-                        .await?;
-                    if found.is_none() {
-                        // One look over everything may leave out what this user must not see, or be
-                        // older than the job.
-                        match self.remote.slot(database).await {
-                            Ok(slot) => {
-                                found = self.ours(slot.as_ref()).await?;
-                                if found.is_none() {
-                                    misses += 1;
-                                    let since =
-                                        *missing_since.get_or_insert_with(|| self.inner.env.now());
-                                    let long = self
-                                        .remote
-                                        .polling()
-                                        .fast
-                                        .saturating_mul(MISSING_LOOKS)
-                                        .as_millis();
-                                    let missed = u128::try_from(self.inner.env.now().0 - since.0)
-                                        .unwrap_or(0);
-                                    let is_gone = misses >= MISSES && missed >= long;
-                                    if let Some(event) = self.missed(slot, is_gone).await? {
-                                        return Ok(event);
-                                    }
-                                }
-                            }
-                            Err(e) => self.note(Some(e.to_string()), None),
-                        }
-                    }
-                }
-            }
-            if let Some(seen) = found {
-                (misses, missing_since) = (0, None);
-                if let Some(event) = self.news(seen).await {
-                    return Ok(event);
-                }
-            }
-            polls.changed().await.map_err(|_| abandoned())?;
-        }
-    }
-
-    /// What follows from a slot that does not hold the job.
-    async fn missed(
-        &self,
-        slot: Option<Sighted>,
-        is_gone: bool,
-    ) -> Result<Option<ExternalEvent>, StepError> {
-        let before = match self.job.external_state() {
-            Some(ExternalState::Watching { before, seen: None }) => before.as_ref(),
-            _ => None,
-        };
-        match slot {
-            // A slot takes another job only when the one before it is over. The one that was there
-            // before ours is old news.
-            Some(other) if is_gone || !before.is_some_and(|b| b.is_of(other.kind, &other.seen)) => {
-                let why = format!(
-                    "the slot of {} holds a {} of {} now",
-                    self.request.database, other.kind, other.seen.label
-                );
-                self.forgotten(&why).await.map(Some)
-            }
-            None if is_gone => self
-                .forgotten("the cluster has no job of this database any more")
-                .await
-                .map(Some),
-            _ => Ok(None),
-        }
-    }
-
-    /// The event for what was seen, if it is worth one; the rest is noted.
-    async fn news(&self, seen: SlotStatus) -> Option<ExternalEvent> {
-        let state = self.job.external_state()?;
-        self.note(None, Some(seen.clone()));
-        if !seen.phase().is_over() && !seen.is_news_after(state.seen()) {
-            return None;
-        }
-        // The label is all that SHOW BACKUP tells; the timestamp that RESTORE wants is in the
-        // repository.
-        let timestamp = match (&self.request.repository, self.job.spec.kind(), seen.phase()) {
-            (Some(repository), JobKind::Backup, Phase::Finished) => self
-                .listed(repository)
-                .await
-                .ok()
-                .flatten()
-                .and_then(|t| BackupTimestamp::new(t).ok()),
-            _ => None,
-        };
-        Some(ExternalEvent::Observed {
-            seen: seen.abridged(),
-            timestamp,
-        })
     }
 }

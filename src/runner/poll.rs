@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Inner, Runner};
-use crate::cluster::{CATALOGS, ExternalCluster, Polling, Sighted};
+use crate::cluster::{CATALOGS, Condition, ExternalCluster, Polling, Sighted};
 use crate::error::Error;
 use crate::job::*;
 use crate::names::*;
@@ -167,7 +167,10 @@ impl Runner {
     /// Forgets a cluster that is gone, and of which no job is left.
     pub fn forget(&self, cluster: &ClusterName) {
         self.inner.pollers.lock().remove(cluster);
-        self.inner.metrics.cluster_gone(cluster.as_str());
+        let conditions = Condition::ALL.map(Condition::name).into_iter();
+        self.inner
+            .metrics
+            .cluster_gone(cluster.as_str(), conditions);
     }
 
     /// Looks at a cluster at once.
@@ -191,7 +194,14 @@ async fn round(
     poller.begun.store(number, Ordering::SeqCst);
     *restless = restless.saturating_sub(1);
     let looked = remote.slots(&watched).await;
-    inner.metrics.cluster(name.as_str(), looked.is_ok());
+    let condition = looked
+        .as_ref()
+        .map_or_else(|e| remote.condition_of(e), |_| Condition::Well);
+    let conditions = Condition::ALL.map(|c| (c.name(), c == condition));
+    let answered = condition != Condition::Unreachable;
+    inner
+        .metrics
+        .cluster(name.as_str(), answered, conditions.into_iter());
     match looked {
         Ok(slots) => {
             let states = |slots: &[Sighted]| {
@@ -219,7 +229,7 @@ async fn round(
         }
         Err(e) => {
             if before.error.is_none() {
-                tracing::warn!(cluster = %name, error = %e, "the cluster does not answer");
+                tracing::warn!(cluster = %name, condition = condition.name(), error = %e, "the jobs of the cluster cannot be looked at");
             }
             poller.news.send_replace(Poll {
                 number,
@@ -370,6 +380,7 @@ fn external_spec(inner: &Inner, cluster: &ClusterName, sighted: &Sighted) -> Opt
             catalogs: sighted.database == CATALOGS,
             timestamp: seen.timestamp.clone(),
             external: Some(seen.abridged()),
+            expected: Vec::new(),
         })),
     })
 }

@@ -126,17 +126,18 @@ impl Session {
     }
 }
 
+/// Whether a name is not known.
+pub(super) fn is_unknown_name(error: &Error) -> bool {
+    matches!(
+        error.kind,
+        ErrorKind::UndefinedTable | ErrorKind::UndefinedSchema | ErrorKind::UndefinedColumn
+    )
+}
+
 /// A name that is not found on a cluster that did not answer is the cluster's fault.
 pub(super) fn prefer_stale_error(error: Error, stale: Option<Error>) -> Error {
     match stale {
-        Some(stale)
-            if matches!(
-                error.kind,
-                ErrorKind::UndefinedTable | ErrorKind::UndefinedSchema | ErrorKind::UndefinedColumn
-            ) =>
-        {
-            stale
-        }
+        Some(stale) if is_unknown_name(&error) => stale,
         _ => error,
     }
 }

@@ -9,7 +9,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast as sql;
 use tracing::Instrument;
 
-use super::about::{prefer_stale_error, with_position};
+use super::about::{is_unknown_name, prefer_stale_error, with_position};
 use super::explain::Explain;
 use super::{Outcome, Prepared, Rows, Session, TransactionState, variables};
 use crate::error::{Error, ErrorKind, from_datafusion};
@@ -258,12 +258,25 @@ impl Session {
             });
         }
         refuse_unknown_sql(ast)?;
-        let stale = self.refresh_for(ast).await;
-        let view = self.view_for(ast).await?;
-        let state = self.caller.gateway.engine.state(&view, &self.facts())?;
-        let plan = plan_sql(&self.caller.gateway.engine, &state, ast)
-            .await
-            .map_err(|e| with_position(prefer_stale_error(e, stale), ast, text))?;
+        let mut stale = self.refresh_for(ast).await;
+        let mut is_asked_again = false;
+        let (state, plan) = loop {
+            let view = self.view_for(ast).await?;
+            let state = self.caller.gateway.engine.state(&view, &self.facts())?;
+            match plan_sql(&self.caller.gateway.engine, &state, ast).await {
+                Ok(plan) => break (state, plan),
+                // It may have been made on the cluster a moment ago.
+                Err(e) if is_unknown_name(&e) && !is_asked_again && stale.is_none() => {
+                    is_asked_again = true;
+                    if self.caller.cluster.external().is_none() {
+                        return Err(with_position(e, ast, text));
+                    }
+                    self.caller.cluster.forget_names();
+                    stale = self.refresh_for(ast).await;
+                }
+                Err(e) => return Err(with_position(prefer_stale_error(e, stale), ast, text)),
+            }
+        };
         let parameters = parameter_types(&plan, ast, declared)?;
         if !matches!(ast, sql::Statement::Query(_)) {
             return Ok(Described {

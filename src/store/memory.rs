@@ -251,9 +251,24 @@ impl History for MemoryStore {
             rows.truncate(filter.limit.unwrap_or(usize::MAX));
             return Ok(rows);
         }
+        let never_sent: std::collections::BTreeSet<JobId> = content
+            .admitted()
+            .filter(|job| !job.was_begun())
+            .map(|job| job.id)
+            .collect();
+        let rows = rows.filter(|row| !never_sent.contains(&row.job_id));
         let had_their_turn =
             rows.filter(|row| row.state.is_some_and(|phase| phase != Phase::Queued));
+        // What is under way is later than what has ended.
+        let under_way: std::collections::BTreeSet<JobId> = content
+            .admitted()
+            .filter(|job| !job.is_settled())
+            .map(|job| job.id)
+            .collect();
+        let mut had_their_turn: Vec<JobRow> = had_their_turn.collect();
+        had_their_turn.sort_by_key(|row| (under_way.contains(&row.job_id), row.job_id));
         let latest: BTreeMap<String, JobRow> = had_their_turn
+            .into_iter()
             .map(|row| (row.db_name.clone(), row))
             .collect();
         let mut rows: Vec<_> = latest.into_values().collect();

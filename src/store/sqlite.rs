@@ -286,7 +286,9 @@ impl Journal for SqliteStore {
                      WHERE job_id = ?1 AND version = ?2",
                 )
                 .and_then(|mut update| {
-                    let (version, phase) = (job.version.0 as i64, course.state.map_or("", Phase::name));
+                    // Not among the jobs of its database's slot: it never was in it.
+                    let phase = course.state.filter(|_| job.was_begun()).map_or("", Phase::name);
+                    let version = job.version.0 as i64;
                     let (settled, open) = (job.is_settled(), !job.is_over());
                     update.execute(params![job.id.0, expected, version, settled, open, course.status.name(), course_json, phase])
                 })

@@ -123,7 +123,8 @@ fn written_as(data_type: &DataType) -> DataType {
         DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) => {
             DataType::Decimal128(*p, *s)
         }
-        DataType::Decimal256(_, s) => DataType::Decimal128(38, *s),
+        // Their digits, which are NUMERIC all the same.
+        DataType::Decimal256(..) => DataType::Utf8,
         DataType::Binary
         | DataType::LargeBinary
         | DataType::BinaryView

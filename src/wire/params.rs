@@ -153,7 +153,7 @@ pub(super) fn decode_binary(bytes: &[u8], data_type: &DataType) -> Result<Scalar
         DataType::Float64 => {
             ScalarValue::Float64(Some(read(types::float8_from_sql, bytes, data_type)?))
         }
-        DataType::Decimal128(..) => {
+        DataType::Decimal128(..) | DataType::Decimal256(..) => {
             let text = numeric_text(bytes).ok_or_else(|| invalid(data_type))?;
             return decode_text(&text, data_type);
         }

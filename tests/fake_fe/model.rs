@@ -28,7 +28,10 @@ pub struct Table {
     pub columns: Vec<(String, String)>,
     pub rows: RecordBatch,
     pub is_view: bool,
+    /// A view with rows of its own.
+    pub is_materialized: bool,
     pub partitions: Vec<String>,
+    pub replicas: u16,
 }
 
 #[derive(Clone, Default)]
@@ -65,6 +68,7 @@ pub struct FeJob {
     transfer_finished: Option<i64>,
     finished: Option<i64>,
     progress: String,
+    open_tasks: usize,
     ttl: Option<String>,
 }
 
@@ -89,6 +93,10 @@ pub struct Model {
     pub backends: Vec<bool>,
     /// Refuses this user everything about jobs.
     pub denied: bool,
+    /// No frontend leads: each answers what it can by itself.
+    pub leaderless: bool,
+    /// Whether a backup of a whole database takes materialized views.
+    pub backs_up_materialized_views: bool,
     kept: BTreeMap<(String, String), BTreeMap<String, Table>>,
     next_id: i64,
     seconds: i64,
@@ -127,6 +135,8 @@ fn table(id: i64, columns: &[(&str, &str)], rows: RecordBatch, partitions: &[&st
             .collect(),
         rows,
         is_view: false,
+        is_materialized: false,
+        replicas: 1,
         partitions: partitions.iter().map(|p| (*p).to_owned()).collect(),
     }
 }
@@ -145,6 +155,8 @@ impl Model {
             leader: 0,
             backends: vec![true],
             denied: false,
+            leaderless: false,
+            backs_up_materialized_views: true,
             kept: BTreeMap::new(),
             next_id: 10_000,
             seconds: EPOCH_SECONDS,
@@ -331,7 +343,52 @@ impl Model {
             .map(|w| w.to_ascii_uppercase())
             .collect();
         let upper: Vec<&str> = upper.iter().map(String::as_str).collect();
+        let needs_leader = matches!(
+            upper.as_slice(),
+            ["SHOW", "FRONTENDS" | "BACKENDS" | "BACKUP"]
+                | [
+                    "CREATE" | "DROP" | "BACKUP" | "RESTORE" | "CANCEL" | "RECOVER",
+                    _
+                ]
+        );
+        if self.leaderless && needs_leader {
+            return Some(Reply::error(
+                1064,
+                "java.net.ConnectException: Connection refused",
+            ));
+        }
+        if matches!(upper.as_slice(), ["SELECT", _]) && !self.backends.contains(&true) {
+            return Some(Reply::error(
+                1064,
+                "Backend node not found. Check if any backend node is down.backend: [10.0.0.1 alive: false inBlacklist: false] ",
+            ));
+        }
+        let jobs = ["BACKUP", "RESTORE", "REPOSITORIES", "SNAPSHOT"];
+        if self.denied && upper[0] == "SHOW" && upper.get(1).is_some_and(|w| jobs.contains(w)) {
+            return Some(self.denial());
+        }
         match upper.as_slice() {
+            ["SHOW", "FULL"] if words.get(2).is_some_and(|w| *w == "TABLES") => {
+                let name = words.last()?.trim_matches('`');
+                let Some(content) = self.databases.get(name) else {
+                    return Some(self.unknown_database(name));
+                };
+                let row = |(name, table): (&String, &Table)| {
+                    let is_view = table.is_view || table.is_materialized;
+                    vec![
+                        some(name),
+                        some(if is_view { "VIEW" } else { "BASE TABLE" }),
+                    ]
+                };
+                rows(
+                    &["Tables_in", "Table_type"],
+                    content.tables.iter().map(row).collect(),
+                )
+            }
+            ["SHOW", "VARIABLES"] => rows(
+                &["Variable_name", "Value"],
+                vec![vec![some("version_comment"), some(&self.full_version)]],
+            ),
             ["SET", "TIME_ZONE"] => {
                 session.offset_hours = 0;
                 Some(Reply::done())
@@ -346,7 +403,7 @@ impl Model {
             }
             ["SELECT", "CURRENT_VERSION()"] => rows(
                 &["current_version()"],
-                vec![vec![some(format!("{}-abcdef", self.full_version))]],
+                vec![vec![some(format!("{} abcdef", self.full_version))]],
             ),
             ["SHOW", "FRONTENDS"] => {
                 let modern = self.at_least(2, 5);
@@ -390,7 +447,7 @@ impl Model {
                         some(ports[i]),
                         some(role),
                         some(up[i]),
-                        some(&self.full_version),
+                        some(format!("{}-abcdef", self.full_version)),
                         some("2026-01-01 00:00:00"),
                     ]
                 };
@@ -495,12 +552,25 @@ impl Model {
         }
     }
 
+    fn denial(&self) -> Reply {
+        Reply::error(
+            if self.at_least(3, 3) { 5203 } else { 1252 },
+            "Access denied; you need (at least one of) the REPOSITORY privilege(s) on SYSTEM for this operation.",
+        )
+    }
+
+    /// A materialized view beside the tables.
+    pub fn add_materialized_view(&mut self, database: &str, name: &str) {
+        let id = self.id() + 10_000;
+        let database = self.databases.get_mut(database).expect("a database");
+        let mut view = database.tables["customers"].clone();
+        (view.id, view.is_materialized) = (id, true);
+        database.tables.insert(name.to_owned(), view);
+    }
+
     fn change(&mut self, session: &FeSession, sql: &str) -> Reply {
         if self.denied {
-            return Reply::error(
-                if self.at_least(3, 3) { 5203 } else { 1227 },
-                "Access denied; you need (at least one of) the REPOSITORY privilege(s) on SYSTEM for this operation.",
-            );
+            return self.denial();
         }
         let is_new_form = [
             "(TABLE ",
@@ -683,6 +753,7 @@ impl Model {
                     tables
                         .iter()
                         .filter(|(_, t)| !t.is_view || self.at_least(3, 4))
+                        .filter(|(_, t)| !t.is_materialized || self.backs_up_materialized_views)
                         .map(|(n, _)| (n.clone(), Vec::new(), None)),
                 ),
                 Some(list) => {
@@ -759,6 +830,7 @@ impl Model {
                 transfer_finished: None,
                 finished: None,
                 progress: String::new(),
+                open_tasks: 0,
                 ttl: backup.properties.get("ttl").map(str::to_owned),
             },
         );
@@ -892,6 +964,7 @@ impl Model {
                 transfer_finished: None,
                 finished: None,
                 progress: String::new(),
+                open_tasks: 0,
                 ttl: None,
             },
         );
@@ -985,6 +1058,11 @@ impl Model {
             }
             self.slots.insert(name, job);
         }
+    }
+
+    /// How many tasks of its phase a job has left.
+    pub fn set_open_tasks(&mut self, database: &str, open: usize) {
+        self.slots.get_mut(database).expect("a job").open_tasks = open;
     }
 
     /// Ends a job as an error of its own would.
@@ -1147,6 +1225,10 @@ impl Model {
         let time = |t: Option<i64>| self.time(session, t);
         // SHOW RESTORE is answered by each frontend itself, and followers lag.
         let stale = !backup && number != self.leader;
+        let open = |j: &FeJob| {
+            let tasks = (0..j.open_tasks).map(|i| format!("{}=10004", 11_000 + i));
+            tasks.collect::<Vec<_>>().join(", ")
+        };
         let row = |j: &FeJob| {
             let id = some(if stale { -1 } else { j.id });
             let state = some(if stale { "PENDING" } else { j.state });
@@ -1176,7 +1258,7 @@ impl Model {
                     time(j.snapshot_finished),
                     time(j.transfer_finished),
                     time(j.finished),
-                    some(""),
+                    some(open(j)),
                     some(&j.progress),
                     some(""),
                     some(&j.status),
@@ -1197,7 +1279,7 @@ impl Model {
                     time(j.snapshot_finished),
                     time(j.transfer_finished),
                     time(j.finished),
-                    some(""),
+                    some(open(j)),
                     some(&j.progress),
                     some(""),
                     some(&j.status),
@@ -1261,6 +1343,10 @@ impl Model {
             .filter_map(|e| Some(e.strip_prefix("__ss_")?.to_owned()))
             .collect();
         labels.retain(|l| texts.first().is_none_or(|only| only == l));
+        // Asked for one by =, it has a row for what is not there; asked by IN it has none.
+        if let ([only], true, false) = (&texts[..], labels.is_empty(), sql.contains(" IN (")) {
+            labels.push((*only).to_owned());
+        }
         let mut extra: Vec<&str> = if self.at_least(4, 2) {
             vec!["ClusterId", "FinishTime", "TTL", "ExpireTime"]
         } else {
@@ -1351,7 +1437,7 @@ impl Model {
                 some("[types: [DATE]; keys: [..]; )"),
                 some("id"),
                 some(1),
-                some(1),
+                some(table.replicas),
                 some("1.500 KB"),
                 some(10),
             ]

@@ -41,13 +41,15 @@ pub fn context(model: &Model, session: &FeSession) -> SessionContext {
         let schema = Arc::new(MemorySchemaProvider::new());
         for (name, table) in &content.tables {
             let text = |t: &str| Some(t.to_owned());
-            let kind = if table.is_view { "VIEW" } else { "BASE TABLE" };
+            let is_view = table.is_view || table.is_materialized;
+            let kind = if is_view { "VIEW" } else { "BASE TABLE" };
+            let engine = (!table.is_view).then(|| "StarRocks".to_owned());
             let rows = table.rows.num_rows();
             tables.push(vec![
                 text(database),
                 text(name),
                 text(kind),
-                text("StarRocks"),
+                engine,
                 Some(rows.to_string()),
                 text("1024"),
                 text("2026-01-01 00:00:00"),
@@ -57,7 +59,11 @@ pub fn context(model: &Model, session: &FeSession) -> SessionContext {
                 views.push(vec![text(database), text(name), text("SELECT 1")]);
             }
             for (i, (column, column_type)) in table.columns.iter().enumerate() {
-                let key = if i == 0 { "PRI" } else { "" };
+                let key = match (i, name.as_str()) {
+                    (0, "orders") => "PRI",
+                    (0, _) => "DUP",
+                    _ => "",
+                };
                 columns.push(vec![
                     text(database),
                     text(name),

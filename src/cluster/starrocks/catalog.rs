@@ -11,9 +11,9 @@ use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::TableType;
 use tokio::sync::OnceCell;
 
-use super::client::Client;
+use super::client::{Client, lacks_backends};
 use super::native::HIDDEN;
-use super::print_statement::literal;
+use super::print_statement::{identifier, literal};
 use super::scan::StarRocksTable;
 use super::table::lines;
 use super::types;
@@ -30,9 +30,26 @@ pub(super) struct Names {
 #[derive(Debug)]
 pub(super) struct Database {
     name: String,
-    tables: BTreeMap<String, TableType>,
+    tables: BTreeMap<String, Object>,
     /// The columns of all its tables; asked for when the first of them is read.
     columns: OnceCell<HashMap<String, SchemaRef>>,
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Object {
+    Table,
+    View,
+    MaterializedView,
+}
+
+impl Object {
+    fn kind(self) -> TableType {
+        match self {
+            Self::View => TableType::View,
+            Self::Table | Self::MaterializedView => TableType::Base,
+        }
+    }
 }
 
 /// A name that cannot be said to a frontend is no use; nor is a table that no privilege could be
@@ -52,7 +69,7 @@ fn is_table(name: &str) -> bool {
 impl Names {
     /// Asks the frontend.
     pub async fn fetch(client: &Client, at: Timestamp) -> Result<Self, Error> {
-        let mut databases: BTreeMap<String, BTreeMap<String, TableType>> = BTreeMap::new();
+        let mut databases: BTreeMap<String, BTreeMap<String, Object>> = BTreeMap::new();
         let listed = client.query("SHOW DATABASES").await?;
         for name in listed
             .rows
@@ -63,23 +80,53 @@ impl Names {
                 databases.insert(name, BTreeMap::new());
             }
         }
-        let answer = client
-            .query("SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE FROM information_schema.tables")
-            .await?;
-        for line in lines(&answer) {
-            let (database, table) = (line.text("TABLE_SCHEMA"), line.text("TABLE_NAME"));
-            let kind = if line.text("TABLE_TYPE") == "VIEW" {
-                TableType::View
-            } else {
-                TableType::Base
-            };
-            if let Some(tables) = databases.get_mut(&database)
+        let names: Vec<String> = databases.keys().cloned().collect();
+        let mut add = |database: &str, table: String, object: Object| {
+            if let Some(tables) = databases.get_mut(database)
                 && is_table(&table)
             {
-                tables.insert(table, kind);
+                tables.insert(table, object);
             }
+        };
+        let asked = client
+            .query(
+                "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, ENGINE FROM information_schema.tables",
+            )
+            .await;
+        match asked {
+            Ok(answer) => {
+                for line in lines(&answer) {
+                    let is_view = line.text("TABLE_TYPE") == "VIEW";
+                    let object = match (is_view, line.text("ENGINE").is_empty()) {
+                        (false, _) => Object::Table,
+                        (true, true) => Object::View,
+                        (true, false) => Object::MaterializedView,
+                    };
+                    add(&line.text("TABLE_SCHEMA"), line.text("TABLE_NAME"), object);
+                }
+            }
+            // With no backend alive there are the lists of the frontend itself, in which
+            // materialized views are views.
+            Err(e) if lacks_backends(&e.message) => {
+                for name in &names {
+                    let listed = format!("SHOW FULL TABLES FROM {}", identifier(name)?);
+                    for mut row in client.query(&listed).await?.rows {
+                        let kind = row.pop().flatten();
+                        let Some(table) = row.into_iter().next().flatten() else {
+                            continue;
+                        };
+                        let is_view = kind.is_some_and(|kind| kind == "VIEW");
+                        add(
+                            name,
+                            table,
+                            if is_view { Object::View } else { Object::Table },
+                        );
+                    }
+                }
+            }
+            Err(e) => return Err(e),
         }
-        let database = |(name, tables): (String, _)| {
+        let database = |(name, tables): (String, BTreeMap<String, Object>)| {
             (
                 name.clone(),
                 Arc::new(Database {
@@ -97,6 +144,12 @@ impl Names {
 }
 
 impl Database {
+    /// The objects of these kinds, by name.
+    pub fn objects(&self, kinds: &[Object]) -> Vec<String> {
+        let named = self.tables.iter().filter(|(_, kind)| kinds.contains(kind));
+        named.map(|(name, _)| name.clone()).collect()
+    }
+
     async fn columns(&self, client: &Client) -> Result<&HashMap<String, SchemaRef>, Error> {
         self.columns
             .get_or_try_init(|| async {
@@ -185,11 +238,11 @@ impl SchemaProvider for DatabaseView {
     }
 
     async fn table_type(&self, name: &str) -> DfResult<Option<TableType>> {
-        Ok(spelled(&self.database.tables, name).map(|(_, kind)| *kind))
+        Ok(spelled(&self.database.tables, name).map(|(_, object)| object.kind()))
     }
 
     async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
-        let Some((name, kind)) = spelled(&self.database.tables, name) else {
+        let Some((name, object)) = spelled(&self.database.tables, name) else {
             return Ok(None);
         };
         let columns = self
@@ -205,7 +258,7 @@ impl SchemaProvider for DatabaseView {
             database: self.database.name.clone(),
             name: name.clone(),
             schema: schema.clone(),
-            kind: *kind,
+            kind: object.kind(),
         })))
     }
 

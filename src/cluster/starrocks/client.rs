@@ -1,6 +1,7 @@
 //! Connections to the frontends of one cluster: few, to the one that leads, and never waited for
 //! without an end.
 
+mod leader;
 mod refusal;
 
 use std::fmt;
@@ -12,8 +13,9 @@ use mysql_async::{Conn, OptsBuilder, Row, SslOpts, Value};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub(super) use self::leader::Leader;
 use self::refusal::{Failed, is_forwarding, why};
-pub(super) use self::refusal::{frontends_of, refusal};
+pub(super) use self::refusal::{frontends_of, lacks_backends, refusal};
 use super::options::{Address, Options, Tls};
 use super::print_statement::FeVersion;
 use crate::cluster::{Answer, SendError};
@@ -24,8 +26,6 @@ use crate::names::{ClusterName, Timestamp};
 /// Connections for looks and statements of ours: queries that take all of theirs must not keep jobs
 /// from being watched.
 const CONTROL_MAX: usize = 4;
-/// After so long a new connection asks again which frontend leads.
-const LEADER_MS_MAX: i64 = 60_000;
 /// Connections that are kept open while nobody uses them.
 const IDLE_MAX: usize = 4;
 /// Larger packets of a frontend are refused.
@@ -46,7 +46,9 @@ pub(super) struct Client {
 #[derive(Default)]
 struct Known {
     idle: Vec<(Address, Conn)>,
-    leader: Option<Address>,
+    /// The frontend that is talked to: the one that leads, if that can be told and reached.
+    target: Option<Address>,
+    leader: Leader,
     version: Option<FeVersion>,
     /// Frontends that the cluster itself named.
     named: Vec<Address>,
@@ -57,6 +59,7 @@ struct Known {
 impl fmt::Debug for Known {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Known")
+            .field("target", &self.target)
             .field("leader", &self.leader)
             .field("version", &self.version)
             .finish_non_exhaustive()
@@ -143,12 +146,12 @@ impl Client {
         all.join(", ")
     }
 
-    pub fn leader(&self) -> Option<Address> {
+    pub fn leader(&self) -> Leader {
         self.known.lock().leader.clone()
     }
 
     pub fn last_version(&self) -> Option<FeVersion> {
-        self.known.lock().version
+        self.options.version.or_else(|| self.known.lock().version)
     }
 
     /// The version of the leader, asked for if it is not known.
@@ -156,10 +159,20 @@ impl Client {
         if let Some(version) = self.last_version() {
             return Ok(version);
         }
-        let connection = self.connection().await?;
+        // Whoever greets asks for it.
+        let permit = self.permit(&self.control).await?;
+        let connection = self.fresh_greeted(permit).await?;
         self.give_back(connection);
-        self.last_version()
-            .ok_or_else(|| self.unreachable("the version is not known"))
+        self.last_version().ok_or_else(|| {
+            Error::new(
+                ErrorKind::Connection,
+                format!(
+                    "the frontends of cluster \"{}\" do not tell their version",
+                    self.name
+                ),
+            )
+            .hint("Give it: ALTER CLUSTER … SET (\"version\" = \"3.5.0\").")
+        })
     }
 
     fn unreachable(&self, why: &str) -> Error {
@@ -227,128 +240,6 @@ impl Client {
         .await
     }
 
-    /// Asks a frontend for the version, and which of them leads.
-    async fn greet(&self, conn: &mut Conn) -> Result<(FeVersion, Vec<(Address, bool)>), Failed> {
-        let limit = self.options.connect_timeout.max(Duration::from_secs(5));
-        self.within(limit, async {
-            let version = match run(conn, "SELECT current_version()").await {
-                Ok(answer) => answer
-                    .rows
-                    .into_iter()
-                    .flatten()
-                    .flatten()
-                    .next()
-                    .unwrap_or_default(),
-                Err(Failed::Server(_)) => String::new(),
-                Err(e) => return Err(e),
-            };
-            let frontends = match run(conn, "SHOW FRONTENDS").await {
-                Ok(answer) => frontends_of(&answer),
-                // Who may not ask is served by whichever answers: followers pass statements on.
-                Err(Failed::Server(_)) => Vec::new(),
-                Err(e) => return Err(e),
-            };
-            Ok((FeVersion::parse(&version), frontends))
-        })
-        .await
-    }
-
-    /// A new connection to the leader, or to any frontend when the leader cannot be told or
-    /// reached.
-    async fn connect(&self) -> Result<(Address, Conn), Error> {
-        let now = self.env.now();
-        let (leader, named) = {
-            let known = self.known.lock();
-            let is_fresh = known
-                .greeted_at
-                .is_some_and(|at| now.0 - at.0 < LEADER_MS_MAX);
-            (
-                known.leader.clone().filter(|_| is_fresh),
-                known.named.clone(),
-            )
-        };
-        let mut tried: Vec<String> = Vec::new();
-        if let Some(leader) = &leader {
-            match self.open(leader).await {
-                Ok(conn) => return Ok((leader.clone(), conn)),
-                Err(e) => {
-                    tried.push(format!("{leader}: {}", why(&e)));
-                    let mut known = self.known.lock();
-                    (known.leader, known.idle) = (None, Vec::new());
-                }
-            }
-        }
-        let mut candidates = self.options.frontends.clone();
-        candidates.extend(
-            named
-                .into_iter()
-                .filter(|n| !self.options.frontends.contains(n)),
-        );
-        for candidate in candidates
-            .iter()
-            .filter(|c| Some(*c) != leader.as_ref())
-            .chain(leader.as_ref())
-        {
-            let greeted = match self.open(candidate).await {
-                Ok(mut conn) => self.greet(&mut conn).await.map(|told| (conn, told)),
-                Err(e) => Err(e),
-            };
-            let (conn, (version, frontends)) = match greeted {
-                Ok(greeted) => greeted,
-                Err(e) => {
-                    tried.push(format!("{candidate}: {}", why(&e)));
-                    continue;
-                }
-            };
-            let told = frontends
-                .iter()
-                .find(|(_, leads)| *leads)
-                .map(|(address, _)| address.clone());
-            let (address, conn) = match told {
-                Some(leader) if frontends.len() > 1 => match self.reach(&leader, candidate).await {
-                    Some(reached) => reached,
-                    // It is the candidate, or it cannot be reached: a follower passes on what only
-                    // the leader can do.
-                    None => (candidate.clone(), conn),
-                },
-                _ => (candidate.clone(), conn),
-            };
-            let mut known = self.known.lock();
-            known.leader = Some(address.clone());
-            known.version = Some(version);
-            known.greeted_at = Some(now);
-            known.named = frontends.into_iter().map(|(address, _)| address).collect();
-            return Ok((address, conn));
-        }
-        Err(self.unreachable(&tried.join("; ")))
-    }
-
-    /// A connection to the leader as SHOW FRONTENDS names it; `None` if the candidate is it, or it
-    /// cannot be reached. It is named by its IP address there; where the settings have a name for
-    /// that, the name is used, as certificates have names.
-    async fn reach(&self, leader: &Address, candidate: &Address) -> Option<(Address, Conn)> {
-        let mut by_name = leader.clone();
-        for configured in self
-            .options
-            .frontends
-            .iter()
-            .filter(|c| c.port == leader.port)
-        {
-            let known = tokio::net::lookup_host((configured.host.as_str(), configured.port)).await;
-            let is_it = configured.host == leader.host
-                || known.is_ok_and(|mut found| found.any(|a| a.ip().to_string() == leader.host));
-            if is_it {
-                by_name = configured.clone();
-                break;
-            }
-        }
-        if &by_name == candidate {
-            return None;
-        }
-        let conn = self.open(&by_name).await.ok()?;
-        Some((by_name, conn))
-    }
-
     async fn permit(&self, of: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Error> {
         tokio::select! {
             permit = of.clone().acquire_owned() => permit.map_err(|_| self.unreachable("it is being left")),
@@ -389,6 +280,12 @@ impl Client {
         self.fresh(permit).await
     }
 
+    /// The same, having asked anew who leads and which version that is.
+    async fn fresh_greeted(&self, permit: OwnedSemaphorePermit) -> Result<Connection, Error> {
+        self.known.lock().greeted_at = None;
+        self.fresh(permit).await
+    }
+
     async fn fresh(&self, permit: OwnedSemaphorePermit) -> Result<Connection, Error> {
         let (address, conn) = self.connect().await?;
         Ok(Connection {
@@ -402,7 +299,7 @@ impl Client {
     /// Keeps a connection for the next one who needs it.
     pub fn give_back(&self, connection: Connection) {
         let mut known = self.known.lock();
-        if known.idle.len() < IDLE_MAX && known.leader.as_ref() == Some(&connection.address) {
+        if known.idle.len() < IDLE_MAX && known.target.as_ref() == Some(&connection.address) {
             known.idle.push((connection.address, connection.conn));
         }
         drop(connection.permit);
@@ -411,8 +308,8 @@ impl Client {
     /// The frontend may be gone, or lead no more: the next connection finds out.
     pub fn suspect(&self, address: &Address) {
         let mut known = self.known.lock();
-        if known.leader.as_ref() == Some(address) {
-            known.leader = None;
+        if known.target.as_ref() == Some(address) {
+            known.target = None;
         }
         known.idle.clear();
     }
@@ -441,18 +338,28 @@ impl Client {
 
     /// Asks a question that may be asked twice.
     pub async fn query(&self, sql: &str) -> Result<Answer, Error> {
+        self.query_within(self.options.statement_timeout, sql).await
+    }
+
+    /// The same, of one that may take longer.
+    pub async fn query_within(&self, limit: Duration, sql: &str) -> Result<Answer, Error> {
+        let mut is_first = true;
         loop {
             let mut connection = self.connection().await?;
-            match self
-                .within(
-                    self.options.statement_timeout,
-                    run(&mut connection.conn, sql),
-                )
-                .await
-            {
+            let asked = self.within(limit, run(&mut connection.conn, sql)).await;
+            match asked {
                 Ok(answer) => {
                     self.give_back(connection);
                     return Ok(answer);
+                }
+                // It does not lead any more, or knows of nobody who does: another may.
+                Err(Failed::Server(error)) if is_forwarding(&error.message) => {
+                    let address = connection.address.clone();
+                    drop(connection);
+                    self.suspect(&address);
+                    if !std::mem::take(&mut is_first) {
+                        return Err(refusal(&error, &address));
+                    }
                 }
                 Err(Failed::Server(error)) => {
                     let address = connection.address.clone();
@@ -482,13 +389,8 @@ impl Client {
             .fresh_connection(&self.control)
             .await
             .map_err(SendError::NotSent)?;
-        match self
-            .within(
-                self.options.statement_timeout,
-                run(&mut connection.conn, sql),
-            )
-            .await
-        {
+        let limit = self.options.submission_timeout;
+        match self.within(limit, run(&mut connection.conn, sql)).await {
             Ok(answer) => {
                 self.give_back(connection);
                 Ok(answer)
@@ -497,7 +399,7 @@ impl Client {
                 let error_of = refusal(&error, &connection.address);
                 if is_forwarding(&error.message) {
                     self.suspect(&connection.address);
-                    return Err(SendError::InDoubt(error_of.of_kind(ErrorKind::Connection)));
+                    return Err(SendError::InDoubt(error_of));
                 }
                 self.give_back(connection);
                 let busy = error_of.kind == ErrorKind::ObjectInUse

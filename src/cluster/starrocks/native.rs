@@ -121,7 +121,9 @@ impl StarRocksCluster {
                 ];
                 let mut rows = self.information("columns", &columns, scope).await?;
                 for row in &mut rows {
-                    let is_key = row.get("is_key").is_some_and(|k| !k.is_empty());
+                    let key = row.get("is_key").cloned().unwrap_or_default();
+                    let is_key = !key.is_empty();
+                    row.insert("key_model", key);
                     row.insert("is_key", is_key.to_string());
                     let nullable = row.get("nullable").is_some_and(|n| n == "YES");
                     row.insert("nullable", nullable.to_string());
@@ -236,7 +238,7 @@ impl StarRocksCluster {
             "TABLE_COMMENT",
         ];
         let mut rows = self.information("tables", &columns, scope).await?;
-        rows.retain(|row| row.get("table_type").is_none_or(|t| t != "VIEW"));
+        rows.retain(|row| !is_view(row));
         self.with_ddl(rows, scope, "TABLE").await
     }
 
@@ -266,7 +268,7 @@ impl StarRocksCluster {
                         .and_then(|r| r.get(1).cloned().flatten()),
                 ),
                 Err(e) if e.kind == ErrorKind::Connection => return Err(e),
-                // A materialized view is a table here, and not there.
+                // It may have gone meanwhile.
                 Err(_) => {}
             }
         }
@@ -281,13 +283,11 @@ impl StarRocksCluster {
         let rows = self
             .information(
                 "tables",
-                &["TABLE_SCHEMA", "TABLE_NAME", "TABLE_TYPE"],
+                &["TABLE_SCHEMA", "TABLE_NAME", "TABLE_TYPE", "ENGINE"],
                 scope,
             )
             .await?;
-        let tables = rows
-            .into_iter()
-            .filter(|r| r.get("table_type").is_none_or(|t| t != "VIEW"));
+        let tables = rows.into_iter().filter(|row| !is_view(row));
         Ok(tables
             .filter_map(|mut r| Some((r.remove("db_name")?, r.remove("table_name")?)))
             .collect())
@@ -425,6 +425,13 @@ impl StarRocksCluster {
         }
         Ok(out)
     }
+}
+
+/// Whether an object has no data of its own. A materialized view is called a view, too, and has an
+/// engine.
+fn is_view(row: &Record) -> bool {
+    row.get("table_type").is_some_and(|t| t == "VIEW")
+        && row.get("model").is_none_or(String::is_empty)
 }
 
 /// Our name for a column of information_schema.

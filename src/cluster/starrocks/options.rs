@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::print_statement::FeVersion;
 use crate::cluster::{ClusterKind, Polling};
 use crate::error::{Error, ErrorKind};
 
@@ -54,6 +55,11 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// How long a statement of ours may take, and the first row of a query.
     pub statement_timeout: Duration,
+    /// How long BACKUP, RESTORE and other statements with an effect may take until they are
+    /// answered: frontends wait for locks and ask the store before they answer.
+    pub submission_timeout: Duration,
+    /// The version, where the frontends do not tell it.
+    pub version: Option<FeVersion>,
     /// Connections at a time.
     pub connections_max: usize,
     /// Whether jobs wait for their turn when the statement does not say.
@@ -208,6 +214,19 @@ impl Options {
             tls,
             connect_timeout: seconds(left.number("connect_timeout_seconds", 5, 1, 3600)?),
             statement_timeout: seconds(left.number("statement_timeout_seconds", 60, 1, 86_400)?),
+            submission_timeout: seconds(left.number(
+                "submission_timeout_seconds",
+                600,
+                30,
+                86_400,
+            )?),
+            version: match left.take("version") {
+                None => None,
+                Some(text) => Some(
+                    FeVersion::parse(text)
+                        .ok_or_else(|| invalid("version", format!("\"{text}\" is no number")))?,
+                ),
+            },
             connections_max: usize::try_from(left.number("connections", 8, 1, 1000)?).unwrap_or(1),
             queue: left.flag("queue")?,
             polling: Polling {
@@ -266,6 +285,11 @@ mod tests {
             (&[("fe", "a"), ("tls", "maybe")], "tls"),
             (&[("fe", "a"), ("tls_ca", "/x")], "tls_ca"),
             (&[("fe", "a"), ("poll_fast_ms", "0")], "poll_fast_ms"),
+            (&[("fe", "a"), ("version", "main")], "version"),
+            (
+                &[("fe", "a"), ("submission_timeout_seconds", "5")],
+                "submission_timeout_seconds",
+            ),
             (&[("fe", "a"), ("nonsense", "1")], "nonsense"),
         ] {
             let message = read(pairs).expect_err(key).message;

@@ -15,21 +15,14 @@ use crate::statement::{
 pub struct FeVersion(pub u32, pub u32, pub u32);
 
 impl FeVersion {
-    /// The last one that is known here; a build that does not say its number counts as this.
-    pub const NEWEST: Self = Self(4, 2, 0);
-
-    /// Reads `3.3.16-abcdef`; a build from a branch has no number.
-    pub fn parse(text: &str) -> Self {
-        let number = text.split(['-', ' ']).next().unwrap_or_default();
-        let mut parts = number.split('.').map(|p| p.parse::<u32>().ok());
-        match (
-            parts.next().flatten(),
-            parts.next().flatten(),
-            parts.next().flatten(),
-        ) {
-            (Some(major), Some(minor), patch) => Self(major, minor, patch.unwrap_or(0)),
-            _ => Self::NEWEST,
-        }
+    /// Reads `3.3.16-abcdef`, or `StarRocks version 2.3.0`; a build from a branch has no number.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.split(|c: char| !c.is_ascii_digit() && c != '.')
+            .find_map(|word| {
+                let mut parts = word.split('.').map(|p| p.parse::<u32>().ok());
+                let (major, minor) = (parts.next()??, parts.next()??);
+                Some(Self(major, minor, parts.next().flatten().unwrap_or(0)))
+            })
     }
 
     fn is_before(self, major: u32, minor: u32) -> bool {
@@ -38,6 +31,16 @@ impl FeVersion {
 
     /// Whether SHOW BACKUP without FROM tells of all databases.
     pub fn shows_all_databases(self) -> bool {
+        !self.is_before(3, 0)
+    }
+
+    /// Whether a backup of a whole database takes its views.
+    pub fn backs_up_views(self) -> bool {
+        !self.is_before(3, 4)
+    }
+
+    /// Whether SHOW SNAPSHOT takes a list of labels.
+    pub fn lists_some_snapshots(self) -> bool {
         !self.is_before(3, 0)
     }
 
@@ -439,7 +442,7 @@ mod tests {
             "RESTORE SNAPSHOT d.s FROM r ON (TABLE `a` AS `b`, VIEW v) PROPERTIES (\"backup_timestamp\" = \"--\")",
         ] {
             let statement = parse_one(text).expect(text);
-            let printed = print(text, FeVersion::NEWEST).expect(text);
+            let printed = print(text, FeVersion(4, 2, 0)).expect(text);
             assert_eq!(parse_one(&printed).expect(&printed), statement, "{printed}");
         }
         assert!(identifier("a`b").is_err());
@@ -447,8 +450,15 @@ mod tests {
 
     #[test]
     fn versions_are_read() {
-        assert_eq!(FeVersion::parse("3.3.16-abc"), FeVersion(3, 3, 16));
-        assert_eq!(FeVersion::parse("2.5"), FeVersion(2, 5, 0));
-        assert_eq!(FeVersion::parse("main-9f1c"), FeVersion::NEWEST);
+        for (text, version) in [
+            ("3.3.16-abc", Some(FeVersion(3, 3, 16))),
+            ("3.2.1 299165e", Some(FeVersion(3, 2, 1))),
+            ("StarRocks version 2.3.0-RC1", Some(FeVersion(2, 3, 0))),
+            ("2.5", Some(FeVersion(2, 5, 0))),
+            ("main-9f1c", None),
+            ("", None),
+        ] {
+            assert_eq!(FeVersion::parse(text), version, "{text}");
+        }
     }
 }

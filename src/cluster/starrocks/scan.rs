@@ -273,7 +273,14 @@ impl ExecutionPlan for RemoteExec {
             // Only the first answer has a limit: a long result may take as long as its reader
             // likes.
             let mut result = tokio::select! {
-                result = running.conn()?.query_iter(&sql) => result.map_err(|e| failed(&client, e, &address))?,
+                result = running.conn()?.query_iter(&sql) => match result {
+                    Ok(result) => result,
+                    Err(e) => {
+                        let error = failed(&client, &e, &address);
+                        running.end_with(&e);
+                        return Err(error);
+                    }
+                },
                 () = asked => {
                     let seconds = client.options().statement_timeout.as_secs();
                     let error = Error::new(ErrorKind::Connection, format!("no answer from {address} within {seconds} s"));
@@ -282,7 +289,15 @@ impl ExecutionPlan for RemoteExec {
             };
             let mut batch: Vec<Row> = Vec::with_capacity(BATCH_ROWS);
             loop {
-                let row = result.next().await.map_err(|e| failed(&client, e, &address))?;
+                let row = match result.next().await {
+                    Ok(row) => row,
+                    Err(e) => {
+                        let error = failed(&client, &e, &address);
+                        drop(result);
+                        running.end_with(&e);
+                        return Err(error);
+                    }
+                };
                 let is_end = row.is_none();
                 batch.extend(row);
                 if !batch.is_empty() && (is_end || batch.len() == BATCH_ROWS) {
@@ -304,9 +319,9 @@ impl ExecutionPlan for RemoteExec {
     }
 }
 
-fn failed(client: &Client, error: mysql_async::Error, address: &Address) -> DataFusionError {
+fn failed(client: &Client, error: &mysql_async::Error, address: &Address) -> DataFusionError {
     match error {
-        mysql_async::Error::Server(error) => external(super::client::refusal(&error, address)),
+        mysql_async::Error::Server(error) => external(super::client::refusal(error, address)),
         other => {
             client.suspect(address);
             external(Error::new(
@@ -345,6 +360,14 @@ impl Running {
 
     fn finish(mut self) {
         if let Some(connection) = self.connection.take() {
+            self.client.give_back(connection);
+        }
+    }
+
+    /// It has ended with an error: nothing is left to be stopped.
+    fn end_with(mut self, error: &mysql_async::Error) {
+        let connection = self.connection.take();
+        if let (Some(connection), mysql_async::Error::Server(_)) = (connection, error) {
             self.client.give_back(connection);
         }
     }

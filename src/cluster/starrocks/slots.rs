@@ -30,6 +30,11 @@ fn sighting(line: &Line<'_>, kind: JobKind, hours: i64) -> Sighted {
         snapshot_finished_at: line.time(&["SnapshotFinishedTime"], hours),
         transfer_finished_at: line.time(&[transfer], hours),
         finished_at: line.time(&["FinishedTime"], hours),
+        tasks_left: line
+            .text("UnfinishedTasks")
+            .split(',')
+            .filter(|task| !task.trim().is_empty())
+            .count() as u64,
         unfinished_tasks: line.text("UnfinishedTasks"),
         progress: line.text("Progress"),
         task_errors: line.text("TaskErrMsg"),
@@ -40,6 +45,8 @@ fn sighting(line: &Line<'_>, kind: JobKind, hours: i64) -> Sighted {
             .filter(|_| kind == JobKind::Restore),
         allow_load: line.flag(&["AllowLoad"]),
         replication_num: line.number(&["ReplicationNum"]),
+        left_out: Vec::new(),
+        tasks_most: 0,
     };
     Sighted {
         kind,
@@ -75,6 +82,9 @@ impl StarRocksCluster {
             Some(database) => format!(" FROM {}", identifier(database)?),
             None => String::new(),
         };
+        if kind == JobKind::Restore {
+            self.client.settle_leader().await?;
+        }
         let answer: Answer = self
             .client
             .query(&format!("SHOW {}{from}", verb(kind)))
@@ -127,6 +137,12 @@ impl StarRocksCluster {
         Ok(None)
     }
 
+    /// A question for which the frontend asks the store.
+    async fn ask_the_store(&self, sql: &str) -> Result<Answer, Error> {
+        let limit = self.client.options().submission_timeout;
+        self.client.query_within(limit, sql).await
+    }
+
     pub(super) async fn repositories_there(&self) -> Result<Vec<RemoteRepository>, Error> {
         let answer = self.client.query("SHOW REPOSITORIES").await?;
         let hours = self.hours().await?;
@@ -150,16 +166,14 @@ impl StarRocksCluster {
         repository: &str,
         label: Option<&str>,
     ) -> Result<Vec<RemoteSnapshot>, Error> {
-        let only = label.map_or(String::new(), |label| {
-            format!(" WHERE SNAPSHOT = {}", literal(label))
+        // Asked with =, a frontend answers a row, with an error for a status, for a label that is
+        // not there, too.
+        let lists_some = self.client.version().await?.lists_some_snapshots();
+        let only = label.filter(|_| lists_some).map_or(String::new(), |label| {
+            format!(" WHERE SNAPSHOT IN ({})", literal(label))
         });
-        let answer = self
-            .client
-            .query(&format!(
-                "SHOW SNAPSHOT ON {}{only}",
-                identifier(repository)?
-            ))
-            .await?;
+        let sql = format!("SHOW SNAPSHOT ON {}{only}", identifier(repository)?);
+        let answer = self.ask_the_store(&sql).await?;
         let hours = self.hours().await?;
         let found = lines(&answer).map(|line| RemoteSnapshot {
             label: line.text("Snapshot"),
@@ -191,15 +205,13 @@ impl StarRocksCluster {
         label: &str,
         timestamp: &str,
     ) -> Result<RemoteDetails, Error> {
-        let answer = self
-            .client
-            .query(&format!(
-                "SHOW SNAPSHOT ON {} WHERE SNAPSHOT = {} AND TIMESTAMP = {}",
-                identifier(repository)?,
-                literal(label),
-                literal(timestamp)
-            ))
-            .await?;
+        let sql = format!(
+            "SHOW SNAPSHOT ON {} WHERE SNAPSHOT = {} AND TIMESTAMP = {}",
+            identifier(repository)?,
+            literal(label),
+            literal(timestamp)
+        );
+        let answer = self.ask_the_store(&sql).await?;
         let found = lines(&answer).next().map(|line| RemoteDetails {
             database: line.get(&["Database"]),
             details: line.get(&["Details"]),

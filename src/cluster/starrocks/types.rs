@@ -17,6 +17,9 @@ use crate::error::{Error, ErrorKind};
 /// the cluster on our behalf.
 const OPAQUE: &str = "starkeep.opaque";
 
+/// 128 bits have up to 39 digits, one more than a decimal of 128 bits.
+const LARGEINT: DataType = DataType::Decimal256(39, 0);
+
 /// The field for a column of this type, as `COLUMN_TYPE` spells it.
 pub(super) fn field(name: &str, column_type: &str, nullable: bool) -> Field {
     let text = column_type.trim().to_ascii_lowercase();
@@ -34,11 +37,11 @@ pub(super) fn field(name: &str, column_type: &str, nullable: bool) -> Field {
     let data_type = match base {
         "boolean" | "bool" => DataType::Boolean,
         "tinyint" if text == "tinyint(1)" => DataType::Boolean,
-        "bigint" if text.contains("unsigned") => DataType::Decimal128(38, 0),
+        "bigint" if text.contains("unsigned") => LARGEINT,
         "tinyint" | "smallint" => DataType::Int16,
         "int" | "integer" => DataType::Int32,
         "bigint" => DataType::Int64,
-        "largeint" => DataType::Decimal128(38, 0),
+        "largeint" => LARGEINT,
         "float" => DataType::Float32,
         "double" => DataType::Float64,
         "decimal" | "decimalv2" | "decimalv3" | "decimal32" | "decimal64" | "decimal128" => {
@@ -149,8 +152,8 @@ mod tests {
             ("tinyint(4)", DataType::Int16, false),
             ("int(11)", DataType::Int32, false),
             ("bigint(20)", DataType::Int64, false),
-            ("bigint(20) unsigned", DataType::Decimal128(38, 0), false),
-            ("LARGEINT", DataType::Decimal128(38, 0), false),
+            ("bigint(20) unsigned", LARGEINT, false),
+            ("LARGEINT", LARGEINT, false),
             ("decimal(10,2)", DataType::Decimal128(10, 2), false),
             ("DECIMAL64(18, 4)", DataType::Decimal128(18, 4), false),
             (

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::system::{ScanContext, Sources, system_row};
-use crate::cluster::{Cluster, ClusterKind, ClusterRole, Health};
+use crate::cluster::{Cluster, ClusterKind, ClusterRole, Condition, Health};
 use crate::error::Error;
 use crate::job::JobRow;
 use crate::privilege::{Grant, Grantee, Securable};
@@ -15,6 +15,7 @@ system_row! {
         kind: Text,
         version: Text,
         reachable: Bool,
+        condition: Text,
         error: Text,
         jobs_running: Int,
         leader: Text,
@@ -143,6 +144,7 @@ async fn health(cluster: &Arc<dyn Cluster>) -> Health {
                 ..Health::default()
             },
             Err(e) => Health {
+                condition: Condition::Unreachable,
                 error: Some(e),
                 ..Health::default()
             },
@@ -166,12 +168,14 @@ pub(super) async fn clusters(sources: &Sources) -> Result<Vec<ClustersRow>, Erro
     for (cluster, health) in clusters.iter().zip(all) {
         let is_here = |row: &&JobRow| row.cluster == cluster.name().as_str();
         // Of a cluster that nobody works on it cannot be said.
-        let reachable = (cluster.kind() != ClusterKind::None).then_some(health.error.is_none());
+        let known = (cluster.kind() != ClusterKind::None).then_some(health.condition);
+        let reachable = known.map(|condition| condition != Condition::Unreachable);
         out.push(ClustersRow {
             cluster: cluster.name().to_string().into(),
             kind: cluster.kind().name().into(),
             version: health.version.into(),
             reachable: reachable.into(),
+            condition: known.map(|condition| condition.name().to_owned()).into(),
             error: health.error.map(|e| e.to_string()).into(),
             jobs_running: (running.iter().filter(is_here).count() as u64).into(),
             leader: health.leader.into(),

@@ -45,6 +45,15 @@ pub enum Submitted {
     Queued(JobId),
 }
 
+/// What a CANCEL has cancelled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cancelled {
+    /// A job of the journal.
+    Known(JobId),
+    /// One that is not in the journal, by its label if that was seen.
+    Unknown(Option<String>),
+}
+
 impl Runner {
     /// Admits a job of another cluster and waits for that cluster's verdict: its refusal is the
     /// error. A client that goes away meanwhile changes nothing.
@@ -102,15 +111,15 @@ impl Runner {
         }
     }
 
-    /// CANCEL of the job in a database's slot, or of the first of that kind that waits for it.
-    /// Answers the job if it is known here; the cluster's refusal is the error.
+    /// CANCEL of the job in a database's slot, whoever submitted it, or of the first of that kind
+    /// that waits for it. The cluster's refusal is the error.
     pub async fn cancel_external(
         &self,
         cluster: &Arc<dyn Cluster>,
         database: &DatabaseName,
         kind: JobKind,
         scope: CancelScope,
-    ) -> Result<Option<JobId>, Error> {
+    ) -> Result<Cancelled, Error> {
         let remote = cluster
             .external()
             .ok_or_else(|| Error::internal("the cluster does its jobs elsewhere"))?;
@@ -127,9 +136,15 @@ impl Runner {
             };
             slot.get_or_insert(id);
         }
-        if let (None, Some(id)) = (running, waiting) {
+        // What somebody else runs may not stand in the journal yet.
+        let mut theirs = None;
+        if running.is_none() {
+            let slot = remote.slot(database).await?;
+            theirs = slot.filter(|s| s.kind == kind && !s.seen.phase().is_over());
+        }
+        if let (None, None, Some(id)) = (running, &theirs, waiting) {
             self.cancel_driven(id).await?;
-            return Ok(Some(id));
+            return Ok(Cancelled::Known(id));
         }
         let keyword = match kind {
             JobKind::Backup => JobKeyword::Backup,
@@ -148,7 +163,10 @@ impl Runner {
             .await?;
         let sent = remote.send(&sql).await.map_err(SendError::into_error);
         self.inner.poller(cluster.name()).poll_soon();
-        sent.map(|()| running)
+        sent.map(|()| match running {
+            Some(id) => Cancelled::Known(id),
+            None => Cancelled::Unknown(theirs.map(|s| s.seen.label)),
+        })
     }
 
     /// Gives up every unfinished job of a cluster: those that were not sent are cancelled, the end

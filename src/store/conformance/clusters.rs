@@ -23,6 +23,7 @@ fn external(database: &str, label: &str, queue: bool) -> JobSpec {
             catalogs: false,
             timestamp: None,
             external: None,
+            expected: Vec::new(),
         })),
         ..spec(database, label)
     }

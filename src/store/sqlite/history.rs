@@ -3,18 +3,23 @@
 use super::*;
 
 /// The latest jobs of a cluster and kind, found by their index, whatever else there is: of one
-/// database, or of each.
-pub(super) const LATEST_OF_ONE: &str =
-    "SELECT row, course FROM jobs WHERE cluster = ?1 AND kind = ?2 AND db_name = ?3
-    AND phase <> '' AND phase <> 'QUEUED' ORDER BY job_id DESC LIMIT 1";
+/// database, or of each. What is under way is later than what has ended, whichever was admitted
+/// first: a job may wait for one that somebody else submits after it.
+pub(super) const LATEST_OF_ONE: &str = "SELECT row, course FROM jobs WHERE job_id = coalesce(
+        (SELECT max(job_id) FROM jobs WHERE settled = 0 AND cluster = ?1 AND db_name = ?3 AND kind = ?2
+         AND phase <> '' AND phase <> 'QUEUED'),
+        (SELECT max(job_id) FROM jobs WHERE cluster = ?1 AND kind = ?2 AND db_name = ?3
+         AND phase <> '' AND phase <> 'QUEUED'))";
 pub(super) const LATEST_OF_EACH: &str = "WITH RECURSIVE named (name) AS (
         SELECT min(db_name) FROM jobs WHERE cluster = ?1 AND kind = ?2 AND phase <> '' AND phase <> 'QUEUED'
         UNION ALL
         SELECT (SELECT min(db_name) FROM jobs WHERE cluster = ?1 AND kind = ?2 AND db_name > name AND phase <> '' AND phase <> 'QUEUED')
         FROM named WHERE name IS NOT NULL
     )
-    SELECT row, course FROM named JOIN jobs ON job_id = (
-        SELECT max(job_id) FROM jobs WHERE cluster = ?1 AND kind = ?2 AND db_name = name AND phase <> '' AND phase <> 'QUEUED'
+    SELECT row, course FROM named JOIN jobs ON job_id = coalesce(
+        (SELECT max(job_id) FROM jobs WHERE settled = 0 AND cluster = ?1 AND db_name = name AND kind = ?2
+         AND phase <> '' AND phase <> 'QUEUED'),
+        (SELECT max(job_id) FROM jobs WHERE cluster = ?1 AND kind = ?2 AND db_name = name AND phase <> '' AND phase <> 'QUEUED')
     ) ORDER BY job_id";
 
 fn rows_of(

@@ -4,6 +4,7 @@ use mysql_async::{DriverError, ServerError};
 
 use crate::cluster::Answer;
 use crate::cluster::starrocks::options::Address;
+use crate::cluster::starrocks::table::{Line, lines};
 use crate::error::{Error, ErrorKind};
 
 /// What went wrong with a statement.
@@ -61,25 +62,35 @@ pub(super) fn is_forwarding(message: &str) -> bool {
     begins.iter().any(|words| message.starts_with(words))
 }
 
+/// What a query ends with that needs a backend while none is alive.
+const NO_BACKEND: [&str; 2] = ["Backend node not found", "No alive backend"];
+
+/// Whether a frontend refuses because no backend is alive.
+pub fn lacks_backends(message: &str) -> bool {
+    NO_BACKEND.iter().any(|words| message.contains(words))
+}
+
+/// The version that the frontends in SHOW FRONTENDS have: that of the one that leads.
+pub(super) fn version_of(answer: &Answer) -> Option<String> {
+    let leads = frontends_of(answer);
+    let at = leads.iter().position(|(_, leads)| *leads).unwrap_or(0);
+    let line = lines(answer).filter(is_frontend).nth(at)?;
+    line.get(&["Version"])
+}
+
+fn is_frontend(line: &Line<'_>) -> bool {
+    line.get(&["IP", "Host"]).is_some() && line.number::<u16>(&["QueryPort"]).is_some()
+}
+
 /// The frontends in SHOW FRONTENDS with whether they lead.
 pub fn frontends_of(answer: &Answer) -> Vec<(Address, bool)> {
-    let column = |name: &str| {
-        answer
-            .columns
-            .iter()
-            .position(|c| c.eq_ignore_ascii_case(name))
-    };
-    let value = |row: &[Option<String>], name: &str| {
-        column(name).and_then(|i| row.get(i).cloned().flatten())
-    };
-    let read = |row: &Vec<Option<String>>| {
-        let host = value(row, "IP").or_else(|| value(row, "Host"))?;
-        let port = value(row, "QueryPort")?.parse().ok()?;
-        let leads = value(row, "Role").is_some_and(|r| r.eq_ignore_ascii_case("LEADER"))
-            || value(row, "IsMaster").is_some_and(|m| m == "true");
+    let read = |line: Line<'_>| {
+        let (host, port) = (line.get(&["IP", "Host"])?, line.number(&["QueryPort"])?);
+        let leads = line.text("Role").eq_ignore_ascii_case("LEADER")
+            || line.flag(&["IsMaster"]) == Some(true);
         Some((Address { host, port }, leads))
     };
-    answer.rows.iter().filter_map(read).collect()
+    lines(answer).filter_map(read).collect()
 }
 
 /// What a frontend refused, in its words; the code goes into the detail.
@@ -95,9 +106,30 @@ pub fn refusal(error: &ServerError, address: &Address) -> Error {
 /// The kind of a refusal: by StarRocks' words first, which say more than its codes.
 fn kind_of(error: &ServerError) -> ErrorKind {
     use ErrorKind as K;
-    let says = |words: &str| error.message.contains(words);
+    kind_of_words(&error.message).unwrap_or(match error.code {
+        1044 | 1045 | 1142 | 1227 | 1252 | 5203 => K::InsufficientPrivilege,
+        1046 | 1049 | 5501 => K::UndefinedSchema,
+        1050 | 1051 | 1146 | 5502 => K::UndefinedTable,
+        1054 => K::UndefinedColumn,
+        1317 | 5024 => K::Cancelled,
+        _ => K::Remote,
+    })
+}
+
+/// The kind of what StarRocks says, of a refusal or of a job that it has cancelled.
+fn kind_of_words(message: &str) -> Option<ErrorKind> {
+    use ErrorKind as K;
+    let says = |words: &str| message.contains(words);
+    if is_forwarding(message) || lacks_backends(message) {
+        return Some(K::Connection);
+    }
+    // What the store has said may be in any words.
+    let of_store = says("failed to list remote path") || says("Failed to list snapshot in repo");
+    if of_store && !says("already exist") {
+        return Some(K::Storage);
+    }
     if says("Table ") && says(" does not exist in snapshot") && !says("Partition ") {
-        return K::UndefinedTable;
+        return Some(K::UndefinedTable);
     }
     for (words, kind) in [
         ("Can only run one backup or restore job", K::ObjectInUse),
@@ -111,6 +143,12 @@ fn kind_of(error: &ServerError) -> ErrorKind {
             "Another backup or restore job is being submitted",
             K::ObjectInUse,
         ),
+        ("Unknown broker name", K::UndefinedObject),
+        ("failed to get address of broker", K::UndefinedObject),
+        ("is not a OLAP table", K::WrongObjectType),
+        ("can not support backup restore, type:", K::WrongObjectType),
+        ("Only support restore OLAP table", K::WrongObjectType),
+        ("Failed to get info of snapshot", K::UndefinedObject),
         ("Access denied", K::InsufficientPrivilege),
         ("Getting syntax error", K::Syntax),
         ("You have an error in your SQL syntax", K::Syntax),
@@ -141,15 +179,8 @@ fn kind_of(error: &ServerError) -> ErrorKind {
         ("support", K::Unsupported),
     ] {
         if says(words) && (words != "support" || says("not support") || says("unsupport")) {
-            return kind;
+            return Some(kind);
         }
     }
-    match error.code {
-        1044 | 1045 | 1142 | 1227 | 1252 | 5203 => K::InsufficientPrivilege,
-        1046 | 1049 | 5501 => K::UndefinedSchema,
-        1050 | 1051 | 1146 | 5502 => K::UndefinedTable,
-        1054 => K::UndefinedColumn,
-        1317 | 5024 => K::Cancelled,
-        _ => K::Remote,
-    }
+    None
 }

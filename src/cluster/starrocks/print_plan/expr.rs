@@ -330,10 +330,11 @@ pub(super) fn agree(operands: &[(&Expr, DataType)]) -> bool {
         return true;
     }
     let scale = |t: &DataType| match t {
-        DataType::Decimal128(_, scale) => Some(*scale),
+        DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale) => Some(*scale),
         t => is_integer(t).then_some(0),
     };
-    let is_decimal = |t: &DataType| matches!(t, DataType::Decimal128(..));
+    let is_decimal =
+        |t: &DataType| matches!(t, DataType::Decimal128(..) | DataType::Decimal256(..));
     let (literals, others): (Vec<_>, Vec<_>) = known
         .into_iter()
         .partition(|(e, _)| matches!(e, Expr::Literal(..)));
@@ -389,6 +390,7 @@ pub(super) fn print_literal(value: &ScalarValue) -> Option<String> {
         ScalarValue::Int16(Some(n)) => format!("({n})"),
         ScalarValue::Int32(Some(n)) => format!("({n})"),
         ScalarValue::Int64(Some(n)) => format!("({n})"),
+        ScalarValue::Decimal256(Some(n), _, 0) => format!("({n})"),
         ScalarValue::Decimal128(Some(n), _, scale) if *scale >= 0 => {
             let scale = usize::try_from(*scale).ok()?;
             let digits = format!("{:0>width$}", n.unsigned_abs(), width = scale + 1);
@@ -474,6 +476,7 @@ mod tests {
             (ScalarValue::Decimal128(Some(-5), 10, 2), "(-0.05)"),
             (ScalarValue::Decimal128(Some(1250), 10, 2), "(12.50)"),
             (ScalarValue::Decimal128(Some(7), 10, 0), "(7)"),
+            (ScalarValue::Decimal256(Some((-7).into()), 39, 0), "(-7)"),
             (
                 ScalarValue::Date32(Some(20_454)),
                 "CAST('2026-01-01' AS DATE)",

@@ -1,0 +1,137 @@
+//! A job that a cluster has: what its slot tells, until it is over.
+
+use super::{MISSES, MISSING_LOOKS, Step, abandoned};
+use crate::cluster::{Sighted, StepError};
+use crate::job::*;
+use crate::names::*;
+
+impl Step<'_> {
+    pub(super) async fn watch(&self) -> Result<ExternalEvent, StepError> {
+        let database = &self.request.database;
+        let poller = self.inner.poller(&self.job.spec.cluster);
+        let _interest = poller.interest(database);
+        let mut polls = poller.polls();
+        let (mut misses, mut missing_since) = (0, None);
+        // A look from before the submission tells of the job before this one, which may be called
+        // the same, of the same second.
+        let stale = poller.begun();
+        poller.poll_soon();
+        loop {
+            self.check_cluster()?;
+            let poll = polls.borrow_and_update().clone();
+            let mut found = None;
+            match &poll.error {
+                Some(error) => self.note(Some(error.to_string()), None),
+                None if poll.number <= stale => {}
+                None => {
+                    found = self
+                        .ours(poll.slots.iter().find(|s| s.database == database.as_str()))
+                        .await?;
+                    if found.is_none() {
+                        // One look over everything may leave out what this user must not see, or be
+                        // older than the job.
+                        match self.remote.slot(database).await {
+                            Ok(slot) => {
+                                found = self.ours(slot.as_ref()).await?;
+                                if found.is_none() {
+                                    misses += 1;
+                                    let since =
+                                        *missing_since.get_or_insert_with(|| self.inner.env.now());
+                                    let long = self
+                                        .remote
+                                        .polling()
+                                        .fast
+                                        .saturating_mul(MISSING_LOOKS)
+                                        .as_millis();
+                                    let missed = u128::try_from(self.inner.env.now().0 - since.0)
+                                        .unwrap_or(0);
+                                    let is_gone = misses >= MISSES && missed >= long;
+                                    if let Some(event) = self.missed(slot, is_gone).await? {
+                                        return Ok(event);
+                                    }
+                                }
+                            }
+                            Err(e) => self.note(Some(e.to_string()), None),
+                        }
+                    }
+                }
+            }
+            if let Some(seen) = found {
+                (misses, missing_since) = (0, None);
+                if let Some(event) = self.news(seen).await {
+                    return Ok(event);
+                }
+            }
+            polls.changed().await.map_err(|_| abandoned())?;
+        }
+    }
+
+    /// What follows from a slot that does not hold the job.
+    async fn missed(
+        &self,
+        slot: Option<Sighted>,
+        is_gone: bool,
+    ) -> Result<Option<ExternalEvent>, StepError> {
+        let before = match self.job.external_state() {
+            Some(ExternalState::Watching { before, seen: None }) => before.as_ref(),
+            _ => None,
+        };
+        match slot {
+            // A slot takes another job only when the one before it is over. The one that was there
+            // before ours is old news.
+            Some(other) if is_gone || !before.is_some_and(|b| b.is_of(other.kind, &other.seen)) => {
+                let why = format!(
+                    "the slot of {} holds a {} of {} now",
+                    self.request.database, other.kind, other.seen.label
+                );
+                self.forgotten(&why).await.map(Some)
+            }
+            None if is_gone => self
+                .forgotten("the cluster has no job of this database any more")
+                .await
+                .map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// What follows from a sight of the job beside what it says itself.
+    pub(super) fn completed(&self, mut seen: SlotStatus) -> SlotStatus {
+        seen.left_out = self.request.left_out(&seen.objects);
+        let (noted, _) = self.inner.progress.last_words(self.job.id);
+        let told = self.job.external_state().and_then(ExternalState::seen);
+        let before = noted.iter().chain(told);
+        let of_this_phase = before.filter(|before| before.state == seen.state);
+        let most = of_this_phase.map(|before| before.tasks_most).max();
+        seen.tasks_most = seen.tasks_left.max(most.unwrap_or_default());
+        seen
+    }
+
+    /// The event for what was seen, if it is worth one; the rest is noted.
+    async fn news(&self, seen: SlotStatus) -> Option<ExternalEvent> {
+        let seen = self.completed(seen);
+        let state = self.job.external_state()?;
+        self.note(None, Some(seen.clone()));
+        if !seen.phase().is_over() && !seen.is_news_after(state.seen()) {
+            return None;
+        }
+        if seen.phase().is_over() {
+            // Whoever reads that it is over finds what it has made.
+            self.cluster.forget_names();
+        }
+        // The label is all that SHOW BACKUP tells; the timestamp that RESTORE wants is in the
+        // repository.
+        let timestamp = match (&self.request.repository, self.job.spec.kind(), seen.phase()) {
+            (Some(repository), JobKind::Backup, Phase::Finished) => self
+                .listed(repository)
+                .await
+                .ok()
+                .flatten()
+                .and_then(|t| BackupTimestamp::new(t).ok()),
+            _ => None,
+        };
+        Some(ExternalEvent::Observed {
+            seen: seen.abridged(),
+            timestamp,
+        })
+    }
+}
