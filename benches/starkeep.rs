@@ -212,7 +212,7 @@ fn transfer(c: &mut Criterion) {
             url: to.display().to_string(),
             properties: Default::default(),
         };
-        location.create().expect("made");
+        runtime.block_on(location.create()).expect("made");
         Locations::default()
             .open(&name("r"), &location)
             .expect("opens")

@@ -544,10 +544,13 @@ impl Repository {
         to: Vec<PathBuf>,
         budget: &ByteBudget,
     ) -> Result<bool, Error> {
-        let missing: Vec<PathBuf> = to
-            .into_iter()
-            .filter(|p| !std::fs::metadata(p).is_ok_and(|m| m.len() == file.bytes))
-            .collect();
+        let bytes = file.bytes;
+        let missing = transfer::blocking(move || {
+            let is_missing =
+                |p: &PathBuf| !std::fs::metadata(p).is_ok_and(|found| found.len() == bytes);
+            Ok(to.into_iter().filter(is_missing).collect::<Vec<_>>())
+        });
+        let missing = missing.await?;
         if missing.is_empty() {
             return Ok(false);
         }

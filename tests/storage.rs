@@ -3,10 +3,14 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::parquet::file::reader::{FileReader, SerializedFileReader};
+use futures::future::BoxFuture;
 use ring::digest::{SHA256, digest};
+use starkeep::env::{Clock, Env};
+use starkeep::names::Timestamp;
 use tokio_postgres::Client;
 
 use crate::consistency::files;
@@ -619,4 +623,60 @@ async fn a_killed_upload_leaves_no_parts() {
     until(&client, released, "1").await;
     assert_eq!(open_uploads(&prepared.s3.root), 0);
     process.kill();
+}
+
+/// A clock on which the time is over at once that storage has to say how it is.
+#[derive(Debug)]
+struct Impatient(Arc<dyn Clock>);
+
+impl Clock for Impatient {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+
+    fn ticks(&self) -> Duration {
+        self.0.ticks()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        if duration == Duration::from_secs(3) {
+            return Box::pin(std::future::ready(()));
+        }
+        self.0.sleep(duration)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_hangs_holds_up_nobody_else() {
+    let mut env = Env::system();
+    env.clock = Arc::new(Impatient(env.clock.clone()));
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = TestServer::start_with(dir, env, |_| {}).await;
+    let client = server.client().await;
+    let location = server.repository();
+    let create = format!(
+        "CREATE REPOSITORY r WITH BROKER ON LOCATION \"{}\"",
+        location.display()
+    );
+    run(&client, &create).await;
+    // Who opens a pipe for reading waits until somebody writes.
+    let info = location.join("__starrocks_repository_r/__repo_info");
+    std::fs::remove_file(&info).expect("removed");
+    let made = std::process::Command::new("mkfifo").arg(&info).status();
+    assert!(made.expect("mkfifo runs").success());
+    let threads = || {
+        let tasks = std::fs::read_dir("/proc/self/task").expect("Linux");
+        tasks.count()
+    };
+    let before = threads();
+    for _ in 0..40 {
+        let told = value(&client, "SELECT error FROM system.repositories").await;
+        assert_eq!(told, "no answer within 3 seconds");
+    }
+    let more = threads().saturating_sub(before);
+    assert!(more < 30, "{more} threads more for forty looks");
+    // Those that wait are let go.
+    let writer = std::fs::File::options().write(true).open(&info);
+    drop(writer.expect("opens"));
+    server.stop().await;
 }

@@ -513,7 +513,7 @@ impl Caller {
         self.warn_of_unread(&location);
         let failed = |e: Error| e.prefixed("Failed to create repository");
         if !create.read_only {
-            location.create().map_err(failed)?;
+            location.create().await.map_err(failed)?;
         }
         let repository = self
             .gateway

@@ -270,10 +270,14 @@ impl Repository {
                     .detail(format!("\"{path}\" is {what}")),
             )
         };
-        if let Some(target) = self.local_path(path)
-            && std::fs::symlink_metadata(&target).is_ok_and(|found| !found.is_file())
-        {
-            return Ok(taken("no file"));
+        if let Some(target) = self.local_path(path) {
+            let look = blocking(move || {
+                let found = std::fs::symlink_metadata(&target);
+                Ok(found.is_ok_and(|found| !found.is_file()))
+            });
+            if look.await? {
+                return Ok(taken("no file"));
+            }
         }
         // One bad answer must not have ours be taken for somebody else's.
         let read = || async {

@@ -23,7 +23,7 @@ const TAG_BYTES: usize = 16;
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 12;
 /// What every encrypted object begins with, before its salt.
-const MAGIC: &[u8; 4] = b"SKE1";
+pub(super) const MAGIC: &[u8; 4] = b"SKE1";
 const HEADER_BYTES: usize = MAGIC.len() + KEY_BYTES;
 
 /// How a repository is encrypted; stands in `__repo_info`.

@@ -142,7 +142,22 @@ impl Repository {
 
     /// Checks that the repository can be reached and is there.
     pub async fn ping(&self) -> Result<(), Error> {
-        match self.info().await? {
+        let info = match &self.index {
+            Some((location, index)) if self.local.is_some() => {
+                let permit = index.may_look(location).await;
+                let asking = self.clone();
+                // Whoever gives up waiting leaves it behind, and its place taken.
+                let asked = tokio::spawn(async move {
+                    let _permit = permit;
+                    asking.info().await
+                });
+                asked
+                    .await
+                    .map_err(|e| Error::internal(format!("a look at a directory died: {e}")))??
+            }
+            _ => self.info().await?,
+        };
+        match info {
             Some(_) => Ok(()),
             None => Err(self.no_repository()),
         }

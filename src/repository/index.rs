@@ -1,6 +1,7 @@
 //! What is known of a repository's objects while they are what they were: manifests that have been
 //! read, and data files whose bytes have proved right. A look at a repository reads only what is new.
 
+use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use chrono::{DateTime, Utc};
 use lru::LruCache;
 use object_store::ObjectMeta;
 use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use twox_hash::XxHash64;
 
 use super::{Manifest, Repository};
@@ -63,6 +65,9 @@ pub struct ManifestIndex {
     /// By the repository's location and half of the file's hash, what told its object from another
     /// when its bytes were right.
     whole: Mutex<LruCache<(u64, u128), u64>>,
+    /// How many looks at a directory may be under way, by its location: those at a mount that hangs
+    /// have a thread each for as long as it does.
+    looks: Mutex<HashMap<Arc<str>, Arc<Semaphore>>>,
     /// Objects whose bytes have proved wrong, whatever they say of themselves.
     damaged: Mutex<LruCache<(u64, u128), ()>>,
 }
@@ -82,12 +87,29 @@ impl Default for ManifestIndex {
         Self {
             manifests: Mutex::new(kept),
             whole: Mutex::new(LruCache::new(WHOLE_MAX)),
+            looks: Mutex::default(),
             damaged: Mutex::new(LruCache::new(WHOLE_MAX)),
         }
     }
 }
 
+/// Looks at one directory that may be under way.
+const LOOKS_MAX: usize = 8;
+
 impl ManifestIndex {
+    /// Waits until one more look at a directory may begin.
+    pub(super) async fn may_look(&self, location: &Arc<str>) -> OwnedSemaphorePermit {
+        let looks = {
+            let mut all = self.looks.lock();
+            let of_this = all.entry(location.clone());
+            of_this
+                .or_insert_with(|| Arc::new(Semaphore::new(LOOKS_MAX)))
+                .clone()
+        };
+        let permit = looks.acquire_owned().await;
+        permit.expect("the semaphore is never closed")
+    }
+
     fn get(&self, key: &Key, stamp: &ObjectStamp) -> Option<Arc<Manifest>> {
         let mut kept = self.manifests.lock();
         kept.manifests

@@ -243,7 +243,7 @@ impl Location {
     }
 
     /// Makes the directory of a local location.
-    pub fn create(&self) -> Result<(), Error> {
+    pub async fn create(&self) -> Result<(), Error> {
         check_location(&self.url)?;
         let path = match Url::parse(&self.url) {
             Ok(url) if url.scheme() == "file" => url.to_file_path().ok(),
@@ -256,7 +256,7 @@ impl Location {
                     .components()
                     .any(|c| c == std::path::Component::ParentDir) =>
             {
-                super::transfer::make_dir(&path)
+                super::transfer::blocking(move || super::transfer::make_dir(&path)).await
             }
             _ => Ok(()),
         }
@@ -332,17 +332,13 @@ fn local(path: &FilePath) -> Result<Connected, Error> {
     {
         return Err(invalid(format!("\"{}\" contains \"..\"", path.display())));
     }
-    // The directory is made when a repository is created, and only then: a mount that is gone must
-    // not be made up for.
-    let store = LocalFileSystem::new_with_prefix(path).map_err(|e| {
-        Error::new(
-            ErrorKind::Storage,
-            format!("failed to open directory \"{}\": {e}", path.display()),
-        )
-    })?;
+    // Nothing is looked at: a mount that hangs would hold up whoever opens. And the directory is made
+    // when a repository is created, and only then: a mount that is gone must not be made up for.
+    let prefix = Path::from_absolute_path(path)
+        .map_err(|e| invalid(format!("\"{}\" is no directory: {e}", path.display())))?;
     Ok((
-        Arc::new(store).into(),
-        Path::default(),
+        Arc::new(LocalFileSystem::new()).into(),
+        prefix,
         Some(path.to_owned()),
     ))
 }

@@ -49,7 +49,7 @@ impl Default for Locations {
 
 impl Locations {
     fn connect(&self, location: &Location) -> Result<Connected, Error> {
-        // A directory may be another one by now, and a file of keys may have new ones.
+        // A directory costs nothing, and a file of keys may have new ones.
         if location.is_local() || location.names_a_file() {
             return location.connect();
         }

@@ -2,12 +2,38 @@
 //! does what a commit relies on.
 
 use bytes::Bytes;
+use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 
+use super::cipher::MAGIC;
 use super::{Repository, RepositoryInfo, layout, storage_error, uploads};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
 use crate::names::Timestamp;
+
+/// What S3 says when it is not a right that is missing.
+const OTHER_REFUSALS: [(&str, &str); 5] = [
+    (
+        "SignatureDoesNotMatch",
+        "The secret key is not that of the access key.",
+    ),
+    (
+        "InvalidAccessKeyId",
+        "The store does not know the access key.",
+    ),
+    (
+        "ExpiredToken",
+        "The session token has expired; give a new one.",
+    ),
+    (
+        "RequestTimeTooSkewed",
+        "The clock of this machine and that of the store are too far apart.",
+    ),
+    (
+        "AuthorizationHeaderMalformed",
+        "The store is in another region; set \"aws.s3.region\".",
+    ),
+];
 
 /// What S3 calls the rights, in the order in which they are tried.
 fn right_missing(error: Error, right: &str, of_s3: &str) -> Error {
@@ -16,6 +42,12 @@ fn right_missing(error: Error, right: &str, of_s3: &str) -> Error {
         .any(|s| error.message.contains(s));
     if !is_refused {
         return error;
+    }
+    // Not every refusal is for want of a right.
+    for (code, hint) in OTHER_REFUSALS {
+        if error.message.contains(code) {
+            return error.hint(hint);
+        }
     }
     error.hint(format!(
         "A repository takes the rights to list, read, write and delete; this is the right to {right} ({of_s3} of S3)."
@@ -38,6 +70,11 @@ impl Repository {
         }
         let path = layout::info(&self.root);
         if let Some(info) = self.info().await? {
+            if read_only {
+                // A repository that cannot be listed has no snapshots to be found.
+                let listed = self.store.list_with_delimiter(Some(&self.root)).await;
+                listed.map_err(|e| self.list_missing(e))?;
+            }
             return Ok(info);
         }
         if read_only {
@@ -49,6 +86,8 @@ impl Repository {
         }
         if self.key.is_some() {
             self.check_empty().await?;
+        } else {
+            self.check_not_encrypted().await?;
         }
         let id = env.uuid();
         let encryption = self
@@ -81,16 +120,47 @@ impl Repository {
     async fn check_empty(&self) -> Result<(), Error> {
         let listed = self.store.list_with_delimiter(Some(&self.root)).await;
         let listed = listed.map_err(|e| storage_error("list", &self.root, e))?;
-        let Some(left) = listed.common_prefixes.first() else {
-            return Ok(());
-        };
+        match listed.common_prefixes.first() {
+            Some(left) => Err(self.lost_info(left)),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses to begin a plain repository over what an encrypted one has left.
+    async fn check_not_encrypted(&self) -> Result<(), Error> {
+        let failed = |e| storage_error("list", &self.root, e);
+        let mut objects = self.store.list(Some(&self.root));
+        while let Some(object) = objects.try_next().await.map_err(failed)? {
+            if layout::is_probe(&object.location) || object.size < MAGIC.len() as u64 {
+                continue;
+            }
+            let head = self
+                .store
+                .get_range(&object.location, 0..MAGIC.len() as u64);
+            let head = head.await;
+            let head = head.map_err(|e| storage_error("read", &object.location, e))?;
+            return if head[..] == MAGIC[..] {
+                Err(self.lost_info(&object.location))
+            } else {
+                Ok(())
+            };
+        }
+        Ok(())
+    }
+
+    fn lost_info(&self, left: &object_store::path::Path) -> Error {
         let message = format!(
             "\"{left}\" is there, and \"{}\" is not",
             layout::info(&self.root)
         );
-        Err(Error::new(ErrorKind::WrongState, message).hint(
+        Error::new(ErrorKind::WrongState, message).hint(
             "Without that object what is stored here cannot be decrypted: bring it back from a copy, or choose another location or name.",
-        ))
+        )
+    }
+
+    fn list_missing(&self, error: object_store::Error) -> Error {
+        let error = storage_error("list", &self.root, error);
+        right_missing(error, "list", "s3:ListBucket")
     }
 
     async fn probe(&self, env: &Env) -> Result<(), Error> {
@@ -137,18 +207,8 @@ impl Repository {
                 format!("\"{path}\" reads back other bytes than were written"),
             ));
         }
-        let unlisted = |e| {
-            right_missing(
-                storage_error("list", &self.root, e),
-                "list",
-                "s3:ListBucket",
-            )
-        };
-        let listed = self
-            .store
-            .list_with_delimiter(Some(&self.root))
-            .await
-            .map_err(unlisted)?;
+        let listed = self.store.list_with_delimiter(Some(&self.root)).await;
+        let listed = listed.map_err(|e| self.list_missing(e))?;
         if listed.objects.iter().any(|object| object.location == *path) {
             return self.try_parts(path).await;
         }

@@ -304,7 +304,12 @@ impl EmbeddedCluster {
 
     /// Every place where a planned file may be read: the linked one first, then any replica, which
     /// the pin keeps.
-    fn sources(&self, uid: &str, tablet: &PlannedTablet, file: &DataFile) -> Vec<PathBuf> {
+    async fn sources(
+        &self,
+        uid: &str,
+        tablet: &PlannedTablet,
+        file: &DataFile,
+    ) -> Result<Vec<PathBuf>, Error> {
         let backends = &self.inner.backends;
         let linked = backends
             .iter()
@@ -312,10 +317,12 @@ impl EmbeddedCluster {
         let replicas = backends
             .iter()
             .filter_map(|(id, _)| backends.file(id, tablet.tablet_id, file));
-        linked
-            .chain(replicas)
-            .filter(|path| path.is_file())
-            .collect()
+        let mut paths: Vec<PathBuf> = linked.chain(replicas).collect();
+        blocking(move || {
+            paths.retain(|path| path.is_file());
+            Ok(paths)
+        })
+        .await
     }
 
     /// Brings one file of a tablet into the repository from wherever it is whole. `true`: its bytes
@@ -328,7 +335,7 @@ impl EmbeddedCluster {
         repository: &Repository,
     ) -> Result<bool, StepError> {
         let mut damage = None;
-        for source in self.sources(&job.spec.uid, tablet, file) {
+        for source in self.sources(&job.spec.uid, tablet, file).await? {
             match repository.upload(file, &source, &self.inner.budget).await {
                 Ok(new) => return Ok(new),
                 // A damaged or vanished replica is no reason to fail while another is whole.

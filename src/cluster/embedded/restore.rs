@@ -458,9 +458,9 @@ impl EmbeddedCluster {
         let backends: &Arc<super::be::Backends> = &self.inner.backends;
         let mut transfer = Transfer::default();
         for file in &tablet.files {
-            for backend in &tablet.backends {
-                backends.check(*backend).map_err(unavailable)?;
-            }
+            let (checked, on) = (backends.clone(), tablet.backends.clone());
+            let check = blocking(move || on.iter().try_for_each(|backend| checked.check(*backend)));
+            check.await.map_err(unavailable)?;
             let paths = tablet
                 .backends
                 .iter()
