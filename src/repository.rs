@@ -6,7 +6,6 @@
 
 mod check;
 mod cipher;
-mod durable;
 mod http;
 mod identity;
 mod index;
@@ -25,7 +24,7 @@ mod uploads;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,7 +37,6 @@ use tokio::sync::OnceCell;
 pub use self::check::Placed;
 use self::check::Presence;
 pub use self::cipher::UserKey;
-use self::durable::FileSystem;
 pub use self::identity::RepositoryInfo;
 pub use self::index::{ListedBackup, ManifestIndex, ObjectStamp};
 use self::layout::Layout;
@@ -57,7 +55,7 @@ pub use self::starrocks_layout::*;
 pub use self::survey::FileSet;
 pub use self::throttle::{SpeedLimit, Throttle};
 pub use self::transfer::{ByteBudget, hash_file};
-use self::transfer::{Over, PARTS_AFTER_BYTES, Writing};
+use self::transfer::{Over, PARTS_AFTER_BYTES};
 pub use self::uploads::UploadLog;
 use crate::error::{Error, ErrorKind};
 use crate::job::{DataFile, ManifestDigest};
@@ -88,9 +86,6 @@ pub struct Repository {
     /// Where the root is, if it is a local directory: there, files are written with fsync, which
     /// object_store does not do.
     local: Option<PathBuf>,
-    /// Its file system, from the first file on that is written by this handle, if it can be synced
-    /// as a whole.
-    file_system: Arc<OnceLock<Option<Arc<FileSystem>>>>,
     /// Where it is, and the manifests that are known of it.
     index: Option<(Arc<str>, Arc<ManifestIndex>)>,
 }
@@ -170,7 +165,6 @@ impl Repository {
             key: None,
             layout: Arc::default(),
             root,
-            file_system: Arc::default(),
             index: None,
         }
     }
@@ -265,7 +259,24 @@ impl Repository {
             .try_collect()
             .await?;
         found.sort_by(|a, b| a.label.cmp(&b.label));
+        if found.is_empty() {
+            self.check_there().await?;
+        }
         Ok(found)
+    }
+
+    /// A location that is away lists nothing, as an empty one does.
+    async fn check_there(&self) -> Result<(), Error> {
+        let location = self.local.as_ref().and_then(|root| root.parent());
+        let Some(location) = location.map(std::path::Path::to_owned) else {
+            return Ok(());
+        };
+        transfer::blocking(move || {
+            std::fs::metadata(&location)
+                .map(drop)
+                .map_err(|e| Error::io("look at", &location, e).of_kind(ErrorKind::Storage))
+        })
+        .await
     }
 
     /// Whether anything stands under a label, an empty directory too.
@@ -314,6 +325,9 @@ impl Repository {
                     .strays
                     .push(format!("{}{name}", layout::MANIFEST_PREFIX)),
             }
+        }
+        if out.backups.is_empty() {
+            self.check_there().await?;
         }
         out.backups.sort_by(|a, b| a.timestamp.cmp(&b.timestamp));
         out.strays.sort();
@@ -434,7 +448,7 @@ impl Repository {
     /// Brings a local file here, unless it is here already. `true`: its bytes were moved. The bytes
     /// are hashed on the way, and a file that is not what its name says is XX001 and leaves nothing
     /// behind. What stands in its place and is not what its name says is replaced by the good
-    /// bytes. In a directory it may be on the disk only after [`Repository::make_durable`].
+    /// bytes.
     pub async fn upload(
         &self,
         file: &DataFile,
@@ -445,11 +459,15 @@ impl Repository {
         let path = layout.data(&file.sha256);
         if self.puts_unseen(file, layout) {
             self.pass(file.bytes).await?;
-            let sent = self.upload_file(&path, file, from, true, budget).await?;
-            // Something stands there, and is looked at.
-            if let Sent::New(e_tag) = sent {
-                self.note_written(file, e_tag.as_deref()).await;
-                return Ok(true);
+            match self.upload_file(&path, file, from, true, budget).await {
+                Ok(Sent::New(e_tag)) => {
+                    self.note_written(file, e_tag.as_deref()).await;
+                    return Ok(true);
+                }
+                // Something stands there, and is looked at; so it is where the file itself is bad.
+                Ok(Sent::Occupied(_)) => {}
+                Err(e) if matches!(e.kind, ErrorKind::Corrupted | ErrorKind::MissingFile) => {}
+                Err(e) => return Err(e),
             }
         }
         let over = match self.presence(file, from).await? {
@@ -463,16 +481,8 @@ impl Repository {
         let (moved, e_tag) = match self.local_path(&path) {
             Some(target) => {
                 let (file, from) = (file.clone(), from.to_owned());
-                let together = self.file_system();
-                let writing = Writing {
-                    over,
-                    coding: layout.sealing(&path)?,
-                    together: together.clone(),
-                };
-                if let Some(together) = together {
-                    together.writes(&file.sha256);
-                }
-                let copied = self.copy_file(file, from, vec![target], writing, budget);
+                let coding = layout.sealing(&path)?;
+                let copied = self.copy_file(file, from, vec![target], over, coding, budget);
                 (copied.await?, None)
             }
             None if file.bytes <= PARTS_AFTER_BYTES => {
@@ -511,30 +521,6 @@ impl Repository {
             && !self.is_known_damaged(&layout.object_of(sha256))
     }
 
-    /// The file system of a directory that is synced as a whole before a manifest is put.
-    fn file_system(&self) -> Option<Arc<FileSystem>> {
-        let root = self.local.as_ref()?;
-        let opened = || FileSystem::of(root).map(Arc::new);
-        let known = self.file_system.get_or_init(opened).clone();
-        known.filter(|all| all.is_sound())
-    }
-
-    /// Waits until the files of a directory are on the disk. An object store has them there when it
-    /// has answered.
-    pub async fn make_durable(&self) -> Result<(), Error> {
-        let (Some(file_system), Some(root)) = (self.file_system(), &self.local) else {
-            return Ok(());
-        };
-        let synced = transfer::blocking(move || Ok(file_system.sync())).await?;
-        let layout = self.layout().await?;
-        synced.map_err(|(error, written)| {
-            for sha256 in &written {
-                self.note_damaged(&layout.object_of(sha256));
-            }
-            Error::io("sync the file system of", root, error)
-        })
-    }
-
     /// Brings a data file to each of these local paths, skipping those that have it. `true`: bytes
     /// were moved. The bytes are hashed on the way, and none of the paths exists until they proved
     /// right.
@@ -559,12 +545,9 @@ impl Repository {
         match self.local_path(&path) {
             Some(from) => {
                 let file = file.clone();
-                let writing = Writing {
-                    over: Over::Damaged,
-                    coding: layout.opening(&path),
-                    together: None,
-                };
-                self.copy_file(file, from, missing, writing, budget).await
+                let coding = layout.opening(&path);
+                self.copy_file(file, from, missing, Over::Damaged, coding, budget)
+                    .await
             }
             None => {
                 let read =

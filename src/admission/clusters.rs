@@ -178,7 +178,7 @@ impl Caller {
             .await?;
         let gateway = self.gateway.clone();
         let changed = (self.cluster.name(), &alter.name);
-        let _held = gateway.repository_changes.lock(changed).await;
+        let held = gateway.repository_changes.lock(changed).await;
         let (store, cluster) = (&gateway.store, self.cluster.name());
         let known = store.find_repository(cluster, &alter.name).await?;
         let unknown = || {
@@ -256,23 +256,19 @@ impl Caller {
             self.require_location(&location).await?;
         }
         self.change_encryption(&record, &before, &location).await?;
+        self.remember(record).await?;
+        // A look at storage that does not answer holds up no other change.
+        drop(held);
         let reached = match self.cluster.role() {
-            ClusterRole::Managed(_) => {
-                self.gateway
-                    .open
-                    .open(&record.name, &location)?
-                    .ping()
-                    .await
-            }
+            ClusterRole::Managed(_) => self.gateway.open.open(&alter.name, &location)?.ping().await,
             ClusterRole::External(_) | ClusterRole::RepositoryOnly => self
                 .gateway
                 .open
-                .open_starrocks(&record.name, &location)?
+                .open_starrocks(&alter.name, &location)?
                 .ping()
                 .await
                 .map(drop),
         };
-        self.remember(record).await?;
         let pace = location.max_bytes_per_second()?;
         let (cluster, name) = (self.cluster.name(), &alter.name);
         self.gateway.runner.pace_repository(cluster, name, pace);

@@ -143,33 +143,6 @@ impl Repository {
         }
     }
 
-    /// Those of some files that a manifest cannot rely on. An object store is believed its listing.
-    /// In a directory a file may be what a power failure left of it, so one that is not known to be
-    /// whole is read.
-    pub async fn unreliable<'f>(
-        &self,
-        files: impl Iterator<Item = &'f DataFile>,
-    ) -> Result<Vec<&'f DataFile>, Error> {
-        let layout = self.layout().await?;
-        if self.local.is_none() {
-            return self.lacking(files).await;
-        }
-        let looks = files.map(|file| {
-            async move {
-                let path = layout.data(&file.sha256);
-                let target = self.local_path(&path).expect("it is a directory");
-                let presence = self.presence_in_directory(file, &path, target).await?;
-                Ok::<_, Error>((presence != Presence::Whole).then_some(file))
-            }
-            .boxed()
-        });
-        let looks = futures::stream::iter(looks.collect::<Vec<_>>()).buffered(LISTINGS);
-        looks
-            .try_filter_map(async |file| Ok(file))
-            .try_collect()
-            .await
-    }
-
     /// Those of some files that are not here in their full length, by listings of where they are.
     pub async fn lacking<'f>(
         &self,

@@ -174,8 +174,7 @@ impl Location {
         let endpoint = match Kind::of(&self.url) {
             Some(Kind::S3) => self.property(ENDPOINT).map(str::to_owned).or_else(|| {
                 let region = self.property(REGION).unwrap_or("us-east-1");
-                let is_own = self.url.starts_with("s3");
-                is_own.then(|| format!("s3.{region}.amazonaws.com"))
+                Some(format!("s3.{region}.amazonaws.com"))
             }),
             Some(Kind::Azure) => self
                 .property(AZURE_ENDPOINT)

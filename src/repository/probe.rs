@@ -131,7 +131,9 @@ impl Repository {
         let failed = |e| storage_error("list", &self.root, e);
         let mut objects = self.store.list(Some(&self.root));
         while let Some(object) = objects.try_next().await.map_err(failed)? {
-            if layout::is_probe(&object.location) || object.size < MAGIC.len() as u64 {
+            let name = object.location.filename().unwrap_or_default();
+            let is_either = name.starts_with("__info_") || name.ends_with(".parquet");
+            if !is_either || object.size < MAGIC.len() as u64 {
                 continue;
             }
             let head = self

@@ -10,9 +10,8 @@ use object_store::path::Path;
 use twox_hash::XxHash64;
 
 use super::cipher::PlainDigest;
-use super::durable::forget_cached;
 use super::layout::{Layout, Place};
-use super::transfer::{blocking, digest_file};
+use super::transfer::{blocking, digest_file, forget_cached};
 use super::{LISTINGS, Repository, storage_error};
 use crate::error::{Error, ErrorKind};
 use crate::job::{

@@ -17,7 +17,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::Repository;
 pub(crate) use super::cipher::Coding;
 use super::cipher::PlainDigest;
-use super::durable::FileSystem;
 use crate::error::{Error, ErrorKind};
 use crate::job::DataFile;
 
@@ -37,15 +36,6 @@ pub(crate) enum Over {
     Nothing,
     /// What is there has proved wrong.
     Damaged,
-}
-
-/// How a file is written.
-pub(crate) struct Writing {
-    pub over: Over,
-    pub coding: Coding,
-    /// The file system that is synced before anybody relies on the file; otherwise the file is
-    /// synced by itself.
-    pub together: Option<Arc<FileSystem>>,
 }
 
 /// How many bytes of data may be in memory at once, over all transfers.
@@ -131,10 +121,6 @@ pub(crate) fn make_dir(dir: &Path) -> Result<(), Error> {
 
 pub(crate) fn partial_in(dir: &Path) -> Result<NamedTempFile, Error> {
     make_dir(dir)?;
-    partial_below(dir)
-}
-
-fn partial_below(dir: &Path) -> Result<NamedTempFile, Error> {
     tempfile::Builder::new()
         .prefix(PARTIAL_PREFIX)
         .tempfile_in(dir)
@@ -167,22 +153,28 @@ pub(super) fn finish_over(
         .as_file()
         .sync_all()
         .map_err(|e| Error::io("sync", target, e))?;
-    let created = name(partial, target, over)?;
-    sync_dir(target.parent().expect("a file has a directory"))?;
-    Ok(created)
-}
-
-/// Gives a complete file its name.
-fn name(partial: NamedTempFile, target: &Path, over: Over) -> Result<bool, Error> {
     let named = match over {
         Over::Nothing => partial.persist_noclobber(target),
         Over::Damaged => partial.persist(target),
     };
-    match named {
-        Ok(_) => Ok(true),
-        Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
-        Err(e) => Err(gone_meanwhile(Error::io("create", target, e.error))),
+    let created = match named {
+        Ok(_) => true,
+        Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => false,
+        Err(e) => return Err(gone_meanwhile(Error::io("create", target, e.error))),
+    };
+    sync_dir(target.parent().expect("a file has a directory"))?;
+    Ok(created)
+}
+
+/// Lets go of what the system keeps in memory of a file, so that the next reading sees the disk.
+pub(super) fn forget_cached(path: &Path) {
+    #[cfg(target_os = "linux")]
+    if let Ok(file) = File::open(path) {
+        // What cannot be let go of is read from memory: no worse than without.
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
     }
+    #[cfg(not(target_os = "linux"))]
+    let _ = path;
 }
 
 /// Deletes a file, and its directory if that is empty now, and syncs what named them; what is gone
@@ -275,24 +267,15 @@ pub(crate) fn copy_hashed(
     file: &DataFile,
     from: &Path,
     targets: &[PathBuf],
-    writing: Writing,
+    over: Over,
+    mut coding: Coding,
     mut pass: impl FnMut(u64) -> Result<(), Error>,
 ) -> Result<bool, Error> {
-    let Writing {
-        over,
-        mut coding,
-        together,
-    } = writing;
     let mut source = File::open(from).map_err(|e| unreadable("open", from, e))?;
-    let begun = |target: &PathBuf| {
-        let dir = target.parent().expect("a file has a directory");
-        if together.is_none() {
-            return partial_in(dir);
-        }
-        fs::create_dir_all(dir).map_err(|e| Error::io("create directory", dir, e))?;
-        partial_below(dir)
-    };
-    let mut partials = targets.iter().map(begun).collect::<Result<Vec<_>, _>>()?;
+    let mut partials = targets
+        .iter()
+        .map(|t| partial_in(t.parent().expect("a file has a directory")))
+        .collect::<Result<Vec<_>, _>>()?;
     let mut write = |bytes: &[u8]| {
         for (partial, target) in partials.iter_mut().zip(targets) {
             let written = partial.write_all(bytes);
@@ -326,10 +309,7 @@ pub(crate) fn copy_hashed(
     }
     let mut created = false;
     for (partial, target) in partials.into_iter().zip(targets) {
-        created = match &together {
-            Some(all) if all.holds(partial.as_file()) => name(partial, target, over)?,
-            _ => finish_over(partial, target, over)?,
-        };
+        created = finish_over(partial, target, over)?;
     }
     Ok(created)
 }
@@ -342,7 +322,8 @@ impl Repository {
         file: DataFile,
         from: PathBuf,
         targets: Vec<PathBuf>,
-        writing: Writing,
+        over: Over,
+        coding: Coding,
         budget: &ByteBudget,
     ) -> Result<bool, Error> {
         let (passing, budget) = (self.passing(), budget.clone());
@@ -350,7 +331,7 @@ impl Repository {
         blocking(move || {
             // Who waits for its turn holds nothing that others need.
             let mut permit = None;
-            copy_hashed(&file, &from, &targets, writing, |bytes| {
+            copy_hashed(&file, &from, &targets, over, coding, |bytes| {
                 permit.take();
                 passing(bytes)?;
                 permit = Some(runtime.block_on(budget.take(COPY_BYTES)));

@@ -12,7 +12,7 @@ use crate::names::Timestamp;
 /// How far the wall clock may be from what has passed since the first look.
 const DRIFT_MS_MAX: u64 = 60_000;
 /// How long nothing may have happened before a start whose clock is believed at once.
-const GAP_MS_MAX: i64 = 2 * 86_400_000;
+const GAP_MS_MAX: i64 = 7 * 86_400_000;
 /// How long deletions wait after a clock that is not believed has settled.
 const HOLD: Duration = Duration::from_secs(86_400);
 
@@ -32,7 +32,7 @@ impl Witness {
         let is_late = last.is_some_and(|last| now.0 - last.0 > GAP_MS_MAX);
         if is_late {
             tracing::warn!(
-                "no job was made for two days, or the clock is wrong: nothing expires for a day"
+                "no job was made for a week, or the clock is wrong: nothing expires for a day"
             );
         }
         Self {

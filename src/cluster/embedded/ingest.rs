@@ -34,9 +34,7 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind};
 use crate::job::DataFile;
 use crate::names::*;
-use crate::repository::transfer::{
-    Coding, Over, Writing, blocking, copy_hashed, finish, partial_in,
-};
+use crate::repository::transfer::{Coding, Over, blocking, copy_hashed, finish, partial_in};
 use crate::schema::{Codec, TableSchema};
 
 /// Buffered rows of all open files together, before the largest are written out.
@@ -562,11 +560,8 @@ impl TabletFile {
             &file,
             &paths[0],
             &paths[1..],
-            Writing {
-                over: Over::Nothing,
-                coding: Coding::Plain,
-                together: None,
-            },
+            Over::Nothing,
+            Coding::Plain,
             |_| Ok(()),
         )?;
         Ok(NewFile {

@@ -139,7 +139,11 @@ impl Runner {
         // What somebody else runs may not stand in the journal yet.
         let mut theirs = None;
         if running.is_none() {
-            let slot = remote.slot(database).await?;
+            // What waits here is cancelled whether or not the cluster answers.
+            let slot = match remote.slot(database).await {
+                Err(_) if waiting.is_some() => None,
+                slot => slot?,
+            };
             theirs = slot.filter(|s| s.kind == kind && !s.seen.phase().is_over());
         }
         if let (None, None, Some(id)) = (running, &theirs, waiting) {

@@ -73,7 +73,7 @@ impl Step<'_> {
         is_gone: bool,
     ) -> Result<Option<ExternalEvent>, StepError> {
         let before = match self.job.external_state() {
-            Some(ExternalState::Watching { before, seen: None }) => before.as_ref(),
+            Some(ExternalState::Watching { before, .. }) => before.as_ref(),
             _ => None,
         };
         match slot {
