@@ -13,6 +13,7 @@ mod functions;
 mod growth;
 mod job_plan;
 mod lookup;
+mod meaning;
 mod plan;
 mod planner;
 mod reads;
@@ -58,6 +59,7 @@ pub use self::functions::Zone;
 pub use self::functions::{SERVER_VERSION, SessionFacts, server_version_text, time_zone_name};
 pub use self::job_plan::{JobStep, Severity, job_plan, job_plan_schema};
 pub use self::lookup::{Lookup, Operand};
+pub(crate) use self::meaning::text;
 pub use self::plan::{
     described, parameter_types, plan_sql, plan_statement, refuse_unknown_sql, same_shape,
 };
@@ -202,6 +204,7 @@ impl QueryEngine {
             .map_err(from_datafusion)?;
         base.register_expr_planner(Arc::new(planner::UntypedLiterals))
             .map_err(from_datafusion)?;
+        meaning::add_to(&mut base).map_err(from_datafusion)?;
         let workers = tokio::runtime::Builder::new_multi_thread()
             // Some more than there are parts of a query, so that one that never pauses leaves room
             // for others.

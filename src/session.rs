@@ -43,6 +43,7 @@ use crate::gateway::Gateway;
 use crate::job::Requester;
 use crate::names::*;
 pub use crate::query::Zone;
+pub(crate) use crate::query::text;
 use crate::query::{AsOf, PlanningContext, SessionFacts, SessionRow, parameter_types, plan_sql};
 use crate::statement::{Statement, TransactionModes};
 

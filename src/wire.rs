@@ -17,7 +17,6 @@ mod params;
 mod query;
 mod startup;
 mod stream;
-mod text;
 mod tls;
 
 #[doc(hidden)]

@@ -159,6 +159,7 @@ files!(
     backup_restore,
     databases_and_tables,
     key_models,
+    numbers_and_times,
     partitions,
     privileges,
     repositories,

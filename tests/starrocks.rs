@@ -111,7 +111,7 @@ async fn a_backup_and_a_restore_are_done_by_each_version() {
         );
         // The cluster's clock begins in 2026, wherever its times are shown.
         assert_eq!(
-            w.value("SELECT native_created_at::varchar LIKE '2026-01-01T00:00:%' FROM system.jobs")
+            w.value("SELECT native_created_at::varchar LIKE '2026-01-01 00:00:%' FROM system.jobs")
                 .await,
             "t",
             "{version}"

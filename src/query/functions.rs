@@ -62,6 +62,7 @@ pub(super) fn functions(facts: &SessionFacts) -> Vec<ScalarUDF> {
         ),
         ScalarUDF::from(XxHash::new()),
         ScalarUDF::from(StarrocksTime::new(&facts.time_zone)),
+        ScalarUDF::from(super::meaning::Timezone::new(&facts.time_zone)),
         starrocks_size(),
         ScalarUDF::from(super::any_array::AnyArray::new()),
         pg_size_pretty(),

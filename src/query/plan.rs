@@ -10,6 +10,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::sql::sqlparser::ast as sql;
 
+use super::meaning::widen_sums;
 use super::{QueryEngine, to_datafusion_dialect};
 use crate::error::{Error, ErrorKind, from_datafusion};
 
@@ -74,7 +75,7 @@ pub async fn plan_statement(
 ) -> Result<LogicalPlan, Error> {
     let state = state.clone();
     engine
-        .offload(async move { state.statement_to_plan(statement).await })
+        .offload(async move { widen_sums(state.statement_to_plan(statement).await?) })
         .await?
         .map_err(from_datafusion)
 }

@@ -5,9 +5,11 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast as sql;
+use datafusion::sql::sqlparser::ast::Visit;
 
 use super::any_array::ANY_ARRAY;
 use super::fence::mend_statement;
+use super::meaning::{EXTRACTED, TIMEZONE};
 use crate::catalog::chrono_pattern;
 use crate::error::{Error, ErrorKind};
 use crate::statement::{array_items, date_before_time, interval_text};
@@ -19,6 +21,9 @@ const LITERAL_ITEMS_MAX: usize = 10_000;
 pub fn to_datafusion_dialect(statement: &sql::Statement) -> Result<sql::Statement, Error> {
     let mut statement = statement.clone();
     mend_statement(&mut statement)?;
+    if let ControlFlow::Break(error) = statement.visit(&mut CountedSets) {
+        return Err(error);
+    }
     let changed = sql::visit_expressions_mut(&mut statement, |expr| match rewritten(expr) {
         Ok(Some(new)) => {
             *expr = new;
@@ -34,6 +39,36 @@ pub fn to_datafusion_dialect(statement: &sql::Statement) -> Result<sql::Statemen
         tell_apart(query);
     }
     Ok(statement)
+}
+
+/// Finds INTERSECT ALL and EXCEPT ALL, for which DataFusion does not count how often a row comes.
+struct CountedSets;
+
+impl sql::Visitor for CountedSets {
+    type Break = Error;
+
+    fn pre_visit_query(&mut self, query: &sql::Query) -> ControlFlow<Error> {
+        fn look(body: &sql::SetExpr) -> ControlFlow<Error> {
+            let sql::SetExpr::SetOperation {
+                op,
+                set_quantifier,
+                left,
+                right,
+            } = body
+            else {
+                return ControlFlow::Continue(());
+            };
+            let counts = *set_quantifier == sql::SetQuantifier::All;
+            if counts && *op != sql::SetOperator::Union {
+                return ControlFlow::Break(Error::unsupported(format_args!("{op} ALL")).hint(
+                    "Number the rows with row_number() OVER (PARTITION BY …) and leave ALL out.",
+                ));
+            }
+            look(left)?;
+            look(right)
+        }
+        look(&query.body)
+    }
 }
 
 fn literal(expr: &sql::Expr) -> Option<&str> {
@@ -136,8 +171,84 @@ fn rewritten(expr: &sql::Expr) -> Result<Option<sql::Expr>, Error> {
                 ..interval.clone()
             })))
         }
+        sql::Expr::AtTimeZone {
+            timestamp,
+            time_zone,
+        } => Ok(Some(call(
+            TIMEZONE,
+            vec![(**time_zone).clone(), (**timestamp).clone()],
+        ))),
+        sql::Expr::Extract { field, expr, .. } => {
+            use sql::DateTimeField as F;
+            let [second, milliseconds, epoch] = EXTRACTED;
+            let name = match field {
+                F::Second | F::Seconds => second,
+                F::Millisecond | F::Milliseconds => milliseconds,
+                F::Epoch => epoch,
+                _ => return Ok(None),
+            };
+            Ok(Some(call(name, vec![(**expr).clone()])))
+        }
+        sql::Expr::Function(function) if function.name.to_string() == "generate_series" => {
+            Err(Error::unsupported("generate_series outside FROM")
+                .hint("Say SELECT n FROM generate_series(1, 3) AS g(n)."))
+        }
+        sql::Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case("sum") => {
+            Ok(sum_of_integers(function))
+        }
         sql::Expr::Function(function) => Ok(with_pattern(function)),
         _ => Ok(None),
+    }
+}
+
+/// `sum(1)` and `sum(CASE WHEN … THEN 1 ELSE 0 END)`: a whole number is an integer, whose sum is a
+/// bigint, where DataFusion has a bigint, whose sum is a numeric.
+fn sum_of_integers(function: &sql::Function) -> Option<sql::Expr> {
+    let mut function = function.clone();
+    let sql::FunctionArguments::List(list) = &mut function.args else {
+        return None;
+    };
+    let [sql::FunctionArg::Unnamed(sql::FunctionArgExpr::Expr(summed))] = &mut list.args[..] else {
+        return None;
+    };
+    as_integers(summed).then_some(sql::Expr::Function(function))
+}
+
+/// Makes integers of the whole numbers that an expression can come to; whether there were any.
+fn as_integers(expr: &mut sql::Expr) -> bool {
+    match expr {
+        sql::Expr::Value(value) => {
+            let sql::Value::Number(digits, false) = &value.value else {
+                return false;
+            };
+            if digits.parse::<i32>().is_err() {
+                return false;
+            }
+            *expr = sql::Expr::Cast {
+                kind: sql::CastKind::Cast,
+                expr: Box::new(expr.clone()),
+                data_type: sql::DataType::Integer(None),
+                array: false,
+                format: None,
+            };
+            true
+        }
+        sql::Expr::Nested(inner) | sql::Expr::UnaryOp { expr: inner, .. } => as_integers(inner),
+        sql::Expr::Case {
+            conditions,
+            else_result,
+            ..
+        } => {
+            let mut is_changed = false;
+            for when in conditions {
+                is_changed |= as_integers(&mut when.result);
+            }
+            if let Some(otherwise) = else_result {
+                is_changed |= as_integers(otherwise);
+            }
+            is_changed
+        }
+        _ => false,
     }
 }
 

@@ -137,6 +137,7 @@ impl PlannedSchema {
         let plan = state
             .statement_to_plan(datafusion::sql::parser::Statement::Statement(Box::new(ast)))
             .await?;
+        let plan = super::meaning::widen_sums(plan)?;
         let columns = &source.definition().columns;
         if columns.is_empty() {
             return Ok(plan);

@@ -12,18 +12,21 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{
-    DataType, Date32Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
-    IntervalMonthDayNanoType, IntervalUnit, SchemaRef, Time64MicrosecondType, TimeUnit,
+    DataType, Date32Type, DurationMicrosecondType, Float32Type, Float64Type, Int16Type, Int32Type,
+    Int64Type, IntervalMonthDayNanoType, IntervalUnit, SchemaRef, Time64MicrosecondType, TimeUnit,
     TimestampMicrosecondType, UInt32Type,
 };
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use postgres_types::Type;
 
 use self::binary::with_length;
-use super::text::{array_item, date, float, interval, numeric_text, record_item, time, timestamp};
 use crate::catalog::{field_type, pg_type};
 use crate::error::{Error, ErrorKind, from_datafusion};
 use crate::session::Zone;
+use crate::session::text::apart as days_apart;
+use crate::session::text::{
+    array_item, date, float, interval, numeric_text, record_item, time, timestamp,
+};
 
 /// Days and microseconds between PostgreSQL's epoch, 2000-01-01, and 1970-01-01.
 pub(super) const EPOCH_DAYS: i32 = 10_957;
@@ -132,9 +135,8 @@ fn written_as(data_type: &DataType) -> DataType {
         DataType::Date32 | DataType::Date64 => DataType::Date32,
         DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
         DataType::Time32(_) | DataType::Time64(_) => DataType::Time64(TimeUnit::Microsecond),
-        DataType::Interval(_) | DataType::Duration(_) => {
-            DataType::Interval(IntervalUnit::MonthDayNano)
-        }
+        DataType::Interval(_) => DataType::Interval(IntervalUnit::MonthDayNano),
+        DataType::Duration(_) => DataType::Duration(TimeUnit::Microsecond),
         DataType::Dictionary(_, value) => written_as(value),
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
             DataType::List(
@@ -312,6 +314,11 @@ impl Column {
                 Self::Timestamp(array.as_primitive().clone(), zone.is_some())
             }
             DataType::Time64(TimeUnit::Microsecond) => Self::Time(array.as_primitive().clone()),
+            // Times apart are whole days and the rest.
+            DataType::Duration(TimeUnit::Microsecond) => {
+                let apart = array.as_primitive::<DurationMicrosecondType>();
+                Self::Interval(apart.iter().map(|micros| micros.map(days_apart)).collect())
+            }
             DataType::Interval(IntervalUnit::MonthDayNano) => {
                 Self::Interval(array.as_primitive().clone())
             }

@@ -131,8 +131,10 @@ pub fn context(model: &Model, session: &FeSession) -> SessionContext {
 
 /// Runs a query; values are printed as StarRocks prints them.
 pub async fn run(context: SessionContext, sql: &str) -> Reply {
-    // DataFusion knows the type under its other name only.
-    let sql = sql.replace(" AS DATETIME)", " AS TIMESTAMP)");
+    // DataFusion knows these types under other names only.
+    let sql = sql
+        .replace(" AS DATETIME)", " AS TIMESTAMP)")
+        .replace(" AS LARGEINT)", " AS DECIMAL(38, 0))");
     let batches = match context.sql(&sql).await {
         Ok(frame) => frame.collect().await,
         Err(e) => Err(e),

@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::{Column, EPOCH_DAYS, EPOCH_MICROS};
 use crate::error::{Error, ErrorKind};
-use crate::wire::text::numeric_binary;
+use crate::session::text::numeric_binary;
 
 impl Column {
     pub(super) fn binary(&self, row: usize, out: &mut BytesMut) -> Result<(), Error> {

@@ -270,13 +270,25 @@ impl Printer {
                 !distinct
                     && (is_integer(t) || matches!(t, DataType::Float64 | DataType::Decimal128(..)))
             }
-            ("avg", [t]) => !distinct && (is_integer(t) || matches!(t, DataType::Float64)),
+            // An average of whole numbers is NUMERIC here, and DOUBLE there.
+            ("avg", [t]) => !distinct && matches!(t, DataType::Float64),
             ("min" | "max", [t]) => {
                 !matches!(t, DataType::Boolean | DataType::Binary | DataType::Float32)
             }
             _ => false,
         };
         allowed.then_some(())?;
+        // A sum of BIGINT is computed with more digits here, and would wrap there.
+        if let ("sum", [Expr::Cast(wider)]) = (func.name(), args.as_slice())
+            && matches!(wider.field.data_type(), DataType::Decimal128(20, 0))
+            && wider
+                .expr
+                .get_type(scope.schema)
+                .is_ok_and(|of| of == DataType::Int64)
+        {
+            let summed = self.expr(&wider.expr, scope)?;
+            return Some(format!("sum(CAST({summed} AS LARGEINT))"));
+        }
         let distinct = if *distinct { "DISTINCT " } else { "" };
         Some(format!(
             "{}({distinct}{})",

@@ -5,15 +5,15 @@ use std::fmt::Write as _;
 use bytes::{BufMut, BytesMut};
 use datafusion::arrow::datatypes::IntervalMonthDayNano;
 
-use crate::session::Zone;
+use crate::query::Zone;
 
-pub(super) fn display(out: &mut BytesMut, value: impl std::fmt::Display) {
+pub fn display(out: &mut BytesMut, value: impl std::fmt::Display) {
     write!(out, "{value}").expect("writing to memory does not fail");
 }
 
 /// PostgreSQL's shortest text of a float: digits up to `most` before the point, else an exponent of
 /// at least two digits.
-pub(super) fn float(out: &mut BytesMut, scientific: &str, value: f64, most: i32) {
+pub fn float(out: &mut BytesMut, scientific: &str, value: f64, most: i32) {
     if value.is_nan() {
         return out.put_slice(b"NaN");
     }
@@ -62,7 +62,7 @@ pub(super) fn float(out: &mut BytesMut, scientific: &str, value: f64, most: i32)
     }
 }
 
-pub(super) fn numeric_text(out: &mut BytesMut, value: i128, scale: usize) {
+pub fn numeric_text(out: &mut BytesMut, value: i128, scale: usize) {
     let digits = value.unsigned_abs().to_string();
     if value < 0 {
         out.put_u8(b'-');
@@ -76,7 +76,7 @@ pub(super) fn numeric_text(out: &mut BytesMut, value: i128, scale: usize) {
 }
 
 /// PostgreSQL's NUMERIC: base-10000 digits around the decimal point.
-pub(super) fn numeric_binary(out: &mut BytesMut, value: i128, scale: usize) {
+pub fn numeric_binary(out: &mut BytesMut, value: i128, scale: usize) {
     let groups_after = scale.div_ceil(4);
     let padding = groups_after * 4 - scale;
     let mut digits = value.unsigned_abs().to_string();
@@ -101,7 +101,7 @@ pub(super) fn numeric_binary(out: &mut BytesMut, value: i128, scale: usize) {
     groups.into_iter().for_each(|g| out.put_i16(g));
 }
 
-pub(super) fn date(out: &mut BytesMut, days: i32) {
+pub fn date(out: &mut BytesMut, days: i32) {
     match chrono::NaiveDate::from_ymd_opt(1970, 1, 1)
         .and_then(|d| d.checked_add_signed(chrono::Duration::days(days.into())))
     {
@@ -117,7 +117,7 @@ fn fraction(out: &mut BytesMut, micros: u32) {
     }
 }
 
-pub(super) fn timestamp(out: &mut BytesMut, micros: i64, zone: Option<&Zone>) {
+pub fn timestamp(out: &mut BytesMut, micros: i64, zone: Option<&Zone>) {
     let local = match zone {
         Some(zone) => zone.local(micros),
         None => chrono::DateTime::from_timestamp_micros(micros).map(|t| t.naive_utc()),
@@ -145,7 +145,7 @@ pub(super) fn timestamp(out: &mut BytesMut, micros: i64, zone: Option<&Zone>) {
     }
 }
 
-pub(super) fn time(out: &mut BytesMut, micros: i64) {
+pub fn time(out: &mut BytesMut, micros: i64) {
     let seconds = micros / 1_000_000;
     display(
         out,
@@ -159,8 +159,15 @@ pub(super) fn time(out: &mut BytesMut, micros: i64) {
     fraction(out, (micros % 1_000_000).unsigned_abs() as u32);
 }
 
+/// How far two times are apart that are so many microseconds apart: days and the rest.
+pub fn apart(micros: i64) -> IntervalMonthDayNano {
+    const DAY: i64 = 86_400_000_000;
+    let days = i32::try_from(micros / DAY).unwrap_or(if micros < 0 { i32::MIN } else { i32::MAX });
+    IntervalMonthDayNano::new(0, days, micros % DAY * 1000)
+}
+
 /// `1 year 2 mons 3 days 04:05:06.7`
-pub(super) fn interval(out: &mut BytesMut, value: IntervalMonthDayNano) {
+pub fn interval(out: &mut BytesMut, value: IntervalMonthDayNano) {
     let mut parts = Vec::new();
     let mut unit = |n: i32, one: &str| {
         if n != 0 {
@@ -183,7 +190,7 @@ pub(super) fn interval(out: &mut BytesMut, value: IntervalMonthDayNano) {
 }
 
 /// A record's field, quoted where PostgreSQL quotes.
-pub(super) fn record_item(out: &mut BytesMut, item: &[u8]) {
+pub fn record_item(out: &mut BytesMut, item: &[u8]) {
     let special =
         |b: &u8| matches!(b, b'(' | b')' | b',' | b'"' | b'\\') || b.is_ascii_whitespace();
     if !item.is_empty() && !item.iter().any(special) {
@@ -200,7 +207,7 @@ pub(super) fn record_item(out: &mut BytesMut, item: &[u8]) {
 }
 
 /// An array's text item, quoted where PostgreSQL quotes.
-pub(super) fn array_item(out: &mut BytesMut, item: &[u8]) {
+pub fn array_item(out: &mut BytesMut, item: &[u8]) {
     let plain = !item.is_empty()
         && !item.eq_ignore_ascii_case(b"null")
         && !item
