@@ -6,18 +6,19 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
+use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, ScalarValue};
 use datafusion::functions_aggregate::average::avg_udaf;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, Expr, ExprSchemable, GroupsAccumulator,
-    LogicalPlan, ReversedUDAF, Signature, Volatility, cast,
+    LogicalPlan, ReversedUDAF, Signature, Union, Volatility, cast,
 };
 
 use super::failure;
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 
 /// Digits after the point that an average is computed with; it has four more.
 const AVERAGE_SCALE: i8 = 12;
@@ -44,6 +45,9 @@ const SUMMED: DataType = DataType::Decimal128(20, 0);
 /// nobody can tell them from sums of INT, which are BIGINT.
 pub(crate) fn widen_sums(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     let widened = plan.transform_up_with_subqueries(|plan| {
+        if let LogicalPlan::Union(union) = &plan {
+            check_union(union)?;
+        }
         let schema = merge_schema(&plan.inputs());
         let names = NamePreserver::new(&plan);
         let widened = plan.map_expressions(|expr| {
@@ -55,6 +59,55 @@ pub(crate) fn widen_sums(plan: LogicalPlan) -> DfResult<LogicalPlan> {
         widened.map_data(LogicalPlan::recompute_schema)
     });
     widened.map(|done| done.data)
+}
+
+/// Refuses a UNION that is known by the type of its first part, whole numbers, where another part
+/// has fractions: they would be cut.
+fn check_union(union: &Union) -> DfResult<()> {
+    for (i, column) in union.schema.fields().iter().enumerate() {
+        let parts = union.inputs.iter();
+        let mut types = parts.filter_map(|part| Some(part.schema().fields().get(i)?.data_type()));
+        let has_fractions = |of: &DataType| of.is_numeric() && !of.is_integer();
+        if column.data_type().is_integer() && types.any(has_fractions) {
+            let error = Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "UNION of whole numbers and others in column {} is not supported",
+                    i + 1
+                ),
+            )
+            .hint("Cast the column to one type in each part.");
+            return Err(DataFusionError::External(Box::new(error)));
+        }
+    }
+    Ok(())
+}
+
+/// Brings numbers of several types to one that holds them all; whether there were several. A CASE is
+/// known by the type of its first value before types are coerced, and the others would be cut.
+fn one_type<'e>(values: impl Iterator<Item = &'e mut Expr>, schema: &DFSchema) -> bool {
+    let mut typed = Vec::new();
+    for value in values {
+        let Ok(of) = value.get_type(schema) else {
+            return false;
+        };
+        if of != DataType::Null {
+            typed.push((value, of));
+        }
+    }
+    let types: Vec<DataType> = typed.iter().map(|(_, of)| of.clone()).collect();
+    if !types.iter().all(DataType::is_numeric) || types.windows(2).all(|pair| pair[0] == pair[1]) {
+        return false;
+    }
+    let Some(one) = type_union_resolution(&types) else {
+        return false;
+    };
+    for (value, of) in typed {
+        if of != one {
+            *value = cast(value.clone(), one.clone());
+        }
+    }
+    true
 }
 
 fn widen(args: &mut [Expr], schema: &DFSchema) -> bool {
@@ -72,6 +125,10 @@ fn widen(args: &mut [Expr], schema: &DFSchema) -> bool {
 
 fn widen_sum(mut expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
     let is_changed = match &mut expr {
+        Expr::Case(case) => {
+            let values = case.when_then_expr.iter_mut().map(|(_, value)| value);
+            one_type(values.chain(&mut case.else_expr).map(|v| &mut **v), schema)
+        }
         Expr::AggregateFunction(f) if f.func.name() == "sum" => widen(&mut f.params.args, schema),
         Expr::WindowFunction(f) if f.fun.name() == "sum" => widen(&mut f.params.args, schema),
         _ => false,
