@@ -226,6 +226,11 @@ async fn new_properties_wake_a_job_that_waits() {
     let told = "SELECT task_err_msg LIKE '%AccessDenied%' FROM system.backup_jobs";
     until(&client, told, "t").await;
     refusing.store(false, Ordering::Relaxed);
+    // Properties that make no location change nothing.
+    let wrong = "ALTER REPOSITORY r SET PROPERTIES (\"aws.s3.access_key\" = \"alone\")";
+    assert_eq!(fails(&client, wrong).await.0, "22023");
+    let kept = "SELECT error IS NULL FROM system.repositories";
+    assert_eq!(value(&client, kept).await, "t");
     run(
         &client,
         &format!("ALTER REPOSITORY r SET PROPERTIES ({})", s3.properties()),

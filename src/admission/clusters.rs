@@ -256,20 +256,23 @@ impl Caller {
             self.require_location(&location).await?;
         }
         self.change_encryption(&record, &before, &location).await?;
+        // Properties that make no location are refused before anything is kept.
+        let pace = location.max_bytes_per_second()?;
+        let open = &gateway.open;
+        let (ours, theirs) = match self.cluster.role() {
+            ClusterRole::Managed(_) => (Some(open.open(&alter.name, &location)?), None),
+            ClusterRole::External(_) | ClusterRole::RepositoryOnly => {
+                (None, Some(open.open_starrocks(&alter.name, &location)?))
+            }
+        };
         self.remember(record).await?;
         // A look at storage that does not answer holds up no other change.
         drop(held);
-        let reached = match self.cluster.role() {
-            ClusterRole::Managed(_) => self.gateway.open.open(&alter.name, &location)?.ping().await,
-            ClusterRole::External(_) | ClusterRole::RepositoryOnly => self
-                .gateway
-                .open
-                .open_starrocks(&alter.name, &location)?
-                .ping()
-                .await
-                .map(drop),
+        let reached = match (ours, theirs) {
+            (Some(ours), _) => ours.ping().await,
+            (None, Some(theirs)) => theirs.ping().await.map(drop),
+            (None, None) => Ok(()),
         };
-        let pace = location.max_bytes_per_second()?;
         let (cluster, name) = (self.cluster.name(), &alter.name);
         self.gateway.runner.pace_repository(cluster, name, pace);
         self.gateway.runner.try_again_now();

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::{Caller, no_database};
-use crate::cluster::{CATALOGS, ExternalCluster, NativeTable, Scope, SendError};
+use crate::cluster::{CATALOGS, ExternalCluster, NativeTable, RemoteDetails, Scope, SendError};
 use crate::error::{Error, ErrorKind};
 use crate::job::{ExternalRequest, ExternalState, JobKind, JobSpec, Work};
 use crate::names::*;
@@ -260,8 +260,6 @@ impl Caller {
         if restore.catalogs.is_none() && restore.database.is_none() {
             restore.label.database = Some(database.clone());
         }
-        self.resolve_replicas(&mut restore, &database, timestamp.as_deref())
-            .await?;
         let allowed = match &restore.catalogs {
             Some(_) => self.require(Privilege::Repository, Securable::System).await,
             None => {
@@ -269,6 +267,11 @@ impl Caller {
                     .await
             }
         };
+        // What tables have is told to those alone who may restore over them.
+        if allowed.is_ok() {
+            self.resolve_replicas(&mut restore, &database, timestamp.as_deref())
+                .await?;
+        }
         let request = ExternalRequest {
             expected: Vec::new(),
             kind: JobKind::Restore,
@@ -384,6 +387,15 @@ impl Caller {
         Ok(())
     }
 
+    async fn details_of(
+        &self,
+        restore: &RestoreSnapshot,
+        timestamp: &str,
+    ) -> Result<RemoteDetails, Error> {
+        let (repository, label) = (restore.repository.as_str(), restore.label.name.as_str());
+        self.external()?.details(repository, label, timestamp).await
+    }
+
     /// What tables of a snapshot are called once they are restored.
     async fn restored_tables(
         &self,
@@ -407,14 +419,7 @@ impl Caller {
         let Some(timestamp) = timestamp.filter(|_| !names_all) else {
             return Ok(named);
         };
-        let details = self
-            .external()?
-            .details(
-                restore.repository.as_str(),
-                restore.label.name.as_str(),
-                timestamp,
-            )
-            .await?;
+        let details = self.details_of(restore, timestamp).await?;
         // As SHOW SNAPSHOT has it: {"backup_objects": {"t": …}, …}.
         let told: serde_json::Value = details
             .details
@@ -435,14 +440,7 @@ impl Caller {
         let Some(timestamp) = timestamp.filter(|_| restore.objects.is_none()) else {
             return Err(no_database());
         };
-        let details = self
-            .external()?
-            .details(
-                restore.repository.as_str(),
-                restore.label.name.as_str(),
-                timestamp,
-            )
-            .await?;
+        let details = self.details_of(restore, timestamp).await?;
         match details.database {
             Some(name) if !name.is_empty() => DatabaseName::new(name),
             _ => Err(no_database().detail(details.status)),
