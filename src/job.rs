@@ -130,6 +130,15 @@ pub struct Job {
     pub record: Record,
 }
 
+/// Jobs that take turns with each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queue {
+    Transfers,
+    Verifications,
+    /// It runs at once.
+    None,
+}
+
 /// The kinds of task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -410,6 +419,54 @@ impl Job {
             JobState::Prune(_) => Some(JobEvent::Prune(PruneEvent::MarkLeft)),
             JobState::Restore(_) | JobState::Verify(_) => None,
         }
+    }
+
+    /// Who it shares its turns with. What another cluster does costs nothing here, and deletions
+    /// little. Verifications read for hours, and hold up neither backups nor restores.
+    pub fn queue(&self) -> Queue {
+        match self.state {
+            JobState::Backup(_) | JobState::Restore(_) => Queue::Transfers,
+            JobState::Verify(_) => Queue::Verifications,
+            JobState::External(_) | JobState::DropSnapshot(_) | JobState::Prune(_) => Queue::None,
+        }
+    }
+
+    /// Whether the statement that began it waits until it is over.
+    pub fn is_awaited(&self) -> bool {
+        matches!(self.state, JobState::DropSnapshot(_))
+    }
+
+    /// Whether it keeps writers from tables of a cluster of ours.
+    pub fn locks_tables(&self) -> bool {
+        matches!(self.state, JobState::Restore(_))
+    }
+
+    /// What to do instead of cancelling it past the point of no return.
+    pub fn past_return_hint(&self) -> &'static str {
+        match self.state {
+            JobState::DropSnapshot(_) => {
+                "What is being deleted cannot be taken back; wait, or give it up with CANCEL JOB … FORCE."
+            }
+            _ => "The commit is under way and cannot be taken back; wait until the job is over.",
+        }
+    }
+
+    /// What to do instead of pausing it, if it cannot be paused now.
+    pub fn unpausable_hint(&self) -> Option<&'static str> {
+        match self.state {
+            // Its mark keeps backups of every gateway waiting.
+            JobState::Prune(_) if self.phase() != Phase::Pending => {
+                Some("Backups may wait for it; CANCEL JOB ends it.")
+            }
+            _ if !self.can_cancel() => Some("The commit is under way; wait until the job is over."),
+            _ => None,
+        }
+    }
+
+    /// What ends it when a user cancels it. SHOW RESTORE tells during which phase that was.
+    pub fn user_cancelled(&self) -> Failure {
+        let is_restore = self.spec.kind() == JobKind::Restore;
+        Failure::user_cancelled(is_restore.then(|| self.phase()))
     }
 
     /// What an error is that ends the job: in StarRocks' terms where SHOW tells of it, as it is

@@ -439,9 +439,14 @@ impl Repository {
         if let Some(target) = self.local_path(&path) {
             return transfer::remove_file_and_empty_dir(target).await;
         }
-        match self.store.delete(&path).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(e) => Err(storage_error("delete", &path, e)),
+        let error = match self.store.delete(&path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => return Ok(()),
+            Err(e) => e,
+        };
+        // Where only the answer was lost, it is gone.
+        match self.store.head(&path).await {
+            Err(object_store::Error::NotFound { .. }) => Ok(()),
+            _ => Err(storage_error("delete", &path, error)),
         }
     }
 

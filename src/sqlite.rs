@@ -1,4 +1,4 @@
-//! How both catalogs here use SQLite: write-ahead log, full sync, migrations by number, one
+//! How both databases here use SQLite: write-ahead log, full sync, migrations by number, one
 //! transaction at a time.
 //!
 //! Transactions run on blocking threads, so a caller that is dropped half-way leaves a finished or

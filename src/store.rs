@@ -10,6 +10,8 @@ mod errors;
 mod memory;
 mod secrets;
 mod sqlite;
+#[cfg(test)]
+mod stored_names;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

@@ -35,6 +35,8 @@ use starkeep::store::*;
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
+use crate::faulty_store::{Fault as Meddling, FaultyStore};
+
 /// What goes wrong, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
@@ -51,14 +53,28 @@ enum Fault {
     Cancel {
         command: usize,
     },
+    /// What the nth request to the repository's storage meets.
+    Request {
+        nth: usize,
+        fault: Meddling,
+    },
 }
 
-/// Counts commands and appends, and says when the fault is due.
+/// What a job has asked for in a life.
+#[derive(Clone, Copy, Debug)]
+struct Counts {
+    commands: usize,
+    appends: usize,
+    requests: usize,
+}
+
+/// Counts commands, appends and requests, and says when the fault is due.
 #[derive(Debug)]
 struct Saboteur {
     fault: Fault,
     commands: AtomicUsize,
     appends: AtomicUsize,
+    requests: AtomicUsize,
     crashed: Notify,
     runner: OnceLock<Runner>,
 }
@@ -69,9 +85,19 @@ impl Saboteur {
             fault,
             commands: AtomicUsize::new(0),
             appends: AtomicUsize::new(0),
+            requests: AtomicUsize::new(0),
             crashed: Notify::new(),
             runner: OnceLock::new(),
         })
+    }
+
+    /// What a request meets that could meet these.
+    fn request(&self, could_meet: &[Meddling]) -> Meddling {
+        let n = self.requests.fetch_add(1, Ordering::SeqCst);
+        match self.fault {
+            Fault::Request { nth, fault } if nth == n && could_meet.contains(&fault) => fault,
+            _ => Meddling::None,
+        }
     }
 
     async fn step<T>(
@@ -461,18 +487,20 @@ impl Users for Mortal {
     }
 }
 
-/// Objects that survive every crash.
+/// Objects that survive every crash, and what each life does to requests for them.
 #[derive(Clone, Debug)]
-struct Objects(Arc<InMemory>);
+struct Objects(Arc<InMemory>, Arc<Saboteur>);
 
 impl OpenRepository for Objects {
     fn open(&self, name: &RepositoryName, _: &Location) -> Result<Arc<Repository>, Error> {
-        Ok(Arc::new(Repository::new(
-            name.clone(),
-            self.0.clone(),
-            &object_store::path::Path::default(),
-            None,
-        )))
+        let saboteur = self.1.clone();
+        let store = FaultyStore {
+            kept: self.0.clone(),
+            meddler: Arc::new(move |_, _, could_meet| saboteur.request(could_meet)),
+        };
+        let root = object_store::path::Path::default();
+        let store = Arc::new(store);
+        Ok(Arc::new(Repository::new(name.clone(), store, &root, None)))
     }
 }
 
@@ -480,7 +508,7 @@ impl OpenRepository for Objects {
 struct World {
     dir: tempfile::TempDir,
     store: MemoryStore,
-    objects: Objects,
+    objects: Arc<InMemory>,
 }
 
 /// One life of a process: a runtime with everything in it.
@@ -500,7 +528,7 @@ impl World {
         Self {
             dir: tempfile::tempdir().expect("a directory"),
             store: MemoryStore::default(),
-            objects: Objects(Arc::default()),
+            objects: Arc::default(),
         }
     }
 
@@ -529,7 +557,7 @@ impl World {
         let runner = Runner::new(
             Arc::new(Mortal(self.store.clone(), saboteur.clone())),
             Arc::new(Clusters::new([cluster.clone()])),
-            Arc::new(self.objects.clone()),
+            Arc::new(Objects(self.objects.clone(), saboteur.clone())),
             Arc::new(Metrics::default()),
             Arc::default(),
             env,
@@ -548,7 +576,7 @@ impl World {
     }
 
     fn repository(&self) -> Arc<Repository> {
-        self.objects
+        Objects(self.objects.clone(), Saboteur::new(Fault::None))
             .open(
                 &name("r"),
                 &Location {
@@ -606,7 +634,6 @@ impl World {
                         );
                         let bytes = self
                             .objects
-                            .0
                             .get(&path.as_str().into())
                             .await
                             .expect("there")
@@ -787,6 +814,20 @@ impl Life {
         });
     }
 
+    fn counts(&self) -> Counts {
+        let read = |count: &AtomicUsize| count.load(Ordering::SeqCst);
+        Counts {
+            commands: read(&self.saboteur.commands),
+            appends: read(&self.saboteur.appends),
+            requests: read(&self.saboteur.requests),
+        }
+    }
+
+    fn end_of(&self, world: &World, job: JobId) -> Option<End> {
+        let loaded = self.runtime.block_on(world.store.load(job));
+        loaded.expect("in the journal").end()
+    }
+
     /// Submits a job and waits until it is over, or the process dies.
     fn submit(&self, work: Work, uid: &str) -> JobId {
         let spec = JobSpec {
@@ -875,15 +916,12 @@ fn world_with_table() -> World {
 }
 
 /// Runs a job under a fault, lives on if the process died, and checks the world.
-fn run_backup(fault: Fault) -> (usize, usize) {
+fn run_backup(fault: Fault) -> Counts {
     let world = world_with_table();
     let life = world.live(fault);
     let before = life.rows("t");
     let job = life.submit(backup_request(), "u1");
-    let counts = (
-        life.saboteur.commands.load(Ordering::SeqCst),
-        life.saboteur.appends.load(Ordering::SeqCst),
-    );
+    let counts = life.counts();
     life.end();
     recover(&world);
     let context = format!("backup, {fault:?}");
@@ -909,7 +947,10 @@ fn recover(world: &World) {
 
 fn expect_outcome(context: &str, fault: Fault, finished: bool) {
     match fault {
-        Fault::None | Fault::Crash { .. } | Fault::Command { fatal: false, .. } => {
+        Fault::None
+        | Fault::Crash { .. }
+        | Fault::Request { .. }
+        | Fault::Command { fatal: false, .. } => {
             assert!(finished, "{context}: should finish")
         }
         // A fatal error before the commit cancels; at the commit and after it is only retried.
@@ -952,8 +993,8 @@ fn restore_request(world: &World) -> Work {
     }
 }
 
-/// Drops the snapshot of a backup; the process may die around any append.
-fn run_drop(fault: Fault) -> usize {
+/// Drops the snapshot of a backup.
+fn run_drop(fault: Fault) -> Counts {
     let context = format!("drop, {fault:?}");
     let world = world_with_table();
     let life = world.live(Fault::None);
@@ -965,18 +1006,22 @@ fn run_drop(fault: Fault) -> usize {
         cluster_id,
         force: false,
     };
-    let job = life.submit(
-        Work::DropSnapshot(DropRequest {
-            repository: name("r"),
-            label: name("l"),
-            backups,
-        }),
-        "u2",
-    );
-    let appends = life.saboteur.appends.load(Ordering::SeqCst);
+    let drop = Work::DropSnapshot(DropRequest {
+        repository: name("r"),
+        label: name("l"),
+        backups,
+    });
+    let mut job = life.submit(drop.clone(), "u2");
+    let counts = life.counts();
     life.end();
     recover(&world);
     let life = world.live(Fault::None);
+    if let Fault::Request { .. } = fault
+        && let Some(End::Failed) = life.end_of(&world, job)
+    {
+        // Who waits for a deletion is told of an error, and says it again.
+        job = life.submit(drop, "u2 again");
+    }
     life.runtime.block_on(async {
         let dropped = world.store.load(job).await.expect("in the journal");
         assert_eq!(
@@ -1006,14 +1051,14 @@ fn run_drop(fault: Fault) -> usize {
         );
     });
     life.end();
-    appends
+    counts
 }
 
 /// The data objects of the repository, and whether a prune's mark stands.
 fn leftovers(world: &World) -> (usize, bool) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let objects: Vec<String> = runtime.block_on(async {
-        let listed = world.objects.0.list(None).try_collect::<Vec<_>>();
+        let listed = world.objects.list(None).try_collect::<Vec<_>>();
         let listed = listed.await.expect("listed").into_iter();
         listed.map(|object| object.location.to_string()).collect()
     });
@@ -1024,9 +1069,8 @@ fn leftovers(world: &World) -> (usize, bool) {
     (data, objects.iter().any(|path| path.ends_with("/__prune")))
 }
 
-/// Prunes what a dropped snapshot has left, beside another one; the process may die around any
-/// append.
-fn run_prune(fault: Fault) -> usize {
+/// Prunes what a dropped snapshot has left, beside another one.
+fn run_prune(fault: Fault) -> Counts {
     let context = format!("prune, {fault:?}");
     let world = world_with_table();
     let life = world.live(Fault::None);
@@ -1066,8 +1110,8 @@ fn run_prune(fault: Fault) -> usize {
         wait_seconds: 0,
         dry_run: false,
     };
-    let job = life.submit(Work::Prune(request), "u4");
-    let appends = life.saboteur.appends.load(Ordering::SeqCst);
+    let job = life.submit(Work::Prune(request.clone()), "u4");
+    let counts = life.counts();
     life.end();
     recover(&world);
     let life = world.live(Fault::None);
@@ -1100,12 +1144,22 @@ fn run_prune(fault: Fault) -> usize {
         );
     });
     life.end();
+    if let Fault::Request {
+        fault: Meddling::Missing,
+        ..
+    } = fault
+    {
+        // What was said to be gone is left to the next one.
+        let life = world.live(Fault::None);
+        life.submit(Work::Prune(request), "u5");
+        life.end();
+    }
     assert_eq!(leftovers(&world), (all - before, false), "{context}");
-    appends
+    counts
 }
 
-/// Verifies a repository in which a file is missing; the process may die around any append.
-fn run_verify(fault: Fault) -> usize {
+/// Verifies a repository in which a file is missing.
+fn run_verify(fault: Fault) -> Counts {
     let context = format!("verify, {fault:?}");
     let world = world_with_table();
     let life = world.live(Fault::None);
@@ -1113,7 +1167,6 @@ fn run_verify(fault: Fault) -> usize {
     life.runtime.block_on(async {
         let listed = world
             .objects
-            .0
             .list(None)
             .try_collect::<Vec<_>>()
             .await
@@ -1123,7 +1176,6 @@ fn run_verify(fault: Fault) -> usize {
             .find(|o| o.location.as_ref().contains("/data/"));
         world
             .objects
-            .0
             .delete(&data.expect("a file").location)
             .await
             .expect("deleted");
@@ -1137,7 +1189,7 @@ fn run_verify(fault: Fault) -> usize {
         sample: SAMPLE_ALL,
     };
     let job = life.submit(Work::Verify(request), "u2");
-    let appends = life.saboteur.appends.load(Ordering::SeqCst);
+    let counts = life.counts();
     life.end();
     recover(&world);
     let life = world.live(Fault::None);
@@ -1161,11 +1213,11 @@ fn run_verify(fault: Fault) -> usize {
         );
     });
     life.end();
-    appends
+    counts
 }
 
 /// Restores over a damaged table and into a new one at once.
-fn run_restore(fault: Fault) -> (usize, usize) {
+fn run_restore(fault: Fault) -> Counts {
     let world = world_with_table();
     let life = world.live(Fault::None);
     let backed_up = life.rows("t");
@@ -1178,10 +1230,7 @@ fn run_restore(fault: Fault) -> (usize, usize) {
     let request = restore_request(&world);
     let life = world.live(fault);
     let job = life.submit(request, "u2");
-    let counts = (
-        life.saboteur.commands.load(Ordering::SeqCst),
-        life.saboteur.appends.load(Ordering::SeqCst),
-    );
+    let counts = life.counts();
     life.end();
     recover(&world);
     let context = format!("restore, {fault:?}");
@@ -1213,32 +1262,39 @@ fn run_restore(fault: Fault) -> (usize, usize) {
     counts
 }
 
-fn every_fault(run: fn(Fault) -> (usize, usize)) {
-    let (commands, appends) = run(Fault::None);
+/// Plays every fault that a job can meet.
+fn every_fault(run: fn(Fault) -> Counts, at_least: Counts) {
+    let counts = run(Fault::None);
     // What comes together is appended together, so there are no more appends for sure than the job
     // has phases.
     assert!(
-        commands >= 9 && appends >= 7,
-        "the job has its phases: {commands} commands, {appends} appends"
+        counts.commands >= at_least.commands
+            && counts.appends >= at_least.appends
+            && counts.requests >= at_least.requests,
+        "the job has its phases: {counts:?}"
     );
     let mut faults = Vec::new();
-    for nth in 0..commands {
+    for nth in 0..counts.commands {
         for (fatal, landed) in [(false, false), (false, true), (true, false), (true, true)] {
             faults.push(Fault::Command { nth, fatal, landed });
         }
         faults.push(Fault::Cancel { command: nth });
     }
-    for append in 0..appends {
-        faults.extend([
-            Fault::Crash {
-                append,
-                after: false,
-            },
-            Fault::Crash {
-                append,
-                after: true,
-            },
-        ]);
+    for append in 0..counts.appends {
+        for after in [false, true] {
+            faults.push(Fault::Crash { append, after });
+        }
+    }
+    for nth in 0..counts.requests {
+        for fault in [
+            Meddling::Before,
+            Meddling::After,
+            Meddling::Truncated,
+            Meddling::Flipped,
+            Meddling::Missing,
+        ] {
+            faults.push(Fault::Request { nth, fault });
+        }
     }
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -1254,34 +1310,52 @@ fn every_fault(run: fn(Fault) -> (usize, usize)) {
 
 #[test]
 fn a_backup_survives_every_fault() {
-    every_fault(run_backup);
-}
-
-#[test]
-fn a_dropped_snapshot_stays_dropped_whenever_the_process_dies() {
-    let appends = run_drop(Fault::None);
-    assert_eq!(appends, 2);
-    for append in 0..appends {
-        for after in [false, true] {
-            run_drop(Fault::Crash { append, after });
-        }
-    }
+    let at_least = Counts {
+        commands: 9,
+        appends: 7,
+        requests: 6,
+    };
+    every_fault(run_backup, at_least);
 }
 
 #[test]
 fn a_restore_survives_every_fault() {
-    every_fault(run_restore);
+    let at_least = Counts {
+        commands: 9,
+        appends: 7,
+        requests: 3,
+    };
+    every_fault(run_restore, at_least);
+}
+
+// These have no commands of the cluster: what they do, they ask of the repository.
+
+#[test]
+fn a_dropped_snapshot_stays_dropped_whatever_fails() {
+    let at_least = Counts {
+        commands: 0,
+        appends: 2,
+        requests: 3,
+    };
+    every_fault(run_drop, at_least);
 }
 
 #[test]
-fn prunes_and_verifications_survive_crashes() {
-    for run in [run_prune, run_verify] {
-        let appends = run(Fault::None);
-        assert!(appends > 1);
-        for append in 0..appends {
-            for after in [false, true] {
-                run(Fault::Crash { append, after });
-            }
-        }
-    }
+fn a_prune_survives_every_fault() {
+    let at_least = Counts {
+        commands: 0,
+        appends: 2,
+        requests: 6,
+    };
+    every_fault(run_prune, at_least);
+}
+
+#[test]
+fn a_verification_survives_every_fault() {
+    let at_least = Counts {
+        commands: 0,
+        appends: 2,
+        requests: 3,
+    };
+    every_fault(run_verify, at_least);
 }

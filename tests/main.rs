@@ -6,6 +6,7 @@ mod expire;
 mod explain;
 mod fake_fe;
 mod faults;
+mod faulty_store;
 mod front_door;
 mod frontends;
 mod grammar;

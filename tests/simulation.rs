@@ -7,7 +7,6 @@
 //! seed does the same again as far as the machine's threads let it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,14 +14,10 @@ use std::time::Duration;
 
 use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
-use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
-};
+use object_store::{ObjectStore, ObjectStoreExt};
 use parking_lot::Mutex;
 use starkeep::cluster::embedded::EmbeddedCluster;
 use starkeep::cluster::{Cluster, Clusters, Write};
@@ -36,6 +31,8 @@ use starkeep::runner::{Runner, RunnerSettings};
 use starkeep::statement::{Qualified, Statement, parse_one};
 use starkeep::store::*;
 use tokio::runtime::Runtime;
+
+use crate::faulty_store::{Fault, FaultyStore, Meddler};
 
 /// Seeds that are played when nothing says otherwise.
 const SIMULATIONS: u64 = 2;
@@ -72,56 +69,15 @@ impl Clock for Hasty {
     }
 }
 
-/// What a request meets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    None,
-    /// It fails, and nothing has happened.
-    Before,
-    /// It has happened, and fails.
-    After,
-    /// The answer is cut short.
-    Truncated,
-    /// A bit of the answer is another.
-    Flipped,
-    /// It is said to be not there.
-    Missing,
-}
-
-/// A store in memory that misbehaves as long as it is told to.
-struct Faulty {
-    inner: InMemory,
-    seed: u64,
-    misbehaves: AtomicBool,
-    /// How often something was asked of an object.
-    asked: Mutex<HashMap<(&'static str, Path), u64>>,
-}
-
-impl fmt::Debug for Faulty {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Faulty")
-    }
-}
-
-impl fmt::Display for Faulty {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Faulty")
-    }
-}
-
-fn unavailable() -> object_store::Error {
-    object_store::Error::Generic {
-        store: "Faulty",
-        source: "503 Slow Down".into(),
-    }
-}
-
-impl Faulty {
-    fn fault(&self, what: &'static str, path: &Path, kinds: &[Fault]) -> Fault {
-        if !self.misbehaves.load(Ordering::SeqCst) {
+/// What a store does to a request, by a seed, as long as it misbehaves.
+fn by_seed(seed: u64, misbehaves: Arc<AtomicBool>) -> Meddler {
+    // How often something was asked of an object.
+    let asked: Mutex<HashMap<(&'static str, Path), u64>> = Mutex::default();
+    Arc::new(move |what, path, kinds| {
+        if !misbehaves.load(Ordering::SeqCst) {
             return Fault::None;
         }
-        let mut asked = self.asked.lock();
+        let mut asked = asked.lock();
         let nth = asked.entry((what, path.clone())).or_default();
         *nth += 1;
         // Names of files are random; what stands for them is the beginning of their path.
@@ -130,116 +86,17 @@ impl Faulty {
             .take(2)
             .map(|p| p.as_ref().to_owned())
             .collect::<Vec<_>>();
-        let drawn = hash((self.seed, what, place, *nth));
+        let drawn = hash((seed, what, place, *nth));
         if drawn % 100 < 20 {
             kinds[(drawn / 100) as usize % kinds.len()]
         } else {
             Fault::None
         }
-    }
-}
-
-#[async_trait::async_trait]
-impl ObjectStore for Faulty {
-    async fn put_opts(
-        &self,
-        path: &Path,
-        body: PutPayload,
-        options: PutOptions,
-    ) -> Result<PutResult> {
-        let fault = self.fault("put", path, &[Fault::Before, Fault::After]);
-        if fault == Fault::Before {
-            return Err(unavailable());
-        }
-        let done = self.inner.put_opts(path, body, options).await?;
-        if fault == Fault::After {
-            return Err(unavailable());
-        }
-        Ok(done)
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        path: &Path,
-        options: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(path, options).await
-    }
-
-    async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
-        let what = if options.head { "head" } else { "get" };
-        // The repository's own mark is not lost: a mount that is gone is tried elsewhere.
-        let is_info = path.as_ref().ends_with("__repo_info");
-        let kinds: &[Fault] = match (options.head, is_info) {
-            (_, true) => &[Fault::Before],
-            (true, false) => &[Fault::Before, Fault::Missing],
-            (false, false) => &[Fault::Before, Fault::Truncated, Fault::Flipped],
-        };
-        let fault = self.fault(what, path, kinds);
-        match fault {
-            Fault::Before | Fault::After => return Err(unavailable()),
-            Fault::Missing => {
-                return Err(object_store::Error::NotFound {
-                    path: path.to_string(),
-                    source: "404".into(),
-                });
-            }
-            Fault::None | Fault::Truncated | Fault::Flipped => {}
-        }
-        let found = self.inner.get_opts(path, options).await?;
-        if fault == Fault::None {
-            return Ok(found);
-        }
-        let (meta, range, attributes) = (
-            found.meta.clone(),
-            found.range.clone(),
-            found.attributes.clone(),
-        );
-        let mut bytes = found.bytes().await?.to_vec();
-        if fault == Fault::Truncated {
-            bytes.truncate(bytes.len() / 2);
-        } else if let Some(byte) = bytes.first_mut() {
-            *byte ^= 1;
-        }
-        let body = futures::stream::iter([Ok(bytes.into())]).boxed();
-        Ok(GetResult {
-            payload: GetResultPayload::Stream(body),
-            meta,
-            range,
-            attributes,
-        })
-    }
-
-    fn delete_stream(
-        &self,
-        paths: BoxStream<'static, Result<Path>>,
-    ) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(paths)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        let prefix = prefix.cloned().unwrap_or_default();
-        match self.fault("list", &prefix, &[Fault::Before]) {
-            Fault::None => self.inner.list(Some(&prefix)),
-            _ => futures::stream::iter([Err(unavailable())]).boxed(),
-        }
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        let place = prefix.cloned().unwrap_or_default();
-        match self.fault("list", &place, &[Fault::Before]) {
-            Fault::None => self.inner.list_with_delimiter(prefix).await,
-            _ => Err(unavailable()),
-        }
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.inner.copy_opts(from, to, options).await
-    }
+    })
 }
 
 #[derive(Clone, Debug)]
-struct Objects(Arc<Faulty>);
+struct Objects(Arc<FaultyStore>);
 
 impl OpenRepository for Objects {
     fn open(&self, name: &RepositoryName, _: &Location) -> Result<Arc<Repository>, Error> {
@@ -483,7 +340,7 @@ async fn check_repository(objects: &Objects, seed: u64) -> BTreeSet<String> {
         for file in manifest.files() {
             let (first, sha256) = (&file.sha256[..2], &file.sha256);
             let path = format!("__starrocks_repository_r/data/{first}/{sha256}.parquet");
-            let found = objects.0.inner.get(&path.as_str().into()).await;
+            let found = objects.0.kept.get(&path.as_str().into()).await;
             let found = found.unwrap_or_else(|e| panic!("seed {seed}: {}: {e}", listing.label));
             let bytes = found.bytes().await.expect("read");
             let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
@@ -500,11 +357,10 @@ async fn check_repository(objects: &Objects, seed: u64) -> BTreeSet<String> {
 
 fn simulate(seed: u64) {
     println!("STARKEEP_SEED={seed}");
-    let objects = Objects(Arc::new(Faulty {
-        inner: InMemory::new(),
-        seed,
-        misbehaves: AtomicBool::new(false),
-        asked: Mutex::default(),
+    let misbehaves = Arc::new(AtomicBool::new(false));
+    let objects = Objects(Arc::new(FaultyStore {
+        kept: Arc::new(InMemory::new()),
+        meddler: by_seed(seed, misbehaves.clone()),
     }));
     let checking = Runtime::new().expect("a runtime");
     let location = Location {
@@ -516,7 +372,7 @@ fn simulate(seed: u64) {
         .block_on(repository.initialize(false, &Env::system()))
         .expect("made");
     let mut gateways = [Gateway::new(&objects), Gateway::new(&objects)];
-    objects.0.misbehaves.store(true, Ordering::SeqCst);
+    misbehaves.store(true, Ordering::SeqCst);
     let mut dropped = BTreeSet::new();
     for step in 0..STEPS {
         let draw = |of: &str, below: u64| hash((seed, step, of)) % below;
@@ -543,7 +399,7 @@ fn simulate(seed: u64) {
             _ => gateway.wait(),
         }
     }
-    objects.0.misbehaves.store(false, Ordering::SeqCst);
+    misbehaves.store(false, Ordering::SeqCst);
     let mut succeeded = BTreeSet::new();
     for gateway in &gateways {
         gateway.wait();
@@ -580,7 +436,7 @@ fn simulate(seed: u64) {
     let after = checking.block_on(check_repository(&objects, seed));
     assert_eq!(after, labels, "seed {seed}");
     let left = checking.block_on(async {
-        let all = objects.0.inner.list(None).try_collect::<Vec<_>>().await;
+        let all = objects.0.kept.list(None).try_collect::<Vec<_>>().await;
         let all = all
             .expect("listed")
             .into_iter()

@@ -185,7 +185,7 @@ fn places<'p>(
     places
 }
 
-/// What a backup will contain: fixed when PENDING ends, at one instant of the catalog.
+/// What a backup will contain: fixed when PENDING ends, at one instant of the metastore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupPlan {
     pub tables: Vec<PlannedTable>,
@@ -426,6 +426,9 @@ macro_rules! status_codes {
         pub enum StatusCode { $(#[doc = $text] $name,)* }
 
         impl StatusCode {
+            #[cfg(test)]
+            pub const ALL: &'static [StatusCode] = &[$(StatusCode::$name,)*];
+
             /// Its name in the Status column.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }

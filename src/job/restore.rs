@@ -1,7 +1,7 @@
 //! The restore machine: PENDING → SNAPSHOTING → DOWNLOAD → DOWNLOADING → COMMIT → COMMITTING →
 //! FINISHED | CANCELLED.
 //!
-//! Everything before COMMITTING is made beside the old data. The swap is one catalog transaction,
+//! Everything before COMMITTING is made beside the old data. The swap is one transaction of the metastore,
 //! so COMMITTING is the point of no return: from there nothing is cancelled, only retried.
 
 use std::sync::Arc;
@@ -100,7 +100,7 @@ pub enum RestoreEvent {
     Verified,
     /// The restored data is visible.
     Swapped,
-    /// The catalog has refused to make it visible, and would do so again.
+    /// The metastore has refused to make it visible, and would do so again.
     SwapRefused { failure: Failure },
     /// The job is not carried on.
     Cancelled { failure: Failure },

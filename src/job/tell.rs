@@ -181,7 +181,7 @@ impl RestoreEvent {
             Self::Verified => "looked at every file: all are in their places".to_owned(),
             Self::Swapped => "made the restored data visible".to_owned(),
             Self::SwapRefused { failure } => format!(
-                "the catalog refused to make it visible: {}",
+                "the metastore refused to make it visible: {}",
                 failure.message
             ),
             Self::Cancelled { failure } => ended(failure),

@@ -20,9 +20,7 @@ use super::{Inner, Request, Wish, cannot_cancel, overdue};
 use crate::cluster::StepError;
 use crate::env::BoxFuture;
 use crate::error::{Error, ErrorKind};
-use crate::job::{
-    CancelCause, ControlEvent, Delta, Failure, Job, JobCommand, JobEvent, JobKind, JobState, Phase,
-};
+use crate::job::{CancelCause, ControlEvent, Delta, Failure, Job, JobCommand, JobEvent, Queue};
 use crate::names::Timestamp;
 
 /// How long a transfer may go on once its job has ended: long enough for the file it is at, where
@@ -89,12 +87,10 @@ pub(super) async fn drive(
         last_error: None,
         stands,
     };
-    // What another cluster does costs nothing here, and deletions little. Verifications read for
-    // hours, and hold up neither backups nor restores.
-    let turns = match drive.job.state {
-        JobState::Backup(_) | JobState::Restore(_) => Some(&inner.running),
-        JobState::Verify(_) => Some(&inner.verifying),
-        JobState::External(_) | JobState::DropSnapshot(_) | JobState::Prune(_) => None,
+    let turns = match drive.job.queue() {
+        Queue::Transfers => Some(&inner.running),
+        Queue::Verifications => Some(&inner.verifying),
+        Queue::None => None,
     };
     // A job that waits for its turn can be cancelled, and its time runs.
     let (mut turn, mut permit) = (None, None);
@@ -269,8 +265,8 @@ impl Drive<'_> {
             };
             let result = tokio::select! {
                 result = work => {
-                    // Somebody waits for a deletion; the other kinds try again.
-                    let is_awaited = matches!(command, JobCommand::DropSnapshot(_)) && context.is_fresh;
+                    // Who waits for a job is told; the other kinds try again.
+                    let is_awaited = job.is_awaited() && context.is_fresh;
                     let died = Error::internal("a step of the job died");
                     result.unwrap_or_else(|_| Err(if is_awaited { StepError::Fatal(died) } else { StepError::Retry(died) }))
                 }
@@ -463,26 +459,18 @@ impl Drive<'_> {
             return done;
         }
         if !self.job.can_cancel() {
-            let hint = match self.job.state {
-                JobState::DropSnapshot(_) => {
-                    "What is being deleted cannot be taken back; wait, or give it up with CANCEL JOB … FORCE."
-                }
-                _ => {
-                    "The commit is under way and cannot be taken back; wait until the job is over."
-                }
-            };
-            let _ = request.reply.send(Err(
-                cannot_cancel(self.job.spec.label(), self.job.phase()).hint(hint)
-            ));
+            let error = cannot_cancel(self.job.spec.label(), self.job.phase());
+            let _ = request
+                .reply
+                .send(Err(error.hint(self.job.past_return_hint())));
             return Ok(());
         }
-        let during = (self.job.spec.kind() == JobKind::Restore).then(|| self.job.phase());
         let failure = match give_up {
             Some((cause @ CancelCause::Dropped, failure)) => Failure {
                 cause: Some(cause),
                 ..failure
             },
-            _ => Failure::user_cancelled(during),
+            _ => self.job.user_cancelled(),
         };
         let done = self.end(failure).await;
         let _ = request.reply.send(match done {
@@ -504,17 +492,10 @@ impl Drive<'_> {
             _ if self.job.is_settled() => Some(wrong(&format!("has ended: {phase}"))),
             ControlEvent::Paused { .. } if is_paused => Some(wrong("is paused already")),
             ControlEvent::Resumed { .. } if !is_paused => Some(wrong("is not paused")),
-            // Its mark keeps backups of every gateway waiting.
-            ControlEvent::Paused { .. }
-                if self.job.spec.kind() == JobKind::Prune && phase != Phase::Pending =>
-            {
+            ControlEvent::Paused { .. } => self.job.unpausable_hint().map(|hint| {
                 let late = wrong(&format!("cannot be paused in {phase}"));
-                Some(late.hint("Backups may wait for it; CANCEL JOB ends it."))
-            }
-            ControlEvent::Paused { .. } if !self.job.can_cancel() => {
-                let late = wrong(&format!("cannot be paused in {phase}"));
-                Some(late.hint("The commit is under way; wait until the job is over."))
-            }
+                late.hint(hint)
+            }),
             _ => None,
         };
         if let Some(error) = refused {
@@ -552,7 +533,7 @@ impl Drive<'_> {
     /// Writers get their tables when the job has ended, not when the last transfer has noticed.
     /// Releasing does it once more, in case something in flight has locked them since.
     fn unlock(&self) {
-        if self.job.spec.kind() != JobKind::Restore || self.job.spec.external().is_some() {
+        if !self.job.locks_tables() {
             return;
         }
         let (inner, job) = (self.inner.clone(), self.job.clone());

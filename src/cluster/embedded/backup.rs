@@ -21,7 +21,7 @@ use crate::statement::{ObjectKind, ObjectRef, Partitions, TableRef};
 /// Files of one tablet that are brought at a time; tablets are, too.
 const FILES_AT_A_TIME: usize = 4;
 
-/// Checks the objects of a BACKUP against the catalog, in StarRocks' order and words.
+/// Checks the objects of a BACKUP against the metastore, in StarRocks' order and words.
 pub(super) fn check(
     catalog: &Catalog,
     database: &DatabaseName,
@@ -230,7 +230,7 @@ fn planned_table(table: &Table, chosen: &[PartitionName]) -> Result<PlannedTable
     })
 }
 
-/// What a backup takes at this instant of the catalog.
+/// What a backup takes at this instant of the metastore.
 pub(super) fn planned(
     catalog: &Catalog,
     database: &DatabaseName,
@@ -260,7 +260,7 @@ pub(super) fn planned(
 }
 
 impl EmbeddedCluster {
-    /// Pins first, then reads the catalog, in one transaction: nothing that the plan names can be
+    /// Pins first, then reads the metastore, in one transaction: nothing that the plan names can be
     /// collected.
     pub(super) async fn backup_plan(&self, job: &Job) -> Result<BackupPlan, Error> {
         let Work::Backup { target, request } = job.spec.work.clone() else {

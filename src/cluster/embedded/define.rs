@@ -1,4 +1,4 @@
-//! Definitions, each one transaction of the catalog.
+//! Definitions, each one transaction of the metastore.
 
 use std::sync::Arc;
 

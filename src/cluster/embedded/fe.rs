@@ -1,4 +1,4 @@
-//! The embedded frontend: the catalog in SQLite, and its image in memory.
+//! The embedded frontend: the metastore in SQLite, and its image in memory.
 //!
 //! Every change is one transaction; the image is replaced while the connection is still held, so
 //! readers see commits in order and never half of one.
@@ -53,7 +53,7 @@ pub(super) struct TableChange {
 }
 
 impl Frontend {
-    /// Opens the catalog, and registers backends by their paths: new ones get ids and directories,
+    /// Opens the metastore, and registers backends by their paths: new ones get ids and directories,
     /// known ones must be among the given ones. `uid` names the cluster if it is new.
     pub fn open(
         path: &Path,
@@ -404,7 +404,7 @@ pub(super) fn apply_swap(
         .ok_or_else(|| unknown_database(database))?;
     for table in &plan.tables {
         if table.exists {
-            // The lock kept everyone else away, so a missing table means the catalog was tampered
+            // The lock kept everyone else away, so a missing table means the metastore was tampered
             // with.
             let found = catalog
                 .table(database.as_str(), table.name.as_str())

@@ -3,7 +3,7 @@
 //!
 //! The writer works on a thread of its own, fed by a channel. When the statement is dropped the
 //! channel closes without its end mark, and the writer removes what it wrote; nothing becomes
-//! visible before the catalog transaction.
+//! visible before the transaction of the metastore.
 
 mod route;
 

@@ -372,7 +372,7 @@ impl EmbeddedCluster {
             }
         });
         let mut previews: Vec<_> = previews.collect();
-        // Others write to the catalog in between.
+        // Others write to the metastore in between.
         let mut came_to = Vec::with_capacity(previews.len());
         while !previews.is_empty() {
             let rest = previews.split_off(previews.len().min(PREVIEWED_AT_A_TIME));

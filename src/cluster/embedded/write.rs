@@ -1,5 +1,5 @@
 //! INSERT and DELETE: rows are computed, written into new files, and made visible by one
-//! transaction of the catalog.
+//! transaction of the metastore.
 //!
 //! One statement at a time changes a table. Those that add rows compute them before they wait for
 //! their turn: a client that sends its rows slowly, or sends none, keeps nobody else from the
@@ -280,7 +280,7 @@ impl EmbeddedCluster {
                     }
                 }
                 fe::apply_change(t, &change, at)?;
-                // From here on the catalog may have them: where COMMIT itself fails the next start
+                // From here on the metastore may have them: where COMMIT itself fails the next start
                 // decides, and sweeps.
                 added.keep();
                 Ok(((), vec![id]))
