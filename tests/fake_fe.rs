@@ -18,8 +18,7 @@ use tokio::sync::{Notify, broadcast};
 use tokio_rustls::TlsAcceptor;
 
 pub use self::model::{Model, put};
-use self::wire::Connection;
-pub use self::wire::Reply;
+pub use self::wire::{Column, Connection, Reply};
 
 /// What goes wrong with the next statement that begins with a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

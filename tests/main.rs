@@ -26,5 +26,6 @@ mod starrocks_crash;
 mod storage;
 mod support;
 mod tidy;
+mod transcripts;
 mod verify;
 mod wire;

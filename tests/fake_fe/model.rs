@@ -332,7 +332,7 @@ impl Model {
     ) -> Option<Reply> {
         let rows = |columns: &[&str], rows: Vec<Vec<Option<String>>>| {
             Some(Reply::Rows {
-                columns: columns.iter().map(|c| (*c).to_owned()).collect(),
+                columns: columns.iter().map(|c| (*c).into()).collect(),
                 rows,
             })
         };
@@ -1327,7 +1327,7 @@ impl Model {
             ]
         };
         Reply::Rows {
-            columns: columns.iter().map(|c| (*c).to_owned()).collect(),
+            columns: columns.iter().map(|c| (*c).into()).collect(),
             rows: jobs.map(row).collect(),
         }
     }
@@ -1373,7 +1373,7 @@ impl Model {
             ];
             row.resize(columns.len(), None);
             return Reply::Rows {
-                columns: columns.iter().map(|c| (*c).to_owned()).collect(),
+                columns: columns.iter().map(|c| (*c).into()).collect(),
                 rows: vec![row],
             };
         }
@@ -1395,7 +1395,7 @@ impl Model {
         };
         let rows = labels.iter().map(row).collect();
         Reply::Rows {
-            columns: columns.iter().map(|c| (*c).to_owned()).collect(),
+            columns: columns.iter().map(|c| (*c).into()).collect(),
             rows,
         }
     }
@@ -1443,7 +1443,7 @@ impl Model {
             ]
         };
         Reply::Rows {
-            columns: columns.iter().map(|c| (*c).to_owned()).collect(),
+            columns: columns.iter().map(|c| (*c).into()).collect(),
             rows: table.partitions.iter().enumerate().map(row).collect(),
         }
     }
@@ -1497,7 +1497,7 @@ impl Model {
                 }
             }
             return Reply::Rows {
-                columns: columns.iter().map(|c| (*c).to_owned()).collect(),
+                columns: columns.iter().map(|c| (*c).into()).collect(),
                 rows: vec![row],
             };
         }
@@ -1536,7 +1536,7 @@ impl Model {
             ]
         };
         Reply::Rows {
-            columns: columns.iter().map(|c| (*c).to_owned()).collect(),
+            columns: columns.iter().map(|c| (*c).into()).collect(),
             rows: chosen.map(row).collect(),
         }
     }

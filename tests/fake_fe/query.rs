@@ -158,7 +158,7 @@ pub async fn run(context: SessionContext, sql: &str) -> Reply {
         .schema()
         .fields()
         .iter()
-        .map(|f| f.name().clone())
+        .map(|f| f.name().as_str().into())
         .collect();
     let options = FormatOptions::default().with_timestamp_format(Some("%Y-%m-%d %H:%M:%S"));
     let mut rows = Vec::new();

@@ -8,6 +8,7 @@ use mysql_common::io::ParseBuf;
 use mysql_common::packets::{HandshakePacket, HandshakeResponse};
 use mysql_common::proto::MySerialize;
 use mysql_common::scramble::scramble_native;
+use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -19,13 +20,59 @@ pub enum Reply {
         affected: u64,
     },
     Rows {
-        columns: Vec<String>,
+        columns: Vec<Column>,
         rows: Vec<Vec<Option<String>>>,
     },
     Error {
         code: u16,
+        sqlstate: String,
         message: String,
     },
+}
+
+/// A column as MySQL's protocol describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Column {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub mysql_type: String,
+    pub length: u32,
+    pub decimals: u8,
+    pub charset: u16,
+    pub flags: u16,
+}
+
+impl From<&str> for Column {
+    /// A text, as most columns of SHOW are.
+    fn from(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            mysql_type: "VAR_STRING".into(),
+            length: 90,
+            decimals: 0,
+            charset: 33,
+            flags: 0,
+        }
+    }
+}
+
+impl Column {
+    fn type_code(&self) -> u8 {
+        match self.mysql_type.as_str() {
+            "SHORT" => 2,
+            "LONG" => 3,
+            "FLOAT" => 4,
+            "DOUBLE" => 5,
+            "LONGLONG" => 8,
+            "DATE" => 10,
+            "DATETIME" => 12,
+            "NEWDECIMAL" => 0xf6,
+            "BLOB" => 0xfc,
+            "VAR_STRING" => 0xfd,
+            "CHAR" | "STRING" => 0xfe,
+            other => panic!("no code for the type {other}"),
+        }
+    }
 }
 
 impl Reply {
@@ -36,6 +83,7 @@ impl Reply {
     pub fn error(code: u16, message: impl Into<String>) -> Self {
         Self::Error {
             code,
+            sqlstate: "HY000".into(),
             message: message.into(),
         }
     }
@@ -183,10 +231,15 @@ impl Connection {
                 packet.extend(AUTOCOMMIT);
                 self.write(&packet).await
             }
-            Reply::Error { code, message } => {
+            Reply::Error {
+                code,
+                sqlstate,
+                message,
+            } => {
                 let mut packet = vec![0xff];
                 packet.extend(code.to_le_bytes());
-                packet.extend(b"#HY000");
+                packet.extend(b"#");
+                packet.extend(sqlstate.as_bytes());
                 packet.extend(message.as_bytes());
                 self.write(&packet).await
             }
@@ -196,11 +249,16 @@ impl Connection {
                 self.write(&packet).await?;
                 for column in columns {
                     let mut packet = Vec::new();
-                    for part in ["def", "", "", "", column, column] {
+                    for part in ["def", "", "", "", &column.name, &column.name] {
                         text(&mut packet, part);
                     }
-                    // 12 bytes follow: utf8, a length, VARCHAR.
-                    packet.extend([0x0c, 33, 0, 0, 1, 0, 0, 0xfd, 0, 0, 0, 0, 0]);
+                    // Twelve bytes follow.
+                    packet.push(0x0c);
+                    packet.extend(column.charset.to_le_bytes());
+                    packet.extend(column.length.to_le_bytes());
+                    packet.push(column.type_code());
+                    packet.extend(column.flags.to_le_bytes());
+                    packet.extend([column.decimals, 0, 0]);
                     self.write(&packet).await?;
                 }
                 let end = [0xfe, 0, 0, 2, 0];

@@ -165,6 +165,8 @@ fn kind_of_words(message: &str) -> Option<ErrorKind> {
         ("does not exist", K::UndefinedObject),
         ("No backup job is currently running", K::UndefinedObject),
         ("No restore is currently running", K::UndefinedObject),
+        ("No partition named", K::UndefinedObject),
+        ("No external catalog can be backed up", K::UndefinedObject),
         ("Incorrect ", K::InvalidName),
         ("Duplicated ", K::DuplicateTable),
         ("is read only", K::WrongState),
