@@ -14,6 +14,7 @@ mod growth;
 mod job_plan;
 mod lookup;
 mod meaning;
+mod opaque;
 mod plan;
 mod planner;
 mod reads;
@@ -62,6 +63,7 @@ pub use self::lookup::{Lookup, Operand};
 pub(crate) use self::meaning::text;
 pub use self::plan::{
     described, parameter_types, plan_sql, plan_statement, refuse_unknown_sql, same_shape,
+    with_values,
 };
 pub use self::reads::{subqueries_of, tables_of};
 pub use self::rewrite::to_datafusion_dialect;
@@ -199,6 +201,7 @@ impl QueryEngine {
             .with_runtime_env(runtime)
             .with_default_features()
             .build();
+        let base = opaque::hiding(base);
         let mut base = stop::asking(base);
         base.register_function_rewrite(Arc::new(growth::LimitGrowth::new()))
             .map_err(from_datafusion)?;

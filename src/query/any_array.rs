@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::{DataFusionError, Result as DfResult, ScalarValue};
@@ -89,6 +89,57 @@ impl ScalarUDFImpl for AnyArray {
                 )?))
             }
         }
+    }
+}
+
+pub const ANY_UNKNOWN: &str = "any_unknown";
+
+/// `any_unknown(array, value)`: NULL where `value = ANY (array)` is unknown if it is not true, else
+/// false.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct AnyUnknown {
+    signature: Signature,
+}
+
+impl AnyUnknown {
+    pub fn new() -> Self {
+        Self {
+            signature: Signature::any(2, Volatility::Immutable),
+        }
+    }
+}
+
+impl ScalarUDFImpl for AnyUnknown {
+    fn name(&self) -> &str {
+        ANY_UNKNOWN
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
+        Ok(DataType::Boolean)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let [lists, values] = &arrays[..] else {
+            return Err(DataFusionError::Internal(format!(
+                "{ANY_UNKNOWN} takes two arguments"
+            )));
+        };
+        let lists = lists.as_list::<i32>();
+        let unknown = |i: usize| {
+            if lists.is_null(i) {
+                return None;
+            }
+            let items = lists.value(i);
+            let is_unknown = items.null_count() > 0 || values.is_null(i) && !items.is_empty();
+            (!is_unknown).then_some(false)
+        };
+        let unknown: BooleanArray = (0..lists.len()).map(unknown).collect();
+        Ok(ColumnarValue::Array(Arc::new(unknown)))
     }
 }
 

@@ -120,6 +120,37 @@ fn mend_type(data_type: &mut sql::DataType) -> Result<(), Error> {
         sql::DataType::Array(
             sql::ArrayElemTypeDef::AngleBracket(item) | sql::ArrayElemTypeDef::Parenthesis(item),
         ) => mend_type(item),
+        // Without a precision it is double precision.
+        sql::DataType::Float(info) => {
+            let precision = match info {
+                sql::ExactNumberInfo::None => 53,
+                sql::ExactNumberInfo::Precision(p)
+                | sql::ExactNumberInfo::PrecisionAndScale(p, _) => *p,
+            };
+            *data_type = match precision {
+                1..=24 => sql::DataType::Real,
+                25..=53 => sql::DataType::DoublePrecision,
+                _ => {
+                    let message = "precision for type float must be between 1 and 53 bits";
+                    return Err(Error::new(ErrorKind::InvalidParameter, message));
+                }
+            };
+            Ok(())
+        }
+        sql::DataType::Timestamp(precision, _) | sql::DataType::Time(precision, _) => {
+            match precision {
+                Some(0..=5) => Err(Error::unsupported(data_type.to_string()).hint(
+                    "Times have microseconds; say date_trunc('second', …) for whole seconds.",
+                )),
+                _ => {
+                    *precision = None;
+                    Ok(())
+                }
+            }
+        }
+        sql::DataType::Character(_) | sql::DataType::Char(_) => {
+            Err(Error::unsupported("the type character").hint("Say varchar(n) or text."))
+        }
         sql::DataType::Numeric(info) | sql::DataType::Decimal(info) | sql::DataType::Dec(info) => {
             let (precision, scale) = match info {
                 sql::ExactNumberInfo::None => return Ok(()),

@@ -40,7 +40,7 @@ pub fn server_version_text() -> String {
 pub(super) fn functions(facts: &SessionFacts) -> Vec<ScalarUDF> {
     let version = server_version_text();
     let text = |s: &str| ScalarValue::Utf8(Some(s.to_owned()));
-    vec![
+    let mut all = vec![
         constant("version", text(&version)),
         constant("current_database", text(&facts.database)),
         constant("current_catalog", text(&facts.database)),
@@ -62,11 +62,13 @@ pub(super) fn functions(facts: &SessionFacts) -> Vec<ScalarUDF> {
         ),
         ScalarUDF::from(XxHash::new()),
         ScalarUDF::from(StarrocksTime::new(&facts.time_zone)),
-        ScalarUDF::from(super::meaning::Timezone::new(&facts.time_zone)),
         starrocks_size(),
         ScalarUDF::from(super::any_array::AnyArray::new()),
+        ScalarUDF::from(super::any_array::AnyUnknown::new()),
         pg_size_pretty(),
-    ]
+    ];
+    all.extend(super::meaning::in_zone(&facts.time_zone));
+    all
 }
 
 fn constant(name: &str, value: ScalarValue) -> ScalarUDF {

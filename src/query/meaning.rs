@@ -8,30 +8,64 @@
 mod aggregates;
 mod arithmetic;
 mod casts;
+mod coerce;
+mod formats;
+mod interval_sums;
+mod intervals;
+mod numbers;
+mod parts;
+mod reading;
 mod rule;
+mod single;
 pub mod text;
 mod times;
+mod written;
 
 use std::sync::Arc;
 
 use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::execution::{FunctionRegistry, SessionState};
-use datafusion::logical_expr::ScalarUDF;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
-pub(super) use self::aggregates::widen_sums;
 pub(super) use self::arithmetic::Operators;
-pub(super) use self::times::{EXTRACTED, Extract, TIMEZONE, Timezone};
+pub(super) use self::numbers::AS_NUMERIC;
+pub(super) use self::parts::{extract_name, part_named};
+pub(super) use self::single::SINGLE_VALUE;
+pub(super) use self::times::TIMEZONE;
+use self::times::Timezone;
+pub(super) use self::written::as_postgresql;
 use crate::error::{Error, ErrorKind};
 
 fn failure(kind: ErrorKind, message: impl Into<String>) -> DataFusionError {
     DataFusionError::External(Box::new(Error::new(kind, message)))
 }
 
+/// Functions that know the session's zone.
+pub(super) fn in_zone(zone: &str) -> [ScalarUDF; 2] {
+    [
+        ScalarUDF::from(Timezone::new(zone)),
+        ScalarUDF::from(formats::FromPattern::to_timestamp(zone)),
+    ]
+}
+
 /// Adds to a state what PostgreSQL means.
 pub(super) fn add_to(state: &mut SessionState) -> DfResult<()> {
     state.register_udaf(Arc::new(aggregates::average()))?;
-    for part in EXTRACTED {
-        state.register_udf(Arc::new(ScalarUDF::from(Extract::of(part))))?;
+    state.register_udaf(Arc::new(AggregateUDF::from(single::SingleValue::new())))?;
+    for extract in parts::Extract::all() {
+        state.register_udf(Arc::new(ScalarUDF::from(extract)))?;
+    }
+    // Other names of DataFusion's functions, which would bring them back under ours.
+    for alias in ["date_format", "datetrunc", "datepart"] {
+        state.deregister_udf(alias)?;
+    }
+    for function in [
+        ScalarUDF::from(parts::Truncate::new()),
+        ScalarUDF::from(formats::ToChar::new()),
+        ScalarUDF::from(formats::FromPattern::to_date()),
+        ScalarUDF::from(numbers::AsNumeric::new()),
+    ] {
+        state.register_udf(Arc::new(function))?;
     }
     state.register_expr_planner(Arc::new(Operators))?;
     state.add_analyzer_rule(Arc::new(rule::Meaning));

@@ -10,7 +10,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::sql::sqlparser::ast as sql;
 
-use super::meaning::widen_sums;
+use super::meaning::as_postgresql;
 use super::{QueryEngine, to_datafusion_dialect};
 use crate::error::{Error, ErrorKind, from_datafusion};
 
@@ -75,7 +75,11 @@ pub async fn plan_statement(
 ) -> Result<LogicalPlan, Error> {
     let state = state.clone();
     engine
-        .offload(async move { widen_sums(state.statement_to_plan(statement).await?) })
+        .offload(async move {
+            let plan = state.statement_to_plan(statement).await?;
+            let zone = state.config_options().execution.time_zone.clone();
+            as_postgresql(plan, zone.as_deref().unwrap_or("UTC"))
+        })
         .await?
         .map_err(from_datafusion)
 }
@@ -134,8 +138,24 @@ pub fn parameter_types(
     Ok(types)
 }
 
+/// A plan with the values of its parameters. `zone` is the session's.
+pub fn with_values(
+    plan: LogicalPlan,
+    values: Vec<ScalarValue>,
+    zone: &str,
+) -> Result<LogicalPlan, Error> {
+    // What a parameter meets depends on its type.
+    plan.with_param_values(ParamValues::from(values))
+        .and_then(|plan| as_postgresql(plan, zone))
+        .map_err(from_datafusion)
+}
+
 /// The columns of a plan whose parameters are typed but not given.
-pub fn described(plan: &LogicalPlan, parameters: &[DataType]) -> Result<SchemaRef, Error> {
+pub fn described(
+    plan: &LogicalPlan,
+    parameters: &[DataType],
+    zone: &str,
+) -> Result<SchemaRef, Error> {
     if parameters.is_empty() {
         return Ok(plan.schema().inner().clone());
     }
@@ -143,10 +163,7 @@ pub fn described(plan: &LogicalPlan, parameters: &[DataType]) -> Result<SchemaRe
         .iter()
         .map(|t| ScalarValue::try_from(t).map_err(from_datafusion))
         .collect::<Result<_, _>>()?;
-    let typed = plan
-        .clone()
-        .with_param_values(ParamValues::from(nulls))
-        .map_err(from_datafusion)?;
+    let typed = with_values(plan.clone(), nulls, zone)?;
     Ok(typed.schema().inner().clone())
 }
 

@@ -1,18 +1,23 @@
 //! PostgreSQL's ways of saying things that DataFusion reads in another way or not at all, said in
 //! its own. Each change means exactly what it replaces, and what it replaces would be an error.
 
-use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast as sql;
 use datafusion::sql::sqlparser::ast::Visit;
 
+mod casts;
+mod clauses;
+mod like;
+mod names;
+mod rows;
+mod subqueries;
+
 use super::any_array::ANY_ARRAY;
 use super::fence::mend_statement;
-use super::meaning::{EXTRACTED, TIMEZONE};
-use crate::catalog::chrono_pattern;
+use super::meaning::{TIMEZONE, extract_name, part_named};
 use crate::error::{Error, ErrorKind};
-use crate::statement::{array_items, date_before_time, interval_text};
+use crate::statement::array_items;
 
 /// Items of an array that is written as a text: each becomes an expression.
 const LITERAL_ITEMS_MAX: usize = 10_000;
@@ -22,6 +27,19 @@ pub fn to_datafusion_dialect(statement: &sql::Statement) -> Result<sql::Statemen
     let mut statement = statement.clone();
     mend_statement(&mut statement)?;
     if let ControlFlow::Break(error) = statement.visit(&mut CountedSets) {
+        return Err(error);
+    }
+    let mut queries = Queries {
+        is_top: matches!(statement, sql::Statement::Query(_)),
+    };
+    if let ControlFlow::Break(error) = sql::VisitMut::visit(&mut statement, &mut queries) {
+        return Err(error);
+    }
+    let left_over = sql::visit_expressions(&statement, |expr| match rows::refuse(expr) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(error),
+    });
+    if let ControlFlow::Break(error) = left_over {
         return Err(error);
     }
     let changed = sql::visit_expressions_mut(&mut statement, |expr| match rewritten(expr) {
@@ -36,9 +54,38 @@ pub fn to_datafusion_dialect(statement: &sql::Statement) -> Result<sql::Statemen
         return Err(error);
     }
     if let sql::Statement::Query(query) = &mut statement {
-        tell_apart(query);
+        names::tell_apart(query);
     }
     Ok(statement)
+}
+
+/// Mends the clauses of every query, and its row values.
+struct Queries {
+    /// Whether the next query is the statement itself.
+    is_top: bool,
+}
+
+impl sql::VisitorMut for Queries {
+    type Break = Error;
+
+    fn pre_visit_query(&mut self, query: &mut sql::Query) -> ControlFlow<Error> {
+        let is_top = std::mem::take(&mut self.is_top);
+        if let (false, sql::SetExpr::Select(select)) = (is_top, &mut *query.body) {
+            names::name_columns(select);
+        }
+        clauses::mend(query, is_top).map_or_else(ControlFlow::Break, ControlFlow::Continue)
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut sql::Expr) -> ControlFlow<Error> {
+        match rows::rewritten(expr) {
+            Ok(Some(said)) => {
+                *expr = said;
+                ControlFlow::Continue(())
+            }
+            Ok(None) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
 }
 
 /// Finds INTERSECT ALL and EXCEPT ALL, for which DataFusion does not count how often a row comes.
@@ -95,21 +142,10 @@ fn rewritten(expr: &sql::Expr) -> Result<Option<sql::Expr>, Error> {
             format,
         } => {
             if let (Some(text), sql::DataType::Bytea) = (literal(inner), data_type) {
-                return Ok(Some(bytea(text)?));
+                return Ok(Some(casts::bytea(text)?));
             }
-            let said_so = match (literal(inner), data_type) {
-                (Some(text), sql::DataType::Date) => date_before_time(text).map(str::to_owned),
-                (Some(text), sql::DataType::Interval { .. }) => interval_text(text),
-                _ => None,
-            };
-            if let Some(text) = said_so {
-                return Ok(Some(sql::Expr::Cast {
-                    kind: kind.clone(),
-                    expr: Box::new(sql::Expr::value(sql::Value::SingleQuotedString(text))),
-                    data_type: data_type.clone(),
-                    array: *array,
-                    format: format.clone(),
-                }));
+            if let Some(said) = casts::as_type(inner, data_type)? {
+                return Ok(Some(said));
             }
             let (Some(text), sql::DataType::Array(sql::ArrayElemTypeDef::SquareBracket(item, _))) =
                 (literal(inner), data_type)
@@ -162,14 +198,7 @@ fn rewritten(expr: &sql::Expr) -> Result<Option<sql::Expr>, Error> {
             Ok(Some(call("array_has", vec![array, (**left).clone()])))
         }
         sql::Expr::Interval(interval) => {
-            let Some(text) = literal(&interval.value).and_then(interval_text) else {
-                return Ok(None);
-            };
-            let value = Box::new(sql::Expr::value(sql::Value::SingleQuotedString(text)));
-            Ok(Some(sql::Expr::Interval(sql::Interval {
-                value,
-                ..interval.clone()
-            })))
+            Ok(casts::interval_literal(interval)?.map(sql::Expr::Interval))
         }
         sql::Expr::AtTimeZone {
             timestamp,
@@ -179,15 +208,47 @@ fn rewritten(expr: &sql::Expr) -> Result<Option<sql::Expr>, Error> {
             vec![(**time_zone).clone(), (**timestamp).clone()],
         ))),
         sql::Expr::Extract { field, expr, .. } => {
-            use sql::DateTimeField as F;
-            let [second, milliseconds, epoch] = EXTRACTED;
-            let name = match field {
-                F::Second | F::Seconds => second,
-                F::Millisecond | F::Milliseconds => milliseconds,
-                F::Epoch => epoch,
-                _ => return Ok(None),
-            };
-            Ok(Some(call(name, vec![(**expr).clone()])))
+            let name = field.to_string();
+            let part = part_named(name.trim_matches('\'')).ok_or_else(|| {
+                let message = format!("unit \"{name}\" not recognized");
+                Error::new(ErrorKind::InvalidParameter, message)
+            })?;
+            Ok(Some(call(&extract_name(part), vec![(**expr).clone()])))
+        }
+        sql::Expr::UnaryOp {
+            op: sql::UnaryOperator::Minus,
+            expr: inner,
+        } => match &**inner {
+            sql::Expr::Interval(interval) => Ok(casts::negated_interval(interval)?),
+            inner => Ok(negated_base(inner)),
+        },
+        sql::Expr::SimilarTo {
+            negated,
+            expr,
+            pattern,
+            escape_char,
+        } => like::similar(*negated, expr, pattern, escape_char.as_ref()).map(Some),
+        sql::Expr::Like { any: true, .. } | sql::Expr::ILike { any: true, .. } => {
+            like::like_any(expr).map(Some)
+        }
+        sql::Expr::Like {
+            pattern,
+            escape_char: Some(escape),
+            ..
+        }
+        | sql::Expr::ILike {
+            pattern,
+            escape_char: Some(escape),
+            ..
+        } => like::escaped(expr, pattern, escape).map(Some),
+        // The optimizer makes 0 of it, also of NULL.
+        sql::Expr::BinaryOp {
+            left,
+            op: sql::BinaryOperator::PGBitwiseXor,
+            right,
+        } if left == right => Ok(Some(binary(left, sql::BinaryOperator::Minus, right))),
+        sql::Expr::CompoundFieldAccess { root, access_chain } => {
+            Ok(subscripted(root, access_chain))
         }
         sql::Expr::Function(function) if function.name.to_string() == "generate_series" => {
             Err(Error::unsupported("generate_series outside FROM")
@@ -196,7 +257,7 @@ fn rewritten(expr: &sql::Expr) -> Result<Option<sql::Expr>, Error> {
         sql::Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case("sum") => {
             Ok(sum_of_integers(function))
         }
-        sql::Expr::Function(function) => Ok(with_pattern(function)),
+        sql::Expr::Function(function) => Ok(called(function)),
         _ => Ok(None),
     }
 }
@@ -252,21 +313,6 @@ fn as_integers(expr: &mut sql::Expr) -> bool {
     }
 }
 
-/// `'\x00ff'::bytea` is X'00ff'; other texts are their own bytes.
-fn bytea(text: &str) -> Result<sql::Expr, Error> {
-    let digits = match text.strip_prefix("\\x") {
-        Some(digits) if hex::decode(digits).is_ok() => digits.to_owned(),
-        Some(_) => {
-            return Err(Error::new(
-                ErrorKind::InvalidText,
-                "invalid hexadecimal data for type bytea",
-            ));
-        }
-        None => hex::encode(text),
-    };
-    Ok(sql::Expr::value(sql::Value::HexStringLiteral(digits)))
-}
-
 /// A parameter or a literal: an array whose type only the other side says.
 fn takes_its_type(expr: &sql::Expr) -> bool {
     match expr {
@@ -302,77 +348,134 @@ fn call(name: &str, args: Vec<sql::Expr>) -> sql::Expr {
     })
 }
 
-/// `to_char(t, 'YYYY-MM-DD')` and `to_timestamp('…', 'YYYY…')` with chrono's pattern.
-fn with_pattern(function: &sql::Function) -> Option<sql::Expr> {
-    let name = function.name.0.last()?.as_ident()?.value.to_lowercase();
-    if name != "to_char" && name != "to_timestamp" {
-        return None;
-    }
-    let sql::FunctionArguments::List(list) = &function.args else {
-        return None;
-    };
-    let [
-        value,
-        sql::FunctionArg::Unnamed(sql::FunctionArgExpr::Expr(pattern)),
-    ] = list.args.as_slice()
-    else {
-        return None;
-    };
-    let translated = chrono_pattern(literal(pattern)?, None)?;
-    let pattern = sql::FunctionArg::Unnamed(sql::FunctionArgExpr::Expr(sql::Expr::value(
-        sql::Value::SingleQuotedString(translated),
-    )));
-    let list = sql::FunctionArgumentList {
-        args: vec![value.clone(), pattern],
-        ..list.clone()
-    };
-    Some(sql::Expr::Function(sql::Function {
-        args: sql::FunctionArguments::List(list),
-        ..function.clone()
+fn binary(left: &sql::Expr, op: sql::BinaryOperator, right: &sql::Expr) -> sql::Expr {
+    let nested = |expr: &sql::Expr| Box::new(sql::Expr::Nested(Box::new(expr.clone())));
+    sql::Expr::Nested(Box::new(sql::Expr::BinaryOp {
+        left: nested(left),
+        op,
+        right: nested(right),
     }))
 }
 
-/// Gives items of the SELECT list that say the same a name of their own: DataFusion refuses two
-/// columns of one name. Clients are told PostgreSQL's names.
-fn tell_apart(query: &mut sql::Query) {
-    let sql::SetExpr::Select(select) = &mut *query.body else {
-        return;
+/// Functions that mean something else here.
+fn called(function: &sql::Function) -> Option<sql::Expr> {
+    let name = function.name.0.last()?.as_ident()?.value.to_lowercase();
+    let sql::FunctionArguments::List(list) = &function.args else {
+        return None;
     };
-    let has_star = select.projection.iter().any(|i| {
-        matches!(
-            i,
-            sql::SelectItem::Wildcard(_) | sql::SelectItem::QualifiedWildcard(..)
-        )
-    });
-    let mut seen = HashSet::new();
-    for (i, item) in select.projection.iter_mut().enumerate() {
-        let sql::SelectItem::UnnamedExpr(expr) = item else {
-            continue;
-        };
-        let is_column = matches!(
-            expr,
-            sql::Expr::Identifier(_) | sql::Expr::CompoundIdentifier(_)
-        );
-        let said_before = !seen.insert(without_casts(expr).to_string().to_lowercase());
-        if said_before || has_star && is_column {
-            let alias = sql::Ident::with_quote(
-                '"',
-                format!("{}\u{1}{}", crate::statement::column_name(expr), i + 1),
-            );
-            *item = sql::SelectItem::ExprWithAlias {
-                expr: expr.clone(),
-                alias,
-            };
+    let args: Vec<sql::Expr> = list
+        .args
+        .iter()
+        .map(|arg| match arg {
+            sql::FunctionArg::Unnamed(sql::FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+            _ => None,
+        })
+        .collect::<Option<_>>()?;
+    match (name.as_str(), &args[..]) {
+        // EXTRACT, in double precision.
+        ("date_part", [part, time]) => {
+            let part = part_named(literal(part)?)?;
+            Some(sql::Expr::Cast {
+                kind: sql::CastKind::Cast,
+                expr: Box::new(call(&extract_name(part), vec![time.clone()])),
+                data_type: sql::DataType::DoublePrecision,
+                array: false,
+                format: None,
+            })
         }
+        // Other names.
+        ("mod", [left, right]) => Some(binary(left, sql::BinaryOperator::Modulo, right)),
+        ("ceiling", [_]) => Some(call("ceil", args)),
+        ("sign", [_]) => Some(call("signum", args)),
+        ("every", [_]) if function.over.is_none() && function.filter.is_none() => {
+            Some(call("bool_and", args))
+        }
+        ("clock_timestamp" | "statement_timestamp" | "transaction_timestamp", []) => {
+            Some(call("now", args))
+        }
+        ("date", [time]) => Some(casts::cast_to(time.clone(), sql::DataType::Date)),
+        // Of an empty array it is NULL.
+        ("array_upper" | "array_length", [_, _]) => {
+            let zero = sql::Expr::value(sql::Value::Number("0".into(), false));
+            Some(call("nullif", vec![call("array_length", args), zero]))
+        }
+        // What is distinct comes sorted.
+        ("array_agg" | "string_agg", [value, ..])
+            if list.duplicate_treatment == Some(sql::DuplicateTreatment::Distinct)
+                && list.clauses.is_empty() =>
+        {
+            let mut sorted = function.clone();
+            if let sql::FunctionArguments::List(list) = &mut sorted.args {
+                let key = sql::OrderByExpr {
+                    expr: value.clone(),
+                    options: sql::OrderByOptions::default(),
+                    with_fill: None,
+                };
+                list.clauses
+                    .push(sql::FunctionArgumentClause::OrderBy(vec![key]));
+            }
+            Some(sql::Expr::Function(sorted))
+        }
+        // A dollar is a dollar; groups are \1, \2, …
+        ("regexp_replace", [text, pattern, with, flags @ ..]) if !matches!(with, sql::Expr::Function(f) if f.name.to_string() == "replace") =>
+        {
+            let text_of = |t: &str| sql::Expr::value(sql::Value::SingleQuotedString(t.into()));
+            let with = match literal(with) {
+                Some(with) if !with.contains('$') => return None,
+                Some(with) => text_of(&with.replace('$', "$$")),
+                None => call("replace", vec![with.clone(), text_of("$"), text_of("$$")]),
+            };
+            let mut args = vec![text.clone(), pattern.clone(), with];
+            args.extend_from_slice(flags);
+            Some(call("regexp_replace", args))
+        }
+        _ => None,
     }
 }
 
-/// DataFusion names a cast by what is cast.
-fn without_casts(expr: &sql::Expr) -> &sql::Expr {
-    match expr {
-        sql::Expr::Cast { expr, .. } | sql::Expr::Nested(expr) => without_casts(expr),
-        other => other,
+/// `-2 ^ 2` is (-2) ^ 2.
+fn negated_base(inner: &sql::Expr) -> Option<sql::Expr> {
+    let sql::Expr::BinaryOp {
+        left,
+        op: op @ (sql::BinaryOperator::PGExp | sql::BinaryOperator::BitwiseXor),
+        right,
+    } = inner
+    else {
+        return None;
+    };
+    Some(sql::Expr::BinaryOp {
+        left: Box::new(sql::Expr::Nested(Box::new(sql::Expr::UnaryOp {
+            op: sql::UnaryOperator::Minus,
+            expr: left.clone(),
+        }))),
+        op: op.clone(),
+        right: right.clone(),
+    })
+}
+
+/// `a[-1]` and `a[0]` are NULL: counting from the end is DataFusion's.
+fn subscripted(root: &sql::Expr, chain: &[sql::AccessExpr]) -> Option<sql::Expr> {
+    let mut chain = chain.to_vec();
+    let mut is_changed = false;
+    for access in &mut chain {
+        let sql::AccessExpr::Subscript(sql::Subscript::Index { index }) = access else {
+            continue;
+        };
+        let is_plain =
+            matches!(index, sql::Expr::Value(v) if matches!(v.value, sql::Value::Number(..)));
+        let is_done = matches!(index, sql::Expr::Function(f) if f.name.to_string() == "nullif");
+        if is_plain || is_done {
+            continue;
+        }
+        let zero = || sql::Expr::value(sql::Value::Number("0".into(), false));
+        let positive = call("greatest", vec![index.clone(), zero()]);
+        *index = call("nullif", vec![positive, zero()]);
+        is_changed = true;
     }
+    is_changed.then(|| sql::Expr::CompoundFieldAccess {
+        root: Box::new(root.clone()),
+        access_chain: chain,
+    })
 }
 
 #[cfg(test)]
@@ -397,7 +500,7 @@ mod tests {
             ("SELECT '{1'::INT[]", "22P02"),
             (
                 "SELECT to_char(t, 'YYYY-MM-DD\"T\"HH24:MI:SS.MS') FROM x",
-                "SELECT to_char(t, '%Y-%m-%dT%H:%M:%S.%3f') FROM x",
+                "SELECT to_char(t, 'YYYY-MM-DD\"T\"HH24:MI:SS.MS') FROM x",
             ),
             (
                 "SELECT to_char(t, '%Y') FROM x",
@@ -418,17 +521,32 @@ mod tests {
             ("SELECT '\\x00ff'::bytea", "SELECT X'00ff'"),
             ("SELECT '\\x0'::bytea", "22P02"),
             (
-                "SELECT '2024-01-02 03:04:05.6 +00'::date",
-                "SELECT '2024-01-02'::DATE",
-            ),
-            (
-                "SELECT '2024-01-02 2 apples'::date",
-                "SELECT '2024-01-02 2 apples'::DATE",
-            ),
-            (
                 "SELECT '1 day 02:03:04.5'::interval",
-                "SELECT '1 day 2 hours 3 minutes 4.5 seconds'::INTERVAL",
+                "SELECT INTERVAL '0 months 1 days 7384.500000 seconds'",
             ),
+            (
+                "SELECT -INTERVAL '1-2' YEAR TO MONTH",
+                "SELECT INTERVAL '-14 months 0 days 0.000000 seconds'",
+            ),
+            ("SELECT '1.50'::numeric", "SELECT 1.50"),
+            ("SELECT a::numeric FROM x", "SELECT as_numeric(a) FROM x"),
+            (
+                "SELECT a::varchar(3) FROM x",
+                "SELECT left(CAST(a AS TEXT), 3) FROM x",
+            ),
+            (
+                "SELECT a FROM x WHERE (a, b) < (1, 2)",
+                "SELECT a FROM x WHERE (((a) < (1)) OR (((a) = (1)) AND ((b) < (2))))",
+            ),
+            (
+                "SELECT sum(a) OVER (w ORDER BY b) FROM x WINDOW w AS (PARTITION BY c)",
+                "SELECT sum(a) OVER (PARTITION BY c ORDER BY b) FROM x",
+            ),
+            (
+                "SELECT a LIKE 'x!%' ESCAPE '!' FROM x",
+                "SELECT a LIKE 'x\\%' FROM x",
+            ),
+            ("SELECT -2 ^ 2", "SELECT (-2) ^ 2"),
             (
                 "SELECT NULL, NULL",
                 "SELECT NULL, NULL AS \"?column?\u{1}2\"",

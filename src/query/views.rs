@@ -137,7 +137,8 @@ impl PlannedSchema {
         let plan = state
             .statement_to_plan(datafusion::sql::parser::Statement::Statement(Box::new(ast)))
             .await?;
-        let plan = super::meaning::widen_sums(plan)?;
+        let zone = state.config_options().execution.time_zone.clone();
+        let plan = super::meaning::as_postgresql(plan, zone.as_deref().unwrap_or("UTC"))?;
         let columns = &source.definition().columns;
         if columns.is_empty() {
             return Ok(plan);

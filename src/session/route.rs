@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::common::ScalarValue;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast as sql;
 use tracing::Instrument;
@@ -12,7 +12,7 @@ use tracing::Instrument;
 use super::about::{is_unknown_name, prefer_stale_error, with_position};
 use super::explain::Explain;
 use super::{Outcome, Prepared, Rows, Session, TransactionState, variables};
-use crate::error::{Error, ErrorKind, from_datafusion};
+use crate::error::{Error, ErrorKind};
 use crate::job::Requester;
 use crate::query::{
     CachedPlan, Lookup, described, described_as, job_plan, job_plan_schema, parameter_types,
@@ -287,7 +287,7 @@ impl Session {
         }
         let schema = described_as(
             &*self.caller.cluster,
-            &described(&plan, &parameters)?,
+            &described(&plan, &parameters, &self.facts().time_zone)?,
             ast,
             &plan,
         );
@@ -486,7 +486,7 @@ impl Session {
                 .await
                 .map_err(|e| prefer_stale_error(e, stale))?,
         };
-        plan = with_values(plan, prepared, values)?;
+        plan = with_values(plan, prepared, values, &self.facts().time_zone)?;
         self.caller.check_readable(&plan).await?;
         let schema = described_as(&*self.caller.cluster, plan.schema().inner(), ast, &plan);
         if prepared
@@ -519,7 +519,8 @@ impl Session {
         let plan = plan_sql(&self.caller.gateway.engine, &state, ast)
             .await
             .map_err(|e| prefer_stale_error(e, stale))?;
-        let LogicalPlan::Dml(dml) = with_values(plan, prepared, values)? else {
+        let zone = self.facts().time_zone;
+        let LogicalPlan::Dml(dml) = with_values(plan, prepared, values, &zone)? else {
             return Err(Error::internal(
                 "a statement that changes rows was planned as another",
             ));
@@ -545,12 +546,12 @@ fn with_values(
     plan: LogicalPlan,
     prepared: &Prepared,
     values: Vec<ScalarValue>,
+    zone: &str,
 ) -> Result<LogicalPlan, Error> {
     if prepared.parameters.is_empty() && values.is_empty() {
         return Ok(plan);
     }
-    plan.with_param_values(ParamValues::from(values))
-        .map_err(from_datafusion)
+    crate::query::with_values(plan, values, zone)
 }
 
 fn changed_result() -> Error {

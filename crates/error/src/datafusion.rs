@@ -96,6 +96,21 @@ fn plan_error(message: &str) -> Error {
     Error::new(kind, lower_first(message))
 }
 
+/// What the engine has no plan for: it names structures of its own.
+fn not_implemented(message: &str) -> Error {
+    let asks_outside = [
+        "ScalarSubquery",
+        "OuterReferenceColumn",
+        "Exists(",
+        "InSubquery",
+    ];
+    if asks_outside.iter().any(|word| message.contains(word)) {
+        return Error::unsupported("a subquery that names columns from outside in this way")
+            .hint("Compare them with = alone, or join the tables.");
+    }
+    Error::new(ErrorKind::Unsupported, lower_first(message))
+}
+
 /// PostgreSQL's messages begin in lower case; a name in quotes or capitals stays.
 fn lower_first(message: &str) -> String {
     let mut chars = message.chars();
@@ -140,9 +155,7 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
             e => Error::new(schema_kind(e), lower_first(&e.to_string())),
         },
         DataFusionError::Plan(message) => plan_error(message),
-        DataFusionError::NotImplemented(message) => {
-            Error::new(ErrorKind::Unsupported, lower_first(message))
-        }
+        DataFusionError::NotImplemented(message) => not_implemented(message),
         DataFusionError::SQL(e, _) => Error::new(ErrorKind::Syntax, format!("syntax error: {e}")),
         DataFusionError::ArrowError(e, _) => {
             let message = e.to_string();

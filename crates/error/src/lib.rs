@@ -84,6 +84,14 @@ error_kinds! {
     TooLong => "22001",
     /// A pattern that is no regular expression.
     InvalidRegex => "2201B",
+    /// An escape character with nothing to escape.
+    InvalidEscape => "22025",
+    /// A logarithm of zero or less.
+    InvalidLogarithm => "2201E",
+    /// A power that is no real number.
+    InvalidPower => "2201F",
+    /// A cast between two types that have none.
+    CannotCast => "42846",
     /// A substring of negative length.
     InvalidSubstring => "22011",
     /// A window frame of negative size.

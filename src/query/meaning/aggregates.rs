@@ -5,20 +5,17 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, FieldRef};
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, ScalarValue};
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::functions_aggregate::average::avg_udaf;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, Expr, ExprSchemable, GroupsAccumulator,
-    LogicalPlan, ReversedUDAF, Signature, Union, Volatility, cast,
+    ReversedUDAF, Signature, Volatility, WindowFunctionDefinition, cast,
 };
 
-use super::failure;
-use crate::error::{Error, ErrorKind};
+use super::{failure, interval_sums};
+use crate::error::ErrorKind;
 
 /// Digits after the point that an average is computed with; it has four more.
 const AVERAGE_SCALE: i8 = 12;
@@ -41,75 +38,6 @@ pub(super) fn average() -> AggregateUDF {
 /// What a sum of BIGINT is computed of, so that it has room.
 const SUMMED: DataType = DataType::Decimal128(20, 0);
 
-/// Has sums of BIGINT computed as NUMERIC. Said of a plan as it was written: once types are coerced,
-/// nobody can tell them from sums of INT, which are BIGINT.
-pub(crate) fn widen_sums(plan: LogicalPlan) -> DfResult<LogicalPlan> {
-    let widened = plan.transform_up_with_subqueries(|plan| {
-        if let LogicalPlan::Union(union) = &plan {
-            check_union(union)?;
-        }
-        let schema = merge_schema(&plan.inputs());
-        let names = NamePreserver::new(&plan);
-        let widened = plan.map_expressions(|expr| {
-            let name = names.save(&expr);
-            let widened = expr.transform_up(|expr| widen_sum(expr, &schema))?;
-            Ok(widened.update_data(|expr| name.restore(expr)))
-        })?;
-        // What stands above a wider column is wider, too.
-        widened.map_data(LogicalPlan::recompute_schema)
-    });
-    widened.map(|done| done.data)
-}
-
-/// Refuses a UNION that is known by the type of its first part, whole numbers, where another part
-/// has fractions: they would be cut.
-fn check_union(union: &Union) -> DfResult<()> {
-    for (i, column) in union.schema.fields().iter().enumerate() {
-        let parts = union.inputs.iter();
-        let mut types = parts.filter_map(|part| Some(part.schema().fields().get(i)?.data_type()));
-        let has_fractions = |of: &DataType| of.is_numeric() && !of.is_integer();
-        if column.data_type().is_integer() && types.any(has_fractions) {
-            let error = Error::new(
-                ErrorKind::Unsupported,
-                format!(
-                    "UNION of whole numbers and others in column {} is not supported",
-                    i + 1
-                ),
-            )
-            .hint("Cast the column to one type in each part.");
-            return Err(DataFusionError::External(Box::new(error)));
-        }
-    }
-    Ok(())
-}
-
-/// Brings numbers of several types to one that holds them all; whether there were several. A CASE is
-/// known by the type of its first value before types are coerced, and the others would be cut.
-fn one_type<'e>(values: impl Iterator<Item = &'e mut Expr>, schema: &DFSchema) -> bool {
-    let mut typed = Vec::new();
-    for value in values {
-        let Ok(of) = value.get_type(schema) else {
-            return false;
-        };
-        if of != DataType::Null {
-            typed.push((value, of));
-        }
-    }
-    let types: Vec<DataType> = typed.iter().map(|(_, of)| of.clone()).collect();
-    if !types.iter().all(DataType::is_numeric) || types.windows(2).all(|pair| pair[0] == pair[1]) {
-        return false;
-    }
-    let Some(one) = type_union_resolution(&types) else {
-        return false;
-    };
-    for (value, of) in typed {
-        if of != one {
-            *value = cast(value.clone(), one.clone());
-        }
-    }
-    true
-}
-
 fn widen(args: &mut [Expr], schema: &DFSchema) -> bool {
     let [summed] = args else {
         return false;
@@ -123,11 +51,23 @@ fn widen(args: &mut [Expr], schema: &DFSchema) -> bool {
     is_bigint
 }
 
-fn widen_sum(mut expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
+/// Has a sum of BIGINT computed as NUMERIC. Once types are coerced, nobody can tell it from a sum of
+/// INT, which is BIGINT.
+pub(super) fn widen_sum(mut expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
+    let is_time_apart = |args: &[Expr]| {
+        let of = args.first().and_then(|arg| arg.get_type(schema).ok());
+        matches!(of, Some(DataType::Interval(_) | DataType::Duration(_)))
+    };
+    let is_total = |name: &str| name == "sum" || name == "avg";
     let is_changed = match &mut expr {
-        Expr::Case(case) => {
-            let values = case.when_then_expr.iter_mut().map(|(_, value)| value);
-            one_type(values.chain(&mut case.else_expr).map(|v| &mut **v), schema)
+        Expr::AggregateFunction(f) if is_total(f.func.name()) && is_time_apart(&f.params.args) => {
+            f.func = Arc::new(interval_sums::total(f.func.name() == "avg"));
+            true
+        }
+        Expr::WindowFunction(f) if is_total(f.fun.name()) && is_time_apart(&f.params.args) => {
+            let total = interval_sums::total(f.fun.name() == "avg");
+            f.fun = WindowFunctionDefinition::AggregateUDF(Arc::new(total));
+            true
         }
         Expr::AggregateFunction(f) if f.func.name() == "sum" => widen(&mut f.params.args, schema),
         Expr::WindowFunction(f) if f.fun.name() == "sum" => widen(&mut f.params.args, schema),

@@ -19,6 +19,7 @@ use datafusion::logical_expr::{
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use super::failure;
+use super::intervals::Scaling;
 use crate::error::ErrorKind;
 
 /// Digits after the point of a quotient.
@@ -50,6 +51,12 @@ fn has_too_many_digits(left: &DataType, right: &DataType) -> bool {
     scales.is_some_and(|(left, right)| left + right > QUOTIENT_SCALE + 4)
 }
 
+/// Whether a quotient of such numbers is a NUMERIC.
+pub(super) fn is_numeric_quotient(left: &DataType, right: &DataType) -> bool {
+    let number = |of: &DataType| of.is_integer() || is_decimal(of);
+    number(left) && number(right) && !(left.is_integer() && right.is_integer())
+}
+
 impl ExprPlanner for Operators {
     fn plan_binary_op(
         &self,
@@ -60,15 +67,25 @@ impl ExprPlanner for Operators {
         let (Ok(left), Ok(right)) = types else {
             return Ok(PlannerResult::Original(expr));
         };
-        let number = |of: &DataType| of.is_integer() || is_decimal(of);
-        let operation = match expr.op {
-            BinaryOperator::Divide
-                if number(&left)
-                    && number(&right)
-                    && !(left.is_integer() && right.is_integer()) =>
-            {
-                Operation::Quotient
+        let is_interval =
+            |of: &DataType| matches!(of, DataType::Interval(_) | DataType::Duration(_));
+        let scaled = match expr.op {
+            BinaryOperator::Multiply if is_interval(&left) && right.is_numeric() => {
+                Some(Scaling::Times.of(vec![expr.left.clone(), expr.right.clone()]))
             }
+            BinaryOperator::Multiply if left.is_numeric() && is_interval(&right) => {
+                Some(Scaling::Times.of(vec![expr.right.clone(), expr.left.clone()]))
+            }
+            BinaryOperator::Divide if is_interval(&left) && right.is_numeric() => {
+                Some(Scaling::By.of(vec![expr.left.clone(), expr.right.clone()]))
+            }
+            _ => None,
+        };
+        if let Some(scaled) = scaled {
+            return Ok(PlannerResult::Planned(scaled));
+        }
+        let operation = match expr.op {
+            BinaryOperator::Divide if is_numeric_quotient(&left, &right) => Operation::Quotient,
             BinaryOperator::Multiply if has_too_many_digits(&left, &right) => Operation::Product,
             _ => return Ok(PlannerResult::Original(expr)),
         };
@@ -106,6 +123,9 @@ impl Operation {
             Operator::Minus if of.is_integer() => Some(Self::Subtract),
             Operator::Multiply if of.is_integer() => Some(Self::Multiply),
             Operator::Divide if of.is_floating() => Some(Self::Divide),
+            Operator::Plus if of.is_floating() => Some(Self::Add),
+            Operator::Minus if of.is_floating() => Some(Self::Subtract),
+            Operator::Multiply if of.is_floating() => Some(Self::Multiply),
             _ => None,
         }
     }
@@ -156,9 +176,9 @@ impl ScalarUDFImpl for Computed {
             ));
         };
         let result = match self.operation {
-            Operation::Add => add(left, right).map_err(|e| out_of_range(e, left)),
-            Operation::Subtract => sub(left, right).map_err(|e| out_of_range(e, left)),
-            Operation::Multiply => mul(left, right).map_err(|e| out_of_range(e, left)),
+            Operation::Add => finite(add(left, right), left, right),
+            Operation::Subtract => finite(sub(left, right), left, right),
+            Operation::Multiply => finite(mul(left, right), left, right),
             Operation::Divide => divided(left, right),
             Operation::Quotient => quotient(left, right),
             Operation::Product => product(left, right),
@@ -194,6 +214,41 @@ fn out_of_range(error: ArrowError, of: &ArrayRef) -> DataFusionError {
     }
 }
 
+/// The result of an operator, unless it is beyond its type: floats become infinite there, and whole
+/// numbers have been refused.
+fn finite(
+    result: Result<ArrayRef, ArrowError>,
+    left: &ArrayRef,
+    right: &ArrayRef,
+) -> DfResult<ArrayRef> {
+    let result = result.map_err(|e| out_of_range(e, left))?;
+    if !result.data_type().is_floating() {
+        return Ok(result);
+    }
+    let floats = |of: &ArrayRef| -> DfResult<ArrayRef> { Ok(cast(of, &DataType::Float64)?) };
+    let results = floats(&result)?;
+    let results = results.as_primitive::<Float64Type>();
+    if results.iter().flatten().all(f64::is_finite) {
+        return Ok(result);
+    }
+    let (left, right) = (floats(left)?, floats(right)?);
+    let pairs = left
+        .as_primitive::<Float64Type>()
+        .iter()
+        .zip(right.as_primitive::<Float64Type>());
+    let is_finite = |of: Option<f64>| of.is_some_and(f64::is_finite);
+    let overflows = |((l, r), result): ((Option<f64>, Option<f64>), Option<f64>)| {
+        result.is_some_and(f64::is_infinite) && is_finite(l) && is_finite(r)
+    };
+    if pairs.zip(results).any(overflows) {
+        return Err(failure(
+            ErrorKind::OutOfRange,
+            "value out of range: overflow",
+        ));
+    }
+    Ok(result)
+}
+
 fn divided(left: &ArrayRef, right: &ArrayRef) -> DfResult<ArrayRef> {
     let is_zero = match right.data_type() {
         DataType::Float64 => {
@@ -217,7 +272,7 @@ fn divided(left: &ArrayRef, right: &ArrayRef) -> DfResult<ArrayRef> {
     if is_zero {
         return Err(division_by_zero());
     }
-    Ok(div(left, right)?)
+    finite(div(left, right), left, right)
 }
 
 /// A number as a decimal, and its scale.

@@ -11,7 +11,7 @@ use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, bin
 use datafusion::optimizer::AnalyzerRule;
 
 use super::arithmetic::{Operation, length};
-use super::casts;
+use super::{casts, numbers};
 use crate::error::{Error, ErrorKind};
 
 #[derive(Debug)]
@@ -77,6 +77,17 @@ fn meant(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
                 Transformed::yes(casts::converted(*expr, field.data_type()))
             } else {
                 Transformed::no(Expr::Cast(Cast { expr, field }))
+            })
+        }
+        Expr::ScalarFunction(mut call) => {
+            let types = call.args.iter().map(|arg| arg.get_type(schema));
+            let types = types.collect::<DfResult<Vec<_>>>().unwrap_or_default();
+            Ok(match numbers::meant(&call.func, &types) {
+                Some(meant) => {
+                    call.func = meant;
+                    Transformed::yes(Expr::ScalarFunction(call))
+                }
+                None => Transformed::no(Expr::ScalarFunction(call)),
             })
         }
         // Its rows are compared without those that are NULL outside, which NOT IN () lets pass.

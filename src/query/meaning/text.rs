@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use bytes::{BufMut, BytesMut};
+use chrono::Datelike;
 use datafusion::arrow::datatypes::IntervalMonthDayNano;
 
 use crate::query::Zone;
@@ -101,11 +102,29 @@ pub fn numeric_binary(out: &mut BytesMut, value: i128, scale: usize) {
     groups.into_iter().for_each(|g| out.put_i16(g));
 }
 
+/// A date of its era: the year before 1 is 1 BC.
+fn era_date(out: &mut BytesMut, date: chrono::NaiveDate) -> &'static [u8] {
+    let year = date.year();
+    let (year, era): (_, &[u8]) = if year > 0 {
+        (year, b"")
+    } else {
+        (1 - year, b" BC")
+    };
+    display(
+        out,
+        format_args!("{year:04}-{:02}-{:02}", date.month(), date.day()),
+    );
+    era
+}
+
 pub fn date(out: &mut BytesMut, days: i32) {
     match chrono::NaiveDate::from_ymd_opt(1970, 1, 1)
         .and_then(|d| d.checked_add_signed(chrono::Duration::days(days.into())))
     {
-        Some(date) => display(out, date.format("%Y-%m-%d")),
+        Some(date) => {
+            let era = era_date(out, date);
+            out.put_slice(era);
+        }
         None => out.put_slice(if days > 0 { b"infinity" } else { b"-infinity" }),
     }
 }
@@ -129,7 +148,8 @@ pub fn timestamp(out: &mut BytesMut, micros: i64, zone: Option<&Zone>) {
             b"-infinity"
         });
     };
-    display(out, local.format("%Y-%m-%d %H:%M:%S"));
+    let era = era_date(out, local.date());
+    display(out, local.format(" %H:%M:%S"));
     fraction(out, local.and_utc().timestamp_subsec_micros());
     if let Some(zone) = zone {
         let offset = zone.offset_seconds(micros);
@@ -142,7 +162,11 @@ pub fn timestamp(out: &mut BytesMut, micros: i64, zone: Option<&Zone>) {
         if seconds % 3600 != 0 {
             display(out, format_args!(":{:02}", seconds % 3600 / 60));
         }
+        if seconds % 60 != 0 {
+            display(out, format_args!(":{:02}", seconds % 60));
+        }
     }
+    out.put_slice(era);
 }
 
 pub fn time(out: &mut BytesMut, micros: i64) {
@@ -169,9 +193,13 @@ pub fn apart(micros: i64) -> IntervalMonthDayNano {
 /// `1 year 2 mons 3 days 04:05:06.7`
 pub fn interval(out: &mut BytesMut, value: IntervalMonthDayNano) {
     let mut parts = Vec::new();
+    // After a part below zero, one above it has a sign.
+    let mut is_below = false;
     let mut unit = |n: i32, one: &str| {
         if n != 0 {
-            parts.push(format!("{n} {one}{}", if n == 1 { "" } else { "s" }));
+            let sign = if is_below && n > 0 { "+" } else { "" };
+            parts.push(format!("{sign}{n} {one}{}", if n == 1 { "" } else { "s" }));
+            is_below = n < 0;
         }
     };
     unit(value.months / 12, "year");
@@ -182,6 +210,8 @@ pub fn interval(out: &mut BytesMut, value: IntervalMonthDayNano) {
         let mut text = BytesMut::new();
         if micros < 0 {
             text.put_u8(b'-');
+        } else if is_below {
+            text.put_u8(b'+');
         }
         time(&mut text, micros.checked_abs().unwrap_or(i64::MAX));
         parts.push(String::from_utf8_lossy(&text).into_owned());

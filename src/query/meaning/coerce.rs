@@ -1,0 +1,454 @@
+//! Which values meet as which type: casts that there are, and what a comparison, CASE or list of
+//! several types is computed in. Said of a plan as it was written, before DataFusion brings types
+//! together in its own way.
+
+use datafusion::arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
+use datafusion::logical_expr::expr::{Between, Case, Cast, InList, ScalarFunction};
+use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, Union, cast, lit, when};
+
+use super::arithmetic::{Operation, is_numeric_quotient};
+use super::intervals::Scaling;
+use super::reading::{read_as, target};
+use super::{failure, times};
+use crate::error::ErrorKind;
+
+const MICROS: TimeUnit = TimeUnit::Microsecond;
+
+fn is_float(of: &DataType) -> bool {
+    matches!(of, DataType::Float32 | DataType::Float64)
+}
+
+fn is_decimal(of: &DataType) -> bool {
+    matches!(of, DataType::Decimal128(..) | DataType::Decimal256(..))
+}
+
+fn is_date(of: &DataType) -> bool {
+    matches!(of, DataType::Date32 | DataType::Date64)
+}
+
+fn is_text(of: &DataType) -> bool {
+    matches!(
+        of,
+        DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8
+    )
+}
+
+fn is_time_type(of: &DataType) -> bool {
+    is_date(of) || matches!(of, DataType::Timestamp(..))
+}
+
+/// The one type that values of several types are brought to, where DataFusion's would be another.
+fn common(types: &[&DataType], zone: &str) -> Option<DataType> {
+    if types.windows(2).all(|pair| pair[0] == pair[1]) {
+        return None;
+    }
+    if types.iter().all(|of| of.is_numeric()) {
+        return if types.iter().any(|of| is_float(of)) {
+            types
+                .iter()
+                .any(|of| is_decimal(of))
+                .then_some(DataType::Float64)
+        } else {
+            None
+        };
+    }
+    if types.iter().all(|of| is_time_type(of)) {
+        let has_zone = |of: &&DataType| matches!(of, DataType::Timestamp(_, Some(_)));
+        let shown = types.iter().any(has_zone).then(|| zone.into());
+        return Some(DataType::Timestamp(MICROS, shown));
+    }
+    None
+}
+
+/// A value as one of another type, by PostgreSQL's implicit casts.
+fn brought(value: Expr, from: &DataType, to: &DataType, zone: &str) -> DfResult<Expr> {
+    if from == to {
+        return Ok(value);
+    }
+    Ok(match (from, to) {
+        (of, to) if is_text(of) => match target(to) {
+            Some(to) => read_as(value, to, zone)?,
+            None => cast(value, to.clone()),
+        },
+        (of, DataType::Timestamp(_, Some(_))) if is_date(of) => {
+            times::in_session(zone, cast(value, DataType::Timestamp(MICROS, None)))
+        }
+        (DataType::Timestamp(_, None), DataType::Timestamp(_, Some(_))) => {
+            times::in_session(zone, value)
+        }
+        _ => cast(value, to.clone()),
+    })
+}
+
+fn is_text_literal(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(ScalarValue::Utf8(Some(_)), _))
+}
+
+/// Brings values together; whether anything was to be done. A text without a type takes that of the
+/// others.
+fn together(values: Vec<&mut Expr>, schema: &DFSchema, zone: &str) -> DfResult<bool> {
+    let mut typed = Vec::new();
+    for value in values {
+        match value.get_type(schema) {
+            Ok(DataType::Null) => {}
+            Ok(of) => typed.push((value, of)),
+            Err(_) => return Ok(false),
+        }
+    }
+    let (literals, others): (Vec<_>, Vec<_>) = typed
+        .into_iter()
+        .partition(|(value, _)| is_text_literal(value));
+    let types: Vec<&DataType> = others.iter().map(|(_, of)| of).collect();
+    let one = common(&types, zone);
+    let shared = match (&one, types.first()) {
+        (Some(one), _) => Some(one.clone()),
+        (None, Some(first)) if types.iter().all(|of| of == first) => Some((*first).clone()),
+        _ => None,
+    };
+    let mut is_changed = false;
+    if let Some(one) = one {
+        for (value, of) in others {
+            is_changed |= of != one;
+            *value = brought(value.clone(), &of, &one, zone)?;
+        }
+    }
+    if let Some(shared) = shared
+        && let Some(shared) = target(&shared)
+    {
+        for (value, of) in literals {
+            is_changed = true;
+            *value = brought(value.clone(), &of, &shared, zone)?;
+        }
+    }
+    Ok(is_changed)
+}
+
+/// PostgreSQL's name of a type.
+pub(super) fn type_name(of: &DataType) -> String {
+    use DataType as T;
+    match of {
+        T::Boolean => "boolean".into(),
+        T::Int8 | T::Int16 | T::UInt8 => "smallint".into(),
+        T::Int32 | T::UInt16 => "integer".into(),
+        T::Int64 | T::UInt32 | T::UInt64 => "bigint".into(),
+        T::Float16 | T::Float32 => "real".into(),
+        T::Float64 => "double precision".into(),
+        T::Decimal32(..) | T::Decimal64(..) | T::Decimal128(..) | T::Decimal256(..) => {
+            "numeric".into()
+        }
+        T::Utf8 | T::LargeUtf8 | T::Utf8View => "text".into(),
+        T::Binary | T::LargeBinary | T::BinaryView => "bytea".into(),
+        T::Date32 | T::Date64 => "date".into(),
+        T::Time32(_) | T::Time64(_) => "time without time zone".into(),
+        T::Timestamp(_, None) => "timestamp without time zone".into(),
+        T::Timestamp(_, Some(_)) => "timestamp with time zone".into(),
+        T::Interval(_) | T::Duration(_) => "interval".into(),
+        T::List(item) | T::LargeList(item) => format!("{}[]", type_name(item.data_type())),
+        T::Null => "unknown".into(),
+        other => other.to_string(),
+    }
+}
+
+/// Whether PostgreSQL has a cast from one type to the other.
+fn has_cast(from: &DataType, to: &DataType) -> bool {
+    use DataType as T;
+    let is_interval = |of: &DataType| matches!(of, T::Interval(_) | T::Duration(_));
+    let is_clock = |of: &DataType| matches!(of, T::Time32(_) | T::Time64(_));
+    let is_list = |of: &DataType| {
+        matches!(
+            of,
+            T::List(_) | T::LargeList(_) | T::FixedSizeList(..) | T::ListView(_)
+        )
+    };
+    match (from, to) {
+        (T::Null, _) | (T::Dictionary(..), _) => true,
+        (from, to) if is_text(to) || is_text(from) && !is_list(to) || from == to => true,
+        (T::Boolean, T::Int32) | (T::Int32, T::Boolean) => true,
+        (from, to) if from.is_numeric() => to.is_numeric(),
+        (from, to) if is_date(from) => is_time_type(to),
+        (T::Timestamp(..), to) => is_time_type(to) || is_clock(to),
+        (from, to) if is_clock(from) => is_clock(to) || is_interval(to),
+        (from, to) if is_interval(from) => is_interval(to) || is_clock(to),
+        (from, to) if is_list(from) => is_list(to),
+        (T::Binary | T::LargeBinary | T::BinaryView, to) => {
+            matches!(to, T::Binary | T::LargeBinary | T::BinaryView)
+        }
+        (T::Boolean, _) | (_, T::Boolean) => false,
+        (_, T::Binary) => false,
+        // Types that have no cast there have none here either, or are no types there.
+        _ => !from.is_numeric() && !to.is_numeric(),
+    }
+}
+
+fn casted(expr: Expr, to: DataType, from: &DataType, zone: &str) -> DfResult<Option<Expr>> {
+    if !has_cast(from, &to) {
+        return Err(failure(
+            ErrorKind::CannotCast,
+            format!("cannot cast type {} to {}", type_name(from), type_name(&to)),
+        ));
+    }
+    if is_text(from) && target(&to).is_some() {
+        return target(&to).map(|to| read_as(expr, to, zone)).transpose();
+    }
+    Ok(match (from, &to) {
+        (DataType::Timestamp(_, Some(_)), DataType::Timestamp(_, None)) => {
+            Some(times::in_session(zone, expr))
+        }
+        (DataType::Timestamp(_, None), DataType::Timestamp(_, Some(_))) => {
+            Some(times::in_session(zone, expr))
+        }
+        (from, DataType::Timestamp(_, Some(_))) if is_date(from) => {
+            Some(brought(expr, from, &to, zone)?)
+        }
+        // Nanoseconds reach from 1677 to 2262 alone.
+        (_, DataType::Timestamp(unit, zone)) if *unit != MICROS => {
+            Some(cast(expr, DataType::Timestamp(MICROS, zone.clone())))
+        }
+        _ => None,
+    })
+}
+
+fn is_arithmetic(op: Operator) -> bool {
+    use Operator::{Divide, Minus, Modulo, Multiply, Plus};
+    matches!(op, Plus | Minus | Multiply | Divide | Modulo)
+}
+
+fn binary(mut of: BinaryExpr, schema: &DFSchema, zone: &str) -> DfResult<Transformed<Expr>> {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, Minus, NotEq, Plus};
+    let (Ok(left), Ok(right)) = (of.left.get_type(schema), of.right.get_type(schema)) else {
+        return Ok(Transformed::no(Expr::BinaryExpr(of)));
+    };
+    let is_interval = |of: &DataType| matches!(of, DataType::Interval(_) | DataType::Duration(_));
+    let moment = DataType::Timestamp(MICROS, None);
+    // One whose type was not known before, of a parameter.
+    if of.op == Operator::Divide && is_numeric_quotient(&left, &right) {
+        return Ok(Transformed::yes(
+            Operation::Quotient.of(vec![*of.left, *of.right]),
+        ));
+    }
+    let mut is_changed = true;
+    match of.op {
+        Plus | Minus if is_date(&left) && is_interval(&right) => {
+            of.left = Box::new(cast(*of.left, moment));
+        }
+        Plus if is_interval(&left) && is_date(&right) => {
+            of.right = Box::new(cast(*of.right, moment));
+        }
+        op if is_arithmetic(op) && left.is_numeric() && right.is_numeric() => {
+            is_changed = together(vec![&mut of.left, &mut of.right], schema, zone)?;
+        }
+        // Dates by themselves are days apart.
+        Minus if is_time_type(&left) && is_time_type(&right) && left != right => {
+            is_changed = together(vec![&mut of.left, &mut of.right], schema, zone)?;
+        }
+        Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom => {
+            is_changed = together(vec![&mut of.left, &mut of.right], schema, zone)?;
+        }
+        _ => is_changed = false,
+    }
+    Ok(changed(Expr::BinaryExpr(of), is_changed))
+}
+
+/// Functions whose arguments are of one type.
+const OF_ONE_TYPE: [&str; 4] = ["coalesce", "greatest", "least", "nullif"];
+
+fn function(
+    mut call: ScalarFunction,
+    schema: &DFSchema,
+    zone: &str,
+) -> DfResult<Transformed<Expr>> {
+    let name = call.func.name().to_owned();
+    if OF_ONE_TYPE.contains(&name.as_str()) {
+        let is_changed = together(call.args.iter_mut().collect(), schema, zone)?;
+        return Ok(changed(Expr::ScalarFunction(call), is_changed));
+    }
+    let mut is_changed = false;
+    match name.as_str() {
+        "date_trunc" => {
+            if let Some(time) = call.args.get_mut(1)
+                && time.get_type(schema).is_ok_and(|of| is_date(&of))
+            {
+                let day = cast(time.clone(), DataType::Timestamp(MICROS, None));
+                *time = times::in_session(zone, day);
+                is_changed = true;
+            }
+        }
+        times::TIMEZONE => {
+            if let Some(time) = call.args.get_mut(1)
+                && time.get_type(schema).is_ok_and(|of| is_date(&of))
+                && !call
+                    .func
+                    .inner()
+                    .downcast_ref::<times::Timezone>()
+                    .is_some_and(times::Timezone::is_session)
+            {
+                let day = cast(time.clone(), DataType::Timestamp(MICROS, None));
+                *time = times::in_session(zone, day);
+                is_changed = true;
+            }
+        }
+        // Here a boolean is a letter, elsewhere a word.
+        "concat" | "concat_ws" => {
+            for arg in &mut call.args {
+                if arg.get_type(schema).is_ok_and(|of| of == DataType::Boolean) {
+                    let said = arg.clone();
+                    let letter = when(said.clone(), lit("t")).when(!said, lit("f")).end()?;
+                    (*arg, is_changed) = (letter, true);
+                }
+            }
+        }
+        "character_length" | "char_length" | "length"
+            if matches!(
+                call.args.first().map(|arg| arg.get_type(schema)),
+                Some(Ok(DataType::Binary
+                    | DataType::LargeBinary
+                    | DataType::BinaryView))
+            ) =>
+        {
+            call.func = datafusion::functions::string::octet_length();
+            is_changed = true;
+        }
+        _ => {}
+    }
+    Ok(changed(Expr::ScalarFunction(call), is_changed))
+}
+
+fn changed(expr: Expr, is_changed: bool) -> Transformed<Expr> {
+    if is_changed {
+        Transformed::yes(expr)
+    } else {
+        Transformed::no(expr)
+    }
+}
+
+/// One expression, whose parts have been before.
+pub(super) fn coerced(expr: Expr, schema: &DFSchema, zone: &str) -> DfResult<Transformed<Expr>> {
+    match expr {
+        Expr::Cast(Cast { expr, field }) => {
+            let to = field.data_type().clone();
+            let done = match expr.get_type(schema) {
+                Ok(from) if !matches!(*expr, Expr::Placeholder(_)) => {
+                    casted((*expr).clone(), to, &from, zone)?
+                }
+                // A parameter has the type of its cast.
+                Ok(_) | Err(_) => None,
+            };
+            Ok(match done {
+                Some(done) => Transformed::yes(done),
+                None => Transformed::no(Expr::Cast(Cast { expr, field })),
+            })
+        }
+        Expr::BinaryExpr(of) => binary(of, schema, zone),
+        Expr::Negative(inner) => {
+            let of = inner.get_type(schema);
+            Ok(if matches!(of, Ok(DataType::Interval(_))) {
+                Transformed::yes(Scaling::Negated.of(vec![*inner]))
+            } else {
+                Transformed::no(Expr::Negative(inner))
+            })
+        }
+        Expr::Case(mut case) => {
+            let is_changed = in_case(&mut case, schema, zone)?;
+            Ok(changed(Expr::Case(case), is_changed))
+        }
+        Expr::InList(InList {
+            mut expr,
+            mut list,
+            negated,
+        }) => {
+            let values = std::iter::once(&mut *expr).chain(&mut list).collect();
+            let is_changed = together(values, schema, zone)?;
+            Ok(changed(
+                Expr::InList(InList::new(expr, list, negated)),
+                is_changed,
+            ))
+        }
+        Expr::Between(Between {
+            mut expr,
+            negated,
+            mut low,
+            mut high,
+        }) => {
+            let is_changed = together(vec![&mut expr, &mut low, &mut high], schema, zone)?;
+            let between = Between::new(expr, negated, low, high);
+            Ok(changed(Expr::Between(between), is_changed))
+        }
+        Expr::ScalarFunction(call) => function(call, schema, zone),
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+/// A CASE is known by the type of its first value before DataFusion brings types together, and the
+/// others would be cut.
+fn in_case(case: &mut Case, schema: &DFSchema, zone: &str) -> DfResult<bool> {
+    let mut is_changed = {
+        let thens = case
+            .when_then_expr
+            .iter_mut()
+            .map(|(_, value)| &mut **value);
+        together(
+            thens
+                .chain(case.else_expr.iter_mut().map(|v| &mut **v))
+                .collect(),
+            schema,
+            zone,
+        )?
+    };
+    let mut typed = Vec::new();
+    let thens = case
+        .when_then_expr
+        .iter_mut()
+        .map(|(_, value)| &mut **value);
+    for value in thens.chain(case.else_expr.iter_mut().map(|v| &mut **v)) {
+        match value.get_type(schema) {
+            Ok(DataType::Null) => {}
+            Ok(of) => typed.push((value, of)),
+            Err(_) => return Ok(is_changed),
+        }
+    }
+    let types: Vec<DataType> = typed.iter().map(|(_, of)| of.clone()).collect();
+    if types.iter().all(DataType::is_numeric)
+        && let Some(one) = type_union_resolution(&types)
+    {
+        for (value, of) in typed {
+            if of != one {
+                *value = cast(value.clone(), one.clone());
+                is_changed = true;
+            }
+        }
+    }
+    Ok(is_changed)
+}
+
+/// The types that the parts of a UNION are brought to, column by column; nothing for a column whose
+/// parts are alike, or that is left to DataFusion.
+pub(super) fn of_union(union: &Union, zone: &str) -> Vec<Option<DataType>> {
+    let columns = union.schema.fields().len();
+    let column = |i: usize| {
+        let types = union.inputs.iter().filter_map(|part| {
+            let of = part.schema().fields().get(i)?.data_type();
+            (*of != DataType::Null).then_some(of)
+        });
+        let types: Vec<&DataType> = types.collect();
+        let are_whole = types.iter().all(|of| of.is_integer());
+        let differ = types.windows(2).any(|pair| pair[0] != pair[1]);
+        if are_whole && differ {
+            return Some(DataType::Int64);
+        }
+        common(&types, zone)
+    };
+    (0..columns).map(column).collect()
+}
+
+/// A column of a part of a UNION as one of this type.
+pub(super) fn union_column(
+    value: Expr,
+    from: &DataType,
+    to: &DataType,
+    zone: &str,
+) -> DfResult<Expr> {
+    brought(value, from, to, zone)
+}

@@ -1,0 +1,115 @@
+//! A plan as it was written, with PostgreSQL's types: what has another type there is said before
+//! anybody is told of the columns.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema, DataFusionError, Result as DfResult};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection, Union, Values};
+
+use super::{aggregates, coerce};
+use crate::error::{Error, ErrorKind};
+
+/// The plan with PostgreSQL's types. `zone` is the session's.
+pub(crate) fn as_postgresql(plan: LogicalPlan, zone: &str) -> DfResult<LogicalPlan> {
+    let meant = plan.transform_up_with_subqueries(|plan| {
+        let plan = match plan {
+            LogicalPlan::Union(union) => in_union(union, zone)?,
+            other => other,
+        };
+        let schema = merge_schema(&plan.inputs());
+        let names = NamePreserver::new(&plan);
+        let meant = plan.map_expressions(|expr| {
+            let name = names.save(&expr);
+            let meant = expr.transform_up(|expr| {
+                let coerced = coerce::coerced(expr, &schema, zone)?;
+                let widened = aggregates::widen_sum(coerced.data, &schema)?;
+                Ok(Transformed {
+                    transformed: coerced.transformed || widened.transformed,
+                    ..widened
+                })
+            })?;
+            Ok(meant.update_data(|expr| name.restore(expr)))
+        })?;
+        // What stands above a column of another type has another type, too.
+        meant.map_data(|plan| match plan {
+            LogicalPlan::Values(values) => retyped(values),
+            other => other.recompute_schema(),
+        })
+    });
+    meant.map(|done| done.data)
+}
+
+/// VALUES whose columns have the types of what stands in them.
+fn retyped(values: Values) -> DfResult<LogicalPlan> {
+    let nothing = DFSchema::empty();
+    let mut fields = Vec::new();
+    for (i, (qualifier, field)) in values.schema.iter().enumerate() {
+        let mut types = Vec::new();
+        for row in &values.values {
+            match row[i].get_type(&nothing) {
+                Ok(DataType::Null) | Err(_) => {}
+                Ok(of) => types.push(of),
+            }
+        }
+        let is_one = types.windows(2).all(|pair| pair[0] == pair[1]);
+        let field = match types.first() {
+            Some(of) if is_one && of != field.data_type() => {
+                Arc::new(field.as_ref().clone().with_data_type(of.clone()))
+            }
+            _ => field.clone(),
+        };
+        fields.push((qualifier.cloned(), field));
+    }
+    let metadata = values.schema.metadata().clone();
+    Ok(LogicalPlan::Values(Values {
+        schema: Arc::new(DFSchema::new_with_metadata(fields, metadata)?),
+        values: values.values,
+    }))
+}
+
+/// Brings the parts of a UNION to one type, or refuses it where DataFusion would cut values.
+fn in_union(union: Union, zone: &str) -> DfResult<LogicalPlan> {
+    let types = coerce::of_union(&union, zone);
+    for (i, column) in union.schema.fields().iter().enumerate() {
+        if types[i].is_some() {
+            continue;
+        }
+        let parts = union.inputs.iter();
+        let mut found = parts.filter_map(|part| Some(part.schema().fields().get(i)?.data_type()));
+        let has_fractions = |of: &DataType| of.is_numeric() && !of.is_integer();
+        if column.data_type().is_integer() && found.any(has_fractions) {
+            let error = Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "UNION of whole numbers and others in column {} is not supported",
+                    i + 1
+                ),
+            )
+            .hint("Cast the column to one type in each part.");
+            return Err(DataFusionError::External(Box::new(error)));
+        }
+    }
+    if types.iter().all(Option::is_none) {
+        return Ok(LogicalPlan::Union(union));
+    }
+    let inputs = union.inputs.iter().map(|part| {
+        let columns = part.schema().iter().zip(&types);
+        let exprs = columns.map(|((qualifier, field), to)| -> DfResult<Expr> {
+            let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
+            Ok(match to {
+                Some(to) => coerce::union_column(column, field.data_type(), to, zone)?
+                    .alias_qualified(qualifier.cloned(), field.name()),
+                None => column,
+            })
+        });
+        let exprs = exprs.collect::<DfResult<Vec<_>>>()?;
+        let projection = Projection::try_new(exprs, part.clone())?;
+        Ok(Arc::new(LogicalPlan::Projection(projection)))
+    });
+    let inputs = inputs.collect::<DfResult<Vec<_>>>()?;
+    Ok(LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?))
+}
