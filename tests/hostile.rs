@@ -66,6 +66,34 @@ async fn statements_that_nest_or_grow_are_refused() {
         (format!("SELECT {}1", "INTERVAL ".repeat(5000)), "54000"),
         (format!("SELECT {}'1'", "interval ".repeat(60)), "54000"),
         (format!("SELECT {}1", "- ".repeat(5000)), "54000"),
+        // What is written out more than once.
+        (
+            format!("SELECT {}", nested("1 IN (SELECT (", "1", ")::int)", 14)),
+            "54000",
+        ),
+        (
+            format!("SELECT {}", nested("(1, (", "true", ")::int) < (2, 3)", 24)),
+            "54000",
+        ),
+        (
+            format!(
+                "SELECT {}",
+                nested("(", "1 = ANY (ARRAY[1])", ") = ANY (ARRAY[true])", 24)
+            ),
+            "54000",
+        ),
+        (
+            format!(
+                "SELECT {}",
+                nested(
+                    "(",
+                    "'x'",
+                    "::text LIKE ANY (ARRAY['a', 'b', 'c']))::text",
+                    14
+                )
+            ),
+            "54000",
+        ),
         (format!("SELECT {}true", "NOT ".repeat(5000)), "54000 42601"),
         (
             format!("SELECT 1 {}", "COLLATE \"C\" ".repeat(5000)),

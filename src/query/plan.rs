@@ -144,6 +144,14 @@ pub fn with_values(
     values: Vec<ScalarValue>,
     zone: &str,
 ) -> Result<LogicalPlan, Error> {
+    // Moments are shown in the session's zone.
+    let values = values.into_iter().map(|value| match value {
+        ScalarValue::TimestampMicrosecond(micros, Some(_)) => {
+            ScalarValue::TimestampMicrosecond(micros, Some(zone.into()))
+        }
+        other => other,
+    });
+    let values: Vec<ScalarValue> = values.collect();
     // What a parameter meets depends on its type.
     plan.with_param_values(ParamValues::from(values))
         .and_then(|plan| as_postgresql(plan, zone))

@@ -1,6 +1,8 @@
 //! PostgreSQL's ways of saying things that DataFusion reads in another way or not at all, said in
 //! its own. Each change means exactly what it replaces, and what it replaces would be an error.
 
+use std::cell::Cell;
+use std::fmt;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast as sql;
@@ -19,6 +21,31 @@ use super::meaning::{TIMEZONE, extract_name, part_named};
 use crate::error::{Error, ErrorKind};
 use crate::statement::array_items;
 
+/// Characters of a statement that are written out more than once: what is said by parts of itself
+/// inside of one another doubles at each level.
+const COPIES_MAX: usize = 256 << 10;
+
+/// How much of a statement has been written out more than once.
+#[derive(Default)]
+struct Copies(Cell<usize>);
+
+impl Copies {
+    /// So many more copies of a part.
+    fn take(&self, part: &impl fmt::Display, copies: usize) -> Result<(), Error> {
+        let length = part.to_string().len().saturating_mul(copies);
+        let all = self.0.get().saturating_add(length);
+        self.0.set(all);
+        if all > COPIES_MAX {
+            let message = format!(
+                "a statement whose rows, IN and ANY are more than {COPIES_MAX} characters when they are written out"
+            );
+            return Err(Error::new(ErrorKind::LimitExceeded, message)
+                .hint("Put the subqueries into WITH or into joins."));
+        }
+        Ok(())
+    }
+}
+
 /// Items of an array that is written as a text: each becomes an expression.
 const LITERAL_ITEMS_MAX: usize = 10_000;
 
@@ -29,8 +56,10 @@ pub fn to_datafusion_dialect(statement: &sql::Statement) -> Result<sql::Statemen
     if let ControlFlow::Break(error) = statement.visit(&mut CountedSets) {
         return Err(error);
     }
+    let copies = Copies::default();
     let mut queries = Queries {
         is_top: matches!(statement, sql::Statement::Query(_)),
+        copies: &copies,
     };
     if let ControlFlow::Break(error) = sql::VisitMut::visit(&mut statement, &mut queries) {
         return Err(error);
@@ -42,14 +71,15 @@ pub fn to_datafusion_dialect(statement: &sql::Statement) -> Result<sql::Statemen
     if let ControlFlow::Break(error) = left_over {
         return Err(error);
     }
-    let changed = sql::visit_expressions_mut(&mut statement, |expr| match rewritten(expr) {
-        Ok(Some(new)) => {
-            *expr = new;
-            ControlFlow::Continue(())
-        }
-        Ok(None) => ControlFlow::Continue(()),
-        Err(error) => ControlFlow::Break(error),
-    });
+    let changed =
+        sql::visit_expressions_mut(&mut statement, |expr| match rewritten(expr, &copies) {
+            Ok(Some(new)) => {
+                *expr = new;
+                ControlFlow::Continue(())
+            }
+            Ok(None) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        });
     if let ControlFlow::Break(error) = changed {
         return Err(error);
     }
@@ -60,12 +90,13 @@ pub fn to_datafusion_dialect(statement: &sql::Statement) -> Result<sql::Statemen
 }
 
 /// Mends the clauses of every query, and its row values.
-struct Queries {
+struct Queries<'c> {
     /// Whether the next query is the statement itself.
     is_top: bool,
+    copies: &'c Copies,
 }
 
-impl sql::VisitorMut for Queries {
+impl sql::VisitorMut for Queries<'_> {
     type Break = Error;
 
     fn pre_visit_query(&mut self, query: &mut sql::Query) -> ControlFlow<Error> {
@@ -73,11 +104,12 @@ impl sql::VisitorMut for Queries {
         if let (false, sql::SetExpr::Select(select)) = (is_top, &mut *query.body) {
             names::name_columns(select);
         }
-        clauses::mend(query, is_top).map_or_else(ControlFlow::Break, ControlFlow::Continue)
+        clauses::mend(query, is_top, self.copies)
+            .map_or_else(ControlFlow::Break, ControlFlow::Continue)
     }
 
     fn pre_visit_expr(&mut self, expr: &mut sql::Expr) -> ControlFlow<Error> {
-        match rows::rewritten(expr) {
+        match rows::rewritten(expr, self.copies) {
             Ok(Some(said)) => {
                 *expr = said;
                 ControlFlow::Continue(())
@@ -131,7 +163,7 @@ fn literal(expr: &sql::Expr) -> Option<&str> {
     }
 }
 
-fn rewritten(expr: &sql::Expr) -> Result<Option<sql::Expr>, Error> {
+fn rewritten(expr: &sql::Expr, copies: &Copies) -> Result<Option<sql::Expr>, Error> {
     match expr {
         // '{1,2}'::int[] is ARRAY['1'::int, '2'::int].
         sql::Expr::Cast {
@@ -229,7 +261,7 @@ fn rewritten(expr: &sql::Expr) -> Result<Option<sql::Expr>, Error> {
             escape_char,
         } => like::similar(*negated, expr, pattern, escape_char.as_ref()).map(Some),
         sql::Expr::Like { any: true, .. } | sql::Expr::ILike { any: true, .. } => {
-            like::like_any(expr).map(Some)
+            like::like_any(expr, copies).map(Some)
         }
         sql::Expr::Like {
             pattern,
@@ -397,7 +429,8 @@ fn called(function: &sql::Function) -> Option<sql::Expr> {
         // Of an empty array it is NULL.
         ("array_upper" | "array_length", [_, _]) => {
             let zero = sql::Expr::value(sql::Value::Number("0".into(), false));
-            Some(call("nullif", vec![call("array_length", args), zero]))
+            let length = casts::cast_to(call("array_length", args), sql::DataType::BigInt(None));
+            Some(call("nullif", vec![length, zero]))
         }
         // What is distinct comes sorted.
         ("array_agg" | "string_agg", [value, ..])

@@ -111,6 +111,135 @@ fn not_implemented(message: &str) -> Error {
     Error::new(ErrorKind::Unsupported, lower_first(message))
 }
 
+/// PostgreSQL's name of an Arrow type, as DataFusion's messages have it.
+fn type_name(arrow: &str) -> String {
+    let arrow = arrow.trim();
+    let base = arrow.split('(').next().unwrap_or(arrow);
+    match base {
+        "Boolean" => "boolean",
+        "Int8" | "Int16" | "UInt8" => "smallint",
+        "Int32" | "UInt16" => "integer",
+        "Int64" | "UInt32" | "UInt64" => "bigint",
+        "Float16" | "Float32" => "real",
+        "Float64" => "double precision",
+        "Decimal32" | "Decimal64" | "Decimal128" | "Decimal256" => "numeric",
+        "Utf8" | "LargeUtf8" | "Utf8View" => "text",
+        "Binary" | "LargeBinary" | "BinaryView" => "bytea",
+        "Date32" | "Date64" => "date",
+        "Time32" | "Time64" => "time without time zone",
+        "Timestamp" if arrow.contains(',') => "timestamp with time zone",
+        "Timestamp" => "timestamp without time zone",
+        "Interval" | "Duration" => "interval",
+        "Null" => "unknown",
+        "List" | "LargeList" | "FixedSizeList" => {
+            let inner = arrow
+                .split_once('(')
+                .and_then(|(_, rest)| rest.strip_suffix(')'))
+                .map(|rest| {
+                    rest.trim_start_matches("nullable ")
+                        .trim_start_matches("non-null ")
+                });
+            return inner.map_or_else(|| "anyarray".to_owned(), |inner| type_name(inner) + "[]");
+        }
+        _ => return arrow.to_owned(),
+    }
+    .to_owned()
+}
+
+/// Cuts `A, B(c, d)` at the commas that are in no brackets.
+fn listed(types: &str) -> Vec<String> {
+    let (mut depth, mut one, mut all) = (0, String::new(), Vec::new());
+    for c in types.chars() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            ',' if depth == 0 => {
+                all.push(std::mem::take(&mut one));
+                continue;
+            }
+            _ => {}
+        }
+        one.push(c);
+    }
+    all.push(one);
+    all.iter()
+        .filter(|t| !t.trim().is_empty())
+        .map(|t| type_name(t))
+        .collect()
+}
+
+const CASTS: &str = "You might need to add explicit type casts.";
+
+/// What DataFusion says of an operator or function that there is not for such types.
+fn missing(message: &str) -> Option<Error> {
+    const OPERATIONS: [&str; 6] = [
+        " operation ",
+        "arithmetic expression ",
+        "bitwise operation ",
+        "string concat operation ",
+        "temporal operation ",
+        "comparison operation ",
+    ];
+    let is_operator = [
+        "Cannot infer common",
+        "Cannot coerce arithmetic",
+        "Cannot get result type",
+    ]
+    .iter()
+    .any(|begin| message.contains(begin));
+    if is_operator {
+        let at = OPERATIONS
+            .iter()
+            .filter_map(|o| message.rfind(o).map(|at| at + o.len()))
+            .max()?;
+        let rest = message[at..].split(" to valid types").next()?;
+        let rest = rest.split(": ").next()?;
+        let words: Vec<&str> = rest.split(' ').collect();
+        let is_sign = |word: &&str| {
+            !word.is_empty() && !word.contains(|c: char| c.is_alphanumeric() || c == '(')
+        };
+        let sign = words.iter().position(is_sign)?;
+        let (left, right) = (words[..sign].join(" "), words[sign + 1..].join(" "));
+        let message = format!(
+            "operator does not exist: {} {} {}",
+            type_name(&left),
+            words[sign],
+            type_name(&right)
+        );
+        return Some(
+            Error::new(ErrorKind::UndefinedFunction, message).hint(format!(
+                "No operator matches the given name and argument types. {CASTS}"
+            )),
+        );
+    }
+    let (_, rest) =
+        message.split_once("No function matches the given name and argument types '")?;
+    let (call, _) = rest.split_once("'.")?;
+    let (name, types) = call.strip_suffix(')')?.split_once('(')?;
+    let types = listed(types).join(", ");
+    let message = format!("function {name}({types}) does not exist");
+    Some(
+        Error::new(ErrorKind::UndefinedFunction, message).hint(format!(
+            "No function matches the given name and argument types. {CASTS}"
+        )),
+    )
+}
+
+/// What Arrow says of a text that is no value of a type.
+fn unreadable(message: &str) -> Option<Error> {
+    let (_, rest) = message.split_once("Cannot cast string '")?;
+    let (text, of) = rest.rsplit_once("' to value of ")?;
+    let of = type_name(of.split(" type").next()?);
+    let digits = text.trim().trim_start_matches(['-', '+']);
+    let is_whole = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    if is_whole && ["smallint", "integer", "bigint"].contains(&of.as_str()) {
+        let message = format!("value \"{text}\" is out of range for type {of}");
+        return Some(Error::new(ErrorKind::OutOfRange, message));
+    }
+    let message = format!("invalid input syntax for type {of}: \"{text}\"");
+    Some(Error::new(ErrorKind::InvalidText, message))
+}
+
 /// PostgreSQL's messages begin in lower case; a name in quotes or capitals stays.
 fn lower_first(message: &str) -> String {
     let mut chars = message.chars();
@@ -131,6 +260,10 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
         return ours;
     }
     let root = error.find_root();
+    let said = root.to_string();
+    if let Some(error) = missing(&said).or_else(|| unreadable(&said)) {
+        return error;
+    }
     match root {
         DataFusionError::SchemaError(e, _) => match &**e {
             SchemaError::FieldNotFound {
@@ -227,6 +360,39 @@ fn ours_within(error: &DataFusionError) -> Option<Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn operators_and_functions_have_postgresql_names() {
+        for (message, expected) in [
+            (
+                "Cannot infer common argument type for comparison operation Boolean = Int64",
+                "operator does not exist: boolean = bigint",
+            ),
+            (
+                "Cannot coerce arithmetic expression Timestamp(µs) + Utf8 to valid types",
+                "operator does not exist: timestamp without time zone + text",
+            ),
+            (
+                "Cannot get result type for temporal operation Int64 * Interval(MonthDayNano): Invalid",
+                "operator does not exist: bigint * interval",
+            ),
+            (
+                "Function 'x' failed: No function matches the given name and argument types 'round(Decimal128(10, 2), Utf8)'. You might",
+                "function round(numeric, text) does not exist",
+            ),
+        ] {
+            let error = from_datafusion(DataFusionError::Plan(message.to_owned()));
+            assert_eq!(
+                (error.kind.sqlstate(), error.message.as_str()),
+                ("42883", expected)
+            );
+        }
+        for (text, sqlstate) in [("99999999999", "22003"), ("abc", "22P02")] {
+            let message = format!("Cannot cast string '{text}' to value of Int32 type");
+            let error = ArrowError::CastError(message).into();
+            assert_eq!(from_datafusion(error).kind.sqlstate(), sqlstate);
+        }
+    }
 
     #[test]
     fn our_own_errors_come_back_unchanged() {

@@ -149,7 +149,9 @@ impl NumberPattern {
             });
         }
         // A zero that would leave nothing at all is written.
-        if self.fraction == 0 && self.whole > 0 && shown.iter().all(Option::is_none) {
+        let has_no_fraction = self.fraction == 0
+            || !self.fill && self.wanted_fraction() == 0 && fraction.bytes().all(|b| b == b'0');
+        if has_no_fraction && self.whole > 0 && shown.iter().all(Option::is_none) {
             shown[self.whole - 1] = Some('0');
         }
         let kept = if self.fill {
@@ -323,6 +325,7 @@ mod tests {
             ("485", "\"Good number:\"999", "Good number: 485"),
             ("12345", "999", " ###"),
             ("0", "999", "   0"),
+            ("0.00", "FM99.99", "0."),
             ("7", "00", " 07"),
             ("1234567", "FM999,999,999", "1,234,567"),
         ] {

@@ -59,6 +59,15 @@ pub(super) fn widen_sum(mut expr: Expr, schema: &DFSchema) -> DfResult<Transform
         matches!(of, Some(DataType::Interval(_) | DataType::Duration(_)))
     };
     let is_total = |name: &str| name == "sum" || name == "avg";
+    if let Expr::AggregateFunction(f) = &expr
+        && ["min", "max"].contains(&f.func.name())
+        && let Some(Ok(DataType::Interval(_))) = f.params.args.first().map(|a| a.get_type(schema))
+    {
+        return Err(failure(
+            ErrorKind::Unsupported,
+            format!("{} of intervals is not supported", f.func.name()),
+        ));
+    }
     let is_changed = match &mut expr {
         Expr::AggregateFunction(f) if is_total(f.func.name()) && is_time_apart(&f.params.args) => {
             f.func = Arc::new(interval_sums::total(f.func.name() == "avg"));

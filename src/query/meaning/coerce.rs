@@ -7,7 +7,7 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr::{Between, Case, Cast, InList, ScalarFunction};
 use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, Union, cast, lit, when};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, Union, cast, lit};
 
 use super::arithmetic::{Operation, is_numeric_quotient};
 use super::intervals::Scaling;
@@ -19,10 +19,6 @@ const MICROS: TimeUnit = TimeUnit::Microsecond;
 
 fn is_float(of: &DataType) -> bool {
     matches!(of, DataType::Float32 | DataType::Float64)
-}
-
-fn is_decimal(of: &DataType) -> bool {
-    matches!(of, DataType::Decimal128(..) | DataType::Decimal256(..))
 }
 
 fn is_date(of: &DataType) -> bool {
@@ -40,20 +36,28 @@ fn is_time_type(of: &DataType) -> bool {
     is_date(of) || matches!(of, DataType::Timestamp(..))
 }
 
+/// How values come together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meeting {
+    /// Two of them are compared or computed with.
+    Operator,
+    /// One of them is chosen: CASE, coalesce, UNION.
+    Choice,
+}
+
 /// The one type that values of several types are brought to, where DataFusion's would be another.
-fn common(types: &[&DataType], zone: &str) -> Option<DataType> {
+pub(super) fn common(types: &[&DataType], meeting: Meeting, zone: &str) -> Option<DataType> {
     if types.windows(2).all(|pair| pair[0] == pair[1]) {
         return None;
     }
     if types.iter().all(|of| of.is_numeric()) {
-        return if types.iter().any(|of| is_float(of)) {
-            types
-                .iter()
-                .any(|of| is_decimal(of))
-                .then_some(DataType::Float64)
-        } else {
-            None
-        };
+        // There is no operator of a real and another number but that of double precision.
+        let has_float = types.iter().any(|of| is_float(of));
+        let has_double = types.iter().any(|of| **of == DataType::Float64);
+        return has_float.then_some(match meeting {
+            Meeting::Choice if !has_double => DataType::Float32,
+            _ => DataType::Float64,
+        });
     }
     if types.iter().all(|of| is_time_type(of)) {
         let has_zone = |of: &&DataType| matches!(of, DataType::Timestamp(_, Some(_)));
@@ -64,7 +68,7 @@ fn common(types: &[&DataType], zone: &str) -> Option<DataType> {
 }
 
 /// A value as one of another type, by PostgreSQL's implicit casts.
-fn brought(value: Expr, from: &DataType, to: &DataType, zone: &str) -> DfResult<Expr> {
+pub(super) fn brought(value: Expr, from: &DataType, to: &DataType, zone: &str) -> DfResult<Expr> {
     if from == to {
         return Ok(value);
     }
@@ -89,7 +93,12 @@ fn is_text_literal(expr: &Expr) -> bool {
 
 /// Brings values together; whether anything was to be done. A text without a type takes that of the
 /// others.
-fn together(values: Vec<&mut Expr>, schema: &DFSchema, zone: &str) -> DfResult<bool> {
+fn together(
+    values: Vec<&mut Expr>,
+    meeting: Meeting,
+    schema: &DFSchema,
+    zone: &str,
+) -> DfResult<bool> {
     let mut typed = Vec::new();
     for value in values {
         match value.get_type(schema) {
@@ -102,7 +111,7 @@ fn together(values: Vec<&mut Expr>, schema: &DFSchema, zone: &str) -> DfResult<b
         .into_iter()
         .partition(|(value, _)| is_text_literal(value));
     let types: Vec<&DataType> = others.iter().map(|(_, of)| of).collect();
-    let one = common(&types, zone);
+    let one = common(&types, meeting, zone);
     let shared = match (&one, types.first()) {
         (Some(one), _) => Some(one.clone()),
         (None, Some(first)) if types.iter().all(|of| of == first) => Some((*first).clone()),
@@ -238,14 +247,29 @@ fn binary(mut of: BinaryExpr, schema: &DFSchema, zone: &str) -> DfResult<Transfo
             of.right = Box::new(cast(*of.right, moment));
         }
         op if is_arithmetic(op) && left.is_numeric() && right.is_numeric() => {
-            is_changed = together(vec![&mut of.left, &mut of.right], schema, zone)?;
+            is_changed = together(
+                vec![&mut of.left, &mut of.right],
+                Meeting::Operator,
+                schema,
+                zone,
+            )?;
         }
         // Dates by themselves are days apart.
         Minus if is_time_type(&left) && is_time_type(&right) && left != right => {
-            is_changed = together(vec![&mut of.left, &mut of.right], schema, zone)?;
+            is_changed = together(
+                vec![&mut of.left, &mut of.right],
+                Meeting::Operator,
+                schema,
+                zone,
+            )?;
         }
         Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom => {
-            is_changed = together(vec![&mut of.left, &mut of.right], schema, zone)?;
+            is_changed = together(
+                vec![&mut of.left, &mut of.right],
+                Meeting::Operator,
+                schema,
+                zone,
+            )?;
         }
         _ => is_changed = false,
     }
@@ -262,7 +286,12 @@ fn function(
 ) -> DfResult<Transformed<Expr>> {
     let name = call.func.name().to_owned();
     if OF_ONE_TYPE.contains(&name.as_str()) {
-        let is_changed = together(call.args.iter_mut().collect(), schema, zone)?;
+        let is_changed = together(
+            call.args.iter_mut().collect(),
+            Meeting::Choice,
+            schema,
+            zone,
+        )?;
         return Ok(changed(Expr::ScalarFunction(call), is_changed));
     }
     let mut is_changed = false;
@@ -294,9 +323,9 @@ fn function(
         "concat" | "concat_ws" => {
             for arg in &mut call.args {
                 if arg.get_type(schema).is_ok_and(|of| of == DataType::Boolean) {
-                    let said = arg.clone();
-                    let letter = when(said.clone(), lit("t")).when(!said, lit("f")).end()?;
-                    (*arg, is_changed) = (letter, true);
+                    let word = cast(arg.clone(), DataType::Utf8);
+                    *arg = datafusion::functions::unicode::left().call(vec![word, lit(1_i64)]);
+                    is_changed = true;
                 }
             }
         }
@@ -360,7 +389,7 @@ pub(super) fn coerced(expr: Expr, schema: &DFSchema, zone: &str) -> DfResult<Tra
             negated,
         }) => {
             let values = std::iter::once(&mut *expr).chain(&mut list).collect();
-            let is_changed = together(values, schema, zone)?;
+            let is_changed = together(values, Meeting::Operator, schema, zone)?;
             Ok(changed(
                 Expr::InList(InList::new(expr, list, negated)),
                 is_changed,
@@ -372,7 +401,12 @@ pub(super) fn coerced(expr: Expr, schema: &DFSchema, zone: &str) -> DfResult<Tra
             mut low,
             mut high,
         }) => {
-            let is_changed = together(vec![&mut expr, &mut low, &mut high], schema, zone)?;
+            let is_changed = together(
+                vec![&mut expr, &mut low, &mut high],
+                Meeting::Operator,
+                schema,
+                zone,
+            )?;
             let between = Between::new(expr, negated, low, high);
             Ok(changed(Expr::Between(between), is_changed))
         }
@@ -393,6 +427,7 @@ fn in_case(case: &mut Case, schema: &DFSchema, zone: &str) -> DfResult<bool> {
             thens
                 .chain(case.else_expr.iter_mut().map(|v| &mut **v))
                 .collect(),
+            Meeting::Choice,
             schema,
             zone,
         )?
@@ -438,17 +473,7 @@ pub(super) fn of_union(union: &Union, zone: &str) -> Vec<Option<DataType>> {
         if are_whole && differ {
             return Some(DataType::Int64);
         }
-        common(&types, zone)
+        common(&types, Meeting::Choice, zone)
     };
     (0..columns).map(column).collect()
-}
-
-/// A column of a part of a UNION as one of this type.
-pub(super) fn union_column(
-    value: Expr,
-    from: &DataType,
-    to: &DataType,
-    zone: &str,
-) -> DfResult<Expr> {
-    brought(value, from, to, zone)
 }

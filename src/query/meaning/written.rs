@@ -5,11 +5,17 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, DataFusionError, Result as DfResult};
+use datafusion::common::{
+    Column, DFSchema, DataFusionError, JoinType, NullEquality, Result as DfResult,
+};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection, Union, Values};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, Join, LogicalPlan, Projection, Sort, Union, Values,
+};
 
+use super::arithmetic::length;
+use super::coerce::Meeting;
 use super::{aggregates, coerce};
 use crate::error::{Error, ErrorKind};
 
@@ -18,9 +24,14 @@ pub(crate) fn as_postgresql(plan: LogicalPlan, zone: &str) -> DfResult<LogicalPl
     let meant = plan.transform_up_with_subqueries(|plan| {
         let plan = match plan {
             LogicalPlan::Union(union) => in_union(union, zone)?,
+            LogicalPlan::Join(join) => LogicalPlan::Join(in_join(join, zone)?),
             other => other,
         };
         let schema = merge_schema(&plan.inputs());
+        let plan = match plan {
+            LogicalPlan::Sort(sort) => LogicalPlan::Sort(by_length(sort, &schema)),
+            other => other,
+        };
         let names = NamePreserver::new(&plan);
         let meant = plan.map_expressions(|expr| {
             let name = names.save(&expr);
@@ -41,6 +52,47 @@ pub(crate) fn as_postgresql(plan: LogicalPlan, zone: &str) -> DfResult<LogicalPl
         })
     });
     meant.map(|done| done.data)
+}
+
+/// Intervals are sorted by how long they are.
+fn by_length(mut sort: Sort, schema: &DFSchema) -> Sort {
+    for key in &mut sort.expr {
+        if matches!(key.expr.get_type(schema), Ok(DataType::Interval(_))) {
+            key.expr = length(key.expr.clone());
+        }
+    }
+    sort
+}
+
+/// Brings what a join compares to one type. INTERSECT and EXCEPT are joins, too, whose rows are
+/// those of the left part as they are: parts of several types are refused.
+fn in_join(mut join: Join, zone: &str) -> DfResult<Join> {
+    let is_set = join.null_equality == NullEquality::NullEqualsNull
+        && matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti);
+    for (left, right) in &mut join.on {
+        let types = (
+            left.get_type(join.left.schema())?,
+            right.get_type(join.right.schema())?,
+        );
+        let Some(one) = coerce::common(&[&types.0, &types.1], Meeting::Operator, zone) else {
+            continue;
+        };
+        if is_set {
+            let error = Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "INTERSECT or EXCEPT of {} and {} is not supported",
+                    coerce::type_name(&types.0),
+                    coerce::type_name(&types.1)
+                ),
+            )
+            .hint("Cast the column to one type in each part.");
+            return Err(DataFusionError::External(Box::new(error)));
+        }
+        *left = coerce::brought(left.clone(), &types.0, &one, zone)?;
+        *right = coerce::brought(right.clone(), &types.1, &one, zone)?;
+    }
+    Ok(join)
 }
 
 /// VALUES whose columns have the types of what stands in them.
@@ -101,7 +153,7 @@ fn in_union(union: Union, zone: &str) -> DfResult<LogicalPlan> {
         let exprs = columns.map(|((qualifier, field), to)| -> DfResult<Expr> {
             let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
             Ok(match to {
-                Some(to) => coerce::union_column(column, field.data_type(), to, zone)?
+                Some(to) => coerce::brought(column, field.data_type(), to, zone)?
                     .alias_qualified(qualifier.cloned(), field.name()),
                 None => column,
             })

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast as sql;
 
-use super::subqueries;
+use super::{Copies, subqueries};
 use crate::error::{Error, ErrorKind};
 
 fn folded(name: &sql::Ident) -> String {
@@ -16,7 +16,7 @@ fn folded(name: &sql::Ident) -> String {
 }
 
 /// Mends one query, but not those in it.
-pub(super) fn mend(query: &mut sql::Query, is_top: bool) -> Result<(), Error> {
+pub(super) fn mend(query: &mut sql::Query, is_top: bool, copies: &Copies) -> Result<(), Error> {
     fetch(query)?;
     let sql::Query { body, order_by, .. } = query;
     if let sql::SetExpr::Select(select) = &mut **body {
@@ -32,10 +32,10 @@ pub(super) fn mend(query: &mut sql::Query, is_top: bool) -> Result<(), Error> {
         ordered_aggregates(select)?;
         if let Some(order_by) = order_by {
             shadowed(select, order_by, is_top)?;
-            subqueries::mend_order(order_by)?;
+            subqueries::mend_order(order_by, copies)?;
         }
         groups(select);
-        subqueries::mend(select)?;
+        subqueries::mend(select, copies)?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use datafusion::sql::sqlparser::ast as sql;
 use starkeep_pg_semantics::like::similar_to;
 
-use super::literal;
+use super::{Copies, literal};
 use crate::error::{Error, ErrorKind};
 
 fn escape_of(escape: Option<&sql::ValueWithSpan>) -> Result<Option<char>, Error> {
@@ -99,7 +99,7 @@ pub(super) fn escaped(
 }
 
 /// `a LIKE ANY (ARRAY['x%', 'y%'])`: one after the other.
-pub(super) fn like_any(like: &sql::Expr) -> Result<sql::Expr, Error> {
+pub(super) fn like_any(like: &sql::Expr, copies: &Copies) -> Result<sql::Expr, Error> {
     let (sql::Expr::Like { pattern, .. } | sql::Expr::ILike { pattern, .. }) = like else {
         return Err(Error::internal("no LIKE"));
     };
@@ -112,6 +112,7 @@ pub(super) fn like_any(like: &sql::Expr) -> Result<sql::Expr, Error> {
         sql::Expr::Tuple(items) => items.clone(),
         _ => return Err(Error::unsupported("LIKE ANY of anything but ARRAY[…]")),
     };
+    copies.take(like, items.len())?;
     let one = |item: &sql::Expr| {
         let mut like = like.clone();
         if let sql::Expr::Like { any, pattern, .. } | sql::Expr::ILike { any, pattern, .. } =

@@ -2,6 +2,7 @@
 
 use datafusion::sql::sqlparser::ast as sql;
 
+use super::Copies;
 use crate::error::{Error, ErrorKind};
 
 /// The fields of a row value.
@@ -86,11 +87,14 @@ fn compared(
 }
 
 /// What an expression about row values says of their fields.
-pub(super) fn rewritten(expr: &sql::Expr) -> Result<Option<sql::Expr>, Error> {
+pub(super) fn rewritten(expr: &sql::Expr, copies: &Copies) -> Result<Option<sql::Expr>, Error> {
     use sql::BinaryOperator::{And, Eq, Or};
     Ok(match expr {
         sql::Expr::BinaryOp { left, op, right } => match (row(left), row(right)) {
-            (Some(left), Some(right)) => compared(left, op, right)?.map(nested),
+            (Some(left), Some(right)) => {
+                copies.take(expr, 1)?;
+                compared(left, op, right)?.map(nested)
+            }
             _ => None,
         },
         sql::Expr::IsNull(inner) => row(inner).and_then(|fields| {
@@ -106,13 +110,14 @@ pub(super) fn rewritten(expr: &sql::Expr) -> Result<Option<sql::Expr>, Error> {
             joined(each.collect(), &And).map(nested)
         }),
         sql::Expr::InList {
-            expr,
+            expr: value,
             list,
             negated,
         } => {
-            let Some(left) = row(expr) else {
+            let Some(left) = row(value) else {
                 return Ok(None);
             };
+            copies.take(value, list.len())?;
             let each = list.iter().map(|item| {
                 let right = row(item).ok_or_else(unequal)?;
                 compared(left.clone(), &Eq, right)?.ok_or_else(unequal)

@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 
 use super::super::any_array::{ANY_ARRAY, ANY_UNKNOWN};
 use super::super::meaning::SINGLE_VALUE;
+use super::Copies;
 use crate::error::Error;
 
 /// What stands for a subquery and for the value in the templates below.
@@ -266,11 +267,12 @@ fn scalar(query: &mut sql::Query) {
 }
 
 /// Says by counts what an expression asks of subqueries, but not what these ask themselves.
-fn by_counts(expr: &mut sql::Expr) -> Result<(), Error> {
-    struct Counts {
+fn by_counts(expr: &mut sql::Expr, copies: &Copies) -> Result<(), Error> {
+    struct Counts<'c> {
         depth: usize,
+        copies: &'c Copies,
     }
-    impl sql::VisitorMut for Counts {
+    impl sql::VisitorMut for Counts<'_> {
         type Break = Error;
         fn pre_visit_query(&mut self, _: &mut sql::Query) -> ControlFlow<Error> {
             self.depth += 1;
@@ -287,11 +289,16 @@ fn by_counts(expr: &mut sql::Expr) -> Result<(), Error> {
             let said = match expr {
                 // What is compared with NULL is unknown.
                 sql::Expr::AnyOp {
-                    left,
                     compare_op: sql::BinaryOperator::Eq,
                     right,
                     ..
                 } if !matches!(**right, sql::Expr::Subquery(_)) => {
+                    if let Err(error) = self.copies.take(&expr, 1) {
+                        return ControlFlow::Break(error);
+                    }
+                    let sql::Expr::AnyOp { left, right, .. } = &*expr else {
+                        return ControlFlow::Continue(());
+                    };
                     let array = super::call(ANY_ARRAY, vec![(**right).clone(), (**left).clone()]);
                     let unknown = super::call(ANY_UNKNOWN, vec![array, (**left).clone()]);
                     let found = Box::new(sql::Expr::Nested(Box::new(expr.clone())));
@@ -312,7 +319,12 @@ fn by_counts(expr: &mut sql::Expr) -> Result<(), Error> {
                     subquery,
                     negated,
                 } if !matches!(**value, sql::Expr::Tuple(_)) => {
-                    is_in(value, subquery).map(|e| (e, *negated))
+                    // Three counts of the subquery, and the value in two of them.
+                    self.copies
+                        .take(&subquery, 2)
+                        .and_then(|()| self.copies.take(&value, 2))
+                        .and_then(|()| is_in(value, subquery))
+                        .map(|e| (e, *negated))
                 }
                 _ => return ControlFlow::Continue(()),
             };
@@ -325,7 +337,7 @@ fn by_counts(expr: &mut sql::Expr) -> Result<(), Error> {
             }
         }
     }
-    match sql::VisitMut::visit(expr, &mut Counts { depth: 0 }) {
+    match sql::VisitMut::visit(expr, &mut Counts { depth: 0, copies }) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
     }
@@ -333,25 +345,25 @@ fn by_counts(expr: &mut sql::Expr) -> Result<(), Error> {
 
 /// The same of a condition of WHERE, where what is unknown is as good as false: what DataFusion
 /// answers itself is left to it.
-fn condition(expr: &mut sql::Expr, is_alone: bool) -> Result<(), Error> {
+fn condition(expr: &mut sql::Expr, is_alone: bool, copies: &Copies) -> Result<(), Error> {
     use sql::BinaryOperator::{And, Or};
     match expr {
-        sql::Expr::Nested(inner) => condition(inner, is_alone),
+        sql::Expr::Nested(inner) => condition(inner, is_alone, copies),
         sql::Expr::BinaryOp {
             left,
             op: And,
             right,
         } => {
-            condition(left, is_alone)?;
-            condition(right, is_alone)
+            condition(left, is_alone, copies)?;
+            condition(right, is_alone, copies)
         }
         sql::Expr::BinaryOp {
             left,
             op: Or,
             right,
         } => {
-            condition(left, false)?;
-            condition(right, false)
+            condition(left, false, copies)?;
+            condition(right, false, copies)
         }
         sql::Expr::Exists { .. }
         | sql::Expr::InSubquery { negated: false, .. }
@@ -361,18 +373,84 @@ fn condition(expr: &mut sql::Expr, is_alone: bool) -> Result<(), Error> {
             op: sql::UnaryOperator::Not,
             expr: inner,
         } if matches!(**inner, sql::Expr::Exists { .. }) => Ok(()),
-        other => by_counts(other),
+        other => by_counts(other, copies),
+    }
+}
+
+/// Qualifies the values of IN with the one relation that a SELECT reads, so that nothing takes them
+/// for columns of the subquery.
+fn qualify(expr: &mut sql::Expr, relation: &sql::Ident) {
+    struct Values<'r> {
+        relation: &'r sql::Ident,
+        depth: usize,
+    }
+    impl sql::VisitorMut for Values<'_> {
+        type Break = ();
+        fn pre_visit_query(&mut self, _: &mut sql::Query) -> ControlFlow<()> {
+            self.depth += 1;
+            ControlFlow::Continue(())
+        }
+        fn post_visit_query(&mut self, _: &mut sql::Query) -> ControlFlow<()> {
+            self.depth -= 1;
+            ControlFlow::Continue(())
+        }
+        fn post_visit_expr(&mut self, expr: &mut sql::Expr) -> ControlFlow<()> {
+            if let (0, sql::Expr::InSubquery { expr: value, .. }) = (self.depth, expr)
+                && let sql::Expr::Identifier(name) = &**value
+            {
+                let both = vec![self.relation.clone(), name.clone()];
+                **value = sql::Expr::CompoundIdentifier(both);
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let _ = sql::VisitMut::visit(expr, &mut Values { relation, depth: 0 });
+}
+
+/// The one relation that a SELECT reads, by the name that its columns can be qualified with.
+fn only_relation(select: &sql::Select) -> Option<sql::Ident> {
+    let [table] = &select.from[..] else {
+        return None;
+    };
+    if !table.joins.is_empty() {
+        return None;
+    }
+    match &table.relation {
+        sql::TableFactor::Table {
+            alias: Some(alias),
+            args: None,
+            ..
+        }
+        | sql::TableFactor::Derived {
+            alias: Some(alias), ..
+        } => Some(alias.name.clone()),
+        sql::TableFactor::Table {
+            name, args: None, ..
+        } => Some(name.0.last()?.as_ident()?.clone()),
+        _ => None,
     }
 }
 
 /// Mends the IN and EXISTS of one SELECT.
-pub(super) fn mend(select: &mut sql::Select) -> Result<(), Error> {
+pub(super) fn mend(select: &mut sql::Select, copies: &Copies) -> Result<(), Error> {
+    if let Some(relation) = only_relation(select) {
+        for item in &mut select.projection {
+            if let sql::SelectItem::UnnamedExpr(expr)
+            | sql::SelectItem::ExprWithAlias { expr, .. } = item
+            {
+                qualify(expr, &relation);
+            }
+        }
+        if let Some(selection) = &mut select.selection {
+            qualify(selection, &relation);
+        }
+    }
     for item in &mut select.projection {
         match item {
             sql::SelectItem::UnnamedExpr(expr) | sql::SelectItem::ExprWithAlias { expr, .. } => {
                 // What it is called does not change with how it is said.
                 let before = expr.clone();
-                by_counts(expr)?;
+                by_counts(expr, copies)?;
                 if let (true, sql::SelectItem::UnnamedExpr(expr)) = (*expr != before, &*item) {
                     let name = crate::statement::column_name(&before);
                     *item = sql::SelectItem::ExprWithAlias {
@@ -385,24 +463,24 @@ pub(super) fn mend(select: &mut sql::Select) -> Result<(), Error> {
         }
     }
     if let Some(selection) = &mut select.selection {
-        condition(selection, true)?;
+        condition(selection, true, copies)?;
     }
     if let Some(having) = &mut select.having {
-        by_counts(having)?;
+        by_counts(having, copies)?;
     }
     if let sql::GroupByExpr::Expressions(by, _) = &mut select.group_by {
         for expr in by {
-            by_counts(expr)?;
+            by_counts(expr, copies)?;
         }
     }
     Ok(())
 }
 
 /// Mends the IN and EXISTS of an ORDER BY.
-pub(super) fn mend_order(order_by: &mut sql::OrderBy) -> Result<(), Error> {
+pub(super) fn mend_order(order_by: &mut sql::OrderBy, copies: &Copies) -> Result<(), Error> {
     if let sql::OrderByKind::Expressions(items) = &mut order_by.kind {
         for item in items {
-            by_counts(&mut item.expr)?;
+            by_counts(&mut item.expr, copies)?;
         }
     }
     Ok(())
