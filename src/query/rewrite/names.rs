@@ -26,8 +26,14 @@ pub(super) fn tell_apart(query: &mut sql::Query) {
             expr,
             sql::Expr::Identifier(_) | sql::Expr::CompoundIdentifier(_)
         );
+        // Every subquery has the same name.
+        let has_subquery = sql::visit_expressions(expr, |part| match part {
+            sql::Expr::Subquery(_) => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        })
+        .is_break();
         let said_before = !seen.insert(without_casts(expr).to_string().to_lowercase());
-        if said_before || has_star && is_column {
+        if said_before || has_subquery || has_star && is_column {
             let alias = sql::Ident::with_quote(
                 '"',
                 format!("{}\u{1}{}", crate::statement::column_name(expr), i + 1),
