@@ -224,34 +224,32 @@ fn scalar(query: &mut sql::Query) {
     if !is_plain(&bare) {
         return;
     }
-    let order = match query.order_by.take() {
+    // A place or an output name in ORDER BY is the value itself.
+    let order = match &query.order_by {
+        None => Vec::new(),
         Some(sql::OrderBy {
             kind: sql::OrderByKind::Expressions(items),
             ..
-        }) => items,
-        _ => Vec::new(),
+        }) if items
+            .iter()
+            .all(|key| !matches!(key.expr, sql::Expr::Value(_))) =>
+        {
+            items.clone()
+        }
+        Some(_) => return,
     };
     let sql::SetExpr::Select(select) = &mut *query.body else {
         return;
     };
     // What has no rows to choose from is itself.
-    let has_from = !select.from.is_empty() && select.named_window.is_empty();
+    if select.from.is_empty() || !select.named_window.is_empty() {
+        return;
+    }
     let [sql::SelectItem::UnnamedExpr(item) | sql::SelectItem::ExprWithAlias { expr: item, .. }] =
         &mut select.projection[..]
     else {
         return;
     };
-    // A place or an output name in ORDER BY is the value itself.
-    let says_columns = order
-        .iter()
-        .all(|key| !matches!(key.expr, sql::Expr::Value(_)));
-    if !has_from || !says_columns {
-        query.order_by = (!order.is_empty()).then_some(sql::OrderBy {
-            kind: sql::OrderByKind::Expressions(order),
-            interpolate: None,
-        });
-        return;
-    }
     let name = if one_row { "first_value" } else { SINGLE_VALUE };
     let sql::Expr::Function(mut first) = super::call(name, vec![item.clone()]) else {
         return;
@@ -263,7 +261,7 @@ fn scalar(query: &mut sql::Query) {
             .push(sql::FunctionArgumentClause::OrderBy(order));
     }
     *item = sql::Expr::Function(first);
-    query.limit_clause = None;
+    (query.limit_clause, query.order_by) = (None, None);
 }
 
 /// Says by counts what an expression asks of subqueries, but not what these ask themselves.
