@@ -511,6 +511,13 @@ fn subscripted(root: &sql::Expr, chain: &[sql::AccessExpr]) -> Option<sql::Expr>
     })
 }
 
+fn folded(name: &sql::Ident) -> String {
+    match name.quote_style {
+        Some(_) => name.value.clone(),
+        None => name.value.to_lowercase(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

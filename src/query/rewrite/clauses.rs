@@ -5,15 +5,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast as sql;
 
-use super::{Copies, subqueries};
+use super::{Copies, folded, subqueries};
 use crate::error::{Error, ErrorKind};
-
-fn folded(name: &sql::Ident) -> String {
-    match name.quote_style {
-        Some(_) => name.value.clone(),
-        None => name.value.to_lowercase(),
-    }
-}
 
 /// Mends one query, but not those in it.
 pub(super) fn mend(query: &mut sql::Query, is_top: bool, copies: &Copies) -> Result<(), Error> {

@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 
 use super::super::any_array::{ANY_ARRAY, ANY_UNKNOWN};
 use super::super::meaning::SINGLE_VALUE;
-use super::Copies;
+use super::{Copies, folded};
 use crate::error::Error;
 
 /// What stands for a subquery and for the value in the templates below.
@@ -224,8 +224,8 @@ fn scalar(query: &mut sql::Query) {
     if !is_plain(&bare) {
         return;
     }
-    // A place or an output name in ORDER BY is the value itself.
-    let order = match &query.order_by {
+    // A place in ORDER BY is left to the engine.
+    let mut order = match &query.order_by {
         None => Vec::new(),
         Some(sql::OrderBy {
             kind: sql::OrderByKind::Expressions(items),
@@ -245,11 +245,19 @@ fn scalar(query: &mut sql::Query) {
     if select.from.is_empty() || !select.named_window.is_empty() {
         return;
     }
-    let [sql::SelectItem::UnnamedExpr(item) | sql::SelectItem::ExprWithAlias { expr: item, .. }] =
-        &mut select.projection[..]
-    else {
-        return;
+    let (item, alias) = match &mut select.projection[..] {
+        [sql::SelectItem::UnnamedExpr(item)] => (item, None),
+        [sql::SelectItem::ExprWithAlias { expr, alias }] => (expr, Some(folded(alias))),
+        _ => return,
     };
+    // An output name comes before a column of that name.
+    for key in &mut order {
+        if let sql::Expr::Identifier(name) = &key.expr
+            && alias.as_ref() == Some(&folded(name))
+        {
+            key.expr = item.clone();
+        }
+    }
     let name = if one_row { "first_value" } else { SINGLE_VALUE };
     let sql::Expr::Function(mut first) = super::call(name, vec![item.clone()]) else {
         return;
