@@ -14,7 +14,7 @@ CREATE TABLE customers (
 PARTITION BY LIST (region) (PARTITION p_north VALUES IN ("north"), PARTITION p_south VALUES IN ("south"))
 DISTRIBUTED BY HASH (customer_id) BUCKETS 3;
 INSERT INTO orders
-SELECT value, date '2026-01-01' + value % 181, value % 50000, (value * 7919 % 1000000) / 100.0, concat('order ', value)
+SELECT value, date '2026-01-01' + value % 181, value % 50000, (value::bigint * 7919 % 1000000) / 100.0, concat('order ', value)
 FROM generate_series(1, 1000000);
 INSERT INTO customers
 SELECT value, CASE WHEN value % 2 = 0 THEN 'north' ELSE 'south' END, concat('customer ', value), value * 3 % 1000

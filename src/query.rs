@@ -19,6 +19,7 @@ mod plan;
 mod planner;
 mod reads;
 mod rewrite;
+mod series;
 mod share;
 mod show;
 mod stop;
@@ -208,6 +209,7 @@ impl QueryEngine {
         base.register_expr_planner(Arc::new(planner::UntypedLiterals))
             .map_err(from_datafusion)?;
         meaning::add_to(&mut base).map_err(from_datafusion)?;
+        base.register_udtf("generate_series", Arc::new(series::Series));
         let workers = tokio::runtime::Builder::new_multi_thread()
             // Some more than there are parts of a query, so that one that never pauses leaves room
             // for others.

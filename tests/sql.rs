@@ -158,6 +158,7 @@ macro_rules! files {
 files!(
     backup_restore,
     databases_and_tables,
+    integers_and_arrays,
     key_models,
     numbers_and_times,
     numbers_and_times_meet,

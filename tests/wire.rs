@@ -414,7 +414,7 @@ async fn prepared_statements_have_typed_parameters_and_results() {
         .await
         .expect("a row");
     assert_eq!(
-        array.get::<_, Vec<Option<i64>>>(0),
+        array.get::<_, Vec<Option<i32>>>(0),
         [Some(1), None, Some(3)]
     );
     assert_eq!(array.get::<_, Vec<String>>(1), ["a", "b"]);
@@ -488,7 +488,7 @@ async fn a_portal_gives_its_rows_in_portions() {
             break;
         }
         assert!(rows.len() <= 10);
-        seen.extend(rows.iter().map(|r| r.get::<_, i64>(0)));
+        seen.extend(rows.iter().map(|r| r.get::<_, i32>(0)));
     }
     assert_eq!(seen, (1..=25).collect::<Vec<_>>());
     transaction.commit().await.expect("commits");
@@ -766,7 +766,7 @@ async fn rows_are_streamed_and_many_columns_types_agree_in_both_formats() {
         .expect("begins");
     let count = stream
         .try_fold(0i64, |n, row| async move {
-            Ok(n + i64::from(row.get::<_, i64>(0) > 0))
+            Ok(n + i64::from(row.get::<_, i32>(0) > 0))
         })
         .await
         .expect("streams");

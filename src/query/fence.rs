@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind};
 
 /// Digits of a decimal.
 const DIGITS_MAX: usize = 38;
+const BIGINT_MAX: u128 = i64::MAX as u128;
 /// Rows that a frame may reach: DataFusion adds them to the number of a row without looking.
 const FRAME_ROWS_MAX: u64 = i32::MAX as u64;
 /// Centroids of `approx_percentile_cont`: 16 bytes each, taken at once.
@@ -73,11 +74,12 @@ fn plain_number(digits: &str) -> Result<Option<sql::Expr>, Error> {
     let too_long = || Error::unsupported(format_args!("a number of more than {DIGITS_MAX} digits"));
     let count = |text: &str| text.bytes().filter(u8::is_ascii_digit).count();
     let Some((mantissa, exponent)) = digits.split_once(['e', 'E']) else {
-        return if count(digits) > DIGITS_MAX {
-            Err(too_long())
-        } else {
-            Ok(None)
-        };
+        if count(digits) > DIGITS_MAX {
+            return Err(too_long());
+        }
+        // A whole number beyond a bigint is a numeric.
+        let is_far = !digits.contains('.') && digits.parse::<u128>().is_ok_and(|n| n > BIGINT_MAX);
+        return Ok(is_far.then(|| whole_numeric(digits.to_owned())));
     };
     let exponent: i32 = exponent.parse().map_err(|_| too_long())?;
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -99,14 +101,18 @@ fn plain_number(digits: &str) -> Result<Option<sql::Expr>, Error> {
         return Ok(Some(number));
     }
     // A number with an exponent is a numeric, never an integer.
-    let precision = sql::ExactNumberInfo::PrecisionAndScale(text.len() as u64, 0);
-    Ok(Some(sql::Expr::Cast {
+    Ok(Some(whole_numeric(text)))
+}
+
+fn whole_numeric(digits: String) -> sql::Expr {
+    let precision = sql::ExactNumberInfo::PrecisionAndScale(digits.len() as u64, 0);
+    sql::Expr::Cast {
         kind: sql::CastKind::Cast,
-        expr: Box::new(number),
+        expr: Box::new(sql::Expr::value(sql::Value::Number(digits, false))),
         data_type: sql::DataType::Numeric(precision),
         array: false,
         format: None,
-    }))
+    }
 }
 
 /// The length of an array type means nothing in PostgreSQL, and is memory for each row here. Scales
@@ -238,7 +244,9 @@ fn number(expr: &sql::Expr) -> Option<u64> {
             sql::Value::Number(digits, _) => Some(digits.parse().unwrap_or(u64::MAX)),
             _ => None,
         },
+        // One that is no bigint has been made a numeric.
         sql::Expr::Nested(inner)
+        | sql::Expr::Cast { expr: inner, .. }
         | sql::Expr::UnaryOp {
             op: sql::UnaryOperator::Plus,
             expr: inner,

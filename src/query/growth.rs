@@ -84,6 +84,12 @@ impl ExtensionOptions for Limits {
     }
 }
 
+/// The longest value that a function may make, bytes.
+pub(super) fn value_bytes_max(options: &ConfigOptions) -> usize {
+    let limits = options.extensions.get::<Limits>();
+    limits.map_or(SMALL, |Limits(limits)| limits.value_bytes_max)
+}
+
 /// A function within limits.
 #[derive(Debug)]
 struct Limited {

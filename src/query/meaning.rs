@@ -7,18 +7,24 @@
 
 mod aggregates;
 mod arithmetic;
+mod arrays;
+mod by_length;
 mod casts;
 mod coerce;
+mod correlation;
 mod formats;
 mod interval_sums;
 mod intervals;
 mod numbers;
 mod parts;
 mod reading;
+mod row_by_row;
 mod rule;
 mod single;
 pub mod text;
+mod ties;
 mod times;
+mod type_of;
 mod written;
 
 use std::sync::Arc;
@@ -28,12 +34,14 @@ use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
 pub(super) use self::arithmetic::Operators;
+pub(super) use self::arrays::BESIDE_NULL;
 pub(super) use self::numbers::AS_NUMERIC;
 pub(super) use self::parts::{extract_name, part_named};
 pub(super) use self::single::SINGLE_VALUE;
+pub(super) use self::ties::WITH_TIES;
 pub(super) use self::times::TIMEZONE;
 use self::times::Timezone;
-pub(super) use self::written::as_postgresql;
+pub(super) use self::written::{as_postgresql, with_parameters};
 use crate::error::{Error, ErrorKind};
 
 fn failure(kind: ErrorKind, message: impl Into<String>) -> DataFusionError {
@@ -64,7 +72,12 @@ pub(super) fn add_to(state: &mut SessionState) -> DfResult<()> {
         ScalarUDF::from(formats::ToChar::new()),
         ScalarUDF::from(formats::FromPattern::to_date()),
         ScalarUDF::from(numbers::AsNumeric::new()),
+        ScalarUDF::from(ties::RowsWithTies::new()),
+        ScalarUDF::from(type_of::TypeOf::new()),
     ] {
+        state.register_udf(Arc::new(function))?;
+    }
+    for function in row_by_row::all().into_iter().chain(arrays::all()) {
         state.register_udf(Arc::new(function))?;
     }
     state.register_expr_planner(Arc::new(Operators))?;

@@ -10,7 +10,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::sql::sqlparser::ast as sql;
 
-use super::meaning::as_postgresql;
+use super::meaning::{as_postgresql, with_parameters};
 use super::{QueryEngine, to_datafusion_dialect};
 use crate::error::{Error, ErrorKind, from_datafusion};
 
@@ -154,7 +154,7 @@ pub fn with_values(
     let values: Vec<ScalarValue> = values.collect();
     // What a parameter meets depends on its type.
     plan.with_param_values(ParamValues::from(values))
-        .and_then(|plan| as_postgresql(plan, zone))
+        .and_then(|plan| with_parameters(plan, zone))
         .map_err(from_datafusion)
 }
 

@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast as sql;
 use datafusion::sql::sqlparser::ast::Visit;
 
+mod calls;
 mod casts;
 mod clauses;
 mod like;
@@ -17,7 +18,7 @@ mod subqueries;
 
 use super::any_array::ANY_ARRAY;
 use super::fence::mend_statement;
-use super::meaning::{TIMEZONE, extract_name, part_named};
+use super::meaning::{BESIDE_NULL, TIMEZONE, extract_name, part_named};
 use crate::error::{Error, ErrorKind};
 use crate::statement::array_items;
 
@@ -64,9 +65,10 @@ pub fn to_datafusion_dialect(statement: &sql::Statement) -> Result<sql::Statemen
     if let ControlFlow::Break(error) = sql::VisitMut::visit(&mut statement, &mut queries) {
         return Err(error);
     }
-    let left_over = sql::visit_expressions(&statement, |expr| match rows::refuse(expr) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(error) => ControlFlow::Break(error),
+    let left_over = sql::visit_expressions(&statement, |expr| {
+        rows::refuse(expr)
+            .and_then(|()| refuse_bits(expr))
+            .map_or_else(ControlFlow::Break, ControlFlow::Continue)
     });
     if let ControlFlow::Break(error) = left_over {
         return Err(error);
@@ -101,8 +103,10 @@ impl sql::VisitorMut for Queries<'_> {
 
     fn pre_visit_query(&mut self, query: &mut sql::Query) -> ControlFlow<Error> {
         let is_top = std::mem::take(&mut self.is_top);
-        if let (false, sql::SetExpr::Select(select)) = (is_top, &mut *query.body) {
-            names::name_columns(select);
+        if !is_top {
+            for select in clauses::selects(&mut query.body) {
+                names::name_columns(select);
+            }
         }
         clauses::mend(query, is_top, self.copies)
             .map_or_else(ControlFlow::Break, ControlFlow::Continue)
@@ -147,6 +151,23 @@ impl sql::Visitor for CountedSets {
             look(right)
         }
         look(&query.body)
+    }
+}
+
+/// X'1F' is a string of bits in PostgreSQL, and of bytes in DataFusion.
+fn refuse_bits(expr: &sql::Expr) -> Result<(), Error> {
+    use sql::Value::{HexStringLiteral, SingleQuotedByteStringLiteral};
+    match expr {
+        sql::Expr::Value(value)
+            if matches!(
+                value.value,
+                HexStringLiteral(_) | SingleQuotedByteStringLiteral(_)
+            ) =>
+        {
+            Err(Error::unsupported("a string of bits (X'…', B'…')")
+                .hint("Bytes are written '\\x1f'::bytea."))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -273,6 +294,29 @@ fn rewritten(expr: &sql::Expr, copies: &Copies) -> Result<Option<sql::Expr>, Err
             escape_char: Some(escape),
             ..
         } => like::escaped(expr, pattern, escape).map(Some),
+        sql::Expr::BinaryOp {
+            left,
+            op: sql::BinaryOperator::StringConcat,
+            right,
+        } if is_null(left) || is_null(right) => {
+            let other = if is_null(right) { left } else { right };
+            Ok(Some(call(BESIDE_NULL, vec![(**other).clone()])))
+        }
+        sql::Expr::BinaryOp {
+            left,
+            op: sql::BinaryOperator::PGOverlap,
+            right,
+        } => Ok(Some(call(
+            "array_has_any",
+            vec![(**left).clone(), (**right).clone()],
+        ))),
+        sql::Expr::UnaryOp {
+            op: sql::UnaryOperator::BitwiseNot,
+            expr: inner,
+        } => {
+            let minus_one = sql::Expr::value(sql::Value::Number("-1".into(), false));
+            Ok(Some(binary(&minus_one, sql::BinaryOperator::Minus, inner)))
+        }
         // The optimizer makes 0 of it, also of NULL.
         sql::Expr::BinaryOp {
             left,
@@ -286,63 +330,17 @@ fn rewritten(expr: &sql::Expr, copies: &Copies) -> Result<Option<sql::Expr>, Err
             Err(Error::unsupported("generate_series outside FROM")
                 .hint("Say SELECT n FROM generate_series(1, 3) AS g(n)."))
         }
-        sql::Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case("sum") => {
-            Ok(sum_of_integers(function))
-        }
-        sql::Expr::Function(function) => Ok(called(function)),
+        sql::Expr::Function(function) => match function.name.to_string().to_lowercase().as_str() {
+            "make_interval" => calls::make_interval(function),
+            "percentile_disc" => calls::percentile_disc(function),
+            _ => Ok(called(function)),
+        },
         _ => Ok(None),
     }
 }
 
-/// `sum(1)` and `sum(CASE WHEN … THEN 1 ELSE 0 END)`: a whole number is an integer, whose sum is a
-/// bigint, where DataFusion has a bigint, whose sum is a numeric.
-fn sum_of_integers(function: &sql::Function) -> Option<sql::Expr> {
-    let mut function = function.clone();
-    let sql::FunctionArguments::List(list) = &mut function.args else {
-        return None;
-    };
-    let [sql::FunctionArg::Unnamed(sql::FunctionArgExpr::Expr(summed))] = &mut list.args[..] else {
-        return None;
-    };
-    as_integers(summed).then_some(sql::Expr::Function(function))
-}
-
-/// Makes integers of the whole numbers that an expression can come to; whether there were any.
-fn as_integers(expr: &mut sql::Expr) -> bool {
-    match expr {
-        sql::Expr::Value(value) => {
-            let sql::Value::Number(digits, false) = &value.value else {
-                return false;
-            };
-            if digits.parse::<i32>().is_err() {
-                return false;
-            }
-            *expr = sql::Expr::Cast {
-                kind: sql::CastKind::Cast,
-                expr: Box::new(expr.clone()),
-                data_type: sql::DataType::Integer(None),
-                array: false,
-                format: None,
-            };
-            true
-        }
-        sql::Expr::Nested(inner) | sql::Expr::UnaryOp { expr: inner, .. } => as_integers(inner),
-        sql::Expr::Case {
-            conditions,
-            else_result,
-            ..
-        } => {
-            let mut is_changed = false;
-            for when in conditions {
-                is_changed |= as_integers(&mut when.result);
-            }
-            if let Some(otherwise) = else_result {
-                is_changed |= as_integers(otherwise);
-            }
-            is_changed
-        }
-        _ => false,
-    }
+fn is_null(expr: &sql::Expr) -> bool {
+    matches!(expr, sql::Expr::Value(value) if value.value == sql::Value::Null)
 }
 
 /// A parameter or a literal: an array whose type only the other side says.
@@ -425,11 +423,15 @@ fn called(function: &sql::Function) -> Option<sql::Expr> {
         ("clock_timestamp" | "statement_timestamp" | "transaction_timestamp", []) => {
             Some(call("now", args))
         }
+        ("age", [time]) => Some(call(
+            "age",
+            vec![call("current_date", Vec::new()), time.clone()],
+        )),
         ("date", [time]) => Some(casts::cast_to(time.clone(), sql::DataType::Date)),
         // Of an empty array it is NULL.
         ("array_upper" | "array_length", [_, _]) => {
             let zero = sql::Expr::value(sql::Value::Number("0".into(), false));
-            let length = casts::cast_to(call("array_length", args), sql::DataType::BigInt(None));
+            let length = casts::cast_to(call("array_length", args), sql::DataType::Integer(None));
             Some(call("nullif", vec![length, zero]))
         }
         // What is distinct comes sorted.

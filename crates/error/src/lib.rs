@@ -98,6 +98,10 @@ error_kinds! {
     InvalidFrame => "22013",
     /// LIMIT or OFFSET below zero.
     InvalidRowCount => "2201W",
+    /// Buckets that there cannot be.
+    InvalidBuckets => "2201G",
+    /// NULL where a function takes none.
+    NullNotAllowed => "22004",
     /// More than one row where one is expected.
     Cardinality => "21000",
     /// An aggregate where none may stand.

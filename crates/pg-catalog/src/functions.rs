@@ -4,10 +4,10 @@ mod privileges;
 
 use postgres_types::Type;
 use starkeep_error::{Error, ErrorKind};
+use starkeep_pg_semantics::text::quote_ident;
 
 use self::privileges::{has_role, role_of, table_privilege};
 use super::context::{Context, SideEffect};
-use super::oids::quote_ident;
 use super::snapshot::{CatalogSnapshot, Object, Table};
 use super::tables::{PG_CLASS, constraint_definition, index_definition};
 use super::value::{Value, ValueType, type_name};

@@ -28,7 +28,6 @@ mod information_schema;
 mod interval;
 mod join;
 mod names;
-mod oids;
 mod operators;
 mod procedures;
 mod refused;

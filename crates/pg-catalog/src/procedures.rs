@@ -1,5 +1,7 @@
 //! Signatures of functions, from `pg_proc`.
 
+use starkeep_pg_semantics::text::quote_ident;
+
 use super::relations::Row;
 use super::snapshot::CatalogSnapshot;
 use super::value::Value;
@@ -62,9 +64,7 @@ pub(super) fn arguments(snapshot: &CatalogSnapshot, oid: u32) -> Value {
             .get(i)
             .map(Value::as_text)
             .filter(|n| !n.is_empty());
-        let name = name.map_or(String::new(), |n| {
-            format!("{} ", super::oids::quote_ident(n))
-        });
+        let name = name.map_or(String::new(), |n| format!("{} ", quote_ident(n)));
         format!("{mode}{name}{}", type_of(snapshot, ty))
     });
     Value::text(shown.collect::<Vec<_>>().join(", "))

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use postgres_types::Type;
+use starkeep_error::{Error, ErrorKind};
+use starkeep_pg_semantics::text::{identifiers, quote_ident};
 use twox_hash::XxHash3_64;
 
-use super::oids::{identifiers, quote_ident};
 use super::relations::{BuiltinRelations, Relation};
 use super::value::{ValueType, type_name};
-use starkeep_error::{Error, ErrorKind};
 
 /// Everything that a catalog query may ask about, as its user sees it.
 #[derive(Clone, Debug, Default)]

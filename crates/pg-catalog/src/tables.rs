@@ -4,9 +4,9 @@ mod relations;
 
 use postgres_types::Type;
 use starkeep_error::Error;
+use starkeep_pg_semantics::text::quote_ident;
 
 use self::relations::{attribute, class, operator_classes, storages};
-use super::oids::quote_ident;
 use super::relations::{Definition, Row};
 use super::snapshot::{
     CatalogSnapshot, Column, INFORMATION_SCHEMA, OWNER, Object, PG_CATALOG, Schema, Table,

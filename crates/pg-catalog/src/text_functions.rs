@@ -6,23 +6,13 @@ use std::collections::{HashMap, HashSet};
 
 use postgres_types::Type;
 use starkeep_error::{Error, ErrorKind};
+use starkeep_pg_semantics::text::{format, identifiers, quote_ident, quote_literal};
 
 pub use self::to_char::chrono_pattern;
 use self::to_char::to_char;
 use super::context::Context;
 use super::functions::{Function, fallible, fallible_lax, int, lax, strict};
-use super::oids::quote_ident;
 use super::value::{Value, ValueType, show};
-
-/// `'…'`, as SQL takes it.
-fn quote_literal(text: &str) -> String {
-    let quoted = text.replace('\'', "''");
-    if text.contains('\\') {
-        format!("E'{}'", quoted.replace('\\', "\\\\"))
-    } else {
-        format!("'{quoted}'")
-    }
-}
 
 /// From the first to the last character, counted from 1; what lies outside is left out.
 fn substring(text: &str, from: i64, count: Option<i64>) -> Result<Value, Error> {
@@ -321,7 +311,7 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
                 let shown: Vec<_> = a
                     .iter()
                     .zip(&types)
-                    .map(|(v, ty)| (v.is_null(), show(v, ty, &c.snapshot)))
+                    .map(|(v, ty)| (!v.is_null()).then(|| show(v, ty, &c.snapshot)))
                     .collect();
                 format(a[0].as_text(), &shown[1..], |bytes| c.check_length(bytes)).map(Value::text)
             }),
@@ -442,11 +432,7 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
             ))
         }),
         ("parse_ident", 1 | 2) => strict(Type::TEXT_ARRAY, |a, _| {
-            Value::array(
-                super::oids::identifiers(a[0].as_text())
-                    .into_iter()
-                    .map(Value::text),
-            )
+            Value::array(identifiers(a[0].as_text()).into_iter().map(Value::text))
         }),
         ("json_build_object" | "jsonb_build_object", _) if args.len().is_multiple_of(2) => {
             lax(ValueType::of(Type::JSON), move |a, c| {
@@ -505,63 +491,6 @@ fn joined(texts: &[String], between: &str, context: &Context) -> Result<Value, E
     Ok(Value::text(texts.join(between)))
 }
 
-/// `format('%I.%L %s', …)`; whether an argument is NULL, and how it is shown. The length is checked
-/// as the text grows.
-fn format(
-    pattern: &str,
-    args: &[(bool, String)],
-    check: impl Fn(usize) -> Result<(), Error>,
-) -> Result<String, Error> {
-    let bad = |message: &str| Error::new(ErrorKind::InvalidParameter, message.to_owned());
-    let mut out = String::new();
-    let mut next = 0;
-    let mut chars = pattern.chars().peekable();
-    while let Some(c) = chars.next() {
-        if c != '%' {
-            out.push(c);
-            continue;
-        }
-        let mut digits = String::new();
-        while let Some(d) = chars.next_if(char::is_ascii_digit) {
-            digits.push(d);
-        }
-        if !digits.is_empty() && chars.next_if_eq(&'$').is_some() {
-            next = digits
-                .parse::<usize>()
-                .ok()
-                .and_then(|n| n.checked_sub(1))
-                .ok_or_else(|| bad("format specifies argument 0"))?;
-        }
-        let kind = chars
-            .next()
-            .ok_or_else(|| bad("unterminated format() type specifier"))?;
-        if kind == '%' {
-            out.push('%');
-            continue;
-        }
-        let (is_null, text) = args
-            .get(next)
-            .ok_or_else(|| bad("too few arguments for format()"))?;
-        check(out.len() + text.len())?;
-        next += 1;
-        match kind {
-            's' => out.push_str(text),
-            'I' if *is_null => {
-                return Err(bad("null values cannot be formatted as an SQL identifier"));
-            }
-            'I' => out.push_str(&quote_ident(text)),
-            'L' if *is_null => out.push_str("NULL"),
-            'L' => out.push_str(&quote_literal(text)),
-            other => {
-                return Err(bad(&format!(
-                    "unrecognized format() type specifier \"{other}\""
-                )));
-            }
-        }
-    }
-    Ok(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -577,15 +506,6 @@ mod tests {
         ] {
             assert_eq!(size_pretty(bytes), text);
         }
-        let args = [(false, "My table".to_owned()), (true, String::new())];
-        assert_eq!(
-            format("%I %L 100%% %1$s", &args, |_| Ok(())).expect("a text"),
-            "\"My table\" NULL 100% My table"
-        );
-        for (pattern, args) in [("%I %I", &args[..]), ("%s %s %s", &args), ("%", &[])] {
-            assert!(format(pattern, args, |_| Ok(())).is_err(), "{pattern}");
-        }
-        assert_eq!(quote_literal("it's \\"), "E'it''s \\\\'");
         assert_eq!(
             substring("abcdef", 0, Some(3)).expect("a text"),
             Value::text("ab")

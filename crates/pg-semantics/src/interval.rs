@@ -1,5 +1,6 @@
 //! Intervals as PostgreSQL reads them: months, days and microseconds apart.
 
+use chrono::{Datelike, NaiveDateTime, Timelike};
 use starkeep_error::{Error, ErrorKind};
 
 use crate::bad_text;
@@ -268,6 +269,95 @@ impl Interval {
     }
 }
 
+const MICROS_A_DAY: i64 = 86_400_000_000;
+
+impl Interval {
+    /// Time from one moment to another in years, months, days and time of a day, as calendars count:
+    /// `age`.
+    pub fn between(from: NaiveDateTime, to: NaiveDateTime) -> Self {
+        let is_negative = to < from;
+        let (early, late) = if is_negative { (to, from) } else { (from, to) };
+        let months_of = |at: NaiveDateTime| at.year() * 12 + at.month0() as i32;
+        let micros_of = |at: NaiveDateTime| {
+            let time = at.time();
+            i64::from(time.num_seconds_from_midnight()) * 1_000_000
+                + i64::from(time.nanosecond() / 1000)
+        };
+        let mut months = months_of(late) - months_of(early);
+        let mut days = late.day() as i32 - early.day() as i32;
+        let mut micros = micros_of(late) - micros_of(early);
+        if micros < 0 {
+            micros += MICROS_A_DAY;
+            days -= 1;
+        }
+        // A month that is borrowed is as long as that of the earlier moment.
+        while days < 0 {
+            days += i32::from(early.num_days_in_month());
+            months -= 1;
+        }
+        let sign = if is_negative { -1 } else { 1 };
+        Self {
+            months: months * sign,
+            days: days * sign,
+            micros: micros * i64::from(sign),
+        }
+    }
+
+    /// Whole days of 24 hours are days: `justify_hours`.
+    pub fn justified_hours(self) -> Option<Self> {
+        let Self { months, .. } = self;
+        let days = i64::from(self.days) + self.micros / MICROS_A_DAY;
+        let (days, micros) = alike(days, self.micros % MICROS_A_DAY, MICROS_A_DAY);
+        let days = i32::try_from(days).ok()?;
+        Some(Self {
+            months,
+            days,
+            micros,
+        })
+    }
+
+    /// Whole months of thirty days are months: `justify_days`.
+    pub fn justified_days(self) -> Option<Self> {
+        let months = i64::from(self.months) + i64::from(self.days / 30);
+        let (months, days) = alike(months, i64::from(self.days % 30), 30);
+        Some(Self {
+            months: i32::try_from(months).ok()?,
+            days: i32::try_from(days).ok()?,
+            micros: self.micros,
+        })
+    }
+
+    /// Both, with one sign for all parts: `justify_interval`.
+    pub fn justified(self) -> Option<Self> {
+        let days = i64::from(self.days) + self.micros / MICROS_A_DAY;
+        let mut micros = self.micros % MICROS_A_DAY;
+        let mut months = i64::from(self.months) + days / 30;
+        let mut days = days % 30;
+        if months > 0 && (days < 0 || days == 0 && micros < 0) {
+            (months, days) = (months - 1, days + 30);
+        } else if months < 0 && (days > 0 || days == 0 && micros > 0) {
+            (months, days) = (months + 1, days - 30);
+        }
+        (days, micros) = alike(days, micros, MICROS_A_DAY);
+        Some(Self {
+            months: i32::try_from(months).ok()?,
+            days: i32::try_from(days).ok()?,
+            micros,
+        })
+    }
+}
+
+/// A larger part and a smaller one with the same sign; the larger is so many of the smaller.
+fn alike(large: i64, small: i64, size: i64) -> (i64, i64) {
+    if large > 0 && small < 0 {
+        (large - 1, small + size)
+    } else if large < 0 && small > 0 {
+        (large + 1, small - size)
+    } else {
+        (large, small)
+    }
+}
+
 /// Rounded to six digits, so that the noise of floats does not make 29 days of 30.
 fn round_micro(value: f64) -> f64 {
     (value * MICROS_A_SECOND).round() / MICROS_A_SECOND
@@ -318,5 +408,45 @@ mod tests {
         assert_eq!(times("1 year", 1.0 / 3.0), Some((4, 0, 0)));
         assert_eq!(times("10:00", 0.5), Some((0, 0, 18_000_000_000)));
         assert_eq!(times("1 month", f64::INFINITY), None);
+    }
+
+    #[test]
+    fn calendars_count_between_moments() {
+        let at = |text: &str| text.parse::<NaiveDateTime>().expect("a time");
+        for (from, to, age) in [
+            ("1957-06-13T00:00:00", "2001-04-10T00:00:00", (525, 27, 0)),
+            ("2024-02-29T00:00:00", "2024-03-31T00:00:00", (1, 2, 0)),
+            ("2024-03-31T00:00:00", "2024-02-29T00:00:00", (-1, -2, 0)),
+            (
+                "2024-01-31T12:00:00",
+                "2024-03-01T06:00:00",
+                (1, 0, 64_800_000_000),
+            ),
+            (
+                "2024-01-01T00:00:00",
+                "2024-01-01T00:00:00.5",
+                (0, 0, 500_000),
+            ),
+        ] {
+            assert_eq!(
+                parts(Interval::between(at(from), at(to))),
+                age,
+                "{from} {to}"
+            );
+        }
+    }
+
+    #[test]
+    fn parts_carry_upwards_where_that_is_asked_for() {
+        let read = |text: &str| interval(text).expect("an interval");
+        let hours = |text: &str| read(text).justified_hours().map(parts);
+        let days = |text: &str| read(text).justified_days().map(parts);
+        let both = |text: &str| read(text).justified().map(parts);
+        assert_eq!(hours("27 hours"), Some((0, 1, 10_800_000_000)));
+        assert_eq!(hours("1 day -1 hour"), Some((0, 0, 82_800_000_000)));
+        assert_eq!(days("35 days"), Some((1, 5, 0)));
+        assert_eq!(days("1 month -1 day"), Some((0, 29, 0)));
+        assert_eq!(both("1 month -1 hour"), Some((0, 29, 82_800_000_000)));
+        assert_eq!(both("-35 days 49 hours"), Some((-1, -2, -82_800_000_000)));
     }
 }

@@ -6,6 +6,7 @@ pub mod datetime;
 pub mod interval;
 pub mod like;
 pub mod number_format;
+pub mod text;
 pub mod time_format;
 
 use starkeep_error::{Error, ErrorKind};

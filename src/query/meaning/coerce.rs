@@ -7,7 +7,7 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr::{Between, Case, Cast, InList, ScalarFunction};
 use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, Union, cast, lit};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, Union, cast, lit, when};
 
 use super::arithmetic::{Operation, is_numeric_quotient};
 use super::intervals::Scaling;
@@ -45,6 +45,21 @@ pub(super) enum Meeting {
     Choice,
 }
 
+/// The type that holds whole numbers of several types.
+pub(super) fn wider(types: &[&DataType]) -> Option<DataType> {
+    use DataType::{Int16, Int32, Int64, UInt16, UInt32, UInt64};
+    let differ = types.windows(2).any(|pair| pair[0] != pair[1]);
+    if !differ || !types.iter().all(|of| of.is_integer()) {
+        return None;
+    }
+    let has = |of: &[DataType]| types.iter().any(|t| of.contains(t));
+    Some(match () {
+        () if has(&[Int64, UInt32, UInt64]) => Int64,
+        () if has(&[Int32, UInt16]) => Int32,
+        () => Int16,
+    })
+}
+
 /// The one type that values of several types are brought to, where DataFusion's would be another.
 pub(super) fn common(types: &[&DataType], meeting: Meeting, zone: &str) -> Option<DataType> {
     if types.windows(2).all(|pair| pair[0] == pair[1]) {
@@ -54,10 +69,12 @@ pub(super) fn common(types: &[&DataType], meeting: Meeting, zone: &str) -> Optio
         // There is no operator of a real and another number but that of double precision.
         let has_float = types.iter().any(|of| is_float(of));
         let has_double = types.iter().any(|of| **of == DataType::Float64);
-        return has_float.then_some(match meeting {
-            Meeting::Choice if !has_double => DataType::Float32,
-            _ => DataType::Float64,
-        });
+        return match meeting {
+            Meeting::Choice if has_float && !has_double => Some(DataType::Float32),
+            _ if has_float => Some(DataType::Float64),
+            Meeting::Choice => wider(types),
+            Meeting::Operator => None,
+        };
     }
     if types.iter().all(|of| is_time_type(of)) {
         let has_zone = |of: &&DataType| matches!(of, DataType::Timestamp(_, Some(_)));
@@ -254,7 +271,10 @@ fn binary(mut of: BinaryExpr, schema: &DFSchema, zone: &str) -> DfResult<Transfo
                 zone,
             )?;
         }
-        // Dates by themselves are days apart.
+        Minus if is_date(&left) && is_date(&right) => {
+            let days = Expr::BinaryExpr(of);
+            return Ok(Transformed::yes(cast(days, DataType::Int32)));
+        }
         Minus if is_time_type(&left) && is_time_type(&right) && left != right => {
             is_changed = together(
                 vec![&mut of.left, &mut of.right],
@@ -285,6 +305,11 @@ fn function(
     zone: &str,
 ) -> DfResult<Transformed<Expr>> {
     let name = call.func.name().to_owned();
+    if name == "nullif"
+        && let Some(chosen) = null_if_equal(&call.args, schema, zone)?
+    {
+        return Ok(Transformed::yes(chosen));
+    }
     if OF_ONE_TYPE.contains(&name.as_str()) {
         let is_changed = together(
             call.args.iter_mut().collect(),
@@ -319,6 +344,42 @@ fn function(
                 is_changed = true;
             }
         }
+        // Of moments it is computed as they are shown.
+        "age" => {
+            for time in &mut call.args {
+                let of = time.get_type(schema)?;
+                let local = match of {
+                    DataType::Timestamp(_, Some(_)) => times::in_session(zone, time.clone()),
+                    of if is_date(&of) => cast(time.clone(), DataType::Timestamp(MICROS, None)),
+                    of if is_text(&of) => {
+                        read_as(time.clone(), DataType::Timestamp(MICROS, None), zone)?
+                    }
+                    _ => continue,
+                };
+                *time = local;
+                is_changed = true;
+            }
+        }
+        // That of a numeric is one.
+        "signum"
+            if matches!(
+                call.args.first().map(|arg| arg.get_type(schema)),
+                Some(Ok(DataType::Decimal128(..) | DataType::Decimal256(..)))
+            ) =>
+        {
+            let sign = Expr::ScalarFunction(call);
+            return Ok(Transformed::yes(cast(sign, DataType::Decimal128(1, 0))));
+        }
+        "array_has_all" | "array_has_any" => {
+            if let Some(meant) = super::arrays::of_sets(&name) {
+                call.func = meant;
+                is_changed = true;
+            }
+        }
+        "array_position" | "array_ndims" | "cardinality" | "regexp_count" | "regexp_instr" => {
+            let place = Expr::ScalarFunction(call);
+            return Ok(Transformed::yes(cast(place, DataType::Int32)));
+        }
         // Here a boolean is a letter, elsewhere a word.
         "concat" | "concat_ws" => {
             for arg in &mut call.args {
@@ -343,6 +404,28 @@ fn function(
         _ => {}
     }
     Ok(changed(Expr::ScalarFunction(call), is_changed))
+}
+
+/// `nullif` of two types: they are compared as one, and the answer is the first as it is.
+fn null_if_equal(args: &[Expr], schema: &DFSchema, zone: &str) -> DfResult<Option<Expr>> {
+    let [first, second] = args else {
+        return Ok(None);
+    };
+    let (Ok(left), Ok(right)) = (first.get_type(schema), second.get_type(schema)) else {
+        return Ok(None);
+    };
+    let is_typed = |expr: &Expr, of: &DataType| !of.is_null() && !is_text_literal(expr);
+    if left == right || !is_typed(first, &left) || !is_typed(second, &right) {
+        return Ok(None);
+    }
+    let equal = BinaryExpr::new(
+        Box::new(first.clone()),
+        Operator::Eq,
+        Box::new(second.clone()),
+    );
+    let equal = binary(equal, schema, zone)?.data;
+    let nothing = lit(ScalarValue::try_from(&left)?);
+    when(equal, nothing).otherwise(first.clone()).map(Some)
 }
 
 fn changed(expr: Expr, is_changed: bool) -> Transformed<Expr> {
@@ -468,11 +551,6 @@ pub(super) fn of_union(union: &Union, zone: &str) -> Vec<Option<DataType>> {
             (*of != DataType::Null).then_some(of)
         });
         let types: Vec<&DataType> = types.collect();
-        let are_whole = types.iter().all(|of| of.is_integer());
-        let differ = types.windows(2).any(|pair| pair[0] != pair[1]);
-        if are_whole && differ {
-            return Some(DataType::Int64);
-        }
         common(&types, Meeting::Choice, zone)
     };
     (0..columns).map(column).collect()

@@ -5,32 +5,67 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast as sql;
 
-use super::{Copies, folded, subqueries};
+use super::super::meaning::WITH_TIES;
+use super::{Copies, call, folded, subqueries};
 use crate::error::{Error, ErrorKind};
 
 /// Mends one query, but not those in it.
 pub(super) fn mend(query: &mut sql::Query, is_top: bool, copies: &Copies) -> Result<(), Error> {
     fetch(query)?;
     let sql::Query { body, order_by, .. } = query;
-    if let sql::SetExpr::Select(select) = &mut **body {
-        let says_value = says_value(select);
-        for table in &mut select.from {
-            relations(table)?;
-            if !says_value {
-                function_names(table);
-            }
-        }
-        names(select)?;
-        windows(select, order_by.as_mut())?;
-        ordered_aggregates(select)?;
-        if let Some(order_by) = order_by {
-            shadowed(select, order_by, is_top)?;
-            subqueries::mend_order(order_by, copies)?;
-        }
-        groups(select);
-        subqueries::mend(select, copies)?;
+    let mut order_by = order_by.as_mut();
+    if let sql::SetExpr::Select(select) = &mut **body
+        && let Some(order_by) = order_by.as_deref_mut()
+    {
+        shadowed(select, order_by, is_top)?;
     }
-    Ok(())
+    // The order of a UNION is that of its rows, and knows no windows.
+    let mut own_order = order_by
+        .as_deref_mut()
+        .filter(|_| matches!(**body, sql::SetExpr::Select(_)));
+    for select in selects(body) {
+        in_select(select, own_order.as_deref_mut(), copies)?;
+    }
+    match order_by {
+        Some(order_by) => subqueries::mend_order(order_by, copies),
+        None => Ok(()),
+    }
+}
+
+/// The SELECTs of a query: one, or the parts of a UNION, INTERSECT or EXCEPT.
+pub(super) fn selects(body: &mut sql::SetExpr) -> Vec<&mut sql::Select> {
+    let (mut found, mut left) = (Vec::new(), vec![body]);
+    while let Some(body) = left.pop() {
+        match body {
+            sql::SetExpr::Select(select) => found.push(&mut **select),
+            sql::SetExpr::SetOperation {
+                left: first,
+                right: second,
+                ..
+            } => left.extend([&mut **second, &mut **first]),
+            _ => {}
+        }
+    }
+    found
+}
+
+fn in_select(
+    select: &mut sql::Select,
+    order_by: Option<&mut sql::OrderBy>,
+    copies: &Copies,
+) -> Result<(), Error> {
+    let says_value = says_value(select);
+    for table in &mut select.from {
+        relations(table)?;
+        if !says_value {
+            function_names(table);
+        }
+    }
+    names(select)?;
+    windows(select, order_by)?;
+    ordered_aggregates(select)?;
+    groups(select);
+    subqueries::mend(select, copies)
 }
 
 /// `FETCH FIRST n ROWS ONLY` is LIMIT.
@@ -38,9 +73,10 @@ fn fetch(query: &mut sql::Query) -> Result<(), Error> {
     let Some(fetch) = &query.fetch else {
         return Ok(());
     };
-    if fetch.with_ties {
-        return Err(Error::unsupported("FETCH … WITH TIES")
-            .hint("Say rank() OVER (ORDER BY …) <= n in a subquery."));
+    let with_ties = fetch.with_ties;
+    if with_ties && query.order_by.is_none() {
+        let message = "WITH TIES cannot be specified without ORDER BY clause";
+        return Err(Error::new(ErrorKind::Syntax, message));
     }
     if fetch.percent {
         return Err(Error::new(
@@ -49,7 +85,10 @@ fn fetch(query: &mut sql::Query) -> Result<(), Error> {
         ));
     }
     let one = || sql::Expr::value(sql::Value::Number("1".into(), false));
-    let rows = fetch.quantity.clone().unwrap_or_else(one);
+    let mut rows = fetch.quantity.clone().unwrap_or_else(one);
+    if with_ties {
+        rows = call(WITH_TIES, vec![rows]);
+    }
     let (limit, offset) = match query.limit_clause.take() {
         None => (None, None),
         Some(sql::LimitClause::LimitOffset { limit, offset, .. }) => (limit, offset),
@@ -139,6 +178,15 @@ fn says_value(select: &sql::Select) -> bool {
     .is_break()
 }
 
+fn series_alias(columns: Vec<sql::TableAliasColumnDef>) -> sql::TableAlias {
+    sql::TableAlias {
+        explicit: true,
+        name: sql::Ident::new("generate_series"),
+        columns,
+        at: None,
+    }
+}
+
 /// The alias of a function in FROM names its column, too.
 fn function_names(table: &mut sql::TableWithJoins) {
     fn name(alias: &mut Option<sql::TableAlias>) {
@@ -160,6 +208,7 @@ fn function_names(table: &mut sql::TableWithJoins) {
                 alias,
                 ..
             } if function.to_string().eq_ignore_ascii_case("generate_series") => {
+                alias.get_or_insert_with(|| series_alias(Vec::new()));
                 name(alias);
             }
             sql::TableFactor::UNNEST {

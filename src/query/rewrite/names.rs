@@ -8,9 +8,12 @@ use datafusion::sql::sqlparser::ast as sql;
 /// Gives items of the SELECT list that say the same a name of their own: DataFusion refuses two
 /// columns of one name. Clients are told PostgreSQL's names.
 pub(super) fn tell_apart(query: &mut sql::Query) {
-    let sql::SetExpr::Select(select) = &mut *query.body else {
-        return;
-    };
+    for select in super::clauses::selects(&mut query.body) {
+        in_select(select);
+    }
+}
+
+fn in_select(select: &mut sql::Select) {
     let has_star = select.projection.iter().any(|i| {
         matches!(
             i,
@@ -34,16 +37,19 @@ pub(super) fn tell_apart(query: &mut sql::Query) {
         .is_break();
         let said_before = !seen.insert(without_casts(expr).to_string().to_lowercase());
         if said_before || has_subquery || has_star && is_column {
-            let alias = sql::Ident::with_quote(
-                '"',
-                format!("{}\u{1}{}", crate::statement::column_name(expr), i + 1),
-            );
+            let name = apart(&crate::statement::column_name(expr), i);
+            let alias = sql::Ident::with_quote('"', name);
             *item = sql::SelectItem::ExprWithAlias {
                 expr: expr.clone(),
                 alias,
             };
         }
     }
+}
+
+/// A name that no other column of the SELECT list has; clients are told what stands before the sign.
+pub(super) fn apart(name: &str, place: usize) -> String {
+    format!("{name}\u{1}{}", place + 1)
 }
 
 /// DataFusion names an expression without the casts in it.

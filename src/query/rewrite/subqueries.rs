@@ -126,12 +126,30 @@ fn is_positive(count: sql::Expr) -> sql::Expr {
     }))
 }
 
-/// EXISTS: whether there are rows.
+/// EXISTS: whether there are rows. How many of them a LIMIT leaves makes no difference, unless it is
+/// none.
 fn exists(subquery: &sql::Query) -> Result<sql::Expr, Error> {
-    if is_plain(subquery) {
-        return Ok(is_positive(count(subquery, None)));
+    let mut subquery = subquery.clone();
+    if leaves_rows(subquery.limit_clause.as_ref()) {
+        (subquery.limit_clause, subquery.order_by) = (None, None);
     }
-    template(EXISTS, subquery, None)
+    if is_plain(&subquery) {
+        return Ok(is_positive(count(&subquery, None)));
+    }
+    template(EXISTS, &subquery, None)
+}
+
+/// Whether a LIMIT is a number of rows that is written out and not 0.
+fn leaves_rows(limit: Option<&sql::LimitClause>) -> bool {
+    match limit {
+        Some(sql::LimitClause::LimitOffset {
+            limit: Some(sql::Expr::Value(rows)),
+            offset: None,
+            limit_by,
+        }) if limit_by.is_empty() => matches!(&rows.value, sql::Value::Number(digits, _)
+            if digits.parse::<i64>().is_ok_and(|rows| rows > 0)),
+        _ => false,
+    }
 }
 
 /// Whether a value names nothing that could be taken for a column of the subquery.
@@ -224,18 +242,16 @@ fn scalar(query: &mut sql::Query) {
     if !is_plain(&bare) {
         return;
     }
-    // A place in ORDER BY is left to the engine.
+    // Another place in ORDER BY than that of the one column is an error that the engine tells.
+    let is_other_place = |key: &sql::OrderByExpr| {
+        matches!(key.expr, sql::Expr::Value(_)) && !is_first_place(&key.expr)
+    };
     let mut order = match &query.order_by {
         None => Vec::new(),
         Some(sql::OrderBy {
             kind: sql::OrderByKind::Expressions(items),
             ..
-        }) if items
-            .iter()
-            .all(|key| !matches!(key.expr, sql::Expr::Value(_))) =>
-        {
-            items.clone()
-        }
+        }) if !items.iter().any(is_other_place) => items.clone(),
         Some(_) => return,
     };
     let sql::SetExpr::Select(select) = &mut *query.body else {
@@ -252,9 +268,9 @@ fn scalar(query: &mut sql::Query) {
     };
     // An output name comes before a column of that name.
     for key in &mut order {
-        if let sql::Expr::Identifier(name) = &key.expr
-            && alias.as_ref() == Some(&folded(name))
-        {
+        let is_alias = matches!(&key.expr, sql::Expr::Identifier(name)
+            if alias.as_ref() == Some(&folded(name)));
+        if is_alias || is_first_place(&key.expr) {
             key.expr = item.clone();
         }
     }
@@ -270,6 +286,11 @@ fn scalar(query: &mut sql::Query) {
     }
     *item = sql::Expr::Function(first);
     (query.limit_clause, query.order_by) = (None, None);
+}
+
+fn is_first_place(key: &sql::Expr) -> bool {
+    matches!(key, sql::Expr::Value(value)
+        if matches!(&value.value, sql::Value::Number(place, _) if place == "1"))
 }
 
 /// Says by counts what an expression asks of subqueries, but not what these ask themselves.
@@ -437,6 +458,14 @@ fn only_relation(select: &sql::Select) -> Option<sql::Ident> {
     }
 }
 
+fn output_name(item: &sql::SelectItem) -> Option<String> {
+    match item {
+        sql::SelectItem::UnnamedExpr(expr) => Some(crate::statement::column_name(expr)),
+        sql::SelectItem::ExprWithAlias { alias, .. } => Some(folded(alias)),
+        _ => None,
+    }
+}
+
 /// Mends the IN and EXISTS of one SELECT.
 pub(super) fn mend(select: &mut sql::Select, copies: &Copies) -> Result<(), Error> {
     if let Some(relation) = only_relation(select) {
@@ -451,14 +480,18 @@ pub(super) fn mend(select: &mut sql::Select, copies: &Copies) -> Result<(), Erro
             qualify(selection, &relation);
         }
     }
-    for item in &mut select.projection {
+    let names: Vec<Option<String>> = select.projection.iter().map(output_name).collect();
+    for (i, item) in select.projection.iter_mut().enumerate() {
         match item {
             sql::SelectItem::UnnamedExpr(expr) | sql::SelectItem::ExprWithAlias { expr, .. } => {
                 // What it is called does not change with how it is said.
                 let before = expr.clone();
                 by_counts(expr, copies)?;
                 if let (true, sql::SelectItem::UnnamedExpr(expr)) = (*expr != before, &*item) {
-                    let name = crate::statement::column_name(&before);
+                    let mut name = crate::statement::column_name(&before);
+                    if names.iter().filter(|of| **of == names[i]).count() > 1 {
+                        name = super::names::apart(&name, i);
+                    }
                     *item = sql::SelectItem::ExprWithAlias {
                         expr: expr.clone(),
                         alias: sql::Ident::with_quote('"', name),

@@ -1,0 +1,245 @@
+//! Functions of arrays whose answers about NULL are others in PostgreSQL.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray};
+use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::compute::kernels::cmp::distinct;
+use datafusion::arrow::compute::{concat, filter, is_not_null};
+use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::common::{DataFusionError, Result as DfResult, ScalarValue};
+use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+
+use super::coerce::type_name;
+use super::failure;
+use crate::error::ErrorKind;
+
+/// The function that stands for `value || NULL`: an array is itself, anything else NULL.
+pub(crate) const BESIDE_NULL: &str = "beside_null";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    /// Without the items that equal one, all of them; NULL stands for NULLs.
+    Remove,
+    /// Whether each item of the second is in the first. NULL is in none.
+    Contains,
+    /// Whether the two have an item in common.
+    Overlaps,
+    BesideNull,
+    /// `[1:3]`.
+    Dimensions,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct OfArrays {
+    kind: Kind,
+    signature: Signature,
+}
+
+impl Kind {
+    fn function(self) -> ScalarUDF {
+        ScalarUDF::from(OfArrays {
+            kind: self,
+            signature: Signature::user_defined(Volatility::Immutable),
+        })
+    }
+}
+
+pub(super) fn all() -> [ScalarUDF; 3] {
+    [Kind::Remove, Kind::BesideNull, Kind::Dimensions].map(Kind::function)
+}
+
+/// What stands for DataFusion's function of two arrays; nothing if it is another.
+pub(super) fn of_sets(name: &str) -> Option<Arc<ScalarUDF>> {
+    let kind = match name {
+        "array_has_all" => Kind::Contains,
+        "array_has_any" => Kind::Overlaps,
+        _ => return None,
+    };
+    Some(Arc::new(kind.function()))
+}
+
+fn list_of(item: DataType) -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(item, true)))
+}
+
+fn item_of(of: &DataType) -> Option<DataType> {
+    match of {
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            Some(item.data_type().clone())
+        }
+        DataType::Null => Some(DataType::Null),
+        _ => None,
+    }
+}
+
+/// The one type of the items of both.
+fn shared(left: DataType, right: DataType) -> Option<DataType> {
+    if left == right || right.is_null() {
+        return Some(left);
+    }
+    if left.is_null() {
+        return Some(right);
+    }
+    let are_alike = left.is_numeric() == right.is_numeric();
+    type_union_resolution(&[left, right]).filter(|_| are_alike)
+}
+
+impl OfArrays {
+    fn resolved(&self, types: &[DataType]) -> Option<(Vec<DataType>, DataType)> {
+        match (self.kind, types) {
+            (Kind::Remove, [list, item]) => {
+                let list = list_of(shared(item_of(list)?, item.clone())?);
+                let item = item_of(&list)?;
+                Some((vec![list.clone(), item], list))
+            }
+            (Kind::Contains | Kind::Overlaps, [left, right]) => {
+                let list = list_of(shared(item_of(left)?, item_of(right)?)?);
+                Some((vec![list.clone(), list], DataType::Boolean))
+            }
+            (Kind::BesideNull, [value]) => Some(match item_of(value) {
+                Some(item) if !item.is_null() => (vec![list_of(item.clone())], list_of(item)),
+                _ => (vec![value.clone()], DataType::Utf8),
+            }),
+            (Kind::Dimensions, [list]) => Some((vec![list_of(item_of(list)?)], DataType::Utf8)),
+            _ => None,
+        }
+    }
+
+    fn typed(&self, types: &[DataType]) -> DfResult<(Vec<DataType>, DataType)> {
+        self.resolved(types).ok_or_else(|| {
+            let types: Vec<_> = types.iter().map(type_name).collect();
+            let message = format!(
+                "function {}({}) does not exist",
+                self.name(),
+                types.join(", ")
+            );
+            failure(ErrorKind::UndefinedFunction, message)
+        })
+    }
+}
+
+fn items(list: &ListArray, row: usize) -> DfResult<Vec<ScalarValue>> {
+    let items = list.value(row);
+    (0..items.len())
+        .map(|i| ScalarValue::try_from_array(&items, i))
+        .collect()
+}
+
+fn removed(list: &ListArray, item: &ArrayRef) -> DfResult<ArrayRef> {
+    let mut kept = Vec::with_capacity(list.len());
+    for row in 0..list.len() {
+        let items = list.value(row);
+        let mask = if item.is_null(row) {
+            is_not_null(&items)?
+        } else {
+            let one = datafusion::arrow::array::Scalar::new(item.slice(row, 1));
+            distinct(&items, &one)?
+        };
+        kept.push(if list.is_null(row) {
+            items.slice(0, 0)
+        } else {
+            filter(&items, &mask)?
+        });
+    }
+    let lengths = OffsetBuffer::from_lengths(kept.iter().map(|items| items.len()));
+    let parts: Vec<&dyn Array> = kept.iter().map(|items| items.as_ref()).collect();
+    let field = Arc::new(Field::new_list_field(list.value_type(), true));
+    let values = if parts.is_empty() {
+        list.values().slice(0, 0)
+    } else {
+        concat(&parts)?
+    };
+    let nulls = list.nulls().cloned();
+    Ok(Arc::new(ListArray::try_new(field, lengths, values, nulls)?))
+}
+
+fn compared(left: &ListArray, right: &ListArray, kind: Kind) -> DfResult<ArrayRef> {
+    let rows = (0..left.len()).map(|row| -> DfResult<Option<bool>> {
+        if left.is_null(row) || right.is_null(row) {
+            return Ok(None);
+        }
+        let known = items(left, row)?.into_iter().filter(|item| !item.is_null());
+        let known: HashSet<ScalarValue> = known.collect();
+        let mut asked = items(right, row)?.into_iter();
+        Ok(Some(match kind {
+            Kind::Contains => asked.all(|item| known.contains(&item)),
+            _ => asked.any(|item| known.contains(&item)),
+        }))
+    });
+    let rows = rows.collect::<DfResult<BooleanArray>>()?;
+    Ok(Arc::new(rows))
+}
+
+/// `[1:2][1:3]`; nothing of an empty array.
+fn dimensions(list: &ArrayRef, row: usize) -> Option<String> {
+    let mut text = String::new();
+    let mut at = list.slice(row, 1);
+    while let Some(list) = at.as_list_opt::<i32>() {
+        if list.is_empty() || list.is_null(0) || list.value(0).is_empty() {
+            break;
+        }
+        at = list.value(0);
+        text.push_str(&format!("[1:{}]", at.len()));
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+impl ScalarUDFImpl for OfArrays {
+    fn name(&self) -> &str {
+        match self.kind {
+            Kind::Remove => "array_remove",
+            Kind::Contains => "array_contains",
+            Kind::Overlaps => "array_overlaps",
+            Kind::BesideNull => BESIDE_NULL,
+            Kind::Dimensions => "array_dims",
+        }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> DfResult<Vec<DataType>> {
+        self.typed(types).map(|(args, _)| args)
+    }
+
+    fn return_type(&self, types: &[DataType]) -> DfResult<DataType> {
+        self.typed(types).map(|(_, answer)| answer)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let is_scalar = args
+            .args
+            .iter()
+            .all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let list = |i: usize| {
+            arrays
+                .get(i)
+                .and_then(|of| of.as_list_opt::<i32>())
+                .ok_or_else(|| {
+                    DataFusionError::Internal(format!("{} of what is no array", self.name()))
+                })
+        };
+        let rows = arrays.first().map_or(0, |of| of.len());
+        let answer: ArrayRef = match self.kind {
+            Kind::Remove => removed(list(0)?, &arrays[1])?,
+            Kind::Contains | Kind::Overlaps => compared(list(0)?, list(1)?, self.kind)?,
+            Kind::BesideNull if list(0).is_ok() => arrays[0].clone(),
+            Kind::BesideNull => datafusion::arrow::array::new_null_array(&DataType::Utf8, rows),
+            Kind::Dimensions => {
+                let texts = (0..rows).map(|row| dimensions(&arrays[0], row));
+                Arc::new(texts.collect::<datafusion::arrow::array::StringArray>())
+            }
+        };
+        if is_scalar {
+            return ScalarValue::try_from_array(&answer, 0).map(ColumnarValue::Scalar);
+        }
+        Ok(ColumnarValue::Array(answer))
+    }
+}

@@ -1,0 +1,125 @@
+//! Calls whose arguments are said in ways of their own.
+
+use datafusion::sql::sqlparser::ast as sql;
+
+use super::{call, casts};
+use crate::error::{Error, ErrorKind};
+
+/// The parts of an interval, in the order of its arguments.
+const PARTS: [&str; 7] = ["years", "months", "weeks", "days", "hours", "mins", "secs"];
+
+fn number(digits: &str) -> sql::Expr {
+    sql::Expr::value(sql::Value::Number(digits.into(), false))
+}
+
+/// `make_interval(days => 10)`: parts by name, or by place, and those that are not named are 0.
+pub(super) fn make_interval(function: &sql::Function) -> Result<Option<sql::Expr>, Error> {
+    let sql::FunctionArguments::List(list) = &function.args else {
+        return Ok(None);
+    };
+    let unknown = || {
+        let message = format!("function {function} does not exist");
+        Error::new(ErrorKind::UndefinedFunction, message)
+            .hint(format!("The parts are {}.", PARTS.join(", ")))
+    };
+    let mut parts = vec![None; PARTS.len()];
+    for (place, arg) in list.args.iter().enumerate() {
+        let (at, value) = match arg {
+            sql::FunctionArg::Unnamed(sql::FunctionArgExpr::Expr(value)) => (Some(place), value),
+            sql::FunctionArg::Named {
+                name,
+                arg: sql::FunctionArgExpr::Expr(value),
+                ..
+            } => {
+                let name = super::folded(name);
+                (PARTS.iter().position(|part| *part == name), value)
+            }
+            _ => return Err(unknown()),
+        };
+        let part = at.and_then(|at| parts.get_mut(at)).ok_or_else(unknown)?;
+        if part.replace(value.clone()).is_some() {
+            return Err(unknown());
+        }
+    }
+    if list.args.len() == PARTS.len() && list.args.iter().all(is_unnamed) {
+        return Ok(None);
+    }
+    let parts = parts
+        .into_iter()
+        .map(|part| part.unwrap_or_else(|| number("0")));
+    Ok(Some(call("make_interval", parts.collect())))
+}
+
+fn is_unnamed(arg: &sql::FunctionArg) -> bool {
+    matches!(arg, sql::FunctionArg::Unnamed(_))
+}
+
+/// `percentile_disc(0.9) WITHIN GROUP (ORDER BY x)`: the first of the sorted values at which so large
+/// a share of them has come.
+pub(super) fn percentile_disc(function: &sql::Function) -> Result<Option<sql::Expr>, Error> {
+    let sql::FunctionArguments::List(list) = &function.args else {
+        return Ok(None);
+    };
+    let ([sql::FunctionArg::Unnamed(sql::FunctionArgExpr::Expr(share))], [key]) =
+        (&list.args[..], &function.within_group[..])
+    else {
+        let message = "WITHIN GROUP is required for ordered-set aggregate percentile_disc";
+        return Err(Error::new(ErrorKind::DatatypeMismatch, message));
+    };
+    let written = match share {
+        sql::Expr::Value(value) => match &value.value {
+            sql::Value::Number(digits, _) => digits.parse::<f64>().ok(),
+            _ => None,
+        },
+        _ => None,
+    };
+    match written {
+        Some(share) if (0.0..=1.0).contains(&share) => {}
+        Some(share) => {
+            let message = format!("percentile value {share} is not between 0 and 1");
+            return Err(Error::new(ErrorKind::OutOfRange, message));
+        }
+        None => {
+            return Err(Error::unsupported("percentile_disc of what is no literal")
+                .hint("Write the share out, as in percentile_disc(0.9)."));
+        }
+    }
+    let nested = |expr: sql::Expr| Box::new(sql::Expr::Nested(Box::new(expr)));
+    let known = sql::Expr::IsNotNull(nested(key.expr.clone()));
+    let filter = match &function.filter {
+        None => known,
+        Some(filter) => sql::Expr::BinaryOp {
+            left: nested((**filter).clone()),
+            op: sql::BinaryOperator::And,
+            right: nested(known),
+        },
+    };
+    let aggregate = |name: &str, order: Vec<sql::OrderByExpr>| {
+        let mut of = call(name, vec![key.expr.clone()]);
+        if let sql::Expr::Function(of) = &mut of {
+            of.filter = Some(Box::new(filter.clone()));
+            of.over = function.over.clone();
+            if let (false, sql::FunctionArguments::List(list)) = (order.is_empty(), &mut of.args) {
+                list.clauses
+                    .push(sql::FunctionArgumentClause::OrderBy(order));
+            }
+        }
+        of
+    };
+    let sorted = aggregate("array_agg", vec![key.clone()]);
+    let place = sql::Expr::BinaryOp {
+        left: nested(casts::cast_to(
+            share.clone(),
+            sql::DataType::DoublePrecision,
+        )),
+        op: sql::BinaryOperator::Multiply,
+        right: nested(casts::cast_to(
+            aggregate("count", Vec::new()),
+            sql::DataType::DoublePrecision,
+        )),
+    };
+    let place = casts::cast_to(call("ceil", vec![place]), sql::DataType::BigInt(None));
+    let place = call("greatest", vec![place, number("1")]);
+    // A subscript of array_agg would be made an aggregate of its own.
+    Ok(Some(call("array_element", vec![sorted, place])))
+}
