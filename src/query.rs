@@ -17,6 +17,7 @@ mod meaning;
 mod opaque;
 mod plan;
 mod planner;
+mod pool;
 mod reads;
 mod rewrite;
 mod series;
@@ -35,13 +36,12 @@ use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider};
 use datafusion::common::DataFusionError;
 use datafusion::common::config::Dialect;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{
-    FairSpillPool, MemoryConsumer, MemoryPool, MemoryReservation, TrackConsumersPool,
-};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{
     FunctionRegistry, SendableRecordBatchStream, SessionState, SessionStateBuilder,
 };
+use datafusion::functions_table::generate_series::GenerateSeriesFunc;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -180,10 +180,7 @@ impl AsOf {
 impl QueryEngine {
     /// An engine over these sources.
     pub fn new(sources: Arc<Sources>, settings: QuerySettings) -> Result<Self, Error> {
-        let pool = TrackConsumersPool::new(
-            FairSpillPool::new(settings.memory_bytes_max),
-            std::num::NonZeroUsize::MIN,
-        );
+        let pool = pool::SharedMemory::new(settings.memory_bytes_max);
         let runtime: Arc<RuntimeEnv> = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(pool))
             .with_disk_manager_builder(spill(&settings)?)
@@ -210,6 +207,7 @@ impl QueryEngine {
             .map_err(from_datafusion)?;
         meaning::add_to(&mut base).map_err(from_datafusion)?;
         base.register_udtf("generate_series", Arc::new(series::Series));
+        base.register_udtf(series::BIG_SERIES, Arc::new(GenerateSeriesFunc {}));
         let workers = tokio::runtime::Builder::new_multi_thread()
             // Some more than there are parts of a query, so that one that never pauses leaves room
             // for others.

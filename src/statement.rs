@@ -37,7 +37,7 @@ pub use self::parser::{
 pub use self::properties::{BackupOptions, BaseSnapshot, Properties, RestoreOptions, WhichBackup};
 pub use self::view::qualify_tables;
 pub use crate::catalog::{
-    array_items, column_name, date_before_time, folded, interval_text, type_name,
+    SYMMETRIC, array_items, column_name, date_before_time, folded, interval_text, type_name,
 };
 
 /// Reads a text and, of each statement that can be printed, demands that the print reads back as

@@ -72,7 +72,7 @@ async fn statements_that_nest_or_grow_are_refused() {
             "54000",
         ),
         (
-            format!("SELECT {}", nested("(1, (", "true", ")::int) < (2, 3)", 24)),
+            format!("SELECT {}", nested("((", "true", ")::int, 1) < (2, 3)", 24)),
             "54000",
         ),
         (
@@ -91,6 +91,20 @@ async fn statements_that_nest_or_grow_are_refused() {
                     "::text LIKE ANY (ARRAY['a', 'b', 'c']))::text",
                     14
                 )
+            ),
+            "54000",
+        ),
+        (
+            format!(
+                "SELECT {} FROM generate_series(1, 3) AS g",
+                nested("quote_literal(", "g", ")", 40)
+            ),
+            "54000",
+        ),
+        (
+            format!(
+                "SELECT {} FROM pg_class",
+                nested("quote_literal(", "relname", ")", 40)
             ),
             "54000",
         ),

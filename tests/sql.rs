@@ -169,6 +169,7 @@ files!(
     session,
     show,
     snapshots,
+    starrocks_spelling,
     types,
     users,
     views,

@@ -20,6 +20,7 @@ mod parts;
 mod reading;
 mod row_by_row;
 mod rule;
+mod sets;
 mod single;
 pub mod text;
 mod ties;
@@ -34,7 +35,7 @@ use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
 pub(super) use self::arithmetic::Operators;
-pub(super) use self::arrays::BESIDE_NULL;
+pub(super) use self::arrays::{ARRAY_OR_EMPTY, BESIDE_NULL};
 pub(super) use self::numbers::AS_NUMERIC;
 pub(super) use self::parts::{extract_name, part_named};
 pub(super) use self::single::SINGLE_VALUE;
@@ -72,7 +73,7 @@ pub(super) fn add_to(state: &mut SessionState) -> DfResult<()> {
         ScalarUDF::from(formats::ToChar::new()),
         ScalarUDF::from(formats::FromPattern::to_date()),
         ScalarUDF::from(numbers::AsNumeric::new()),
-        ScalarUDF::from(ties::RowsWithTies::new()),
+        ties::RowCount::WithTies.function(),
         ScalarUDF::from(type_of::TypeOf::new()),
     ] {
         state.register_udf(Arc::new(function))?;

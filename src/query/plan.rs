@@ -24,6 +24,17 @@ pub fn refuse_unknown_sql(ast: &sql::Statement) -> Result<(), Error> {
                 || insert.partitioned.is_some()
                 || insert.on.is_some()
                 || insert.returning.is_some();
+            // `INSERT INTO t PARTITION (p) …` reads as a table of that alias.
+            if let Some(alias) = &insert.table_alias {
+                let is_partition = alias.alias.quote_style.is_none()
+                    && alias.alias.value.eq_ignore_ascii_case("partition");
+                let what = if is_partition {
+                    "INSERT … PARTITION (…)"
+                } else {
+                    "INSERT into a table with an alias"
+                };
+                return Err(Error::unsupported(what));
+            }
             if more || insert.or.is_some() || insert.ignore || insert.replace_into {
                 return Err(Error::unsupported(
                     "INSERT with OVERWRITE, PARTITION, ON CONFLICT, RETURNING and the like",

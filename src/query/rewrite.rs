@@ -6,7 +6,8 @@ use std::fmt;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast as sql;
-use datafusion::sql::sqlparser::ast::Visit;
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
 
 mod calls;
 mod casts;
@@ -14,13 +15,15 @@ mod clauses;
 mod like;
 mod names;
 mod rows;
+mod sets;
 mod subqueries;
+mod unnesting;
 
 use super::any_array::ANY_ARRAY;
 use super::fence::mend_statement;
-use super::meaning::{BESIDE_NULL, TIMEZONE, extract_name, part_named};
+use super::meaning::{ARRAY_OR_EMPTY, BESIDE_NULL, TIMEZONE, extract_name, part_named};
 use crate::error::{Error, ErrorKind};
-use crate::statement::array_items;
+use crate::statement::{SYMMETRIC, array_items};
 
 /// Characters of a statement that are written out more than once: what is said by parts of itself
 /// inside of one another doubles at each level.
@@ -54,9 +57,6 @@ const LITERAL_ITEMS_MAX: usize = 10_000;
 pub fn to_datafusion_dialect(statement: &sql::Statement) -> Result<sql::Statement, Error> {
     let mut statement = statement.clone();
     mend_statement(&mut statement)?;
-    if let ControlFlow::Break(error) = statement.visit(&mut CountedSets) {
-        return Err(error);
-    }
     let copies = Copies::default();
     let mut queries = Queries {
         is_top: matches!(statement, sql::Statement::Query(_)),
@@ -124,34 +124,12 @@ impl sql::VisitorMut for Queries<'_> {
     }
 }
 
-/// Finds INTERSECT ALL and EXCEPT ALL, for which DataFusion does not count how often a row comes.
-struct CountedSets;
-
-impl sql::Visitor for CountedSets {
-    type Break = Error;
-
-    fn pre_visit_query(&mut self, query: &sql::Query) -> ControlFlow<Error> {
-        fn look(body: &sql::SetExpr) -> ControlFlow<Error> {
-            let sql::SetExpr::SetOperation {
-                op,
-                set_quantifier,
-                left,
-                right,
-            } = body
-            else {
-                return ControlFlow::Continue(());
-            };
-            let counts = *set_quantifier == sql::SetQuantifier::All;
-            if counts && *op != sql::SetOperator::Union {
-                return ControlFlow::Break(Error::unsupported(format_args!("{op} ALL")).hint(
-                    "Number the rows with row_number() OVER (PARTITION BY …) and leave ALL out.",
-                ));
-            }
-            look(left)?;
-            look(right)
-        }
-        look(&query.body)
-    }
+/// A query that is written here.
+fn parsed(text: &str) -> Result<Box<sql::Query>, Error> {
+    Parser::new(&PostgreSqlDialect {})
+        .try_with_sql(text)
+        .and_then(|mut parser| parser.parse_query())
+        .map_err(|e| Error::internal(format!("a query does not parse: {e}")))
 }
 
 /// X'1F' is a string of bits in PostgreSQL, and of bytes in DataFusion.
@@ -247,6 +225,7 @@ fn rewritten(expr: &sql::Expr, copies: &Copies) -> Result<Option<sql::Expr>, Err
             right,
             ..
         } if takes_its_type(right) => {
+            copies.take(left, 1)?;
             let array = call(ANY_ARRAY, vec![(**right).clone(), (**left).clone()]);
             Ok(Some(call("array_has", vec![array, (**left).clone()])))
         }
@@ -273,7 +252,7 @@ fn rewritten(expr: &sql::Expr, copies: &Copies) -> Result<Option<sql::Expr>, Err
             expr: inner,
         } => match &**inner {
             sql::Expr::Interval(interval) => Ok(casts::negated_interval(interval)?),
-            inner => Ok(negated_base(inner)),
+            inner => Ok(negated_base(inner).or_else(|| least_bigint(inner))),
         },
         sql::Expr::SimilarTo {
             negated,
@@ -302,6 +281,19 @@ fn rewritten(expr: &sql::Expr, copies: &Copies) -> Result<Option<sql::Expr>, Err
             let other = if is_null(right) { left } else { right };
             Ok(Some(call(BESIDE_NULL, vec![(**other).clone()])))
         }
+        sql::Expr::Between {
+            expr: value,
+            negated,
+            low,
+            high,
+        } => match &**low {
+            sql::Expr::Prefixed { prefix, value: low } if prefix.value == SYMMETRIC => {
+                copies.take(expr, 1)?;
+                Ok(Some(calls::between_either(value, low, high, *negated)))
+            }
+            _ => Ok(None),
+        },
+        sql::Expr::Collate { expr, collation } => calls::collated(expr, collation).map(Some),
         sql::Expr::BinaryOp {
             left,
             op: sql::BinaryOperator::PGOverlap,
@@ -324,16 +316,14 @@ fn rewritten(expr: &sql::Expr, copies: &Copies) -> Result<Option<sql::Expr>, Err
             right,
         } if left == right => Ok(Some(binary(left, sql::BinaryOperator::Minus, right))),
         sql::Expr::CompoundFieldAccess { root, access_chain } => {
-            Ok(subscripted(root, access_chain))
-        }
-        sql::Expr::Function(function) if function.name.to_string() == "generate_series" => {
-            Err(Error::unsupported("generate_series outside FROM")
-                .hint("Say SELECT n FROM generate_series(1, 3) AS g(n)."))
+            subscripted(root, access_chain, copies)
         }
         sql::Expr::Function(function) => match function.name.to_string().to_lowercase().as_str() {
             "make_interval" => calls::make_interval(function),
-            "percentile_disc" => calls::percentile_disc(function),
-            _ => Ok(called(function)),
+            "percentile_disc" => calls::percentile_disc(function, copies),
+            "array" => calls::array_of(function),
+            name if sets::array_of(name).is_some() => sets::in_list(function),
+            _ => called(function, copies),
         },
         _ => Ok(None),
     }
@@ -388,7 +378,18 @@ fn binary(left: &sql::Expr, op: sql::BinaryOperator, right: &sql::Expr) -> sql::
 }
 
 /// Functions that mean something else here.
-fn called(function: &sql::Function) -> Option<sql::Expr> {
+fn called(function: &sql::Function, copies: &Copies) -> Result<Option<sql::Expr>, Error> {
+    let is_distinct = matches!(&function.args, sql::FunctionArguments::List(list)
+        if list.duplicate_treatment == Some(sql::DuplicateTreatment::Distinct));
+    let meant = meant(function);
+    // Its values are the keys that they are sorted by.
+    if is_distinct && meant.is_some() {
+        copies.take(function, 1)?;
+    }
+    Ok(meant)
+}
+
+fn meant(function: &sql::Function) -> Option<sql::Expr> {
     let name = function.name.0.last()?.as_ident()?.value.to_lowercase();
     let sql::FunctionArguments::List(list) = &function.args else {
         return None;
@@ -422,6 +423,12 @@ fn called(function: &sql::Function) -> Option<sql::Expr> {
         }
         ("clock_timestamp" | "statement_timestamp" | "transaction_timestamp", []) => {
             Some(call("now", args))
+        }
+        // There are no infinite times.
+        ("isfinite", [time]) => {
+            let known = sql::Expr::IsNotNull(Box::new(sql::Expr::Nested(Box::new(time.clone()))));
+            let no = sql::Expr::value(sql::Value::Boolean(false));
+            Some(call("nullif", vec![known, no]))
         }
         ("age", [time]) => Some(call(
             "age",
@@ -488,12 +495,58 @@ fn negated_base(inner: &sql::Expr) -> Option<sql::Expr> {
     })
 }
 
+/// The least bigint is one, although its digits alone are none.
+fn least_bigint(inner: &sql::Expr) -> Option<sql::Expr> {
+    let sql::Expr::Cast { expr, .. } = inner else {
+        return None;
+    };
+    let digits = i64::MIN.unsigned_abs().to_string();
+    let is_least = matches!(&**expr, sql::Expr::Value(value)
+        if matches!(&value.value, sql::Value::Number(said, _) if *said == digits));
+    is_least.then(|| sql::Expr::value(sql::Value::Number(format!("-{digits}"), false)))
+}
+
 /// `a[-1]` and `a[0]` are NULL: counting from the end is DataFusion's.
-fn subscripted(root: &sql::Expr, chain: &[sql::AccessExpr]) -> Option<sql::Expr> {
+fn subscripted(
+    root: &sql::Expr,
+    chain: &[sql::AccessExpr],
+    copies: &Copies,
+) -> Result<Option<sql::Expr>, Error> {
     let mut chain = chain.to_vec();
     let mut is_changed = false;
+    let number = |digits: &str| sql::Expr::value(sql::Value::Number(digits.into(), false));
     for access in &mut chain {
         let sql::AccessExpr::Subscript(sql::Subscript::Index { index }) = access else {
+            if let sql::AccessExpr::Subscript(sql::Subscript::Slice {
+                lower_bound,
+                upper_bound,
+                stride: None,
+            }) = access
+            {
+                // What is left out is the end; nothing is counted from there.
+                let within = |bound: &Option<sql::Expr>, least: &str, otherwise: &str| {
+                    let Some(bound) = bound else {
+                        return Ok(number(otherwise));
+                    };
+                    copies.take(bound, 1)?;
+                    // Of a NULL, which greatest() passes over, it is NULL.
+                    Ok(sql::Expr::Case {
+                        case_token: sql::helpers::attached_token::AttachedToken::empty(),
+                        end_token: sql::helpers::attached_token::AttachedToken::empty(),
+                        operand: None,
+                        conditions: vec![sql::CaseWhen {
+                            condition: sql::Expr::IsNotNull(Box::new(sql::Expr::Nested(Box::new(
+                                bound.clone(),
+                            )))),
+                            result: call("greatest", vec![bound.clone(), number(least)]),
+                        }],
+                        else_result: None,
+                    })
+                };
+                *lower_bound = Some(within(lower_bound, "1", "1")?);
+                *upper_bound = Some(within(upper_bound, "0", "2147483647")?);
+                is_changed = true;
+            }
             continue;
         };
         let is_plain =
@@ -507,10 +560,10 @@ fn subscripted(root: &sql::Expr, chain: &[sql::AccessExpr]) -> Option<sql::Expr>
         *index = call("nullif", vec![positive, zero()]);
         is_changed = true;
     }
-    is_changed.then(|| sql::Expr::CompoundFieldAccess {
+    Ok(is_changed.then(|| sql::Expr::CompoundFieldAccess {
         root: Box::new(root.clone()),
         access_chain: chain,
-    })
+    }))
 }
 
 fn folded(name: &sql::Ident) -> String {
@@ -530,6 +583,44 @@ mod tests {
             panic!("{text}")
         };
         to_datafusion_dialect(&ast).map_or_else(|e| e.kind.sqlstate().to_owned(), |s| s.to_string())
+    }
+
+    #[test]
+    fn what_is_written_out_again_has_a_limit() {
+        let nested = |open: &str, inner: &str, close: &str, depth: usize| {
+            format!(
+                "SELECT {}{inner}{} FROM x",
+                open.repeat(depth),
+                close.repeat(depth)
+            )
+        };
+        for text in [
+            nested("a IN (SELECT (", "1", ")::int)", 10),
+            nested("((", "true", ")::int, 1) < (2, 3)", 18),
+            nested("(", "1 = ANY (ARRAY[1])", ") = ANY (ARRAY[true])", 18),
+            nested("(", "1", " = ANY ('{1}'))", 18),
+            nested("a[", "1", ":1]", 18),
+            nested("array_agg(DISTINCT ", "a", ")", 18),
+            nested("percentile_disc(0.5) WITHIN GROUP (ORDER BY ", "a", ")", 10),
+            nested(
+                "(",
+                "'x'",
+                "::text LIKE ANY (ARRAY['a', 'b', 'c']))::text",
+                10,
+            ),
+        ] {
+            let Ok(Statement::Sql(ast)) = parse_one(&text) else {
+                panic!("{text}")
+            };
+            let Err(error) = to_datafusion_dialect(&ast) else {
+                panic!("{text} is rewritten")
+            };
+            assert_eq!(error.kind, ErrorKind::LimitExceeded, "{text}");
+            assert!(error.message.contains("written out"), "{error}: {text}");
+        }
+        // Subqueries in one another are not.
+        let text = nested("(SELECT ", "a", " FROM x ORDER BY 1 LIMIT 1)", 20);
+        assert!(reads(&text).len() < 20 * text.len(), "{text}");
     }
 
     #[test]

@@ -21,6 +21,9 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::memory::{LazyBatchGenerator, LazyMemoryExec};
 use parking_lot::RwLock;
 
+/// The series that is left to DataFusion.
+pub(super) const BIG_SERIES: &str = "series_of_bigints";
+
 /// Its column where it has no alias.
 const COLUMN: &str = "value";
 

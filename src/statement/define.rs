@@ -28,7 +28,8 @@ impl Parser<'_> {
         if self.eat("DROP DATABASE") || self.eat("DROP SCHEMA") {
             let if_exists = self.eat("IF EXISTS");
             let name = self.named("a database name")?;
-            self.eat("FORCE");
+            // Both mean that what is in it goes, too.
+            self.eat_any(&["FORCE", "CASCADE"]);
             return Ok(Definition::DropDatabase { name, if_exists });
         }
         if self.eat("CREATE TABLE") {
@@ -38,6 +39,7 @@ impl Parser<'_> {
             let if_exists = self.eat("IF EXISTS");
             let table = self.qualified("a table name")?;
             self.eat("FORCE");
+            self.refuse_words("DROP TABLE …", &["CASCADE", "RESTRICT"])?;
             return Ok(Definition::DropTable { table, if_exists });
         }
         if self.eat("TRUNCATE") {
@@ -60,6 +62,15 @@ impl Parser<'_> {
     fn alter_table(&mut self) -> Result<Definition, Error> {
         let table = self.qualified("a table name")?;
         if self.eat("ADD") {
+            let others = [
+                "COLUMN",
+                "INDEX",
+                "ROLLUP",
+                "TEMPORARY",
+                "CONSTRAINT",
+                "PRIMARY",
+            ];
+            self.refuse_words("ALTER TABLE … ADD", &others)?;
             self.eat("PARTITIONS");
             let grouped = self.eat_symbol('(');
             self.eat("PARTITION");
@@ -84,7 +95,38 @@ impl Parser<'_> {
                 if_exists,
             });
         }
+        let others = [
+            "DROP COLUMN",
+            "DROP INDEX",
+            "DROP ROLLUP",
+            "DROP TEMPORARY",
+            "DROP CONSTRAINT",
+            "ALTER COLUMN",
+            "MODIFY",
+            "RENAME",
+            "SWAP",
+            "REPLACE",
+            "ORDER",
+            "SET",
+            "COMMENT",
+            "DISTRIBUTED",
+            "PARTITION",
+            "COMPACT",
+            "BASE",
+            "CUMULATIVE",
+            "OWNER",
+        ];
+        self.refuse_words("ALTER TABLE …", &others)?;
         Err(self.unexpected("ADD PARTITION or DROP PARTITION"))
+    }
+
+    /// Refuses by name what StarRocks or PostgreSQL read here.
+    fn refuse_words(&mut self, behind: &str, words: &[&str]) -> Result<(), Error> {
+        let at = self.offset();
+        match words.iter().find(|words| self.eat(words)) {
+            Some(words) => Err(Error::unsupported(format_args!("{behind} {words}")).at(at)),
+            None => Ok(()),
+        }
     }
 
     fn alter_system(&mut self) -> Result<Definition, Error> {
@@ -149,6 +191,7 @@ impl Parser<'_> {
     fn create_table(&mut self) -> Result<Definition, Error> {
         let if_not_exists = self.eat("IF NOT EXISTS");
         let table = self.qualified::<crate::names::TableName>("a table name")?;
+        self.refuse_words("CREATE TABLE …", &["LIKE", "AS"])?;
         let columns = self.list(Self::column)?;
         if self.eat("ENGINE") {
             self.expect_symbol('=')?;
@@ -171,6 +214,15 @@ impl Parser<'_> {
         }
         let at = self.offset();
         let properties = self.properties()?.0;
+        if let Some(key) = properties
+            .keys()
+            .find(|key| key.starts_with("dynamic_partition."))
+        {
+            return Err(Error::unsupported(format_args!("the property \"{key}\""))
+                .hint("Make partitions with ALTER TABLE … ADD PARTITION.")
+                .at(at));
+        }
+        self.refuse_words("CREATE TABLE …", &["AS"])?;
         let schema = TableSchema {
             columns,
             key,
@@ -214,6 +266,11 @@ impl Parser<'_> {
         if self.is_word("INDEX") {
             return Err(Error::unsupported("INDEX of CREATE TABLE").at(self.offset()));
         }
+        let others = ["PRIMARY KEY", "FOREIGN KEY", "CONSTRAINT", "UNIQUE KEY"];
+        self.refuse_words("CREATE TABLE with a list that has", &others)
+            .map_err(|e| {
+                e.hint("Keys stand behind the list of columns: CREATE TABLE t (…) PRIMARY KEY (a).")
+            })?;
         let name = self.column_name()?;
         let column_type = self.column_type()?;
         self.eat("KEY");
@@ -254,6 +311,18 @@ impl Parser<'_> {
             } else if self.eat("COMMENT") {
                 column.comment = Some(self.string("the comment in quotes")?);
             } else {
+                let others = [
+                    "AUTO_INCREMENT",
+                    "AS",
+                    "GENERATED",
+                    "PRIMARY KEY",
+                    "UNIQUE",
+                    "REFERENCES",
+                    "CHECK",
+                    "CONSTRAINT",
+                    "COLLATE",
+                ];
+                self.refuse_words("a column with", &others)?;
                 return Ok(column);
             }
         }
@@ -316,16 +385,17 @@ impl Parser<'_> {
         let simple = match word.to_ascii_uppercase().as_str() {
             "BOOLEAN" | "BOOL" => ColumnType::Boolean,
             "TINYINT" => ColumnType::TinyInt,
-            "SMALLINT" => ColumnType::SmallInt,
-            "INT" | "INTEGER" => ColumnType::Int,
-            "BIGINT" => ColumnType::BigInt,
+            "SMALLINT" | "INT2" => ColumnType::SmallInt,
+            "INT" | "INTEGER" | "INT4" => ColumnType::Int,
+            "BIGINT" | "INT8" => ColumnType::BigInt,
             "LARGEINT" => ColumnType::LargeInt,
             // PostgreSQL's tools say how many bits they want.
             "FLOAT" => match self.length()? {
                 Some(bits) if bits > 24 => return Ok(ColumnType::Double),
                 _ => return Ok(ColumnType::Float),
             },
-            "REAL" => ColumnType::Float,
+            "REAL" | "FLOAT4" => ColumnType::Float,
+            "FLOAT8" => ColumnType::Double,
             "TIMESTAMP" => {
                 self.length()?;
                 if self.eat("WITH TIME ZONE") {
@@ -342,10 +412,13 @@ impl Parser<'_> {
             }
             "DATE" => ColumnType::Date,
             "DATETIME" => ColumnType::DateTime,
-            "JSON" => ColumnType::Json,
+            "JSON" | "JSONB" => ColumnType::Json,
             "STRING" | "TEXT" => ColumnType::String,
             "CHAR" => return Ok(ColumnType::Char(self.length()?.unwrap_or(1).min(255))),
-            "VARCHAR" => {
+            "CHARACTER" if !self.eat("VARYING") => {
+                return Ok(ColumnType::Char(self.length()?.unwrap_or(1).min(255)));
+            }
+            "VARCHAR" | "CHARACTER" => {
                 return Ok(ColumnType::VarChar(
                     self.length()?.unwrap_or(VARCHAR_DEFAULT),
                 ));
@@ -359,7 +432,14 @@ impl Parser<'_> {
                 self.expect_symbol('>')?;
                 return Ok(ColumnType::Array(Box::new(item)));
             }
-            "HLL" | "BITMAP" | "PERCENTILE" | "MAP" | "STRUCT" | "VARBINARY" | "BINARY" => {
+            "TIMESTAMPTZ" => {
+                return Err(Error::unsupported("a column of timestamps with time zone")
+                    .at(at)
+                    .hint("DATETIME has none."));
+            }
+            "HLL" | "BITMAP" | "PERCENTILE" | "MAP" | "STRUCT" | "VARBINARY" | "BINARY"
+            | "BYTEA" | "UUID" | "INTERVAL" | "TIME" | "TIMETZ" | "SERIAL" | "BIGSERIAL"
+            | "OID" | "MONEY" | "VARIANT" => {
                 return Err(Error::unsupported(format_args!(
                     "the column type {}",
                     word.to_ascii_uppercase()

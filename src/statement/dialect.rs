@@ -10,11 +10,13 @@ use std::any::TypeId;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 
-use datafusion::sql::sqlparser::ast::{Expr, Statement};
+use datafusion::sql::sqlparser::ast::{Expr, Ident, Statement};
 use datafusion::sql::sqlparser::dialect::{Dialect, MySqlDialect, PostgreSqlDialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+
+use starkeep_pg_catalog::SYMMETRIC;
 
 use super::bounds::{Kind, Measure, Reading, check_tokens};
 use super::parser::sql_error;
@@ -153,6 +155,16 @@ impl<D: Dialect> Budgeted<D> {
     }
 }
 
+/// Reads `[NOT] BETWEEN SYMMETRIC`, which sqlparser does not know; whether there was a NOT. The word
+/// stands before the lower bound then.
+fn symmetric_between(parser: &mut Parser<'_>) -> Option<bool> {
+    let negated = parser.parse_keywords(&[Keyword::NOT, Keyword::BETWEEN, Keyword::SYMMETRIC]);
+    if negated || parser.parse_keywords(&[Keyword::BETWEEN, Keyword::SYMMETRIC]) {
+        return Some(negated);
+    }
+    None
+}
+
 /// Hands questions of a dialect on as they are.
 macro_rules! hand_on {
     ($($name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {
@@ -169,6 +181,12 @@ impl<D: Dialect> Dialect for Budgeted<D> {
     /// out that it is no name.
     fn supports_named_fn_args_with_expr_name(&self) -> bool {
         false
+    }
+
+    /// Names in back-quotes, as StarRocks' users write them; no operator of PostgreSQL begins so.
+    fn is_delimited_identifier_start(&self, ch: char) -> bool {
+        self.count();
+        ch == '`' || self.inner.is_delimited_identifier_start(ch)
     }
 
     /// What MySQL reads inside `/*! … */` is a comment to StarRocks.
@@ -197,6 +215,33 @@ impl<D: Dialect> Dialect for Budgeted<D> {
                 false => Expr::IsDistinctFrom(left, right),
             }));
         }
+        let negated = parser.parse_keywords(&[Keyword::NOT, Keyword::BETWEEN, Keyword::ASYMMETRIC]);
+        if negated || parser.parse_keywords(&[Keyword::BETWEEN, Keyword::ASYMMETRIC]) {
+            return Some(parser.parse_between(expr.clone(), negated));
+        }
+        if let Some(negated) = symmetric_between(parser) {
+            return Some(parser.parse_between(expr.clone(), negated).map(|between| {
+                let Expr::Between {
+                    expr,
+                    negated,
+                    low,
+                    high,
+                } = between
+                else {
+                    return between;
+                };
+                let low = Box::new(Expr::Prefixed {
+                    prefix: Ident::new(SYMMETRIC),
+                    value: low,
+                });
+                Expr::Between {
+                    expr,
+                    negated,
+                    low,
+                    high,
+                }
+            }));
+        }
         self.inner.parse_infix(parser, expr, precedence)
     }
 
@@ -207,7 +252,6 @@ impl<D: Dialect> Dialect for Budgeted<D> {
         parse_statement(parser: &mut Parser<'_>) -> Option<Result<Statement, ParserError>>;
         is_table_factor_alias(explicit: bool, word: &Keyword, parser: &mut Parser<'_>) -> bool;
         identifier_quote_style(identifier: &str) -> Option<char>;
-        is_delimited_identifier_start(ch: char) -> bool;
         is_identifier_start(ch: char) -> bool;
         is_identifier_part(ch: char) -> bool;
         is_reserved_for_identifier(word: Keyword) -> bool;

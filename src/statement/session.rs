@@ -185,6 +185,10 @@ impl Parser<'_> {
         while self.eat_symbol('.') {
             name = format!("{name}.{}", self.folded("the name of a setting")?);
         }
+        // StarRocks' name.
+        if name == "time_zone" {
+            return Ok("timezone".into());
+        }
         Ok(name)
     }
 

@@ -7,6 +7,39 @@ use super::parser::Parser;
 use crate::error::Error;
 use crate::names::TabletId;
 
+/// What StarRocks shows and the gateway does not.
+const OF_STARROCKS_ALONE: [&str; 29] = [
+    "ALTER MATERIALIZED VIEW",
+    "ALTER TABLE",
+    "CATALOGS",
+    "CHARSET",
+    "COLLATION",
+    "CREATE CATALOG",
+    "CREATE MATERIALIZED VIEW",
+    "DATA",
+    "DYNAMIC PARTITION",
+    "ENGINES",
+    "EVENTS",
+    "FULL COLUMNS",
+    "FULL TABLES",
+    "FULL FUNCTIONS",
+    "FULL PROCESSLIST",
+    "FUNCTIONS",
+    "INDEX",
+    "INDEXES",
+    "KEYS",
+    "LOAD",
+    "MATERIALIZED VIEWS",
+    "PROC",
+    "PROCESSLIST",
+    "ROUTINE LOAD",
+    "STATUS",
+    "TRIGGERS",
+    "USERS",
+    "VARIABLES",
+    "WARNINGS",
+];
+
 impl Parser<'_> {
     pub(super) fn show(&mut self) -> Result<Statement, Error> {
         let (show, filter) = self.shown()?;
@@ -16,10 +49,11 @@ impl Parser<'_> {
     fn shown(&mut self) -> Result<(Show, Filter), Error> {
         let plain = |show: Show| Ok((show, Filter::default()));
         if self.eat_any(&["DATABASES", "SCHEMAS"]) {
-            return plain(Show::Databases);
+            return Ok((Show::Databases, self.like_or_filter("Database")?));
         }
         if self.eat("TABLES") {
-            return plain(Show::Tables(self.optional_database()?));
+            let database = self.optional_database()?;
+            return Ok((Show::Tables(database), self.like_or_filter("Table")?));
         }
         if self.eat("CREATE TABLE") {
             return plain(Show::CreateTable(self.qualified("a table name")?));
@@ -69,6 +103,12 @@ impl Parser<'_> {
         }
         if self.eat("SNAPSHOT") {
             return self.show_snapshot();
+        }
+        for words in OF_STARROCKS_ALONE {
+            let at = self.offset();
+            if self.eat(words) {
+                return Err(Error::unsupported(format_args!("SHOW {words}")).at(at));
+            }
         }
         let all = self.eat("ALL");
         let kind = match self.job_keyword() {

@@ -138,7 +138,10 @@ fn language(text: &str) -> Language {
             "BACKUP" | "RESTORE" | "SNAPSHOT" | "REPOSITORIES" | "DATABASES" | "SCHEMAS" | "TABLES"
             | "CREATE" | "PARTITIONS" | "REPOSITORY" | "BROKERS" | "SNAPSHOTS" | "BACKUPS"
             | "RESTORES" | "PARTITION" | "TEMPORARY" | "TABLET" | "TABLETS" | "FRONTENDS"
-            | "BACKENDS" | "BROKER" | "COLUMNS" | "GRANTS" | "ROLES" | "CLUSTERS",
+            | "BACKENDS" | "BROKER" | "COLUMNS" | "GRANTS" | "ROLES" | "CLUSTERS" | "PROC" | "DATA"
+            | "PROCESSLIST" | "FULL" | "VARIABLES" | "WARNINGS" | "INDEX" | "INDEXES" | "KEYS"
+            | "LOAD" | "ROUTINE" | "FUNCTIONS" | "ALTER" | "DYNAMIC" | "MATERIALIZED" | "USERS"
+            | "STATUS" | "CATALOGS" | "COLLATION" | "CHARSET" | "ENGINES" | "EVENTS" | "TRIGGERS",
             ..,
         ] => Language::StarRocks,
         [
@@ -174,7 +177,7 @@ pub(super) fn after_opaque(text: &str, at: usize, language: Language) -> usize {
             skip_blank(text, at)
         }
         b'/' if text[at..].starts_with("/*") => after_nested_comment(text, at),
-        b'`' if language == Language::StarRocks => after_quote(bytes, at, b'`', false),
+        b'`' => after_quote(bytes, at, b'`', false),
         q @ (b'\'' | b'"') if language == Language::StarRocks => after_quote(bytes, at, q, true),
         b'\'' => after_quote(bytes, at, b'\'', is_escape_string(bytes, at)),
         b'"' => after_quote(bytes, at, b'"', false),

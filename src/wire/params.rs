@@ -75,6 +75,21 @@ pub(super) fn decode_text(text: &str, data_type: &DataType) -> Result<ScalarValu
         };
         return Ok(ScalarValue::Binary(Some(bytes)));
     }
+    if matches!(
+        data_type,
+        DataType::Decimal128(..) | DataType::Decimal256(..)
+    ) && ["nan", "inf", "infinity"].contains(
+        &text
+            .trim()
+            .trim_start_matches(['-', '+'])
+            .to_lowercase()
+            .as_str(),
+    ) {
+        return Err(Error::unsupported(format_args!(
+            "the numeric {}",
+            text.trim()
+        )));
+    }
     if let DataType::Decimal128(_, scale) = data_type {
         // Rounding a parameter without a word would be a wrong answer.
         let fraction = text
@@ -101,15 +116,18 @@ pub(super) fn decode_text(text: &str, data_type: &DataType) -> Result<ScalarValu
     } else {
         text.trim()
     };
-    ScalarValue::Utf8(Some(trimmed.to_owned()))
+    let unread = |kind| {
+        let message = format!("invalid input syntax for a value of type {data_type}: \"{text}\"");
+        Error::new(kind, message)
+    };
+    let value = ScalarValue::Utf8(Some(trimmed.to_owned()))
         .cast_to(data_type)
-        .map_err(|e| {
-            let error = from_datafusion(e);
-            Error::new(
-                error.kind,
-                format!("invalid input syntax for a value of type {data_type}: \"{text}\""),
-            )
-        })
+        .map_err(|e| unread(from_datafusion(e).kind))?;
+    // What Arrow cannot read is NULL for some types.
+    if value.is_null() {
+        return Err(unread(ErrorKind::InvalidText));
+    }
+    Ok(value)
 }
 
 /// NUMERIC that no column or cast gave a scale.

@@ -78,7 +78,8 @@ class Generator:
 
     def statement(self):
         make = self.one(self.cast_of_literal, self.cast_of_column, self.arithmetic, self.comparison, self.time_arithmetic, self.parts, self.formatted,
-                        self.number_function, self.text_function, self.conditional, self.aggregate, self.window, self.join, self.subquery, self.union)
+                        self.number_function, self.text_function, self.conditional, self.aggregate, self.window, self.join, self.subquery, self.union,
+                        self.sets, self.lateral, self.arrays, self.rows_of_functions, self.of_times)
         return make()
 
     def of_rows(self, expr):
@@ -176,6 +177,47 @@ class Generator:
         pairs = self.one(("i", "b"), ("n", "f"), ("d", "ts"), ("i", "f"), ("s", "'x'"), ("ts", "ts::timestamptz"))
         op = self.one("UNION", "UNION ALL", "INTERSECT", "EXCEPT")
         return f"SELECT {pairs[0]} FROM t WHERE id < 6 {op} SELECT {pairs[1]} FROM t WHERE id > 3 ORDER BY 1"
+
+
+    def sets(self):
+        op = self.one("INTERSECT ALL", "EXCEPT ALL", "INTERSECT", "EXCEPT")
+        left, right = self.one("v", "g", "id % 3", "x::int", "g, v % 2"), None
+        right = {"g": "s", "g, v % 2": "s, k % 2"}.get(left, self.one("k", "v", "id % 2", "1"))
+        return f"SELECT {left} FROM w {op} SELECT {right} FROM u ORDER BY 1{', 2' if ',' in left else ''}"
+
+    def lateral(self):
+        inner = self.one("SELECT k FROM u WHERE u.id = w.id", "SELECT id AS k FROM u WHERE u.v = w.v", "SELECT k FROM u WHERE u.id <= w.id AND k IS NOT NULL")
+        limit = self.one(" ORDER BY u.id LIMIT 1", " ORDER BY u.id DESC LIMIT 2", " ORDER BY u.v DESC NULLS LAST, u.id LIMIT 1", "")
+        kind = self.one("CROSS JOIN LATERAL ({}) y", "LEFT JOIN LATERAL ({}) y ON true", "JOIN LATERAL ({}) y ON y.k > 1")
+        return f"SELECT w.id, y.k FROM w {kind.format(inner + limit)} ORDER BY 1, 2"
+
+    def arrays(self):
+        array = self.one("ARRAY[1, 2, NULL, 2]", "ARRAY[id, k]", "ARRAY[k, NULL]", "ARRAY[1, 2, 3]")
+        item = self.one("1", "2", "id", "k")
+        return f"SELECT id, " + self.one(
+            f"{array} || {item}", f"{item} || {array}", f"{array} || NULL", f"{array} || ARRAY[9]", f"array_remove({array}, {item})", f"array_remove({array}, NULL)",
+            f"{array} @> ARRAY[{item}]", f"ARRAY[{item}] <@ {array}", f"{array} && ARRAY[{item}, 7]", f"({array})[{item}]", f"({array})[1:{item}]", f"({array})[{item}:]",
+            f"cardinality({array})", f"array_length({array}, 1)", f"array_dims({array})", f"array_position({array}, {item})", f"{item} = ANY ({array})",
+            f"array_to_string({array}, ',', '*')", f"ARRAY(SELECT v FROM w WHERE w.id = u.id)", f"ARRAY(SELECT g FROM w ORDER BY id)") + " FROM u ORDER BY id"
+
+    def rows_of_functions(self):
+        return self.one(
+            f"SELECT g, g * 2 FROM generate_series({self.one('1', '-2', '5')}, {self.one('3', '5', '-1')}{self.one('', ', 2', ', -1')}) AS g ORDER BY 1",
+            f"SELECT id, generate_series(1, k) FROM u WHERE k < 9 ORDER BY 1, 2", "SELECT id, generate_series(1, 2), generate_series(1, 3) FROM u ORDER BY 1, 3",
+            "SELECT q.x, q.n, u.id FROM unnest(ARRAY['b', 'a']) WITH ORDINALITY AS q(x, n), u ORDER BY 3, 2",
+            "SELECT id, regexp_split_to_table(s, '[,b]') FROM t ORDER BY 1, 2", "SELECT p, id FROM string_to_table('a,b,,c', ',', '') AS p, u ORDER BY 2, 1",
+            f"SELECT v FROM w ORDER BY {self.one('v', 'v DESC', 'v NULLS FIRST')} {self.one('', 'OFFSET 1 ')}FETCH FIRST {self.one('1', '2', '3')} ROWS WITH TIES",
+            f"SELECT percentile_disc({self.one('0', '0.25', '0.5', '0.9', '1')}) WITHIN GROUP (ORDER BY {self.one('v', 'id DESC', 'x', 'g')}) FROM w",
+            f"SELECT id, v {self.one('', 'NOT ')}BETWEEN SYMMETRIC {self.one('5', '20', 'id')} AND {self.one('10', 'x', 'NULL')} FROM w ORDER BY id",
+            "SELECT id FROM w WHERE v NOT IN (SELECT k FROM u WHERE u.id <= w.id) ORDER BY id", "SELECT id FROM w WHERE id NOT IN (SELECT k FROM u WHERE u.v = w.v) ORDER BY id")
+
+    def of_times(self):
+        times = [time for time in TIMES if time != "d"]
+        return self.of_rows(self.one(
+            f"age({self.one(*times)}, {self.one(*times)})", f"justify_interval({self.one(*INTERVALS)} * {self.one('7', '-3', '100')})",
+            f"justify_days({self.one(*INTERVALS)} * 50)", f"justify_hours({self.one(*INTERVALS)} * 5)", f"make_interval(days => {self.one('i % 100', '3')}, hours => 2)",
+            f"make_date({self.one('2024', '-5', '0')}, {self.one('2', '13')}, 29)", f"width_bucket(n, 0, 10, {self.one('5', '3', '0')})", "width_bucket(f, 10, 0, 4)",
+            "format('%s|%5s|%-5s|%L|%I', s, i, o, d, 'x')", "format('%2$s %1$s %%', i, s)", "quote_literal(s)", "quote_nullable(n)", "num_nulls(i, b, s)", "to_hex(i)", "~i"))
 
 
 def alike(ours, theirs):

@@ -93,12 +93,19 @@ def answering(pid):
     return False
 
 
+def taken_away():
+    """How long others than this machine have had each of its processors, seconds: a guest is not told when, only how much."""
+    with open("/proc/stat") as stat:
+        return [int(line.split()[8]) / os.sysconf("SC_CLK_TCK") for line in stat if re.match(r"cpu\d", line)]
+
+
 def probe(port, pid):
-    """What everybody else must not hold up: prints how long a SELECT 1 took, milliseconds, until its standard input ends; and beside it
-    how much later than it had asked this process was woken from its pauses, which is the machine's doing and none of the server's. Of
-    those answers that are not there after SLOW seconds it says whether the server was at them just then."""
+    """What everybody else must not hold up: prints how long a SELECT 1 took, milliseconds, until its standard input ends; the same without
+    what the host of this machine took from a processor meanwhile; and beside it how much later than it had asked this process was woken
+    from its pauses, in which the server has no part. Of those answers that are not there after SLOW seconds it says whether the server was
+    at them just then."""
     threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
-    times, late = [], []
+    times, own, late = [], [], []
     asked, slow = None, collections.Counter()
 
     def watch():
@@ -114,14 +121,17 @@ def probe(port, pid):
     with connect(port) as connection:
         cursor = connection.cursor()
         while not stop.is_set():
+            before = taken_away()
             begun = asked = time.monotonic()
             cursor.execute("SELECT 1").fetchall()
             asked = None
             times.append(time.monotonic() - begun)
+            elsewhere = max(after - earlier for earlier, after in zip(before, taken_away()))
+            own.append(max(0, times[-1] - elsewhere))
             begun = time.monotonic()
             time.sleep(0.02)
             late.append(time.monotonic() - begun - 0.02)
-    for what, taken in ("SELECT 1", times), ("a pause, beyond what was asked", late):
+    for what, taken in ("SELECT 1", times), ("SELECT 1, less what the host took", own), ("a pause, beyond what was asked", late):
         taken.sort()
         at = lambda share: taken[min(len(taken) - 1, int(len(taken) * share))] * 1000
         print(f"{what}: {len(taken)} times, median {at(0.5):.1f} ms, 99.9 % {at(0.999):.1f} ms, slowest {taken[-1] * 1000:.1f} ms, {sum(t > 0.25 for t in taken)} over 250 ms")

@@ -134,6 +134,12 @@ impl<'s> Compiler<'s> {
                 low,
                 high,
             } => {
+                if let sql::Expr::Prefixed { prefix, value } = &**low
+                    && prefix.value == super::SYMMETRIC
+                {
+                    let between = self.between_either([expr, value, high], scope)?;
+                    return Ok(negate(between, *negated));
+                }
                 let held = Held::new(self.expr(expr, scope)?);
                 let part = |op, bound: &sql::Expr| {
                     self.operation(held.read(), &op, self.expr(bound, scope)?)

@@ -45,6 +45,9 @@ mod times;
 mod types;
 mod value;
 
+/// What stands before the lower bound of BETWEEN SYMMETRIC, as a prefix of it.
+pub const SYMMETRIC: &str = "SYMMETRIC";
+
 pub use self::answer::{
     Answer, Catalogs, FactScope, asks_the_catalogs, has_decimals, is_constant,
     is_without_relations, names_a_catalog, need_of,

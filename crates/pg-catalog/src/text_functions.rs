@@ -33,6 +33,12 @@ fn substring(text: &str, from: i64, count: Option<i64>) -> Result<Value, Error> 
     ))
 }
 
+/// A text in quotes, of which each may become two.
+fn quoted(text: &str, quote: fn(&str) -> String, context: &Context) -> Result<Value, Error> {
+    context.check_length(text.len().saturating_mul(2))?;
+    Ok(Value::text(quote(text)))
+}
+
 fn trim(args: &[Value], left: bool, right: bool) -> Value {
     let set: HashSet<char> = args.get(1).map_or(" ", Value::as_text).chars().collect();
     let mut text = args[0].as_text();
@@ -129,13 +135,13 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
     let types = args.to_vec();
     let first = args.first().cloned().unwrap_or(ValueType::UNKNOWN);
     match (name, args.len()) {
-        ("quote_ident", 1) => strict(Type::TEXT, |a, _| Value::text(quote_ident(a[0].as_text()))),
-        ("quote_literal", 1) => strict(Type::TEXT, move |a, c| {
-            Value::text(quote_literal(&show(&a[0], &first, &c.snapshot)))
+        ("quote_ident", 1) => fallible(Type::TEXT, |a, c| quoted(a[0].as_text(), quote_ident, c)),
+        ("quote_literal", 1) => fallible(Type::TEXT, move |a, c| {
+            quoted(&show(&a[0], &first, &c.snapshot), quote_literal, c)
         }),
-        ("quote_nullable", 1) => lax(ValueType::TEXT, move |a, c| match &a[0] {
-            Value::Null => Value::text("NULL"),
-            value => Value::text(quote_literal(&show(value, &first, &c.snapshot))),
+        ("quote_nullable", 1) => fallible_lax(ValueType::TEXT, move |a, c| match &a[0] {
+            Value::Null => Ok(Value::text("NULL")),
+            value => quoted(&show(value, &first, &c.snapshot), quote_literal, c),
         }),
         ("lower", 1) => strict(Type::TEXT, |a, _| {
             Value::text(a[0].as_text().to_lowercase())

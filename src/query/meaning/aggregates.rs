@@ -8,12 +8,15 @@ use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::functions_aggregate::average::avg_udaf;
+use datafusion::functions_aggregate::first_last::first_value_udaf;
+use datafusion::logical_expr::expr::Sort as SortKey;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, Expr, ExprSchemable, GroupsAccumulator,
     ReversedUDAF, Signature, Volatility, WindowFunctionDefinition, cast,
 };
 
+use super::arithmetic::length;
 use super::{failure, interval_sums};
 use crate::error::ErrorKind;
 
@@ -59,13 +62,18 @@ pub(super) fn widen_sum(mut expr: Expr, schema: &DFSchema) -> DfResult<Transform
         matches!(of, Some(DataType::Interval(_) | DataType::Duration(_)))
     };
     let is_total = |name: &str| name == "sum" || name == "avg";
-    if let Expr::AggregateFunction(f) = &expr
-        && ["min", "max"].contains(&f.func.name())
-        && let Some(Ok(DataType::Interval(_))) = f.params.args.first().map(|a| a.get_type(schema))
+    let is_interval = |args: &[Expr]| {
+        let of = args.first().and_then(|arg| arg.get_type(schema).ok());
+        matches!(of, Some(DataType::Interval(_)))
+    };
+    let is_extreme = |name: &str| name == "min" || name == "max";
+    if let Expr::WindowFunction(f) = &expr
+        && is_extreme(f.fun.name())
+        && is_interval(&f.params.args)
     {
         return Err(failure(
             ErrorKind::Unsupported,
-            format!("{} of intervals is not supported", f.func.name()),
+            format!("{} of intervals with OVER is not supported", f.fun.name()),
         ));
     }
     let is_changed = match &mut expr {
@@ -76,6 +84,15 @@ pub(super) fn widen_sum(mut expr: Expr, schema: &DFSchema) -> DfResult<Transform
         Expr::WindowFunction(f) if is_total(f.fun.name()) && is_time_apart(&f.params.args) => {
             let total = interval_sums::total(f.fun.name() == "avg");
             f.fun = WindowFunctionDefinition::AggregateUDF(Arc::new(total));
+            true
+        }
+        // The first by length.
+        Expr::AggregateFunction(f) if is_extreme(f.func.name()) && is_interval(&f.params.args) => {
+            let ascends = f.func.name() == "min";
+            let key = length(f.params.args[0].clone());
+            f.params.order_by = vec![SortKey::new(key, ascends, false)];
+            f.params.distinct = false;
+            f.func = first_value_udaf();
             true
         }
         Expr::AggregateFunction(f) if f.func.name() == "sum" => widen(&mut f.params.args, schema),

@@ -10,7 +10,7 @@ use datafusion::arrow::datatypes::{
     IntervalMonthDayNanoType, IntervalUnit, i256,
 };
 use datafusion::arrow::error::ArrowError;
-use datafusion::common::{DFSchema, DataFusionError, Result as DfResult};
+use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
@@ -57,6 +57,54 @@ pub(super) fn is_numeric_quotient(left: &DataType, right: &DataType) -> bool {
     number(left) && number(right) && !(left.is_integer() && right.is_integer())
 }
 
+/// A number that is written out: its digits and how many of them stand behind the point.
+fn written(expr: &Expr) -> Option<(i128, i8)> {
+    let Expr::Literal(value, _) = expr else {
+        return None;
+    };
+    match value {
+        ScalarValue::Int32(number) => Some(((*number)?.into(), 0)),
+        ScalarValue::Int64(number) => Some(((*number)?.into(), 0)),
+        ScalarValue::Decimal128(number, _, scale) if *scale >= 0 => Some(((*number)?, *scale)),
+        _ => None,
+    }
+}
+
+/// The place and the value of the first digit to the base of 10,000, in which PostgreSQL computes.
+fn first_digit((number, scale): (i128, i8)) -> (i32, u32) {
+    let digits = number.unsigned_abs().to_string();
+    if number == 0 {
+        return (0, 0);
+    }
+    let exponent = digits.len() as i32 - 1 - i32::from(scale);
+    let place = exponent.div_euclid(4);
+    let length = exponent.rem_euclid(4) as usize + 1;
+    let digit = digits.bytes().chain(std::iter::repeat(b'0')).take(length);
+    let digit = digit.fold(0, |all, digit| all * 10 + u32::from(digit - b'0'));
+    (place, digit)
+}
+
+/// The quotient of two numbers that are written out, with all digits that PostgreSQL gives it: 16
+/// that count, in steps of four.
+fn written_quotient(left: &Expr, right: &Expr) -> Option<Expr> {
+    let ((dividend, left_scale), (divisor, right_scale)) = (written(left)?, written(right)?);
+    if divisor == 0 {
+        return None;
+    }
+    let (left_place, left_digit) = first_digit((dividend, left_scale));
+    let (right_place, right_digit) = first_digit((divisor, right_scale));
+    let place = left_place - right_place - i32::from(left_digit <= right_digit);
+    let scale = (16 - place * 4)
+        .max(left_scale.into())
+        .max(right_scale.into());
+    let shift = u32::try_from(scale + i32::from(right_scale) - i32::from(left_scale)).ok()?;
+    let dividend = i256::from_i128(dividend).checked_mul(power_of_ten(shift)?)?;
+    let quotient = rounded(dividend, i256::from_i128(divisor)).ok()?;
+    let scale = i8::try_from(scale).ok().filter(|scale| *scale <= 38)?;
+    let value = ScalarValue::Decimal128(Some(quotient), DECIMAL128_MAX_PRECISION, scale);
+    Some(Expr::Literal(value, None))
+}
+
 impl ExprPlanner for Operators {
     fn plan_binary_op(
         &self,
@@ -83,6 +131,12 @@ impl ExprPlanner for Operators {
         };
         if let Some(scaled) = scaled {
             return Ok(PlannerResult::Planned(scaled));
+        }
+        if expr.op == BinaryOperator::Divide
+            && is_numeric_quotient(&left, &right)
+            && let Some(quotient) = written_quotient(&expr.left, &expr.right)
+        {
+            return Ok(PlannerResult::Planned(quotient));
         }
         let operation = match expr.op {
             BinaryOperator::Divide if is_numeric_quotient(&left, &right) => Operation::Quotient,
@@ -392,5 +446,38 @@ impl ScalarUDFImpl for Length {
         let lengths = lengths.collect::<Decimal128Array>();
         let lengths = lengths.with_precision_and_scale(DECIMAL128_MAX_PRECISION, 0)?;
         Ok(ColumnarValue::Array(Arc::new(lengths)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn written_quotients_have_postgresqls_digits() {
+        let number = |text: &str| {
+            let scale = text.split_once('.').map_or(0, |(_, rest)| rest.len());
+            let digits = text.replace('.', "").parse().expect("digits");
+            let value = ScalarValue::Decimal128(Some(digits), 38, scale as i8);
+            Expr::Literal(value, None)
+        };
+        for (left, right, quotient) in [
+            ("2.0", "3", "0.66666666666666666667"),
+            ("1", "2.0", "0.50000000000000000000"),
+            ("1.0", "1", "1.00000000000000000000"),
+            ("10000", "3.0", "3333.3333333333333333"),
+            ("-7", "2.00", "-3.5000000000000000"),
+            ("0", "7.0", "0.00000000000000000000"),
+            ("99999.99", "0.0001", "999999900.00000000"),
+        ] {
+            let found = written_quotient(&number(left), &number(right)).expect(left);
+            let scale = quotient.split_once('.').map_or(0, |(_, rest)| rest.len());
+            let digits = quotient.replace('.', "").parse::<i128>().expect("digits");
+            assert_eq!(
+                written(&found),
+                Some((digits, scale as i8)),
+                "{left} / {right}"
+            );
+        }
     }
 }

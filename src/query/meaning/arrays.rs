@@ -21,6 +21,9 @@ use crate::error::ErrorKind;
 /// The function that stands for `value || NULL`: an array is itself, anything else NULL.
 pub(crate) const BESIDE_NULL: &str = "beside_null";
 
+/// The function of what ARRAY(SELECT …) has collected: of no rows it is an empty array.
+pub(crate) const ARRAY_OR_EMPTY: &str = "array_or_empty";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     /// Without the items that equal one, all of them; NULL stands for NULLs.
@@ -30,6 +33,7 @@ enum Kind {
     /// Whether the two have an item in common.
     Overlaps,
     BesideNull,
+    OrEmpty,
     /// `[1:3]`.
     Dimensions,
 }
@@ -49,8 +53,14 @@ impl Kind {
     }
 }
 
-pub(super) fn all() -> [ScalarUDF; 3] {
-    [Kind::Remove, Kind::BesideNull, Kind::Dimensions].map(Kind::function)
+pub(super) fn all() -> [ScalarUDF; 4] {
+    [
+        Kind::Remove,
+        Kind::BesideNull,
+        Kind::OrEmpty,
+        Kind::Dimensions,
+    ]
+    .map(Kind::function)
 }
 
 /// What stands for DataFusion's function of two arrays; nothing if it is another.
@@ -105,6 +115,10 @@ impl OfArrays {
                 Some(item) if !item.is_null() => (vec![list_of(item.clone())], list_of(item)),
                 _ => (vec![value.clone()], DataType::Utf8),
             }),
+            (Kind::OrEmpty, [list]) => {
+                let list = list_of(item_of(list)?);
+                Some((vec![list.clone()], list))
+            }
             (Kind::Dimensions, [list]) => Some((vec![list_of(item_of(list)?)], DataType::Utf8)),
             _ => None,
         }
@@ -158,21 +172,117 @@ fn removed(list: &ListArray, item: &ArrayRef) -> DfResult<ArrayRef> {
     Ok(Arc::new(ListArray::try_new(field, lengths, values, nulls)?))
 }
 
-fn compared(left: &ListArray, right: &ListArray, kind: Kind) -> DfResult<ArrayRef> {
-    let rows = (0..left.len()).map(|row| -> DfResult<Option<bool>> {
-        if left.is_null(row) || right.is_null(row) {
-            return Ok(None);
+/// One array for all rows, or one a row.
+enum Side<'a> {
+    One(Option<Vec<ScalarValue>>),
+    Each(&'a ListArray),
+}
+
+impl<'a> Side<'a> {
+    fn of(arg: &'a ColumnarValue) -> DfResult<Self> {
+        match arg {
+            ColumnarValue::Scalar(ScalarValue::List(list)) => Ok(Self::One(
+                (!list.is_null(0)).then(|| items(list, 0)).transpose()?,
+            )),
+            ColumnarValue::Array(array) if array.as_list_opt::<i32>().is_some() => {
+                Ok(Self::Each(array.as_list::<i32>()))
+            }
+            other => Err(DataFusionError::Internal(format!(
+                "a comparison of arrays with {}",
+                other.data_type()
+            ))),
         }
-        let known = items(left, row)?.into_iter().filter(|item| !item.is_null());
-        let known: HashSet<ScalarValue> = known.collect();
-        let mut asked = items(right, row)?.into_iter();
-        Ok(Some(match kind {
-            Kind::Contains => asked.all(|item| known.contains(&item)),
-            _ => asked.any(|item| known.contains(&item)),
-        }))
-    });
-    let rows = rows.collect::<DfResult<BooleanArray>>()?;
-    Ok(Arc::new(rows))
+    }
+
+    /// The items of a row, where they are others in each.
+    fn in_row(&self, row: usize) -> DfResult<Option<Vec<ScalarValue>>> {
+        match self {
+            Self::One(items) => Ok(items.clone()),
+            Self::Each(list) if list.is_null(row) => Ok(None),
+            Self::Each(list) => items(list, row).map(Some),
+        }
+    }
+}
+
+fn set(items: Vec<ScalarValue>) -> HashSet<ScalarValue> {
+    items.into_iter().filter(|item| !item.is_null()).collect()
+}
+
+/// Compares arrays by their items; what is the same for all rows is looked at once.
+fn compared(args: &[ColumnarValue], rows: usize, kind: Kind) -> DfResult<BooleanArray> {
+    let [left, right] = args else {
+        return Err(DataFusionError::Internal("two arrays are compared".into()));
+    };
+    let (left, right) = (Side::of(left)?, Side::of(right)?);
+    if let (Side::One(None), _) | (_, Side::One(None)) = (&left, &right) {
+        return Ok(BooleanArray::new_null(rows));
+    }
+    let known = match &left {
+        Side::One(Some(items)) => Some(set(items.clone())),
+        _ => None,
+    };
+    let asked_of_all = match &right {
+        Side::One(Some(items)) => Some((items.clone(), set(items.clone()))),
+        _ => None,
+    };
+    (0..rows)
+        .map(|row| {
+            let own = match &known {
+                Some(_) => None,
+                None => match left.in_row(row)? {
+                    Some(items) => Some(items),
+                    None => return Ok(None),
+                },
+            };
+            let asked = match &asked_of_all {
+                Some(_) => None,
+                None => match right.in_row(row)? {
+                    Some(items) => Some(items),
+                    None => return Ok(None),
+                },
+            };
+            Ok(Some(match (kind, own, asked, &asked_of_all) {
+                // The few of this row are looked for among those of all rows.
+                (Kind::Overlaps, Some(own), None, Some((_, all))) => {
+                    own.iter().any(|item| all.contains(item))
+                }
+                (_, own, asked, all) => {
+                    let own = own.map(set);
+                    let has = |item: &ScalarValue| {
+                        own.as_ref()
+                            .or(known.as_ref())
+                            .is_some_and(|of| of.contains(item))
+                    };
+                    let asked = asked
+                        .as_deref()
+                        .or(all.as_ref().map(|(items, _)| &items[..]));
+                    let mut asked = asked.unwrap_or_default().iter();
+                    match kind {
+                        Kind::Contains => asked.all(has),
+                        _ => asked.any(has),
+                    }
+                }
+            }))
+        })
+        .collect()
+}
+
+/// NULLs have no items, whatever stands behind them.
+fn without_nulls(list: &ListArray) -> DfResult<ArrayRef> {
+    if list.null_count() == 0 {
+        return Ok(Arc::new(list.clone()));
+    }
+    let parts: Vec<ArrayRef> = (0..list.len())
+        .map(|row| match list.is_null(row) {
+            true => list.values().slice(0, 0),
+            false => list.value(row),
+        })
+        .collect();
+    let lengths = OffsetBuffer::from_lengths(parts.iter().map(|items| items.len()));
+    let parts: Vec<&dyn Array> = parts.iter().map(|items| items.as_ref()).collect();
+    let field = Arc::new(Field::new_list_field(list.value_type(), true));
+    let list = ListArray::try_new(field, lengths, concat(&parts)?, None)?;
+    Ok(Arc::new(list))
 }
 
 /// `[1:2][1:3]`; nothing of an empty array.
@@ -196,6 +306,7 @@ impl ScalarUDFImpl for OfArrays {
             Kind::Contains => "array_contains",
             Kind::Overlaps => "array_overlaps",
             Kind::BesideNull => BESIDE_NULL,
+            Kind::OrEmpty => ARRAY_OR_EMPTY,
             Kind::Dimensions => "array_dims",
         }
     }
@@ -217,6 +328,14 @@ impl ScalarUDFImpl for OfArrays {
             .args
             .iter()
             .all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        if matches!(self.kind, Kind::Contains | Kind::Overlaps) {
+            let rows = if is_scalar { 1 } else { args.number_rows };
+            let answer = compared(&args.args, rows, self.kind)?;
+            if is_scalar {
+                return ScalarValue::try_from_array(&answer, 0).map(ColumnarValue::Scalar);
+            }
+            return Ok(ColumnarValue::Array(Arc::new(answer)));
+        }
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
         let list = |i: usize| {
             arrays
@@ -229,7 +348,10 @@ impl ScalarUDFImpl for OfArrays {
         let rows = arrays.first().map_or(0, |of| of.len());
         let answer: ArrayRef = match self.kind {
             Kind::Remove => removed(list(0)?, &arrays[1])?,
-            Kind::Contains | Kind::Overlaps => compared(list(0)?, list(1)?, self.kind)?,
+            Kind::Contains | Kind::Overlaps => {
+                return Err(DataFusionError::Internal("compared before".into()));
+            }
+            Kind::OrEmpty => without_nulls(list(0)?)?,
             Kind::BesideNull if list(0).is_ok() => arrays[0].clone(),
             Kind::BesideNull => datafusion::arrow::array::new_null_array(&DataType::Utf8, rows),
             Kind::Dimensions => {

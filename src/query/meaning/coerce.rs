@@ -2,7 +2,7 @@
 //! several types is computed in. Said of a plan as it was written, before DataFusion brings types
 //! together in its own way.
 
-use datafusion::arrow::datatypes::{DataType, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr::{Between, Case, Cast, InList, ScalarFunction};
@@ -346,18 +346,44 @@ fn function(
         }
         // Of moments it is computed as they are shown.
         "age" => {
-            for time in &mut call.args {
-                let of = time.get_type(schema)?;
-                let local = match of {
-                    DataType::Timestamp(_, Some(_)) => times::in_session(zone, time.clone()),
-                    of if is_date(&of) => cast(time.clone(), DataType::Timestamp(MICROS, None)),
-                    of if is_text(&of) => {
-                        read_as(time.clone(), DataType::Timestamp(MICROS, None), zone)?
-                    }
-                    _ => continue,
-                };
-                *time = local;
+            let mut types = Vec::new();
+            for time in &call.args {
+                types.push(time.get_type(schema)?);
+            }
+            // Beside one with a zone all are moments.
+            let has_zone = |of: &DataType| matches!(of, DataType::Timestamp(_, Some(_)));
+            let are_moments = types.iter().any(has_zone);
+            let moment = DataType::Timestamp(MICROS, are_moments.then(|| zone.into()));
+            for (time, of) in call.args.iter_mut().zip(types) {
+                if !is_time_type(&of) && !is_text(&of) {
+                    continue;
+                }
+                *time = brought(time.clone(), &of, &moment, zone)?;
+                if are_moments {
+                    *time = times::in_session(zone, time.clone());
+                }
                 is_changed = true;
+            }
+        }
+        // In a SELECT list.
+        "generate_series" => {
+            let mut types = Vec::new();
+            for bound in &call.args {
+                types.push(bound.get_type(schema)?);
+            }
+            if !types.iter().all(|of| of.is_integer() || of.is_null()) {
+                let types: Vec<_> = types.iter().map(type_name).collect();
+                let what = format!("generate_series of {} in a SELECT list", types.join(", "));
+                return Err(failure(
+                    ErrorKind::Unsupported,
+                    format!("{what} is not supported"),
+                ));
+            }
+            let is_bigint = |of: &DataType| *of == DataType::Int64;
+            if !types.iter().any(is_bigint) {
+                let series = Expr::ScalarFunction(call);
+                let item = Field::new_list_field(DataType::Int32, true);
+                return Ok(Transformed::yes(cast(series, DataType::List(item.into()))));
             }
         }
         // That of a numeric is one.
@@ -381,7 +407,7 @@ fn function(
             return Ok(Transformed::yes(cast(place, DataType::Int32)));
         }
         // Here a boolean is a letter, elsewhere a word.
-        "concat" | "concat_ws" => {
+        "concat" | "concat_ws" | "format" => {
             for arg in &mut call.args {
                 if arg.get_type(schema).is_ok_and(|of| of == DataType::Boolean) {
                     let word = cast(arg.clone(), DataType::Utf8);

@@ -4,15 +4,18 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Column, DataFusionError, JoinType, Result as DfResult, ScalarValue};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{
+    Column, DFSchema, DataFusionError, JoinType, Result as DfResult, ScalarValue,
+};
 use datafusion::functions_window::expr_fn::row_number;
-use datafusion::logical_expr::expr::Sort as SortKey;
+use datafusion::logical_expr::expr::{Exists, Sort as SortKey};
 use datafusion::logical_expr::{
     Distinct, Expr, ExprFunctionExt, Filter, Join, Limit, LogicalPlan, LogicalPlanBuilder,
     Projection, Subquery, SubqueryAlias, cast, lit,
 };
 
+use super::ties::RowCount;
 use crate::error::{Error, ErrorKind};
 
 /// How many rows a subquery gives, and by what it is ordered: the keys are its last columns.
@@ -157,23 +160,25 @@ pub(super) fn in_lateral(join: Join) -> DfResult<LogicalPlan> {
         ..join.clone()
     };
     let joined = LogicalPlan::Join(joined).recompute_schema()?;
-    let number = row_number()
-        .partition_by(vec![Expr::Column(Column::new_unqualified(row))])
-        .order_by(keys)
-        .build()?
-        .alias(place);
+    let mut number = row_number().partition_by(vec![Expr::Column(Column::new_unqualified(row))]);
+    if !keys.is_empty() {
+        number = number.order_by(keys);
+    }
+    let number = number.build()?.alias(place);
     let at = cast(
         Expr::Column(Column::new_unqualified(place)),
         DataType::Int64,
     );
     let mut numbered = LogicalPlanBuilder::from(joined).window(vec![number])?;
-    let before = skip.map_or_else(|| lit(0_i64), |skip| cast(skip.clone(), DataType::Int64));
-    if skip.is_some() {
+    let count = |rows: &Expr, kind: RowCount| kind.of(cast(rows.clone(), DataType::Int64));
+    let mut behind = at.clone();
+    if let Some(skip) = skip {
+        let before = count(skip, RowCount::Skipped);
         numbered = numbered.filter(at.clone().gt(before.clone()))?;
+        behind = at - before;
     }
     if let Some(fetch) = fetch {
-        let rows = cast(fetch.clone(), DataType::Int64);
-        numbered = numbered.filter(at.lt_eq(before + rows))?;
+        numbered = numbered.filter(behind.lt_eq(count(fetch, RowCount::Fetched)))?;
     }
     if join.join_type == JoinType::Inner {
         let equal = join.on.into_iter().map(|(left, right)| left.eq(right));
@@ -213,50 +218,139 @@ fn refused(what: &str, hint: &str) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 
+/// NOT IN of a subquery that names columns from outside: no row equals the value, is NULL, or is
+/// there while the value is NULL. DataFusion takes NULLs for rows that differ.
+pub(super) fn not_in(expr: Expr, schema: &DFSchema, zone: &str) -> DfResult<Transformed<Expr>> {
+    let Expr::InSubquery(of) = expr else {
+        return Ok(Transformed::no(expr));
+    };
+    let is_plain = !of.expr.contains_outer() && !has_subquery(&of.expr)?;
+    let [column] = &of.subquery.subquery.schema().columns()[..] else {
+        return Ok(Transformed::no(Expr::InSubquery(of)));
+    };
+    if !of.negated || !is_plain || of.subquery.outer_ref_columns.is_empty() {
+        return Ok(Transformed::no(Expr::InSubquery(of)));
+    }
+    let mut outside = Vec::new();
+    let value = (*of.expr).clone().transform_up(|part| match part {
+        Expr::Column(column) => {
+            let (_, field) = schema.qualified_field_from_column(&column)?;
+            let outer = Expr::OuterReferenceColumn(field.clone(), column);
+            outside.push(outer.clone());
+            Ok(Transformed::yes(outer))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    let (value, item) = (value.data, Expr::Column(column.clone()));
+    let rows = of.subquery.subquery.clone();
+    let equal = super::coerce::coerced(item.clone().eq(value.clone()), rows.schema(), zone)?;
+    let hit = equal.data.or(item.is_null()).or(value.is_null());
+    let mut outer_ref_columns = of.subquery.outer_ref_columns.clone();
+    outer_ref_columns.extend(outside);
+    let subquery = Subquery {
+        subquery: Arc::new(LogicalPlan::Filter(Filter::try_new(hit, rows)?)),
+        outer_ref_columns,
+        ..of.subquery
+    };
+    let negated = true;
+    Ok(Transformed::yes(Expr::Exists(Exists { subquery, negated })))
+}
+
+fn has_subquery(expr: &Expr) -> DfResult<bool> {
+    expr.exists(|part| {
+        Ok(matches!(
+            part,
+            Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_)
+        ))
+    })
+}
+
+/// What a subquery is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// Its rows, or its one value.
+    Values,
+    /// Whether it has a row, or one that equals a value.
+    Membership,
+}
+
+/// What stands below a node.
+#[derive(Clone, Copy, Default)]
+struct Below {
+    /// A condition on columns from outside.
+    reads: bool,
+    /// An aggregate of all rows that it lets through: one row, even where there are none, which is
+    /// no row for DataFusion.
+    is_total: bool,
+}
+
 /// Refuses a subquery between whose conditions on columns from outside and its rows something stands
 /// that sees several rows at once.
 pub(super) fn check(expr: &Expr) -> DfResult<()> {
-    let reads = match expr {
-        Expr::Exists(of) => reads_below(&of.subquery.subquery, true),
-        Expr::InSubquery(of) => reads_below(&of.subquery.subquery, false),
-        Expr::ScalarSubquery(subquery) => reads_below(&subquery.subquery, false),
-        Expr::SetComparison(of) => reads_below(&of.subquery.subquery, false),
+    match expr {
+        // How many rows a LIMIT leaves makes no difference here, unless it is none.
+        Expr::Exists(of) => below(unbounded(&of.subquery.subquery), Asked::Membership)?,
+        Expr::InSubquery(of) => below(&of.subquery.subquery, Asked::Membership)?,
+        Expr::SetComparison(of) => below(&of.subquery.subquery, Asked::Membership)?,
+        Expr::ScalarSubquery(subquery) => below(&subquery.subquery, Asked::Values)?,
         _ => return Ok(()),
     };
-    reads.map(|_| ())
+    Ok(())
+}
+
+/// A plan without the LIMIT at its top.
+fn unbounded(plan: &LogicalPlan) -> &LogicalPlan {
+    match plan {
+        LogicalPlan::Limit(Limit {
+            skip: None, input, ..
+        }) => input,
+        LogicalPlan::Projection(shown) => match &*shown.input {
+            LogicalPlan::Limit(Limit {
+                skip: None, input, ..
+            }) => input,
+            _ => plan,
+        },
+        _ => plan,
+    }
 }
 
 /// The same of the right side of a join.
 pub(super) fn check_lateral(plan: &LogicalPlan) -> DfResult<()> {
     match plan {
         LogicalPlan::SubqueryAlias(named) => check_lateral(&named.input),
-        LogicalPlan::Subquery(subquery) => reads_below(&subquery.subquery, false).map(|_| ()),
+        LogicalPlan::Subquery(subquery) => below(&subquery.subquery, Asked::Values).map(|_| ()),
         _ => Ok(()),
     }
 }
 
-/// Whether a node, or one below, has a condition on columns from outside. Of what EXISTS asks for
-/// only the number of rows counts.
-fn reads_below(plan: &LogicalPlan, is_exists: bool) -> DfResult<bool> {
-    let mut reading = Vec::new();
+fn below(plan: &LogicalPlan, asked: Asked) -> DfResult<Below> {
+    let mut inputs = Vec::new();
     for input in plan.inputs() {
         // What is LATERAL inside is looked at by itself.
-        let inside = matches!(input, LogicalPlan::Subquery(_));
-        reading.push(!inside && reads_below(input, is_exists)?);
+        inputs.push(match input {
+            LogicalPlan::Subquery(_) => Below::default(),
+            input => below(input, asked)?,
+        });
     }
-    let reads = reading.contains(&true);
+    let reads = inputs.iter().any(|input| input.reads);
+    let mut is_total = inputs.iter().any(|input| input.is_total);
     let what = match plan {
         _ if !reads => None,
-        LogicalPlan::Filter(_)
-        | LogicalPlan::Projection(_)
+        LogicalPlan::Projection(_)
         | LogicalPlan::SubqueryAlias(_)
         | LogicalPlan::Subquery(_)
-        | LogicalPlan::Aggregate(_)
+        | LogicalPlan::Filter(_)
         | LogicalPlan::Distinct(Distinct::All(_)) => None,
+        LogicalPlan::Aggregate(_) | LogicalPlan::Join(_) if is_total => {
+            Some("a query over an aggregate")
+        }
+        LogicalPlan::Aggregate(aggregate) => {
+            is_total = aggregate.group_expr.is_empty();
+            (is_total && asked == Asked::Membership).then_some("an aggregate")
+        }
         LogicalPlan::Sort(sort) if sort.fetch.is_none() => None,
-        LogicalPlan::Limit(Limit { skip: None, .. }) if is_exists => None,
         LogicalPlan::Join(join) => {
-            let (left, right) = (reading[0], reading[1]);
+            let (left, right) = (inputs[0].reads, inputs[1].reads);
             let is_above = match join.join_type {
                 JoinType::Inner => true,
                 JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti => !right,
@@ -280,5 +374,8 @@ fn reads_below(plan: &LogicalPlan, is_exists: bool) -> DfResult<bool> {
     }
     let own =
         matches!(plan, LogicalPlan::Filter(Filter { predicate, .. }) if predicate.contains_outer());
-    Ok(reads || own)
+    Ok(Below {
+        reads: reads || own,
+        is_total,
+    })
 }

@@ -3,12 +3,13 @@
 use std::hash::{Hash, Hasher};
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime};
-use datafusion::arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
 use datafusion::common::{DataFusionError, Result as DfResult, ScalarValue};
 use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+use regex::RegexBuilder;
 use starkeep_pg_semantics::interval::Interval;
 use starkeep_pg_semantics::text::{format, quote_ident, quote_literal};
 
@@ -226,27 +227,27 @@ fn clock(hour: i32, minute: i32, seconds: f64) -> DfResult<i64> {
     Ok(minutes * 60_000_000 + micros as i64)
 }
 
-fn make_timestamp(args: &[ScalarValue]) -> Computed {
+fn day(args: &[ScalarValue]) -> DfResult<NaiveDate> {
     let (year, month, day) = (int(&args[0])?, int(&args[1])?, int(&args[2])?);
-    let micros = clock(int(&args[3])?, int(&args[4])?, float(&args[5])?)?;
     // Years before the first are negative, and there is no year 0.
     let astronomical = if year < 0 { year + 1 } else { year };
     let date = (year != 0)
         .then(|| {
-            NaiveDate::from_ymd_opt(
-                astronomical,
-                u32::try_from(month).ok()?,
-                u32::try_from(day).ok()?,
-            )
+            let (month, day) = (u32::try_from(month).ok()?, u32::try_from(day).ok()?);
+            NaiveDate::from_ymd_opt(astronomical, month, day)
         })
-        .flatten()
-        .ok_or_else(|| {
-            let message = format!("date field value out of range: {year}-{month:02}-{day:02}");
-            failure(ErrorKind::DateTimeOverflow, message)
-        })?;
-    let midnight = date.and_time(NaiveTime::MIN).and_utc().timestamp_micros();
+        .flatten();
+    date.ok_or_else(|| {
+        let message = format!("date field value out of range: {year}-{month:02}-{day:02}");
+        failure(ErrorKind::DateTimeOverflow, message)
+    })
+}
+
+fn make_timestamp(args: &[ScalarValue]) -> Computed {
+    let micros = clock(int(&args[3])?, int(&args[4])?, float(&args[5])?)?;
+    let midnight = day(args)?.and_time(NaiveTime::MIN).and_utc();
     Ok(ScalarValue::TimestampMicrosecond(
-        Some(midnight + micros),
+        Some(midnight.timestamp_micros() + micros),
         None,
     ))
 }
@@ -300,22 +301,75 @@ fn width_bucket(args: &[ScalarValue]) -> Computed {
     })))
 }
 
+/// The parts of a text between the matches of a pattern. Matches of nothing at either end, or just
+/// behind another match, part nothing.
+fn regexp_split(args: &[ScalarValue], options: &ConfigOptions) -> Computed {
+    let of = |i: usize| args.get(i).and_then(text).unwrap_or_default();
+    let mut pattern = RegexBuilder::new(of(1));
+    for flag in of(2).chars() {
+        match flag {
+            'i' => pattern.case_insensitive(true),
+            'c' => pattern.case_insensitive(false),
+            's' => pattern.dot_matches_new_line(true),
+            other => {
+                return Err(failure(
+                    ErrorKind::InvalidParameter,
+                    format!("invalid regular expression option: \"{other}\""),
+                ));
+            }
+        };
+    }
+    let pattern = pattern.dot_matches_new_line(true).build().map_err(|e| {
+        let message = format!("invalid regular expression: {e}");
+        failure(ErrorKind::InvalidRegex, message)
+    })?;
+    let text = of(0);
+    let mut parts = Vec::new();
+    let mut from = 0;
+    for found in pattern.find_iter(text) {
+        if found.is_empty() && (found.start() == from || found.start() == text.len()) {
+            continue;
+        }
+        parts.push(&text[from..found.start()]);
+        from = found.end();
+        check_length(parts.len() * size_of::<ScalarValue>(), options).map_err(external)?;
+    }
+    parts.push(&text[from..]);
+    let parts: Vec<_> = parts.into_iter().map(as_text).collect::<DfResult<_>>()?;
+    let parts = ScalarValue::new_list_nullable(&parts, &DataType::Utf8);
+    Ok(ScalarValue::List(parts))
+}
+
+fn count(args: &[ScalarValue], counts: impl Fn(&ScalarValue) -> bool) -> Computed {
+    let found = args.iter().filter(|value| counts(value)).count();
+    Ok(ScalarValue::Int32(i32::try_from(found).ok()))
+}
+
+/// Whether a value of so many bytes may be made.
+fn check_length(bytes: usize, options: &ConfigOptions) -> Result<(), Error> {
+    let most = value_bytes_max(options);
+    if bytes <= most {
+        return Ok(());
+    }
+    let message = format!("requested length too large: {bytes} bytes, {most} at most");
+    Err(Error::new(ErrorKind::LimitExceeded, message)
+        .hint("The limit is the setting value_bytes_max."))
+}
+
+/// A text in quotes, of which each may become two.
+fn quoted(value: &ScalarValue, quote: fn(&str) -> String, options: &ConfigOptions) -> Computed {
+    let plain = text(value).unwrap_or_default();
+    check_length(plain.len().saturating_mul(2), options).map_err(external)?;
+    as_text(quote(plain))
+}
+
 fn in_words(args: &[ScalarValue], options: &ConfigOptions) -> Computed {
     let Some(pattern) = text(&args[0]) else {
         return Ok(ScalarValue::Utf8(None));
     };
-    let most = value_bytes_max(options);
-    let check = |bytes: usize| {
-        if bytes <= most {
-            return Ok(());
-        }
-        let message = format!("requested length too large: {bytes} bytes, {most} at most");
-        Err(Error::new(ErrorKind::LimitExceeded, message)
-            .hint("The limit is the setting value_bytes_max."))
-    };
     let shown = args[1..].iter().map(|arg| text(arg).map(str::to_owned));
     let shown: Vec<_> = shown.collect();
-    format(pattern, &shown, check)
+    format(pattern, &shown, |bytes| check_length(bytes, options))
         .map_err(external)
         .and_then(as_text)
 }
@@ -362,6 +416,18 @@ pub(super) fn all() -> Vec<ScalarUDF> {
             |args, _| make_interval(args),
         ),
         function(
+            "make_date",
+            |types| {
+                let are_whole = types.len() == 3 && types.iter().all(is_whole);
+                are_whole.then(|| (vec![Int32; 3], DataType::Date32))
+            },
+            |args, _| {
+                let days = day(args)?.signed_duration_since(NaiveDate::default());
+                let days = i32::try_from(days.num_days()).map_err(|_| out_of_range())?;
+                Ok(ScalarValue::Date32(Some(days)))
+            },
+        ),
+        function(
             "make_timestamp",
             |types| parts::<6>(types, TIMESTAMP),
             |args, _| make_timestamp(args),
@@ -388,12 +454,12 @@ pub(super) fn all() -> Vec<ScalarUDF> {
         function(
             "quote_ident",
             |types| matches!(types, [Utf8 | DataType::Null]).then(|| (vec![Utf8], Utf8)),
-            |args, _| as_text(quote_ident(text(&args[0]).unwrap_or_default())),
+            |args, options| quoted(&args[0], quote_ident, options),
         ),
         function(
             "quote_literal",
             |types| matches!(types, [_]).then(|| (vec![Utf8], Utf8)),
-            |args, _| as_text(quote_literal(text(&args[0]).unwrap_or_default())),
+            |args, options| quoted(&args[0], quote_literal, options),
         ),
         function(
             "to_hex",
@@ -408,12 +474,42 @@ pub(super) fn all() -> Vec<ScalarUDF> {
                 other => Err(unexpected(other)),
             },
         ),
+        function(
+            "regexp_split_to_array",
+            |types| match types {
+                [_, _] | [_, _, _] => {
+                    let texts = DataType::List(Field::new_list_field(Utf8, true).into());
+                    Some((vec![Utf8; types.len()], texts))
+                }
+                _ => None,
+            },
+            regexp_split,
+        ),
         RowByRow {
             is_strict: false,
             ..function(
                 "quote_nullable",
                 |types| matches!(types, [_]).then(|| (vec![Utf8], Utf8)),
-                |args, _| as_text(text(&args[0]).map_or("NULL".to_owned(), quote_literal)),
+                |args, options| match text(&args[0]) {
+                    None => as_text("NULL"),
+                    Some(_) => quoted(&args[0], quote_literal, options),
+                },
+            )
+        },
+        RowByRow {
+            is_strict: false,
+            ..function(
+                "num_nulls",
+                |types| (!types.is_empty()).then(|| (types.to_vec(), Int32)),
+                |args, _| count(args, ScalarValue::is_null),
+            )
+        },
+        RowByRow {
+            is_strict: false,
+            ..function(
+                "num_nonnulls",
+                |types| (!types.is_empty()).then(|| (types.to_vec(), Int32)),
+                |args, _| count(args, |value| !value.is_null()),
             )
         },
         RowByRow {

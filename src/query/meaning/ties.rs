@@ -7,7 +7,7 @@ use datafusion::common::{Column, DataFusionError, Result as DfResult, ScalarValu
 use datafusion::functions_window::expr_fn::rank;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprFunctionExt, Limit, LogicalPlan, LogicalPlanBuilder, Projection,
-    ScalarFunctionArgs, ScalarUDFImpl, Signature, Sort, Volatility, cast,
+    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Sort, Volatility, cast,
 };
 
 use super::failure;
@@ -16,21 +16,43 @@ use crate::error::ErrorKind;
 /// The function that marks such a number of rows, and refuses those that there cannot be.
 pub(crate) const WITH_TIES: &str = "rows_with_ties";
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct RowsWithTies {
-    signature: Signature,
+/// A number of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum RowCount {
+    WithTies,
+    /// Of LIMIT, where NULL is all of them.
+    Fetched,
+    /// Of OFFSET, where NULL is none.
+    Skipped,
 }
 
-impl RowsWithTies {
-    pub(super) fn new() -> Self {
-        let signature = Signature::exact(vec![DataType::Int64], Volatility::Immutable);
-        Self { signature }
+impl RowCount {
+    pub(super) fn function(self) -> ScalarUDF {
+        ScalarUDF::from(Rows {
+            kind: self,
+            signature: Signature::exact(vec![DataType::Int64], Volatility::Immutable),
+        })
+    }
+
+    /// The number, or why there cannot be so many.
+    pub(super) fn of(self, rows: Expr) -> Expr {
+        self.function().call(vec![rows])
     }
 }
 
-impl ScalarUDFImpl for RowsWithTies {
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Rows {
+    kind: RowCount,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Rows {
     fn name(&self) -> &str {
-        WITH_TIES
+        match self.kind {
+            RowCount::WithTies => WITH_TIES,
+            RowCount::Fetched => "rows_fetched",
+            RowCount::Skipped => "rows_skipped",
+        }
     }
 
     fn signature(&self) -> &Signature {
@@ -42,21 +64,23 @@ impl ScalarUDFImpl for RowsWithTies {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let refused = |message: &str| failure(ErrorKind::InvalidRowCount, message);
-        match args.args.as_slice() {
-            [ColumnarValue::Scalar(ScalarValue::Int64(Some(rows)))] if *rows >= 0 => {
-                Ok(ColumnarValue::Scalar(ScalarValue::Int64(Some(*rows))))
-            }
-            [ColumnarValue::Scalar(ScalarValue::Int64(Some(_)))] => {
-                Err(refused("LIMIT must not be negative"))
-            }
-            [ColumnarValue::Scalar(_)] => Err(refused(
-                "row count cannot be null in FETCH FIRST ... WITH TIES clause",
-            )),
-            _ => Err(DataFusionError::Internal(
+        let refused = |message: &str| Err(failure(ErrorKind::InvalidRowCount, message));
+        let [ColumnarValue::Scalar(ScalarValue::Int64(rows))] = args.args.as_slice() else {
+            return Err(DataFusionError::Internal(
                 "a number of rows is no column".into(),
-            )),
-        }
+            ));
+        };
+        let rows = match (self.kind, rows) {
+            (_, Some(rows)) if *rows >= 0 => *rows,
+            (RowCount::Skipped, Some(_)) => return refused("OFFSET must not be negative"),
+            (_, Some(_)) => return refused("LIMIT must not be negative"),
+            (RowCount::WithTies, None) => {
+                return refused("row count cannot be null in FETCH FIRST ... WITH TIES clause");
+            }
+            (RowCount::Fetched, None) => i64::MAX,
+            (RowCount::Skipped, None) => 0,
+        };
+        Ok(ColumnarValue::Scalar(ScalarValue::Int64(Some(rows))))
     }
 }
 

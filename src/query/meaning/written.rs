@@ -8,8 +8,7 @@ use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{
-    Column, DFSchema, DFSchemaRef, DataFusionError, JoinType, NullEquality, Result as DfResult,
-    ScalarValue,
+    Column, DFSchema, DFSchemaRef, DataFusionError, Result as DfResult, ScalarValue,
 };
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::logical_expr::expr_rewriter::{NamePreserver, coerce_plan_expr_for_schema};
@@ -21,7 +20,7 @@ use datafusion::logical_expr::{
 use recursive::recursive;
 
 use super::coerce::Meeting;
-use super::{aggregates, by_length, coerce, correlation, ties};
+use super::{aggregates, by_length, coerce, correlation, sets, ties};
 use crate::error::{Error, ErrorKind};
 
 /// The plan of a statement's text with PostgreSQL's types. `zone` is the session's.
@@ -58,7 +57,8 @@ impl Typing<'_> {
     fn inputs(&self, plan: LogicalPlan) -> DfResult<LogicalPlan> {
         match plan {
             // What is LATERAL names columns of the left side.
-            LogicalPlan::Join(mut join) => {
+            LogicalPlan::Join(join) => {
+                let mut join = sets::counted(join)?;
                 join.left = Arc::new(self.plan(Arc::unwrap_or_clone(join.left))?);
                 let right = told(Arc::unwrap_or_clone(join.right), join.left.schema())?;
                 join.right = Arc::new(self.plan(right)?);
@@ -76,6 +76,7 @@ impl Typing<'_> {
     fn recursive_query(&self, mut query: RecursiveQuery) -> DfResult<LogicalPlan> {
         let first = self.plan(Arc::unwrap_or_clone(query.static_term))?;
         let again = Arc::unwrap_or_clone(query.recursive_term);
+        refuse_rounding(&again)?;
         let again = self.plan(reading(again, &query.name, first.schema())?)?;
         query.recursive_term = Arc::new(coerce_plan_expr_for_schema(again, first.schema())?);
         query.static_term = Arc::new(first);
@@ -107,6 +108,8 @@ impl Typing<'_> {
                 let coerced = coerce::coerced(typed.data, &schema, zone)?;
                 let widened = aggregates::widen_sum(coerced.data, &schema)?;
                 let measured = by_length::in_expr(widened.data, &schema)?;
+                let measured =
+                    measured.transform_data(|e| correlation::not_in(e, &schema, zone))?;
                 correlation::check(&measured.data)?;
                 let is_changed = typed.transformed || coerced.transformed;
                 let is_changed = is_changed || widened.transformed || measured.transformed;
@@ -122,7 +125,7 @@ impl Typing<'_> {
                 let LogicalPlan::Join(join) = joined else {
                     return Ok(joined);
                 };
-                let joined = correlation::in_lateral(join)?;
+                let joined = sets::without_counts(correlation::in_lateral(join)?)?;
                 if let LogicalPlan::Join(join) = &joined {
                     correlation::check_lateral(&join.right)?;
                 }
@@ -140,13 +143,12 @@ fn literal(mut expr: Expr) -> Transformed<Expr> {
             let ScalarValue::Int64(Some(number)) = *value else {
                 return Transformed::no(expr);
             };
-            // PostgreSQL reads the digits before the sign.
             match i32::try_from(number) {
-                Ok(number) if number != i32::MIN => {
+                Ok(number) => {
                     *value = ScalarValue::Int32(Some(number));
                     Transformed::yes(expr)
                 }
-                _ => Transformed::no(expr),
+                Err(_) => Transformed::no(expr),
             }
         }
         // count(*), which is known by it.
@@ -203,6 +205,36 @@ fn told(plan: LogicalPlan, outer: &DFSchema) -> DfResult<LogicalPlan> {
     Ok(told.data)
 }
 
+/// DataFusion casts the rows of the second part of WITH RECURSIVE to the types of the first, and would
+/// round numbers that have more digits after the point.
+fn refuse_rounding(plan: &LogicalPlan) -> DfResult<()> {
+    let LogicalPlan::Projection(shown) = plan else {
+        return Ok(());
+    };
+    let scale = |of: &DataType| match of {
+        DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale) => Some(*scale),
+        of if of.is_integer() => Some(0),
+        _ => None,
+    };
+    for column in &shown.expr {
+        let column = column.clone().unalias();
+        let Expr::Cast(cast) = &column else {
+            continue;
+        };
+        let from = cast.expr.get_type(shown.input.schema())?;
+        let scales = scale(&from).zip(scale(cast.field.data_type()));
+        if scales.is_some_and(|(from, to)| from > to) {
+            let error = Error::new(
+                ErrorKind::Unsupported,
+                "WITH RECURSIVE whose second part has more digits after the point than the first is not supported",
+            )
+            .hint("Cast the column of the first part to as many, as in 1::numeric(38, 10).");
+            return Err(DataFusionError::External(Box::new(error)));
+        }
+    }
+    Ok(())
+}
+
 /// The second part of WITH RECURSIVE, which reads rows of this schema by this name.
 fn reading(plan: LogicalPlan, name: &str, schema: &DFSchemaRef) -> DfResult<LogicalPlan> {
     let rows = schema.inner();
@@ -235,8 +267,7 @@ fn reading(plan: LogicalPlan, name: &str, schema: &DFSchemaRef) -> DfResult<Logi
 /// Brings what a join compares to one type. INTERSECT and EXCEPT are joins, too, whose rows are
 /// those of the left part as they are: whole numbers are widened before, other types refused.
 fn in_join(mut join: Join, zone: &str) -> DfResult<Join> {
-    let is_set = join.null_equality == NullEquality::NullEqualsNull
-        && matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti);
+    let is_set = sets::is_set(&join);
     if is_set {
         let types = join.on.iter().map(|(left, right)| {
             let left = left.get_type(join.left.schema())?;
@@ -284,10 +315,8 @@ fn retyped(mut values: Values) -> DfResult<LogicalPlan> {
         let mut types = Vec::new();
         for row in &mut values.values {
             // A NULL has been given the type of the others.
-            if let Expr::Cast(given) = &row[i]
-                && matches!(&*given.expr, Expr::Literal(value, _) if value.is_null())
-            {
-                row[i] = (*given.expr).clone();
+            if matches!(&row[i], Expr::Literal(value, _) if value.is_null()) {
+                row[i] = Expr::Literal(ScalarValue::Null, None);
             }
             match row[i].get_type(&nothing) {
                 Ok(DataType::Null) | Err(_) => {}

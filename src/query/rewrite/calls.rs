@@ -2,7 +2,7 @@
 
 use datafusion::sql::sqlparser::ast as sql;
 
-use super::{call, casts};
+use super::{Copies, binary, call, casts};
 use crate::error::{Error, ErrorKind};
 
 /// The parts of an interval, in the order of its arguments.
@@ -56,7 +56,10 @@ fn is_unnamed(arg: &sql::FunctionArg) -> bool {
 
 /// `percentile_disc(0.9) WITHIN GROUP (ORDER BY x)`: the first of the sorted values at which so large
 /// a share of them has come.
-pub(super) fn percentile_disc(function: &sql::Function) -> Result<Option<sql::Expr>, Error> {
+pub(super) fn percentile_disc(
+    function: &sql::Function,
+    copies: &Copies,
+) -> Result<Option<sql::Expr>, Error> {
     let sql::FunctionArguments::List(list) = &function.args else {
         return Ok(None);
     };
@@ -84,6 +87,12 @@ pub(super) fn percentile_disc(function: &sql::Function) -> Result<Option<sql::Ex
                 .hint("Write the share out, as in percentile_disc(0.9)."));
         }
     }
+    if function.over.is_some() {
+        return Err(Error::unsupported(
+            "OVER for the ordered-set aggregate percentile_disc",
+        ));
+    }
+    copies.take(function, 4)?;
     let nested = |expr: sql::Expr| Box::new(sql::Expr::Nested(Box::new(expr)));
     let known = sql::Expr::IsNotNull(nested(key.expr.clone()));
     let filter = match &function.filter {
@@ -98,7 +107,6 @@ pub(super) fn percentile_disc(function: &sql::Function) -> Result<Option<sql::Ex
         let mut of = call(name, vec![key.expr.clone()]);
         if let sql::Expr::Function(of) = &mut of {
             of.filter = Some(Box::new(filter.clone()));
-            of.over = function.over.clone();
             if let (false, sql::FunctionArguments::List(list)) = (order.is_empty(), &mut of.args) {
                 list.clauses
                     .push(sql::FunctionArgumentClause::OrderBy(order));
@@ -122,4 +130,136 @@ pub(super) fn percentile_disc(function: &sql::Function) -> Result<Option<sql::Ex
     let place = call("greatest", vec![place, number("1")]);
     // A subscript of array_agg would be made an aggregate of its own.
     Ok(Some(call("array_element", vec![sorted, place])))
+}
+
+/// `x BETWEEN SYMMETRIC a AND b`: between the two, whichever is the lower.
+pub(super) fn between_either(
+    value: &sql::Expr,
+    first: &sql::Expr,
+    second: &sql::Expr,
+    negated: bool,
+) -> sql::Expr {
+    let nested = |expr: &sql::Expr| Box::new(sql::Expr::Nested(Box::new(expr.clone())));
+    let between = |low, high| sql::Expr::Between {
+        expr: nested(value),
+        negated: false,
+        low: nested(low),
+        high: nested(high),
+    };
+    let either = binary(
+        &between(first, second),
+        sql::BinaryOperator::Or,
+        &between(second, first),
+    );
+    if negated {
+        return sql::Expr::UnaryOp {
+            op: sql::UnaryOperator::Not,
+            expr: Box::new(either),
+        };
+    }
+    either
+}
+
+/// Texts are compared by their bytes, as in these collations.
+const BYTEWISE: [&str; 6] = ["C", "POSIX", "default", "ucs_basic", "C.UTF-8", "C.utf8"];
+
+pub(super) fn collated(expr: &sql::Expr, collation: &sql::ObjectName) -> Result<sql::Expr, Error> {
+    let name = collation.0.last().and_then(|name| name.as_ident());
+    if name.is_some_and(|name| BYTEWISE.contains(&super::folded(name).as_str())) {
+        return Ok(sql::Expr::Nested(Box::new(expr.clone())));
+    }
+    Err(
+        Error::unsupported(format_args!("the collation {collation}"))
+            .hint("Texts are compared by their bytes, as COLLATE \"C\" does."),
+    )
+}
+
+/// `ARRAY(SELECT …)`: the values of a subquery, in its order.
+pub(super) fn array_of(function: &sql::Function) -> Result<Option<sql::Expr>, Error> {
+    let sql::FunctionArguments::Subquery(query) = &function.args else {
+        return Ok(None);
+    };
+    let refused = || {
+        Error::unsupported("ARRAY of such a subquery").hint(
+            "Its one column may be a column or an expression without aggregates, and its ORDER BY that column.",
+        )
+    };
+    let (item, keys) = (
+        sql::Ident::with_quote('"', "\u{1}item"),
+        query.order_by.clone(),
+    );
+    let mut rows = (**query).clone();
+    let mut keys = match keys.map(|by| by.kind) {
+        None => Vec::new(),
+        Some(sql::OrderByKind::Expressions(keys)) => keys,
+        Some(sql::OrderByKind::All(_)) => return Err(refused()),
+    };
+    let sql::SetExpr::Select(select) = &mut *rows.body else {
+        return Err(refused());
+    };
+    let (value, alias) = match &select.projection[..] {
+        [sql::SelectItem::UnnamedExpr(value)] => (value.clone(), None),
+        [sql::SelectItem::ExprWithAlias { expr, alias }] => (expr.clone(), Some(alias.clone())),
+        _ => return Err(refused()),
+    };
+    let aggregate = |value: sql::Expr, keys: Vec<sql::OrderByExpr>| {
+        let mut all = call("array_agg", vec![value]);
+        if let (false, sql::Expr::Function(of)) = (keys.is_empty(), &mut all)
+            && let sql::FunctionArguments::List(list) = &mut of.args
+        {
+            list.clauses
+                .push(sql::FunctionArgumentClause::OrderBy(keys));
+        }
+        sql::SelectItem::UnnamedExpr(all)
+    };
+    let is_itself = |key: &sql::Expr| {
+        *key == value
+            || matches!(key, sql::Expr::Value(place) if place.to_string() == "1")
+            || matches!((key, &alias), (sql::Expr::Identifier(name), Some(alias))
+                if super::folded(name) == super::folded(alias))
+    };
+    if super::subqueries::is_plain(&rows) {
+        for key in &mut keys {
+            if is_itself(&key.expr) {
+                key.expr = value.clone();
+            }
+        }
+        let sql::SetExpr::Select(select) = &mut *rows.body else {
+            return Err(refused());
+        };
+        select.projection = vec![aggregate(value, keys)];
+        rows.order_by = None;
+        return Ok(Some(call(
+            super::ARRAY_OR_EMPTY,
+            vec![sql::Expr::Subquery(Box::new(rows))],
+        )));
+    }
+    for key in &mut keys {
+        if !is_itself(&key.expr) {
+            return Err(refused());
+        }
+        key.expr = sql::Expr::Identifier(item.clone());
+    }
+    if rows.limit_clause.is_none() {
+        rows.order_by = None;
+    }
+    let all = aggregate(sql::Expr::Identifier(item.clone()), keys);
+    let text = "SELECT 1 FROM (SELECT 1) AS \"\u{1}array\"(\"\u{1}item\")";
+    let mut outer = super::parsed(text)?;
+    if let sql::SetExpr::Select(select) = &mut *outer.body {
+        select.projection = vec![all];
+        if let [
+            sql::TableWithJoins {
+                relation: sql::TableFactor::Derived { subquery, .. },
+                ..
+            },
+        ] = &mut select.from[..]
+        {
+            **subquery = rows;
+        }
+    }
+    Ok(Some(call(
+        super::ARRAY_OR_EMPTY,
+        vec![sql::Expr::Subquery(outer)],
+    )))
 }

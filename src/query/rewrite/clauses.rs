@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast as sql;
 
 use super::super::meaning::WITH_TIES;
-use super::{Copies, call, folded, subqueries};
+use super::super::series::BIG_SERIES;
+use super::{Copies, call, folded, sets, subqueries, unnesting};
 use crate::error::{Error, ErrorKind};
 
 /// Mends one query, but not those in it.
@@ -51,11 +52,13 @@ pub(super) fn selects(body: &mut sql::SetExpr) -> Vec<&mut sql::Select> {
 
 fn in_select(
     select: &mut sql::Select,
-    order_by: Option<&mut sql::OrderBy>,
+    mut order_by: Option<&mut sql::OrderBy>,
     copies: &Copies,
 ) -> Result<(), Error> {
+    unnesting::mend(select, order_by.as_deref_mut())?;
     let says_value = says_value(select);
     for table in &mut select.from {
+        sets::in_tables(table)?;
         relations(table)?;
         if !says_value {
             function_names(table);
@@ -124,19 +127,34 @@ fn relations(table: &sql::TableWithJoins) -> Result<(), Error> {
             sql::TableFactor::NestedJoin {
                 table_with_joins, ..
             } => relations(table_with_joins),
-            sql::TableFactor::Table {
-                with_ordinality: true,
-                ..
-            }
-            | sql::TableFactor::Function {
-                with_ordinality: true,
-                ..
-            }
-            | sql::TableFactor::UNNEST {
+            sql::TableFactor::Function {
                 with_ordinality: true,
                 ..
             } => Err(Error::unsupported("WITH ORDINALITY")
                 .hint("Number the rows with row_number() OVER ().")),
+            sql::TableFactor::Table {
+                sample: Some(_), ..
+            }
+            | sql::TableFactor::Derived {
+                sample: Some(_), ..
+            } => Err(Error::unsupported("TABLESAMPLE").hint("Say WHERE random() < 0.1.")),
+            sql::TableFactor::Table {
+                version,
+                partitions,
+                with_hints,
+                index_hints,
+                json_path,
+                ..
+            } if version.is_some()
+                || json_path.is_some()
+                || !partitions.is_empty()
+                || !with_hints.is_empty()
+                || !index_hints.is_empty() =>
+            {
+                Err(Error::unsupported(
+                    "a table with a version, partitions, a path or hints",
+                ))
+            }
             _ => Ok(()),
         }
     }
@@ -207,7 +225,9 @@ fn function_names(table: &mut sql::TableWithJoins) {
                 args: Some(_),
                 alias,
                 ..
-            } if function.to_string().eq_ignore_ascii_case("generate_series") => {
+            } if function.to_string().eq_ignore_ascii_case("generate_series")
+                || function.to_string() == BIG_SERIES =>
+            {
                 alias.get_or_insert_with(|| series_alias(Vec::new()));
                 name(alias);
             }

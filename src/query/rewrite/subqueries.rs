@@ -64,7 +64,7 @@ fn template(
 }
 
 /// Whether the rows of a subquery are those of its FROM and WHERE, each by itself.
-fn is_plain(subquery: &sql::Query) -> bool {
+pub(super) fn is_plain(subquery: &sql::Query) -> bool {
     let sql::SetExpr::Select(select) = &*subquery.body else {
         return false;
     };
@@ -271,6 +271,10 @@ fn scalar(query: &mut sql::Query) {
         let is_alias = matches!(&key.expr, sql::Expr::Identifier(name)
             if alias.as_ref() == Some(&folded(name)));
         if is_alias || is_first_place(&key.expr) {
+            // Subqueries in one another would double at each level.
+            if has_subquery(item) {
+                return;
+            }
             key.expr = item.clone();
         }
     }
@@ -286,6 +290,16 @@ fn scalar(query: &mut sql::Query) {
     }
     *item = sql::Expr::Function(first);
     (query.limit_clause, query.order_by) = (None, None);
+}
+
+fn has_subquery(expr: &sql::Expr) -> bool {
+    sql::visit_expressions(expr, |part| match part {
+        sql::Expr::Subquery(_) | sql::Expr::Exists { .. } | sql::Expr::InSubquery { .. } => {
+            ControlFlow::Break(())
+        }
+        _ => ControlFlow::Continue(()),
+    })
+    .is_break()
 }
 
 fn is_first_place(key: &sql::Expr) -> bool {

@@ -84,10 +84,11 @@ pub fn parse_sql(text: &str, reading: &Reading) -> Result<Statement, Error> {
     let source = if is_copy { &with_end } else { text };
     let read = postgres(reading).read(source, |parser| parser.parse_statements());
     // What was added to the text has no place in the statement.
-    let (mut statements, _) = read.map_err(|e| e.at_most(text.len()))?;
+    let (statements, _) = read.map_err(|e| e.at_most(text.len()))?;
     for statement in &statements {
         check_parsed(statement, &reading.bounds)?;
     }
+    let mut statements: Vec<_> = statements.into_iter().map(insert_with).collect();
     match (statements.pop(), statements.is_empty()) {
         (Some(statement @ sql::Statement::Copy { .. }), true) => {
             crate::statement::session::copy(statement, reading)
@@ -196,6 +197,34 @@ pub fn offset_of(text: &str, line: u64, column: u64) -> Option<usize> {
     Some(start + within)
 }
 
+/// `WITH q AS (…) INSERT INTO t SELECT …` is `INSERT INTO t WITH q AS (…) SELECT …`.
+fn insert_with(statement: sql::Statement) -> sql::Statement {
+    if let sql::Statement::Query(query) = &statement
+        && let sql::SetExpr::Insert(sql::Statement::Insert(insert)) = &*query.body
+        && let (Some(with), Some(source)) = (&query.with, &insert.source)
+        && source.with.is_none()
+    {
+        let mut insert = insert.clone();
+        let mut source = source.clone();
+        source.with = Some(with.clone());
+        insert.source = Some(source);
+        return sql::Statement::Insert(insert);
+    }
+    statement
+}
+
+/// Whether a statement is StarRocks' `INSERT INTO t WITH LABEL …`.
+fn has_label(text: &str) -> bool {
+    let mut words = text.split_whitespace();
+    words
+        .next()
+        .is_some_and(|word| word.eq_ignore_ascii_case("INSERT"))
+        && words.any(|word| word.eq_ignore_ascii_case("WITH"))
+        && words
+            .next()
+            .is_some_and(|word| word.eq_ignore_ascii_case("LABEL"))
+}
+
 /// sqlparser says where only in words: "… at Line: 1, Column: 8".
 pub fn sql_error(error: ParserError, text: &str, bounds: &Bounds) -> Error {
     let message = match error {
@@ -215,7 +244,14 @@ pub fn sql_error(error: ParserError, text: &str, bounds: &Bounds) -> Error {
             (line.trim().parse().ok()?, column.trim().parse().ok()?);
         offset_of(text, line as u64, column as u64)
     });
-    let error = Error::new(ErrorKind::Syntax, format!("syntax error: {what}"));
+    // What PostgreSQL reads and sqlparser does not.
+    let error = match what.trim() {
+        "Expected: ), found: EXCLUDE" => Error::unsupported("EXCLUDE in the frame of a window"),
+        what if what.starts_with("Expected: AS, found: ") && has_label(text) => {
+            Error::unsupported("INSERT … WITH LABEL")
+        }
+        what => Error::new(ErrorKind::Syntax, format!("syntax error: {what}")),
+    };
     match offset {
         Some(offset) => error.at(offset.min(text.len())),
         None => error,

@@ -4,7 +4,7 @@ use datafusion::sql::sqlparser::ast as sql;
 use starkeep_error::{Error, ErrorKind};
 
 use super::expr::{Expr, Held};
-use super::{Compiler, negate, unsupported};
+use super::{Compiler, Eval, all_of, negate, unsupported};
 use crate::folded;
 use crate::scope::Scope;
 use crate::value::{Value, ValueType, type_name};
@@ -153,5 +153,31 @@ impl<'s> Compiler<'s> {
             }
             other => Err(unsupported(format_args!("the access {other}"))),
         }
+    }
+}
+
+impl Compiler<'_> {
+    /// `x BETWEEN SYMMETRIC a AND b`: between the two, whichever is the lower.
+    pub(super) fn between_either(
+        &self,
+        [value, first, second]: [&sql::Expr; 3],
+        scope: &Scope<'_>,
+    ) -> Result<Eval, Error> {
+        let held = |expr: &sql::Expr| Ok(Held::new(self.expr(expr, scope)?));
+        let (value, first, second) = (held(value)?, held(first)?, held(second)?);
+        let part = |op, bound: &Held| Ok(self.operation(value.read(), &op, bound.read())?.eval);
+        let within = |low, high| -> Result<Eval, Error> {
+            let above = part(sql::BinaryOperator::GtEq, low)?;
+            Ok(all_of(above, part(sql::BinaryOperator::LtEq, high)?))
+        };
+        let (up, down) = (within(&first, &second)?, within(&second, &first)?);
+        // Either, over three values.
+        let neither = all_of(negate(up, true).eval, negate(down, true).eval);
+        let either = negate(neither, true).eval;
+        let fills = [value.fill(), first.fill(), second.fill()];
+        Ok(Box::new(move |env| {
+            fills.iter().try_for_each(|fill| fill(env))?;
+            either(env)
+        }))
     }
 }
