@@ -131,7 +131,6 @@ FROM "market"."orders" WHERE ("market"."orders"."placed" >= timestamp '2024-01-0
 --;
 -- name: question by part of time
 -- compare: exact
--- differs: integer literals are bigint
 SELECT CAST(EXTRACT(hour FROM "market"."orders"."placed") AS integer) AS "hour", CAST(EXTRACT(dow FROM "market"."orders"."day") AS integer) + 1 AS "day", COUNT(DISTINCT "market"."orders"."customer") AS "count"
 FROM "market"."orders" GROUP BY 1, 2 ORDER BY 1, 2
 --;

@@ -46,7 +46,6 @@ GROUP BY 1
 --;
 -- name: sheet: parts of dates
 -- compare: exact
--- differs: integer literals are bigint
 SELECT CAST(TRUNC(EXTRACT(YEAR FROM "orders"."day")) AS INTEGER) AS "yr:day:ok", (CAST(TRUNC(EXTRACT(DOW FROM "orders"."day")) AS INTEGER) + 1) AS "wd:day:ok"
 FROM "market"."orders" "orders"
 WHERE ("orders"."day" >= DATE '2024-01-01')
