@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringBuilder};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float32Array, StringBuilder};
 use datafusion::arrow::compute::kernels::arity::unary;
 use datafusion::arrow::compute::{CastOptions, cast, cast_with_options};
 use datafusion::arrow::datatypes::{
@@ -36,6 +36,7 @@ pub(super) fn differs(from: &DataType, to: &DataType) -> bool {
             DataType::Decimal128(..) | DataType::Float32 | DataType::Float64
         ),
         DataType::Utf8 => has_other_text(from),
+        DataType::Float32 => *from == DataType::Float64,
         _ => false,
     }
 }
@@ -86,6 +87,7 @@ impl ScalarUDFImpl for Converted {
             .map_err(|_| DataFusionError::Internal("a cast takes one value".into()))?;
         let result = match self.to {
             DataType::Utf8 => written(&values)?,
+            DataType::Float32 => narrowed(&values)?,
             _ => whole(&values, &self.to)?,
         };
         if is_scalar {
@@ -93,6 +95,28 @@ impl ScalarUDFImpl for Converted {
         }
         Ok(ColumnarValue::Array(result))
     }
+}
+
+/// A real, unless the value is beyond those that there are.
+fn narrowed(values: &ArrayRef) -> DfResult<ArrayRef> {
+    let narrow = |value: f64| {
+        let narrow = value as f32;
+        let lost = if narrow.is_infinite() && value.is_finite() {
+            "overflow"
+        } else if narrow == 0.0 && value != 0.0 {
+            "underflow"
+        } else {
+            return Ok(narrow);
+        };
+        Err(failure(
+            ErrorKind::OutOfRange,
+            format!("value out of range: {lost}"),
+        ))
+    };
+    let values = values.as_primitive::<Float64Type>().iter();
+    let narrowed = values.map(|value| value.map(narrow).transpose());
+    let narrowed = narrowed.collect::<DfResult<Float32Array>>()?;
+    Ok(Arc::new(narrowed))
 }
 
 /// Rounds: decimals half away from zero, floats half to even.

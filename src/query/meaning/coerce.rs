@@ -263,6 +263,16 @@ fn binary(mut of: BinaryExpr, schema: &DFSchema, zone: &str) -> DfResult<Transfo
         Plus if is_interval(&left) && is_date(&right) => {
             of.right = Box::new(cast(*of.right, moment));
         }
+        Operator::Modulo if is_float(&left) || is_float(&right) => {
+            return Err(failure(
+                ErrorKind::UndefinedFunction,
+                format!(
+                    "operator does not exist: {} % {}",
+                    type_name(&left),
+                    type_name(&right)
+                ),
+            ));
+        }
         op if is_arithmetic(op) && left.is_numeric() && right.is_numeric() => {
             is_changed = together(
                 vec![&mut of.left, &mut of.right],
