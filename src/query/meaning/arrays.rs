@@ -1,5 +1,6 @@
 //! Functions of arrays whose answers about NULL are others in PostgreSQL.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -172,18 +173,35 @@ fn removed(list: &ListArray, item: &ArrayRef) -> DfResult<ArrayRef> {
     Ok(Arc::new(ListArray::try_new(field, lengths, values, nulls)?))
 }
 
-/// One array for all rows, or one a row.
+/// The items of an array, and those that are not NULL, which equals nothing.
+#[derive(Clone)]
+struct Items {
+    all: Vec<ScalarValue>,
+    known: HashSet<ScalarValue>,
+}
+
+impl Items {
+    fn of(list: &ListArray, row: usize) -> DfResult<Option<Self>> {
+        if list.is_null(row) {
+            return Ok(None);
+        }
+        let all = items(list, row)?;
+        let known = all.iter().filter(|item| !item.is_null()).cloned();
+        let known = known.collect();
+        Ok(Some(Self { all, known }))
+    }
+}
+
+/// One array for all rows, which is looked at once, or one a row.
 enum Side<'a> {
-    One(Option<Vec<ScalarValue>>),
+    One(Option<Items>),
     Each(&'a ListArray),
 }
 
 impl<'a> Side<'a> {
     fn of(arg: &'a ColumnarValue) -> DfResult<Self> {
         match arg {
-            ColumnarValue::Scalar(ScalarValue::List(list)) => Ok(Self::One(
-                (!list.is_null(0)).then(|| items(list, 0)).transpose()?,
-            )),
+            ColumnarValue::Scalar(ScalarValue::List(list)) => Items::of(list, 0).map(Self::One),
             ColumnarValue::Array(array) if array.as_list_opt::<i32>().is_some() => {
                 Ok(Self::Each(array.as_list::<i32>()))
             }
@@ -194,77 +212,35 @@ impl<'a> Side<'a> {
         }
     }
 
-    /// The items of a row, where they are others in each.
-    fn in_row(&self, row: usize) -> DfResult<Option<Vec<ScalarValue>>> {
+    fn in_row(&self, row: usize) -> DfResult<Option<Cow<'_, Items>>> {
         match self {
-            Self::One(items) => Ok(items.clone()),
-            Self::Each(list) if list.is_null(row) => Ok(None),
-            Self::Each(list) => items(list, row).map(Some),
+            Self::One(items) => Ok(items.as_ref().map(Cow::Borrowed)),
+            Self::Each(list) => Ok(Items::of(list, row)?.map(Cow::Owned)),
         }
     }
 }
 
-fn set(items: Vec<ScalarValue>) -> HashSet<ScalarValue> {
-    items.into_iter().filter(|item| !item.is_null()).collect()
-}
-
-/// Compares arrays by their items; what is the same for all rows is looked at once.
 fn compared(args: &[ColumnarValue], rows: usize, kind: Kind) -> DfResult<BooleanArray> {
     let [left, right] = args else {
         return Err(DataFusionError::Internal("two arrays are compared".into()));
     };
     let (left, right) = (Side::of(left)?, Side::of(right)?);
-    if let (Side::One(None), _) | (_, Side::One(None)) = (&left, &right) {
-        return Ok(BooleanArray::new_null(rows));
-    }
-    let known = match &left {
-        Side::One(Some(items)) => Some(set(items.clone())),
-        _ => None,
+    let compare = |row: usize| {
+        let (Some(left), Some(right)) = (left.in_row(row)?, right.in_row(row)?) else {
+            return Ok(None);
+        };
+        if kind == Kind::Contains {
+            let mut asked = right.all.iter();
+            return Ok(Some(asked.all(|item| left.known.contains(item))));
+        }
+        let (few, many) = match left.all.len() <= right.all.len() {
+            true => (left, right),
+            false => (right, left),
+        };
+        let mut asked = few.all.iter();
+        Ok(Some(asked.any(|item| many.known.contains(item))))
     };
-    let asked_of_all = match &right {
-        Side::One(Some(items)) => Some((items.clone(), set(items.clone()))),
-        _ => None,
-    };
-    (0..rows)
-        .map(|row| {
-            let own = match &known {
-                Some(_) => None,
-                None => match left.in_row(row)? {
-                    Some(items) => Some(items),
-                    None => return Ok(None),
-                },
-            };
-            let asked = match &asked_of_all {
-                Some(_) => None,
-                None => match right.in_row(row)? {
-                    Some(items) => Some(items),
-                    None => return Ok(None),
-                },
-            };
-            Ok(Some(match (kind, own, asked, &asked_of_all) {
-                // The few of this row are looked for among those of all rows.
-                (Kind::Overlaps, Some(own), None, Some((_, all))) => {
-                    own.iter().any(|item| all.contains(item))
-                }
-                (_, own, asked, all) => {
-                    let own = own.map(set);
-                    let has = |item: &ScalarValue| {
-                        own.as_ref()
-                            .or(known.as_ref())
-                            .is_some_and(|of| of.contains(item))
-                    };
-                    let asked = asked
-                        .as_deref()
-                        .or(all.as_ref().map(|(items, _)| &items[..]));
-                    let mut asked = asked.unwrap_or_default().iter();
-                    match kind {
-                        Kind::Contains => asked.all(has),
-                        _ => asked.any(has),
-                    }
-                }
-            }))
-        })
-        .collect()
+    (0..rows).map(compare).collect()
 }
 
 /// NULLs have no items, whatever stands behind them.

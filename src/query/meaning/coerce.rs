@@ -242,8 +242,16 @@ fn is_arithmetic(op: Operator) -> bool {
     matches!(op, Plus | Minus | Multiply | Divide | Modulo)
 }
 
+fn is_comparison(op: Operator) -> bool {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    matches!(
+        op,
+        Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom
+    )
+}
+
 fn binary(mut of: BinaryExpr, schema: &DFSchema, zone: &str) -> DfResult<Transformed<Expr>> {
-    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, Minus, NotEq, Plus};
+    use Operator::{Minus, Plus};
     let (Ok(left), Ok(right)) = (of.left.get_type(schema), of.right.get_type(schema)) else {
         return Ok(Transformed::no(Expr::BinaryExpr(of)));
     };
@@ -273,27 +281,15 @@ fn binary(mut of: BinaryExpr, schema: &DFSchema, zone: &str) -> DfResult<Transfo
                 ),
             ));
         }
-        op if is_arithmetic(op) && left.is_numeric() && right.is_numeric() => {
-            is_changed = together(
-                vec![&mut of.left, &mut of.right],
-                Meeting::Operator,
-                schema,
-                zone,
-            )?;
-        }
+        // Dates by themselves are days apart.
         Minus if is_date(&left) && is_date(&right) => {
             let days = Expr::BinaryExpr(of);
             return Ok(Transformed::yes(cast(days, DataType::Int32)));
         }
-        Minus if is_time_type(&left) && is_time_type(&right) && left != right => {
-            is_changed = together(
-                vec![&mut of.left, &mut of.right],
-                Meeting::Operator,
-                schema,
-                zone,
-            )?;
-        }
-        Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom => {
+        op if is_comparison(op)
+            || is_arithmetic(op) && left.is_numeric() && right.is_numeric()
+            || op == Minus && is_time_type(&left) && is_time_type(&right) && left != right =>
+        {
             is_changed = together(
                 vec![&mut of.left, &mut of.right],
                 Meeting::Operator,
