@@ -1,4 +1,4 @@
-//! The door for everything that changes something: who may, what is checked, in which order; then
+//! Everything that changes something: who may, what is checked, in which order; then
 //! the runner, the store or the cluster does it.
 //!
 //! A [`Caller`] is whoever asks, with no connection needed: a session has one, and a schedule or a
@@ -87,7 +87,7 @@ fn location_of(create: &CreateRepository) -> Location {
 
 impl Caller {
     /// Carries out a statement that changes something; answers its command tag. Rows, and what a
-    /// connection keeps for itself, are not for this door.
+    /// connection keeps for itself, do not come here.
     pub async fn change(&mut self, statement: &Statement) -> Result<String, Error> {
         if let Statement::CreateRepository(create) = statement {
             let location = location_of(create);
@@ -138,7 +138,9 @@ impl Caller {
             | Statement::Show(_)
             | Statement::Sql(_)
             | Statement::Copy(_)
-            | Statement::CopyTo(_) => Err(Error::internal("a statement came to the wrong door")),
+            | Statement::CopyTo(_) => Err(Error::internal(
+                "a statement that changes nothing was to be admitted",
+            )),
         }
     }
 

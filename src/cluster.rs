@@ -5,9 +5,9 @@
 //! runner asks one question of a failure: is it worth another try ([`StepError`]). Where it is the
 //! cluster's own ([`ExternalCluster`]), a statement starts the job and looking tells how it goes.
 
+mod detached;
 pub mod embedded;
 mod external;
-mod holder;
 pub mod starrocks;
 
 use std::collections::BTreeMap;
@@ -25,8 +25,8 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use parking_lot::RwLock;
 
+pub use self::detached::DetachedCluster;
 pub use self::external::*;
-pub use self::holder::DetachedCluster;
 use crate::error::{Error, ErrorKind};
 use crate::job::{
     BackupPlan, BackupRequest, Job, ManifestDigest, PlannedTablet, RestorePlan, RestoreRequest,
@@ -47,7 +47,6 @@ pub enum StepError {
 }
 
 impl StepError {
-    /// The error itself.
     pub fn error(&self) -> &Error {
         match self {
             Self::Retry(e) | Self::Fatal(e) => e,
@@ -84,7 +83,6 @@ pub enum Write {
     Delete(Option<Expr>),
 }
 
-/// What a cluster is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClusterKind {
     /// In this process.
@@ -182,7 +180,7 @@ impl dyn Cluster {
     /// It, if it does its work itself.
     pub fn external(&self) -> Option<&dyn ExternalCluster> {
         match self.role() {
-            ClusterRole::External(remote) => Some(remote),
+            ClusterRole::External(external) => Some(external),
             ClusterRole::Managed(_) | ClusterRole::RepositoryOnly => None,
         }
     }
@@ -414,7 +412,6 @@ pub struct Nodes {
     pub brokers: Vec<(String, String)>,
 }
 
-/// A frontend.
 #[derive(Clone, Debug)]
 pub struct FrontendInfo {
     pub name: String,
@@ -426,7 +423,6 @@ pub struct FrontendInfo {
     pub started_at: Timestamp,
 }
 
-/// A backend.
 #[derive(Clone, Debug)]
 pub struct BackendInfo {
     pub id: BackendId,
@@ -437,7 +433,6 @@ pub struct BackendInfo {
     pub bytes: u64,
 }
 
-/// A database.
 #[derive(Clone, Debug)]
 pub struct DatabaseInfo {
     pub id: i64,
@@ -450,7 +445,6 @@ pub struct DatabaseInfo {
     pub views: Vec<ViewInfo>,
 }
 
-/// A view.
 #[derive(Clone, Debug)]
 pub struct ViewInfo {
     pub name: TableName,
@@ -513,7 +507,6 @@ impl TableProvider for ViewSource {
     }
 }
 
-/// A table.
 #[derive(Clone, Debug)]
 pub struct TableInfo {
     pub id: TableId,
@@ -544,7 +537,6 @@ impl TableInfo {
     }
 }
 
-/// A partition.
 #[derive(Clone, Debug)]
 pub struct PartitionInfo {
     pub id: PartitionId,
@@ -559,7 +551,6 @@ pub struct PartitionInfo {
     pub tablets: Vec<TabletInfo>,
 }
 
-/// A tablet.
 #[derive(Clone, Debug)]
 pub struct TabletInfo {
     pub id: TabletId,

@@ -1,4 +1,4 @@
-//! The only file that reads the world: the clock, sleep and randomness, each behind a trait that
+//! The only file that reads the clock, sleeps, and makes random numbers, each behind a trait that
 //! tests replace.
 //!
 //! `clippy.toml` forbids the direct calls everywhere else, so a run of the simulation depends on
@@ -34,7 +34,7 @@ pub trait Ids: Debug + Send + Sync {
     fn fill(&self, buffer: &mut [u8]);
 }
 
-/// What a component needs from the world outside its arguments.
+/// What a component needs that its arguments do not say.
 #[derive(Clone, Debug)]
 pub struct Env {
     pub clock: Arc<dyn Clock>,

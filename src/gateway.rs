@@ -131,7 +131,6 @@ impl Gateway {
         Ok(Rights::gather(user, admin, &held))
     }
 
-    /// Ends every session of a user.
     pub fn end_sessions_of(&self, user: &UserName) {
         let sessions = self.engine.sources().sessions.read();
         let theirs: Vec<i32> = sessions

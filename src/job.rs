@@ -30,7 +30,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use self::backup::{BackupCommand, BackupEvent, BackupState};
-pub use self::control::{Control, ControlEvent, Pace};
+pub use self::control::{Control, ControlEvent, Pace, Speaker};
 pub use self::data::*;
 pub use self::delta::{Delta, Entry};
 pub use self::drop::{DropCommand, DropEvent, DropState};
@@ -50,6 +50,7 @@ pub use self::row::{JobCourse, JobRow, JobStatus, TaskRow};
 pub use self::spec::{
     DropRequest, DroppedBackups, JobKind, JobSpec, Lock, Requester, Resource, Target, Work,
 };
+pub use self::tell::Actor;
 pub use self::verify::{
     BackupName, Checked, Finding, FindingKind, Findings, SAMPLE_ALL, TestRestore, VerifyCommand,
     VerifyEvent, VerifyLevel, VerifyPlan, VerifyReport, VerifyRequest, VerifyState,
@@ -139,7 +140,6 @@ pub enum Queue {
     None,
 }
 
-/// The kinds of task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskKind {
@@ -291,7 +291,7 @@ impl Job {
             }
             (JobState::DropSnapshot(state), JobEvent::DropSnapshot(event)) => {
                 state.apply(event)?;
-                if let DropEvent::Cancelled { failure } = event {
+                if let DropEvent::Cancelled { failure } | DropEvent::Lost { failure } = event {
                     self.record.failure = Some(failure.clone());
                 }
             }
@@ -413,9 +413,7 @@ impl Job {
             JobState::External(_) => Some(JobEvent::External(Box::new(ExternalEvent::Lost {
                 failure,
             }))),
-            JobState::DropSnapshot(_) => {
-                Some(JobEvent::DropSnapshot(DropEvent::Cancelled { failure }))
-            }
+            JobState::DropSnapshot(_) => Some(JobEvent::DropSnapshot(DropEvent::Lost { failure })),
             JobState::Prune(_) => Some(JobEvent::Prune(PruneEvent::MarkLeft)),
             JobState::Restore(_) | JobState::Verify(_) => None,
         }

@@ -32,7 +32,6 @@ pub struct Notes {
 pub struct Progress(Mutex<HashMap<JobId, Notes>>);
 
 impl Progress {
-    /// Changes a note, of a task or of the job itself.
     pub fn note(&self, job: JobId, task: Option<TaskId>, change: impl FnOnce(&mut Note)) {
         let mut all = self.0.lock();
         let notes = all.entry(job).or_default();

@@ -8,6 +8,7 @@ mod any_array;
 mod cached_plan;
 mod catalogs;
 mod describe;
+mod explain;
 mod fence;
 mod functions;
 mod growth;
@@ -18,6 +19,7 @@ mod opaque;
 mod plan;
 mod planner;
 mod pool;
+mod position;
 mod reads;
 mod rewrite;
 mod series;
@@ -57,18 +59,20 @@ pub use self::any_array::ANY_ARRAY;
 pub use self::cached_plan::{CachedPlan, PlanningContext};
 use self::catalogs::{CatalogSchema, WithCatalogs};
 pub use self::describe::{described_as, view_schema};
+pub use self::explain::Explain;
 pub use self::functions::Zone;
 pub use self::functions::{SERVER_VERSION, SessionFacts, server_version_text, time_zone_name};
 pub use self::job_plan::{JobStep, Severity, job_plan, job_plan_schema};
-pub use self::lookup::{Lookup, Operand};
+pub use self::lookup::Lookup;
 pub(crate) use self::meaning::text;
 pub use self::plan::{
     described, parameter_types, plan_sql, plan_statement, refuse_unknown_sql, same_shape,
     with_values,
 };
+pub use self::position::with_position;
 pub use self::reads::{subqueries_of, tables_of};
 pub use self::rewrite::to_datafusion_dialect;
-pub use self::show::{show_parameters, show_query};
+pub use self::show::{filtered, show_parameters, show_query};
 pub use self::system::{SessionRow, Sources};
 use self::views::{Nesting, PlannedSchema, ViewPlanner};
 use crate::catalog::Catalogs;
@@ -200,6 +204,7 @@ impl QueryEngine {
             .with_default_features()
             .build();
         let base = opaque::hiding(base);
+        let base = system::ordering(base);
         let mut base = stop::asking(base);
         base.register_function_rewrite(Arc::new(growth::LimitGrowth::new()))
             .map_err(from_datafusion)?;
@@ -341,7 +346,7 @@ impl QueryEngine {
     }
 
     /// Everything a statement of this cluster can name, now, as this user sees it.
-    pub fn view(&self, cluster: &Arc<dyn Cluster>, user: &str) -> AsOf {
+    pub fn as_of(&self, cluster: &Arc<dyn Cluster>, user: &str) -> AsOf {
         let system = system::SystemSchema::new(self.sources.clone(), cluster.clone(), user);
         let catalog = ViewCatalog {
             user: cluster.catalog(),
@@ -354,10 +359,10 @@ impl QueryEngine {
         }
     }
 
-    /// The state to plan and run statements of a session in, against a view.
-    pub fn state(&self, view: &AsOf, facts: &SessionFacts) -> Result<Arc<SessionState>, Error> {
+    /// The state to plan and run statements of a session in, as of an instant.
+    pub fn state(&self, as_of: &AsOf, facts: &SessionFacts) -> Result<Arc<SessionState>, Error> {
         let mut state =
-            session_state(&self.base, view, facts, Nesting::default()).map_err(from_datafusion)?;
+            session_state(&self.base, as_of, facts, Nesting::default()).map_err(from_datafusion)?;
         let share = self.share();
         let memory = MemoryConsumer::new("values").register(&share);
         let limits = growth::ValueLimits {
@@ -416,14 +421,14 @@ async fn planned(
 /// The state to plan statements in; `nesting` is which views stand around the text that is planned.
 fn session_state(
     base: &SessionState,
-    view: &AsOf,
+    as_of: &AsOf,
     facts: &SessionFacts,
     nesting: Nesting,
 ) -> datafusion::common::Result<SessionState> {
     let mut state = base.clone();
     let config = state.config_mut();
     let options = config.options_mut();
-    options.catalog.default_catalog = view.name.clone();
+    options.catalog.default_catalog = as_of.name.clone();
     options.catalog.default_schema = facts
         .current_schema
         .clone()
@@ -435,7 +440,7 @@ fn session_state(
         nesting,
     });
     state.register_catalog_list(Arc::new(PlannedView {
-        view: view.clone(),
+        as_of: as_of.clone(),
         planner,
     }));
     for function in functions::functions(facts) {
@@ -454,10 +459,10 @@ impl Drop for QueryEngine {
     }
 }
 
-/// A view of the catalog in which SQL views are planned.
+/// The catalog as of an instant, in which SQL views are planned.
 #[derive(Clone, Debug)]
 struct PlannedView {
-    view: AsOf,
+    as_of: AsOf,
     planner: Arc<ViewPlanner>,
 }
 
@@ -471,11 +476,11 @@ impl CatalogProviderList for PlannedView {
     }
 
     fn catalog_names(&self) -> Vec<String> {
-        vec![self.view.name.clone()]
+        vec![self.as_of.name.clone()]
     }
 
     fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
-        (name == self.view.name).then(|| Arc::new(self.clone()) as Arc<dyn CatalogProvider>)
+        (name == self.as_of.name).then(|| Arc::new(self.clone()) as Arc<dyn CatalogProvider>)
     }
 }
 
@@ -487,25 +492,26 @@ struct ViewCatalog {
 
 impl CatalogProvider for PlannedView {
     fn schema_names(&self) -> Vec<String> {
-        let mut names = self.view.catalog.user.schema_names();
+        let mut names = self.as_of.catalog.user.schema_names();
         names.push(SYSTEM_SCHEMA.into());
         names
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         if name == SYSTEM_SCHEMA {
-            return Some(self.with_catalogs(self.view.catalog.system.clone()));
+            return Some(self.with_catalogs(self.as_of.catalog.system.clone()));
         }
-        if let ("pg_catalog" | "information_schema", Some(catalogs)) = (name, &self.view.catalogs) {
+        if let ("pg_catalog" | "information_schema", Some(catalogs)) = (name, &self.as_of.catalogs)
+        {
             return Some(Arc::new(CatalogSchema {
                 catalogs: catalogs.clone(),
                 name: name.to_owned(),
             }));
         }
-        let inner = self.view.catalog.user.schema(name)?;
+        let inner = self.as_of.catalog.user.schema(name)?;
         Some(self.with_catalogs(Arc::new(PlannedSchema {
             inner,
-            view: self.view.clone(),
+            as_of: self.as_of.clone(),
             planner: self.planner.clone(),
         })))
     }
@@ -515,7 +521,7 @@ impl PlannedView {
     /// A schema in which bare names of PostgreSQL's catalogs are found, too, if the statement names
     /// any.
     fn with_catalogs(&self, schema: Arc<dyn SchemaProvider>) -> Arc<dyn SchemaProvider> {
-        match &self.view.catalogs {
+        match &self.as_of.catalogs {
             Some(catalogs) => Arc::new(WithCatalogs {
                 schema,
                 catalogs: CatalogSchema {

@@ -261,20 +261,20 @@ impl Runner {
         let id = match self.inner.store.unsettled(cluster, database).await?.first() {
             Some(id) => *id,
             None => {
-                let filter = JobFilter {
-                    cluster: Some(cluster.to_string()),
-                    db_name: Some(database.to_string()),
-                    ..JobFilter::default()
-                };
-                let last = self
-                    .inner
-                    .store
-                    .jobs(&filter)
-                    .await?
-                    .into_iter()
-                    .rev()
-                    .find_map(|row| Some((row.state?, row)));
-                return Err(match last {
+                // The two share their database's slot: of the later one it can be told how it ended.
+                let mut last = None;
+                for kind in [JobKind::Backup, JobKind::Restore] {
+                    let filter = JobFilter {
+                        cluster: Some(cluster.to_string()),
+                        db_name: Some(database.to_string()),
+                        kind: Some(kind.to_string()),
+                        latest: true,
+                        ..JobFilter::default()
+                    };
+                    let found = self.inner.store.jobs(&filter).await?.pop();
+                    last = last.into_iter().chain(found).max_by_key(|row| row.job_id);
+                }
+                return Err(match last.and_then(|row| Some((row.state?, row))) {
                     Some((phase, row)) if row.kind == kind => cannot_cancel(&row.snapshot, phase),
                     _ => none(),
                 });

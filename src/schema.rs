@@ -1,6 +1,6 @@
 //! What a table is: columns, key model, partitioning and distribution, as plain values.
 //!
-//! A [`TableSchema`] is made by the parser, kept by the catalog, written into every manifest and
+//! A [`TableSchema`] is made by the parser, kept by the metastore, written into every manifest and
 //! read back from it years later, so its serialized form is part of the repository format
 //! (docs/repository-format.md): fields are added, never changed.
 
@@ -44,7 +44,6 @@ pub struct TableSchema {
     pub comment: Option<String>,
 }
 
-/// One column.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Column {
     /// Its name: bare names are folded to lower case, quoted ones kept.
@@ -86,7 +85,6 @@ impl ViewDefinition {
     }
 }
 
-/// A column of a view.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ViewColumn {
     /// Its name: bare names are folded to lower case, quoted ones kept.
@@ -239,7 +237,6 @@ impl KeyModel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Aggregate {
-    /// Their sum.
     Sum,
     /// The least.
     Min,
@@ -266,10 +263,13 @@ impl fmt::Display for Aggregate {
 pub enum Partitioning {
     /// One partition, named like the table.
     Unpartitioned,
-    /// By ranges of one column.
-    Range { column: String },
+    Range {
+        column: String,
+    },
     /// By lists of values of one or more columns.
-    List { columns: Vec<String> },
+    List {
+        columns: Vec<String>,
+    },
 }
 
 /// How rows of a partition are told apart into tablets.

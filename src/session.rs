@@ -28,7 +28,7 @@ use std::time::Duration;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::execution::memory_pool::MemoryReservation;
 
-use self::about::{prefer_stale_error, with_position};
+use self::about::prefer_stale_error;
 pub use self::copy::{CopyIn, CopyOut};
 use self::cursors::Cursor;
 pub use self::reading::{Lasts, Read};
@@ -106,7 +106,7 @@ pub enum Outcome {
 struct TransactionBlock {
     state: TransactionState,
     /// The instant that the block reads, taken by its first query and dropped by its writes.
-    view: Option<AsOf>,
+    as_of: Option<AsOf>,
     /// Statements that took effect at once and that ROLLBACK will not undo.
     applied: usize,
     /// Each with what the block had changed of the settings before.
@@ -126,7 +126,7 @@ impl TransactionBlock {
     fn new(state: TransactionState, database: Option<DatabaseName>) -> Self {
         Self {
             state,
-            view: None,
+            as_of: None,
             applied: 0,
             savepoints: Vec::new(),
             modes: TransactionModes::default(),
@@ -289,7 +289,7 @@ impl Session {
         if self.block.state == TransactionState::Active {
             self.block.state = TransactionState::Failed;
         }
-        self.block.view = None;
+        self.block.as_of = None;
     }
 
     /// What the user should know; taken once.
@@ -369,14 +369,14 @@ impl Session {
         }
     }
 
-    /// The view that a statement reads: the block's, or now.
-    fn view(&mut self) -> AsOf {
+    /// The instant that a statement reads: the block's, or now.
+    fn as_of(&mut self) -> AsOf {
         if self.block.state != TransactionState::Active {
             return self
                 .caller
                 .gateway
                 .engine
-                .view(&self.caller.cluster, self.client.user.as_str());
+                .as_of(&self.caller.cluster, self.client.user.as_str());
         }
         let (engine, cluster, user) = (
             &self.caller.gateway.engine,
@@ -384,8 +384,8 @@ impl Session {
             self.client.user.as_str(),
         );
         self.block
-            .view
-            .get_or_insert_with(|| engine.view(cluster, user))
+            .as_of
+            .get_or_insert_with(|| engine.as_of(cluster, user))
             .clone()
     }
 }

@@ -53,10 +53,10 @@ pub trait Journal: Debug + Send + Sync {
     /// 55000 and nothing changed.
     async fn append(&self, delta: &Arc<Delta>) -> Result<(), Error>;
 
-    /// A job as the fold of its events; 42704 if there is none.
+    /// A job as the fold of its events; 42704 if there is none, 55000 if it was refused.
     async fn load(&self, id: JobId) -> Result<Job, Error>;
 
-    /// What a job was asked to do; 42704 if there is none.
+    /// What a job was asked to do; 42704 if there is none, 55000 if it was refused.
     async fn spec(&self, id: JobId) -> Result<JobSpec, Error>;
 
     /// Ends a job whose journal does not read: LOST, so that its database can have others.
@@ -86,11 +86,14 @@ pub trait History: Debug + Send + Sync {
     /// The events of these jobs, by job and number.
     async fn events(&self, jobs: RangeInclusive<JobId>) -> Result<Vec<EventRow>, Error>;
 
-    /// What verifications have come to, by job and backup.
-    async fn verifications(&self) -> Result<Vec<VerificationRow>, Error>;
+    /// What these verifications have come to, by job and backup.
+    async fn verifications(
+        &self,
+        jobs: RangeInclusive<JobId>,
+    ) -> Result<Vec<VerificationRow>, Error>;
 
     /// What they have found, by job and number.
-    async fn findings(&self) -> Result<Vec<FindingRow>, Error>;
+    async fn findings(&self, jobs: RangeInclusive<JobId>) -> Result<Vec<FindingRow>, Error>;
 
     /// Objects whose bytes a verification has found to be wrong.
     async fn damaged_objects(&self) -> Result<DamagedObjects, Error>;
@@ -108,6 +111,9 @@ pub trait History: Debug + Send + Sync {
             .max())
     }
 }
+
+/// Whichever job.
+pub const ALL_JOBS: RangeInclusive<JobId> = JobId(1)..=JobId(i64::MAX);
 
 /// Objects of repositories: cluster, repository, path from the repository's directory on.
 pub type DamagedObjects = std::collections::BTreeSet<(String, String, String)>;
@@ -217,14 +223,63 @@ pub struct JobFilter {
     /// Only the latest of each database, of those that have had their turn; with a cluster and a
     /// kind.
     pub latest: bool,
-    /// Of this repository.
     pub repository: Option<String>,
-    /// With a larger number than this.
-    pub after: Option<JobId>,
-    /// The newest come first.
-    pub newest_first: bool,
+    /// With a number in this span.
+    pub ids: Span<JobId>,
+    pub created: Span<Timestamp>,
+    pub order: JobOrder,
+    /// The largest come first.
+    pub descending: bool,
+    /// Those that come after this one in the order; it need not be there.
+    pub after: Option<(Timestamp, JobId)>,
     /// So many at most.
     pub limit: Option<usize>,
+}
+
+/// What jobs are sorted by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum JobOrder {
+    #[default]
+    Id,
+    /// When they were made, and their numbers where that is the same.
+    CreatedAt,
+}
+
+/// From one value to another, both included; without a bound it is open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span<T> {
+    pub from: Option<T>,
+    pub to: Option<T>,
+}
+
+impl<T> Default for Span<T> {
+    fn default() -> Self {
+        Self {
+            from: None,
+            to: None,
+        }
+    }
+}
+
+impl<T: PartialOrd> Span<T> {
+    pub fn contains(&self, value: &T) -> bool {
+        self.from.as_ref().is_none_or(|from| from <= value)
+            && self.to.as_ref().is_none_or(|to| value <= to)
+    }
+
+    /// Leaves only what is not smaller than this.
+    pub fn raise(&mut self, from: T) {
+        if self.from.as_ref().is_none_or(|f| *f < from) {
+            self.from = Some(from);
+        }
+    }
+
+    /// Leaves only what is not larger than this.
+    pub fn lower(&mut self, to: T) {
+        if self.to.as_ref().is_none_or(|t| to < *t) {
+            self.to = Some(to);
+        }
+    }
 }
 
 /// One row of `system.job_events`.
@@ -403,7 +458,6 @@ impl Debug for ClusterRecord {
 /// fields.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RepositoryRecord {
-    /// The cluster whose it is.
     pub cluster: ClusterName,
     /// Its id; 0 until it is added.
     pub id: RepositoryId,
@@ -435,13 +489,12 @@ pub struct UserRecord {
     pub name: UserName,
     /// What a password is checked against; without one the user comes from loopback only.
     pub verifier: Option<PasswordVerifier>,
-    /// Whether the user may act.
+    /// Whether the user may do everything.
     pub admin: bool,
     /// When the user was created.
     pub created_at: Timestamp,
 }
 
-/// A role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleRecord {
     pub name: RoleName,

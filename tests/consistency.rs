@@ -11,7 +11,7 @@ use crate::support::{TestServer, job_ends, run, value};
 /// backs up. The snapshot must hold whole batches only, those up to some version and none after it,
 /// and at least those that were acknowledged before.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_cut_is_exact_while_rows_are_inserted() {
+async fn backup_is_consistent_while_inserting() {
     let server = TestServer::start().await;
     let client = server.client().await;
     run(&client, "CREATE DATABASE d; USE d").await;
@@ -97,7 +97,7 @@ async fn the_cut_is_exact_while_rows_are_inserted() {
 /// DROP, TRUNCATE and DELETE during a backup do not take its files away; and queries that run keep
 /// reading theirs.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_dropped_during_a_backup_is_still_in_it() {
+async fn tables_dropped_during_backup_are_kept() {
     let server = TestServer::start().await;
     let client = server.client().await;
     run(&client, "CREATE DATABASE d; USE d").await;

@@ -236,7 +236,7 @@ async fn encryption_is_decided_when_a_repository_is_made() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_damaged_is_put_right_by_whoever_backs_it_up() {
+async fn backups_repair_known_damage() {
     let s3 = S3::start().await;
     for (location, properties, root) in [
         (None, String::new(), None),

@@ -2,41 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
-use starkeep::env::{BoxFuture, Clock, Env};
-use starkeep::names::Timestamp;
 use tokio_postgres::Client;
 
-use crate::support::{TestServer, fails, job_ends, rows, run, value};
+use crate::support::{ShiftedClock, TestServer, fails, job_ends, rows, run, value};
 
 const DAY_MS: i64 = 86_400_000;
 
-/// The system's clock, put forward by the test.
-#[derive(Clone, Debug)]
-struct Shifted(Env, Arc<AtomicI64>);
-
-impl Clock for Shifted {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.0.now().0 + self.1.load(Ordering::SeqCst))
-    }
-
-    fn ticks(&self) -> Duration {
-        self.0.clock.ticks() + Duration::from_millis(self.1.load(Ordering::SeqCst) as u64)
-    }
-
-    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        self.0.clock.sleep(duration)
-    }
-}
-
 /// A server that looks for expired snapshots this often, and what puts its clock forward.
 async fn server(expiry_seconds: u64) -> (TestServer, Arc<AtomicI64>) {
-    let (system, shift) = (Env::system(), Arc::new(AtomicI64::new(0)));
-    let env = Env {
-        clock: Arc::new(Shifted(system.clone(), shift.clone())),
-        ids: system.ids,
-    };
+    let shift = Arc::default();
+    let env = ShiftedClock::env(&shift);
     let dir = tempfile::tempdir().expect("a directory");
     (
         TestServer::start_with(dir, env, |settings| {

@@ -161,7 +161,7 @@ async fn every_check_that_fails_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_of_a_repository_is_told_to_strangers() {
+async fn repositories_are_hidden_from_others() {
     let server = TestServer::start().await;
     let client = with_tables(&server).await;
     run(&client, "BACKUP SNAPSHOT one TO r").await;

@@ -2,24 +2,24 @@
 //! idle connections in the process list, objects that a backup leaves out.
 
 use crate::fake_fe::{Fault, Pace};
-use crate::starrocks::{FAST, World, world, world_of};
+use crate::starrocks::{FAST, Fixture, fixture, fixture_of};
 use crate::support::{connect, fails, rows, run, value};
 
 const BACKUP: &str = "BACKUP SNAPSHOT shop.s TO r ON (customers)";
 
-async fn condition(w: &World) -> String {
+async fn condition(w: &Fixture) -> String {
     let query = "SELECT concat_ws(' ', condition, reachable, version)
                  FROM system.clusters WHERE cluster = 'prod'";
     w.value(query).await
 }
 
-fn kill_backends(w: &World) {
+fn kill_backends(w: &Fixture) {
     w.fe.model(|m| m.backends.fill(false));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_version_is_what_frontends_tell_without_backends() {
-    let w = world("4.0.1", Pace::Manual).await;
+    let w = fixture("4.0.1", Pace::Manual).await;
     assert_eq!(condition(&w).await, "well t 4.0.1");
     run(&w.client, BACKUP).await;
     (0..3).for_each(|_| w.fe.step());
@@ -46,7 +46,7 @@ async fn the_version_is_what_frontends_tell_without_backends() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_without_a_leader_is_called_so() {
-    let w = world("3.5.0", Pace::Manual).await;
+    let w = fixture("3.5.0", Pace::Manual).await;
     w.fe.set_leaderless(true);
     assert_eq!(condition(&w).await, "no_leader t 3.5.0");
     assert_eq!(fails(&w.client, BACKUP).await.0, "08006");
@@ -60,7 +60,7 @@ async fn a_cluster_without_a_leader_is_called_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_privileges_are_told() {
-    let w = world("3.5.0", Pace::Manual).await;
+    let w = fixture("3.5.0", Pace::Manual).await;
     w.fe.model(|m| m.denied = true);
     assert_eq!(condition(&w).await, "denied t 3.5.0");
     let error = "SELECT error FROM system.clusters WHERE cluster = 'prod'";
@@ -70,7 +70,7 @@ async fn missing_privileges_are_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_there_is_no_snapshot() {
-    let w = world("3.2.1", Pace::Manual).await;
+    let w = fixture("3.2.1", Pace::Manual).await;
     let there = "SELECT count(*) FROM system.snapshots WHERE snapshot = 'nope'";
     assert_eq!(w.value(there).await, "0");
     // The look before the statement is over when it asks for the label.
@@ -97,7 +97,7 @@ async fn what_is_not_there_is_no_snapshot() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_connection_is_not_at_work() {
-    let w = world("3.3.16", FAST).await;
+    let w = fixture("3.3.16", FAST).await;
     w.fe.fail("BACKUP", Fault::RefuseSilently);
     run(&w.client, BACKUP).await;
     assert_eq!(w.ends().await, "succeeded");
@@ -107,7 +107,7 @@ async fn an_idle_connection_is_not_at_work() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_backup_leaves_out_is_told() {
-    let w = world("3.5.0", FAST).await;
+    let w = fixture("3.5.0", FAST).await;
     w.fe.model(|m| {
         m.add_materialized_view("shop", "sums");
         m.backs_up_materialized_views = false;
@@ -124,7 +124,7 @@ async fn what_a_backup_leaves_out_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn materialized_views_are_tables_and_views_are_not() {
-    let w = world("3.5.0", FAST).await;
+    let w = fixture("3.5.0", FAST).await;
     w.fe.model(|m| m.add_materialized_view("shop", "sums"));
     let all = |table: &str, column: &str| {
         format!(
@@ -146,7 +146,7 @@ async fn materialized_views_are_tables_and_views_are_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_just_been_made_is_known() {
     let fe = crate::fake_fe::FakeFe::start("3.5.0", 1, FAST).await;
-    let w = world_of(fe, "").await;
+    let w = fixture_of(fe, "").await;
     let alter = "ALTER CLUSTER prod SET (\"names_max_age_ms\" = \"3600000\")";
     run(&w.client, alter).await;
     run(&w.client, BACKUP).await;
@@ -168,8 +168,8 @@ async fn what_has_just_been_made_is_known() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn auto_keeps_the_replicas_that_a_table_has() {
-    let w = world("3.5.0", FAST).await;
+async fn replication_auto_keeps_replicas() {
+    let w = fixture("3.5.0", FAST).await;
     w.fe.model(|m| {
         m.backends = vec![true; 3];
         let shop = m.databases.get_mut("shop").expect("a database");
@@ -201,7 +201,7 @@ async fn auto_keeps_the_replicas_that_a_table_has() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_ends_what_runs_and_not_what_waits() {
-    let w = world("3.5.0", Pace::Manual).await;
+    let w = fixture("3.5.0", Pace::Manual).await;
     // Nobody looks until somebody asks.
     let alter = "ALTER CLUSTER prod SET (\"poll_fast_ms\" = \"3600000\", \"poll_slow_ms\" = \"3600000\", \"poll_idle_ms\" = \"3600000\")";
     run(&w.client, alter).await;
@@ -226,7 +226,7 @@ async fn a_cancel_ends_what_runs_and_not_what_waits() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_query_is_not_stopped() {
-    let w = world("3.3.16", FAST).await;
+    let w = fixture("3.3.16", FAST).await;
     run(&w.client, "USE shop").await;
     kill_backends(&w);
     let (code, message) = fails(&w.client, "SELECT count(*) FROM orders").await;
@@ -238,7 +238,7 @@ async fn a_refused_query_is_not_stopped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn progress_is_told_while_the_cluster_works() {
-    let w = world("3.3.16", Pace::Manual).await;
+    let w = fixture("3.3.16", Pace::Manual).await;
     run(&w.client, BACKUP).await;
     (0..3).for_each(|_| w.fe.step());
     let done = "SELECT concat_ws(' ', state, tasks_done, tasks_total, fraction_completed > 0.1)

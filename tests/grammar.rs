@@ -72,7 +72,7 @@ fn hold_against(path: &Path) -> usize {
 }
 
 #[test]
-fn what_some_starrocks_reads_is_read_and_nothing_else() {
+fn grammar_matches_starrocks_versions() {
     let count =
         hold_against(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/grammar/probes.jsonl"));
     assert!(count > 200, "{count} probes");

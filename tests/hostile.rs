@@ -953,7 +953,7 @@ async fn catalogs_are_gathered_once_for_each_version() {
 
 /// What one session's block has read is not kept for another.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_catalogs_of_a_block_are_its_own() {
+async fn a_block_keeps_its_catalogs() {
     let server = TestServer::start().await;
     let (one, other) = (server.client().await, server.client().await);
     let tables = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE nspname = 'd'";
@@ -1002,7 +1002,7 @@ async fn executes_do_not_run_in_circles() {
 
 /// What one statement may not take is left to others, and the setting is named.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_statement_may_take_a_share_of_memory() {
+async fn statements_have_a_memory_share() {
     let server = TestServer::start_in(tempfile::tempdir().expect("a directory"), |s| {
         s.statement_memory_bytes_max = 16 << 20
     })

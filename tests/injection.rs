@@ -1,12 +1,12 @@
 //! Every failure at every step (docs/architecture.md, "Tests"): each command fails for a while or
 //! for good, with its effect landed or lost; the process dies before and after each append; CANCEL
-//! arrives during each command. Whatever happens, the world afterwards adds up: [`World::check`].
+//! arrives during each command. Whatever happens, the fixture afterwards adds up: [`Fixture::check`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -36,6 +36,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
 use crate::faulty_store::{Fault as Meddling, FaultyStore};
+use crate::support::ShiftedClock;
 
 /// What goes wrong, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,15 @@ enum Fault {
     },
     Cancel {
         command: usize,
+    },
+    /// The nth append fails, though nobody dies.
+    Append {
+        nth: usize,
+        landed: bool,
+    },
+    /// CANCEL arrives beside the nth request.
+    CancelBeside {
+        request: usize,
     },
     /// What the nth request to the repository's storage meets.
     Request {
@@ -77,6 +87,8 @@ struct Saboteur {
     requests: AtomicUsize,
     crashed: Notify,
     runner: OnceLock<Runner>,
+    /// The job of this life.
+    job: OnceLock<JobId>,
 }
 
 impl Saboteur {
@@ -88,6 +100,7 @@ impl Saboteur {
             requests: AtomicUsize::new(0),
             crashed: Notify::new(),
             runner: OnceLock::new(),
+            job: OnceLock::new(),
         })
     }
 
@@ -95,6 +108,15 @@ impl Saboteur {
     fn request(&self, could_meet: &[Meddling]) -> Meddling {
         let n = self.requests.fetch_add(1, Ordering::SeqCst);
         match self.fault {
+            Fault::CancelBeside { request } if request == n => {
+                // Repositories are looked at by nobody but a job.
+                if let (Some(runner), Some(job)) = (self.runner.get(), self.job.get()) {
+                    let (runner, job) = (runner.clone(), *job);
+                    // Where it stands by then says whether that is refused.
+                    tokio::spawn(async move { runner.cancel_job(job).await });
+                }
+                Meddling::None
+            }
             Fault::Request { nth, fault } if nth == n && could_meet.contains(&fault) => fault,
             _ => Meddling::None,
         }
@@ -315,7 +337,9 @@ struct Mortal(MemoryStore, Arc<Saboteur>);
 #[async_trait]
 impl Journal for Mortal {
     async fn admit(&self, spec: &JobSpec, at: Timestamp) -> Result<Job, Error> {
-        self.0.admit(spec, at).await
+        let job = self.0.admit(spec, at).await?;
+        let _ = self.1.job.set(job.id);
+        Ok(job)
     }
     async fn check_admission(&self, spec: &JobSpec) -> Result<(), Error> {
         self.0.check_admission(spec).await
@@ -333,6 +357,14 @@ impl Journal for Mortal {
             }
             self.1.crashed.notify_one();
             std::future::pending::<()>().await;
+        }
+        if let Fault::Append { nth, landed } = self.1.fault
+            && nth == n
+        {
+            if landed {
+                self.0.append(delta).await?;
+            }
+            return Err(Error::new(ErrorKind::Storage, "injected"));
         }
         self.0.append(delta).await
     }
@@ -371,11 +403,14 @@ impl History for Mortal {
     async fn events(&self, jobs: RangeInclusive<JobId>) -> Result<Vec<EventRow>, Error> {
         self.0.events(jobs).await
     }
-    async fn verifications(&self) -> Result<Vec<VerificationRow>, Error> {
-        self.0.verifications().await
+    async fn verifications(
+        &self,
+        jobs: RangeInclusive<JobId>,
+    ) -> Result<Vec<VerificationRow>, Error> {
+        self.0.verifications(jobs).await
     }
-    async fn findings(&self) -> Result<Vec<FindingRow>, Error> {
-        self.0.findings().await
+    async fn findings(&self, jobs: RangeInclusive<JobId>) -> Result<Vec<FindingRow>, Error> {
+        self.0.findings(jobs).await
     }
     async fn damaged_objects(&self) -> Result<DamagedObjects, Error> {
         self.0.damaged_objects().await
@@ -505,10 +540,12 @@ impl OpenRepository for Objects {
 }
 
 /// What survives a crash: store, objects, and the cluster's directory.
-struct World {
+struct Fixture {
     dir: tempfile::TempDir,
     store: MemoryStore,
     objects: Arc<InMemory>,
+    /// How far its clock is ahead of the machine's, milliseconds.
+    ahead: Arc<AtomicI64>,
 }
 
 /// One life of a process: a runtime with everything in it.
@@ -523,12 +560,13 @@ fn name<N: TryFrom<String, Error = Error>>(text: &str) -> N {
     N::try_from(text.to_owned()).expect("a valid name")
 }
 
-impl World {
+impl Fixture {
     fn new() -> Self {
         Self {
             dir: tempfile::tempdir().expect("a directory"),
             store: MemoryStore::default(),
             objects: Arc::default(),
+            ahead: Arc::default(),
         }
     }
 
@@ -543,7 +581,7 @@ impl World {
             .build()
             .expect("a runtime");
         let saboteur = Saboteur::new(fault);
-        let env = Env::system();
+        let env = ShiftedClock::env(&self.ahead);
         let embedded = runtime
             .block_on(EmbeddedCluster::open(
                 name("embedded"),
@@ -587,7 +625,7 @@ impl World {
             .expect("opens")
     }
 
-    /// Everything in the world adds up.
+    /// Everything in the fixture adds up.
     fn check(&self, context: &str, job: JobId) -> bool {
         let life = self.live(Fault::None);
         let finished = life.runtime.block_on(async {
@@ -823,8 +861,8 @@ impl Life {
         }
     }
 
-    fn end_of(&self, world: &World, job: JobId) -> Option<End> {
-        let loaded = self.runtime.block_on(world.store.load(job));
+    fn end_of(&self, fixture: &Fixture, job: JobId) -> Option<End> {
+        let loaded = self.runtime.block_on(fixture.store.load(job));
         loaded.expect("in the journal").end()
     }
 
@@ -878,10 +916,10 @@ fn backup_request() -> Work {
     }
 }
 
-/// A world with table `t` of two tablets, and a repository.
-fn world_with_table() -> World {
-    let world = World::new();
-    let life = world.live(Fault::None);
+/// A fixture with table `t` of two tablets, and a repository.
+fn fixture_with_table() -> Fixture {
+    let fixture = Fixture::new();
+    let life = fixture.live(Fault::None);
     life.runtime.block_on(async {
         let record = RepositoryRecord {
             cluster: name("embedded"),
@@ -893,8 +931,8 @@ fn world_with_table() -> World {
             created_at: Timestamp(0),
             properties: BTreeMap::new(),
         };
-        world.store.add_repository(&record).await.expect("added");
-        world
+        fixture.store.add_repository(&record).await.expect("added");
+        fixture
             .repository()
             .initialize(false, &Env::system())
             .await
@@ -912,31 +950,31 @@ fn world_with_table() -> World {
         "SELECT cast(value AS int), 'second' FROM generate_series(11, 30)",
     );
     life.end();
-    world
+    fixture
 }
 
-/// Runs a job under a fault, lives on if the process died, and checks the world.
+/// Runs a job under a fault, lives on if the process died, and checks the fixture.
 fn run_backup(fault: Fault) -> Counts {
-    let world = world_with_table();
-    let life = world.live(fault);
+    let fixture = fixture_with_table();
+    let life = fixture.live(fault);
     let before = life.rows("t");
     let job = life.submit(backup_request(), "u1");
     let counts = life.counts();
     life.end();
-    recover(&world);
+    recover(&fixture);
     let context = format!("backup, {fault:?}");
-    let finished = world.check(&context, job);
+    let finished = fixture.check(&context, job);
     expect_outcome(&context, fault, finished);
-    let life = world.live(Fault::None);
+    let life = fixture.live(Fault::None);
     assert_eq!(life.rows("t"), before, "{context}");
     life.end();
     counts
 }
 
-fn recover(world: &World) {
-    let life = world.live(Fault::None);
+fn recover(fixture: &Fixture) {
+    let life = fixture.live(Fault::None);
     life.runtime.block_on(async {
-        let unfinished = world.store.unfinished().await.expect("listed");
+        let unfinished = fixture.store.unfinished().await.expect("listed");
         life.runner.recover().await.expect("recovered");
         for id in unfinished {
             life.runner.wait(id).await;
@@ -950,20 +988,21 @@ fn expect_outcome(context: &str, fault: Fault, finished: bool) {
         Fault::None
         | Fault::Crash { .. }
         | Fault::Request { .. }
+        | Fault::Append { .. }
         | Fault::Command { fatal: false, .. } => {
             assert!(finished, "{context}: should finish")
         }
         // A fatal error before the commit cancels; at the commit and after it is only retried.
         // CANCEL likewise.
-        Fault::Command { .. } | Fault::Cancel { .. } => {}
+        Fault::Command { .. } | Fault::Cancel { .. } | Fault::CancelBeside { .. } => {}
     }
 }
 
-fn restore_request(world: &World) -> Work {
+fn restore_request(fixture: &Fixture) -> Work {
     let backups = tokio::runtime::Runtime::new()
         .expect("a runtime")
         .block_on(async {
-            world
+            fixture
                 .repository()
                 .snapshot(&name("l"))
                 .await
@@ -995,16 +1034,40 @@ fn restore_request(world: &World) -> Work {
 
 /// Drops the snapshot of a backup.
 fn run_drop(fault: Fault) -> Counts {
-    let context = format!("drop, {fault:?}");
-    let world = world_with_table();
-    let life = world.live(Fault::None);
-    life.submit(backup_request(), "u1");
+    drop_snapshot(fault, false)
+}
+
+/// The same of one whose time is over.
+fn run_expiry(fault: Fault) -> Counts {
+    drop_snapshot(fault, true)
+}
+
+fn drop_snapshot(fault: Fault, expires: bool) -> Counts {
+    let context = format!("drop, expires: {expires}, {fault:?}");
+    let fixture = fixture_with_table();
+    let life = fixture.live(Fault::None);
+    let mut backup = backup_request();
+    if let Work::Backup { request, .. } = &mut backup {
+        request.ttl = Ttl::parse("1 HOUR").expect("valid");
+    }
+    life.submit(backup, "u1");
     let cluster_id = life.cluster.managed().expect("ours").id().to_owned();
+    let backups = life.runtime.block_on(async {
+        let stored = fixture.repository().snapshot(&name("l")).await;
+        stored.expect("listed").backups
+    });
     life.end();
-    let life = world.live(fault);
-    let backups = DroppedBackups::All {
-        cluster_id,
-        force: false,
+    fixture.ahead.store(2 * 3_600_000, Ordering::SeqCst);
+    let life = fixture.live(fault);
+    let backups = if expires {
+        DroppedBackups::Expired {
+            timestamp: backups[0].timestamp.clone(),
+        }
+    } else {
+        DroppedBackups::All {
+            cluster_id,
+            force: false,
+        }
     };
     let drop = Work::DropSnapshot(DropRequest {
         repository: name("r"),
@@ -1014,26 +1077,29 @@ fn run_drop(fault: Fault) -> Counts {
     let mut job = life.submit(drop.clone(), "u2");
     let counts = life.counts();
     life.end();
-    recover(&world);
-    let life = world.live(Fault::None);
-    if let Fault::Request { .. } = fault
-        && let Some(End::Failed) = life.end_of(&world, job)
-    {
+    recover(&fixture);
+    let life = fixture.live(Fault::None);
+    let is_refused = match life.end_of(&fixture, job) {
+        Some(End::Failed) => matches!(fault, Fault::Request { .. }),
+        Some(End::Cancelled(CancelCause::User)) => matches!(fault, Fault::CancelBeside { .. }),
+        _ => false,
+    };
+    if is_refused {
         // Who waits for a deletion is told of an error, and says it again.
         job = life.submit(drop, "u2 again");
     }
     life.runtime.block_on(async {
-        let dropped = world.store.load(job).await.expect("in the journal");
+        let dropped = fixture.store.load(job).await.expect("in the journal");
         assert_eq!(
             (dropped.end(), dropped.is_over()),
             (Some(End::Finished), true),
             "{context}"
         );
         assert!(
-            world.store.unfinished().await.expect("listed").is_empty(),
+            fixture.store.unfinished().await.expect("listed").is_empty(),
             "{context}: something is unfinished"
         );
-        let left = world
+        let left = fixture
             .repository()
             .snapshot(&name("l"))
             .await
@@ -1045,7 +1111,12 @@ fn run_drop(fault: Fault) -> Counts {
     let again = life.submit(backup_request(), "u3");
     life.runtime.block_on(async {
         assert_eq!(
-            world.store.load(again).await.expect("in the journal").end(),
+            fixture
+                .store
+                .load(again)
+                .await
+                .expect("in the journal")
+                .end(),
             Some(End::Finished),
             "{context}"
         );
@@ -1055,10 +1126,10 @@ fn run_drop(fault: Fault) -> Counts {
 }
 
 /// The data objects of the repository, and whether a prune's mark stands.
-fn leftovers(world: &World) -> (usize, bool) {
+fn leftovers(fixture: &Fixture) -> (usize, bool) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let objects: Vec<String> = runtime.block_on(async {
-        let listed = world.objects.list(None).try_collect::<Vec<_>>();
+        let listed = fixture.objects.list(None).try_collect::<Vec<_>>();
         let listed = listed.await.expect("listed").into_iter();
         listed.map(|object| object.location.to_string()).collect()
     });
@@ -1072,10 +1143,10 @@ fn leftovers(world: &World) -> (usize, bool) {
 /// Prunes what a dropped snapshot has left, beside another one.
 fn run_prune(fault: Fault) -> Counts {
     let context = format!("prune, {fault:?}");
-    let world = world_with_table();
-    let life = world.live(Fault::None);
+    let fixture = fixture_with_table();
+    let life = fixture.live(Fault::None);
     life.submit(backup_request(), "u1");
-    let (before, _) = leftovers(&world);
+    let (before, _) = leftovers(&fixture);
     life.delete_all("t");
     life.insert(
         "t",
@@ -1098,33 +1169,42 @@ fn run_prune(fault: Fault) -> Counts {
     };
     life.submit(Work::DropSnapshot(drop), "u3");
     life.end();
-    let (all, _) = leftovers(&world);
+    let (all, _) = leftovers(&fixture);
     assert!(
         all > before,
         "{context}: the second backup has files of its own"
     );
-    let life = world.live(fault);
+    let life = fixture.live(fault);
     let request = PruneRequest {
         repository: name("r"),
         grace_seconds: 0,
         wait_seconds: 0,
         dry_run: false,
     };
-    let job = life.submit(Work::Prune(request.clone()), "u4");
+    let mut job = life.submit(Work::Prune(request.clone()), "u4");
     let counts = life.counts();
     life.end();
-    recover(&world);
-    let life = world.live(Fault::None);
+    recover(&fixture);
+    let life = fixture.live(Fault::None);
+    if let Fault::CancelBeside { .. } = fault
+        && let Some(End::Cancelled(CancelCause::User)) = life.end_of(&fixture, job)
+    {
+        assert!(
+            !leftovers(&fixture).1,
+            "{context}: its mark is gone with it"
+        );
+        job = life.submit(Work::Prune(request.clone()), "u4 again");
+    }
     life.runtime.block_on(async {
-        let pruned = world.store.load(job).await.expect("in the journal");
+        let pruned = fixture.store.load(job).await.expect("in the journal");
         assert_eq!(
             (pruned.end(), pruned.is_over()),
             (Some(End::Finished), true),
             "{context}"
         );
-        let unfinished = world.store.unfinished().await.expect("listed");
+        let unfinished = fixture.store.unfinished().await.expect("listed");
         assert!(unfinished.is_empty(), "{context}: something is unfinished");
-        let repository = world.repository();
+        let repository = fixture.repository();
         let kept = repository
             .snapshot(&name("kept"))
             .await
@@ -1150,22 +1230,21 @@ fn run_prune(fault: Fault) -> Counts {
     } = fault
     {
         // What was said to be gone is left to the next one.
-        let life = world.live(Fault::None);
+        let life = fixture.live(Fault::None);
         life.submit(Work::Prune(request), "u5");
         life.end();
     }
-    assert_eq!(leftovers(&world), (all - before, false), "{context}");
+    assert_eq!(leftovers(&fixture), (all - before, false), "{context}");
     counts
 }
 
 /// Verifies a repository in which a file is missing.
 fn run_verify(fault: Fault) -> Counts {
-    let context = format!("verify, {fault:?}");
-    let world = world_with_table();
-    let life = world.live(Fault::None);
+    let fixture = fixture_with_table();
+    let life = fixture.live(Fault::None);
     life.submit(backup_request(), "u1");
     life.runtime.block_on(async {
-        let listed = world
+        let listed = fixture
             .objects
             .list(None)
             .try_collect::<Vec<_>>()
@@ -1174,42 +1253,80 @@ fn run_verify(fault: Fault) -> Counts {
         let data = listed
             .into_iter()
             .find(|o| o.location.as_ref().contains("/data/"));
-        world
+        fixture
             .objects
             .delete(&data.expect("a file").location)
             .await
             .expect("deleted");
     });
     life.end();
-    let life = world.live(fault);
+    verify(&fixture, VerifyLevel::Checksum, fault, &["missing"])
+}
+
+/// Verifies a backup by restoring it.
+fn run_test_restore(fault: Fault) -> Counts {
+    let fixture = fixture_with_table();
+    let life = fixture.live(Fault::None);
+    life.submit(backup_request(), "u1");
+    life.end();
+    let counts = verify(&fixture, VerifyLevel::Restore, fault, &[]);
+    let context = format!("test restore, {fault:?}");
+    let life = fixture.live(Fault::None);
+    let databases = life
+        .runtime
+        .block_on(life.cluster.managed().expect("ours").databases());
+    let databases = databases.expect("described");
+    assert_eq!(databases.len(), 1, "{context}: what was restored is gone");
+    fixture.nothing_is_left_behind(&context, &life);
+    life.end();
+    counts
+}
+
+fn verify(fixture: &Fixture, level: VerifyLevel, fault: Fault, expected: &[&str]) -> Counts {
+    let context = format!("verify, {level:?}, {fault:?}");
+    let life = fixture.live(fault);
     let request = VerifyRequest {
         repository: name("r"),
         label: None,
-        level: VerifyLevel::Checksum,
+        level,
         sample: SAMPLE_ALL,
     };
-    let job = life.submit(Work::Verify(request), "u2");
+    let mut job = life.submit(Work::Verify(request.clone()), "u2");
     let counts = life.counts();
     life.end();
-    recover(&world);
-    let life = world.live(Fault::None);
+    recover(fixture);
+    let life = fixture.live(Fault::None);
+    if let Fault::CancelBeside { .. } | Fault::Cancel { .. } = fault
+        && let Some(End::Cancelled(CancelCause::User)) = life.end_of(fixture, job)
+    {
+        let rows = life.runtime.block_on(fixture.store.verifications(ALL_JOBS));
+        assert_eq!(
+            rows.expect("read"),
+            [],
+            "{context}: a cancelled one proves nothing"
+        );
+        job = life.submit(Work::Verify(request), "u2 again");
+    }
     life.runtime.block_on(async {
-        let verified = world.store.load(job).await.expect("in the journal");
+        let verified = fixture.store.load(job).await.expect("in the journal");
         assert_eq!(
             (verified.end(), verified.is_over()),
             (Some(End::Finished), true),
             "{context}"
         );
-        let rows = world.store.verifications().await.expect("read");
+        let unfinished = fixture.store.unfinished().await.expect("listed");
+        assert!(unfinished.is_empty(), "{context}: something is unfinished");
+        let found = fixture.store.findings(ALL_JOBS).await.expect("read");
+        let kinds: Vec<_> = found.iter().map(|f| f.kind.as_str()).collect();
+        // A restore that fails for good is what such a verification is there to find.
+        let is_found =
+            matches!(fault, Fault::Command { fatal: true, .. }) && kinds == ["not_restorable"];
+        assert!(kinds == expected || is_found, "{context}: {kinds:?}");
+        let rows = fixture.store.verifications(ALL_JOBS).await.expect("read");
         assert_eq!(
             rows.iter().map(|row| row.damage).collect::<Vec<_>>(),
-            [1],
+            [kinds.len() as u64],
             "{context}"
-        );
-        let found = world.store.findings().await.expect("read");
-        assert_eq!(
-            found.iter().map(|f| f.kind.as_str()).collect::<Vec<_>>(),
-            ["missing"]
         );
     });
     life.end();
@@ -1218,8 +1335,8 @@ fn run_verify(fault: Fault) -> Counts {
 
 /// Restores over a damaged table and into a new one at once.
 fn run_restore(fault: Fault) -> Counts {
-    let world = world_with_table();
-    let life = world.live(Fault::None);
+    let fixture = fixture_with_table();
+    let life = fixture.live(Fault::None);
     let backed_up = life.rows("t");
     life.submit(backup_request(), "u1");
     life.delete_all("t");
@@ -1227,16 +1344,16 @@ fn run_restore(fault: Fault) -> Counts {
     life.insert("t", "SELECT cast(99 AS int), 'damaged'");
     let damaged = life.rows("t");
     life.end();
-    let request = restore_request(&world);
-    let life = world.live(fault);
+    let request = restore_request(&fixture);
+    let life = fixture.live(fault);
     let job = life.submit(request, "u2");
     let counts = life.counts();
     life.end();
-    recover(&world);
+    recover(&fixture);
     let context = format!("restore, {fault:?}");
-    let finished = world.check(&context, job);
+    let finished = fixture.check(&context, job);
     expect_outcome(&context, fault, finished);
-    let life = world.live(Fault::None);
+    let life = fixture.live(Fault::None);
     let (t, t2) = (life.rows("t"), life.rows("t2"));
     assert_eq!(
         life.view("v2"),
@@ -1285,7 +1402,13 @@ fn every_fault(run: fn(Fault) -> Counts, at_least: Counts) {
             faults.push(Fault::Crash { append, after });
         }
     }
+    for nth in 0..counts.appends {
+        for landed in [false, true] {
+            faults.push(Fault::Append { nth, landed });
+        }
+    }
     for nth in 0..counts.requests {
+        faults.push(Fault::CancelBeside { request: nth });
         for fault in [
             Meddling::Before,
             Meddling::After,
@@ -1341,6 +1464,16 @@ fn a_dropped_snapshot_stays_dropped_whatever_fails() {
 }
 
 #[test]
+fn an_expired_snapshot_goes_whatever_fails() {
+    let at_least = Counts {
+        commands: 0,
+        appends: 2,
+        requests: 2,
+    };
+    every_fault(run_expiry, at_least);
+}
+
+#[test]
 fn a_prune_survives_every_fault() {
     let at_least = Counts {
         commands: 0,
@@ -1358,4 +1491,14 @@ fn a_verification_survives_every_fault() {
         requests: 3,
     };
     every_fault(run_verify, at_least);
+}
+
+#[test]
+fn a_test_restore_survives_every_fault() {
+    let at_least = Counts {
+        commands: 9,
+        appends: 9,
+        requests: 6,
+    };
+    every_fault(run_test_restore, at_least);
 }

@@ -1,5 +1,7 @@
 //! The one integration-test binary.
 
+mod broken_repositories;
+mod client_sessions;
 mod consistency;
 mod encryption;
 mod expire;
@@ -7,7 +9,6 @@ mod explain;
 mod fake_fe;
 mod faults;
 mod faulty_store;
-mod front_door;
 mod frontends;
 mod grammar;
 mod hostile;
@@ -18,7 +19,6 @@ mod pace;
 mod process;
 mod prune;
 mod s3;
-mod shelf;
 mod simulation;
 mod sql;
 mod starrocks;

@@ -118,7 +118,7 @@ fn refused(command: &mut Command) -> String {
 }
 
 #[test]
-fn what_cannot_start_says_which_setting_is_wrong() {
+fn wrong_settings_are_named_at_start() {
     let dir = tempfile::tempdir().expect("a directory");
     let data = dir.path().join("data");
     let first = Process::start(&data);

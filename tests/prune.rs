@@ -198,7 +198,7 @@ async fn what_no_manifest_names_is_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_goes_while_a_manifest_does_not_read() {
+async fn prune_waits_for_readable_manifests() {
     let (server, _wait) = server().await;
     let (client, data) = with_leftovers(&server).await;
     let manifest = crate::consistency::files(&data.with_file_name("__ss_of_u")).remove(0);
@@ -441,7 +441,7 @@ async fn a_prune_that_cannot_take_its_mark_away_can_be_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mark_that_nobody_uses_hinders_nobody_after_a_day() {
+async fn stale_prune_marks_are_ignored() {
     let (server, _wait) = server().await;
     let (client, data) = with_leftovers(&server).await;
     let mark = data.with_file_name("__prune");

@@ -159,6 +159,7 @@ files!(
     backup_restore,
     databases_and_tables,
     integers_and_arrays,
+    job_history,
     key_models,
     numbers_and_times,
     numbers_and_times_meet,

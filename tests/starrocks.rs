@@ -11,36 +11,36 @@ pub const FAST: Pace = Pace::Every(Duration::from_millis(5));
 
 /// A gateway, a cluster behind it under the name prod, and a client of that; and a repository
 /// there.
-pub struct World {
+pub struct Fixture {
     pub server: TestServer,
     pub fe: FakeFe,
     pub client: Client,
 }
 
-pub async fn world(version: &str, pace: Pace) -> World {
-    world_of(FakeFe::start(version, 1, pace).await, "").await
+pub async fn fixture(version: &str, pace: Pace) -> Fixture {
+    fixture_of(FakeFe::start(version, 1, pace).await, "").await
 }
 
-pub async fn world_of(fe: FakeFe, more: &str) -> World {
+pub async fn fixture_of(fe: FakeFe, more: &str) -> Fixture {
     let server = TestServer::start().await;
     run(&server.client().await, &fe.create("prod", more)).await;
     let client = connect(server.server.addr(), "root", "dbname=prod")
         .await
         .expect("connects");
-    let world = World { server, fe, client };
-    std::fs::create_dir(world.bucket()).expect("a directory");
+    let fixture = Fixture { server, fe, client };
+    std::fs::create_dir(fixture.bucket()).expect("a directory");
     run(
-        &world.client,
+        &fixture.client,
         &format!(
             "CREATE REPOSITORY r WITH BROKER hdfs_broker ON LOCATION \"{}\"",
-            world.bucket().display()
+            fixture.bucket().display()
         ),
     )
     .await;
-    world
+    fixture
 }
 
-impl World {
+impl Fixture {
     fn bucket(&self) -> std::path::PathBuf {
         FakeFe::location(self.server.dir.path())
     }
@@ -68,7 +68,7 @@ impl World {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_and_a_restore_are_done_by_each_version() {
     for version in ["2.5.22", "3.3.16", "4.2.0"] {
-        let w = world(version, FAST).await;
+        let w = fixture(version, FAST).await;
         assert_eq!(
             w.value("SELECT version FROM system.clusters WHERE cluster = 'prod'")
                 .await,
@@ -173,7 +173,7 @@ async fn a_backup_and_a_restore_are_done_by_each_version() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_come_in_the_clusters_words() {
-    let w = world("3.3.16", Pace::Manual).await;
+    let w = fixture("3.3.16", Pace::Manual).await;
     run(&w.client, "USE shop").await;
     for (statement, code, message) in [
         (
@@ -354,7 +354,7 @@ async fn a_lost_answer_submits_nothing_twice() {
         ),
     ] {
         for fault in [Fault::DropBefore, Fault::DropAfter, Fault::Late] {
-            let w = world("3.3.16", Pace::Every(Duration::from_millis(20))).await;
+            let w = fixture("3.3.16", Pace::Every(Duration::from_millis(20))).await;
             run(&w.client, "BACKUP SNAPSHOT shop.one TO r ON (customers)").await;
             assert_eq!(w.ends().await, "succeeded");
             let before = w.fe.effects(kind).len();
@@ -390,7 +390,7 @@ async fn a_lost_answer_submits_nothing_twice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_of_others_are_in_the_history() {
-    let w = world("3.5.2", Pace::Manual).await;
+    let w = fixture("3.5.2", Pace::Manual).await;
     let said =
         w.fe.say(Some("shop"), "BACKUP SNAPSHOT shop.theirs TO r ON (orders)");
     assert!(matches!(said, Reply::Ok { .. }), "{said:?}");
@@ -420,7 +420,7 @@ async fn jobs_of_others_are_in_the_history() {
     for _ in 0..6 {
         w.fe.step();
     }
-    let w = World {
+    let w = Fixture {
         server,
         fe: w.fe,
         client,
@@ -436,7 +436,7 @@ async fn jobs_of_others_are_in_the_history() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_wait_for_their_turn() {
-    let w = world("3.3.16", Pace::Manual).await;
+    let w = fixture("3.3.16", Pace::Manual).await;
     run(&w.client, "USE shop; BACKUP SNAPSHOT one TO r ON (orders)").await;
     for label in ["two", "three", "four"] {
         run(
@@ -474,13 +474,13 @@ async fn jobs_wait_for_their_turn() {
     assert_eq!(fails(&w.client, "CANCEL JOB 3").await.0, "55000");
     assert_eq!(w.fe.effects("BACKUP").len(), 1);
     // A restart changes nothing about the queue.
-    let World { server, fe, .. } = w;
+    let Fixture { server, fe, .. } = w;
     let dir = server.stop().await;
     let server = TestServer::start_in(dir, |_| {}).await;
     let client = connect(server.server.addr(), "root", "dbname=prod")
         .await
         .expect("connects");
-    let w = World { server, fe, client };
+    let w = Fixture { server, fe, client };
     assert_eq!(
         w.value("SELECT string_agg(snapshot, ',' ORDER BY job_id) FROM system.jobs WHERE status = 'queued'").await,
         "two,four"
@@ -526,8 +526,8 @@ async fn jobs_wait_for_their_turn() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_cluster_forgets_is_looked_for_in_the_repository() {
-    let w = world("3.3.16", Pace::Manual).await;
+async fn forgotten_ends_are_found_in_repository() {
+    let w = fixture("3.3.16", Pace::Manual).await;
     run(&w.client, "USE shop; BACKUP SNAPSHOT one TO r ON (orders)").await;
     w.until(
         "SELECT native_state FROM system.jobs WHERE snapshot = 'one'",
@@ -589,7 +589,7 @@ async fn what_the_cluster_forgets_is_looked_for_in_the_repository() {
 #[tokio::test(flavor = "multi_thread")]
 async fn frontends_come_and_go() {
     let fe = FakeFe::start("3.3.16", 3, Pace::Manual).await;
-    let w = world_of(fe, "").await;
+    let w = fixture_of(fe, "").await;
     let ports = w.fe.addresses();
     let address = |n: usize| ports.split(',').nth(n).expect("a port").to_owned();
     assert_eq!(
@@ -687,7 +687,7 @@ fn last_select(fe: &FakeFe) -> String {
 /// What goes to the cluster as a whole gives what the embedded cluster gives over the same rows.
 #[tokio::test(flavor = "multi_thread")]
 async fn queries_give_the_same_here_and_there() {
-    let w = world("3.3.16", Pace::Manual).await;
+    let w = fixture("3.3.16", Pace::Manual).await;
     let embedded = w.server.client().await;
     run(
         &embedded,
@@ -879,7 +879,7 @@ async fn queries_give_the_same_here_and_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_that_is_given_up_ends_on_the_cluster_too() {
-    let w = world("3.3.16", Pace::Manual).await;
+    let w = fixture("3.3.16", Pace::Manual).await;
     w.fe.fail("SELECT t1.`id` AS o1_0", Fault::Hold);
     // Given up once it is there: what has not been sent needs no stopping.
     let cancel = w.client.cancel_token();
@@ -904,8 +904,8 @@ async fn a_query_that_is_given_up_ends_on_the_cluster_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_clusters_inside_is_seen_in_system_tables() {
-    let w = world("3.3.16", Pace::Manual).await;
+async fn system_tables_show_the_cluster() {
+    let w = fixture("3.3.16", Pace::Manual).await;
     for (query, answer) in [
         (
             "SELECT name, is_leader, alive, version FROM system.frontends",
@@ -977,7 +977,7 @@ async fn the_clusters_inside_is_seen_in_system_tables() {
         assert_eq!(rows(&w.client, show).await.len(), count, "{show}");
     }
     // Filters go along: only the table that is meant is asked about.
-    let asked = |w: &World| {
+    let asked = |w: &Fixture| {
         w.fe.model(|m| {
             m.statements
                 .iter()
@@ -996,9 +996,9 @@ async fn the_clusters_inside_is_seen_in_system_tables() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_stored_is_read_without_a_cluster() {
+async fn stored_snapshots_are_read_without_cluster() {
     for version in ["3.3.16", "4.2.0"] {
-        let w = world(version, FAST).await;
+        let w = fixture(version, FAST).await;
         run(
             &w.client,
             "BACKUP SNAPSHOT shop.whole TO r ON (orders, customers)",
@@ -1181,7 +1181,7 @@ async fn what_is_stored_is_read_without_a_cluster() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_is_reached_with_properties_of_its_own() {
     use crate::support::{BUCKET, S3};
-    let (w, s3) = (world("3.3.16", Pace::Manual).await, S3::start().await);
+    let (w, s3) = (fixture("3.3.16", Pace::Manual).await, S3::start().await);
     // Created past the gateway: the cluster knows how it is reached, and the gateway does not.
     w.fe.say(
         None,
@@ -1433,7 +1433,7 @@ async fn clusters_are_created_changed_and_dropped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_administrator_may_say_anything() {
-    let w = world("3.3.16", Pace::Manual).await;
+    let w = fixture("3.3.16", Pace::Manual).await;
     run(&w.client, "USE shop; SET starkeep.passthrough = on").await;
     run(&w.client, "INSERT INTO customers VALUES (9, 'x', NULL)").await;
     run(&w.client, "CREATE DATABASE more").await;
@@ -1472,7 +1472,7 @@ async fn an_administrator_may_say_anything() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn external_catalogs_and_other_objects_are_passed_on() {
-    let w = world("4.2.0", FAST).await;
+    let w = fixture("4.2.0", FAST).await;
     run(&w.client, "BACKUP ALL EXTERNAL CATALOGS SNAPSHOT cats TO r").await;
     assert_eq!(w.ends().await, "succeeded");
     assert_eq!(
@@ -1684,8 +1684,8 @@ async fn nothing_waits_for_a_silent_frontend() {
 /// Somebody else takes the slot between a lost statement and its second try: that one is refused,
 /// and told so.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_try_that_comes_too_late_is_refused() {
-    let w = world("3.3.16", Pace::Manual).await;
+async fn late_second_tries_are_refused() {
+    let w = fixture("3.3.16", Pace::Manual).await;
     w.fe.fail("BACKUP", Fault::DropBefore);
     w.fe.fail("SHOW FULL PROCESSLIST", Fault::Hold);
     let theirs = async {
@@ -1713,7 +1713,7 @@ async fn a_second_try_that_comes_too_late_is_refused() {
 /// two.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_label_twice_in_one_second_is_two_jobs() {
-    let w = world("3.3.16", Pace::Manual).await;
+    let w = fixture("3.3.16", Pace::Manual).await;
     run(&w.client, "BACKUP SNAPSHOT shop.s TO r ON (customers)").await;
     (0..6).for_each(|_| w.fe.step());
     assert_eq!(w.ends().await, "succeeded");
@@ -1743,8 +1743,8 @@ async fn one_label_twice_in_one_second_is_two_jobs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_goes_on_when_its_cluster_is_changed_and_is_given_up_with_it() {
-    let w = world("3.3.16", Pace::Manual).await;
+async fn waiting_jobs_follow_their_cluster() {
+    let w = fixture("3.3.16", Pace::Manual).await;
     run(&w.client, "BACKUP SNAPSHOT shop.one TO r ON (orders)").await;
     for label in ["two", "three"] {
         run(
@@ -1804,7 +1804,7 @@ async fn what_waits_goes_on_when_its_cluster_is_changed_and_is_given_up_with_it(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_looks_on_costs_the_cluster_nothing() {
-    let w = world("3.3.16", Pace::Manual).await;
+    let w = fixture("3.3.16", Pace::Manual).await;
     run(&w.client, "BACKUP SNAPSHOT shop.s TO r ON (customers)").await;
     w.until("SELECT native_state FROM system.jobs", "PENDING")
         .await;
@@ -1813,7 +1813,7 @@ async fn who_looks_on_costs_the_cluster_nothing() {
         "ALTER CLUSTER prod SET (\"poll_fast_ms\" = \"3600000\", \"poll_slow_ms\" = \"3600000\", \"poll_idle_ms\" = \"3600000\")",
     )
     .await;
-    let looks = |w: &World| {
+    let looks = |w: &Fixture| {
         w.fe.model(|m| {
             m.statements
                 .iter()

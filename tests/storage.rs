@@ -99,7 +99,7 @@ async fn a_backup_whose_place_is_taken_is_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_known_is_lost_by_force() {
+async fn force_makes_unknown_outcomes_lost() {
     let prepared = prepared().await;
     let (process, client, gate) = gated(&prepared, "forced", manifest_puts, &[]).await;
     run(
@@ -197,7 +197,7 @@ async fn a_deletion_that_hangs_is_given_up_by_force_alone() {
             &format!("SELECT status {DROPS} AND job_id = {job}")
         )
         .await,
-        "failed"
+        "lost"
     );
     run(&client, "DROP REPOSITORY r").await;
     gate.open.send_replace(true);

@@ -4,15 +4,47 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
-use starkeep::env::Env;
+use starkeep::env::{BoxFuture, Clock, Env};
+use starkeep::names::Timestamp;
 use starkeep::server::Server;
 use starkeep::settings::{Backends, Settings};
 use tempfile::TempDir;
 use tokio_postgres::{AsyncMessage, Client, NoTls, SimpleQueryMessage};
 use tokio_util::sync::CancellationToken;
+
+/// The system's clock, put forward by a test: milliseconds.
+#[derive(Clone, Debug)]
+pub struct ShiftedClock(Arc<dyn Clock>, Arc<AtomicI64>);
+
+impl ShiftedClock {
+    pub fn env(ahead: &Arc<AtomicI64>) -> Env {
+        let Env { clock, ids } = Env::system();
+        let clock = Arc::new(Self(clock, ahead.clone()));
+        Env { clock, ids }
+    }
+
+    fn ahead(&self) -> i64 {
+        self.1.load(Ordering::SeqCst)
+    }
+}
+
+impl Clock for ShiftedClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.now().0 + self.ahead())
+    }
+
+    fn ticks(&self) -> Duration {
+        self.0.ticks() + Duration::from_millis(self.ahead() as u64)
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.0.sleep(duration)
+    }
+}
 
 /// A server with its directory.
 pub struct TestServer {

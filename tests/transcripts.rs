@@ -381,14 +381,14 @@ impl Drop for TranscriptFe {
     }
 }
 
-struct World {
+struct Fixture {
     server: TestServer,
     fe: TranscriptFe,
     client: tokio_postgres::Client,
 }
 
 /// The gateway before a recorded frontend as it was at this line.
-async fn world(recorded: &str, at: usize) -> World {
+async fn fixture(recorded: &str, at: usize) -> Fixture {
     let fe = TranscriptFe::start(recorded, at).await;
     let server = TestServer::start().await;
     let create = format!(
@@ -401,10 +401,10 @@ async fn world(recorded: &str, at: usize) -> World {
     let client = connect(server.server.addr(), "root", "dbname=prod")
         .await
         .expect("connects");
-    World { server, fe, client }
+    Fixture { server, fe, client }
 }
 
-/// The line of a recording after which a statement comes, as a number for [`world`].
+/// The line of a recording after which a statement comes, as a number for [`fixture`].
 fn before(recorded: &str, statement: &str) -> usize {
     let lines = recording(recorded);
     let at = lines
@@ -417,7 +417,7 @@ fn before(recorded: &str, statement: &str) -> usize {
 async fn a_recorded_backup_goes_through_its_phases() {
     for (version, recorded) in RECORDINGS {
         let first = "BACKUP SNAPSHOT shop.first TO vault ON (orders, items)";
-        let w = world(recorded, before(recorded, first)).await;
+        let w = fixture(recorded, before(recorded, first)).await;
         let known = "SELECT version FROM system.clusters WHERE cluster = 'prod'";
         assert_eq!(value(&w.client, known).await, version);
         run(&w.client, first).await;
@@ -473,7 +473,7 @@ const NOT_AS_RECORDED: [(&str, &str); 5] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn recorded_refusals_have_their_words_and_a_code() {
     for (version, recorded) in RECORDINGS {
-        let w = world(recorded, 0).await;
+        let w = fixture(recorded, 0).await;
         let (mut in_their_words, mut here_already) = (0, 0);
         for (at, line) in recording(recorded).iter().enumerate() {
             let Reply::Error { message, .. } = &line.reply else {
@@ -527,7 +527,7 @@ async fn recorded_objects_are_shown() {
     for (version, recorded) in RECORDINGS {
         let lines = recording(recorded);
         // With every table made, and every backend alive.
-        let w = world(
+        let w = fixture(
             recorded,
             before(recorded, "SELECT * FROM information_schema.schemata"),
         )
@@ -570,7 +570,7 @@ async fn recorded_trouble_has_its_name() {
     let condition =
         "SELECT concat_ws(' ', version, condition) FROM system.clusters WHERE cluster = 'prod'";
     for (version, recorded) in RECORDINGS {
-        let w = world(
+        let w = fixture(
             recorded,
             before(recorded, "SELECT * FROM information_schema.schemata"),
         )
@@ -582,7 +582,7 @@ async fn recorded_trouble_has_its_name() {
             matches!(&l.reply, Reply::Error { message, .. } if message.starts_with("Backend node not found"))
         });
         let down = down.expect("backends were down");
-        let w = world(recorded, down + 1).await;
+        let w = fixture(recorded, down + 1).await;
         assert_eq!(
             value(&w.client, condition).await,
             format!("{version} no_backends")
@@ -591,7 +591,7 @@ async fn recorded_trouble_has_its_name() {
     }
     // A follower alone.
     let (version, recorded) = RECORDINGS[1];
-    let w = world(recorded, recording(recorded).len() - 20).await;
+    let w = fixture(recorded, recording(recorded).len() - 20).await;
     assert_eq!(
         value(&w.client, condition).await,
         format!("{version} no_leader")

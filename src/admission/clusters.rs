@@ -153,14 +153,14 @@ impl Caller {
         let name = cluster.name().clone();
         let is_new = self.gateway.clusters.get(&name).is_none();
         self.gateway.clusters.put(cluster.clone());
-        if let Some(remote) = cluster.external() {
+        if let Some(external) = cluster.external() {
             if is_new {
                 self.gateway.runner.watch_cluster(&name);
             } else {
                 self.gateway.runner.poll_soon(&name);
             }
             // What cannot be reached now may be there later, so it is told and not refused.
-            if let Some(error) = remote.health().await.error {
+            if let Some(error) = external.health().await.error {
                 self.warning("01000", error.message);
             }
         }
@@ -189,8 +189,8 @@ impl Caller {
             .hint("See SHOW REPOSITORIES.")
         };
         let mut record = match self.cluster.role() {
-            ClusterRole::External(remote) => {
-                let there = remote
+            ClusterRole::External(external) => {
+                let there = external
                     .repositories()
                     .await?
                     .into_iter()

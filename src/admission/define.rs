@@ -150,7 +150,7 @@ impl Caller {
             current_schema: view.database.as_ref().map(ToString::to_string),
             ..self.facts()
         };
-        let now = self.gateway.engine.view(&self.cluster, self.user.as_str());
+        let now = self.gateway.engine.as_of(&self.cluster, self.user.as_str());
         let state = self.gateway.engine.state(&now, &facts)?;
         let plan = plan_sql(&self.gateway.engine, &state, &ast).await?;
         let columns = &definition.columns;

@@ -83,7 +83,7 @@ impl Caller {
             repository: Some(repository.to_string()),
             kind: Some(kind.name().to_owned()),
             status: Some("succeeded".to_owned()),
-            newest_first: true,
+            descending: true,
             limit: Some(JOBS_LOOKED_AT),
             ..JobFilter::default()
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Caller;
 use super::checks::Checks;
 use crate::error::{Error, ErrorKind};
-use crate::job::{ControlEvent, PruneRequest, VerifyLevel, VerifyRequest, Work};
+use crate::job::{ControlEvent, PruneRequest, Speaker, VerifyLevel, VerifyRequest, Work};
 use crate::names::{JobId, Timestamp};
 use crate::privilege::{Privilege, Securable};
 use crate::repository::{GRACE_SECONDS_MIN, PRUNE_WAIT};
@@ -118,7 +118,7 @@ impl Caller {
         control: JobControl,
     ) -> Result<String, Error> {
         self.check_may_cancel(id).await?;
-        let by = self.user.to_string();
+        let by = Speaker::User(self.user.to_string());
         let (event, tag, done) = match control {
             JobControl::Pause => (
                 ControlEvent::Paused { by },

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::{Caller, no_database};
-use crate::cluster::{CATALOGS, ExternalCluster, NativeTable, RemoteDetails, Scope, SendError};
+use crate::cluster::{CATALOGS, ExternalCluster, ExternalDetails, NativeTable, Scope, SendError};
 use crate::error::{Error, ErrorKind};
 use crate::job::{ExternalRequest, ExternalState, JobKind, JobSpec, Work};
 use crate::names::*;
@@ -391,7 +391,7 @@ impl Caller {
         &self,
         restore: &RestoreSnapshot,
         timestamp: &str,
-    ) -> Result<RemoteDetails, Error> {
+    ) -> Result<ExternalDetails, Error> {
         let (repository, label) = (restore.repository.as_str(), restore.label.name.as_str());
         self.external()?.details(repository, label, timestamp).await
     }
@@ -487,11 +487,11 @@ impl Caller {
     ) -> Result<String, Error> {
         self.require(Privilege::Repository, Securable::System)
             .await?;
-        let remote = self.external()?;
-        let sql = remote
+        let external = self.external()?;
+        let sql = external
             .render(&Statement::CreateRepository(create.clone()))
             .await?;
-        remote.send(&sql).await.map_err(SendError::into_error)?;
+        external.send(&sql).await.map_err(SendError::into_error)?;
         let record = self.repository_record(create, self.gateway.env.now());
         self.remember(record).await?;
         Ok("CREATE REPOSITORY".into())
@@ -503,13 +503,13 @@ impl Caller {
     ) -> Result<String, Error> {
         self.require(Privilege::Repository, Securable::System)
             .await?;
-        let remote = self.external()?;
-        let sql = remote
+        let external = self.external()?;
+        let sql = external
             .render(&Statement::DropRepository(name.clone()))
             .await?;
         let changed = (self.cluster.name(), name);
         let _held = self.gateway.repository_changes.lock(changed).await;
-        remote.send(&sql).await.map_err(SendError::into_error)?;
+        external.send(&sql).await.map_err(SendError::into_error)?;
         match self
             .gateway
             .store
@@ -530,11 +530,11 @@ impl Caller {
     ) -> Result<String, Error> {
         self.require(Privilege::Repository, Securable::System)
             .await?;
-        let remote = self.external()?;
-        let sql = remote
+        let external = self.external()?;
+        let sql = external
             .render(&Statement::DropSnapshot(drop.clone()))
             .await?;
-        remote.send(&sql).await.map_err(SendError::into_error)?;
+        external.send(&sql).await.map_err(SendError::into_error)?;
         Ok("DROP SNAPSHOT".into())
     }
 
@@ -547,9 +547,9 @@ impl Caller {
             }
             Recover::Database(name) => Recover::Database(name.clone()),
         };
-        let remote = self.external()?;
-        let sql = remote.render(&Statement::Recover(recover)).await?;
-        remote.send(&sql).await.map_err(SendError::into_error)?;
+        let external = self.external()?;
+        let sql = external.render(&Statement::Recover(recover)).await?;
+        external.send(&sql).await.map_err(SendError::into_error)?;
         self.cluster.forget_names();
         Ok("RECOVER".into())
     }

@@ -1,7 +1,7 @@
 //! The embedded cluster: one process, real tables, real files. Small and honest
 //! (docs/architecture.md lists what it is not).
 //!
-//! The frontend (`fe`) is a catalog in SQLite with its image in memory; the backends (`be`) are
+//! The frontend (`fe`) is a metastore in SQLite with its image in memory; the backends (`be`) are
 //! directories of immutable Parquet files. Queries are DataFusion plans over those files (`scan`);
 //! writes add files and then move the visible version in one transaction (`ingest`). Backups pin
 //! files at a fixed version by hard links, restores build beside the old data and swap in one
@@ -9,11 +9,11 @@
 
 mod backup;
 mod be;
-mod catalog;
 mod define;
 mod describe;
 mod fe;
 mod ingest;
+mod metastore;
 mod prove;
 mod restore;
 mod scan;
@@ -37,10 +37,10 @@ use futures::TryStreamExt;
 use parking_lot::Mutex;
 
 use self::be::Backends;
-use self::catalog::{CatalogView, Partition, Table};
 use self::describe::{partition_info, view_info};
 use self::fe::{Frontend, NewFile, TableChange};
 use self::ingest::{NewFiles, Sequence, Written};
+use self::metastore::{MetastoreCatalog, Partition, Table};
 use super::*;
 use crate::env::Env;
 use crate::repository::ByteBudget;
@@ -120,11 +120,11 @@ impl EmbeddedCluster {
 
     async fn sweep(&self) -> Result<(), Error> {
         let (held, uids) = self.inner.frontend.held().await?;
-        let catalog = self.inner.frontend.catalog();
+        let metastore = self.inner.frontend.metastore();
         let backends = self.inner.backends.clone();
         blocking(move || {
             let mut files: HashMap<TabletId, Vec<String>> = HashMap::new();
-            for tablet in catalog
+            for tablet in metastore
                 .tables()
                 .flat_map(|t| &t.partitions)
                 .flat_map(|p| &p.tablets)
@@ -202,11 +202,11 @@ impl EmbeddedCluster {
 
     fn table(&self, table: &Qualified<TableName>) -> Result<Arc<Table>, Error> {
         let database = table.database.as_ref().ok_or_else(no_database)?;
-        let catalog = self.inner.frontend.catalog();
-        catalog
+        let metastore = self.inner.frontend.metastore();
+        metastore
             .database(database.as_str())
             .ok_or_else(|| fe::unknown_database(database))?;
-        catalog
+        metastore
             .table(database.as_str(), table.name.as_str())
             .cloned()
             .ok_or_else(|| fe::unknown_table(database, &table.name))
@@ -250,16 +250,16 @@ impl Cluster for EmbeddedCluster {
     }
 
     fn catalog(&self) -> Arc<dyn CatalogProvider> {
-        let (catalog, guard) = self.inner.frontend.read();
-        Arc::new(CatalogView {
-            catalog,
+        let (metastore, guard) = self.inner.frontend.read();
+        Arc::new(MetastoreCatalog {
+            metastore,
             backends: self.inner.backends.clone(),
             guard: Arc::new(guard),
         })
     }
 
     fn names_version(&self) -> Option<u64> {
-        Some(self.inner.frontend.catalog().names_version)
+        Some(self.inner.frontend.metastore().names_version)
     }
 
     fn table_of(&self, provider: &dyn TableProvider) -> Option<Qualified<TableName>> {
@@ -292,8 +292,8 @@ impl Tables for EmbeddedCluster {
             created_at: t.created_at,
             partitions: t.partitions.iter().map(|p| partition_info(p)).collect(),
         };
-        let catalog = self.inner.frontend.catalog();
-        let databases = catalog.databases.values().map(|d| DatabaseInfo {
+        let metastore = self.inner.frontend.metastore();
+        let databases = metastore.databases.values().map(|d| DatabaseInfo {
             id: d.id,
             name: d.name.clone(),
             created_at: d.created_at,
@@ -308,7 +308,7 @@ impl Tables for EmbeddedCluster {
         database: &DatabaseName,
         request: &BackupRequest,
     ) -> Result<BackupPlan, Error> {
-        backup::planned(&self.inner.frontend.catalog(), database, request)
+        backup::planned(&self.inner.frontend.metastore(), database, request)
     }
 
     async fn restore_preview(
@@ -321,10 +321,10 @@ impl Tables for EmbeddedCluster {
     }
 
     async fn nodes(&self) -> Result<Nodes, Error> {
-        let catalog = self.inner.frontend.catalog();
+        let metastore = self.inner.frontend.metastore();
         let brokers = self.inner.frontend.query(define::brokers).await?;
         let mut load: BTreeMap<BackendId, (u64, u64)> = BTreeMap::new();
-        for tablet in catalog
+        for tablet in metastore
             .tables()
             .flat_map(|t| &t.partitions)
             .flat_map(|p| &p.tablets)
@@ -403,7 +403,7 @@ impl Tables for EmbeddedCluster {
         database: &DatabaseName,
         objects: Option<&[ObjectRef]>,
     ) -> Result<BackupRequest, Error> {
-        backup::check(&self.inner.frontend.catalog(), database, objects)
+        backup::check(&self.inner.frontend.metastore(), database, objects)
     }
 
     async fn prove(
@@ -532,14 +532,14 @@ impl JobSteps for EmbeddedCluster {
         let swapped = self
             .inner
             .frontend
-            .change(move |t, catalog| {
-                let touched = fe::apply_swap(t, catalog, &database, &uid, &plan, at)?;
+            .change(move |t, metastore| {
+                let touched = fe::apply_swap(t, metastore, &database, &uid, &plan, at)?;
                 Ok(((), touched))
             })
             .await;
         match swapped.map_err(StepError::from) {
             Ok(()) => Ok(Swap::Done),
-            // The catalog itself refused, which rolls everything back; it would do so again.
+            // The metastore itself refused, which rolls everything back; it would do so again.
             Err(StepError::Fatal(error)) => Ok(Swap::Refused(error)),
             Err(retry) => Err(retry),
         }

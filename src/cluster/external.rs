@@ -52,7 +52,6 @@ pub enum SendError {
 }
 
 impl SendError {
-    /// The error itself.
     pub fn into_error(self) -> Error {
         match self {
             Self::NotSent(error) | Self::InDoubt(error) | Self::Refused { error, .. } => error,
@@ -110,7 +109,7 @@ pub struct Health {
 
 /// A repository as the cluster knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RemoteRepository {
+pub struct ExternalRepository {
     pub id: Option<i64>,
     pub name: String,
     pub created_at: Option<Timestamp>,
@@ -125,7 +124,7 @@ pub struct RemoteRepository {
 
 /// A row of SHOW SNAPSHOT.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RemoteSnapshot {
+pub struct ExternalSnapshot {
     pub label: String,
     /// The timestamps of its backups, oldest first; usually one.
     pub timestamps: Vec<String>,
@@ -143,7 +142,7 @@ pub struct RemoteSnapshot {
 
 /// A backup's brief content, as SHOW SNAPSHOT tells it when asked for one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RemoteDetails {
+pub struct ExternalDetails {
     /// The database that was backed up.
     pub database: Option<String>,
     /// JSON.
@@ -233,14 +232,14 @@ pub trait ExternalCluster: Debug + Send + Sync {
     async fn slot(&self, database: &DatabaseName) -> Result<Option<Sighted>, Error>;
 
     /// Its repositories, by name.
-    async fn repositories(&self) -> Result<Vec<RemoteRepository>, Error>;
+    async fn repositories(&self) -> Result<Vec<ExternalRepository>, Error>;
 
     /// The snapshots in a repository; of one label, or all.
     async fn snapshots(
         &self,
         repository: &str,
         label: Option<&str>,
-    ) -> Result<Vec<RemoteSnapshot>, Error>;
+    ) -> Result<Vec<ExternalSnapshot>, Error>;
 
     /// What one backup holds.
     async fn details(
@@ -248,7 +247,7 @@ pub trait ExternalCluster: Debug + Send + Sync {
         repository: &str,
         label: &str,
         timestamp: &str,
-    ) -> Result<RemoteDetails, Error>;
+    ) -> Result<ExternalDetails, Error>;
 
     /// The objects, as `db.name`, that a BACKUP should take which says this; as far as is known.
     async fn expected_objects(

@@ -32,8 +32,9 @@ pub use self::options::{Options, kind_of};
 use self::print_statement::Printer;
 use self::scan::StarRocksTable;
 use super::{
-    Answer, Cluster, ClusterKind, ClusterRole, Condition, ExternalCluster, Health, NativeTable,
-    Polling, Record, RemoteDetails, RemoteRepository, RemoteSnapshot, Scope, SendError, Sighted,
+    Answer, Cluster, ClusterKind, ClusterRole, Condition, ExternalCluster, ExternalDetails,
+    ExternalRepository, ExternalSnapshot, Health, NativeTable, Polling, Record, Scope, SendError,
+    Sighted,
 };
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, from_datafusion};
@@ -43,7 +44,6 @@ use crate::statement::{ObjectKind, ObjectRef, Qualified, Statement};
 /// How long a failure to ask for the names stands, in milliseconds.
 const FAILED_MS: i64 = 500;
 
-/// A StarRocks cluster.
 #[derive(Debug)]
 pub struct StarRocksCluster {
     name: ClusterName,
@@ -261,7 +261,7 @@ impl ExternalCluster for StarRocksCluster {
         self.slot_of(database.as_str()).await
     }
 
-    async fn repositories(&self) -> Result<Vec<RemoteRepository>, Error> {
+    async fn repositories(&self) -> Result<Vec<ExternalRepository>, Error> {
         self.repositories_there().await
     }
 
@@ -269,7 +269,7 @@ impl ExternalCluster for StarRocksCluster {
         &self,
         repository: &str,
         label: Option<&str>,
-    ) -> Result<Vec<RemoteSnapshot>, Error> {
+    ) -> Result<Vec<ExternalSnapshot>, Error> {
         self.snapshots_there(repository, label).await
     }
 
@@ -278,7 +278,7 @@ impl ExternalCluster for StarRocksCluster {
         repository: &str,
         label: &str,
         timestamp: &str,
-    ) -> Result<RemoteDetails, Error> {
+    ) -> Result<ExternalDetails, Error> {
         self.details_there(repository, label, timestamp).await
     }
 

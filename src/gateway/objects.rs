@@ -148,8 +148,8 @@ impl Gateway {
             return Ok(known.clone());
         }
         let rights = self.rights(user, cluster.name()).await?;
-        let view = self.engine.view(cluster, user.as_str());
-        let state = self.engine.state(&view, facts)?;
+        let as_of = self.engine.as_of(cluster, user.as_str());
+        let state = self.engine.state(&as_of, facts)?;
         let (gateway, cluster) = (self.clone(), cluster.clone());
         let gathered = cell.get_or_try_init(|| async move {
             let name = cluster.name().to_string();
@@ -342,11 +342,11 @@ async fn details(cluster: &dyn Cluster) -> HashMap<(String, String), Details> {
             }
             all
         }
-        ClusterRole::External(remote) => {
+        ClusterRole::External(external) => {
             let scope = Scope::default();
             let asked = futures::future::join(
-                remote.native(NativeTable::Tables, &scope),
-                remote.native(NativeTable::Columns, &scope),
+                external.native(NativeTable::Tables, &scope),
+                external.native(NativeTable::Columns, &scope),
             );
             let (tables, columns) = asked.await;
             let mut all: HashMap<(String, String), Details> = HashMap::new();

@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::Timestamp;
+use super::Actor;
+use crate::names::{JobId, Timestamp};
 
 /// How a job is to run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,16 +33,36 @@ impl Pace {
     }
 }
 
+/// Who says something to a job. What is stored of a user is the name alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Speaker {
+    User(String),
+    /// A job that this one is a part of.
+    Job {
+        job: JobId,
+    },
+}
+
+impl std::fmt::Display for Speaker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::User(name) => f.write_str(name),
+            Self::Job { job } => write!(f, "job {job}"),
+        }
+    }
+}
+
 /// What can be said to a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ControlEvent {
     /// PAUSE JOB
-    Paused { by: String },
+    Paused { by: Speaker },
     /// RESUME JOB
-    Resumed { by: String },
+    Resumed { by: Speaker },
     /// ALTER JOB … SET ("max_bytes_per_second" = …)
-    Paced { pace: Pace, by: String },
+    Paced { pace: Pace, by: Speaker },
 }
 
 impl ControlEvent {
@@ -51,6 +72,14 @@ impl ControlEvent {
             Self::Paused { .. } => "paused",
             Self::Resumed { .. } => "resumed",
             Self::Paced { .. } => "paced",
+        }
+    }
+
+    pub(super) fn actor(&self) -> Actor {
+        let (Self::Paused { by } | Self::Resumed { by } | Self::Paced { by, .. }) = self;
+        match by {
+            Speaker::User(_) => Actor::User,
+            Speaker::Job { .. } => Actor::Runner,
         }
     }
 
@@ -97,7 +126,7 @@ mod tests {
 
     #[test]
     fn stored_names_do_not_change() {
-        let by = || "u".to_owned();
+        let by = || Speaker::User("u".into());
         let events = [
             ControlEvent::Paused { by: by() },
             ControlEvent::Resumed { by: by() },
@@ -107,9 +136,16 @@ mod tests {
             },
             ControlEvent::Paced {
                 pace: Pace::BytesPerSecond(5),
-                by: by(),
+                by: Speaker::Job { job: JobId(4) },
             },
         ];
+        for event in &events {
+            let stored = serde_json::to_string(event).expect("serializes");
+            assert_eq!(
+                serde_json::from_str::<ControlEvent>(&stored).expect("reads"),
+                *event
+            );
+        }
         let stored = events.map(|e| serde_json::to_string(&e).expect("serializes"));
         assert_eq!(
             stored,
@@ -117,14 +153,14 @@ mod tests {
                 r#"{"paused":{"by":"u"}}"#,
                 r#"{"resumed":{"by":"u"}}"#,
                 r#"{"paced":{"pace":"unlimited","by":"u"}}"#,
-                r#"{"paced":{"pace":{"bytes_per_second":5},"by":"u"}}"#,
+                r#"{"paced":{"pace":{"bytes_per_second":5},"by":{"job":4}}}"#,
             ]
         );
     }
 
     #[test]
     fn a_pause_does_not_count_and_is_said_once() {
-        let by = || "u".to_owned();
+        let by = || Speaker::User("u".into());
         let mut control = Control::default();
         let mut say = |event, at| control.apply(&event, Timestamp(at));
         assert!(!say(ControlEvent::Resumed { by: by() }, 5));

@@ -1,7 +1,7 @@
-//! The machine that deletes a snapshot: PENDING → DELETING → FINISHED | CANCELLED.
+//! The machine that deletes a snapshot: PENDING → DELETING → FINISHED | CANCELLED | LOST.
 //!
 //! What goes is fixed by an event before anything is deleted, so after a crash the same goes on.
-//! Deleting what is gone is fine.
+//! Deleting what is gone is fine. LOST is one that was given up while it deleted.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,6 @@ use super::data::Failure;
 use super::{End, IllegalEvent, Machine, Phase};
 use crate::names::BackupTimestamp;
 
-/// The states.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DropState {
     /// What goes is not decided.
@@ -20,6 +19,8 @@ pub enum DropState {
     Finished,
     /// Some may be gone.
     Cancelled { failure: Failure },
+    /// Some may be gone, or all, and a request for that may still be on its way.
+    Lost { failure: Failure },
 }
 
 /// What may be done.
@@ -41,6 +42,8 @@ pub enum DropEvent {
     Deleted,
     /// The job is not carried on.
     Cancelled { failure: Failure },
+    /// It was given up by force.
+    Lost { failure: Failure },
 }
 
 impl DropEvent {
@@ -50,6 +53,7 @@ impl DropEvent {
             Self::Checked { .. } => "checked",
             Self::Deleted => "deleted",
             Self::Cancelled { .. } => "cancelled",
+            Self::Lost { .. } => "lost",
         }
     }
 }
@@ -62,7 +66,7 @@ impl Machine for DropState {
         match self {
             Self::Pending => vec![DropCommand::Check],
             Self::Deleting { .. } => vec![DropCommand::Delete],
-            Self::Finished | Self::Cancelled { .. } => Vec::new(),
+            Self::Finished | Self::Cancelled { .. } | Self::Lost { .. } => Vec::new(),
         }
     }
 
@@ -75,6 +79,9 @@ impl Machine for DropState {
             },
             (Self::Deleting { .. }, E::Deleted) => Self::Finished,
             (Self::Pending | Self::Deleting { .. }, E::Cancelled { failure }) => Self::Cancelled {
+                failure: failure.clone(),
+            },
+            (Self::Deleting { .. }, E::Lost { failure }) => Self::Lost {
                 failure: failure.clone(),
             },
             (state, event) => {
@@ -93,6 +100,7 @@ impl Machine for DropState {
             Self::Deleting { .. } => Phase::Deleting,
             Self::Finished => Phase::Finished,
             Self::Cancelled { .. } => Phase::Cancelled,
+            Self::Lost { .. } => Phase::Lost,
         }
     }
 
@@ -101,6 +109,7 @@ impl Machine for DropState {
             Self::Pending | Self::Deleting { .. } => None,
             Self::Finished => Some(End::Finished),
             Self::Cancelled { failure } => Some(failure.end()),
+            Self::Lost { .. } => Some(End::Lost),
         }
     }
 
@@ -130,6 +139,7 @@ mod tests {
             },
             DropState::Finished,
             DropState::Cancelled { failure: failure() },
+            DropState::Lost { failure: failure() },
         ];
         let events = [
             DropEvent::Checked {
@@ -137,13 +147,15 @@ mod tests {
             },
             DropEvent::Deleted,
             DropEvent::Cancelled { failure: failure() },
+            DropEvent::Lost { failure: failure() },
         ];
         let no = "";
         let expected = [
-            ["DELETING", no, "CANCELLED"],
-            [no, "FINISHED", "CANCELLED"],
-            [no; 3],
-            [no; 3],
+            ["DELETING", no, "CANCELLED", no],
+            [no, "FINISHED", "CANCELLED", "LOST"],
+            [no; 4],
+            [no; 4],
+            [no; 4],
         ];
         crate::job::machine::tests::check_table(&states, &events, &expected);
         crate::job::machine::tests::check_names(&events, DropEvent::name);

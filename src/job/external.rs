@@ -123,7 +123,6 @@ pub struct SlotStatus {
 /// it counts seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotIdentity {
-    /// Of which kind the job is.
     pub kind: JobKind,
     pub label: String,
     /// When the cluster says that it was submitted.
@@ -700,7 +699,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_is_no_news_and_a_phase_is() {
+    fn only_phase_changes_are_events() {
         let before = SlotStatus {
             progress: "[1: 2/3]".into(),
             ..seen("UPLOADING", "[OK]")

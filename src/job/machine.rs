@@ -64,6 +64,10 @@ pub(super) mod tests {
                 assert_eq!(found, *name, "{state:?} and {event:?}");
                 if found.is_empty() {
                     assert_eq!(after, *state, "what cannot happen changes nothing");
+                } else {
+                    // Clean-up that is done twice would be done for ever.
+                    assert_ne!(after, *state, "{event:?} changes {state:?}");
+                    assert_eq!(after.is_over(), after.commands().is_empty(), "{after:?}");
                 }
             }
             assert_eq!(state.is_over(), state.commands().is_empty(), "{state:?}");

@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use super::{End, Failure, IllegalEvent, Machine, Phase, Volume};
 use crate::names::{RepositoryName, Sha256, Timestamp};
 
-/// What is to be pruned.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PruneRequest {
     pub repository: RepositoryName,
@@ -45,7 +44,6 @@ pub struct Pruned {
     pub kept: Volume,
 }
 
-/// The states.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PruneState {
     Pending,

@@ -103,7 +103,6 @@ pub struct JobRow {
     pub tasks_done: u64,
     /// What transfers there are.
     pub planned: Volume,
-    /// What they have done.
     pub done: Volume,
     /// Bytes that were not at their destination already.
     pub bytes_new: u64,
@@ -152,7 +151,6 @@ pub struct JobCourse {
     pub tasks_done: u64,
     /// What transfers there are.
     pub planned: Volume,
-    /// What they have done.
     pub done: Volume,
     /// Bytes that were not at their destination already.
     pub bytes_new: u64,
@@ -432,7 +430,7 @@ impl JobRow {
                 (String::new(), None, None)
             }
         };
-        let remote = spec.external();
+        let external = spec.external();
         Self {
             job_id,
             kind: spec.kind(),
@@ -473,7 +471,7 @@ impl JobRow {
             native_status: "[OK]".into(),
             allow_load,
             replication_num,
-            external: remote.is_some_and(|r| r.external.is_some()),
+            external: external.is_some_and(|r| r.external.is_some()),
             seen: None,
         }
     }

@@ -46,7 +46,6 @@ pub enum Requester {
     Expiry,
     /// Somebody who asked another cluster itself.
     Outside,
-    /// A verification, by its job.
     Verification(JobId),
 }
 
@@ -171,7 +170,6 @@ impl Lock {
 }
 
 impl Work {
-    /// Which kind of job it is.
     pub fn kind(&self) -> JobKind {
         match self {
             Self::Backup { .. } => JobKind::Backup,
@@ -260,7 +258,6 @@ const STATEMENT_KEPT: usize = 8192;
 const OBJECTS_KEPT: usize = 1000;
 
 impl JobSpec {
-    /// Which kind of job it is.
     pub fn kind(&self) -> JobKind {
         self.work.kind()
     }

@@ -86,6 +86,26 @@ fn ended(failure: &Failure) -> String {
     }
 }
 
+/// Who made something happen to a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actor {
+    User,
+    /// Another system, of which it is told what it says.
+    Cluster,
+    Runner,
+}
+
+impl Actor {
+    /// As `system.job_events` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Cluster => "cluster",
+            Self::Runner => "runner",
+        }
+    }
+}
+
 impl JobEvent {
     /// What has happened, for people.
     pub fn sentence(&self, of: TabletOf<'_>) -> String {
@@ -100,8 +120,8 @@ impl JobEvent {
         }
     }
 
-    /// Who made it happen: `user`, `cluster` for what another system says, or `runner`.
-    pub fn actor(&self) -> &'static str {
+    /// Who made it happen.
+    pub fn actor(&self) -> Actor {
         let failure = match self {
             Self::Backup(
                 BackupEvent::Cancelled { failure }
@@ -111,26 +131,24 @@ impl JobEvent {
             | Self::Restore(
                 RestoreEvent::Cancelled { failure } | RestoreEvent::SwapRefused { failure },
             )
-            | Self::DropSnapshot(DropEvent::Cancelled { failure })
+            | Self::DropSnapshot(DropEvent::Cancelled { failure } | DropEvent::Lost { failure })
             | Self::Verify(VerifyEvent::Cancelled { failure })
             | Self::Prune(PruneEvent::Cancelled { failure }) => failure,
             Self::External(event) => match &**event {
                 ExternalEvent::Cancelled { failure } | ExternalEvent::Lost { failure } => failure,
                 ExternalEvent::Accepted { .. }
                 | ExternalEvent::Refused { .. }
-                | ExternalEvent::Observed { .. } => return "cluster",
-                _ => return "runner",
+                | ExternalEvent::Observed { .. } => return Actor::Cluster,
+                _ => return Actor::Runner,
             },
-            Self::Control(_) => return "user",
-            _ => return "runner",
+            Self::Control(event) => return event.actor(),
+            // Only somebody who says FORCE leaves a mark.
+            Self::Prune(PruneEvent::MarkLeft) => return Actor::User,
+            _ => return Actor::Runner,
         };
-        if matches!(
-            failure.cause,
-            Some(CancelCause::User | CancelCause::Dropped)
-        ) {
-            "user"
-        } else {
-            "runner"
+        match failure.cause {
+            Some(CancelCause::User | CancelCause::Dropped) => Actor::User,
+            Some(CancelCause::Timeout) | None => Actor::Runner,
         }
     }
 }
@@ -227,6 +245,7 @@ impl DropEvent {
             }
             Self::Deleted => "deleted their manifests".to_owned(),
             Self::Cancelled { failure } => ended(failure),
+            Self::Lost { failure } => format!("lost: {}", failure.message),
         }
     }
 }
@@ -293,7 +312,8 @@ impl VerifyEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::names::BackendId;
+    use crate::job::{ControlEvent, Speaker};
+    use crate::names::{BackendId, JobId};
 
     #[test]
     fn events_are_sentences_with_tablets_and_actors() {
@@ -334,10 +354,20 @@ mod tests {
             cause: None,
             ..Failure::user_cancelled(None)
         };
-        assert_eq!(JobEvent::Backup(by_user).actor(), "user");
+        assert_eq!(JobEvent::Backup(by_user).actor(), Actor::User);
         assert_eq!(
             JobEvent::Backup(BackupEvent::Cancelled { failure: alike }).actor(),
-            "runner"
+            Actor::Runner
+        );
+        let paused = |by| JobEvent::Control(ControlEvent::Paused { by });
+        assert_eq!(paused(Speaker::User("u".into())).actor(), Actor::User);
+        assert_eq!(
+            paused(Speaker::Job { job: JobId(4) }).actor(),
+            Actor::Runner
+        );
+        assert_eq!(
+            paused(Speaker::Job { job: JobId(4) }).sentence(&of),
+            "paused by job 4"
         );
         assert_eq!(
             told(BackupEvent::Cancelled {

@@ -279,7 +279,6 @@ pub struct VerifyReport {
     pub took_ms: BTreeMap<u32, u64>,
 }
 
-/// The states.
 #[derive(Clone, Debug, PartialEq)]
 pub enum VerifyState {
     Pending,

@@ -2,7 +2,7 @@
 //! were made against.
 //!
 //! A plan holds its tables as they were when it was made, and a table of the cluster keeps its
-//! files from being removed for as long as somebody holds it. So a kept plan has blanks in their
+//! files from being removed for as long as somebody holds it. So a kept plan has placeholders in their
 //! places: each run fills them with the tables of its own instant, and where one of them is not
 //! what it was, the statement is planned anew.
 
@@ -46,7 +46,7 @@ impl PartialEq for PlanningContext {
     }
 }
 
-/// A plan with blanks where its tables were.
+/// A plan with placeholders where its tables were.
 #[derive(Clone, Debug)]
 pub struct CachedPlan(LogicalPlan);
 
@@ -122,19 +122,19 @@ impl CachedPlan {
     /// The plan against the tables of this state; nothing if one of them has changed its columns,
     /// or is gone.
     pub async fn against(&self, state: &SessionState) -> Result<Option<LogicalPlan>, Error> {
-        let mut blanks = HashMap::new();
+        let mut placeholders = HashMap::new();
         self.0
             .apply_with_subqueries(|node| {
                 if let LogicalPlan::TableScan(scan) = node
                     && is_blank(scan)
                 {
-                    blanks.insert(scan.table_name.clone(), scan.source.schema());
+                    placeholders.insert(scan.table_name.clone(), scan.source.schema());
                 }
                 Ok(TreeNodeRecursion::Continue)
             })
             .map_err(from_datafusion)?;
         let mut tables = HashMap::new();
-        for (name, schema) in blanks {
+        for (name, schema) in placeholders {
             match table(state, &name).await? {
                 Some(table) if table.schema() == schema => {
                     tables.insert(name, provider_as_source(table))

@@ -8,17 +8,19 @@ use datafusion::arrow::compute::kernels::cmp;
 use datafusion::arrow::compute::{concat_batches, filter_record_batch};
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
-
+use datafusion::sql::sqlparser::ast as sql;
 use futures::TryStreamExt;
 
+use super::SYSTEM_SCHEMA;
 use super::system::{ScanContext, ScanRequest, Sources};
 use super::tables::{self, SystemTable};
 use crate::cluster::Cluster;
 use crate::error::{Error, from_datafusion};
+use crate::statement::folded;
 
 /// What a column is compared with.
 #[derive(Clone, Debug)]
-pub enum Operand {
+enum Operand {
     /// A constant.
     Value(ScalarValue),
     /// `$n`, from 0.
@@ -36,10 +38,129 @@ pub struct Lookup {
     equal: Vec<(usize, Operand)>,
 }
 
+/// `column = constant AND …`; `None` for anything else.
+fn equalities(expr: &sql::Expr, found: &mut Vec<(String, Operand)>) -> Option<()> {
+    match expr {
+        sql::Expr::Nested(inner) => equalities(inner, found),
+        sql::Expr::BinaryOp {
+            left,
+            op: sql::BinaryOperator::And,
+            right,
+        } => {
+            equalities(left, found)?;
+            equalities(right, found)
+        }
+        sql::Expr::BinaryOp {
+            left,
+            op: sql::BinaryOperator::Eq,
+            right,
+        } => {
+            let (sql::Expr::Identifier(column), sql::Expr::Value(value)) = (&**left, &**right)
+            else {
+                return None;
+            };
+            let operand = match &value.value {
+                sql::Value::Number(digits, _) => {
+                    Operand::Value(ScalarValue::Int64(Some(digits.parse().ok()?)))
+                }
+                sql::Value::SingleQuotedString(text) => {
+                    Operand::Value(ScalarValue::Utf8(Some(text.clone())))
+                }
+                sql::Value::Placeholder(name) => {
+                    let number: usize = name
+                        .strip_prefix('$')?
+                        .parse()
+                        .ok()
+                        .filter(|n| (1..=64).contains(n))?;
+                    Operand::Parameter(number - 1)
+                }
+                _ => return None,
+            };
+            found.push((folded(column), operand));
+            Some(())
+        }
+        _ => None,
+    }
+}
+
 impl Lookup {
+    /// A query as a lookup; `None` for what only a planner can answer.
+    pub fn read(query: &sql::Query, in_system: bool) -> Option<Self> {
+        let more = query.with.is_some()
+            || query.order_by.is_some()
+            || query.limit_clause.is_some()
+            || query.fetch.is_some();
+        if more || !query.locks.is_empty() || query.for_clause.is_some() {
+            return None;
+        }
+        let sql::SetExpr::Select(select) = &*query.body else {
+            return None;
+        };
+        let sql::GroupByExpr::Expressions(groups, modifiers) = &select.group_by else {
+            return None;
+        };
+        let plain = select.distinct.is_none()
+            && groups.is_empty()
+            && modifiers.is_empty()
+            && select.having.is_none()
+            && select.qualify.is_none()
+            && select.into.is_none()
+            && select.top.is_none()
+            && select.named_window.is_empty()
+            && select.lateral_views.is_empty();
+        let [table] = select.from.as_slice() else {
+            return None;
+        };
+        let sql::TableFactor::Table {
+            name,
+            alias: None,
+            args: None,
+            sample: None,
+            version: None,
+            with_ordinality: false,
+            ..
+        } = &table.relation
+        else {
+            return None;
+        };
+        let parts: Vec<String> = name
+            .0
+            .iter()
+            .filter_map(|p| p.as_ident())
+            .map(folded)
+            .collect();
+        let table_name = match parts.as_slice() {
+            [table] if in_system => table,
+            [schema, table] if schema == SYSTEM_SCHEMA => table,
+            _ => return None,
+        };
+        if !plain || !table.joins.is_empty() {
+            return None;
+        }
+        let mut equal = Vec::new();
+        equalities(select.selection.as_ref()?, &mut equal)?;
+        let columns = match select.projection.as_slice() {
+            [sql::SelectItem::Wildcard(_)] => None,
+            items => {
+                let item = |item: &sql::SelectItem| match item {
+                    sql::SelectItem::UnnamedExpr(sql::Expr::Identifier(column)) => {
+                        Some((folded(column), folded(column)))
+                    }
+                    sql::SelectItem::ExprWithAlias {
+                        expr: sql::Expr::Identifier(column),
+                        alias,
+                    } => Some((folded(column), folded(alias))),
+                    _ => None,
+                };
+                Some(items.iter().map(item).collect::<Option<Vec<_>>>()?)
+            }
+        };
+        Self::new(table_name, columns.as_deref(), &equal)
+    }
+
     /// A lookup in a table, all of its columns for `None`; nothing if there is no such table or
     /// column, or if a column is of a type whose comparisons need a planner.
-    pub fn new(
+    fn new(
         table: &str,
         columns: Option<&[(String, String)]>,
         equal: &[(String, Operand)],

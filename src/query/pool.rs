@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_can_spill_shares_what_the_others_leave() {
+    fn spilling_queries_share_free_memory() {
         let pool = Arc::new(SharedMemory::new(100));
         let all: Arc<dyn MemoryPool> = pool.clone();
         let plain = MemoryConsumer::new("plain").register(&all);

@@ -586,7 +586,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_out_again_has_a_limit() {
+    fn rewriting_has_a_size_limit() {
         let nested = |open: &str, inner: &str, close: &str, depth: usize| {
             format!(
                 "SELECT {}{inner}{} FROM x",

@@ -5,11 +5,16 @@ use std::sync::{Arc, LazyLock};
 use datafusion::arrow::array::ListArray;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast as sql;
 
+use crate::error::{Error, from_datafusion};
 use crate::names::{DatabaseName, TableName};
 use crate::privilege::Grantee;
-use crate::statement::{Partitions, Qualified, Show, Statement, parse_one};
+use crate::statement::{
+    Filter, Operand, Partitions, Qualified, Show, Statement, parse_one, resolve_names,
+};
 
 macro_rules! files {
     ($($name:literal),* $(,)?) => {
@@ -130,6 +135,61 @@ pub fn show_parameters(
             ]
         }
     }
+}
+
+/// `SELECT * FROM (plan) WHERE … ORDER BY … LIMIT …`, its names those of the plan's columns in any
+/// case.
+pub fn filtered(
+    state: &SessionState,
+    plan: LogicalPlan,
+    show: &Show,
+    filter: &Filter,
+) -> Result<LogicalPlan, Error> {
+    if *filter == Filter::default() {
+        return Ok(plan);
+    }
+    let schema = plan.schema().clone();
+    let meaning = |name: &str| {
+        let column = schema
+            .fields()
+            .iter()
+            .find(|f| f.name().eq_ignore_ascii_case(name));
+        match (column, show) {
+            (Some(column), _) => Some(Operand::Column(column.name().clone())),
+            // The only index of a table has its name.
+            (None, Show::Tablets { table, .. }) if name.eq_ignore_ascii_case("indexname") => {
+                Some(Operand::Text(table.name.to_string()))
+            }
+            _ => None,
+        }
+    };
+    let expr = |expr: &sql::Expr| {
+        let known: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+        let expr = resolve_names(expr, meaning)
+            .map_err(|e| e.hint(format!("The columns are {}.", known.join(", "))))?;
+        state
+            .create_logical_expr_from_sql_expr(sql::ExprWithAlias { expr, alias: None }, &schema)
+            .map_err(from_datafusion)
+    };
+    let mut builder = LogicalPlanBuilder::from(plan);
+    if let Some(predicate) = &filter.predicate {
+        builder = builder.filter(expr(predicate)?).map_err(from_datafusion)?;
+    }
+    if !filter.order_by.is_empty() {
+        let mut sorts = Vec::new();
+        for item in &filter.order_by {
+            let ascending = !item.descending;
+            sorts.push(expr(&item.expr)?.sort(ascending, item.nulls_first.unwrap_or(ascending)));
+        }
+        builder = builder.sort(sorts).map_err(from_datafusion)?;
+    }
+    if let Some(limit) = filter.limit {
+        let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        builder = builder
+            .limit(count(filter.offset), Some(count(limit)))
+            .map_err(from_datafusion)?;
+    }
+    builder.build().map_err(from_datafusion)
 }
 
 #[cfg(test)]

@@ -1,35 +1,34 @@
 //! Schema `system`: tables whose rows are gathered while a plan runs.
 
 mod row;
+mod scan;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{SchemaProvider, Session, TableProvider};
 use datafusion::common::{Column, DataFusionError, Result as DfResult, ScalarValue};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{
     BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType,
 };
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
-use futures::TryStreamExt;
 use parking_lot::RwLock;
 
 pub(super) use self::row::{
-    Bool, ColumnValue, Double, Int, SystemRow, Text, Texts, Time, column_name, system_row,
+    Bool, ColumnValue, Double, Int, Key, SystemRow, Text, Texts, Time, column_name, system_row,
 };
+pub(super) use self::scan::ordering;
+use self::scan::{SystemExec, SystemScan};
 use super::tables::{self, SystemTable};
 use crate::cluster::{Cluster, Clusters};
 use crate::env::Env;
-use crate::error::Error;
-use crate::names::Timestamp;
+use crate::names::{JobId, Timestamp};
 use crate::progress::Progress;
 use crate::repository::OpenRepository;
-use crate::store::Store;
+use crate::store::{ALL_JOBS, Span, Store};
 
 /// Where the system tables get their rows.
 #[derive(Debug)]
@@ -73,7 +72,17 @@ pub struct SessionRow {
 #[derive(Clone, Debug, Default)]
 pub(super) struct ScanRequest {
     equal: BTreeMap<String, ScalarValue>,
+    spans: BTreeMap<String, Span<ScalarValue>>,
     columns: BTreeSet<String>,
+    /// The order that the rows are to come in, if it matters.
+    pub order: Option<RowOrder>,
+}
+
+/// An order that the rows of a table come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RowOrder {
+    pub key: Key,
+    pub descending: bool,
 }
 
 impl ScanRequest {
@@ -89,27 +98,48 @@ impl ScanRequest {
                     .equal
                     .insert(name.clone(), ScalarValue::Boolean(Some(true)));
             }
-            if let Expr::BinaryExpr(BinaryExpr {
-                left,
-                op: Operator::Eq,
-                right,
-            }) = filter
-            {
-                match (&**left, &**right) {
-                    (Expr::Column(Column { name, .. }), Expr::Literal(value, _))
-                    | (Expr::Literal(value, _), Expr::Column(Column { name, .. })) => {
-                        wanted.equal.insert(name.clone(), value.clone());
-                    }
-                    _ => {}
+            let Expr::BinaryExpr(BinaryExpr { left, op, right }) = filter else {
+                continue;
+            };
+            match (&**left, &**right) {
+                (Expr::Column(column), Expr::Literal(value, _)) => {
+                    wanted.compare(&column.name, *op, value);
                 }
+                (Expr::Literal(value, _), Expr::Column(column)) => {
+                    if let Some(op) = op.swap() {
+                        wanted.compare(&column.name, op, value);
+                    }
+                }
+                _ => {}
             }
         }
         wanted
     }
 
+    /// Bounds are taken as included ones.
+    fn compare(&mut self, column: &str, op: Operator, value: &ScalarValue) {
+        if op == Operator::Eq {
+            self.equal.insert(column.to_owned(), value.clone());
+        }
+        let span = self.spans.entry(column.to_owned()).or_default();
+        if matches!(op, Operator::Eq | Operator::Gt | Operator::GtEq) {
+            span.raise(value.clone());
+        }
+        if matches!(op, Operator::Eq | Operator::Lt | Operator::LtEq) {
+            span.lower(value.clone());
+        }
+    }
+
     /// These equalities and columns.
     pub fn exactly(equal: BTreeMap<String, ScalarValue>, columns: BTreeSet<String>) -> Self {
-        Self { equal, columns }
+        let mut wanted = Self {
+            columns,
+            ..Self::default()
+        };
+        for (column, value) in equal {
+            wanted.compare(&column, Operator::Eq, &value);
+        }
+        wanted
     }
 
     /// Whether the query reads this column.
@@ -137,6 +167,42 @@ impl ScanRequest {
             ScalarValue::Int64(v) => *v,
             _ => None,
         }
+    }
+
+    /// The numbers that a job can have.
+    pub fn ids(&self) -> Span<JobId> {
+        self.span("job_id", |value| match value {
+            ScalarValue::Int64(number) => number.map(JobId),
+            _ => None,
+        })
+    }
+
+    pub fn id_range(&self) -> RangeInclusive<JobId> {
+        let ids = self.ids();
+        ids.from.unwrap_or(*ALL_JOBS.start())..=ids.to.unwrap_or(*ALL_JOBS.end())
+    }
+
+    /// The times that a column can have, rounded down to what is stored.
+    pub fn times(&self, column: &str) -> Span<Timestamp> {
+        self.span(column, |value| match value {
+            ScalarValue::TimestampMicrosecond(micros, Some(_)) => {
+                micros.map(|micros| Timestamp(micros.div_euclid(1000)))
+            }
+            _ => None,
+        })
+    }
+
+    fn span<T>(&self, column: &str, read: fn(&ScalarValue) -> Option<T>) -> Span<T> {
+        let bounds = self.spans.get(column);
+        Span {
+            from: bounds.and_then(|span| read(span.from.as_ref()?)),
+            to: bounds.and_then(|span| read(span.to.as_ref()?)),
+        }
+    }
+
+    /// Whether the rows are to come from the largest to the smallest.
+    pub fn descending(&self) -> bool {
+        self.order.is_some_and(|order| order.descending)
     }
 }
 
@@ -246,41 +312,12 @@ impl TableProvider for Provider {
             viewer: self.viewer.clone(),
             request,
         };
-        let scan = Scan {
+        let scan = SystemScan {
             table: self.table,
-            schema: self.schema.clone(),
             context: Arc::new(context),
-        };
-        let exec = StreamingTableExec::try_new(
-            self.schema.clone(),
-            vec![Arc::new(scan)],
-            projection,
-            None,
-            false,
+            projection: projection.cloned(),
             limit,
-        )?;
-        Ok(Arc::new(exec))
-    }
-}
-
-/// One scan of a table, begun when its plan runs.
-#[derive(Debug)]
-struct Scan {
-    table: &'static dyn SystemTable,
-    schema: SchemaRef,
-    context: Arc<ScanContext>,
-}
-
-impl PartitionStream for Scan {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let rows = self
-            .table
-            .scan(self.context.clone())
-            .map_err(|e: Error| DataFusionError::External(Box::new(e)));
-        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows))
+        };
+        Ok(Arc::new(SystemExec::try_new(scan, None)?))
     }
 }

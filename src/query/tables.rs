@@ -16,7 +16,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 
-use super::system::{ScanContext, SystemRow};
+use super::system::{Key, ScanContext, SystemRow};
 use crate::error::Error;
 
 const BATCH_ROWS: usize = 8192;
@@ -29,11 +29,13 @@ pub(super) trait SystemTable: Debug + Send + Sync {
 
     fn schema(&self) -> SchemaRef;
 
+    /// The orders that its rows can come in, either way; each is unique.
+    fn keys(&self) -> &'static [Key];
+
     /// Its rows, gathered while somebody takes them.
     fn scan(&self, context: Arc<ScanContext>) -> BoxStream<'static, Result<RecordBatch, Error>>;
 }
 
-/// A system table by its row.
 #[derive(Debug)]
 struct Table<R: SystemRow> {
     chunks: fn(Arc<ScanContext>) -> Chunks<R>,
@@ -46,6 +48,10 @@ impl<R: SystemRow> SystemTable for Table<R> {
 
     fn schema(&self) -> SchemaRef {
         R::schema()
+    }
+
+    fn keys(&self) -> &'static [Key] {
+        R::KEYS
     }
 
     fn scan(&self, context: Arc<ScanContext>) -> BoxStream<'static, Result<RecordBatch, Error>> {
@@ -68,10 +74,10 @@ pub(super) fn all() -> &'static [&'static dyn SystemTable] {
     &[
         &Table { chunks: jobs::jobs },
         &Table {
-            chunks: |c| once(async move { jobs::backup_jobs(&c).await }),
+            chunks: jobs::backup_jobs,
         },
         &Table {
-            chunks: |c| once(async move { jobs::restore_jobs(&c).await }),
+            chunks: jobs::restore_jobs,
         },
         &Table {
             chunks: jobs::job_events,

@@ -65,7 +65,7 @@ impl Nesting {
 #[derive(Debug)]
 pub(super) struct PlannedSchema {
     pub inner: Arc<dyn SchemaProvider>,
-    pub view: AsOf,
+    pub as_of: AsOf,
     pub planner: Arc<ViewPlanner>,
 }
 
@@ -122,7 +122,7 @@ impl PlannedSchema {
             current_schema: Some(source.database().to_string()),
             ..outer.facts.clone()
         };
-        let state = session_state(&outer.base, &self.view, &facts, nesting)?;
+        let state = session_state(&outer.base, &self.as_of, &facts, nesting)?;
         let ast = match parse_one(&source.definition().query) {
             Ok(Statement::Sql(ast)) => ast,
             Ok(_) => {

@@ -509,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_changed_cut_moved_or_renamed_does_not_open() {
+    fn tampered_objects_do_not_open() {
         let cipher = cipher();
         let plain = vec![1; 3 * SEGMENT_BYTES];
         let stored = cipher.seal("a", &plain).expect("sealed");

@@ -181,7 +181,6 @@ impl Layout {
         }
     }
 
-    /// What was stored.
     pub fn open(&self, path: &Path, stored: Bytes) -> Result<Bytes, Error> {
         match &self.cipher {
             None => Ok(stored),

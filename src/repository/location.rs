@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_those_that_the_client_goes_to() {
+    fn repository_hosts_match_the_client() {
         let base = (
             "gcp.gcs.service_account_key",
             "{\"client_email\":\"e\",\"gcs_base_url\":\"https://Evil.org:4443\"}",

@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pause_holds_and_an_end_lets_go() {
+    async fn pause_holds_and_end_releases() {
         let (throttle, pauses, _clock) = throttle(&[]);
         pauses.send_replace(true);
         let waiting = tokio::spawn({

@@ -438,8 +438,11 @@ impl Drive<'_> {
                 return done;
             }
         };
-        if let (Some((_, failure)), false) = (&give_up, self.job.can_cancel()) {
-            let lost = self.job.given_up(failure.clone());
+        if let (Some((cause, failure)), false) = (&give_up, self.job.can_cancel()) {
+            let lost = self.job.given_up(Failure {
+                cause: Some(*cause),
+                ..failure.clone()
+            });
             if lost.is_none() && !self.job.is_settled() {
                 let hint = "The metastore decides it as soon as it can be written; see the log for what keeps it from that.";
                 let error = cannot_cancel(self.job.spec.label(), self.job.phase()).hint(hint);

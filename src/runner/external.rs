@@ -32,7 +32,7 @@ const DOUBT_MS_MAX: i64 = 600_000;
 pub(super) struct Step<'a> {
     pub inner: &'a Arc<Inner>,
     pub cluster: &'a Arc<dyn Cluster>,
-    pub remote: &'a dyn ExternalCluster,
+    pub external: &'a dyn ExternalCluster,
     pub job: &'a Job,
     pub request: &'a ExternalRequest,
     /// Tries of this step before this one.
@@ -153,7 +153,7 @@ impl Step<'_> {
     async fn await_turn(&self) -> Result<ExternalEvent, StepError> {
         // Whoever was refused although the slot looked free does not ask again at once.
         if let Some(bounces) = self.job.record.bounces.checked_sub(1) {
-            let polling = self.remote.polling();
+            let polling = self.external.polling();
             let wait = polling
                 .fast
                 .saturating_mul(1 << bounces.min(16))
@@ -205,7 +205,7 @@ impl Step<'_> {
                 first.phase()
             )));
         }
-        Ok(match self.remote.slot(database).await {
+        Ok(match self.external.slot(database).await {
             Ok(Some(sighted)) if !sighted.seen.phase().is_over() => Some(format!(
                 "waits for a {} of {} that somebody else submitted, which is {}",
                 sighted.kind, sighted.seen.label, sighted.seen.state
@@ -233,14 +233,14 @@ impl Step<'_> {
     }
 
     async fn look(&self) -> Result<ExternalEvent, StepError> {
-        let slot = match self.remote.slot(&self.request.database).await {
+        let slot = match self.external.slot(&self.request.database).await {
             Ok(slot) => slot,
             Err(e) => return self.give_up_or_retry(e),
         };
         let label = match (&self.request.repository, self.request.kind) {
             (Some(repository), JobKind::Backup) => {
                 let found = self
-                    .remote
+                    .external
                     .snapshots(repository.as_str(), Some(self.request.label.as_str()))
                     .await;
                 match found {
@@ -269,7 +269,7 @@ impl Step<'_> {
             )));
         };
         let rendered = match self.statement() {
-            Ok(statement) => self.remote.render(&statement).await,
+            Ok(statement) => self.external.render(&statement).await,
             Err(e) => Err(e),
         };
         let sql = match rendered {
@@ -283,10 +283,10 @@ impl Step<'_> {
         {
             return Ok(event);
         }
-        match self.remote.send(&sql).await {
+        match self.external.send(&sql).await {
             Ok(()) => {
                 // A first look, so that whoever waits for the verdict hears what is left out.
-                let looked = self.remote.slot(&self.request.database).await;
+                let looked = self.external.slot(&self.request.database).await;
                 let found = match looked {
                     Ok(slot) => self.ours(slot.as_ref()).await.unwrap_or_default(),
                     Err(_) => None,
@@ -309,7 +309,7 @@ impl Step<'_> {
     async fn refused(&self, error: Error, busy: bool) -> Result<ExternalEvent, StepError> {
         if self.may_have_been_sent() {
             let slot = self
-                .remote
+                .external
                 .slot(&self.request.database)
                 .await
                 .map_err(StepError::Retry)?;
@@ -367,7 +367,7 @@ impl Step<'_> {
     ) -> Result<Option<ExternalEvent>, StepError> {
         let retry = StepError::Retry;
         let slot = self
-            .remote
+            .external
             .slot(&self.request.database)
             .await
             .map_err(retry)?;
@@ -398,7 +398,7 @@ impl Step<'_> {
                 .await
                 .map(Some);
         }
-        if self.remote.is_in_flight(sql).await.map_err(retry)? {
+        if self.external.is_in_flight(sql).await.map_err(retry)? {
             return Err(StepError::Retry(Error::new(
                 ErrorKind::Connection,
                 "the cluster is still working on the statement",
@@ -406,7 +406,7 @@ impl Step<'_> {
         }
         // It may have come to its end between the two looks.
         let slot = self
-            .remote
+            .external
             .slot(&self.request.database)
             .await
             .map_err(retry)?;
@@ -466,7 +466,7 @@ impl Step<'_> {
     async fn listed(&self, repository: &RepositoryName) -> Result<Option<String>, StepError> {
         let label = self.request.label.as_str();
         match self
-            .remote
+            .external
             .snapshots(repository.as_str(), Some(label))
             .await
         {

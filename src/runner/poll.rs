@@ -36,7 +36,7 @@ pub(super) struct Poller {
     news: watch::Sender<Poll>,
     /// The number of the last look that has begun.
     begun: AtomicU64,
-    nudged: Notify,
+    asked_soon: Notify,
     watched: Mutex<BTreeMap<DatabaseName, usize>>,
     /// Ends the task that looks.
     looking: Mutex<CancellationToken>,
@@ -63,11 +63,11 @@ impl Drop for Interest {
 
 impl Poller {
     fn new() -> Arc<Self> {
-        let (news, nudged) = (watch::Sender::default(), Notify::new());
+        let (news, asked_soon) = (watch::Sender::default(), Notify::new());
         Arc::new(Self {
             news,
             begun: AtomicU64::new(0),
-            nudged,
+            asked_soon,
             watched: Mutex::default(),
             looking: Mutex::default(),
         })
@@ -85,7 +85,7 @@ impl Poller {
 
     /// Looks again at once.
     pub fn poll_soon(&self) {
-        self.nudged.notify_one();
+        self.asked_soon.notify_one();
     }
 
     /// Looks at this database's slot, too, while the answer is held.
@@ -103,10 +103,15 @@ impl Poller {
 }
 
 /// How long to wait for the next look.
-fn wait(polling: Polling, watched: &[DatabaseName], slots: &[Sighted], restless: u32) -> Duration {
+fn wait(
+    polling: Polling,
+    watched: &[DatabaseName],
+    slots: &[Sighted],
+    fast_polls_left: u32,
+) -> Duration {
     let ours = |s: &&Sighted| watched.iter().any(|d| d.as_str() == s.database);
     let is_moving = |s: &Sighted| !s.seen.phase().is_over() && !s.seen.phase().is_transfer();
-    if restless > 0 || slots.iter().filter(ours).any(is_moving) {
+    if fast_polls_left > 0 || slots.iter().filter(ours).any(is_moving) {
         polling.fast
     } else if watched.is_empty() {
         polling.idle
@@ -116,7 +121,7 @@ fn wait(polling: Polling, watched: &[DatabaseName], slots: &[Sighted], restless:
 }
 
 impl Inner {
-    /// The poller of a cluster. One that is not attended never tells anything.
+    /// The poller of a cluster. One that is not watched never tells anything.
     pub(super) fn poller(&self, cluster: &ClusterName) -> Arc<Poller> {
         self.pollers
             .lock()
@@ -136,16 +141,23 @@ impl Runner {
         std::mem::replace(&mut *poller.looking.lock(), stop.clone()).cancel();
         self.inner.tasks.spawn(async move {
             let mut known = HashMap::new();
-            let mut restless = FAST_POLLS_AFTER_CHANGE;
+            let mut fast_polls_left = FAST_POLLS_AFTER_CHANGE;
             loop {
                 // By name each time: ALTER CLUSTER puts another one in its place.
                 let Some(cluster) = inner.clusters.get(&name) else {
                     return;
                 };
-                let Some(remote) = cluster.external() else {
+                let Some(external) = cluster.external() else {
                     return;
                 };
-                let round = round(&inner, &name, remote, &poller, &mut known, &mut restless);
+                let round = round(
+                    &inner,
+                    &name,
+                    external,
+                    &poller,
+                    &mut known,
+                    &mut fast_polls_left,
+                );
                 let wait = tokio::select! {
                     () = stop.cancelled() => return,
                     wait = round => wait,
@@ -153,7 +165,7 @@ impl Runner {
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = inner.env.clock.sleep(wait) => {}
-                    () = poller.nudged.notified() => restless = FAST_POLLS_AFTER_CHANGE,
+                    () = poller.asked_soon.notified() => fast_polls_left = FAST_POLLS_AFTER_CHANGE,
                 }
             }
         });
@@ -183,20 +195,20 @@ impl Runner {
 async fn round(
     inner: &Arc<Inner>,
     name: &ClusterName,
-    remote: &dyn ExternalCluster,
+    external: &dyn ExternalCluster,
     poller: &Poller,
     known: &mut HashMap<(String, JobKind), SlotIdentity>,
-    restless: &mut u32,
+    fast_polls_left: &mut u32,
 ) -> Duration {
     let watched = poller.watched();
     let before = poller.news.borrow().clone();
     let number = before.number + 1;
     poller.begun.store(number, Ordering::SeqCst);
-    *restless = restless.saturating_sub(1);
-    let looked = remote.slots(&watched).await;
+    *fast_polls_left = fast_polls_left.saturating_sub(1);
+    let looked = external.slots(&watched).await;
     let condition = looked
         .as_ref()
-        .map_or_else(|e| remote.condition_of(e), |_| Condition::Well);
+        .map_or_else(|e| external.condition_of(e), |_| Condition::Well);
     let conditions = Condition::ALL.map(|c| (c.name(), c == condition));
     let answered = condition != Condition::Unreachable;
     inner
@@ -211,15 +223,15 @@ async fn round(
                     .collect::<Vec<_>>()
             };
             if states(&slots) != states(&before.slots) {
-                *restless = FAST_POLLS_AFTER_CHANGE;
+                *fast_polls_left = FAST_POLLS_AFTER_CHANGE;
             }
             if before.error.is_some() {
                 tracing::info!(cluster = %name, "the cluster answers again");
             }
-            if let Err(e) = adopt(inner, name, remote, &slots, known).await {
+            if let Err(e) = adopt(inner, name, external, &slots, known).await {
                 tracing::warn!(cluster = %name, error = %e, "the jobs of others could not be recorded");
             }
-            let wait = wait(remote.polling(), &watched, &slots, *restless);
+            let wait = wait(external.polling(), &watched, &slots, *fast_polls_left);
             poller.news.send_replace(Poll {
                 number,
                 slots: Arc::new(slots),
@@ -237,10 +249,10 @@ async fn round(
                 error: Some(e),
             });
             // A cluster that is down is not helped by being asked often.
-            if *restless > 0 {
-                remote.polling().fast
+            if *fast_polls_left > 0 {
+                external.polling().fast
             } else {
-                remote.polling().slow
+                external.polling().slow
             }
         }
     }
@@ -250,7 +262,7 @@ async fn round(
 async fn adopt(
     inner: &Arc<Inner>,
     cluster: &ClusterName,
-    remote: &dyn ExternalCluster,
+    external: &dyn ExternalCluster,
     slots: &[Sighted],
     known: &mut HashMap<(String, JobKind), SlotIdentity>,
 ) -> Result<(), Error> {
@@ -282,7 +294,7 @@ async fn adopt(
                 let Some(database) = spec.work.database() else {
                     continue;
                 };
-                let still = remote
+                let still = external
                     .slot(database)
                     .await?
                     .filter(|s| s.seen.mark(s.kind) == mark);

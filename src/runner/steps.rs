@@ -116,12 +116,12 @@ impl StepContext {
                     format!("cluster \"{}\" does no jobs of its own", job.spec.cluster),
                 )
             };
-            let remote = cluster.external().ok_or_else(gone)?;
+            let external = cluster.external().ok_or_else(gone)?;
             let (inner, is_fresh, abandon) = (&self.inner, self.is_fresh, &self.abandon);
             let step = Step {
                 inner,
                 cluster: &cluster,
-                remote,
+                external,
                 job,
                 request,
                 attempts,

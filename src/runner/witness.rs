@@ -92,7 +92,7 @@ mod tests {
     const HOUR: i64 = 3_600_000;
 
     #[test]
-    fn a_clock_that_jumps_is_not_believed_for_a_day() {
+    fn clock_jumps_delay_expiry() {
         let hands = Arc::new(Hands::default());
         let env = Env {
             clock: Arc::new(Fake(hands.clone())),

@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::ast as sql;
 use super::{Session, TransactionState};
 use crate::error::{Error, ErrorKind};
 use crate::query::{AsOf, PlanningContext};
-use crate::statement::{SessionCommand, Statement, offset_of};
+use crate::statement::{SessionCommand, Statement};
 
 impl Session {
     /// In a block that has failed nothing but its end is possible.
@@ -39,13 +39,13 @@ impl Session {
         }
     }
 
-    /// The view that a statement reads, with PostgreSQL's catalogs if it names them.
-    pub(super) async fn view_for(&mut self, ast: &sql::Statement) -> Result<AsOf, Error> {
-        let view = self.view();
+    /// The instant that a statement reads, with PostgreSQL's catalogs if it names them.
+    pub(super) async fn as_of_for(&mut self, ast: &sql::Statement) -> Result<AsOf, Error> {
+        let as_of = self.as_of();
         Ok(if self.names_a_catalog(ast) {
-            view.with_catalogs(self.catalogs().await?)
+            as_of.with_catalogs(self.catalogs().await?)
         } else {
-            view
+            as_of
         })
     }
 
@@ -63,7 +63,7 @@ impl Session {
         };
         if !Arc::ptr_eq(&now, &self.caller.cluster) {
             self.caller.cluster = now;
-            self.block.view = None;
+            self.block.as_of = None;
         }
         Ok(())
     }
@@ -139,62 +139,5 @@ pub(super) fn prefer_stale_error(error: Error, stale: Option<Error>) -> Error {
     match stale {
         Some(stale) if is_unknown_name(&error) => stale,
         _ => error,
-    }
-}
-
-/// Where in its text a statement names what an error does not find.
-pub(super) fn with_position(error: Error, ast: &sql::Statement, text: &str) -> Error {
-    if error.position.is_some() {
-        return error;
-    }
-    let Some(name) = error
-        .message
-        .split('"')
-        .nth(1)
-        .and_then(|n| n.rsplit('.').next())
-        .map(str::to_owned)
-    else {
-        return error;
-    };
-    let same = |ident: &sql::Ident| ident.value.eq_ignore_ascii_case(&name);
-    let found = match error.kind {
-        ErrorKind::UndefinedTable => {
-            let mut place = None;
-            let _ = sql::visit_relations(ast, |relation| {
-                let idents: Vec<_> = relation.0.iter().filter_map(|p| p.as_ident()).collect();
-                if let (Some(first), true) =
-                    (idents.first(), idents.last().is_some_and(|i| same(i)))
-                {
-                    place = Some(first.span.start);
-                    return std::ops::ControlFlow::Break(());
-                }
-                std::ops::ControlFlow::Continue(())
-            });
-            place
-        }
-        ErrorKind::UndefinedColumn | ErrorKind::AmbiguousColumn => {
-            let mut place = None;
-            let _ = sql::visit_expressions(ast, |expr| {
-                let start = match expr {
-                    sql::Expr::Identifier(ident) if same(ident) => Some(ident.span.start),
-                    sql::Expr::CompoundIdentifier(idents) if idents.last().is_some_and(same) => {
-                        idents.first().map(|i| i.span.start)
-                    }
-                    _ => None,
-                };
-                place = start;
-                if place.is_some() {
-                    std::ops::ControlFlow::Break(())
-                } else {
-                    std::ops::ControlFlow::Continue(())
-                }
-            });
-            place
-        }
-        _ => None,
-    };
-    match found.and_then(|at| offset_of(text, at.line, at.column)) {
-        Some(offset) => error.at(offset),
-        None => error,
     }
 }

@@ -9,15 +9,16 @@ use datafusion::common::ScalarValue;
 use datafusion::sql::sqlparser::ast as sql;
 use tokio_util::sync::CancellationToken;
 
-use super::{Outcome, Prepared, Rows, Session, TransactionState, plan_sql, with_position};
+use super::{Outcome, Prepared, Rows, Session, TransactionState, plan_sql};
 use crate::admission::Caller;
 use crate::catalog::{
     Activity, Allowance, CatalogSnapshot, Catalogs, FactScope, Objects, ServerFacts, Setting,
-    SideEffect, asks_the_catalogs, has_decimals, is_constant, is_without_relations,
-    names_a_catalog, need_of,
+    SideEffect, asks_the_catalogs, fact_scope_of, has_decimals, is_constant, is_without_relations,
+    names_a_catalog,
 };
 use crate::error::{Error, ErrorKind};
 use crate::query::server_version_text;
+use crate::query::with_position;
 
 /// The longest text of a statement that is compiled on the connection's own thread, bytes.
 const SHORT_BYTES: usize = 8 << 10;
@@ -58,12 +59,12 @@ impl Session {
             };
         if is_better_planned {
             // Not the block's: nothing of it is read.
-            let view = self
+            let as_of = self
                 .caller
                 .gateway
                 .engine
-                .view(&self.caller.cluster, self.client.user.as_str());
-            let state = self.caller.gateway.engine.state(&view, &self.facts())?;
+                .as_of(&self.caller.cluster, self.client.user.as_str());
+            let state = self.caller.gateway.engine.state(&as_of, &self.facts())?;
             if plan_sql(&self.caller.gateway.engine, &state, ast)
                 .await
                 .is_ok()
@@ -106,7 +107,7 @@ impl Session {
 
     /// As much of the catalogs as a query needs.
     pub(super) async fn catalogs_for(&mut self, query: &sql::Query) -> Result<Catalogs, Error> {
-        let facts = match need_of(query) {
+        let facts = match fact_scope_of(query) {
             FactScope::Objects => return self.catalogs().await,
             FactScope::Nothing => ServerFacts::default(),
             FactScope::Session => self.session_facts(),
@@ -148,12 +149,12 @@ impl Session {
         for effect in answer.effects {
             self.take_effect(effect).await?;
         }
-        let view = self
+        let as_of = self
             .caller
             .gateway
             .engine
-            .view(&self.caller.cluster, self.client.user.as_str());
-        Ok(Outcome::Rows(Rows::of(answer.batch, "SELECT", view)))
+            .as_of(&self.caller.cluster, self.client.user.as_str());
+        Ok(Outcome::Rows(Rows::of(answer.batch, "SELECT", as_of)))
     }
 
     async fn take_effect(&mut self, effect: SideEffect) -> Result<(), Error> {

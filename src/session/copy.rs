@@ -135,8 +135,8 @@ impl Session {
             database: Some(database),
             name: copy.table.name.clone(),
         };
-        let view = self.view();
-        let state = self.caller.gateway.engine.state(&view, &self.facts())?;
+        let as_of = self.as_of();
+        let state = self.caller.gateway.engine.state(&as_of, &self.facts())?;
         let target = self.target(&table).await?;
         let columns = chosen_columns(&target, &copy.columns, &table.name)?;
         match &copy.location {

@@ -29,11 +29,11 @@ pub(super) struct Cursor {
     binary: bool,
     /// How many savepoints stood when it was declared: ROLLBACK TO an earlier one closes it.
     savepoints: usize,
-    rows: Arc<Mutex<FetchResult>>,
+    rows: Arc<Mutex<CursorBuffer>>,
 }
 
 /// The rows of a cursor, those behind it and those to come.
-struct FetchResult {
+struct CursorBuffer {
     rows: Option<Rows>,
     /// Of SCROLL, all that has been pulled; else what was pulled and not yet taken.
     batches: Vec<RecordBatch>,
@@ -50,16 +50,16 @@ struct FetchResult {
     at: u64,
 }
 
-impl std::fmt::Debug for FetchResult {
+impl std::fmt::Debug for CursorBuffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FetchResult")
+        f.debug_struct("CursorBuffer")
             .field("pulled", &self.pulled)
             .field("at", &self.at)
             .finish_non_exhaustive()
     }
 }
 
-impl FetchResult {
+impl CursorBuffer {
     /// Pulls until row `wanted` is here, or there are no more.
     async fn pull_to(&mut self, wanted: u64) -> Result<(), Error> {
         while self.pulled < wanted && !self.ended {
@@ -269,7 +269,7 @@ impl Session {
         };
         let schema = rows.schema.clone();
         let scroll = declared.scroll == Some(true);
-        let taken = FetchResult {
+        let taken = CursorBuffer {
             rows: Some(rows),
             batches: Vec::new(),
             bytes: 0,
@@ -391,7 +391,7 @@ impl Session {
     /// `FETCH BACKWARD`, and `MOVE BACKWARD`.
     async fn fetch_back(
         &self,
-        rows: Arc<Mutex<FetchResult>>,
+        rows: Arc<Mutex<CursorBuffer>>,
         schema: SchemaRef,
         binary: bool,
         scroll: bool,
@@ -437,17 +437,17 @@ impl Session {
         stream: datafusion::execution::SendableRecordBatchStream,
         binary: bool,
     ) -> Rows {
-        let view = self
+        let as_of = self
             .caller
             .gateway
             .engine
-            .view(&self.caller.cluster, self.client.user.as_str());
+            .as_of(&self.caller.cluster, self.client.user.as_str());
         Rows {
             schema,
             stream,
             verb: "FETCH",
             binary,
-            _view: view,
+            _as_of: as_of,
         }
     }
 

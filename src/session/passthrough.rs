@@ -81,7 +81,7 @@ impl Session {
             &options,
         )
         .map_err(|e| Error::internal(e.to_string()))?;
-        let view = self.view();
-        Ok(Outcome::Rows(Rows::of(batch, "SELECT", view)))
+        let as_of = self.as_of();
+        Ok(Outcome::Rows(Rows::of(batch, "SELECT", as_of)))
     }
 }

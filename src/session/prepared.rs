@@ -24,7 +24,6 @@ fn unknown(name: &str) -> Error {
 }
 
 impl Session {
-    /// A prepared statement by its name.
     pub fn statement(&self, name: &str) -> Result<Arc<Prepared>, Error> {
         self.prepared
             .get(name)
@@ -171,8 +170,8 @@ impl Session {
         if exprs.is_empty() {
             return Ok(Vec::new());
         }
-        let view = self.view();
-        let state = self.caller.gateway.engine.state(&view, &self.facts())?;
+        let as_of = self.as_of();
+        let state = self.caller.gateway.engine.state(&as_of, &self.facts())?;
         let schema = DFSchema::empty();
         let mut logical = Vec::new();
         for (i, expr) in exprs.iter().enumerate() {

@@ -9,14 +9,13 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast as sql;
 use tracing::Instrument;
 
-use super::about::{is_unknown_name, prefer_stale_error, with_position};
-use super::explain::Explain;
+use super::about::{is_unknown_name, prefer_stale_error};
 use super::{Outcome, Prepared, Rows, Session, TransactionState, variables};
 use crate::error::{Error, ErrorKind};
 use crate::job::Requester;
 use crate::query::{
-    CachedPlan, Lookup, described, described_as, job_plan, job_plan_schema, parameter_types,
-    plan_sql, refuse_unknown_sql, same_shape,
+    CachedPlan, Explain, Lookup, described, described_as, job_plan, job_plan_schema,
+    parameter_types, plan_sql, refuse_unknown_sql, same_shape, with_position,
 };
 use crate::statement::{SessionCommand, Show, Statement};
 
@@ -135,8 +134,8 @@ impl Session {
             }
             Statement::Show(show) => {
                 self.check_show(&show.show).await?;
-                let view = self.view();
-                let state = self.caller.gateway.engine.state(&view, &self.facts())?;
+                let as_of = self.as_of();
+                let state = self.caller.gateway.engine.state(&as_of, &self.facts())?;
                 let (plan, ast) = self.plan_show(&state, show).await?;
                 let schema = Some(plan.schema().inner().clone());
                 let cached = match &show.show {
@@ -261,8 +260,8 @@ impl Session {
         let mut stale = self.refresh_for(ast).await;
         let mut is_asked_again = false;
         let (state, plan) = loop {
-            let view = self.view_for(ast).await?;
-            let state = self.caller.gateway.engine.state(&view, &self.facts())?;
+            let as_of = self.as_of_for(ast).await?;
+            let state = self.caller.gateway.engine.state(&as_of, &self.facts())?;
             match plan_sql(&self.caller.gateway.engine, &state, ast).await {
                 Ok(plan) => break (state, plan),
                 // It may have been made on the cluster a moment ago.
@@ -365,8 +364,8 @@ impl Session {
             }
             (Route::ExplainJob, Statement::ExplainJob(explained)) => {
                 let steps = self.caller.explain(explained).await?;
-                let view = self.view();
-                Ok(Outcome::Rows(Rows::of(job_plan(&steps)?, "EXPLAIN", view)))
+                let as_of = self.as_of();
+                Ok(Outcome::Rows(Rows::of(job_plan(&steps)?, "EXPLAIN", as_of)))
             }
             (Route::Show(cached), Statement::Show(show)) => {
                 self.show(show, cached.as_deref()).await
@@ -474,8 +473,8 @@ impl Session {
         values: Vec<ScalarValue>,
     ) -> Result<Outcome, Error> {
         let stale = self.refresh_for(ast).await;
-        let view = self.view_for(ast).await?;
-        let state = self.caller.gateway.engine.state(&view, &self.facts())?;
+        let as_of = self.as_of_for(ast).await?;
+        let state = self.caller.gateway.engine.state(&as_of, &self.facts())?;
         let cached = match cached {
             Some(cached) => cached.against(&state).await?,
             None => None,
@@ -503,7 +502,7 @@ impl Session {
             stream,
             verb: "SELECT",
             binary: false,
-            _view: view,
+            _as_of: as_of,
         }))
     }
 
@@ -514,8 +513,8 @@ impl Session {
         values: Vec<ScalarValue>,
     ) -> Result<Outcome, Error> {
         let stale = self.refresh_for(ast).await;
-        let view = self.view_for(ast).await?;
-        let state = self.caller.gateway.engine.state(&view, &self.facts())?;
+        let as_of = self.as_of_for(ast).await?;
+        let state = self.caller.gateway.engine.state(&as_of, &self.facts())?;
         let plan = plan_sql(&self.caller.gateway.engine, &state, ast)
             .await
             .map_err(|e| prefer_stale_error(e, stale))?;
@@ -535,7 +534,7 @@ impl Session {
         if self.caller.cluster.external().is_some() {
             return self.pass_through(prepared).await;
         }
-        drop(view);
+        drop(as_of);
         let has_predicate =
             matches!(ast, sql::Statement::Delete(delete) if delete.selection.is_some());
         self.write(&state, dml, has_predicate).await

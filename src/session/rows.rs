@@ -7,7 +7,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
 use crate::query::AsOf;
 
-/// Rows on their way. The view that they come from is held until they are all taken.
+/// Rows on their way. The instant that they are of is held until they are all taken.
 pub struct Rows {
     /// Their columns.
     pub schema: SchemaRef,
@@ -16,12 +16,12 @@ pub struct Rows {
     pub verb: &'static str,
     /// They come from a BINARY cursor: in binary format where the client does not say otherwise.
     pub binary: bool,
-    pub(super) _view: AsOf,
+    pub(super) _as_of: AsOf,
 }
 
 impl Rows {
     /// Rows that are all there.
-    pub(super) fn of(batch: RecordBatch, verb: &'static str, view: AsOf) -> Self {
+    pub(super) fn of(batch: RecordBatch, verb: &'static str, as_of: AsOf) -> Self {
         let schema = batch.schema();
         let stream = Box::pin(RecordBatchStreamAdapter::new(
             schema.clone(),
@@ -32,7 +32,7 @@ impl Rows {
             stream,
             verb,
             binary: false,
-            _view: view,
+            _as_of: as_of,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::common::ParamValues;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast as sql;
 
 use super::{Outcome, Rows, Session, plan_sql};
@@ -13,9 +13,9 @@ use crate::cluster::ClusterRole;
 use crate::error::{Error, ErrorKind, from_datafusion};
 use crate::names::{DatabaseName, TableName};
 use crate::privilege::{Grantee, Privilege, Securable};
-use crate::query::{CachedPlan, show_parameters, show_query};
+use crate::query::{CachedPlan, filtered, show_parameters, show_query};
 use crate::schema::Partitioning;
-use crate::statement::{Filter, Operand, Qualified, Show, ShowStatement, resolve_names};
+use crate::statement::{Qualified, Show, ShowStatement};
 
 impl Session {
     pub(super) async fn show(
@@ -24,8 +24,8 @@ impl Session {
         cached: Option<&(Show, CachedPlan)>,
     ) -> Result<Outcome, Error> {
         self.check_show(&statement.show).await?;
-        let view = self.view();
-        let state = self.caller.gateway.engine.state(&view, &self.facts())?;
+        let as_of = self.as_of();
+        let state = self.caller.gateway.engine.state(&as_of, &self.facts())?;
         let cached = match cached {
             // The cluster may spell a name in another way by now.
             Some((spelled, plan)) if *spelled == self.spelled_show(&statement.show) => {
@@ -44,7 +44,7 @@ impl Session {
             stream,
             verb: "SHOW",
             binary: false,
-            _view: view,
+            _as_of: as_of,
         }))
     }
 
@@ -246,59 +246,4 @@ impl Session {
             _ => Ok(()),
         }
     }
-}
-
-/// `SELECT * FROM (plan) WHERE … ORDER BY … LIMIT …`, its names those of the plan's columns in any
-/// case.
-fn filtered(
-    state: &SessionState,
-    plan: LogicalPlan,
-    show: &Show,
-    filter: &Filter,
-) -> Result<LogicalPlan, Error> {
-    if *filter == Filter::default() {
-        return Ok(plan);
-    }
-    let schema = plan.schema().clone();
-    let meaning = |name: &str| {
-        let column = schema
-            .fields()
-            .iter()
-            .find(|f| f.name().eq_ignore_ascii_case(name));
-        match (column, show) {
-            (Some(column), _) => Some(Operand::Column(column.name().clone())),
-            // The only index of a table has its name.
-            (None, Show::Tablets { table, .. }) if name.eq_ignore_ascii_case("indexname") => {
-                Some(Operand::Text(table.name.to_string()))
-            }
-            _ => None,
-        }
-    };
-    let expr = |expr: &sql::Expr| {
-        let known: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-        let expr = resolve_names(expr, meaning)
-            .map_err(|e| e.hint(format!("The columns are {}.", known.join(", "))))?;
-        state
-            .create_logical_expr_from_sql_expr(sql::ExprWithAlias { expr, alias: None }, &schema)
-            .map_err(from_datafusion)
-    };
-    let mut builder = LogicalPlanBuilder::from(plan);
-    if let Some(predicate) = &filter.predicate {
-        builder = builder.filter(expr(predicate)?).map_err(from_datafusion)?;
-    }
-    if !filter.order_by.is_empty() {
-        let mut sorts = Vec::new();
-        for item in &filter.order_by {
-            let ascending = !item.descending;
-            sorts.push(expr(&item.expr)?.sort(ascending, item.nulls_first.unwrap_or(ascending)));
-        }
-        builder = builder.sort(sorts).map_err(from_datafusion)?;
-    }
-    if let Some(limit) = filter.limit {
-        let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-        builder = builder
-            .limit(count(filter.offset), Some(count(limit)))
-            .map_err(from_datafusion)?;
-    }
-    builder.build().map_err(from_datafusion)
 }

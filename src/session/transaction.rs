@@ -14,7 +14,7 @@ impl Session {
     pub(super) fn applied_at_once(&mut self) {
         if self.block.state == TransactionState::Active {
             self.block.applied += 1;
-            self.block.view = None;
+            self.block.as_of = None;
             self.block.catalogs = None;
         }
     }

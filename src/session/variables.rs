@@ -412,12 +412,12 @@ impl Session {
             .collect();
         let batch =
             RecordBatch::try_new(schema, arrays).map_err(|e| Error::internal(e.to_string()))?;
-        let view = self
+        let as_of = self
             .caller
             .gateway
             .engine
-            .view(&self.caller.cluster, self.client.user.as_str());
-        Ok(Outcome::Rows(Rows::of(batch, "SHOW", view)))
+            .as_of(&self.caller.cluster, self.client.user.as_str());
+        Ok(Outcome::Rows(Rows::of(batch, "SHOW", as_of)))
     }
 
     pub(super) async fn session_command(

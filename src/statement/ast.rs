@@ -217,7 +217,6 @@ pub enum CancelScope {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CancelJob {
     pub kind: JobKeyword,
-    /// Whose.
     pub scope: CancelScope,
 }
 
@@ -414,13 +413,11 @@ pub enum UserCommand {
     RevokeAdmin(UserName),
     /// `CREATE ROLE r, …`
     CreateRole {
-        /// The roles.
         names: Vec<RoleName>,
         if_not_exists: bool,
     },
     /// `DROP ROLE r, …`
     DropRole {
-        /// The roles.
         names: Vec<RoleName>,
         if_exists: bool,
     },

@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_end_says_where_it_began() {
+    fn unclosed_tokens_name_their_start() {
         for (text, at) in [
             ("ab 'x", 3),
             ("ab `x", 3),

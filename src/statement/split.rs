@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_that_do_not_end_run_to_the_end() {
+    fn unclosed_quotes_run_to_end() {
         for text in [
             "select 'a;b",
             "BACKUP `a;b",

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bare_names_get_a_database_and_others_keep_theirs() {
+    fn bare_names_get_the_database() {
         let database = DatabaseName::new("Shop").expect("valid");
         for (query, qualified) in [
             (

@@ -2,11 +2,13 @@
 
 mod clusters;
 mod drops;
+mod listing;
 
 use std::sync::Arc;
 
 use self::clusters::{clusters, roles_and_grants};
 use self::drops::drops;
+use self::listing::{burial, listing, verifications_and_uploads};
 use super::*;
 use crate::env::Env;
 use crate::job::{
@@ -468,6 +470,27 @@ async fn memory_keeps_jobs() {
 async fn sqlite_keeps_jobs() {
     let (store, _dir) = sqlite();
     jobs_and_journal(store).await;
+}
+
+#[tokio::test]
+async fn jobs_are_listed_by_filter_span_and_order() {
+    listing(memory().0).await;
+    let (store, _dir) = sqlite();
+    listing(store).await;
+}
+
+#[tokio::test]
+async fn a_job_that_does_not_read_is_lost() {
+    burial(memory().0).await;
+    let (store, _dir) = sqlite();
+    burial(store).await;
+}
+
+#[tokio::test]
+async fn verifications_and_uploads_are_kept() {
+    verifications_and_uploads(memory().0).await;
+    let (store, _dir) = sqlite();
+    verifications_and_uploads(store).await;
 }
 
 #[tokio::test]

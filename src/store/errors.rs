@@ -156,6 +156,15 @@ pub(super) fn no_job(id: JobId) -> Error {
     )
 }
 
+/// Of what was recorded, but never was a job.
+pub(super) fn was_refused(id: JobId) -> Error {
+    Error::new(
+        ErrorKind::WrongState,
+        format!("job {id} was refused: it never began"),
+    )
+    .hint("Its error_message in system.jobs says why.")
+}
+
 pub(super) fn lost_race(id: JobId) -> Error {
     Error::new(ErrorKind::WrongState, format!("job {id} has moved on"))
         .detail("another writer appended to its journal first")

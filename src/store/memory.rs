@@ -1,6 +1,9 @@
 //! The store in memory: what the simulation runs on, and the model that the SQLite store is
 //! compared with.
 
+mod history;
+
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -34,6 +37,8 @@ enum Entry {
         events: Vec<(JobEvent, EventRow)>,
         tasks: BTreeMap<TaskId, TaskRow>,
         now: Box<Job>,
+        /// The row of one whose journal does not read.
+        buried: Option<Box<JobRow>>,
     },
     Refused(Box<JobRow>),
 }
@@ -62,11 +67,24 @@ impl Content {
         Ok(())
     }
 
+    /// Those that are not buried.
     fn admitted(&self) -> impl Iterator<Item = &Job> {
         self.jobs.values().filter_map(|entry| match entry {
-            Entry::Admitted { now, .. } => Some(&**now),
-            Entry::Refused(_) => None,
+            Entry::Admitted {
+                now, buried: None, ..
+            } => Some(&**now),
+            Entry::Admitted { .. } | Entry::Refused(_) => None,
         })
+    }
+
+    /// What these verifications came to.
+    fn results(
+        &self,
+        jobs: &RangeInclusive<JobId>,
+    ) -> impl Iterator<Item = (Vec<VerificationRow>, Vec<FindingRow>)> {
+        self.admitted()
+            .filter(|job| jobs.contains(&job.id))
+            .filter_map(verification_rows)
     }
 }
 
@@ -82,6 +100,7 @@ impl Journal for MemoryStore {
             first,
             events: Vec::new(),
             tasks: BTreeMap::new(),
+            buried: None,
         };
         content.jobs.insert(job.id, entry);
         Ok(job)
@@ -144,20 +163,28 @@ impl Journal for MemoryStore {
                 }
                 Ok(job)
             }
-            _ => Err(no_job(id)),
+            Some(Entry::Refused(_)) => Err(was_refused(id)),
+            None => Err(no_job(id)),
         }
     }
 
     async fn spec(&self, id: JobId) -> Result<JobSpec, Error> {
         match self.0.lock().jobs.get(&id) {
             Some(Entry::Admitted { first, .. }) => Ok((*first.spec).clone()),
-            _ => Err(no_job(id)),
+            Some(Entry::Refused(_)) => Err(was_refused(id)),
+            None => Err(no_job(id)),
         }
     }
 
-    async fn bury(&self, id: JobId, _: &Error, _: Timestamp) -> Result<(), Error> {
-        // What is in memory always reads.
-        Err(no_job(id))
+    async fn bury(&self, id: JobId, why: &Error, at: Timestamp) -> Result<(), Error> {
+        match self.0.lock().jobs.get_mut(&id) {
+            Some(Entry::Admitted { now, buried, .. }) => {
+                let row = JobRow::of(now).lost(why.message.clone(), at);
+                *buried = Some(Box::new(row));
+                Ok(())
+            }
+            _ => Err(no_job(id)),
+        }
     }
 
     async fn unfinished(&self) -> Result<Vec<JobId>, Error> {
@@ -182,117 +209,6 @@ impl Journal for MemoryStore {
                 && j.spec.work.database() == Some(database)
         });
         Ok(found.map(|j| j.id).collect())
-    }
-}
-
-#[async_trait]
-impl History for MemoryStore {
-    async fn verifications(&self) -> Result<Vec<VerificationRow>, Error> {
-        let content = self.0.lock();
-        let rows = content.admitted().filter_map(verification_rows);
-        Ok(rows.flat_map(|(backups, _)| backups).collect())
-    }
-
-    async fn damaged_objects(&self) -> Result<DamagedObjects, Error> {
-        let damaged = self.findings().await?.into_iter();
-        let damaged = damaged.filter(|finding| finding.kind == FindingKind::Damaged.name());
-        Ok(damaged
-            .map(|f| (f.cluster, f.repository, f.object))
-            .collect())
-    }
-
-    async fn findings(&self) -> Result<Vec<FindingRow>, Error> {
-        let content = self.0.lock();
-        let rows = content.admitted().filter_map(verification_rows);
-        Ok(rows.flat_map(|(_, findings)| findings).collect())
-    }
-
-    async fn last_job(&self) -> Result<Option<JobId>, Error> {
-        Ok(self.0.lock().jobs.keys().next_back().copied())
-    }
-
-    async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRow>, Error> {
-        let content = self.0.lock();
-        let rows = content.jobs.values().map(|entry| match entry {
-            Entry::Admitted { now, .. } => JobRow::of(now),
-            Entry::Refused(row) => (**row).clone(),
-        });
-        let wanted = |row: &JobRow| {
-            filter.job_id.is_none_or(|id| id == row.job_id)
-                && filter
-                    .cluster
-                    .as_ref()
-                    .is_none_or(|cluster| *cluster == row.cluster)
-                && filter.db_name.as_ref().is_none_or(|db| *db == row.db_name)
-                && filter
-                    .snapshot
-                    .as_ref()
-                    .is_none_or(|label| *label == row.snapshot)
-                && filter
-                    .kind
-                    .as_ref()
-                    .is_none_or(|kind| *kind == row.kind.to_string())
-                && filter
-                    .status
-                    .as_ref()
-                    .is_none_or(|status| status == row.status.name())
-                && filter
-                    .repository
-                    .as_ref()
-                    .is_none_or(|name| row.repository.as_ref() == Some(name))
-                && filter.after.is_none_or(|id| row.job_id > id)
-        };
-        let rows = rows.filter(wanted);
-        if !filter.latest {
-            let mut rows: Vec<_> = rows.collect();
-            if filter.newest_first {
-                rows.reverse();
-            }
-            rows.truncate(filter.limit.unwrap_or(usize::MAX));
-            return Ok(rows);
-        }
-        let never_sent: std::collections::BTreeSet<JobId> = content
-            .admitted()
-            .filter(|job| !job.was_begun())
-            .map(|job| job.id)
-            .collect();
-        let rows = rows.filter(|row| !never_sent.contains(&row.job_id));
-        let had_their_turn =
-            rows.filter(|row| row.state.is_some_and(|phase| phase != Phase::Queued));
-        // What is under way is later than what has ended.
-        let under_way: std::collections::BTreeSet<JobId> = content
-            .admitted()
-            .filter(|job| !job.is_settled())
-            .map(|job| job.id)
-            .collect();
-        let mut had_their_turn: Vec<JobRow> = had_their_turn.collect();
-        had_their_turn.sort_by_key(|row| (under_way.contains(&row.job_id), row.job_id));
-        let latest: BTreeMap<String, JobRow> = had_their_turn
-            .into_iter()
-            .map(|row| (row.db_name.clone(), row))
-            .collect();
-        let mut rows: Vec<_> = latest.into_values().collect();
-        rows.sort_by_key(|row| row.job_id);
-        Ok(rows)
-    }
-
-    async fn tasks(&self, jobs: RangeInclusive<JobId>) -> Result<Vec<TaskRow>, Error> {
-        let content = self.0.lock();
-        let of_job = |(id, entry): (&JobId, &Entry)| match entry {
-            Entry::Admitted { tasks, .. } if jobs.contains(id) => tasks.values().cloned().collect(),
-            _ => Vec::new(),
-        };
-        Ok(content.jobs.iter().flat_map(of_job).collect())
-    }
-
-    async fn events(&self, jobs: RangeInclusive<JobId>) -> Result<Vec<EventRow>, Error> {
-        let content = self.0.lock();
-        let wanted = content.jobs.range(jobs);
-        let events = wanted.flat_map(|(_, entry)| match entry {
-            Entry::Admitted { events, .. } => events.as_slice(),
-            Entry::Refused(_) => &[],
-        });
-        Ok(events.map(|(_, row)| row.clone()).collect())
     }
 }
 

@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_sealed_opens_with_the_same_key_and_context_only() {
+    fn sealed_values_need_key_and_context() {
         let env = Env::system();
         let key = SecretKey::random(&env);
         let sealed = key.seal(&env, "r", "hush");

@@ -18,7 +18,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params, pa
 
 use self::history::read_jobs;
 #[cfg(test)]
-use self::history::{LATEST_OF_EACH, LATEST_OF_ONE};
+use self::history::{LATEST_OF_EACH, LATEST_OF_ONE, select_jobs};
 use super::*;
 use crate::env::Env;
 use crate::job::{JobCourse, JobEvent, JobStatus, Phase};
@@ -36,6 +36,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/meta/009_verifications.sql"),
     include_str!("../../sql/meta/010_estimates.sql"),
     include_str!("../../sql/meta/011_test_restores.sql"),
+    include_str!("../../sql/meta/012_creation.sql"),
 ];
 
 /// The cluster in this process, whose secrets were sealed before there were others.
@@ -244,6 +245,23 @@ fn stored_row(row: &str, course: Option<&str>) -> Result<JobRow, Error> {
     Ok(row)
 }
 
+/// What a job was asked to do, and when.
+fn read_spec(connection: &Connection, id: JobId) -> Result<(JobSpec, Timestamp), Error> {
+    let (spec, created_at, status): (String, i64, String) = connection
+        .prepare_cached("SELECT spec, created_at, status FROM jobs WHERE job_id = ?1")
+        .and_then(|mut select| {
+            select
+                .query_row([id.0], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
+                .optional()
+        })
+        .map_err(sql_error)?
+        .ok_or_else(|| no_job(id))?;
+    if status == JobStatus::Refused.name() {
+        return Err(was_refused(id));
+    }
+    Ok((from_json(&spec)?, Timestamp(created_at)))
+}
+
 #[async_trait]
 impl Journal for SqliteStore {
     async fn admit(&self, spec: &JobSpec, at: Timestamp) -> Result<Job, Error> {
@@ -318,16 +336,8 @@ impl Journal for SqliteStore {
     async fn load(&self, id: JobId) -> Result<Job, Error> {
         self.readers
             .read(move |t| {
-                let (spec, created_at): (String, i64) = t
-                    .query_row(
-                        "SELECT spec, created_at FROM jobs WHERE job_id = ?1",
-                        [id.0],
-                        |r| Ok((r.get(0)?, r.get(1)?)),
-                    )
-                    .optional()
-                    .map_err(sql_error)?
-                    .ok_or_else(|| no_job(id))?;
-                let mut job = Job::new(id, from_json(&spec)?, Timestamp(created_at));
+                let (spec, created_at) = read_spec(t, id)?;
+                let mut job = Job::new(id, spec, created_at);
                 let mut events = t
                     .prepare_cached(
                         "SELECT at, event FROM job_events WHERE job_id = ?1 ORDER BY seq",
@@ -351,13 +361,7 @@ impl Journal for SqliteStore {
     }
 
     async fn spec(&self, id: JobId) -> Result<JobSpec, Error> {
-        let found = self.readers.read(move |t| {
-            let spec = t.query_row("SELECT spec FROM jobs WHERE job_id = ?1", [id.0], |r| {
-                r.get::<_, String>(0)
-            });
-            spec.optional().map_err(sql_error)
-        });
-        from_json(&found.await?.ok_or_else(|| no_job(id))?)
+        self.readers.read(move |t| Ok(read_spec(t, id)?.0)).await
     }
 
     async fn bury(&self, id: JobId, why: &Error, at: Timestamp) -> Result<(), Error> {
@@ -418,12 +422,15 @@ impl Journal for SqliteStore {
 
 #[async_trait]
 impl History for SqliteStore {
-    async fn verifications(&self) -> Result<Vec<VerificationRow>, Error> {
-        self.read_verifications().await
+    async fn verifications(
+        &self,
+        jobs: RangeInclusive<JobId>,
+    ) -> Result<Vec<VerificationRow>, Error> {
+        self.read_verifications(jobs).await
     }
 
-    async fn findings(&self) -> Result<Vec<FindingRow>, Error> {
-        self.read_findings().await
+    async fn findings(&self, jobs: RangeInclusive<JobId>) -> Result<Vec<FindingRow>, Error> {
+        self.read_findings(jobs).await
     }
 
     async fn damaged_objects(&self) -> Result<DamagedObjects, Error> {
@@ -534,6 +541,42 @@ mod tests {
             );
             assert!(
                 !steps.iter().any(|step| step.starts_with("SCAN jobs")),
+                "{steps:?}"
+            );
+        }
+    }
+
+    /// So do the newest, and those of a span of time.
+    #[test]
+    fn pages_of_jobs_are_found_without_a_sort() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let connection = open_database(&dir.path().join("meta.db"), MIGRATIONS).expect("opens");
+        let created = Span {
+            from: Some(Timestamp(5)),
+            to: None,
+        };
+        for (order, created) in [
+            (JobOrder::Id, Span::default()),
+            (JobOrder::CreatedAt, Span::default()),
+            (JobOrder::CreatedAt, created),
+        ] {
+            let (query, values) = select_jobs(JobFilter {
+                order,
+                created,
+                descending: true,
+                after: Some((Timestamp(9), JobId(9))),
+                limit: Some(5),
+                ..JobFilter::default()
+            });
+            let mut plan = connection
+                .prepare(&format!("EXPLAIN QUERY PLAN {query}"))
+                .expect("planned");
+            let steps = plan
+                .query_map(params_from_iter(values), |r| r.get::<_, String>(3))
+                .expect("planned");
+            let steps: Vec<String> = steps.map(|step| step.expect("a step")).collect();
+            assert!(
+                steps.len() == 1 && steps[0].starts_with("SEARCH jobs USING"),
                 "{steps:?}"
             );
         }

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_has_its_share_and_no_more() {
+    fn addresses_have_a_connection_limit() {
         let addresses = Arc::new(Addresses::new(3, 2));
         let addr: IpAddr = [127, 0, 0, 1].into();
         let mut one = addresses.enter(addr).expect("a place");

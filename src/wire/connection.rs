@@ -48,7 +48,6 @@ impl From<std::io::Error> for End {
 pub(super) enum Failure {
     /// The statement's own error: it is told, and the connection goes on.
     Statement(Error),
-    /// The connection has ended.
     Connection(End),
 }
 

@@ -23,7 +23,7 @@ use starkeep_error::{Error, from_datafusion};
 pub(super) use self::reads::names;
 use self::reads::relations;
 pub use self::reads::{
-    FactScope, asks_the_catalogs, has_decimals, is_constant, names_a_catalog, need_of,
+    FactScope, asks_the_catalogs, fact_scope_of, has_decimals, is_constant, names_a_catalog,
 };
 use super::compile::{Compiler, Env};
 use super::context::{Allowance, Context, SideEffect};

@@ -14,7 +14,7 @@ use starkeep_error::{Error, ErrorKind};
 pub(super) use self::expr::{Env, Expr, Held};
 pub(super) use super::scope::{Cte, Scope, ScopeColumn};
 use super::snapshot::CatalogSnapshot;
-use super::value::{Value, ValueType, read};
+use super::value::{Value, ValueType, read, type_name};
 pub(super) use crate::folded;
 
 pub(super) type Eval = Box<dyn Fn(&Env<'_>) -> Result<Value, Error>>;
@@ -93,8 +93,7 @@ impl<'s> Compiler<'s> {
             E::Value(value) => self.value(&value.value),
             E::TypedString(typed) => {
                 let ty = self.type_of(&typed.data_type)?;
-                let text = typed.value.value.clone().into_string().unwrap_or_default();
-                Ok(Expr::constant(ty.clone(), read(&text, &ty, self.snapshot)?))
+                self.cast(self.expr(&E::Value(typed.value.clone()), scope)?, ty)
             }
             E::Cast {
                 kind: sql::CastKind::Cast | sql::CastKind::DoubleColon,
@@ -316,7 +315,15 @@ impl<'s> Compiler<'s> {
                 let part = super::times::part_of_time(field)
                     .ok_or_else(|| unsupported(format_args!("EXTRACT({field} …)")))?;
                 let is_epoch = *field == sql::DateTimeField::Epoch;
-                let inner = self.expr(expr, scope)?.eval;
+                let inner = self.expr(expr, scope)?;
+                if !matches!(
+                    inner.ty.pg,
+                    Type::TIMESTAMP | Type::TIMESTAMPTZ | Type::INTERVAL
+                ) {
+                    let ty = type_name(&inner.ty.pg);
+                    return Err(unsupported(format_args!("EXTRACT of a part of {ty}")));
+                }
+                let inner = inner.eval;
                 Ok(Expr::new(ValueType::of(Type::FLOAT8), move |env| {
                     Ok(match inner(env)? {
                         Value::Time(t) => part(t).map_or(Value::Null, Value::Float),

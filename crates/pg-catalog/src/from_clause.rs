@@ -5,12 +5,12 @@ use std::rc::Rc;
 
 use datafusion::sql::sqlparser::ast as sql;
 
-use super::calls::set_function;
 use super::compile::{Compiler, Cte, Eval, Expr, Scope, ScopeColumn, folded, parts, unsupported};
 use super::join::{Condition, From, Item, Kind, Source, arrange};
 use super::refused;
 use super::relations::Row;
 use super::select::Run;
+use super::set_functions::set_function;
 use super::value::{Value, ValueType};
 use starkeep_error::{Error, ErrorKind};
 

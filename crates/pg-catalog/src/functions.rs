@@ -75,11 +75,22 @@ fn optional(text: Option<String>) -> Value {
 }
 
 /// A number, also from a literal.
-pub(super) fn int(value: &Value) -> i64 {
+pub(super) fn int(value: &Value) -> Result<i64, Error> {
     match value {
-        Value::Text(text) => text.trim().parse().unwrap_or(0),
-        other => other.as_int().unwrap_or(0),
+        Value::Text(text) => text.trim().parse().map_err(|_| {
+            Error::new(
+                ErrorKind::InvalidText,
+                format!("invalid input syntax for type integer: \"{text}\""),
+            )
+        }),
+        other => Ok(other.as_int().unwrap_or(0)),
     }
+}
+
+/// The number of a connection.
+fn pid(value: &Value) -> Result<i32, Error> {
+    i32::try_from(int(value)?)
+        .map_err(|_| Error::new(ErrorKind::OutOfRange, "integer out of range"))
 }
 
 /// A relation's number, from a number or a name.
@@ -189,8 +200,8 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
                     .unwrap_or_else(|| format!("unknown (OID={oid})")),
             )
         }),
-        ("pg_encoding_to_char", 1) => strict(Type::NAME, |a, _| {
-            Value::text(if int(&a[0]) == 6 { "UTF8" } else { "" })
+        ("pg_encoding_to_char", 1) => fallible(Type::NAME, |a, _| {
+            Ok(Value::text(if int(&a[0])? == 6 { "UTF8" } else { "" }))
         }),
         ("pg_char_to_encoding", 1) => strict(Type::INT4, |a, _| {
             Value::Int(if a[0].as_text().eq_ignore_ascii_case("utf8") {
@@ -230,12 +241,9 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
                 if a[0].is_null() {
                     return Ok(Value::Null);
                 }
-                let modifier = (!a[1].is_null()).then(|| int(&a[1]));
-                Ok(Value::text(format_type(
-                    &c.snapshot,
-                    int(&a[0]) as u32,
-                    modifier,
-                )))
+                let modifier = (!a[1].is_null()).then(|| int(&a[1])).transpose()?;
+                let oid = int(&a[0])? as u32;
+                Ok(Value::text(format_type(&c.snapshot, oid, modifier)))
             }),
         }),
         // What these take is the text already.
@@ -252,18 +260,18 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
                     .map(|(schema, table)| index_definition(schema, table)),
             )
         }),
-        ("pg_get_indexdef", 3) => strict(Type::TEXT, |a, c| {
+        ("pg_get_indexdef", 3) => fallible(Type::TEXT, |a, c| {
             let Some((schema, table)) = table_of_index(&c.snapshot, a[0].as_oid()) else {
-                return Value::Null;
+                return Ok(Value::Null);
             };
             let name = |place: i64| {
                 let at = *table.key.get(usize::try_from(place - 1).ok()?)?;
                 table.columns.get(at).map(|c| quote_ident(&c.name))
             };
-            match int(&a[1]) {
+            Ok(match int(&a[1])? {
                 0 => Value::text(index_definition(schema, table)),
                 place => optional(name(place)),
-            }
+            })
         }),
         ("pg_get_viewdef", 1 | 2) => fallible(Type::TEXT, |a, c| {
             let oid = class(&a[0], &c.snapshot)?;
@@ -301,8 +309,9 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
             let catalog = a.get(1).map_or("pg_class", Value::as_text).to_owned();
             description(c, a[0].as_oid(), 0, &catalog)
         }),
-        ("col_description", 2) => strict(Type::TEXT, |a, c| {
-            description(c, a[0].as_oid(), int(&a[1]), "pg_class")
+        ("col_description", 2) => fallible(Type::TEXT, |a, c| {
+            let number = int(&a[1])?;
+            Ok(description(c, a[0].as_oid(), number, "pg_class"))
         }),
         ("shobj_description", 2) => lax(ValueType::TEXT, |_, _| Value::Null),
         ("pg_has_role", 2 | 3) => strict(Type::BOOL, |a, c| {
@@ -391,22 +400,27 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
         ("age", 1) if args[0].pg == Type::XID => strict(Type::INT4, |_, _| Value::Int(0)),
         ("inet_client_addr" | "inet_server_addr", 0) => constant(Type::INET, Value::Null),
         ("inet_client_port" | "inet_server_port", 0) => constant(Type::INT4, Value::Null),
-        ("pg_cancel_backend", 1) => strict(Type::BOOL, |a, c| {
-            signal(c, SideEffect::Cancel(int(&a[0]) as i32))
+        ("pg_cancel_backend", 1) => fallible(Type::BOOL, |a, c| {
+            Ok(signal(c, SideEffect::Cancel(pid(&a[0])?)))
         }),
-        ("pg_terminate_backend", 1 | 2) => strict(Type::BOOL, |a, c| {
-            signal(c, SideEffect::Terminate(int(&a[0]) as i32))
+        ("pg_terminate_backend", 1 | 2) => fallible(Type::BOOL, |a, c| {
+            Ok(signal(c, SideEffect::Terminate(pid(&a[0])?)))
         }),
-        ("pg_sleep", 1) => strict(Type::VOID, |a, c| {
-            let seconds = match &a[0] {
-                Value::Text(text) => text.trim().parse().unwrap_or(0.0),
+        ("pg_sleep", 1) => fallible(Type::VOID, |a, c| {
+            let seconds: f64 = match &a[0] {
+                Value::Text(text) => text.trim().parse().map_err(|_| {
+                    Error::new(
+                        ErrorKind::InvalidText,
+                        format!("invalid input syntax for type double precision: \"{text}\""),
+                    )
+                })?,
                 Value::Float(f) => *f,
                 other => other.as_int().unwrap_or(0) as f64,
             };
             c.effects
                 .borrow_mut()
                 .push(SideEffect::Sleep((seconds.clamp(0.0, 1e9) * 1e6) as u64));
-            Value::text("")
+            Ok(Value::text(""))
         }),
         ("pg_advisory_unlock_all", 0)
         | (

@@ -35,6 +35,7 @@ mod relations;
 mod roles;
 mod scope;
 mod select;
+mod set_functions;
 mod snapshot;
 mod stages;
 mod tables;
@@ -49,8 +50,8 @@ mod value;
 pub const SYMMETRIC: &str = "SYMMETRIC";
 
 pub use self::answer::{
-    Answer, Catalogs, FactScope, asks_the_catalogs, has_decimals, is_constant,
-    is_without_relations, names_a_catalog, need_of,
+    Answer, Catalogs, FactScope, asks_the_catalogs, fact_scope_of, has_decimals, is_constant,
+    is_without_relations, names_a_catalog,
 };
 pub use self::array::array_items;
 pub use self::context::{Allowance, SideEffect};

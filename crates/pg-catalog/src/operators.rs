@@ -130,6 +130,12 @@ impl Compiler<'_> {
             sql::UnaryOperator::Plus => Ok(inner),
             sql::UnaryOperator::Minus => {
                 let (ty, pg) = (inner.ty.clone(), inner.ty.pg.clone());
+                if !ty.is_number() && !ty.is_integer() && pg != Type::INTERVAL {
+                    return Err(Error::new(
+                        ErrorKind::UndefinedFunction,
+                        format!("operator does not exist: - {}", type_name(&pg)),
+                    ));
+                }
                 let eval = inner.eval;
                 Ok(Expr::new(ty, move |env| {
                     Ok(match eval(env)? {
@@ -463,7 +469,7 @@ fn interval_out_of_range() -> Error {
 }
 
 /// A result, if its type has room for it.
-fn in_range(ty: &Type, n: Option<i64>) -> Result<i64, Error> {
+pub(super) fn in_range(ty: &Type, n: Option<i64>) -> Result<i64, Error> {
     let (fits, name): (fn(i64) -> bool, _) = match *ty {
         Type::INT2 => (|n| i16::try_from(n).is_ok(), "smallint"),
         Type::INT4 => (|n| i32::try_from(n).is_ok(), "integer"),

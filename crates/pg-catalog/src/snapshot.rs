@@ -78,7 +78,6 @@ pub struct Table {
     pub granted: Vec<&'static str>,
 }
 
-/// A column.
 #[derive(Clone, Debug)]
 pub struct Column {
     pub name: String,
@@ -102,7 +101,6 @@ pub struct Role {
     pub can_login: bool,
 }
 
-/// A setting.
 #[derive(Clone, Debug, Default)]
 pub struct Setting {
     /// Its name, in lower case.

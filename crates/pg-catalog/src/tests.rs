@@ -324,3 +324,78 @@ fn patterns_of_times_are_read_or_refused() {
         ),
     ]);
 }
+
+#[test]
+fn functions_take_every_argument_as_postgresql_does() {
+    check(&[
+        (
+            "SELECT split_part('a,b,c', ',', -1) FROM pg_am LIMIT 1",
+            "c",
+        ),
+        ("SELECT split_part('a,b,c', ',', -4) FROM pg_am LIMIT 1", ""),
+        ("SELECT split_part('abc', '', 1) FROM pg_am LIMIT 1", "abc"),
+        ("SELECT split_part('abc', '', 2) FROM pg_am LIMIT 1", ""),
+        ("SELECT split_part('aaaa', 'aa', -1) FROM pg_am LIMIT 1", ""),
+        (
+            "SELECT split_part('a,b', ',', 0) FROM pg_am LIMIT 1",
+            "22023",
+        ),
+        (
+            "SELECT string_to_array('a,b', NULL) FROM pg_am LIMIT 1",
+            "{a,\",\",b}",
+        ),
+        (
+            "SELECT string_to_array('a,b', '') FROM pg_am LIMIT 1",
+            "{\"a,b\"}",
+        ),
+        ("SELECT string_to_array('', ',') FROM pg_am LIMIT 1", "{}"),
+        (
+            "SELECT string_to_array('a,b', ',', 'b') FROM pg_am LIMIT 1",
+            "{a,NULL}",
+        ),
+        ("SELECT s FROM string_to_table('a', '') AS s", "a"),
+        ("SELECT s FROM string_to_table('é!', NULL) AS s", "é/!"),
+        (
+            "SELECT array_length(ARRAY[1, 2], 2), array_upper(ARRAY[1, 2], 1) FROM pg_am LIMIT 1",
+            "|2",
+        ),
+        ("SELECT abs((-32768)::int2) FROM pg_am LIMIT 1", "22003"),
+        ("SELECT abs(-2.5), abs(-3) FROM pg_am LIMIT 1", "2.5|3"),
+        ("SELECT abs(amname) FROM pg_am LIMIT 1", "42883"),
+        ("SELECT mod(7, -3), mod(-7, 3) FROM pg_am LIMIT 1", "1|-1"),
+        ("SELECT round(155, -1) FROM pg_am LIMIT 1", "160"),
+        ("SELECT left('abc', 'x') FROM pg_am LIMIT 1", "22P02"),
+        ("SELECT left('abc', '2') FROM pg_am LIMIT 1", "ab"),
+        ("SELECT -amname FROM pg_am LIMIT 1", "42883"),
+        (
+            "SELECT regexp_replace('aXx', 'x', 'y', 'gi') FROM pg_am LIMIT 1",
+            "ayy",
+        ),
+        (
+            "SELECT regexp_replace('a', 'x', 'y', 'k') FROM pg_am LIMIT 1",
+            "22023",
+        ),
+        (
+            "SELECT regexp_replace('a', 'x', 'y', 'n') FROM pg_am LIMIT 1",
+            "0A000",
+        ),
+        (
+            "SELECT regexp_match('a', 'x', 'g') FROM pg_am LIMIT 1",
+            "22023",
+        ),
+        ("SELECT regexp_split_to_table('a1b', '[0-9]')", "0A000"),
+        (
+            "SELECT * FROM generate_series('2026-01-01'::timestamp, '2026-01-02'::timestamp, '1 day'::interval)",
+            "0A000",
+        ),
+        (
+            "SELECT extract(year FROM DATE '2026-01-01') FROM pg_am LIMIT 1",
+            "0A000",
+        ),
+        (
+            "SELECT '20260102 3:04 PM'::timestamp, timestamptz '2026-01-02 03:04+02' FROM pg_am LIMIT 1",
+            "2026-01-02 15:04:00|2026-01-02 01:04:00+00",
+        ),
+        ("SELECT '2026-13-01'::timestamp FROM pg_am LIMIT 1", "22008"),
+    ]);
+}

@@ -12,6 +12,7 @@ pub use self::to_char::chrono_pattern;
 use self::to_char::to_char;
 use super::context::Context;
 use super::functions::{Function, fallible, fallible_lax, int, lax, strict};
+use super::operators::in_range;
 use super::value::{Value, ValueType, show};
 
 /// From the first to the last character, counted from 1; what lies outside is left out.
@@ -57,6 +58,15 @@ fn number(returns: Type, of: fn(&Value) -> Option<i64>) -> Option<Function> {
     })
 }
 
+/// A function of an array's first dimension; there are no others.
+fn of_dimension(of: fn(&Value) -> Option<i64>) -> Option<Function> {
+    fallible(Type::INT4, move |a, _| {
+        let is_first = int(&a[1])? == 1;
+        let bound = Some(&a[0]).filter(|_| is_first).and_then(of);
+        Ok(bound.map_or(Value::Null, Value::Int))
+    })
+}
+
 /// Upper bound of an array's one dimension; NULL for an empty one.
 fn upper(value: &Value) -> Option<i64> {
     match value {
@@ -68,16 +78,88 @@ fn upper(value: &Value) -> Option<i64> {
 }
 
 /// PostgreSQL's flags of regular expressions, for ours.
-fn with_flags(pattern: &str, flags: &str) -> String {
-    let ours: String = flags
-        .chars()
-        .filter(|c| matches!(c, 'i' | 's' | 'x'))
-        .collect();
-    if ours.is_empty() {
-        pattern.to_owned()
-    } else {
-        format!("(?{ours}){pattern}")
+fn with_flags(pattern: &str, flags: &str, is_global: bool) -> Result<String, Error> {
+    let mut ignores_case = false;
+    for flag in flags.chars() {
+        match flag {
+            'i' => ignores_case = true,
+            'c' => ignores_case = false,
+            'g' if is_global => {}
+            'g' => {
+                return Err(Error::new(
+                    ErrorKind::InvalidParameter,
+                    "regexp_match() does not support the \"global\" option",
+                )
+                .hint("Use the regexp_matches function instead."));
+            }
+            'b' | 'e' | 'm' | 'n' | 'p' | 'q' | 's' | 't' | 'w' | 'x' => {
+                return Err(Error::unsupported(format!(
+                    "the option \"{flag}\" of regular expressions"
+                )));
+            }
+            other => {
+                return Err(Error::new(
+                    ErrorKind::InvalidParameter,
+                    format!("invalid regular expression option: \"{other}\""),
+                ));
+            }
+        }
     }
+    Ok(if ignores_case {
+        format!("(?i){pattern}")
+    } else {
+        pattern.to_owned()
+    })
+}
+
+/// The parts of a text between delimiters: of NULL none; by NULL each character, by an empty one
+/// the whole.
+pub(super) fn pieces<'t>(
+    text: &'t Value,
+    delimiter: &Value,
+    context: &Context,
+) -> Result<Vec<&'t str>, Error> {
+    let whole = text.as_text();
+    if whole.is_empty() {
+        return Ok(Vec::new());
+    }
+    let checked = |count: usize| context.check_length(count.saturating_mul(size_of::<Value>()));
+    Ok(match delimiter {
+        Value::Null => {
+            checked(whole.len())?;
+            whole
+                .char_indices()
+                .map(|(at, c)| &whole[at..at + c.len_utf8()])
+                .collect()
+        }
+        by if by.as_text().is_empty() => vec![whole],
+        by => {
+            checked(whole.matches(by.as_text()).count())?;
+            whole.split(by.as_text()).collect()
+        }
+    })
+}
+
+/// The n-th part of a text between delimiters, from the end if it is negative.
+fn split_part(text: &str, delimiter: &str, n: i64) -> Result<Value, Error> {
+    if n == 0 {
+        return Err(Error::new(
+            ErrorKind::InvalidParameter,
+            "field position must not be zero",
+        ));
+    }
+    let skip = usize::try_from(n.unsigned_abs() - 1).unwrap_or(usize::MAX);
+    let part = if delimiter.is_empty() {
+        Some(text).filter(|_| skip == 0)
+    } else if n > 0 {
+        text.split(delimiter).nth(skip)
+    } else {
+        // From the front, as delimiters may overlap.
+        let count = text.split(delimiter).count();
+        let at = count.checked_sub(skip.saturating_add(1));
+        at.and_then(|at| text.split(delimiter).nth(at))
+    };
+    Ok(Value::text(part.unwrap_or_default()))
 }
 
 /// `1465 kB`: bytes in the unit in which PostgreSQL shows them.
@@ -168,27 +250,30 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
             })
         }
         ("substring" | "substr", 2 | 3) => fallible(Type::TEXT, |a, _| {
-            substring(a[0].as_text(), int(&a[1]), a.get(2).map(int))
+            let count = a.get(2).map(int).transpose()?;
+            substring(a[0].as_text(), int(&a[1])?, count)
         }),
-        ("left", 2) => strict(Type::TEXT, |a, _| {
-            let (text, n) = (a[0].as_text(), int(&a[1]));
+        ("left", 2) => fallible(Type::TEXT, |a, _| {
+            let (text, n) = (a[0].as_text(), int(&a[1])?);
             let length = text.chars().count() as i64;
             let keep = if n < 0 {
                 length.saturating_add(n).max(0)
             } else {
                 n
             };
-            Value::text(text.chars().take(keep as usize).collect::<String>())
+            let kept = text.chars().take(keep as usize);
+            Ok(Value::text(kept.collect::<String>()))
         }),
-        ("right", 2) => strict(Type::TEXT, |a, _| {
-            let (text, n) = (a[0].as_text(), int(&a[1]));
+        ("right", 2) => fallible(Type::TEXT, |a, _| {
+            let (text, n) = (a[0].as_text(), int(&a[1])?);
             let length = text.chars().count() as i64;
             let skip = if n < 0 {
                 n.saturating_neg()
             } else {
                 length.saturating_sub(n).max(0)
             };
-            Value::text(text.chars().skip(skip as usize).collect::<String>())
+            let kept = text.chars().skip(skip as usize);
+            Ok(Value::text(kept.collect::<String>()))
         }),
         ("btrim" | "trim", 1 | 2) => strict(Type::TEXT, |a, _| trim(a, true, true)),
         ("ltrim", 1 | 2) => strict(Type::TEXT, |a, _| trim(a, true, false)),
@@ -203,14 +288,14 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
             Ok(Value::text(text.replace(from, to)))
         }),
         ("repeat", 2) => fallible(Type::TEXT, |a, c| {
-            let count = usize::try_from(int(&a[1])).unwrap_or(0);
+            let count = usize::try_from(int(&a[1])?).unwrap_or(0);
             c.check_length(a[0].as_text().len().saturating_mul(count))?;
             Ok(Value::text(a[0].as_text().repeat(count)))
         }),
         ("lpad" | "rpad", 2 | 3) => {
             let on_the_left = name == "lpad";
             fallible(Type::TEXT, move |a, c| {
-                let width = usize::try_from(int(&a[1])).unwrap_or(0);
+                let width = usize::try_from(int(&a[1])?).unwrap_or(0);
                 c.check_length(width)?;
                 let (text, fill) = (a[0].as_text(), a.get(2).map_or(" ", Value::as_text));
                 let length = text.chars().count();
@@ -235,14 +320,8 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
         ("starts_with", 2) => strict(Type::BOOL, |a, _| {
             Value::Bool(a[0].as_text().starts_with(a[1].as_text()))
         }),
-        ("split_part", 3) => strict(Type::TEXT, |a, _| {
-            let n = usize::try_from(int(&a[2]).saturating_sub(1)).unwrap_or(usize::MAX);
-            Value::text(
-                a[0].as_text()
-                    .split(a[1].as_text())
-                    .nth(n)
-                    .unwrap_or_default(),
-            )
+        ("split_part", 3) => fallible(Type::TEXT, |a, _| {
+            split_part(a[0].as_text(), a[1].as_text(), int(&a[2])?)
         }),
         ("translate", 3) => strict(Type::TEXT, |a, _| {
             let mut to = a[2].as_text().chars();
@@ -262,7 +341,8 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
         }),
         ("regexp_replace", 3 | 4) => fallible(Type::TEXT, |a, c| {
             let flags = a.get(3).map_or("", Value::as_text);
-            let pattern = c.pattern_for(&with_flags(a[1].as_text(), flags), a[0].as_text())?;
+            let pattern = with_flags(a[1].as_text(), flags, true)?;
+            let pattern = c.pattern_for(&pattern, a[0].as_text())?;
             // PostgreSQL names a group by a back-slash, our library by a dollar.
             let replacement = regex::Regex::new(r"\\(\d)").map(|r| {
                 r.replace_all(&a[2].as_text().replace('$', "$$"), "$${$1}")
@@ -282,10 +362,9 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
             Ok(Value::text(out))
         }),
         ("regexp_match", 2 | 3) => fallible(Type::TEXT_ARRAY, |a, c| {
-            let pattern = c.pattern_for(
-                &with_flags(a[1].as_text(), a.get(2).map_or("", Value::as_text)),
-                a[0].as_text(),
-            )?;
+            let flags = a.get(2).map_or("", Value::as_text);
+            let pattern = with_flags(a[1].as_text(), flags, false)?;
+            let pattern = c.pattern_for(&pattern, a[0].as_text())?;
             let Some(found) = pattern.captures(a[0].as_text()) else {
                 return Ok(Value::Null);
             };
@@ -330,28 +409,42 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
         }
         ("array_fill", 2) => fallible(ValueType::array(&first).pg, |a, c| match a[1].items() {
             [count] => {
-                let count = usize::try_from(int(count)).unwrap_or(0);
+                let count = usize::try_from(int(count)?).unwrap_or(0);
                 c.check_length(count.saturating_mul(a[0].size()))?;
                 Ok(Value::array(std::iter::repeat_n(a[0].clone(), count)))
             }
             _ => Err(Error::unsupported("array_fill in several dimensions")),
         }),
-        ("pg_size_pretty", 1) => strict(Type::TEXT, |a, _| Value::text(size_pretty(int(&a[0])))),
-        ("abs", 1) => strict(first.pg.clone(), |a, _| match &a[0] {
-            Value::Float(f) => Value::Float(f.abs()),
-            other => Value::Int(int(other).saturating_abs()),
+        ("pg_size_pretty", 1) if first.is_integer() || first.pg == Type::UNKNOWN => {
+            fallible(Type::TEXT, |a, _| Ok(Value::text(size_pretty(int(&a[0])?))))
+        }
+        ("abs", 1) if first.is_number() => fallible(first.pg.clone(), move |a, _| {
+            Ok(match &a[0] {
+                Value::Float(f) => Value::Float(f.abs()),
+                other => Value::Int(in_range(&first.pg, int(other)?.checked_abs())?),
+            })
         }),
-        ("mod", 2) => fallible(first.pg.clone(), |a, _| match int(&a[1]) {
-            0 => Err(Error::new(ErrorKind::DivisionByZero, "division by zero")),
-            by => Ok(Value::Int(int(&a[0]).wrapping_rem(by))),
-        }),
-        ("round", 2) => strict(Type::NUMERIC, |a, _| match &a[0] {
-            Value::Float(f) => {
-                let factor = 10f64.powi(int(&a[1]) as i32);
-                Value::Float((f * factor).round() / factor)
-            }
-            other => other.clone(),
-        }),
+        ("mod", 2) if args.iter().all(ValueType::is_integer) => {
+            let returns = if args.iter().any(|ty| ty.pg == Type::INT8) {
+                Type::INT8
+            } else {
+                Type::INT4
+            };
+            fallible(returns, |a, _| match int(&a[1])? {
+                0 => Err(Error::new(ErrorKind::DivisionByZero, "division by zero")),
+                by => Ok(Value::Int(int(&a[0])?.wrapping_rem(by))),
+            })
+        }
+        ("round", 2) if first.is_number() && !matches!(first.pg, Type::FLOAT4 | Type::FLOAT8) => {
+            fallible(Type::NUMERIC, |a, _| {
+                let number = match &a[0] {
+                    Value::Float(f) => *f,
+                    other => int(other)? as f64,
+                };
+                let factor = 10f64.powi(int(&a[1])? as i32);
+                Ok(Value::Float((number * factor).round() / factor))
+            })
+        }
         ("round" | "floor" | "ceil" | "ceiling" | "trunc", 1) => {
             let of: fn(f64) -> f64 = match name {
                 "round" if first.pg == Type::NUMERIC => f64::round,
@@ -365,14 +458,14 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
                 other => other.clone(),
             })
         }
-        ("array_upper", 2) => number(Type::INT4, upper),
-        ("array_lower", 2) => number(Type::INT4, |v| match v {
+        ("array_upper", 2) => of_dimension(upper),
+        ("array_lower", 2) => of_dimension(|v| match v {
             Value::Array(lower, items) if !items.is_empty() => Some(*lower),
             _ => None,
         }),
-        ("array_length", 2) => number(Type::INT4, |v| {
-            (!v.items().is_empty()).then_some(v.items().len() as i64)
-        }),
+        ("array_length", 2) => {
+            of_dimension(|v| (!v.items().is_empty()).then_some(v.items().len() as i64))
+        }
         ("array_ndims", 1) => number(Type::INT4, |v| (!v.items().is_empty()).then_some(1)),
         ("cardinality", 1) => number(Type::INT4, |v| Some(v.items().len() as i64)),
         ("array_position", 2) => lax(ValueType::INT4, |a, _| {
@@ -416,11 +509,12 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
             });
             joined(&shown.collect::<Vec<_>>(), a[1].as_text(), c)
         }),
-        ("string_to_array", 2 | 3) => fallible(Type::TEXT_ARRAY, |a, c| {
-            let (text, null) = (a[0].as_text(), a.get(2).map(Value::as_text));
-            if text.is_empty() {
-                return Ok(Value::array([]));
+        ("string_to_array", 2 | 3) => fallible_lax(ValueType::of(Type::TEXT_ARRAY), |a, c| {
+            if a[0].is_null() {
+                return Ok(Value::Null);
             }
+            let null = a.get(2).filter(|null| !null.is_null());
+            let null = null.map(Value::as_text);
             let item = |t: &str| {
                 if null == Some(t) {
                     Value::Null
@@ -428,13 +522,9 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
                     Value::text(t)
                 }
             };
-            c.check_length(
-                text.matches(a[1].as_text())
-                    .count()
-                    .saturating_mul(size_of::<Value>()),
-            )?;
+            let parts = pieces(&a[0], &a[1], c)?;
             Ok(Value::array(
-                text.split(a[1].as_text()).map(item).collect::<Vec<_>>(),
+                parts.into_iter().map(item).collect::<Vec<_>>(),
             ))
         }),
         ("parse_ident", 1 | 2) => strict(Type::TEXT_ARRAY, |a, _| {

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clocks_that_leap_or_go_back_are_read_as_postgresql_reads_them() {
+    fn ambiguous_local_times_match_postgresql() {
         let hours = |text: &str| {
             ahead_of_clock(Tz::Europe__Berlin, text.parse().expect("a time")).map(|s| s / 3600)
         };

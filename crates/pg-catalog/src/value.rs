@@ -10,6 +10,7 @@ use postgres_types::{Kind, Type};
 use super::snapshot::CatalogSnapshot;
 use crate::{array_items, interval_text};
 use starkeep_error::{Error, ErrorKind};
+use starkeep_pg_semantics::datetime::{self, Clock, Zone};
 
 /// A type; records also say their fields.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,7 +55,6 @@ impl ValueType {
         }
     }
 
-    /// The type of arrays of this.
     pub fn array(&self) -> ValueType {
         let pg = match self.pg {
             Type::UNKNOWN => Type::TEXT_ARRAY,
@@ -415,12 +415,16 @@ pub(super) fn read(text: &str, ty: &ValueType, snapshot: &CatalogSnapshot) -> Re
         Type::CHAR => Value::text(text.chars().next().map(String::from).unwrap_or_default()),
         Type::NAME => Value::text(text.chars().take(63).collect::<String>()),
         Type::TIMESTAMPTZ | Type::TIMESTAMP => {
-            let formats = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"];
-            let plain = trimmed.trim_end_matches("+00").trim_end_matches('Z');
-            let parsed = formats
-                .iter()
-                .find_map(|f| chrono::NaiveDateTime::parse_from_str(plain, f).ok());
-            Value::Time(parsed.ok_or_else(bad)?.and_utc().timestamp_micros())
+            // Moments are shown in UTC here, too.
+            let clock = Clock {
+                now: Some(snapshot.facts.now),
+                zone: Zone::Offset(0),
+            };
+            Value::Time(if ty.pg == Type::TIMESTAMP {
+                datetime::timestamp(text, clock)?
+            } else {
+                datetime::timestamptz(text, clock)?
+            })
         }
         Type::INTERVAL => {
             let words = interval_text(trimmed);

@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn products_carry_downwards() {
+    fn interval_products_carry_downwards() {
         let times = |text: &str, factor: f64| {
             let read = interval(text).expect("reads");
             read.times(factor).map(parts)
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_carry_upwards_where_that_is_asked_for() {
+    fn justify_carries_parts_upwards() {
         let read = |text: &str| interval(text).expect("an interval");
         let hours = |text: &str| read(text).justified_hours().map(parts);
         let days = |text: &str| read(text).justified_days().map(parts);

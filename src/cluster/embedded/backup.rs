@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use futures::{FutureExt, StreamExt, stream};
 use rusqlite::params;
 
-use super::catalog::{Catalog, Table};
+use super::metastore::{Metastore, Table};
 use super::{EmbeddedCluster, ReportProgress, define, fe};
 use crate::cluster::StepError;
 use crate::error::{Error, ErrorKind};
@@ -23,11 +23,11 @@ const FILES_AT_A_TIME: usize = 4;
 
 /// Checks the objects of a BACKUP against the metastore, in StarRocks' order and words.
 pub(super) fn check(
-    catalog: &Catalog,
+    metastore: &Metastore,
     database: &DatabaseName,
     objects: Option<&[ObjectRef]>,
 ) -> Result<BackupRequest, Error> {
-    let home = catalog
+    let home = metastore
         .database(database.as_str())
         .ok_or_else(|| fe::unknown_database(database))?;
     let mut checked = BackupRequest {
@@ -52,12 +52,12 @@ pub(super) fn check(
         match object {
             ObjectRef::Table(table) => checked
                 .objects
-                .push(checked_table(catalog, database, table, &checked)?),
+                .push(checked_table(metastore, database, table, &checked)?),
             ObjectRef::Untyped(reference) => {
-                match checked_table(catalog, database, reference, &checked) {
+                match checked_table(metastore, database, reference, &checked) {
                     Ok(table) => checked.objects.push(table),
                     Err(e) => {
-                        let view = catalog.view(database.as_str(), reference.table.name.as_str());
+                        let view = metastore.view(database.as_str(), reference.table.name.as_str());
                         let view = view
                             .filter(|_| e.kind == ErrorKind::UndefinedTable)
                             .ok_or(e)?;
@@ -73,7 +73,7 @@ pub(super) fn check(
                 name,
                 ..
             } => {
-                let view = catalog
+                let view = metastore
                     .view(database.as_str(), name.name.as_str())
                     .ok_or_else(|| incorrect_table(&name.name))?;
                 add_view(&mut checked, &view.name)?;
@@ -151,12 +151,12 @@ fn add_view(checked: &mut BackupRequest, view: &TableName) -> Result<(), Error> 
 }
 
 fn checked_table(
-    catalog: &Catalog,
+    metastore: &Metastore,
     database: &DatabaseName,
     reference: &TableRef,
     checked: &BackupRequest,
 ) -> Result<BackupObject, Error> {
-    let table = catalog.table(database.as_str(), reference.table.name.as_str());
+    let table = metastore.table(database.as_str(), reference.table.name.as_str());
     let table = table.ok_or_else(|| incorrect_table(&reference.table.name))?;
     let partitions = match &reference.partitions {
         Partitions::All => Vec::new(),
@@ -232,21 +232,21 @@ fn planned_table(table: &Table, chosen: &[PartitionName]) -> Result<PlannedTable
 
 /// What a backup takes at this instant of the metastore.
 pub(super) fn planned(
-    catalog: &Catalog,
+    metastore: &Metastore,
     database: &DatabaseName,
     request: &BackupRequest,
 ) -> Result<BackupPlan, Error> {
-    catalog
+    metastore
         .database(database.as_str())
         .ok_or_else(|| fe::unknown_database(database))?;
     let tables = request.objects.iter().map(|object| {
-        let table = catalog.table(database.as_str(), object.table.as_str());
+        let table = metastore.table(database.as_str(), object.table.as_str());
         let table = table.ok_or_else(|| fe::unknown_table(database, &object.table))?;
         planned_table(table, &object.partitions)
     });
     let tables = tables.collect::<Result<Vec<_>, Error>>()?;
     let views = request.views.iter().map(|name| {
-        let view = catalog.view(database.as_str(), name.as_str());
+        let view = metastore.view(database.as_str(), name.as_str());
         let view = view.ok_or_else(|| fe::unknown_table(database, name))?;
         Ok(PlannedView {
             name: view.name.clone(),
@@ -271,13 +271,13 @@ impl EmbeddedCluster {
         let (uid, database) = (job.spec.uid.clone(), target.database);
         self.inner
             .frontend
-            .change(move |t, catalog| {
+            .change(move |t, metastore| {
                 t.execute(
                     "INSERT OR IGNORE INTO pins (uid, garbage_after) VALUES (?1, ?2)",
-                    params![uid, catalog.garbage_seen],
+                    params![uid, metastore.garbage_seen],
                 )
                 .map_err(sql_error)?;
-                Ok((planned(catalog, &database, &request)?, Vec::new()))
+                Ok((planned(metastore, &database, &request)?, Vec::new()))
             })
             .await
     }

@@ -20,7 +20,7 @@ use crate::repository::transfer::{PARTIAL_PREFIX, make_dir, partial_in, sync_dir
 
 #[derive(Serialize, Deserialize)]
 struct Marker {
-    /// The catalog that the directory belongs to: another one's tablets must never be taken for
+    /// The metastore that the directory belongs to: another one's tablets must never be taken for
     /// garbage.
     cluster: String,
     backend_id: BackendId,

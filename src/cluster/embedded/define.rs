@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use rusqlite::{Transaction, params};
 
-use super::catalog::{Catalog, Table};
 use super::fe::{
     self, drop_partition, drop_table, insert_partition, insert_tablet, next_ids, unknown_database,
     unknown_table,
 };
+use super::metastore::{Metastore, Table};
 use super::{EmbeddedCluster, no_database, refuse_locked};
 use crate::error::{Error, ErrorKind};
 use crate::names::*;
@@ -42,13 +42,13 @@ impl EmbeddedCluster {
         let backends = self.inner.backends.len();
         self.inner
             .frontend
-            .change(move |t, catalog| match definition {
+            .change(move |t, metastore| match definition {
                 Definition::CreateDatabase {
                     name,
                     if_not_exists,
-                } => create_database(t, catalog, &name, if_not_exists, at),
+                } => create_database(t, metastore, &name, if_not_exists, at),
                 Definition::DropDatabase { name, if_exists } => {
-                    drop_database(t, catalog, &name, if_exists)
+                    drop_database(t, metastore, &name, if_exists)
                 }
                 Definition::CreateTable {
                     table,
@@ -63,9 +63,9 @@ impl EmbeddedCluster {
                         alive,
                         backends,
                     };
-                    create_table(t, catalog, new, if_not_exists, at)
+                    create_table(t, metastore, new, if_not_exists, at)
                 }
-                Definition::DropTable { table, if_exists } => match find(catalog, &table) {
+                Definition::DropTable { table, if_exists } => match find(metastore, &table) {
                     Ok(found) => {
                         refuse_locked(&found)?;
                         drop_table(t, &found)?;
@@ -84,16 +84,18 @@ impl EmbeddedCluster {
                     if_not_exists,
                 } => create_view(
                     t,
-                    catalog,
+                    metastore,
                     &view,
                     &definition,
                     or_replace,
                     if_not_exists,
                     at,
                 ),
-                Definition::DropView { view, if_exists } => drop_view(t, catalog, &view, if_exists),
+                Definition::DropView { view, if_exists } => {
+                    drop_view(t, metastore, &view, if_exists)
+                }
                 Definition::TruncateTable { table, partitions } => {
-                    let table = find(catalog, &table)?;
+                    let table = find(metastore, &table)?;
                     truncate(t, &table, &partitions, at)
                 }
                 Definition::AddPartition {
@@ -101,7 +103,7 @@ impl EmbeddedCluster {
                     partitions,
                     if_not_exists,
                 } => {
-                    let table = find(catalog, &table)?;
+                    let table = find(metastore, &table)?;
                     add_partitions(t, &table, &partitions, if_not_exists, &alive, at)
                 }
                 Definition::DropPartition {
@@ -109,7 +111,7 @@ impl EmbeddedCluster {
                     partition,
                     if_exists,
                 } => {
-                    let table = find(catalog, &table)?;
+                    let table = find(metastore, &table)?;
                     refuse_locked(&table)?;
                     match table.partitions.iter().find(|p| p.name == partition) {
                         Some(found) if table.schema.partitioning != Partitioning::Unpartitioned => {
@@ -145,12 +147,12 @@ pub(super) fn unknown_partition(partition: &PartitionName, table: &Table) -> Err
     .hint(format!("See SHOW PARTITIONS FROM {}.", table.name))
 }
 
-fn find(catalog: &Catalog, table: &Qualified<TableName>) -> Result<Arc<Table>, Error> {
+fn find(metastore: &Metastore, table: &Qualified<TableName>) -> Result<Arc<Table>, Error> {
     let database = table.database.as_ref().ok_or_else(no_database)?;
-    catalog
+    metastore
         .database(database.as_str())
         .ok_or_else(|| unknown_database(database))?;
-    catalog
+    metastore
         .table(database.as_str(), table.name.as_str())
         .cloned()
         .ok_or_else(|| unknown_table(database, &table.name))
@@ -171,12 +173,12 @@ pub(super) fn check_database_name(name: &DatabaseName) -> Result<(), Error> {
 
 pub(super) fn create_database(
     t: &Transaction<'_>,
-    catalog: &Catalog,
+    metastore: &Metastore,
     name: &DatabaseName,
     if_not_exists: bool,
     at: Timestamp,
 ) -> Done {
-    if catalog.databases.contains_key(name.as_str()) {
+    if metastore.databases.contains_key(name.as_str()) {
         if if_not_exists {
             return Ok((
                 vec![format!("database \"{name}\" already exists, skipping")],
@@ -200,11 +202,11 @@ pub(super) fn create_database(
 
 fn drop_database(
     t: &Transaction<'_>,
-    catalog: &Catalog,
+    metastore: &Metastore,
     name: &DatabaseName,
     if_exists: bool,
 ) -> Done {
-    let Some(database) = catalog.databases.get(name.as_str()) else {
+    let Some(database) = metastore.databases.get(name.as_str()) else {
         if if_exists {
             return Ok((
                 vec![format!("database \"{name}\" does not exist, skipping")],
@@ -250,7 +252,7 @@ fn drop_database(
 
 fn create_view(
     t: &Transaction<'_>,
-    catalog: &Catalog,
+    metastore: &Metastore,
     view: &Qualified<TableName>,
     definition: &ViewDefinition,
     or_replace: bool,
@@ -258,7 +260,7 @@ fn create_view(
     at: Timestamp,
 ) -> Done {
     let database = view.database.as_ref().ok_or_else(no_database)?;
-    let home = catalog
+    let home = metastore
         .database(database.as_str())
         .ok_or_else(|| unknown_database(database))?;
     let is_table = home.tables.contains_key(view.name.as_str());
@@ -281,16 +283,16 @@ fn create_view(
 
 fn drop_view(
     t: &Transaction<'_>,
-    catalog: &Catalog,
+    metastore: &Metastore,
     view: &Qualified<TableName>,
     if_exists: bool,
 ) -> Done {
     let database = view.database.as_ref().ok_or_else(no_database)?;
-    let home = catalog
+    let home = metastore
         .database(database.as_str())
         .ok_or_else(|| unknown_database(database))?;
-    let Some(found) = catalog.view(database.as_str(), view.name.as_str()) else {
-        if catalog
+    let Some(found) = metastore.view(database.as_str(), view.name.as_str()) else {
+        if metastore
             .table(database.as_str(), view.name.as_str())
             .is_some()
         {
@@ -327,14 +329,14 @@ struct NewTable {
 
 fn create_table(
     t: &Transaction<'_>,
-    catalog: &Catalog,
+    metastore: &Metastore,
     new: NewTable,
     if_not_exists: bool,
     at: Timestamp,
 ) -> Done {
     let name = &new.table.name;
     let database = new.table.database.as_ref().ok_or_else(no_database)?;
-    let home = catalog
+    let home = metastore
         .database(database.as_str())
         .ok_or_else(|| unknown_database(database))?;
     if home.tables.contains_key(name.as_str()) || home.views.contains_key(name.as_str()) {

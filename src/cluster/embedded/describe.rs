@@ -1,6 +1,6 @@
 //! What there is, in the words that every cluster tells it in.
 
-use super::catalog::{Partition, View};
+use super::metastore::{Partition, View};
 use crate::cluster::{PartitionInfo, TabletInfo, ViewInfo};
 use crate::job::Volume;
 

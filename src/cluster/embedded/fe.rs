@@ -12,9 +12,9 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-use self::load::{load_catalog, refreshed};
+use self::load::{load_metastore, refreshed};
 use super::be::Backends;
-use super::catalog::{Catalog, ReadGuard, Readers, Table};
+use super::metastore::{Metastore, ReadGuard, Readers, Table};
 use crate::error::{Error, ErrorKind};
 use crate::job::{DataFile, RestorePlan, TargetTable};
 use crate::names::*;
@@ -32,7 +32,7 @@ pub(super) const VIEWS: TableId = TableId(0);
 #[derive(Debug)]
 pub(super) struct Frontend {
     connection: Arc<Mutex<Connection>>,
-    image: Arc<RwLock<Arc<Catalog>>>,
+    image: Arc<RwLock<Arc<Metastore>>>,
     readers: Arc<Readers>,
 }
 
@@ -123,33 +123,35 @@ impl Frontend {
                 }
             }
         }
-        let catalog = load_catalog(&transaction)?;
+        let metastore = load_metastore(&transaction)?;
         let backends = Backends::new(uid, backends);
         new.into_iter().try_for_each(|id| backends.format(id))?;
         transaction.commit().map_err(sql_error)?;
         let frontend = Self {
             connection: Arc::new(Mutex::new(connection)),
-            image: Arc::new(RwLock::new(Arc::new(catalog))),
+            image: Arc::new(RwLock::new(Arc::new(metastore))),
             readers: Arc::default(),
         };
         Ok((frontend, backends))
     }
 
-    /// The catalog at this instant, without a guard: for looking things up, not for reading files.
-    pub fn catalog(&self) -> Arc<Catalog> {
+    /// The metastore at this instant, without a guard: for looking things up, not for reading files.
+    pub fn metastore(&self) -> Arc<Metastore> {
         self.image.read().clone()
     }
 
-    /// The catalog at this instant, and what keeps its files readable.
-    pub fn read(&self) -> (Arc<Catalog>, ReadGuard) {
-        self.readers.enter(|| self.catalog())
+    /// The metastore at this instant, and what keeps its files readable.
+    pub fn read(&self) -> (Arc<Metastore>, ReadGuard) {
+        self.readers.enter(|| self.metastore())
     }
 
     /// Runs a transaction; tables that it names as touched are read again into the image.
     pub async fn change<T, F>(&self, work: F) -> Result<T, Error>
     where
         T: Send + 'static,
-        F: FnOnce(&Transaction<'_>, &Catalog) -> Result<(T, Vec<TableId>), Error> + Send + 'static,
+        F: FnOnce(&Transaction<'_>, &Metastore) -> Result<(T, Vec<TableId>), Error>
+            + Send
+            + 'static,
     {
         let (before, image) = (self.image.clone(), self.image.clone());
         transact_then(
@@ -159,8 +161,8 @@ impl Frontend {
                 let (out, touched) = work(t, &current)?;
                 Ok((out, refreshed(t, &current, &touched)?))
             },
-            move |(out, catalog)| {
-                *image.write() = Arc::new(catalog);
+            move |(out, metastore)| {
+                *image.write() = Arc::new(metastore);
                 out
             },
         )
@@ -180,14 +182,14 @@ impl Frontend {
     pub async fn preview<T, F>(&self, changes: Vec<F>) -> Result<Vec<Result<T, Error>>, Error>
     where
         T: Send + 'static,
-        F: FnOnce(&Transaction<'_>, &Catalog) -> Result<T, Error> + Send + 'static,
+        F: FnOnce(&Transaction<'_>, &Metastore) -> Result<T, Error> + Send + 'static,
     {
         let image = self.image.clone();
         self.query(move |t| {
-            let catalog = image.read().clone();
+            let metastore = image.read().clone();
             let previews = changes.into_iter().map(|change| {
                 t.execute_batch("SAVEPOINT preview").map_err(sql_error)?;
-                let came_to = change(t, &catalog);
+                let came_to = change(t, &metastore);
                 t.execute_batch("ROLLBACK TO preview; RELEASE preview")
                     .map_err(sql_error)?;
                 Ok(came_to)
@@ -199,7 +201,7 @@ impl Frontend {
 
     /// Garbage that nothing reads and nothing pins: its ids with what it is.
     pub async fn collectable(&self) -> Result<Vec<(i64, TabletId, Option<String>)>, Error> {
-        let unread = self.readers.oldest(|| self.catalog().garbage_seen);
+        let unread = self.readers.oldest(|| self.metastore().garbage_seen);
         self.query(move |t| {
             let pinned: Option<i64> = t.query_row("SELECT min(garbage_after) FROM pins", [], |r| r.get(0)).map_err(sql_error)?;
             let upto = pinned.map_or(unread, |p| p.min(unread));
@@ -386,7 +388,7 @@ pub(super) fn apply_change(
 /// and only once.
 pub(super) fn apply_swap(
     transaction: &Transaction<'_>,
-    catalog: &Catalog,
+    metastore: &Metastore,
     database: &DatabaseName,
     uid: &str,
     plan: &RestorePlan,
@@ -399,14 +401,14 @@ pub(super) fn apply_swap(
     if done.is_some() {
         return Ok(Vec::new());
     }
-    let home = catalog
+    let home = metastore
         .database(database.as_str())
         .ok_or_else(|| unknown_database(database))?;
     for table in &plan.tables {
         if table.exists {
             // The lock kept everyone else away, so a missing table means the metastore was tampered
             // with.
-            let found = catalog
+            let found = metastore
                 .table(database.as_str(), table.name.as_str())
                 .filter(|t| t.id == table.table_id);
             found.ok_or_else(|| {

@@ -28,8 +28,8 @@ use tokio::sync::mpsc;
 
 use self::route::Router;
 use super::be::Backends;
-use super::catalog::{Partition, Table};
 use super::fe::NewFile;
+use super::metastore::{Partition, Table};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
 use crate::job::DataFile;
@@ -71,7 +71,7 @@ impl NewFiles {
         self.files.append(&mut other.files);
     }
 
-    /// The catalog has them now, or may have them.
+    /// The metastore has them now, or may have them.
     pub fn keep(&mut self) {
         self.files.clear();
     }

@@ -54,11 +54,11 @@ impl EmbeddedCluster {
         manifest: &Manifest,
         go_on: GoOn,
     ) -> Result<Proof, Error> {
-        let (catalog, guard) = self.inner.frontend.read();
+        let (metastore, guard) = self.inner.frontend.read();
         let backends = &self.inner.backends;
         let (mut proof, mut files) = (Proof::default(), Vec::new());
         for table in &manifest.tables {
-            let Some(here) = catalog.table(database.as_str(), table.name.as_str()) else {
+            let Some(here) = metastore.table(database.as_str(), table.name.as_str()) else {
                 proof
                     .differences
                     .push(format!("table {} is missing", table.name));
@@ -84,7 +84,7 @@ impl EmbeddedCluster {
             }
         }
         for view in &manifest.views {
-            if catalog
+            if metastore
                 .view(database.as_str(), view.name.as_str())
                 .is_none()
             {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::catalog::{Catalog, Table};
 use super::define::{self, place, too_few_backends};
 use super::fe::{next_ids, unknown_database};
+use super::metastore::{Metastore, Table};
 use super::{EmbeddedCluster, ReportProgress};
 use crate::cluster::StepError;
 use crate::error::{Error, ErrorKind};
@@ -164,7 +164,7 @@ struct Destination<'a> {
 /// starts over.
 fn reserve(
     t: &Transaction<'_>,
-    catalog: &Catalog,
+    metastore: &Metastore,
     into: Destination<'_>,
     request: &RestoreRequest,
     manifest: &Manifest,
@@ -189,9 +189,9 @@ fn reserve(
     t.execute("DELETE FROM restore_locks WHERE uid = ?1", [uid])
         .map_err(sql_error)?;
     if request.makes_database {
-        define::create_database(t, catalog, database, true, at)?;
+        define::create_database(t, metastore, database, true, at)?;
     } else {
-        catalog
+        metastore
             .database(database.as_str())
             .ok_or_else(|| unknown_database(database))?;
     }
@@ -201,7 +201,7 @@ fn reserve(
         let (source, partitions) = manifest.choose(object)?;
         let target = object.target();
         reserve_name(t, into, target)?;
-        if catalog
+        if metastore
             .databases
             .get(database.as_str())
             .is_some_and(|d| d.views.contains_key(target.as_str()))
@@ -210,7 +210,7 @@ fn reserve(
             return Err(Error::new(ErrorKind::WrongObjectType, message)
                 .hint("Drop the view, or restore under another name with AS."));
         }
-        let existing = catalog
+        let existing = metastore
             .databases
             .get(database.as_str())
             .and_then(|d| d.tables.get(target.as_str()));
@@ -287,7 +287,7 @@ fn reserve(
     for object in &request.views {
         let (source, target) = (manifest.view(&object.view)?, object.target());
         reserve_name(t, into, target)?;
-        if catalog
+        if metastore
             .databases
             .get(database.as_str())
             .is_some_and(|d| d.tables.contains_key(target.as_str()))
@@ -360,14 +360,14 @@ impl EmbeddedCluster {
         let context = Arc::new((manifest.clone(), database.clone(), digest, alive));
         let previews = tables.chain(views).map(|request| {
             let context = context.clone();
-            move |t: &Transaction<'_>, catalog: &Catalog| {
+            move |t: &Transaction<'_>, metastore: &Metastore| {
                 let (manifest, database, digest, alive) = &*context;
                 let into = Destination {
                     uid: "preview",
                     database,
                     at,
                 };
-                let reserved = reserve(t, catalog, into, &request, manifest, digest, alive);
+                let reserved = reserve(t, metastore, into, &request, manifest, digest, alive);
                 reserved.map(|(plan, _)| plan)
             }
         });
@@ -401,14 +401,14 @@ impl EmbeddedCluster {
         let (plan, stale) = self
             .inner
             .frontend
-            .change(move |t, catalog| {
+            .change(move |t, metastore| {
                 let into = Destination {
                     uid: &uid,
                     database: &target.database,
                     at,
                 };
                 let (plan, stale) =
-                    reserve(t, catalog, into, &request, &manifest, &digest, &alive)?;
+                    reserve(t, metastore, into, &request, &manifest, &digest, &alive)?;
                 let touched = plan
                     .tables
                     .iter()

@@ -31,7 +31,7 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use super::be::Backends;
-use super::catalog::{Partition, ReadGuard, Table};
+use super::metastore::{Partition, ReadGuard, Table};
 use crate::error::{Error, ErrorKind};
 use crate::schema::{
     Aggregate, Bound, Bounds, ColumnType, DefaultValue, KeyModel, RangeKey, SEQUENCE_COLUMN,

@@ -40,8 +40,8 @@ impl EmbeddedCluster {
 
     /// A table as it is now: the version must be the one that its only writer will move.
     fn same(&self, known: &Table) -> Result<Arc<Table>, Error> {
-        let catalog = self.inner.frontend.catalog();
-        let now = catalog
+        let metastore = self.inner.frontend.metastore();
+        let now = metastore
             .table(known.database.as_str(), known.name.as_str())
             .filter(|t| t.id == known.id)
             .cloned();
@@ -163,9 +163,9 @@ impl EmbeddedCluster {
     ) -> Result<u64, Error> {
         let predicate = predicate.unwrap_or_else(|| lit(true));
         // The table is looked up under the guard, so its files cannot go before they are read.
-        let (catalog, guard) = self.inner.frontend.read();
+        let (metastore, guard) = self.inner.frontend.read();
         let guard = Arc::new(guard);
-        let now = catalog
+        let now = metastore
             .table(table.database.as_str(), table.name.as_str())
             .filter(|t| t.id == table.id)
             .cloned();
@@ -262,8 +262,8 @@ impl EmbeddedCluster {
         let (database, name) = (table.database.clone(), table.name.clone());
         self.inner
             .frontend
-            .change(move |t, catalog| {
-                let now = catalog.table(database.as_str(), name.as_str()).filter(|t| t.id == id);
+            .change(move |t, metastore| {
+                let now = metastore.table(database.as_str(), name.as_str()).filter(|t| t.id == id);
                 let now = now.ok_or_else(|| fe::unknown_table(&database, &name))?;
                 refuse_locked(now)?;
                 // Rows that replace others were made for the version that was seen; plain new rows

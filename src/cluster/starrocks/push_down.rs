@@ -16,7 +16,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan}
 
 use super::client::Client;
 use super::print_plan::{Printed, has_subquery, print_plan};
-use super::scan::{RemoteQuery, StarRocksTable, numbered};
+use super::scan::{StarRocksQuery, StarRocksTable, numbered};
 
 /// The database and name of the cluster's table that a scan reads, if it reads one and as a whole.
 pub(super) fn table_of(scan: &TableScan) -> Option<(String, String)> {
@@ -76,7 +76,7 @@ fn as_table(
         columns,
         is_ordered,
     } = printed;
-    let provider = Arc::new(RemoteQuery {
+    let provider = Arc::new(StarRocksQuery {
         client: client.clone(),
         sql,
         columns,

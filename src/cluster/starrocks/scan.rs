@@ -107,7 +107,11 @@ impl TableProvider for StarRocksTable {
         if let Some(limit) = limit {
             sql += &format!(" LIMIT {limit}");
         }
-        Ok(Arc::new(RemoteExec::new(self.client.clone(), sql, schema)))
+        Ok(Arc::new(StarRocksExec::new(
+            self.client.clone(),
+            sql,
+            schema,
+        )))
     }
 }
 
@@ -132,7 +136,7 @@ fn print_filter(filter: &Expr, schema: &DFSchema) -> Option<String> {
 
 /// Part of a plan that the cluster computes as a whole.
 #[derive(Debug)]
-pub(super) struct RemoteQuery {
+pub(super) struct StarRocksQuery {
     pub client: Arc<Client>,
     pub sql: String,
     /// What its columns are called in it.
@@ -143,7 +147,7 @@ pub(super) struct RemoteQuery {
 }
 
 #[async_trait]
-impl TableProvider for RemoteQuery {
+impl TableProvider for StarRocksQuery {
     fn schema(&self) -> SchemaRef {
         self.schema.clone()
     }
@@ -160,7 +164,7 @@ impl TableProvider for RemoteQuery {
         _: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let whole = |sql: String, schema| {
-            Arc::new(RemoteExec::new(self.client.clone(), sql, schema)) as Arc<dyn ExecutionPlan>
+            Arc::new(StarRocksExec::new(self.client.clone(), sql, schema)) as Arc<dyn ExecutionPlan>
         };
         match projection {
             Some(columns) if columns.len() < self.schema.fields().len() => {
@@ -199,14 +203,14 @@ fn project(input: Arc<dyn ExecutionPlan>, columns: &[usize]) -> DfResult<Arc<dyn
 
 /// A query that runs on the cluster.
 #[derive(Debug)]
-struct RemoteExec {
+struct StarRocksExec {
     client: Arc<Client>,
     sql: String,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
 }
 
-impl RemoteExec {
+impl StarRocksExec {
     fn new(client: Arc<Client>, sql: String, schema: SchemaRef) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(schema.clone()),
@@ -223,13 +227,13 @@ impl RemoteExec {
     }
 }
 
-impl DisplayAs for RemoteExec {
+impl DisplayAs for StarRocksExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "StarRocksExec: {}", self.sql)
     }
 }
 
-impl ExecutionPlan for RemoteExec {
+impl ExecutionPlan for StarRocksExec {
     fn name(&self) -> &str {
         "StarRocksExec"
     }

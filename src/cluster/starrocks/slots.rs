@@ -3,7 +3,9 @@
 use super::StarRocksCluster;
 use super::print_statement::{identifier, literal};
 use super::table::{Line, lines};
-use crate::cluster::{Answer, CATALOGS, RemoteDetails, RemoteRepository, RemoteSnapshot, Sighted};
+use crate::cluster::{
+    Answer, CATALOGS, ExternalDetails, ExternalRepository, ExternalSnapshot, Sighted,
+};
 use crate::error::{Error, ErrorKind};
 use crate::job::{JobKind, SlotStatus};
 use crate::names::DatabaseName;
@@ -143,11 +145,11 @@ impl StarRocksCluster {
         self.client.query_within(limit, sql).await
     }
 
-    pub(super) async fn repositories_there(&self) -> Result<Vec<RemoteRepository>, Error> {
+    pub(super) async fn repositories_there(&self) -> Result<Vec<ExternalRepository>, Error> {
         let answer = self.client.query("SHOW REPOSITORIES").await?;
         let hours = self.hours().await?;
         let mut found: Vec<_> = lines(&answer)
-            .map(|line| RemoteRepository {
+            .map(|line| ExternalRepository {
                 id: line.number(&["RepoId"]),
                 name: line.text("RepoName"),
                 created_at: line.time(&["CreateTime"], hours),
@@ -165,7 +167,7 @@ impl StarRocksCluster {
         &self,
         repository: &str,
         label: Option<&str>,
-    ) -> Result<Vec<RemoteSnapshot>, Error> {
+    ) -> Result<Vec<ExternalSnapshot>, Error> {
         // Asked with =, a frontend answers a row, with an error for a status, for a label that is
         // not there, too.
         let lists_some = self.client.version().await?.lists_some_snapshots();
@@ -175,7 +177,7 @@ impl StarRocksCluster {
         let sql = format!("SHOW SNAPSHOT ON {}{only}", identifier(repository)?);
         let answer = self.ask_the_store(&sql).await?;
         let hours = self.hours().await?;
-        let found = lines(&answer).map(|line| RemoteSnapshot {
+        let found = lines(&answer).map(|line| ExternalSnapshot {
             label: line.text("Snapshot"),
             timestamps: {
                 let mut all: Vec<_> = line
@@ -204,7 +206,7 @@ impl StarRocksCluster {
         repository: &str,
         label: &str,
         timestamp: &str,
-    ) -> Result<RemoteDetails, Error> {
+    ) -> Result<ExternalDetails, Error> {
         let sql = format!(
             "SHOW SNAPSHOT ON {} WHERE SNAPSHOT = {} AND TIMESTAMP = {}",
             identifier(repository)?,
@@ -212,7 +214,7 @@ impl StarRocksCluster {
             literal(timestamp)
         );
         let answer = self.ask_the_store(&sql).await?;
-        let found = lines(&answer).next().map(|line| RemoteDetails {
+        let found = lines(&answer).next().map(|line| ExternalDetails {
             database: line.get(&["Database"]),
             details: line.get(&["Details"]),
             status: line.text("Status"),

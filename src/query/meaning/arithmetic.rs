@@ -413,7 +413,6 @@ struct Length {
 
 const NANOS_A_DAY: i128 = 86_400_000_000_000;
 
-/// The length of an interval.
 pub(super) fn length(interval: Expr) -> Expr {
     let length = Length {
         signature: Signature::any(1, Volatility::Immutable),

@@ -53,7 +53,6 @@ const PARTS: &[(&str, &[&str])] = &[
     ("timezone_minute", &["timezone_minute"]),
 ];
 
-/// A part by any of its names.
 pub(crate) fn part_named(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_lowercase();
     let found = PARTS

@@ -90,7 +90,6 @@ pub(super) fn zone(name: &str) -> DfResult<Zone> {
     Zone::parse(name).ok_or_else(|| DataFusionError::Internal(format!("no time zone {name}")))
 }
 
-/// An interval as Arrow has it.
 pub(super) fn arrow_interval(read: Interval) -> Result<IntervalMonthDayNano, Error> {
     let nanos = read
         .micros

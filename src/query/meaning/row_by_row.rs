@@ -374,7 +374,6 @@ fn in_words(args: &[ScalarValue], options: &ConfigOptions) -> Computed {
         .and_then(as_text)
 }
 
-/// All of them.
 pub(super) fn all() -> Vec<ScalarUDF> {
     use DataType::{Float64, Int32, Time64, Utf8};
     let function = |name, typed, compute| RowByRow {

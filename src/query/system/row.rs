@@ -12,12 +12,17 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit}
 use crate::error::{Error, from_datafusion};
 use crate::names::Timestamp;
 
+/// Columns that a table can be read in the order of.
+pub(in crate::query) type Key = &'static [&'static str];
+
 /// A row of a system table; [`system_row`](crate::query::system::system_row) writes this.
 pub(in crate::query) trait SystemRow:
     Clone + Debug + Default + Send + Sync + 'static
 {
     /// The table's name.
     const NAME: &'static str;
+    /// The orders that its rows can come in, either way; each is unique.
+    const KEYS: &'static [Key];
 
     fn fields() -> Vec<Field>;
 
@@ -126,14 +131,16 @@ impl From<&str> for Text {
     }
 }
 
-/// The row of a system table: `system_row! { pub JobsRow in "jobs" { job_id: Int, … } }`.
+/// The row of a system table: `system_row! { pub JobsRow in "jobs" { job_id: Int, … } }`, with
+/// `by ["job_id"]` before the columns if it can be read in that order.
 macro_rules! system_row {
-    (pub $row:ident in $name:literal { $($column:ident: $ty:ident,)* }) => {
+    (pub $row:ident in $name:literal $(by $($key:tt),+)? { $($column:ident: $ty:ident,)* }) => {
         #[derive(Clone, Debug, Default)]
         pub(in crate::query) struct $row { $(pub $column: $crate::query::system::$ty,)* }
 
         impl $crate::query::system::SystemRow for $row {
             const NAME: &'static str = $name;
+            const KEYS: &'static [$crate::query::system::Key] = &[$($(&$key),+)?];
 
             fn fields() -> Vec<datafusion::arrow::datatypes::Field> {
                 use $crate::query::system::ColumnValue;

@@ -164,10 +164,10 @@ async fn native<R: SystemRow>(
     context: &ScanContext,
     table: NativeTable,
 ) -> Result<Option<Vec<R>>, Error> {
-    let remote = match context.cluster.role() {
+    let external = match context.cluster.role() {
         ClusterRole::Managed(_) => return Ok(None),
         ClusterRole::RepositoryOnly => return Ok(Some(Vec::new())),
-        ClusterRole::External(remote) => remote,
+        ClusterRole::External(external) => external,
     };
     let request = &context.request;
     let scope = Scope {
@@ -177,7 +177,7 @@ async fn native<R: SystemRow>(
             .or_else(|| request.text("view_name")),
         tablet: request.int("tablet_id"),
     };
-    let records = remote.native(table, &scope).await?;
+    let records = external.native(table, &scope).await?;
     let row = |record: &Record| R::read(|name| record.get(name).map(|text| &**text));
     Ok(Some(records.iter().map(row).collect()))
 }

@@ -137,7 +137,7 @@ pub(super) async fn grants(sources: &Sources) -> Result<Vec<GrantsRow>, Error> {
 
 async fn health(cluster: &Arc<dyn Cluster>) -> Health {
     match cluster.role() {
-        ClusterRole::External(remote) => remote.health().await,
+        ClusterRole::External(external) => external.health().await,
         ClusterRole::Managed(managed) => match managed.nodes().await {
             Ok(d) => Health {
                 version: d.frontends.first().map(|f| f.version.clone()),

@@ -5,7 +5,7 @@ mod events;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 
 pub(super) use self::events::{job_events, job_tasks};
 use super::super::system::{ScanContext, ScanRequest, Sources, system_row};
@@ -14,10 +14,13 @@ use crate::cluster::CATALOGS;
 use crate::error::Error;
 use crate::job::{JobKind, JobRow, JobStatus, Phase, SlotStatus, TaskKind, TaskRow, Volume};
 use crate::names::{ClusterName, DatabaseName, JobId, TaskId, Timestamp};
-use crate::store::JobFilter;
+use crate::store::{JobFilter, JobOrder, Span};
+
+const BY_ID: [&str; 1] = ["job_id"];
+const BY_CREATION: [&str; 2] = ["created_at", "job_id"];
 
 system_row! {
-    pub JobsRow in "jobs" {
+    pub JobsRow in "jobs" by BY_ID, BY_CREATION {
         job_id: Int,
         kind: Text,
         state: Text,
@@ -69,7 +72,7 @@ system_row! {
 }
 
 system_row! {
-    pub BackupJobsRow in "backup_jobs" {
+    pub BackupJobsRow in "backup_jobs" by BY_ID {
         job_id: Int,
         snapshot_name: Text,
         db_name: Text,
@@ -89,7 +92,7 @@ system_row! {
 }
 
 system_row! {
-    pub RestoreJobsRow in "restore_jobs" {
+    pub RestoreJobsRow in "restore_jobs" by BY_ID {
         job_id: Int,
         label: Text,
         timestamp: Text,
@@ -113,7 +116,7 @@ system_row! {
 }
 
 system_row! {
-    pub JobEventsRow in "job_events" {
+    pub JobEventsRow in "job_events" by ["job_id", "seq"] {
         job_id: Int,
         seq: Int,
         at: Time,
@@ -126,7 +129,7 @@ system_row! {
 }
 
 system_row! {
-    pub JobTasksRow in "job_tasks" {
+    pub JobTasksRow in "job_tasks" by ["job_id", "task_id"] {
         job_id: Int,
         task_id: Int,
         kind: Text,
@@ -150,6 +153,13 @@ fn filter(wanted: &ScanRequest) -> JobFilter {
         db_name: wanted.text("db_name"),
         kind: wanted.text("kind"),
         status: wanted.text("status"),
+        ids: wanted.ids(),
+        created: wanted.times("created_at"),
+        order: match wanted.order {
+            Some(order) if order.key == BY_CREATION => JobOrder::CreatedAt,
+            _ => JobOrder::Id,
+        },
+        descending: wanted.descending(),
         ..JobFilter::default()
     }
 }
@@ -191,29 +201,47 @@ fn eta(row: &JobRow, fraction: f64, now: Timestamp) -> Option<Timestamp> {
     ))
 }
 
-/// Jobs of a page.
-const PAGE_ROWS: usize = 2048;
+/// Jobs of the first page, and of the largest: who wants a few takes no more.
+const PAGE_ROWS: std::ops::RangeInclusive<usize> = 128..=2048;
 
 /// Pages of jobs, read as they are taken.
-pub(super) fn jobs(context: Arc<ScanContext>) -> Chunks<JobsRow> {
-    let filter = JobFilter {
-        limit: Some(PAGE_ROWS),
-        ..filter(&context.request)
+fn pages(sources: Arc<Sources>, filter: JobFilter) -> Chunks<JobRow> {
+    let first = JobFilter {
+        limit: Some(*PAGE_ROWS.start()).filter(|_| !filter.latest),
+        ..filter
     };
-    stream::try_unfold((context, Some(filter)), |(context, filter)| async move {
-        let Some(mut filter) = filter else {
+    stream::try_unfold((sources, Some(first)), |(sources, filter)| async move {
+        let Some(filter) = filter else {
             return Ok(None);
         };
-        let page = context.sources.store.jobs(&filter).await?;
-        filter.after = page.last().map(|row| row.job_id);
-        let next = Some(filter).filter(|_| page.len() == PAGE_ROWS);
-        let mut rows = Vec::with_capacity(page.len());
-        for row in page {
-            rows.push(job(&context.sources, row).await?);
-        }
-        Ok(Some((rows, (context, next))))
+        let page = sources.store.jobs(&filter).await?;
+        let next = filter
+            .limit
+            .filter(|limit| page.len() == *limit)
+            .map(|limit| JobFilter {
+                after: page.last().map(|row| (row.created_at, row.job_id)),
+                limit: Some((4 * limit).min(*PAGE_ROWS.end())),
+                ..filter
+            });
+        Ok(Some((page, (sources, next))))
     })
     .boxed()
+}
+
+pub(super) fn jobs(context: Arc<ScanContext>) -> Chunks<JobsRow> {
+    let sources = context.sources.clone();
+    pages(sources.clone(), filter(&context.request))
+        .and_then(move |page| {
+            let sources = sources.clone();
+            async move {
+                let mut rows = Vec::with_capacity(page.len());
+                for row in page {
+                    rows.push(job(&sources, row).await?);
+                }
+                Ok(rows)
+            }
+        })
+        .boxed()
 }
 
 async fn job(sources: &Sources, mut row: JobRow) -> Result<JobsRow, Error> {
@@ -404,19 +432,16 @@ async fn task_columns(sources: &Sources, row: &JobRow) -> Result<TaskColumns, Er
     Ok(columns)
 }
 
-/// The jobs of a kind on this cluster that were admitted, newest last, and which of them are the
-/// latest of their databases, if that is asked for.
-async fn admitted(context: &ScanContext, kind: JobKind) -> Result<Vec<(JobRow, bool)>, Error> {
-    let ScanContext {
-        sources,
-        cluster,
-        request: wanted,
-        ..
-    } = context;
-    let mut filter = JobFilter {
+/// The jobs of a kind on this cluster that were admitted, and which of them are the latest of their
+/// databases, if that is asked for.
+async fn admitted(
+    context: Arc<ScanContext>,
+    kind: JobKind,
+) -> Result<Chunks<(JobRow, bool)>, Error> {
+    let (sources, wanted) = (context.sources.clone(), &context.request);
+    let filter = JobFilter {
         job_id: wanted.int("job_id").map(JobId),
-        cluster: Some(cluster.name().to_string()),
-        snapshot: None,
+        cluster: Some(context.cluster.name().to_string()),
         // Jobs of external catalogs are shown without a database.
         db_name: wanted.text("db_name").map(|name| {
             if name.is_empty() {
@@ -426,52 +451,82 @@ async fn admitted(context: &ScanContext, kind: JobKind) -> Result<Vec<(JobRow, b
             }
         }),
         kind: Some(kind.to_string()),
-        status: None,
-        latest: wanted.is_true("latest"),
+        ids: wanted.ids(),
+        descending: wanted.descending(),
         ..JobFilter::default()
     };
+    let of_each = JobFilter {
+        job_id: None,
+        ids: Span::default(),
+        latest: true,
+        ..filter.clone()
+    };
     let mut latest = BTreeSet::new();
-    if filter.latest {
-        filter.job_id = None;
-    } else if wanted.needs("latest") {
-        let filter = JobFilter {
-            job_id: None,
-            latest: true,
-            ..filter.clone()
-        };
-        latest.extend(
-            sources
-                .store
-                .jobs(&filter)
-                .await?
-                .iter()
-                .map(|row| row.job_id),
-        );
-    }
-    let mut rows = sources.store.jobs(&filter).await?;
-    if filter.latest {
+    let rows = if wanted.is_true("latest") {
+        let mut rows = sources.store.jobs(&of_each).await?;
         latest.extend(rows.iter().map(|row| row.job_id));
-    }
-    rows.retain(|row| row.state.is_some());
-    for row in &mut rows {
-        freshen(row, sources.progress.last_words(row.job_id).0.as_ref());
-        if let Some(seen) = &row.seen {
-            // Its own clock is what its users know; ours fills in what it has not said yet.
-            row.created_at = seen.created_at.unwrap_or(row.created_at);
-            row.meta_prepared_at = seen.meta_prepared_at;
-            row.snapshot_finished_at = seen.snapshot_finished_at;
-            row.transfer_finished_at = seen.transfer_finished_at;
-            row.finished_at = seen.finished_at.or(row.finished_at);
+        if filter.descending {
+            rows.reverse();
         }
-        if row.db_name == CATALOGS {
-            row.db_name.clear();
+        stream::once(async { Ok(rows) }).boxed()
+    } else {
+        if wanted.needs("latest") {
+            let rows = sources.store.jobs(&of_each).await?;
+            latest.extend(rows.iter().map(|row| row.job_id));
         }
-    }
-    let rows = rows.into_iter().map(|row| {
-        let is_latest = latest.contains(&row.job_id);
-        (row, is_latest)
+        pages(sources.clone(), filter)
+    };
+    let rows = rows.map_ok(move |rows| {
+        let admitted = rows.into_iter().filter(|row| row.state.is_some());
+        admitted
+            .map(|row| {
+                let is_latest = latest.contains(&row.job_id);
+                (as_its_users_know(&sources, row), is_latest)
+            })
+            .collect()
     });
-    Ok(rows.collect())
+    Ok(rows.boxed())
+}
+
+/// A job with the times of the cluster that does it.
+fn as_its_users_know(sources: &Sources, mut row: JobRow) -> JobRow {
+    let (seen, _) = sources.progress.last_words(row.job_id);
+    freshen(&mut row, seen.as_ref());
+    if let Some(seen) = &row.seen {
+        // Ours fills in what it has not said yet.
+        row.created_at = seen.created_at.unwrap_or(row.created_at);
+        row.meta_prepared_at = seen.meta_prepared_at;
+        row.snapshot_finished_at = seen.snapshot_finished_at;
+        row.transfer_finished_at = seen.transfer_finished_at;
+        row.finished_at = seen.finished_at.or(row.finished_at);
+    }
+    if row.db_name == CATALOGS {
+        row.db_name.clear();
+    }
+    row
+}
+
+/// Rows made of admitted jobs, a page at a time.
+fn shown<R: Send + 'static>(
+    context: Arc<ScanContext>,
+    kind: JobKind,
+    show: fn(JobRow, TaskColumns, bool) -> R,
+) -> Chunks<R> {
+    let sources = context.sources.clone();
+    stream::once(admitted(context, kind))
+        .try_flatten()
+        .and_then(move |page| {
+            let sources = sources.clone();
+            async move {
+                let mut out = Vec::with_capacity(page.len());
+                for (row, latest) in page {
+                    let tasks = task_columns(&sources, &row).await?;
+                    out.push(show(row, tasks, latest));
+                }
+                Ok(out)
+            }
+        })
+        .boxed()
 }
 
 /// A phase as the cluster that does the job spells it; one of a later version is known by its name
@@ -483,14 +538,10 @@ fn native_state(row: &JobRow) -> Option<String> {
     }
 }
 
-pub(super) async fn backup_jobs(context: &ScanContext) -> Result<Vec<BackupJobsRow>, Error> {
-    let mut out = Vec::new();
-    for (row, latest) in admitted(context, JobKind::Backup).await? {
-        let (tasks, state) = (
-            task_columns(&context.sources, &row).await?,
-            native_state(&row),
-        );
-        out.push(BackupJobsRow {
+pub(super) fn backup_jobs(context: Arc<ScanContext>) -> Chunks<BackupJobsRow> {
+    shown(context, JobKind::Backup, |row, tasks, latest| {
+        let state = native_state(&row);
+        BackupJobsRow {
             job_id: row.job_id.0.into(),
             snapshot_name: row.snapshot.into(),
             db_name: row.db_name.into(),
@@ -506,19 +557,14 @@ pub(super) async fn backup_jobs(context: &ScanContext) -> Result<Vec<BackupJobsR
             status: tasks.status.into(),
             timeout: row.timeout_seconds.into(),
             latest: latest.into(),
-        });
-    }
-    Ok(out)
+        }
+    })
 }
 
-pub(super) async fn restore_jobs(context: &ScanContext) -> Result<Vec<RestoreJobsRow>, Error> {
-    let mut out = Vec::new();
-    for (row, latest) in admitted(context, JobKind::Restore).await? {
-        let (tasks, state) = (
-            task_columns(&context.sources, &row).await?,
-            native_state(&row),
-        );
-        out.push(RestoreJobsRow {
+pub(super) fn restore_jobs(context: Arc<ScanContext>) -> Chunks<RestoreJobsRow> {
+    shown(context, JobKind::Restore, |row, tasks, latest| {
+        let state = native_state(&row);
+        RestoreJobsRow {
             job_id: row.job_id.0.into(),
             label: row.snapshot.into(),
             timestamp: row.backup_timestamp.map(String::from).into(),
@@ -538,9 +584,8 @@ pub(super) async fn restore_jobs(context: &ScanContext) -> Result<Vec<RestoreJob
             status: tasks.status.into(),
             timeout: row.timeout_seconds.into(),
             latest: latest.into(),
-        });
-    }
-    Ok(out)
+        }
+    })
 }
 
 /// Jobs whose events are read at a time.

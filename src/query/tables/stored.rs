@@ -7,7 +7,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::super::system::{Int, ScanContext, ScanRequest, Sources};
 use super::repositories::{READS, RepositoriesRow, SnapshotFilesRow, SnapshotsRow, in_time};
-use crate::cluster::{Cluster, ClusterRole, ExternalCluster, RemoteRepository};
+use crate::cluster::{Cluster, ClusterRole, ExternalCluster, ExternalRepository};
 use crate::error::{Error, ErrorKind};
 use crate::names::RepositoryName;
 use crate::repository::{FileStatus, Info, Location, StarRocksRepository, StoredInfo, StoredLabel};
@@ -19,7 +19,7 @@ const COUNTED: &[&str] = &["files", "bytes_total", "bytes_unique"];
 /// A repository, as its cluster knows it, as it is recorded here, or both.
 struct Known {
     name: String,
-    there: Option<RemoteRepository>,
+    there: Option<ExternalRepository>,
     record: Option<RepositoryRecord>,
 }
 
@@ -79,8 +79,8 @@ async fn known(
         );
     }
     let mut error = None;
-    if let ClusterRole::External(remote) = cluster.role() {
-        match remote.repositories().await {
+    if let ClusterRole::External(external) = cluster.role() {
+        match external.repositories().await {
             Ok(there) => {
                 // What the cluster does not have any more is recorded here in vain.
                 all.retain(|name, _| there.iter().any(|t| &t.name == name));
@@ -300,9 +300,9 @@ impl Ask<'_> {
     }
 
     /// From the cluster, when the storage cannot be read from here.
-    async fn told(&self, remote: &dyn ExternalCluster) -> Result<Vec<SnapshotsRow>, Error> {
+    async fn told(&self, external: &dyn ExternalCluster) -> Result<Vec<SnapshotsRow>, Error> {
         let mut out = Vec::new();
-        for found in remote
+        for found in external
             .snapshots(self.repository, self.label.as_deref())
             .await?
         {
@@ -387,7 +387,7 @@ pub(super) async fn snapshots(context: &ScanContext) -> Result<Vec<SnapshotsRow>
                 )),
             };
             let read = match (stored, cluster.role()) {
-                (Err(_), ClusterRole::External(remote)) => ask.told(remote).await,
+                (Err(_), ClusterRole::External(external)) => ask.told(external).await,
                 (stored, _) => stored,
             };
             match read {

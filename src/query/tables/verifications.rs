@@ -9,7 +9,7 @@ use super::super::system::{ScanContext, Sources, system_row};
 use super::Chunks;
 use crate::error::Error;
 use crate::job::{FindingKind, JobEvent, JobKind, JobRow, PruneEvent, SAMPLE_ALL, VerifyLevel};
-use crate::store::{JobFilter, VerificationRow};
+use crate::store::{ALL_JOBS, JobFilter, VerificationRow};
 
 system_row! {
     pub VerificationsRow in "verifications" {
@@ -63,6 +63,7 @@ pub(super) fn pruned_objects(context: Arc<ScanContext>) -> Chunks<PrunedObjectsR
     let jobs = async move {
         let filter = JobFilter {
             kind: Some(JobKind::Prune.name().into()),
+            ids: context.request.ids(),
             ..JobFilter::default()
         };
         let jobs = context.sources.store.jobs(&filter).await?;
@@ -119,7 +120,11 @@ async fn pruned_by(context: Arc<ScanContext>, job: JobRow) -> Result<Vec<PrunedO
 }
 
 pub(super) async fn verifications(context: &ScanContext) -> Result<Vec<VerificationsRow>, Error> {
-    let rows = context.sources.store.verifications().await?;
+    let rows = context
+        .sources
+        .store
+        .verifications(context.request.id_range())
+        .await?;
     let row = |v: VerificationRow| VerificationsRow {
         job_id: v.job_id.0.into(),
         repository: v.repository.into(),
@@ -142,7 +147,11 @@ pub(super) async fn verifications(context: &ScanContext) -> Result<Vec<Verificat
 pub(super) async fn repository_findings(
     context: &ScanContext,
 ) -> Result<Vec<RepositoryFindingsRow>, Error> {
-    let rows = context.sources.store.findings().await?;
+    let rows = context
+        .sources
+        .store
+        .findings(context.request.id_range())
+        .await?;
     let rows = rows.into_iter().map(|f| {
         let is_damage = FindingKind::parse(&f.kind).is_none_or(FindingKind::is_damage);
         let (snapshot, timestamp) = f
@@ -169,10 +178,9 @@ pub(super) async fn repository_findings(
 /// Cluster, repository, snapshot and timestamp.
 type Backup = (String, String, String, String);
 
-/// The latest verification of each backup.
 pub(super) async fn latest(sources: &Sources) -> Result<HashMap<Backup, VerificationRow>, Error> {
     let mut latest = HashMap::new();
-    for row in sources.store.verifications().await? {
+    for row in sources.store.verifications(ALL_JOBS).await? {
         let key = (
             row.cluster.clone(),
             row.repository.clone(),

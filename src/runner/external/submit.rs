@@ -120,7 +120,7 @@ impl Runner {
         kind: JobKind,
         scope: CancelScope,
     ) -> Result<Cancelled, Error> {
-        let remote = cluster
+        let external = cluster
             .external()
             .ok_or_else(|| Error::internal("the cluster does its jobs elsewhere"))?;
         let (mut running, mut waiting) = (None, None);
@@ -140,7 +140,7 @@ impl Runner {
         let mut theirs = None;
         if running.is_none() {
             // What waits here is cancelled whether or not the cluster answers.
-            let slot = match remote.slot(database).await {
+            let slot = match external.slot(database).await {
                 Err(_) if waiting.is_some() => None,
                 slot => slot?,
             };
@@ -159,13 +159,13 @@ impl Runner {
                 )));
             }
         };
-        let sql = remote
+        let sql = external
             .render(&Statement::Cancel(CancelJob {
                 kind: keyword,
                 scope,
             }))
             .await?;
-        let sent = remote.send(&sql).await.map_err(SendError::into_error);
+        let sent = external.send(&sql).await.map_err(SendError::into_error);
         self.inner.poller(cluster.name()).poll_soon();
         sent.map(|()| match running {
             Some(id) => Cancelled::Known(id),
@@ -219,10 +219,10 @@ impl Runner {
             return self.cancel_driven(id).await;
         };
         let cluster = self.inner.cluster(&job.spec.cluster)?;
-        let remote = cluster
+        let external = cluster
             .external()
             .ok_or_else(|| Error::internal("the cluster does its jobs elsewhere"))?;
-        match remote.slot(&request.database).await? {
+        match external.slot(&request.database).await? {
             Some(sighted) if is_ours(&job, &sighted) => {}
             _ => {
                 return Err(Error::new(

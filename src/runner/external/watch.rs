@@ -30,7 +30,7 @@ impl Step<'_> {
                     if found.is_none() {
                         // One look over everything may leave out what this user must not see, or be
                         // older than the job.
-                        match self.remote.slot(database).await {
+                        match self.external.slot(database).await {
                             Ok(slot) => {
                                 found = self.ours(slot.as_ref()).await?;
                                 if found.is_none() {
@@ -38,7 +38,7 @@ impl Step<'_> {
                                     let since =
                                         *missing_since.get_or_insert_with(|| self.inner.env.now());
                                     let long = self
-                                        .remote
+                                        .external
                                         .polling()
                                         .fast
                                         .saturating_mul(MISSING_LOOKS)

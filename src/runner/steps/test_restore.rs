@@ -8,8 +8,8 @@ use crate::cluster::{GoOn, Proof, StepError};
 use crate::error::{Error, ErrorKind};
 use crate::job::{
     CancelCause, ControlEvent, End, Finding, FindingKind, Job, JobKind, JobSpec, JobStatus, Pace,
-    Requester, RestoreObject, RestoreRequest, RestoreView, Target, TestRestore, VerifyReport,
-    VerifyRequest, Work,
+    Requester, RestoreObject, RestoreRequest, RestoreView, Speaker, Target, TestRestore,
+    VerifyReport, VerifyRequest, Work,
 };
 use crate::names::{BackupTimestamp, DatabaseName, JobId, SnapshotLabel, TaskId};
 use crate::repository::{Manifest, Repository};
@@ -232,7 +232,7 @@ impl Attempt<'_> {
     async fn lead(&self, runner: &Runner, id: JobId) -> Result<(), StepError> {
         let context = &self.context;
         let (mut paused, mut pace) = (context.paused.subscribe(), context.pace.subscribe());
-        let by = || format!("job {}", self.job.id);
+        let by = || Speaker::Job { job: self.job.id };
         let mut ended = std::pin::pin!(runner.ended(id));
         loop {
             let event = tokio::select! {

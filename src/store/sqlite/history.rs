@@ -64,10 +64,8 @@ fn read_latest(connection: &Connection, filter: JobFilter) -> Result<Vec<JobRow>
     )
 }
 
-pub(super) fn read_jobs(connection: &Connection, filter: JobFilter) -> Result<Vec<JobRow>, Error> {
-    if filter.latest {
-        return read_latest(connection, filter);
-    }
+/// The text of a query for jobs, and its values.
+pub(super) fn select_jobs(filter: JobFilter) -> (String, Vec<Value>) {
     // Only what is asked for stands in the text: "?1 IS NULL OR …" would keep SQLite from its
     // indexes.
     let job = filter.job_id.map(|j| Value::from(j.0));
@@ -99,9 +97,36 @@ pub(super) fn read_jobs(connection: &Connection, filter: JobFilter) -> Result<Ve
         .map(|column| format!("{column} = ?"))
         .collect();
     let mut values: Vec<Value> = values;
-    if let Some(after) = filter.after {
-        conditions.push("job_id > ?".to_owned());
-        values.push(after.0.into());
+    let bounds = [
+        ("job_id >= ?", filter.ids.from.map(|id| id.0)),
+        ("job_id <= ?", filter.ids.to.map(|id| id.0)),
+        ("created_at >= ?", filter.created.from.map(|at| at.0)),
+        ("created_at <= ?", filter.created.to.map(|at| at.0)),
+    ];
+    for (condition, bound) in bounds {
+        if let Some(bound) = bound {
+            conditions.push(condition.to_owned());
+            values.push(bound.into());
+        }
+    }
+    let (direction, beyond) = if filter.descending {
+        ("DESC", "<")
+    } else {
+        ("ASC", ">")
+    };
+    let order = match filter.order {
+        JobOrder::Id => format!("job_id {direction}"),
+        JobOrder::CreatedAt => format!("created_at {direction}, job_id {direction}"),
+    };
+    if let Some((created_at, id)) = filter.after {
+        match filter.order {
+            JobOrder::Id => conditions.push(format!("job_id {beyond} ?")),
+            JobOrder::CreatedAt => {
+                conditions.push(format!("(created_at, job_id) {beyond} (?, ?)"));
+                values.push(created_at.0.into());
+            }
+        }
+        values.push(id.0.into());
     }
     let conditions = if conditions.is_empty() {
         String::new()
@@ -112,8 +137,15 @@ pub(super) fn read_jobs(connection: &Connection, filter: JobFilter) -> Result<Ve
         .limit
         .map_or(-1, |n| i64::try_from(n).unwrap_or(i64::MAX));
     values.push(limit.into());
-    let order = if filter.newest_first { "DESC" } else { "ASC" };
-    let text = format!("SELECT row, course FROM jobs {conditions} ORDER BY job_id {order} LIMIT ?");
+    let text = format!("SELECT row, course FROM jobs {conditions} ORDER BY {order} LIMIT ?");
+    (text, values)
+}
+
+pub(super) fn read_jobs(connection: &Connection, filter: JobFilter) -> Result<Vec<JobRow>, Error> {
+    if filter.latest {
+        return read_latest(connection, filter);
+    }
+    let (text, values) = select_jobs(filter);
     let mut select = connection.prepare_cached(&text).map_err(sql_error)?;
     rows_of(&mut select, values)
 }

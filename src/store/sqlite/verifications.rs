@@ -78,17 +78,21 @@ fn backup_of(
 }
 
 impl SqliteStore {
-    pub(super) async fn read_verifications(&self) -> Result<Vec<VerificationRow>, Error> {
+    pub(super) async fn read_verifications(
+        &self,
+        jobs: RangeInclusive<JobId>,
+    ) -> Result<Vec<VerificationRow>, Error> {
         self.readers
-            .read(|t| {
+            .read(move |t| {
                 let mut select = t
                     .prepare_cached(
                         "SELECT job_id, cluster, repository, snapshot, backup_timestamp, level,
                              sample, damage, files, bytes, started_at, verified_at, restore_ms
-                         FROM verifications ORDER BY job_id, snapshot, backup_timestamp",
+                         FROM verifications WHERE job_id BETWEEN ?1 AND ?2
+                         ORDER BY job_id, snapshot, backup_timestamp",
                     )
                     .map_err(sql_error)?;
-                let rows = select.query_map([], |r| {
+                let rows = select.query_map([jobs.start().0, jobs.end().0], |r| {
                     Ok(VerificationRow {
                         job_id: JobId(r.get(0)?),
                         cluster: r.get(1)?,
@@ -127,17 +131,21 @@ impl SqliteStore {
             .await
     }
 
-    pub(super) async fn read_findings(&self) -> Result<Vec<FindingRow>, Error> {
+    pub(super) async fn read_findings(
+        &self,
+        jobs: RangeInclusive<JobId>,
+    ) -> Result<Vec<FindingRow>, Error> {
         self.readers
-            .read(|t| {
+            .read(move |t| {
                 let mut select = t
                     .prepare_cached(
                         "SELECT job_id, number, cluster, repository, kind, object, snapshot,
                              backup_timestamp, backups, detail, found_at
-                         FROM findings ORDER BY job_id, number",
+                         FROM findings WHERE job_id BETWEEN ?1 AND ?2 ORDER BY job_id, number",
                     )
                     .map_err(sql_error)?;
-                let mut rows = select.query([]).map_err(sql_error)?;
+                let bounds = [jobs.start().0, jobs.end().0];
+                let mut rows = select.query(bounds).map_err(sql_error)?;
                 let mut out = Vec::new();
                 while let Some(r) = rows.next().map_err(sql_error)? {
                     let text = |i| r.get::<_, String>(i).map_err(sql_error);

@@ -77,7 +77,7 @@ pub enum FactScope {
 }
 
 /// What a query that asks the catalogs needs.
-pub fn need_of(query: &sql::Query) -> FactScope {
+pub fn fact_scope_of(query: &sql::Query) -> FactScope {
     const OF_SESSION: &[&str] = &[
         "version",
         "current_database",

@@ -6,32 +6,32 @@ use std::sync::Arc;
 use rusqlite::{OptionalExtension, Transaction};
 
 use super::{VIEWS, ids};
-use crate::cluster::embedded::catalog::{Catalog, Database, Partition, Table, Tablet, View};
+use crate::cluster::embedded::metastore::{Database, Metastore, Partition, Table, Tablet, View};
 use crate::error::Error;
 use crate::job::DataFile;
 use crate::names::*;
 use crate::schema::TableSchema;
 use crate::sqlite::{from_json, sql_error};
 
-pub(super) fn load_catalog(transaction: &Transaction<'_>) -> Result<Catalog, Error> {
+pub(super) fn load_metastore(transaction: &Transaction<'_>) -> Result<Metastore, Error> {
     let mut touched: Vec<TableId> = ids(transaction, "SELECT table_id FROM tables")?
         .into_iter()
         .map(TableId)
         .collect();
     touched.push(VIEWS);
-    refreshed(transaction, &Catalog::default(), &touched)
+    refreshed(transaction, &Metastore::default(), &touched)
 }
 
 /// The image after a transaction: the list of databases anew, the touched tables anew, everything
 /// else shared. Locks are few and read as a whole.
 pub(super) fn refreshed(
     transaction: &Transaction<'_>,
-    before: &Catalog,
+    before: &Metastore,
     touched: &[TableId],
-) -> Result<Catalog, Error> {
-    let mut catalog = Catalog {
+) -> Result<Metastore, Error> {
+    let mut metastore = Metastore {
         garbage_seen: before.garbage_seen,
-        ..Catalog::default()
+        ..Metastore::default()
     };
     let newest: Option<i64> = transaction
         .query_row(
@@ -41,7 +41,7 @@ pub(super) fn refreshed(
         )
         .optional()
         .map_err(sql_error)?;
-    catalog.garbage_seen = catalog.garbage_seen.max(newest.unwrap_or(0));
+    metastore.garbage_seen = metastore.garbage_seen.max(newest.unwrap_or(0));
     let mut locks = HashSet::new();
     {
         let mut select = transaction
@@ -87,12 +87,12 @@ pub(super) fn refreshed(
             tables,
             views,
         };
-        catalog.databases.insert(name, Arc::new(database));
+        metastore.databases.insert(name, Arc::new(database));
     }
     for id in touched.iter().filter(|id| **id != VIEWS) {
         if let Some(mut table) = load_table(transaction, *id)? {
             table.locked = locks.contains(&(table.database.to_string(), table.name.to_string()));
-            let database = catalog
+            let database = metastore
                 .databases
                 .get_mut(table.database.as_str())
                 .expect("a table's database was read");
@@ -101,8 +101,8 @@ pub(super) fn refreshed(
                 .insert(table.name.to_string(), Arc::new(table));
         }
     }
-    catalog.names_version = before.names_version + u64::from(!catalog.has_names_of(before));
-    Ok(catalog)
+    metastore.names_version = before.names_version + u64::from(!metastore.has_names_of(before));
+    Ok(metastore)
 }
 
 fn load_views(

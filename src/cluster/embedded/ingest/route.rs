@@ -9,7 +9,7 @@ use datafusion::arrow::row::{RowConverter, SortField};
 use twox_hash::XxHash64;
 
 use super::arrow_error;
-use crate::cluster::embedded::catalog::Table;
+use crate::cluster::embedded::metastore::Table;
 use crate::error::{Error, ErrorKind};
 use crate::schema::{Bound, Bounds, ColumnType, RangeKey, TableSchema};
 

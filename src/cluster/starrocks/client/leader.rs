@@ -86,8 +86,8 @@ impl Client {
         .await
     }
 
-    /// Believes what a frontend has said, from this time on.
-    fn believe(&self, greeting: Greeting, target: Address, now: Timestamp) {
+    /// What a frontend has said holds from this time on.
+    fn take_greeting(&self, greeting: Greeting, target: Address, now: Timestamp) {
         let mut known = self.known.lock();
         if known.target.as_ref() != Some(&target) {
             known.idle.clear();
@@ -196,11 +196,11 @@ impl Client {
                 }
                 Leader::Known(_) | Leader::Unknown => (candidate.clone(), conn),
             };
-            self.believe(greeting, address.clone(), now);
+            self.take_greeting(greeting, address.clone(), now);
             return Ok((address, conn));
         }
         if let Some((address, conn, greeting)) = leaderless {
-            self.believe(greeting, address.clone(), now);
+            self.take_greeting(greeting, address.clone(), now);
             return Ok((address, conn));
         }
         Err(self.unreachable(&tried.join("; ")))

@@ -10,7 +10,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use super::PAGE_JOBS;
 use super::{JobEventsRow, JobTasksRow};
 use crate::error::Error;
-use crate::job::JobEvent;
+use crate::job::{Actor, JobEvent};
 use crate::names::{JobId, TabletId};
 use crate::progress::Notes;
 use crate::query::system::{ScanContext, Sources};
@@ -19,14 +19,17 @@ use crate::store::EventRow;
 
 /// The jobs that a query is about, as ranges of numbers that are looked at one after another.
 async fn job_ranges(context: &ScanContext) -> Result<Vec<RangeInclusive<JobId>>, Error> {
-    if let Some(id) = context.request.int("job_id") {
-        return Ok(vec![JobId(id)..=JobId(id)]);
-    }
+    let wanted = context.request.id_range();
     let last = context.sources.store.last_job().await?.map_or(0, |id| id.0);
-    let ranges = (1..=last)
+    let (first, last) = (wanted.start().0.max(1), wanted.end().0.min(last));
+    let ranges = (first..=last)
         .step_by(PAGE_JOBS as usize)
         .map(|first| JobId(first)..=JobId((first + PAGE_JOBS - 1).min(last)));
-    Ok(ranges.collect())
+    let mut ranges: Vec<_> = ranges.collect();
+    if context.request.descending() {
+        ranges.reverse();
+    }
+    Ok(ranges)
 }
 
 /// The events of jobs, read as they are taken.
@@ -56,9 +59,16 @@ fn by_ranges<R: Send + 'static>(context: Arc<ScanContext>, read: ReadRange<R>) -
                 .map(|ranges| stream::iter(ranges.into_iter().map(Ok)))
         })
     };
+    let descending = context.request.descending();
     ranges
         .try_flatten()
         .and_then(move |range| read(context.clone(), range))
+        .map_ok(move |mut rows| {
+            if descending {
+                rows.reverse();
+            }
+            rows
+        })
         .boxed()
 }
 
@@ -87,7 +97,11 @@ async fn events_of(
             at: e.at.into(),
             from_state: e.from_state.into(),
             to_state: e.to_state.into(),
-            actor: read.as_ref().map_or("runner", JobEvent::actor).into(),
+            actor: read
+                .as_ref()
+                .map_or(Actor::Runner, JobEvent::actor)
+                .name()
+                .into(),
             detail: read
                 .map_or_else(|| e.event.clone(), |event| event.sentence(&tablet))
                 .into(),

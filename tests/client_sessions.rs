@@ -1,4 +1,4 @@
-//! What clients do at the door: browse the catalogs, take rows by cursors, copy them out, encrypt,
+//! What clients do in a session: browse the catalogs, take rows by cursors, copy them out, encrypt,
 //! and come in great numbers.
 
 use std::path::{Path, PathBuf};
@@ -178,7 +178,7 @@ async fn names_of_columns_and_equal_columns_are_postgresqls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_tables_both_evaluators_do_what_they_can() {
+async fn queries_without_tables_fall_back() {
     let (server, client) = with_tables().await;
     for (query, answer) in [
         // One only the catalogs know beside decimals, one only the planner knows, decimals that
@@ -237,7 +237,7 @@ async fn without_tables_both_evaluators_do_what_they_can() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cursors_go_forward_and_where_told_so_back() {
+async fn cursors_scroll_where_declared() {
     let (server, client) = with_tables().await;
     let error = fails(&client, "DECLARE c CURSOR FOR SELECT 1").await;
     assert_eq!(error.0, "25P01");
@@ -1054,7 +1054,7 @@ async fn clients_encrypt_and_show_certificates() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crowd_at_the_door_does_no_harm() {
+async fn many_connections_at_once_are_served() {
     let dir = tempfile::tempdir().expect("a directory");
     let server = TestServer::start_in(dir, |settings| {
         settings.logins_max = 20;

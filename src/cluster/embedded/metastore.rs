@@ -1,4 +1,4 @@
-//! The catalog in memory: an immutable value, replaced as a whole after each commit, and what keeps
+//! The metastore in memory: an immutable value, replaced as a whole after each commit, and what keeps
 //! its files readable.
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use crate::schema::{Bounds, TableSchema, ViewDefinition};
 
 /// Everything the embedded cluster knows, at one instant.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Catalog {
+pub(super) struct Metastore {
     pub databases: BTreeMap<String, Arc<Database>>,
     /// What becomes garbage later has a greater id.
     pub garbage_seen: i64,
@@ -141,7 +141,7 @@ impl Database {
     }
 }
 
-impl Catalog {
+impl Metastore {
     /// Whether the names and columns are those of another one.
     pub fn has_names_of(&self, other: &Self) -> bool {
         self.databases.len() == other.databases.len()
@@ -169,11 +169,11 @@ impl Catalog {
     }
 }
 
-/// Who is reading: garbage newer than the oldest reader's catalog is kept.
+/// Who is reading: garbage newer than the oldest reader's metastore is kept.
 #[derive(Debug, Default)]
 pub(super) struct Readers(Mutex<BTreeMap<i64, usize>>);
 
-/// Keeps the files of one catalog value readable.
+/// Keeps the files of one metastore value readable.
 #[derive(Debug)]
 pub(super) struct ReadGuard {
     readers: Arc<Readers>,
@@ -181,19 +181,19 @@ pub(super) struct ReadGuard {
 }
 
 impl Readers {
-    /// Takes the current catalog and a guard for it, as one step against [`Self::oldest`].
+    /// Takes the current metastore and a guard for it, as one step against [`Self::oldest`].
     pub fn enter(
         self: &Arc<Self>,
-        current: impl FnOnce() -> Arc<Catalog>,
-    ) -> (Arc<Catalog>, ReadGuard) {
+        current: impl FnOnce() -> Arc<Metastore>,
+    ) -> (Arc<Metastore>, ReadGuard) {
         let mut active = self.0.lock();
-        let catalog = current();
-        *active.entry(catalog.garbage_seen).or_default() += 1;
+        let metastore = current();
+        *active.entry(metastore.garbage_seen).or_default() += 1;
         let guard = ReadGuard {
             readers: self.clone(),
-            garbage_seen: catalog.garbage_seen,
+            garbage_seen: metastore.garbage_seen,
         };
-        (catalog, guard)
+        (metastore, guard)
     }
 
     /// Garbage with an id up to this is read by nobody: neither by those who are in, nor by anyone
@@ -217,21 +217,21 @@ impl Drop for ReadGuard {
     }
 }
 
-/// The catalog as DataFusion sees it; holds the guard.
+/// The metastore as DataFusion sees it; holds the guard.
 #[derive(Debug)]
-pub(super) struct CatalogView {
-    pub catalog: Arc<Catalog>,
+pub(super) struct MetastoreCatalog {
+    pub metastore: Arc<Metastore>,
     pub backends: Arc<Backends>,
     pub guard: Arc<ReadGuard>,
 }
 
-impl CatalogProvider for CatalogView {
+impl CatalogProvider for MetastoreCatalog {
     fn schema_names(&self) -> Vec<String> {
-        self.catalog.databases.keys().cloned().collect()
+        self.metastore.databases.keys().cloned().collect()
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        let database = self.catalog.database(name)?.clone();
+        let database = self.metastore.database(name)?.clone();
         Some(Arc::new(DatabaseView {
             database,
             backends: self.backends.clone(),
