@@ -9,6 +9,7 @@ mod clusters;
 mod define;
 mod embedded;
 mod explain;
+mod history;
 mod jobs;
 mod starrocks;
 mod users;
@@ -125,6 +126,7 @@ impl Caller {
             Statement::ControlJob { id, control } => self.control_job(*id, *control).await,
             Statement::Verify(verify) => self.verify(verify).await,
             Statement::Prune(prune) => self.prune(prune).await,
+            Statement::ImportHistory(name) => self.import_history(name).await,
             Statement::WaitForJob(wait) => self.wait_for_job(wait).await,
             Statement::AlterRepository(alter) => self.alter_repository(alter).await,
             Statement::Cluster(command) => self.cluster_command(command).await,

@@ -13,6 +13,7 @@ mod data;
 mod delta;
 mod drop;
 mod external;
+mod journal;
 mod machine;
 mod phase;
 mod prune;
@@ -38,6 +39,7 @@ pub use self::external::{
     ExternalCommand, ExternalEvent, ExternalRequest, ExternalState, SlotIdentity, SlotStatus,
     is_same_moment,
 };
+pub use self::journal::JobJournal;
 pub use self::machine::Machine;
 pub use self::phase::{CancelCause, End, Phase};
 pub use self::prune::{

@@ -6,6 +6,7 @@
 
 mod check;
 mod cipher;
+mod history;
 mod http;
 mod identity;
 mod index;
@@ -37,6 +38,7 @@ use tokio::sync::OnceCell;
 pub use self::check::Placed;
 use self::check::Presence;
 pub use self::cipher::UserKey;
+pub use self::history::ListedCopy;
 pub use self::identity::RepositoryInfo;
 pub use self::index::{ListedBackup, ManifestIndex, ObjectStamp};
 use self::layout::Layout;

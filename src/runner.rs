@@ -8,6 +8,7 @@
 mod drive;
 mod expire;
 mod external;
+mod mirror;
 mod poll;
 mod steps;
 mod uploads;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -91,6 +92,8 @@ struct Inner {
     pollers: Mutex<HashMap<ClusterName, Arc<poll::Poller>>>,
     /// Counts jobs that have come to their end.
     settled: watch::Sender<u64>,
+    /// A job has nothing left to do.
+    over: Notify,
     /// Counts what may have mended what jobs wait for.
     mended: watch::Sender<u64>,
     tasks: TaskTracker,
@@ -153,6 +156,7 @@ impl Runner {
             repository_limits: Mutex::default(),
             drivers: Mutex::default(),
             pollers: Mutex::default(),
+            over: Notify::new(),
             settled: watch::Sender::default(),
             mended: watch::Sender::default(),
             tasks: TaskTracker::new(),

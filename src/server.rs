@@ -347,6 +347,9 @@ impl Server {
         for name in &others {
             runner.watch_cluster(name);
         }
+        if settings.history_mirrored {
+            runner.mirror_history();
+        }
         runner.expire_every(Duration::from_secs(settings.snapshot_expiry_seconds));
         let kill = CancellationToken::new();
         let wire = tokio::spawn(listener.serve(kill.clone()));

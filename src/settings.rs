@@ -120,6 +120,8 @@ pub struct Settings {
     /// How often expired snapshots are looked for, in seconds: each round lists every repository
     /// that is not read-only.
     pub snapshot_expiry_seconds: u64,
+    /// Whether the journals of jobs are copied into their repositories.
+    pub history_mirrored: bool,
 }
 
 impl Default for Settings {
@@ -169,6 +171,7 @@ impl Default for Settings {
             repository_hosts: Vec::new(),
             cluster: Vec::new(),
             snapshot_expiry_seconds: 300,
+            history_mirrored: true,
         }
     }
 }

@@ -73,6 +73,7 @@ fn printed(statement: &Statement) -> Option<String> {
         Statement::ControlJob { id, control } => print::control_job(*id, *control),
         Statement::Verify(s) => s.to_string(),
         Statement::Prune(s) => s.to_string(),
+        Statement::ImportHistory(name) => print::import_history(name),
         Statement::WaitForJob(s) => s.to_string(),
         Statement::ExplainJob(s) => format!("EXPLAIN {}", printed(s)?),
         Statement::Cluster(s) => s.to_string(),

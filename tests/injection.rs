@@ -391,6 +391,18 @@ impl Journal for Mortal {
 
 #[async_trait]
 impl History for Mortal {
+    async fn unmirrored(&self, after: JobId, limit: usize) -> Result<Vec<JobId>, Error> {
+        self.0.unmirrored(after, limit).await
+    }
+    async fn set_mirrored(&self, id: JobId) -> Result<(), Error> {
+        self.0.set_mirrored(id).await
+    }
+    async fn import(&self, from: &RepositoryName, jobs: Vec<JobJournal>) -> Result<u64, Error> {
+        self.0.import(from, jobs).await
+    }
+    async fn newest_job(&self) -> Result<Option<Timestamp>, Error> {
+        self.0.newest_job().await
+    }
     async fn last_job(&self) -> Result<Option<JobId>, Error> {
         self.0.last_job().await
     }

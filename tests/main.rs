@@ -11,6 +11,7 @@ mod faults;
 mod faulty_store;
 mod frontends;
 mod grammar;
+mod history;
 mod hostile;
 mod incremental;
 mod injection;

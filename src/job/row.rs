@@ -109,6 +109,9 @@ pub struct JobRow {
     /// SQLSTATE of the end, if it was a bad one.
     pub error_code: Option<String>,
     pub error_message: Option<String>,
+    /// The repository that it was taken over from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported_from: Option<String>,
     /// `[OK]` or `[CODE, msg: …]`.
     pub native_status: String,
     /// Restore only.
@@ -468,6 +471,7 @@ impl JobRow {
             bytes_new: 0,
             error_code: None,
             error_message: None,
+            imported_from: None,
             native_status: "[OK]".into(),
             allow_load,
             replication_num,

@@ -212,6 +212,17 @@ impl Work {
         }
     }
 
+    /// Names its repository as it is called here.
+    pub fn set_repository(&mut self, name: RepositoryName) {
+        match self {
+            Self::Backup { target, .. } | Self::Restore { target, .. } => target.repository = name,
+            Self::External(request) => request.repository = Some(name),
+            Self::DropSnapshot(request) => request.repository = name,
+            Self::Verify(request) => request.repository = name,
+            Self::Prune(request) => request.repository = name,
+        }
+    }
+
     /// What it keeps others from. For its own jobs another cluster decides how many a database may
     /// have.
     pub fn locks(&self, cluster: &ClusterName) -> Vec<Lock> {

@@ -21,6 +21,21 @@ const MARK: &str = "__prune";
 const LABEL_PREFIX: &str = "__ss_";
 pub(super) const MANIFEST_PREFIX: &str = "__info_";
 
+/// Where copies of jobs' journals are.
+pub(super) const HISTORY: &str = "__history";
+const HISTORY_SUFFIX: &str = ".json";
+
+pub(super) fn history(root: &Path, uid: &str) -> Path {
+    root.clone()
+        .join(HISTORY)
+        .join(format!("{uid}{HISTORY_SUFFIX}"))
+}
+
+/// The job whose journal an object below [`HISTORY`] is a copy of.
+pub(super) fn uid_of(object: &Path) -> Option<&str> {
+    object.filename()?.strip_suffix(HISTORY_SUFFIX)
+}
+
 pub(super) fn repository_dir(name: &RepositoryName) -> String {
     format!("__starrocks_repository_{name}")
 }
@@ -152,6 +167,7 @@ impl Layout {
         match parts[..] {
             [name] | [_, name] | ["data", _, name] if partial(name) => Some(Place::Partial),
             ["__repo_info" | MARK] => Some(Place::Other),
+            [HISTORY, name] if name.ends_with(HISTORY_SUFFIX) => Some(Place::Other),
             [name] if name.starts_with(PROBE_PREFIX) => Some(Place::Other),
             ["data", directory, name] => {
                 let name = Sha256::new(name.strip_suffix(".parquet")?).ok()?;

@@ -140,6 +140,7 @@ pub(super) async fn drive(
     }
     if drive.job.is_over() {
         inner.progress.forget(drive.job.id);
+        inner.over.notify_one();
     }
 }
 

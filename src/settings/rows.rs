@@ -229,6 +229,11 @@ impl Settings {
                 self.snapshot_expiry_seconds.to_string(),
                 "how often expired snapshots are looked for",
             ),
+            row(
+                "history_mirrored",
+                self.history_mirrored.to_string(),
+                "whether journals of jobs are copied into their repositories",
+            ),
         ]
     }
 }

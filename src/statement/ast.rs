@@ -45,6 +45,8 @@ pub enum Statement {
     Verify(Verify),
     /// `PRUNE REPOSITORY`
     Prune(Prune),
+    /// `IMPORT HISTORY FROM REPOSITORY`
+    ImportHistory(RepositoryName),
     /// `WAIT FOR JOB`
     WaitForJob(WaitForJob),
     /// `EXPLAIN BACKUP | RESTORE | DROP SNAPSHOT | PRUNE | VERIFY`: one of those statements.

@@ -19,6 +19,7 @@ impl Statement {
             Statement::ControlJob { id, control } => super::print::control_job(*id, *control),
             Statement::Verify(s) => s.to_string(),
             Statement::Prune(s) => s.to_string(),
+            Statement::ImportHistory(name) => super::print::import_history(name),
             Statement::WaitForJob(s) => s.to_string(),
             Statement::ExplainJob(s) => format!("EXPLAIN {}", s.redacted()),
             Statement::AlterRepository(s) => {
@@ -60,6 +61,7 @@ impl Statement {
             },
             Statement::Verify(_) => "VERIFY",
             Statement::Prune(_) => "PRUNE",
+            Statement::ImportHistory(_) => "IMPORT HISTORY",
             Statement::WaitForJob(_) => "WAIT",
             Statement::Copy(_) => "COPY FROM",
             Statement::User(_) => "GRANT",

@@ -279,6 +279,10 @@ impl Display for CancelJob {
     }
 }
 
+pub(super) fn import_history(name: &RepositoryName) -> String {
+    format!("IMPORT HISTORY FROM REPOSITORY {}", Name(name.as_str()))
+}
+
 pub(super) fn drop_repository(name: &RepositoryName) -> String {
     format!("DROP REPOSITORY {}", Name(name.as_str()))
 }

@@ -111,6 +111,7 @@ fn language(text: &str) -> Language {
             | "GRANT" | "REVOKE" | "VERIFY" | "PRUNE",
             ..,
         ]
+        | ["IMPORT", "HISTORY", ..]
         | ["WAIT", "FOR", ..]
         | ["PAUSE" | "RESUME", "JOB", ..]
         | ["EXPLAIN", "BACKUP" | "RESTORE" | "VERIFY" | "PRUNE", ..]

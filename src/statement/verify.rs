@@ -1,4 +1,4 @@
-//! `VERIFY`, `PRUNE`, `WAIT FOR JOB`, `PAUSE`, `RESUME` and `ALTER JOB`: Starkeep's own statements
+//! `VERIFY`, `PRUNE`, `IMPORT HISTORY`, `WAIT FOR JOB`, `PAUSE`, `RESUME` and `ALTER JOB`: Starkeep's own statements
 //! about jobs.
 
 use super::ast::{JobControl, Prune, Statement, Verify, WaitForJob};
@@ -42,6 +42,10 @@ impl Parser<'_> {
         }
         if self.eat("PRUNE REPOSITORY") {
             return self.prune().map(Statement::Prune).map(Some);
+        }
+        if self.eat("IMPORT HISTORY FROM REPOSITORY") {
+            let repository = self.repository("Repository is empty")?;
+            return Ok(Some(Statement::ImportHistory(repository)));
         }
         if self.eat("VERIFY REPOSITORY") {
             let repository = self.repository("Repository is empty")?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use self::clusters::{clusters, roles_and_grants};
 use self::drops::drops;
-use self::listing::{burial, listing, verifications_and_uploads};
+use self::listing::{burial, listing, mirrors, verifications_and_uploads};
 use super::*;
 use crate::env::Env;
 use crate::job::{
@@ -484,6 +484,13 @@ async fn a_job_that_does_not_read_is_lost() {
     burial(memory().0).await;
     let (store, _dir) = sqlite();
     burial(store).await;
+}
+
+#[tokio::test]
+async fn imported_jobs_are_history_alone() {
+    mirrors(memory().0).await;
+    let (store, _dir) = sqlite();
+    mirrors(store).await;
 }
 
 #[tokio::test]

@@ -165,6 +165,14 @@ pub(super) fn was_refused(id: JobId) -> Error {
     .hint("Its error_message in system.jobs says why.")
 }
 
+pub(super) fn does_not_add_up(id: JobId, e: &IllegalEvent) -> Error {
+    Error::new(
+        ErrorKind::Corrupted,
+        format!("the journal of job {id} does not add up: {e}"),
+    )
+    .source(e.clone())
+}
+
 pub(super) fn lost_race(id: JobId) -> Error {
     Error::new(ErrorKind::WrongState, format!("job {id} has moved on"))
         .detail("another writer appended to its journal first")

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::*;
-use crate::job::{FindingKind, JobEvent, Phase};
+use crate::job::{Entry as JournalEntry, FindingKind, JobEvent, Phase};
 use crate::names::TaskId;
 
 /// A store that is gone with the process. Clones share their content, so a test can "crash"
@@ -39,6 +39,10 @@ enum Entry {
         now: Box<Job>,
         /// The row of one whose journal does not read.
         buried: Option<Box<JobRow>>,
+        /// The repository that it was taken over from.
+        imported_from: Option<RepositoryName>,
+        /// Whether its copy lies in its repository.
+        mirrored: bool,
     },
     Refused(Box<JobRow>),
 }
@@ -88,6 +92,26 @@ impl Content {
     }
 }
 
+/// The rows of a delta's events, with them.
+fn event_rows(delta: &Delta) -> Result<Vec<(JobEvent, EventRow)>, Error> {
+    let row = |(seq, entry): (u64, &JournalEntry)| {
+        let row = EventRow {
+            job_id: delta.job.id,
+            seq,
+            at: entry.at,
+            from_state: entry.from.to_string(),
+            to_state: entry.to.to_string(),
+            event: serde_json::to_string(&entry.event)
+                .map_err(|e| Error::internal(e.to_string()))?,
+        };
+        Ok((entry.event.clone(), row))
+    };
+    (delta.expected.0 + 1..)
+        .zip(&delta.entries)
+        .map(row)
+        .collect()
+}
+
 #[async_trait]
 impl Journal for MemoryStore {
     async fn admit(&self, spec: &JobSpec, at: Timestamp) -> Result<Job, Error> {
@@ -101,6 +125,8 @@ impl Journal for MemoryStore {
             events: Vec::new(),
             tasks: BTreeMap::new(),
             buried: None,
+            imported_from: None,
+            mirrored: false,
         };
         content.jobs.insert(job.id, entry);
         Ok(job)
@@ -127,18 +153,7 @@ impl Journal for MemoryStore {
             Some(Entry::Admitted {
                 events, tasks, now, ..
             }) if now.version == delta.expected => {
-                for (seq, entry) in (delta.expected.0 + 1..).zip(&delta.entries) {
-                    let row = EventRow {
-                        job_id: job.id,
-                        seq,
-                        at: entry.at,
-                        from_state: entry.from.to_string(),
-                        to_state: entry.to.to_string(),
-                        event: serde_json::to_string(&entry.event)
-                            .map_err(|e| Error::internal(e.to_string()))?,
-                    };
-                    events.push((entry.event.clone(), row));
-                }
+                events.extend(event_rows(delta)?);
                 tasks.extend(delta.tasks.iter().map(|row| (row.task_id, row.clone())));
                 **now = job.clone();
                 Ok(())
@@ -153,13 +168,8 @@ impl Journal for MemoryStore {
             Some(Entry::Admitted { first, events, .. }) => {
                 let mut job = (**first).clone();
                 for (event, row) in events {
-                    let corrupted = |e| {
-                        Error::new(
-                            ErrorKind::Corrupted,
-                            format!("the journal of job {id} does not add up: {e}"),
-                        )
-                    };
-                    job.apply(event, row.at).map_err(corrupted)?;
+                    job.apply(event, row.at)
+                        .map_err(|e| does_not_add_up(id, &e))?;
                 }
                 Ok(job)
             }

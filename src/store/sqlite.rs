@@ -4,6 +4,7 @@
 //! untouched transaction, never half of one.
 
 mod history;
+mod mirror;
 mod registry;
 mod uploads;
 mod verifications;
@@ -37,6 +38,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/meta/010_estimates.sql"),
     include_str!("../../sql/meta/011_test_restores.sql"),
     include_str!("../../sql/meta/012_creation.sql"),
+    include_str!("../../sql/meta/013_mirror.sql"),
 ];
 
 /// The cluster in this process, whose secrets were sealed before there were others.
@@ -143,8 +145,8 @@ fn insert_job(
     let settled = status == JobStatus::Refused;
     transaction
         .execute(
-            "INSERT INTO jobs (kind, cluster, db_name, repository, snapshot, status, created_at, version, settled, open, spec, row)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, '')",
+            "INSERT INTO jobs (kind, cluster, db_name, repository, snapshot, status, created_at, version, settled, open, spec, uid, row)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11, '')",
             params![
                 spec.kind().name(),
                 spec.cluster.as_str(),
@@ -156,6 +158,7 @@ fn insert_job(
                 settled,
                 !settled,
                 to_json(spec)?,
+                spec.uid,
             ],
         )
         .map_err(sql_error)?;
@@ -245,6 +248,23 @@ fn stored_row(row: &str, course: Option<&str>) -> Result<JobRow, Error> {
     Ok(row)
 }
 
+fn write_entries(transaction: &Transaction<'_>, delta: &Delta) -> Result<(), Error> {
+    let mut insert = transaction
+        .prepare_cached(
+            "INSERT INTO job_events (job_id, seq, at, from_state, to_state, event)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )
+        .map_err(sql_error)?;
+    for (seq, entry) in (delta.expected.0 as i64 + 1..).zip(&delta.entries) {
+        let event = to_json(&entry.event)?;
+        let (from, to) = (entry.from.name(), entry.to.name());
+        insert
+            .execute(params![delta.job.id.0, seq, entry.at.0, from, to, event])
+            .map_err(sql_error)?;
+    }
+    Ok(())
+}
+
 /// What a job was asked to do, and when.
 fn read_spec(connection: &Connection, id: JobId) -> Result<(JobSpec, Timestamp), Error> {
     let (spec, created_at, status): (String, i64, String) = connection
@@ -315,15 +335,7 @@ impl Journal for SqliteStore {
                 let known = t.query_row("SELECT 1 FROM jobs WHERE job_id = ?1", [job.id.0], |_| Ok(())).optional();
                 return Err(if known.map_err(sql_error)?.is_some() { lost_race(job.id) } else { no_job(job.id) });
             }
-            let mut insert = t
-                .prepare_cached(
-                    "INSERT INTO job_events (job_id, seq, at, from_state, to_state, event) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                )
-                .map_err(sql_error)?;
-            for (seq, entry) in (expected + 1..).zip(&delta.entries) {
-                let event = to_json(&entry.event)?;
-                insert.execute(params![job.id.0, seq, entry.at.0, entry.from.name(), entry.to.name(), event]).map_err(sql_error)?;
-            }
+            write_entries(t, &delta)?;
             if job.is_settled() {
                 release_locks(t, job.id)?;
                 verifications::write(t, job)?;
@@ -347,13 +359,7 @@ impl Journal for SqliteStore {
                 while let Some(row) = rows.next().map_err(sql_error)? {
                     let at = Timestamp(row.get(0).map_err(sql_error)?);
                     let event: JobEvent = from_json(&row.get::<_, String>(1).map_err(sql_error)?)?;
-                    job.apply(&event, at).map_err(|e| {
-                        Error::new(
-                            ErrorKind::Corrupted,
-                            format!("the journal of job {id} does not add up: {e}"),
-                        )
-                        .source(e)
-                    })?;
+                    job.apply(&event, at).map_err(|e| does_not_add_up(id, &e))?;
                 }
                 Ok(job)
             })
@@ -437,6 +443,18 @@ impl History for SqliteStore {
         self.read_damaged_objects().await
     }
 
+    async fn unmirrored(&self, after: JobId, limit: usize) -> Result<Vec<JobId>, Error> {
+        self.read_unmirrored(after, limit).await
+    }
+
+    async fn set_mirrored(&self, id: JobId) -> Result<(), Error> {
+        self.note_mirrored(id).await
+    }
+
+    async fn import(&self, from: &RepositoryName, jobs: Vec<JobJournal>) -> Result<u64, Error> {
+        self.import_journals(from, jobs).await
+    }
+
     async fn last_job(&self) -> Result<Option<JobId>, Error> {
         let last = |t: &Transaction<'_>| {
             t.query_row("SELECT max(job_id) FROM jobs", [], |r| {
@@ -450,7 +468,7 @@ impl History for SqliteStore {
     async fn newest_job(&self) -> Result<Option<Timestamp>, Error> {
         let newest = |t: &Transaction<'_>| {
             t.query_row(
-                "SELECT created_at FROM jobs ORDER BY job_id DESC LIMIT 1",
+                "SELECT created_at FROM jobs WHERE imported IS NULL ORDER BY job_id DESC LIMIT 1",
                 [],
                 |r| r.get(0).map(Timestamp),
             )

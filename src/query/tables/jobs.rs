@@ -68,6 +68,7 @@ system_row! {
         paused_at: Time,
         max_bytes_per_second: Int,
         left_out: Texts,
+        imported_from: Text,
     }
 }
 
@@ -307,6 +308,7 @@ async fn job(sources: &Sources, mut row: JobRow) -> Result<JobsRow, Error> {
         paused_at: row.paused_at.into(),
         max_bytes_per_second: row.max_bytes_per_second.into(),
         left_out: seen.left_out.into(),
+        imported_from: row.imported_from.into(),
     })
 }
 
@@ -477,7 +479,10 @@ async fn admitted(
         pages(sources.clone(), filter)
     };
     let rows = rows.map_ok(move |rows| {
-        let admitted = rows.into_iter().filter(|row| row.state.is_some());
+        // What another gateway's cluster of the same name has done was not done by this one.
+        let admitted = rows
+            .into_iter()
+            .filter(|row| row.state.is_some() && row.imported_from.is_none());
         admitted
             .map(|row| {
                 let is_latest = latest.contains(&row.job_id);

@@ -356,3 +356,90 @@ pub(super) async fn verifications_and_uploads(store: Arc<dyn Store>) {
     let left = store.uploads().await.expect("read");
     assert_eq!(left, [upload("a", "1"), upload("b", "2")]);
 }
+
+/// Jobs that are over wait for their copies; a copy comes in once, under a number of its own, as
+/// nobody's latest.
+pub(super) async fn mirrors(store: Arc<dyn Store>) {
+    store.add_repository(&repository("r")).await.expect("added");
+    let job = store
+        .admit(&spec("d", "l"), Timestamp(10))
+        .await
+        .expect("admitted");
+    let busy = Error::new(ErrorKind::ObjectInUse, "busy");
+    let refused = store.refuse(&spec("d", "m"), Timestamp(11), &busy).await;
+    refused.expect("recorded");
+    assert_eq!(store.unmirrored(JobId(0), 9).await.expect("asked"), []);
+    let cancelled = event(BackupEvent::Cancelled {
+        failure: Failure::user_cancelled(None),
+    });
+    let job = append(&*store, &job, cancelled.clone(), Timestamp(20)).await;
+    assert_eq!(store.unmirrored(JobId(0), 9).await.expect("asked"), []);
+    let job = append(&*store, &job, event(BackupEvent::Released), Timestamp(21)).await;
+    assert_eq!(
+        store.unmirrored(JobId(0), 9).await.expect("asked"),
+        [job.id]
+    );
+    assert_eq!(store.unmirrored(job.id, 9).await.expect("asked"), []);
+    store.set_mirrored(job.id).await.expect("noted");
+    assert_eq!(store.unmirrored(JobId(0), 9).await.expect("asked"), []);
+
+    let journal = |uid: &str, at: i64, events: Vec<JobEvent>| JobJournal {
+        spec: JobSpec {
+            uid: uid.into(),
+            ..spec("d", "old")
+        },
+        created_at: Timestamp(at),
+        events: events
+            .into_iter()
+            .map(|event| (Timestamp(at + 1), event))
+            .collect(),
+    };
+    let released = event(BackupEvent::Released);
+    let old = journal("old", 5, vec![cancelled.clone(), released.clone()]);
+    let known = journal("d-l", 6, vec![cancelled, released.clone()]);
+    let wrong = journal("wrong", 7, vec![released]);
+    let from = repository("r").name;
+    let error = store.import(&from, vec![old.clone(), wrong]).await;
+    assert_eq!(
+        error.expect_err("it does not add up").kind,
+        ErrorKind::Corrupted
+    );
+    let both = vec![old.clone(), known, old.clone()];
+    assert_eq!(store.import(&from, both).await.expect("imported"), 1);
+    assert_eq!(
+        store.import(&from, vec![old.clone()]).await.expect("once"),
+        0
+    );
+    let filter = JobFilter {
+        snapshot: Some("old".into()),
+        ..JobFilter::default()
+    };
+    let [row] = &store.jobs(&filter).await.expect("listed")[..] else {
+        panic!("one job was imported")
+    };
+    assert_eq!(
+        (row.status, row.created_at, row.imported_from.as_deref()),
+        (JobStatus::Cancelled, Timestamp(5), Some("r"))
+    );
+    let loaded = store.load(row.job_id).await.expect("adds up");
+    assert_eq!((loaded.id, loaded.is_over()), (row.job_id, true));
+    let events = store.events(row.job_id..=row.job_id).await.expect("read");
+    assert_eq!(events.len(), 2);
+    assert_eq!(store.unmirrored(JobId(0), 9).await.expect("asked"), []);
+    assert_eq!(store.unfinished().await.expect("asked"), []);
+    let latest = JobFilter {
+        cluster: Some("embedded".into()),
+        kind: Some("backup".into()),
+        latest: true,
+        ..JobFilter::default()
+    };
+    let latest = store.jobs(&latest).await.expect("listed");
+    assert_eq!(
+        latest.iter().map(|row| row.job_id).collect::<Vec<_>>(),
+        [job.id]
+    );
+    assert_eq!(
+        store.newest_job().await.expect("asked"),
+        Some(Timestamp(11))
+    );
+}

@@ -38,6 +38,71 @@ impl History for MemoryStore {
         Ok(rows.collect())
     }
 
+    async fn unmirrored(&self, after: JobId, limit: usize) -> Result<Vec<JobId>, Error> {
+        let content = self.0.lock();
+        let waiting = content.jobs.iter().filter(|(id, entry)| match entry {
+            Entry::Admitted {
+                now,
+                buried,
+                mirrored: false,
+                ..
+            } => {
+                let is_over = buried.is_some() || now.is_over();
+                **id > after && is_over && now.spec.work.repository().is_some()
+            }
+            _ => false,
+        });
+        Ok(waiting.map(|(id, _)| *id).take(limit).collect())
+    }
+
+    async fn set_mirrored(&self, id: JobId) -> Result<(), Error> {
+        if let Some(Entry::Admitted { mirrored, .. }) = self.0.lock().jobs.get_mut(&id) {
+            *mirrored = true;
+        }
+        Ok(())
+    }
+
+    async fn import(&self, from: &RepositoryName, jobs: Vec<JobJournal>) -> Result<u64, Error> {
+        let mut content = self.0.lock();
+        let mut new = Vec::new();
+        let mut id = content.next_id();
+        for journal in jobs {
+            let uid = &journal.spec.uid;
+            let is_known = |entry: &Entry| match entry {
+                Entry::Admitted { first, .. } => first.spec.uid == *uid,
+                Entry::Refused(_) => false,
+            };
+            if content.jobs.values().any(is_known) || new.iter().any(|(_, e)| is_known(e)) {
+                continue;
+            }
+            let delta = journal.replay(id).map_err(|e| does_not_add_up(id, &e))?;
+            let entry = Entry::Admitted {
+                first: Box::new(Job::new(id, journal.spec, journal.created_at)),
+                events: event_rows(&delta)?,
+                tasks: delta
+                    .tasks
+                    .iter()
+                    .map(|row| (row.task_id, row.clone()))
+                    .collect(),
+                now: Box::new(delta.job),
+                buried: None,
+                imported_from: Some(from.clone()),
+                mirrored: true,
+            };
+            new.push((id, entry));
+            id = JobId(id.0 + 1);
+        }
+        let count = new.len() as u64;
+        content.jobs.extend(new);
+        Ok(count)
+    }
+
+    async fn newest_job(&self) -> Result<Option<Timestamp>, Error> {
+        let rows = self.jobs(&JobFilter::default()).await?.into_iter();
+        let own = rows.filter(|row| row.imported_from.is_none());
+        Ok(own.max_by_key(|row| row.job_id).map(|row| row.created_at))
+    }
+
     async fn last_job(&self) -> Result<Option<JobId>, Error> {
         Ok(self.0.lock().jobs.keys().next_back().copied())
     }
@@ -48,7 +113,12 @@ impl History for MemoryStore {
             Entry::Admitted {
                 buried: Some(row), ..
             } => (**row).clone(),
-            Entry::Admitted { now, .. } => JobRow::of(now),
+            Entry::Admitted {
+                now, imported_from, ..
+            } => JobRow {
+                imported_from: imported_from.as_ref().map(ToString::to_string),
+                ..JobRow::of(now)
+            },
             Entry::Refused(row) => (**row).clone(),
         });
         let wanted = |row: &JobRow| {
@@ -104,7 +174,8 @@ impl History for MemoryStore {
             .filter(|job| !job.was_begun())
             .map(|job| job.id)
             .collect();
-        let rows = rows.filter(|row| !never_sent.contains(&row.job_id));
+        let rows =
+            rows.filter(|row| !never_sent.contains(&row.job_id) && row.imported_from.is_none());
         let had_their_turn =
             rows.filter(|row| row.state.is_some_and(|phase| phase != Phase::Queued));
         // What is under way is later than what has ended.

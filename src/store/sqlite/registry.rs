@@ -85,6 +85,8 @@ impl Repositories for SqliteStore {
             if busy > 0 {
                 return Err(repository_busy());
             }
+            // Another one of that name is not where their copies belong.
+            t.execute("UPDATE jobs SET mirrored = 1 WHERE cluster = ?1 AND repository = ?2", key).map_err(sql_error)?;
             match t.execute("DELETE FROM repositories WHERE cluster = ?1 AND name = ?2", key).map_err(sql_error)? {
                 0 => Err(no_such_repository()),
                 _ => Ok(()),
