@@ -54,8 +54,8 @@ pub use self::spec::{
 };
 pub use self::tell::Actor;
 pub use self::verify::{
-    BackupName, Checked, Finding, FindingKind, Findings, SAMPLE_ALL, TestRestore, VerifyCommand,
-    VerifyEvent, VerifyLevel, VerifyPlan, VerifyReport, VerifyRequest, VerifyState,
+    BackupName, Checked, Finding, FindingKind, Findings, PARTS_MAX, SAMPLE_ALL, TestRestore,
+    VerifyCommand, VerifyEvent, VerifyLevel, VerifyPlan, VerifyReport, VerifyRequest, VerifyState,
 };
 use crate::error::Error;
 use crate::names::{JobId, TabletId, TaskId, Timestamp};

@@ -16,7 +16,9 @@ mod manifest;
 mod open;
 mod probe;
 mod prune;
+mod puts;
 mod remote;
+mod single_deletes;
 mod starrocks_layout;
 mod survey;
 mod throttle;
@@ -31,8 +33,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use tokio::sync::OnceCell;
 
 pub use self::check::Placed;
@@ -198,38 +200,6 @@ impl Repository {
 
     pub fn name(&self) -> &RepositoryName {
         &self.name
-    }
-
-    /// Puts an object that must not exist yet. `false`: it existed already, and is untouched.
-    async fn put_once(&self, path: &Path, body: Bytes) -> Result<bool, Error> {
-        if let Some(target) = self.local_path(path) {
-            return transfer::write_new_file(target, body).await;
-        }
-        let mode = if self.puts_on_condition {
-            PutMode::Create
-        } else if self.exists(path).await? {
-            return Ok(false);
-        } else {
-            PutMode::Overwrite
-        };
-        let body = PutPayload::from_bytes(body);
-        match self
-            .store
-            .put_opts(path, body, PutOptions::from(mode))
-            .await
-        {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
-            Err(e) => Err(storage_error("write", path, e)),
-        }
-    }
-
-    async fn exists(&self, path: &Path) -> Result<bool, Error> {
-        match self.store.head(path).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(e) => Err(storage_error("look at", path, e)),
-        }
     }
 
     /// Where an object is on disk, for a repository in a directory.
@@ -553,8 +523,18 @@ impl Repository {
             Some(from) => {
                 let file = file.clone();
                 let coding = layout.opening(&path);
-                self.copy_file(file, from, missing, Over::Damaged, coding, budget)
-                    .await
+                let object = layout.object_of(&file.sha256);
+                let copied = self
+                    .copy_file(file, from, missing, Over::Damaged, coding, budget)
+                    .await;
+                // A disk that lies has another time of change no more than another length.
+                if copied
+                    .as_ref()
+                    .is_err_and(|e| e.kind == ErrorKind::Corrupted)
+                {
+                    self.note_damaged(&object);
+                }
+                copied
             }
             None => {
                 let read =

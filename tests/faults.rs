@@ -281,3 +281,80 @@ async fn properties_that_nothing_reads_are_named() {
     }
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stores_without_bulk_deletes_are_used() {
+    // Not S3's own way, but that of what only looks like it.
+    let s3 = S3::misbehaving(Arc::new(|method, path| {
+        if method == "POST" && path.contains("?delete") {
+            Fault::Refuse(501, "NotImplemented")
+        } else {
+            Fault::None
+        }
+    }))
+    .await;
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    with_table(&client).await;
+    run(&client, &create(&s3, "r", "")).await;
+    run(&client, "BACKUP SNAPSHOT s TO r").await;
+    assert_eq!(job_ends(&client, "d").await, "succeeded");
+    run(&client, "DROP SNAPSHOT s ON r").await;
+    let snapshots = "SELECT count(*) FROM system.snapshots WHERE repository = 'r'";
+    assert_eq!(value(&client, snapshots).await, "0");
+    let left = crate::consistency::files(&s3.root.join(BUCKET));
+    let probes = left
+        .iter()
+        .filter(|file| file.to_string_lossy().contains("__probe_"));
+    assert_eq!(probes.count(), 0, "{left:?}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_is_believed_only_where_something_stands() {
+    let is_small = |method: &str, path: &str| {
+        method == "PUT" && (path.contains("__probe_") || path.contains("__history"))
+    };
+    let s3 = S3::misbehaving(once(
+        Fault::Refuse(409, "ConditionalRequestConflict"),
+        is_small,
+    ))
+    .await;
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    with_table(&client).await;
+    run(&client, &create(&s3, "r", "")).await;
+    run(&client, "BACKUP SNAPSHOT s TO r").await;
+    assert_eq!(job_ends(&client, "d").await, "succeeded");
+    let copies = || {
+        let files = crate::consistency::files(&s3.root.join(BUCKET));
+        let is_copy = |file: &&std::path::PathBuf| file.to_string_lossy().contains("__history");
+        files.iter().filter(is_copy).count()
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(20), async {
+        while copies() == 0 {
+            tokio::task::yield_now().await;
+        }
+    });
+    waited.await.expect("the journal is copied");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_that_are_no_missing_right_say_what_to_do() {
+    for (status, code, hint) in [
+        (400, "ExpiredToken", "session token has expired"),
+        (400, "AuthorizationHeaderMalformed", "another region"),
+        (403, "RequestTimeTooSkewed", "clock of this machine"),
+    ] {
+        let s3 = S3::misbehaving(Arc::new(move |_, _| Fault::Refuse(status, code))).await;
+        let server = TestServer::start().await;
+        let client = server.client().await;
+        let error = client.batch_execute(&create(&s3, "r", "")).await;
+        let error = error.expect_err("refused");
+        let told = error.as_db_error().expect("told");
+        let given = told.hint().unwrap_or_default();
+        assert!(given.contains(hint), "{code}: {given} ({})", told.message());
+        server.stop().await;
+    }
+}

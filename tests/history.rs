@@ -185,6 +185,66 @@ async fn copies_are_encrypted_as_manifests_are() {
     server.stop().await;
 }
 
+/// What somebody has put there on purpose changes nothing but the WARNING.
+#[tokio::test(flavor = "multi_thread")]
+async fn crafted_copies_are_left_out() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    create(&client, server.dir.path(), "").await;
+    with_backup(&client).await;
+    run(&client, "VERIFY REPOSITORY r; WAIT FOR JOB 2").await;
+    let found = copies(&server.repository(), 2).await;
+    let texts: Vec<_> = found
+        .iter()
+        .map(|copy| fs::read_to_string(copy).expect("read"))
+        .collect();
+    let verify = texts
+        .iter()
+        .find(|t| t.contains("\"parts\":"))
+        .expect("one");
+    let backup = texts
+        .iter()
+        .find(|t| !t.contains("\"parts\":"))
+        .expect("one");
+    let directory = found[0].parent().expect("a directory").to_owned();
+    let craft = |uid: &str, of: &str, changes: &[(&str, &str)]| {
+        let start = of.find("\"uid\":\"").expect("a uid") + 7;
+        let mut text = of.replace(&of[start..start + 36], uid);
+        for (from, to) in changes {
+            let at = text.find(from).expect("there");
+            let end = at + text[at..].find([',', '}']).expect("a value");
+            text.replace_range(at..end, &format!("{from}{to}"));
+        }
+        fs::write(directory.join(format!("{uid}.json")), text).expect("written");
+    };
+    craft("many-parts", verify, &[("\"parts\":", "4294967295")]);
+    craft("later", backup, &[("\"created_at\":", "253402300800000")]);
+    craft("earlier", backup, &[("\"created_at\":", "-1")]);
+    craft("elsewhere", backup, &[]);
+    fs::rename(
+        directory.join("elsewhere.json"),
+        directory.join("another.json"),
+    )
+    .expect("renamed");
+    fs::create_dir(directory.join("below")).expect("made");
+    fs::write(directory.join("below/many-parts.json"), b"{}").expect("written");
+    let deep = "[".repeat(1 << 20);
+    fs::write(directory.join("deep.json"), deep).expect("written");
+
+    let other = TestServer::start().await;
+    let (second, mut notices) = other.client_with_notices().await;
+    create(&second, server.dir.path(), "").await;
+    run(&second, "IMPORT HISTORY FROM REPOSITORY r").await;
+    let (_, warning) = notices.recv().await.expect("a warning");
+    assert!(warning.contains("5 of 7 copies were left out"), "{warning}");
+    assert_eq!(
+        value(&second, "SELECT count(*) FROM system.jobs").await,
+        "2"
+    );
+    other.stop().await;
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn copies_come_later_or_not_at_all() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -10,6 +10,7 @@ mod fake_fe;
 mod faults;
 mod faulty_store;
 mod frontends;
+mod full_disks;
 mod grammar;
 mod history;
 mod hostile;

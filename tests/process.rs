@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
@@ -34,6 +34,14 @@ fn command(data_dir: &Path) -> Command {
     command
 }
 
+impl Drop for Process {
+    /// One that a failed test has left.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Process {
     pub fn start(data_dir: &Path) -> Self {
         Self::spawn(command(data_dir))
@@ -62,6 +70,38 @@ impl Process {
             .args(plain.get_args());
         command.stdout(Stdio::piped()).env("STARKEEP_LOG", "error");
         Self::spawn(command)
+    }
+
+    /// A server that sees a file system of its own at a place, of so many MiB, as its user may make
+    /// one; nothing where that may not be.
+    pub fn start_on_small_disk(data_dir: &Path, place: &Path, mib: u32) -> Option<Self> {
+        let may = Command::new("unshare").args(["-rm", "true"]).status();
+        if !may.is_ok_and(|status| status.success()) {
+            eprintln!("file systems of one's own cannot be made here: full disks are not tried");
+            return None;
+        }
+        std::fs::create_dir_all(place).expect("made");
+        let plain = command(data_dir);
+        let mut command = Command::new("unshare");
+        command
+            .args(["-rm", "sh", "-c"])
+            .arg(format!(
+                "mount -t tmpfs -o size={mib}m none '{}' && exec \"$0\" \"$@\"",
+                place.display()
+            ))
+            .arg(plain.get_program())
+            .args(plain.get_args());
+        command
+            .stdout(Stdio::piped())
+            .env("STARKEEP_LOG", "error")
+            .env("STARKEEP_BACKENDS", "1");
+        Some(Self::spawn(command))
+    }
+
+    /// A path as the server sees it.
+    pub fn seen(&self, path: &Path) -> PathBuf {
+        let root = format!("/proc/{}/root", self.child.id());
+        Path::new(&root).join(path.strip_prefix("/").expect("absolute"))
     }
 
     fn spawn(mut command: Command) -> Self {

@@ -84,6 +84,7 @@ impl Caller {
             kind: Some(kind.name().to_owned()),
             status: Some("succeeded".to_owned()),
             descending: true,
+            own: true,
             limit: Some(JOBS_LOOKED_AT),
             ..JobFilter::default()
         };

@@ -4,8 +4,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::Caller;
 use crate::error::{Error, ErrorKind};
-use crate::job::JobJournal;
-use crate::names::{ClusterName, JobId, RepositoryName};
+use crate::job::{JobJournal, JobRow};
+use crate::names::{ClusterName, JobId, RepositoryName, Timestamp};
 use crate::repository::{ListedCopy, Location, Repository};
 
 /// Copies that are read side by side.
@@ -13,6 +13,8 @@ const READS: usize = 8;
 /// Jobs, and bytes of their copies, of one transaction.
 const BATCH_JOBS: usize = 64;
 const BATCH_BYTES_MAX: u64 = 32 << 20;
+/// The last millisecond of 9999.
+const TIME_MAX: Timestamp = Timestamp(253_402_300_799_999);
 
 /// Copies that make one transaction.
 fn batches(copies: Vec<ListedCopy>) -> Vec<Vec<ListedCopy>> {
@@ -29,6 +31,11 @@ fn batches(copies: Vec<ListedCopy>) -> Vec<Vec<ListedCopy>> {
         }
     }
     batches
+}
+
+/// From 1970 to 9999: what has a text that is read again.
+fn is_possible(at: &Timestamp) -> bool {
+    (0..=TIME_MAX.0).contains(&at.0)
 }
 
 /// A copy as a job of this cluster and repository, looked through before anything believes it.
@@ -49,6 +56,10 @@ async fn read(
         if journal.spec.external().is_some() || journal.spec.work.repository().is_none() {
             return Err(wrong("the copy is of no job of a repository"));
         }
+        let mut times = journal.events.iter().map(|(at, _)| at);
+        if !is_possible(&journal.created_at) || !times.all(is_possible) {
+            return Err(wrong("the copy has a time that cannot be"));
+        }
         journal.spec.cluster = cluster;
         journal.spec.work.set_repository(name);
         let delta = journal
@@ -57,6 +68,10 @@ async fn read(
         if !delta.job.is_over() {
             return Err(wrong("the copy is of a job that is not over"));
         }
+        // What does not read again would be in everybody's way.
+        let row = serde_json::to_string(&JobRow::of(&delta.job));
+        let row = row.and_then(|text| serde_json::from_str::<JobRow>(&text));
+        row.map_err(|e| wrong(&e.to_string()))?;
         Ok(journal)
     });
     checked
@@ -134,7 +149,6 @@ impl Caller {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::names::Timestamp;
 
     #[test]
     fn batches_are_small_in_jobs_and_bytes() {

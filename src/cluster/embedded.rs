@@ -12,6 +12,7 @@ mod be;
 mod define;
 mod describe;
 mod fe;
+mod files;
 mod ingest;
 mod metastore;
 mod prove;

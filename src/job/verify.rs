@@ -27,6 +27,10 @@ pub struct VerifyRequest {
     pub sample: u32,
 }
 
+/// The most parts that files are looked at in: more would be smaller than one directory of `data`. A
+/// journal that says more is none of ours.
+pub const PARTS_MAX: u32 = 256;
+
 /// Everything is read.
 pub const SAMPLE_ALL: u32 = 10_000;
 
@@ -406,7 +410,7 @@ impl Machine for VerifyState {
     fn apply(&mut self, event: &VerifyEvent) -> Result<(), IllegalEvent> {
         use VerifyEvent as E;
         let next = match (&mut *self, event) {
-            (Self::Pending, E::Planned { plan }) => {
+            (Self::Pending, E::Planned { plan }) if plan.parts <= PARTS_MAX => {
                 let mut report = VerifyReport {
                     repository_id: plan.repository_id.clone(),
                     backups: plan.backups.clone(),
@@ -566,6 +570,7 @@ mod tests {
         let events = [
             planned(2),
             planned(0),
+            planned(PARTS_MAX + 1),
             VerifyEvent::Checked {
                 task: TaskId(1),
                 checked: Checked::default(),
@@ -576,15 +581,15 @@ mod tests {
         ];
         let no = "";
         let expected = [
-            ["VERIFYING", "FINISHED", no, no, "CANCELLED", no],
-            [no, no, "VERIFYING", no, "CANCELLED", no],
-            [no, no, "FINISHED", no, "CANCELLED", no],
-            [no, no, "RESTORING", no, "CANCELLED", no],
-            [no, no, no, "RESTORING", "CANCELLED", no],
-            [no, no, no, "FINISHED", "CANCELLED", no],
-            [no; 6],
-            [no, no, no, no, no, "CANCELLED"],
-            [no; 6],
+            ["VERIFYING", "FINISHED", no, no, no, "CANCELLED", no],
+            [no, no, no, "VERIFYING", no, "CANCELLED", no],
+            [no, no, no, "FINISHED", no, "CANCELLED", no],
+            [no, no, no, "RESTORING", no, "CANCELLED", no],
+            [no, no, no, no, "RESTORING", "CANCELLED", no],
+            [no, no, no, no, "FINISHED", "CANCELLED", no],
+            [no; 7],
+            [no, no, no, no, no, no, "CANCELLED"],
+            [no; 7],
         ];
         crate::job::machine::tests::check_table(&states, &events, &expected);
         crate::job::machine::tests::check_names(&events, VerifyEvent::name);

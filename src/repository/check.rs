@@ -16,7 +16,7 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
 use super::survey::first_byte;
-use super::transfer::{PART_BYTES, blocking};
+use super::transfer::{blocking, part_bytes};
 use super::{LISTINGS, Manifest, Repository, storage_error};
 use crate::error::{Error, ErrorKind};
 use crate::job::DataFile;
@@ -69,7 +69,8 @@ impl Repository {
         // What is encrypted is another each time, so its tag says nothing of its bytes. Neither does
         // a tag that is another digest: stores that encrypt make it of what they keep.
         let is_told = !layout.is_encrypted() && {
-            let (source, in_parts) = (source.to_owned(), tag.contains('-'));
+            let in_parts = tag.contains('-').then(|| part_bytes(file.bytes));
+            let source = source.to_owned();
             let expected = blocking(move || md5_of(&source, in_parts)).await;
             expected.is_ok_and(|expected| expected == digest)
         };
@@ -188,33 +189,38 @@ fn plain_tag(tag: &str) -> String {
     tag.trim_matches('"').to_ascii_lowercase()
 }
 
-/// What S3 calls the ETag of a file that was put whole, or in parts of our size.
-fn md5_of(path: &FilePath, in_parts: bool) -> Result<String, Error> {
+/// What is read of a file at a time.
+const READ_BYTES: usize = 1 << 20;
+
+/// What S3 calls the ETag of a file that was put whole, or in parts of this size.
+fn md5_of(path: &FilePath, part_bytes: Option<usize>) -> Result<String, Error> {
     use std::io::Read;
     let mut file = std::fs::File::open(path).map_err(|e| Error::io("open", path, e))?;
-    let (mut whole, mut parts) = (Md5::new(), Md5::new());
-    let mut buffer = vec![0; PART_BYTES];
+    let (mut whole, mut part, mut parts) = (Md5::new(), Md5::new(), Md5::new());
+    let mut buffer = vec![0; READ_BYTES];
+    let mut left = part_bytes.unwrap_or(usize::MAX);
     loop {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match file
-                .read(&mut buffer[filled..])
-                .map_err(|e| Error::io("read", path, e))?
-            {
-                0 => break,
-                n => filled += n,
-            }
-        }
-        if filled == 0 {
+        let wanted = buffer.len().min(left);
+        let read = file
+            .read(&mut buffer[..wanted])
+            .map_err(|e| Error::io("read", path, e))?;
+        if read == 0 {
             break;
         }
-        whole.update(&buffer[..filled]);
-        parts.update(Md5::digest(&buffer[..filled]));
+        whole.update(&buffer[..read]);
+        part.update(&buffer[..read]);
+        left -= read;
+        if left == 0 {
+            parts.update(part.finalize_reset());
+            left = part_bytes.unwrap_or(usize::MAX);
+        }
     }
-    Ok(hex::encode(if in_parts {
-        parts.finalize()
-    } else {
-        whole.finalize()
+    if part_bytes.is_some_and(|whole| left < whole) {
+        parts.update(part.finalize());
+    }
+    Ok(hex::encode(match part_bytes {
+        Some(_) => parts.finalize(),
+        None => whole.finalize(),
     }))
 }
 

@@ -13,6 +13,8 @@ use crate::names::Timestamp;
 
 /// A copy that is larger is not read.
 const COPY_BYTES_MAX: u64 = 32 << 20;
+/// What encryption adds to it at most, as one part of it in so many.
+const SEALED_PART: u64 = 1024;
 
 /// A copy, as it is listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,10 +25,22 @@ pub struct ListedCopy {
     pub bytes: u64,
 }
 
+fn check_length(path: &Path, bytes: u64, most: u64) -> Result<(), Error> {
+    if bytes > most {
+        return Err(Error::new(
+            ErrorKind::LimitExceeded,
+            format!("\"{path}\" has {bytes} bytes, more than {most}"),
+        ));
+    }
+    Ok(())
+}
+
 impl Repository {
     /// Puts the copy of a job's journal; one that is there stays, since a job is over only once.
+    /// 54000 if it is too large to be read again.
     pub async fn put_history(&self, uid: &str, body: Vec<u8>) -> Result<(), Error> {
         let path = layout::history(&self.root, uid);
+        check_length(&path, body.len() as u64, COPY_BYTES_MAX)?;
         let body = self.layout().await?.seal(&path, Bytes::from(body))?;
         self.put_once(&path, body).await.map(drop)
     }
@@ -44,7 +58,7 @@ impl Repository {
             .into_iter()
             .filter_map(|object| {
                 Some(ListedCopy {
-                    uid: layout::uid_of(&object.location)?.to_owned(),
+                    uid: layout::uid_of(&self.root, &object.location)?.to_owned(),
                     written_at: Timestamp(object.last_modified.timestamp_millis()),
                     bytes: object.size,
                 })
@@ -60,18 +74,15 @@ impl Repository {
     /// The bytes of a copy. 54000 if it is too large.
     pub async fn read_history(&self, copy: &ListedCopy) -> Result<Bytes, Error> {
         let path = layout::history(&self.root, &copy.uid);
-        if copy.bytes > COPY_BYTES_MAX {
-            return Err(Error::new(
-                ErrorKind::LimitExceeded,
-                format!("\"{path}\" has more than {COPY_BYTES_MAX} bytes"),
-            ));
-        }
         self.read_again(|| self.read_copy(&path)).await
     }
 
     async fn read_copy(&self, path: &Path) -> Result<Bytes, Error> {
         let failed = |e| storage_error("read", path, e);
         let found = self.store.get(path).await.map_err(failed)?;
+        // It may be another one than was listed.
+        let most = COPY_BYTES_MAX + COPY_BYTES_MAX / SEALED_PART;
+        check_length(path, found.meta.size, most)?;
         let stored = found.bytes().await.map_err(failed)?;
         self.layout().await?.open(path, stored)
     }

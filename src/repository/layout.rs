@@ -31,9 +31,10 @@ pub(super) fn history(root: &Path, uid: &str) -> Path {
         .join(format!("{uid}{HISTORY_SUFFIX}"))
 }
 
-/// The job whose journal an object below [`HISTORY`] is a copy of.
-pub(super) fn uid_of(object: &Path) -> Option<&str> {
-    object.filename()?.strip_suffix(HISTORY_SUFFIX)
+/// The job whose journal an object is a copy of.
+pub(super) fn uid_of<'p>(root: &Path, object: &'p Path) -> Option<&'p str> {
+    let uid = object.filename()?.strip_suffix(HISTORY_SUFFIX)?;
+    (history(root, uid) == *object).then_some(uid)
 }
 
 pub(super) fn repository_dir(name: &RepositoryName) -> String {

@@ -192,16 +192,14 @@ impl Location {
         if Kind::of(&self.url) == Some(Kind::Azure) {
             hosts.extend(self.property(AZURE_CLIENT_ENDPOINT).map(host_of));
         }
-        // A key of Google's may say itself where the store is.
-        let key = self
-            .property(GCS_KEY)
-            .and_then(|key| serde_json::from_str::<serde_json::Value>(key).ok());
-        hosts.extend(
-            key.iter()
-                .filter_map(|key| key.get("gcs_base_url")?.as_str())
-                .map(host_of),
-        );
+        hosts.extend(self.gcs_base_url().as_deref().map(host_of));
         hosts
+    }
+
+    /// Where the store is, if a key of Google's says so itself.
+    fn gcs_base_url(&self) -> Option<String> {
+        let key: serde_json::Value = serde_json::from_str(self.property(GCS_KEY)?).ok()?;
+        Some(key.get("gcs_base_url")?.as_str()?.to_owned())
     }
 
     /// Whether it is a location at all, of a kind that is known, with properties that can be kept

@@ -37,17 +37,17 @@ const OTHER_REFUSALS: [(&str, &str); 5] = [
 
 /// What S3 calls the rights, in the order in which they are tried.
 fn right_missing(error: Error, right: &str, of_s3: &str) -> Error {
+    // Not every refusal is for want of a right; some come as a bad request.
+    for (code, hint) in OTHER_REFUSALS {
+        if error.message.contains(code) {
+            return error.hint(hint);
+        }
+    }
     let is_refused = ["403 Forbidden", "401 Unauthorized"]
         .iter()
         .any(|s| error.message.contains(s));
     if !is_refused {
         return error;
-    }
-    // Not every refusal is for want of a right.
-    for (code, hint) in OTHER_REFUSALS {
-        if error.message.contains(code) {
-            return error.hint(hint);
-        }
     }
     error.hint(format!(
         "A repository takes the rights to list, read, write and delete; this is the right to {right} ({of_s3} of S3)."

@@ -15,7 +15,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::cipher::PlainDigest;
 use super::transfer::{
-    ByteBudget, Over, PART_BYTES, blocking, corrupted, finish_over, partial_in, unreadable,
+    ByteBudget, Over, PART_BYTES, blocking, corrupted, finish_over, part_bytes, partial_in,
+    unreadable,
 };
 use super::uploads::Upload;
 use super::{Repository, storage_error};
@@ -140,6 +141,7 @@ impl Repository {
             .map_err(|e| unreadable("open", from, e))?;
         let layout = self.layout().await?;
         let (total, mut taken) = (layout.stored_bytes(file), 0);
+        let part_bytes = part_bytes(total);
         let mut coding = Some(layout.sealing(path)?);
         let mut digest = PlainDigest::default();
         // What is ready to be sent and is not a whole part yet.
@@ -149,11 +151,11 @@ impl Repository {
         for number in 0.. {
             // Who waits for its turn holds nothing that others need, and does not starve the parts that
             // are on their way.
-            let next = total.saturating_sub(taken).min(PART_BYTES as u64);
+            let next = total.saturating_sub(taken).min(part_bytes as u64);
             taken += next;
             let mut admitted = pin!(async {
                 self.pass(next).await?;
-                Ok::<_, Error>(budget.take(PART_BYTES).await)
+                Ok::<_, Error>(budget.take(part_bytes).await)
             });
             let permit = loop {
                 tokio::select! {
@@ -164,11 +166,11 @@ impl Repository {
                     }
                 }
             };
-            while ready.len() < PART_BYTES
+            while ready.len() < part_bytes
                 && let Some(mut going_on) = coding.take()
             {
                 // No more than fills the part: what is over is held beside it.
-                let wanted = PART_BYTES - ready.len();
+                let wanted = part_bytes - ready.len();
                 let mut plain = Vec::with_capacity(wanted);
                 (&mut source)
                     .take(wanted as u64)
@@ -185,7 +187,7 @@ impl Repository {
             if ready.is_empty() {
                 break;
             }
-            let rest = ready.split_off(ready.len().min(PART_BYTES));
+            let rest = ready.split_off(ready.len().min(part_bytes));
             let body = std::mem::replace(&mut ready, rest);
             let part = upload.part(number, PutPayload::from(body));
             parts.push(async move {

@@ -15,15 +15,13 @@ use super::transfer::{blocking, digest_file, forget_cached};
 use super::{LISTINGS, Repository, storage_error};
 use crate::error::{Error, ErrorKind};
 use crate::job::{
-    BackupName, Checked, DataFile, Finding, FindingKind, Findings, SAMPLE_ALL, VerifyLevel,
-    VerifyPlan, VerifyRequest, Volume,
+    BackupName, Checked, DataFile, Finding, FindingKind, Findings, PARTS_MAX, SAMPLE_ALL,
+    VerifyLevel, VerifyPlan, VerifyRequest, Volume,
 };
 use crate::names::{BackupTimestamp, Sha256, SnapshotLabel};
 
 /// Files of one part, on the average: each part is an event of its own.
 const FILES_PER_PART: usize = 256;
-/// More parts would be smaller than one directory of `data`.
-const PARTS_MAX: usize = 256;
 /// Files that are read at a time in one part.
 const READ_AT_A_TIME: usize = 2;
 
@@ -132,7 +130,7 @@ impl Repository {
         plan.restores = request.level == VerifyLevel::Restore;
         plan.findings = findings;
         plan.files = Volume::of(set.0.iter().map(|needed| &needed.file));
-        plan.parts = set.0.len().div_ceil(FILES_PER_PART).min(PARTS_MAX) as u32;
+        plan.parts = set.0.len().div_ceil(FILES_PER_PART).min(PARTS_MAX as usize) as u32;
         let layout = self.layout().await?;
         for path in &inventory.foreign {
             plan.findings.push(Finding {

@@ -22,6 +22,15 @@ use crate::job::DataFile;
 
 /// One part of a multipart upload, and the most that one transfer holds in memory twice.
 pub(super) const PART_BYTES: usize = 8 << 20;
+/// An upload has no more parts than this: S3's limit.
+const PARTS_MAX: u64 = 10_000;
+
+/// The bytes of each part of an upload but the last.
+pub(super) fn part_bytes(total: u64) -> usize {
+    let least = total.div_ceil(PARTS_MAX).next_multiple_of(1 << 20);
+    usize::try_from(least).unwrap_or(usize::MAX).max(PART_BYTES)
+}
+
 /// Longer files go in parts.
 pub(super) const PARTS_AFTER_BYTES: u64 = PART_BYTES as u64;
 /// One step of a local copy.
@@ -339,5 +348,24 @@ impl Repository {
             })
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_has_few_enough_parts() {
+        const MIB: u64 = 1 << 20;
+        for (total, part) in [
+            (0, 8),
+            (78 << 30, 8),
+            ((78 << 30) + (1 << 30), 9),
+            (5 << 40, 525),
+        ] {
+            assert_eq!(part_bytes(total) as u64, part * MIB, "{total}");
+            assert!(total.div_ceil(part_bytes(total) as u64) <= PARTS_MAX);
+        }
     }
 }

@@ -390,6 +390,13 @@ impl Drive<'_> {
         for task in delta.tasks.iter().filter(|task| task.finished) {
             self.inner.progress.finished(self.job.id, task.task_id);
         }
+        // What a command that is no task has waited for has come.
+        if commands.iter().any(|command| command.task().is_none()) {
+            self.last_error = None;
+            self.inner
+                .progress
+                .note(self.job.id, None, |note| note.error = None);
+        }
         if before.is_in_phase_of(&self.job) {
             // A phase goes on; what it lets be done again comes back.
             self.ready.extend(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Inner, Runner};
 use crate::error::{Error, ErrorKind};
-use crate::job::{JobEvent, JobJournal};
+use crate::job::{JobEvent, JobJournal, JobSpec};
 use crate::names::{ClusterName, JobId, RepositoryName};
 use crate::repository::Location;
 use crate::store::JobFilter;
@@ -66,7 +66,14 @@ async fn round(inner: &Inner) -> Result<bool, Error> {
         };
         after = *last;
         for id in page {
-            let spec = inner.store.spec(id).await?;
+            let spec = match inner.store.spec(id).await {
+                // What does not read here reads nowhere.
+                Err(e) if e.kind == ErrorKind::Corrupted => {
+                    inner.store.set_mirrored(id).await?;
+                    continue;
+                }
+                spec => spec?,
+            };
             let key = spec
                 .work
                 .repository()
@@ -75,7 +82,7 @@ async fn round(inner: &Inner) -> Result<bool, Error> {
                 continue;
             }
             let copied = tokio::select! {
-                copied = copy(inner, id) => copied,
+                copied = copy(inner, id, spec) => copied,
                 () = inner.env.clock.sleep(COPY_TIME_MAX) => {
                     Err(Error::new(
                         ErrorKind::Storage,
@@ -86,6 +93,10 @@ async fn round(inner: &Inner) -> Result<bool, Error> {
             };
             match copied {
                 Ok(Copied::Done | Copied::Never) => inner.store.set_mirrored(id).await?,
+                Err(e) if matches!(e.kind, ErrorKind::Corrupted | ErrorKind::LimitExceeded) => {
+                    tracing::warn!(job_id = id.0, error = %e, "the journal of a job gets no copy in its repository");
+                    inner.store.set_mirrored(id).await?;
+                }
                 Err(e) => {
                     tracing::warn!(job_id = id.0, error = %e, "the journal of a job cannot be copied into its repository");
                     failed.extend(key);
@@ -95,8 +106,7 @@ async fn round(inner: &Inner) -> Result<bool, Error> {
     }
 }
 
-async fn copy(inner: &Inner, id: JobId) -> Result<Copied, Error> {
-    let spec = inner.store.spec(id).await?;
+async fn copy(inner: &Inner, id: JobId, spec: JobSpec) -> Result<Copied, Error> {
     let is_managed = inner
         .cluster(&spec.cluster)
         .is_ok_and(|cluster| cluster.managed().is_ok());
@@ -117,7 +127,6 @@ async fn copy(inner: &Inner, id: JobId) -> Result<Copied, Error> {
     };
     let mut events = Vec::new();
     for row in inner.store.events(id..=id).await? {
-        // A journal that does not read here reads nowhere.
         let Ok(event) = serde_json::from_str::<JobEvent>(&row.event) else {
             return Ok(Copied::Never);
         };

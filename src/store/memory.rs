@@ -86,9 +86,22 @@ impl Content {
         &self,
         jobs: &RangeInclusive<JobId>,
     ) -> impl Iterator<Item = (Vec<VerificationRow>, Vec<FindingRow>)> {
-        self.admitted()
-            .filter(|job| jobs.contains(&job.id))
-            .filter_map(verification_rows)
+        self.jobs.range(jobs.clone()).filter_map(|(_, entry)| {
+            let Entry::Admitted {
+                now,
+                buried: None,
+                imported_from,
+                ..
+            } = entry
+            else {
+                return None;
+            };
+            let (mut backups, findings) = verification_rows(now)?;
+            for row in &mut backups {
+                row.is_imported = imported_from.is_some();
+            }
+            Some((backups, findings))
+        })
     }
 }
 
@@ -188,7 +201,13 @@ impl Journal for MemoryStore {
 
     async fn bury(&self, id: JobId, why: &Error, at: Timestamp) -> Result<(), Error> {
         match self.0.lock().jobs.get_mut(&id) {
-            Some(Entry::Admitted { now, buried, .. }) => {
+            Some(Entry::Admitted {
+                now,
+                buried,
+                mirrored,
+                ..
+            }) => {
+                *mirrored = true;
                 let row = JobRow::of(now).lost(why.message.clone(), at);
                 *buried = Some(Box::new(row));
                 Ok(())

@@ -22,6 +22,8 @@ pub struct VerificationRow {
     pub restore_ms: Option<u64>,
     pub started_at: Timestamp,
     pub verified_at: Timestamp,
+    /// Whether another gateway has done it.
+    pub is_imported: bool,
 }
 
 /// Something that a verification found.
@@ -67,6 +69,7 @@ pub(super) fn verification_rows(job: &Job) -> Option<(Vec<VerificationRow>, Vec<
             restore_ms: report.took_ms.get(&(place as u32)).copied(),
             started_at: job.record.started_at.unwrap_or(job.created_at),
             verified_at: at,
+            is_imported: false,
         });
     let findings = report
         .findings
@@ -108,6 +111,8 @@ pub struct JobFilter {
     /// kind.
     pub latest: bool,
     pub repository: Option<String>,
+    /// Only what this gateway has done.
+    pub own: bool,
     /// With a number in this span.
     pub ids: Span<JobId>,
     pub created: Span<Timestamp>,

@@ -385,7 +385,7 @@ impl Journal for SqliteStore {
                 set_row(t, &row.lost(why, at))?;
             }
             t.execute(
-                "UPDATE jobs SET settled = 1, open = 0, status = ?2 WHERE job_id = ?1",
+                "UPDATE jobs SET settled = 1, open = 0, mirrored = 1, status = ?2 WHERE job_id = ?1",
                 params![id.0, JobStatus::Lost.name()],
             )
             .map_err(sql_error)?;

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 
-use futures::{FutureExt, StreamExt, stream};
 use rusqlite::params;
 
+use super::files::each_file;
 use super::metastore::{Metastore, Table};
 use super::{EmbeddedCluster, ReportProgress, define, fe};
 use crate::cluster::StepError;
@@ -17,9 +16,6 @@ use crate::repository::transfer::blocking;
 use crate::repository::{Manifest, Placed, Repository};
 use crate::sqlite::sql_error;
 use crate::statement::{ObjectKind, ObjectRef, Partitions, TableRef};
-
-/// Files of one tablet that are brought at a time; tablets are, too.
-const FILES_AT_A_TIME: usize = 4;
 
 /// Checks the objects of a BACKUP against the metastore, in StarRocks' order and words.
 pub(super) fn check(
@@ -425,51 +421,9 @@ impl EmbeddedCluster {
         repository: &Repository,
         progress: ReportProgress,
     ) -> Result<Transfer, StepError> {
-        let mut transfer = Transfer::default();
-        // After a failure no more are begun, and those under way are waited for: nothing may write
-        // once the step is over.
-        let failure = OnceLock::new();
-        let brought = tablet.files.iter().map(|file| {
-            let failure = &failure;
-            let bring = async move {
-                if failure.get().is_some() {
-                    return None;
-                }
-                Some((file, self.bring(job, tablet, file, repository).await))
-            };
-            bring.boxed()
-        });
-        let brought = brought.collect::<Vec<_>>();
-        let mut brought = stream::iter(brought).buffer_unordered(FILES_AT_A_TIME);
-        while let Some(ended) = brought.next().await {
-            let Some((file, done)) = ended else {
-                continue;
-            };
-            let new = match done {
-                Ok(new) => new,
-                Err(e) => {
-                    let _ = failure.set(e);
-                    continue;
-                }
-            };
-            let volume = Volume {
-                files: 1,
-                bytes: file.bytes,
-            };
-            transfer.total.files += volume.files;
-            transfer.total.bytes += volume.bytes;
-            if new {
-                transfer.new.files += volume.files;
-                transfer.new.bytes += volume.bytes;
-            }
-            if let Err(e) = progress(transfer.total) {
-                let _ = failure.set(e.into());
-            }
-        }
-        drop(brought);
-        if let Some(failure) = failure.into_inner() {
-            return Err(failure);
-        }
-        Ok(transfer)
+        each_file(&tablet.files, progress, |file| {
+            self.bring(job, tablet, file, repository)
+        })
+        .await
     }
 }

@@ -7,6 +7,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::define::{self, place, too_few_backends};
 use super::fe::{next_ids, unknown_database};
+use super::files::each_file;
 use super::metastore::{Metastore, Table};
 use super::{EmbeddedCluster, ReportProgress};
 use crate::cluster::StepError;
@@ -456,8 +457,7 @@ impl EmbeddedCluster {
         progress: ReportProgress,
     ) -> Result<Transfer, StepError> {
         let backends: &Arc<super::be::Backends> = &self.inner.backends;
-        let mut transfer = Transfer::default();
-        for file in &tablet.files {
+        each_file(&tablet.files, progress, |file| async move {
             let (checked, on) = (backends.clone(), tablet.backends.clone());
             let check = blocking(move || on.iter().try_for_each(|backend| checked.check(*backend)));
             check.await.map_err(unavailable)?;
@@ -466,16 +466,10 @@ impl EmbeddedCluster {
                 .iter()
                 .filter_map(|b| backends.file(*b, tablet.tablet_id, file))
                 .collect();
-            let new = repository.download(file, paths, &self.inner.budget).await?;
-            transfer.total.files += 1;
-            transfer.total.bytes += file.bytes;
-            if new {
-                transfer.new.files += 1;
-                transfer.new.bytes += file.bytes;
-            }
-            progress(transfer.total)?;
-        }
-        Ok(transfer)
+            let moved = repository.download(file, paths, &self.inner.budget).await;
+            Ok(moved?)
+        })
+        .await
     }
 
     pub(super) async fn verify_tablets(&self, plan: &RestorePlan) -> Result<(), Error> {

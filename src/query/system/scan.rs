@@ -249,7 +249,7 @@ impl PhysicalOptimizerRule for OrderBelowFilters {
             let Some(sort) = sort else {
                 return Ok(Transformed::no(node));
             };
-            let Some(input) = in_order(sort.input(), sort.expr().to_vec())? else {
+            let Some(input) = in_order(sort.input(), sort.expr().to_vec(), fetch)? else {
                 return Ok(Transformed::no(node));
             };
             Ok(Transformed::yes(match fetch {
@@ -265,10 +265,12 @@ impl PhysicalOptimizerRule for OrderBelowFilters {
     }
 }
 
-/// The plan with its rows in an order, if they can be read so.
+/// The plan with its rows in an order, if they can be read so; of the first of them no more are
+/// needed.
 fn in_order(
     plan: &Arc<dyn ExecutionPlan>,
     mut sorted: Vec<PhysicalSortExpr>,
+    fetch: Option<usize>,
 ) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
     if plan.is::<SystemExec>() {
         return Ok(match plan.try_pushdown_sort(&sorted)? {
@@ -280,7 +282,7 @@ fn in_order(
         return Ok(None);
     };
     if plan.is::<RepartitionExec>() {
-        return in_order(input, sorted);
+        return in_order(input, sorted, fetch);
     }
     let below = |column: &Column| -> Option<Arc<dyn PhysicalExpr>> {
         if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
@@ -302,8 +304,15 @@ fn in_order(
     if plan.fetch().is_some() {
         return Ok(None);
     }
-    let Some(input) = in_order(input, sorted)? else {
+    let is_filter = plan.is::<FilterExec>();
+    // A filter would gather rows until it has a batch of them; what is below it may need more.
+    let below = fetch.filter(|_| !is_filter);
+    let Some(input) = in_order(input, sorted, below)? else {
         return Ok(None);
     };
-    replace_children_if_necessary(plan.clone(), vec![input]).map(Some)
+    let ordered = replace_children_if_necessary(plan.clone(), vec![input])?;
+    Ok(Some(match fetch.filter(|_| is_filter) {
+        Some(_) => ordered.with_fetch(fetch).unwrap_or(ordered),
+        None => ordered,
+    }))
 }

@@ -180,18 +180,25 @@ type Backup = (String, String, String, String);
 
 pub(super) async fn latest(sources: &Sources) -> Result<HashMap<Backup, VerificationRow>, Error> {
     let mut latest = HashMap::new();
-    for row in sources.store.verifications(ALL_JOBS).await? {
+    let mut rows = sources.store.verifications(ALL_JOBS).await?;
+    // Those that were imported have larger numbers than what came after them.
+    rows.sort_by_key(|row| (row.verified_at, row.job_id));
+    for row in rows {
         let key = (
             row.cluster.clone(),
             row.repository.clone(),
             row.snapshot.clone(),
             row.backup_timestamp.clone(),
         );
-        // Later jobs come later. What one has found is not taken back by one that looked less.
+        // What one has found is not taken back by one that looked less, nor by what a repository
+        // says of itself.
         let clears = |before: &VerificationRow| {
+            let is_believed = before.is_imported || !row.is_imported;
             before.damage == 0
                 || row.damage > 0
-                || (row.sample == SAMPLE_ALL && row.level != VerifyLevel::Files.name())
+                || (is_believed
+                    && row.sample == SAMPLE_ALL
+                    && row.level != VerifyLevel::Files.name())
         };
         if latest.get(&key).is_none_or(clears) {
             latest.insert(key, row);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::client::HttpConnector;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::multipart::MultipartStore;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
@@ -20,6 +21,7 @@ use super::keys::{
 use super::{Location, Store, invalid};
 use crate::error::Error;
 use crate::repository::http::Connector;
+use crate::repository::single_deletes::SingleDeletes;
 
 /// The region in the name of an endpoint, as AWS' SDK and those of COS and OBS take it.
 static REGION_OF_ENDPOINT: LazyLock<Regex> = LazyLock::new(|| {
@@ -136,11 +138,12 @@ impl Location {
                     .hint("Set both \"aws.s3.access_key\" and \"aws.s3.secret_key\", or neither and \"aws.s3.use_instance_profile\" = \"true\"."));
             }
         };
+        let (connector, options) = (self.connector()?, client(is_plain(endpoint.as_deref())));
         builder = builder
             .with_bucket_name(bucket)
             .with_virtual_hosted_style_request(!path_style)
-            .with_http_connector(self.connector()?)
-            .with_client_options(client(is_plain(endpoint.as_deref())))
+            .with_http_connector(connector.clone())
+            .with_client_options(options.clone())
             .with_retry(retry());
         let region = self.property(REGION).map(str::to_owned);
         if let Some(region) = region.or_else(|| region_of(endpoint.as_deref()?)) {
@@ -161,7 +164,9 @@ impl Location {
             };
             builder = builder.with_endpoint(endpoint);
         }
-        built(|| builder.build())
+        let http = guarded(|| connector.connect(&options))?;
+        let store = guarded(|| builder.build())?;
+        Ok(Store::in_parts(SingleDeletes::new(store, http)))
     }
 
     pub(super) fn gcs(&self, url: &Url) -> Result<Store, Error> {
@@ -192,7 +197,7 @@ impl Location {
         builder = builder
             .with_bucket_name(Self::bucket(url)?)
             .with_http_connector(self.connector()?)
-            .with_client_options(client(false))
+            .with_client_options(client(is_plain(self.gcs_base_url().as_deref())))
             .with_retry(retry());
         built(|| builder.build())
     }

@@ -144,6 +144,7 @@ impl History for MemoryStore {
                     .repository
                     .as_ref()
                     .is_none_or(|name| row.repository.as_ref() == Some(name))
+                && !(filter.own && row.imported_from.is_some())
                 && filter.ids.contains(&row.job_id)
                 && filter.created.contains(&row.created_at)
         };

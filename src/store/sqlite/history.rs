@@ -109,6 +109,9 @@ pub(super) fn select_jobs(filter: JobFilter) -> (String, Vec<Value>) {
             values.push(bound.into());
         }
     }
+    if filter.own {
+        conditions.push("imported IS NULL".to_owned());
+    }
     let (direction, beyond) = if filter.descending {
         ("DESC", "<")
     } else {

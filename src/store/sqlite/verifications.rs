@@ -87,8 +87,9 @@ impl SqliteStore {
                 let mut select = t
                     .prepare_cached(
                         "SELECT job_id, cluster, repository, snapshot, backup_timestamp, level,
-                             sample, damage, files, bytes, started_at, verified_at, restore_ms
-                         FROM verifications WHERE job_id BETWEEN ?1 AND ?2
+                             sample, damage, files, bytes, started_at, verified_at, restore_ms,
+                             (SELECT imported FROM jobs j WHERE j.job_id = v.job_id) IS NOT NULL
+                         FROM verifications v WHERE job_id BETWEEN ?1 AND ?2
                          ORDER BY job_id, snapshot, backup_timestamp",
                     )
                     .map_err(sql_error)?;
@@ -109,6 +110,7 @@ impl SqliteStore {
                         started_at: Timestamp(r.get(10)?),
                         verified_at: Timestamp(r.get(11)?),
                         restore_ms: r.get::<_, Option<i64>>(12)?.map(|ms| ms as u64),
+                        is_imported: r.get(13)?,
                     })
                 });
                 rows.and_then(Iterator::collect).map_err(sql_error)
