@@ -3,7 +3,6 @@
 restored by a second server that has nothing but the location, dropped and looked through for leftovers. tests/stores/run installs what it needs."""
 
 import argparse
-import json
 import os
 import re
 import signal
@@ -168,28 +167,11 @@ def azurite(program, binary):
             play_reader("Azurite (Azure) by a shared access token", binary, "az://shared/some/path", by_key, by_token)
 
 
-def fake_gcs(program, binary):
-    """Google's XML interface, by a key that says itself where the store is."""
-    port = free_port()
-    command = [program, "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-public-host", f"127.0.0.1:{port}", "-backend", "memory"]
-    with Process(*command, stdout=subprocess.DEVNULL):
-        listens(port)
-        body = json.dumps({"name": "vault"}).encode()
-        made = urllib.request.Request(f"http://127.0.0.1:{port}/storage/v1/b", data=body, headers={"Content-Type": "application/json"})
-        urllib.request.urlopen(made).read()
-        parts = {"client_email": "", "private_key": "", "private_key_id": ""}
-        key = json.dumps({"gcs_base_url": f"http://127.0.0.1:{port}", "disable_oauth": True, **parts})
-        properties = f"'gcp.gcs.service_account_key' = '{key}'"
-        play("fake-gcs-server (GCS)", binary, "gs://vault/some/path", properties)
-        play("fake-gcs-server (GCS), encrypted", binary, "gs://vault/hidden", f"{properties}, {ENCRYPTED}")
-
-
 def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--server", required=True)
     arguments.add_argument("--moto", required=True)
     arguments.add_argument("--azurite")
-    arguments.add_argument("--fake-gcs")
     arguments = arguments.parse_args()
     # Nothing of the machine's own keys.
     for name in [n for n in os.environ if n.startswith(("AWS_", "AZURE_", "GOOGLE_"))]:
@@ -199,10 +181,6 @@ def main():
         azurite(arguments.azurite, arguments.server)
     else:
         print("Azurite could not be installed here: Azure was not tried", file=sys.stderr)
-    if arguments.fake_gcs:
-        fake_gcs(arguments.fake_gcs, arguments.server)
-    else:
-        print("fake-gcs-server could not be built here: GCS was not tried", file=sys.stderr)
 
 
 main()
