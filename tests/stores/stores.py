@@ -141,6 +141,19 @@ def moto(program, binary):
         play("moto (S3), encrypted", binary, "s3://vault/hidden", f"{properties}, {ENCRYPTED}")
 
 
+def versitygw(program, binary):
+    """A gateway from S3 to a directory, written in Go."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as directory:
+        os.mkdir(f"{directory}/vault")
+        command = [program, "--access", "k", "--secret", "s", "--port", f"127.0.0.1:{port}", "posix", directory]
+        with Process(*command, stdout=subprocess.DEVNULL):
+            listens(port)
+            properties = f'"aws.s3.endpoint" = "http://127.0.0.1:{port}", "aws.s3.access_key" = "k", "aws.s3.secret_key" = "s"'
+            play("versitygw (S3)", binary, "s3://vault/some/path", properties)
+            play("versitygw (S3), encrypted", binary, "s3://vault/hidden", f"{properties}, {ENCRYPTED}")
+
+
 def azurite(program, binary):
     """Azurite's account, by its key and by a shared access token made with it."""
     import base64, hashlib, hmac, urllib.parse
@@ -172,6 +185,7 @@ def main():
     arguments.add_argument("--server", required=True)
     arguments.add_argument("--moto", required=True)
     arguments.add_argument("--azurite")
+    arguments.add_argument("--versitygw")
     arguments = arguments.parse_args()
     # Nothing of the machine's own keys.
     for name in [n for n in os.environ if n.startswith(("AWS_", "AZURE_", "GOOGLE_"))]:
@@ -181,6 +195,10 @@ def main():
         azurite(arguments.azurite, arguments.server)
     else:
         print("Azurite could not be installed here: Azure was not tried", file=sys.stderr)
+    if arguments.versitygw:
+        versitygw(arguments.versitygw, arguments.server)
+    else:
+        print("versitygw could not be built here: it was not tried", file=sys.stderr)
 
 
 main()
