@@ -364,6 +364,10 @@ fn functions_take_every_argument_as_postgresql_does() {
         ("SELECT abs(amname) FROM pg_am LIMIT 1", "42883"),
         ("SELECT mod(7, -3), mod(-7, 3) FROM pg_am LIMIT 1", "1|-1"),
         ("SELECT round(155, -1) FROM pg_am LIMIT 1", "160"),
+        (
+            "SELECT pg_size_pretty(20480::numeric), pg_size_pretty(20480::bigint) FROM pg_am LIMIT 1",
+            "20 kB|20 kB",
+        ),
         ("SELECT left('abc', 'x') FROM pg_am LIMIT 1", "22P02"),
         ("SELECT left('abc', '2') FROM pg_am LIMIT 1", "ab"),
         ("SELECT -amname FROM pg_am LIMIT 1", "42883"),

@@ -415,8 +415,16 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
             }
             _ => Err(Error::unsupported("array_fill in several dimensions")),
         }),
-        ("pg_size_pretty", 1) if first.is_integer() || first.pg == Type::UNKNOWN => {
-            fallible(Type::TEXT, |a, _| Ok(Value::text(size_pretty(int(&a[0])?))))
+        ("pg_size_pretty", 1)
+            if first.is_integer() || matches!(first.pg, Type::UNKNOWN | Type::NUMERIC) =>
+        {
+            fallible(Type::TEXT, |a, _| match &a[0] {
+                Value::Float(f) if f.fract() != 0.0 || f.abs() >= 9e15 => Err(Error::unsupported(
+                    "pg_size_pretty of a fraction in a query of the catalogs",
+                )),
+                Value::Float(f) => Ok(Value::text(size_pretty(*f as i64))),
+                other => Ok(Value::text(size_pretty(int(other)?))),
+            })
         }
         ("abs", 1) if first.is_number() => fallible(first.pg.clone(), move |a, _| {
             Ok(match &a[0] {
