@@ -8,8 +8,9 @@ Each size is measured with empty tablets, and with a row in each up to --filled 
 /proc; what a job of one tablet costs is taken off first. The last column is the cost a tablet beside that of the smallest size of 1,000 or
 more, so 1.00 means that a tablet costs the same however many there are.
 
-The last lines hold what was seen against what is asked: below 1 ms of CPU a tablet and within 20 % of the smallest size, 10,000 empty
-tablets within 10 s, and a server that listens within 1 s. With --check what is missed ends the run with 1.
+The last lines hold what was seen against what is asked: below 1 ms of the program's own CPU a tablet (user; the system's is that of links,
+directories and syncs), a cost a tablet of both within 20 % of the smallest size, 10,000 empty tablets within 10 s, and a server that
+listens within 1 s. With --check what is missed ends the run with 1.
 """
 
 import argparse
@@ -142,7 +143,7 @@ def main():
                     beside = f"{sum(each) / base[filled, kind]:.2f}" if known else ""
                     what = "filled" if filled else "empty"
                     if size >= 1000:
-                        seen.append((f"{kind} of {size} {what}: ms of CPU a tablet", sum(each) * 1000, 1.0))
+                        seen.append((f"{kind} of {size} {what}: own ms of CPU a tablet", each[0] * 1000, 1.0))
                     if known and size > 1000:
                         seen.append((f"{kind} of {size} {what}: cost a tablet beside the smallest", sum(each) / base[filled, kind], 1.2))
                     if size == 10000 and not filled:
