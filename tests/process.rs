@@ -75,7 +75,9 @@ impl Process {
     /// A server that sees a file system of its own at a place, of so many MiB, as its user may make
     /// one; nothing where that may not be.
     pub fn start_on_small_disk(data_dir: &Path, place: &Path, mib: u32) -> Option<Self> {
-        let may = Command::new("unshare").args(["-rm", "true"]).status();
+        let may = Command::new("unshare")
+            .args(["-rm", "sh", "-c", "mount -t tmpfs none /tmp"])
+            .status();
         if !may.is_ok_and(|status| status.success()) {
             eprintln!("file systems of one's own cannot be made here: full disks are not tried");
             return None;
