@@ -108,6 +108,9 @@ impl sql::VisitorMut for Queries<'_> {
                 names::name_columns(select);
             }
         }
+        if !is_top {
+            keep_order(query);
+        }
         clauses::mend(query, is_top, self.copies)
             .map_or_else(ControlFlow::Break, ControlFlow::Continue)
     }
@@ -121,6 +124,23 @@ impl sql::VisitorMut for Queries<'_> {
             Ok(None) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(error),
         }
+    }
+}
+
+/// DataFusion (55.2) takes a sort away below an OFFSET without LIMIT where nobody asks for the
+/// order of what is left; a LIMIT that nothing reaches keeps it.
+fn keep_order(query: &mut sql::Query) {
+    if let (
+        Some(_),
+        Some(sql::LimitClause::LimitOffset {
+            limit: limit @ None,
+            offset: Some(_),
+            ..
+        }),
+    ) = (&query.order_by, &mut query.limit_clause)
+    {
+        let most = sql::Value::Number((1_u64 << 62).to_string(), false);
+        *limit = Some(sql::Expr::value(most));
     }
 }
 
