@@ -255,7 +255,7 @@ pub trait Tables: Debug + Send + Sync {
         on: Vec<BackendId>,
     ) -> Result<Vec<String>, Error>;
 
-    /// Removes what definitions have made superfluous; what takes long goes on behind the caller.
+    /// Removes what definitions have made superfluous; what takes long goes on after it has returned.
     async fn tidy_up(&self);
 
     /// Changes rows of a table, durably and atomically; answers how many.

@@ -1,4 +1,4 @@
-//! The only file that reads the clock, sleeps, and makes random numbers, each behind a trait that
+//! The only file that reads the clock, sleeps, and makes random numbers, each through a trait that
 //! tests replace.
 //!
 //! `clippy.toml` forbids the direct calls everywhere else, so a run of the simulation depends on

@@ -40,7 +40,7 @@ use tokio::sync::OnceCell;
 pub use self::check::Placed;
 use self::check::Presence;
 pub use self::cipher::UserKey;
-pub use self::history::ListedCopy;
+pub use self::history::{HISTORY_BYTES_MAX, ListedCopy};
 pub use self::identity::RepositoryInfo;
 pub use self::index::{ListedBackup, ManifestIndex, ObjectStamp};
 use self::layout::Layout;

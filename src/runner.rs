@@ -31,8 +31,8 @@ use crate::job::{CancelCause, ControlEvent, Failure, Job, JobKind, JobSpec, Phas
 use crate::metrics::Metrics;
 use crate::names::*;
 use crate::progress::Progress;
-use crate::repository::{OpenRepository, SpeedLimit};
-use crate::store::{JobFilter, Store};
+use crate::repository::{Location, OpenRepository, Repository, SpeedLimit};
+use crate::store::{JobFilter, RepositoryRecord, Store};
 
 /// Verifications at a time, of all repositories: each reads as fast as storage lets it.
 const VERIFICATIONS_MAX: usize = 2;
@@ -271,7 +271,7 @@ impl Runner {
                     let filter = JobFilter {
                         cluster: Some(cluster.to_string()),
                         db_name: Some(database.to_string()),
-                        kind: Some(kind.to_string()),
+                        kind: Some(kind),
                         latest: true,
                         ..JobFilter::default()
                     };
@@ -425,7 +425,20 @@ impl Runner {
     }
 }
 
+/// Where a repository is, as it is registered.
+fn location_of(record: &RepositoryRecord) -> Location {
+    Location {
+        url: record.location.clone(),
+        properties: record.properties.clone(),
+    }
+}
+
 impl Inner {
+    /// The handle of a repository, as it is registered.
+    fn repository(&self, record: &RepositoryRecord) -> Result<Arc<Repository>, Error> {
+        self.open.open(&record.name, &location_of(record))
+    }
+
     /// An unfinished job from its journal. One damaged journal must not keep all other jobs and
     /// tables away.
     async fn taken_up(&self, id: JobId, requests: &mut mpsc::Receiver<Request>) -> Option<Job> {

@@ -2,7 +2,7 @@
 //! codec and SCRAM.
 //!
 //! The loop is our own. A start-up error always ends the connection, so nothing that was pipelined
-//! behind a failed login runs; rows are streamed in both protocols and can be cancelled between any
+//! after a failed login runs; rows are streamed in both protocols and can be cancelled between any
 //! two batches; what is written is flushed when the client waits for it, not after every message.
 
 mod addresses;

@@ -289,7 +289,7 @@ async fn cursors_scroll_where_declared() {
     );
     run(&client, "CLOSE h").await;
     assert_eq!(fails(&client, "CLOSE h").await.0, "34000");
-    // ROLLBACK TO closes what was declared behind the savepoint; the description of FETCH is that
+    // ROLLBACK TO closes what was declared after the savepoint; the description of FETCH is that
     // of the query.
     run(&client, "BEGIN; DECLARE a CURSOR FOR SELECT customer FROM market.orders; SAVEPOINT s; DECLARE b CURSOR FOR SELECT 1")
         .await;
@@ -778,7 +778,7 @@ async fn a_client_that_is_gone_needs_no_answer() {
     let busy = wire::query(
         "SELECT count(*) FROM generate_series(1, 1000000) AS a(x), generate_series(1, 1000000) AS b(y) WHERE x * y = 7",
     );
-    // Hanging up is enough; so is hanging up behind a good-bye, or behind another statement.
+    // Hanging up is enough; so is hanging up after a good-bye, or after another statement.
     for more in [Vec::new(), b"X\0\0\0\x04".to_vec(), wire::query("SELECT 1")] {
         let mut client = TcpStream::connect(server.server.addr())
             .await
@@ -900,7 +900,7 @@ impl Authority {
     }
 }
 
-/// Logs in under TLS; the first message behind the handshake is what comes back.
+/// Logs in under TLS; the first message after the handshake is what comes back.
 async fn log_in_encrypted(
     server: &Server,
     config: Arc<ClientConfig>,
@@ -972,7 +972,7 @@ async fn clients_encrypt_and_show_certificates() {
             .await
             .is_ok()
     );
-    // What is sent in clear behind the request is no handshake.
+    // What is sent in clear after the request is no handshake.
     let mut socket = TcpStream::connect(server.addr()).await.expect("connects");
     socket
         .write_all(b"\0\0\0\x08\x04\xd2\x16\x2f\0\0\0\x13\0\x03\0\0user\0root\0\0")

@@ -658,7 +658,7 @@ impl Fixture {
             for row in self
                 .store
                 .jobs(&JobFilter {
-                    kind: Some("backup".into()),
+                    kind: Some(starkeep::job::JobKind::Backup),
                     ..JobFilter::default()
                 })
                 .await

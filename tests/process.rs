@@ -106,6 +106,12 @@ impl Process {
         Path::new(&root).join(path.strip_prefix("/").expect("absolute"))
     }
 
+    /// How many threads it has now.
+    pub fn threads(&self) -> usize {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        tasks.expect("Linux").count()
+    }
+
     fn spawn(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::inherit()).spawn().expect("starts");
         let mut line = String::new();

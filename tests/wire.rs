@@ -836,7 +836,7 @@ async fn hostile_clients_do_no_harm() {
     let contains =
         |answer: &[u8], text: &str| answer.windows(text.len()).any(|w| w == text.as_bytes());
 
-    // What is pipelined behind a login that fails does not run.
+    // What is pipelined after a login that fails does not run.
     let answer = raw(
         addr,
         &[

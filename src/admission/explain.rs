@@ -10,7 +10,7 @@ use super::Caller;
 use super::checks::{BackupChecked, Checks, RestoreChecked};
 use crate::error::{Error, ErrorKind};
 use crate::job::{
-    DataFile, DropRequest, DroppedBackups, JobKind, RestorePlan, RestoreRequest, Work,
+    DataFile, DropRequest, DroppedBackups, JobKind, JobStatus, RestorePlan, RestoreRequest, Work,
 };
 use crate::names::*;
 use crate::privilege::{Privilege, Securable};
@@ -81,8 +81,8 @@ impl Caller {
         let filter = JobFilter {
             cluster: Some(self.cluster.name().to_string()),
             repository: Some(repository.to_string()),
-            kind: Some(kind.name().to_owned()),
-            status: Some("succeeded".to_owned()),
+            kind: Some(kind),
+            status: Some(JobStatus::Succeeded),
             descending: true,
             own: true,
             limit: Some(JOBS_LOOKED_AT),

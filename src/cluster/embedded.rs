@@ -187,7 +187,7 @@ impl EmbeddedCluster {
     }
 
     /// Garbage collection after a change: its failure is no failure of the change, and is tried
-    /// again after the next one. Where storage hangs it goes on behind the statement.
+    /// again after the next one. Where storage hangs it goes on after the statement.
     async fn remove_superfluous(&self) {
         let cluster = self.clone();
         let tidying = tokio::spawn(async move {

@@ -33,6 +33,16 @@ pub enum JobStatus {
 }
 
 impl JobStatus {
+    pub const ALL: [Self; 7] = [
+        Self::Queued,
+        Self::Running,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Refused,
+        Self::Lost,
+    ];
+
     /// Its name in `system.jobs`.
     pub fn name(self) -> &'static str {
         match self {

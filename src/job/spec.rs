@@ -122,6 +122,14 @@ pub enum JobKind {
 }
 
 impl JobKind {
+    pub const ALL: [Self; 5] = [
+        Self::Backup,
+        Self::Restore,
+        Self::DropSnapshot,
+        Self::Verify,
+        Self::Prune,
+    ];
+
     /// Its name in `system.jobs`.
     pub fn name(self) -> &'static str {
         match self {

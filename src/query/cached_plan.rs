@@ -96,7 +96,7 @@ impl CachedPlan {
             }
             known.insert(name);
         }
-        // What is not named as a table is made by a function behind FROM, and stays.
+        // What is not named as a table is made by a function after FROM, and stays.
         let blanked = replaced(plan, |scan| {
             known
                 .contains(&scan.table_name)

@@ -39,7 +39,7 @@ impl SchemaProvider for CatalogSchema {
     }
 }
 
-/// A schema, and behind it `pg_catalog`, as on PostgreSQL's search path.
+/// A schema, and after it `pg_catalog`, as on PostgreSQL's search path.
 #[derive(Debug)]
 pub(super) struct WithCatalogs {
     pub schema: Arc<dyn SchemaProvider>,

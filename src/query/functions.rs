@@ -119,7 +119,7 @@ fn pg_size_pretty() -> ScalarUDF {
     )
 }
 
-/// The largest unit of which there is at least one, with one digit behind the point unless it is 0.
+/// The largest unit of which there is at least one, with one digit after the point unless it is 0.
 fn size_text(bytes: i64) -> String {
     let units = [("PB", 50), ("TB", 40), ("GB", 30), ("MB", 20), ("KB", 10)];
     match units.iter().find(|(_, shift)| bytes >= 1 << shift) {

@@ -2,7 +2,7 @@
 //! digits, times that know their zone, texts as PostgreSQL writes them.
 //!
 //! What has another type in PostgreSQL is said when a statement is planned, so that everybody sees
-//! that type; what only has another value is said by a rule behind DataFusion's own coercion, which
+//! that type; what only has another value is said by a rule after DataFusion's own coercion, which
 //! makes casts, too.
 
 mod aggregates;
@@ -25,6 +25,7 @@ mod single;
 pub mod text;
 mod ties;
 mod times;
+mod type_name;
 mod type_of;
 mod written;
 

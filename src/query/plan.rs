@@ -225,7 +225,7 @@ fn surrounded(plan: &LogicalPlan) -> Result<Vec<(String, DataType)>, Error> {
     Ok(found)
 }
 
-/// The parameters that stand behind LIMIT, OFFSET and FETCH, whose type no expression says.
+/// The parameters that stand after LIMIT, OFFSET and FETCH, whose type no expression says.
 fn row_counts(ast: &sql::Statement) -> Vec<String> {
     struct Counts(Vec<String>);
     impl sql::Visitor for Counts {

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind};
 use crate::names::Timestamp;
 
 /// A copy that is larger is not read.
-const COPY_BYTES_MAX: u64 = 32 << 20;
+pub const HISTORY_BYTES_MAX: u64 = 32 << 20;
 /// What encryption adds to it at most, as one part of it in so many.
 const SEALED_PART: u64 = 1024;
 
@@ -40,7 +40,7 @@ impl Repository {
     /// 54000 if it is too large to be read again.
     pub async fn put_history(&self, uid: &str, body: Vec<u8>) -> Result<(), Error> {
         let path = layout::history(&self.root, uid);
-        check_length(&path, body.len() as u64, COPY_BYTES_MAX)?;
+        check_length(&path, body.len() as u64, HISTORY_BYTES_MAX)?;
         let body = self.layout().await?.seal(&path, Bytes::from(body))?;
         self.put_once(&path, body).await.map(drop)
     }
@@ -81,7 +81,7 @@ impl Repository {
         let failed = |e| storage_error("read", path, e);
         let found = self.store.get(path).await.map_err(failed)?;
         // It may be another one than was listed.
-        let most = COPY_BYTES_MAX + COPY_BYTES_MAX / SEALED_PART;
+        let most = HISTORY_BYTES_MAX + HISTORY_BYTES_MAX / SEALED_PART;
         check_length(path, found.meta.size, most)?;
         let stored = found.bytes().await.map_err(failed)?;
         self.layout().await?.open(path, stored)

@@ -281,7 +281,7 @@ impl FileStatus {
     }
 }
 
-/// A name and the MD5 behind its last dot.
+/// A name and the MD5 after its last dot.
 fn split_md5(name: &str) -> Option<(&str, &str)> {
     let (name, md5) = name.rsplit_once('.')?;
     (md5.len() == 32 && md5.bytes().all(|b| b.is_ascii_hexdigit())).then_some((name, md5))

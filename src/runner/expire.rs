@@ -4,18 +4,17 @@
 //! what decides is read under that lock.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use parking_lot::Mutex;
 
 use super::witness::Witness;
-use super::{Inner, Runner, uploads};
+use super::{Inner, Runner, location_of, uploads};
 use crate::error::{Error, ErrorKind};
 use crate::job::{DropRequest, DroppedBackups, JobSpec, Requester, Work};
 use crate::names::*;
-use crate::repository::{Location, ObjectNames, Repository};
+use crate::repository::ObjectNames;
 use crate::store::RepositoryRecord;
 
 /// After so many failures an expired snapshot is left alone until the next start.
@@ -39,17 +38,6 @@ struct Memory {
     /// made by the clock that was here then, and from when it was written by that of the store.
     over_at: Option<Timestamp>,
     failures: u32,
-}
-
-fn location_of(record: &RepositoryRecord) -> Location {
-    Location {
-        url: record.location.clone(),
-        properties: record.properties.clone(),
-    }
-}
-
-pub(super) fn open(inner: &Inner, record: &RepositoryRecord) -> Result<Arc<Repository>, Error> {
-    inner.open.open(&record.name, &location_of(record))
 }
 
 impl Runner {
@@ -142,7 +130,7 @@ async fn recall_damage(inner: &Inner) -> Result<(), Error> {
             continue;
         };
         if !location_of(record).is_local()
-            && let Ok(repository) = open(inner, record)
+            && let Ok(repository) = inner.repository(record)
         {
             for object in std::iter::once(first).chain(objects) {
                 repository.note_damaged(&object);
@@ -204,7 +192,7 @@ async fn expire_in(
     known: &Mutex<Known>,
 ) -> Result<(), Error> {
     let inner = &runner.inner;
-    let repository = open(inner, record)?;
+    let repository = inner.repository(record)?;
     let listings = repository.snapshots().await?;
     // The repository's own clock is asked when the first of its snapshots seems to be over.
     let mut theirs = None;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::{Inner, Runner};
 use crate::error::{Error, ErrorKind};
-use crate::job::{JobEvent, JobJournal, JobSpec};
+use crate::job::{JobEvent, JobJournal};
 use crate::names::{ClusterName, JobId, RepositoryName};
-use crate::repository::Location;
+use crate::repository::HISTORY_BYTES_MAX;
 use crate::store::JobFilter;
 
 /// Jobs that are looked up at a time.
@@ -17,13 +17,6 @@ const PAGE_JOBS: usize = 100;
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 /// A repository that does not take one copy in this time is left for the next round.
 const COPY_TIME_MAX: Duration = Duration::from_secs(60);
-
-/// What became of a copy.
-enum Copied {
-    Done,
-    /// It has no place, and never will have one.
-    Never,
-}
 
 impl Runner {
     /// Puts copies of the journals of jobs that are over into their repositories, from now on and
@@ -66,14 +59,16 @@ async fn round(inner: &Inner) -> Result<bool, Error> {
         };
         after = *last;
         for id in page {
-            let spec = match inner.store.spec(id).await {
+            let journal = match journal(inner, id).await {
                 // What does not read here reads nowhere.
                 Err(e) if e.kind == ErrorKind::Corrupted => {
+                    tracing::warn!(job_id = id.0, error = %e, "the journal of a job gets no copy in its repository");
                     inner.store.set_mirrored(id).await?;
                     continue;
                 }
-                spec => spec?,
+                journal => journal?,
             };
+            let spec = &journal.spec;
             let key = spec
                 .work
                 .repository()
@@ -82,7 +77,7 @@ async fn round(inner: &Inner) -> Result<bool, Error> {
                 continue;
             }
             let copied = tokio::select! {
-                copied = copy(inner, id, spec) => copied,
+                copied = copy(inner, &journal) => copied,
                 () = inner.env.clock.sleep(COPY_TIME_MAX) => {
                     Err(Error::new(
                         ErrorKind::Storage,
@@ -92,11 +87,7 @@ async fn round(inner: &Inner) -> Result<bool, Error> {
                 () = inner.stop.cancelled() => return Ok(false),
             };
             match copied {
-                Ok(Copied::Done | Copied::Never) => inner.store.set_mirrored(id).await?,
-                Err(e) if matches!(e.kind, ErrorKind::Corrupted | ErrorKind::LimitExceeded) => {
-                    tracing::warn!(job_id = id.0, error = %e, "the journal of a job gets no copy in its repository");
-                    inner.store.set_mirrored(id).await?;
-                }
+                Ok(()) => inner.store.set_mirrored(id).await?,
                 Err(e) => {
                     tracing::warn!(job_id = id.0, error = %e, "the journal of a job cannot be copied into its repository");
                     failed.extend(key);
@@ -106,43 +97,52 @@ async fn round(inner: &Inner) -> Result<bool, Error> {
     }
 }
 
-async fn copy(inner: &Inner, id: JobId, spec: JobSpec) -> Result<Copied, Error> {
-    let is_managed = inner
-        .cluster(&spec.cluster)
-        .is_ok_and(|cluster| cluster.managed().is_ok());
-    let Some(name) = spec.work.repository().filter(|_| is_managed) else {
-        return Ok(Copied::Never);
-    };
-    let record = inner.store.find_repository(&spec.cluster, name).await?;
-    let Some(record) = record.filter(|record| !record.read_only) else {
-        return Ok(Copied::Never);
-    };
+/// What is known of a job. XX001 if it does not read.
+async fn journal(inner: &Inner, id: JobId) -> Result<JobJournal, Error> {
+    let spec = inner.store.spec(id).await?;
     let filter = JobFilter {
         job_id: Some(id),
         ..JobFilter::default()
     };
     let rows = inner.store.jobs(&filter).await?;
-    let Some(created_at) = rows.first().map(|row| row.created_at) else {
-        return Ok(Copied::Never);
-    };
+    let row = rows
+        .first()
+        .ok_or_else(|| Error::new(ErrorKind::Corrupted, format!("job {} has no row", id.0)))?;
     let mut events = Vec::new();
     for row in inner.store.events(id..=id).await? {
-        let Ok(event) = serde_json::from_str::<JobEvent>(&row.event) else {
-            return Ok(Copied::Never);
-        };
+        let event = serde_json::from_str::<JobEvent>(&row.event).map_err(|e| {
+            Error::new(
+                ErrorKind::Corrupted,
+                format!("an event of job {} is damaged: {e}", id.0),
+            )
+        })?;
         events.push((row.at, event));
     }
-    let location = Location {
-        url: record.location,
-        properties: record.properties,
-    };
-    let repository = inner.open.open(name, &location)?;
-    let journal = JobJournal {
+    Ok(JobJournal {
         spec,
-        created_at,
+        created_at: row.created_at,
         events,
+    })
+}
+
+/// Puts a copy into the job's repository, where it has one that may be written to.
+async fn copy(inner: &Inner, journal: &JobJournal) -> Result<(), Error> {
+    let spec = &journal.spec;
+    let is_managed = inner
+        .cluster(&spec.cluster)
+        .is_ok_and(|cluster| cluster.managed().is_ok());
+    let Some(name) = spec.work.repository().filter(|_| is_managed) else {
+        return Ok(());
+    };
+    let record = inner.store.find_repository(&spec.cluster, name).await?;
+    let Some(record) = record.filter(|record| !record.read_only) else {
+        return Ok(());
     };
     let body = journal.encode()?;
-    repository.put_history(&journal.spec.uid, body).await?;
-    Ok(Copied::Done)
+    if body.len() as u64 > HISTORY_BYTES_MAX {
+        tracing::warn!(uid = %spec.uid, bytes = body.len(), "the journal of a job is too large for a copy in its repository");
+        return Ok(());
+    }
+    let repository = inner.repository(&record)?;
+    repository.put_history(&spec.uid, body).await
 }

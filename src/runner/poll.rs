@@ -341,7 +341,7 @@ async fn journalled(
     let filter = JobFilter {
         cluster: Some(cluster.to_string()),
         db_name: Some(sighted.database.clone()),
-        kind: Some(sighted.kind.to_string()),
+        kind: Some(sighted.kind),
         snapshot: Some(sighted.seen.label.clone()),
         ..JobFilter::default()
     };

@@ -12,14 +12,14 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::Inner;
 use super::external::Step;
 use super::uploads::JobUploads;
+use super::{Inner, location_of};
 use crate::cluster::{ReportProgress, StepError};
 use crate::error::{Error, ErrorKind};
 use crate::job::{Job, JobCommand, JobEvent, JobState, Work};
 use crate::names::TaskId;
-use crate::repository::{FileSet, Location, Repository, SpeedLimit, Throttle};
+use crate::repository::{FileSet, Repository, SpeedLimit, Throttle};
 
 /// What the steps of one job share.
 #[derive(Debug)]
@@ -184,10 +184,7 @@ impl Attempt<'_> {
         let unknown = || StepError::Fatal(Error::internal("a job of ours has no repository"));
         let name = spec.work.repository().ok_or_else(unknown)?;
         let record = inner.store.repository(&spec.cluster, name).await?;
-        let location = Location {
-            url: record.location,
-            properties: record.properties,
-        };
+        let location = location_of(&record);
         let repository = inner.open.open(&record.name, &location)?;
         reach(&repository).await?;
         let pace = location.max_bytes_per_second()?;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::Inner;
-use super::expire::open;
 use crate::error::Error;
 use crate::names::{JobId, RepositoryId};
 use crate::repository::UploadLog;
@@ -73,7 +72,8 @@ async fn give_up_one(inner: &Inner, upload: &UploadRecord) -> Result<(), Error> 
         .iter()
         .find(|record| record.id == upload.repository)
     {
-        open(inner, record)?
+        inner
+            .repository(record)?
             .abort_upload(&upload.path, &upload.upload_id)
             .await?;
     }

@@ -32,7 +32,7 @@ pub(super) struct Cursor {
     rows: Arc<Mutex<CursorBuffer>>,
 }
 
-/// The rows of a cursor, those behind it and those to come.
+/// The rows of a cursor, those before it and those to come.
 struct CursorBuffer {
     rows: Option<Rows>,
     /// Of SCROLL, all that has been pulled; else what was pulled and not yet taken.
@@ -46,7 +46,7 @@ struct CursorBuffer {
     /// Rows that went and are not kept.
     dropped: u64,
     /// Which row the cursor stands on, from 1; 0 is before the first, one more than there are is
-    /// behind the last.
+    /// after the last.
     at: u64,
 }
 
@@ -156,21 +156,21 @@ impl CursorBuffer {
         let end = self.at.saturating_sub(1);
         let mut first = self.dropped + 1;
         for batch in &self.batches {
-            let behind = first + batch.num_rows() as u64;
-            if (first..behind).contains(&end) {
+            let after = first + batch.num_rows() as u64;
+            if (first..after).contains(&end) {
                 let start = first.max((end + 1).saturating_sub(most));
                 let places = ((start - first) as u32..=(end - first) as u32).rev();
                 let rows = take_record_batch(batch, &UInt32Array::from_iter_values(places));
                 self.at = start;
                 return rows.map(Some).map_err(|e| from_datafusion(e.into()));
             }
-            first = behind;
+            first = after;
         }
         self.at = 0;
         Ok(None)
     }
 
-    /// One row by its number; the cursor stands on it then, or before or behind all.
+    /// One row by its number; the cursor stands on it then, or before or after all.
     async fn row(&mut self, number: i64) -> Result<Option<RecordBatch>, Error> {
         let number = u64::try_from(number).unwrap_or(0);
         self.pull_to(number).await?;
@@ -471,7 +471,7 @@ impl Session {
             .retain(|name, cursor| cursor.hold && (committed || before.contains(name)));
     }
 
-    /// ROLLBACK TO a savepoint closes what was declared behind it.
+    /// ROLLBACK TO a savepoint closes what was declared after it.
     pub(super) fn close_cursors_behind(&mut self, savepoint: usize) {
         let before = &self.block.cursors_before;
         self.cursors

@@ -121,7 +121,7 @@ impl Session {
         values: &[sql::Expr],
     ) -> Result<Outcome, Error> {
         let (prepared, values) = self.bound(name, values).await?;
-        // The protocol prepares any text: one EXECUTE behind another might never come to an end.
+        // The protocol prepares any text: one EXECUTE after another might never come to an end.
         if matches!(prepared.route, Route::NamedExecute | Route::NamedPrepare) {
             return Err(Error::unsupported(format_args!(
                 "EXECUTE of \"{name}\", which is an EXECUTE or PREPARE itself,"

@@ -89,7 +89,7 @@ impl Session {
         Ok(table.is_some_and(|t| matches!(t.schema.partitioning, Partitioning::List { .. })))
     }
 
-    /// A SHOW with its names as the cluster spells them: the queries behind it compare names
+    /// A SHOW with its names as the cluster spells them: the queries that answer it compare names
     /// exactly.
     pub(super) fn spelled_show(&self, show: &Show) -> Show {
         let database = |name: &Option<DatabaseName>| name.as_ref().map(|n| self.caller.spelled(n));

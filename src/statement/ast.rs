@@ -99,7 +99,7 @@ impl fmt::Display for JobKeyword {
     }
 }
 
-/// `PARTITION …` behind a table.
+/// `PARTITION …` after a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Partitions {
     /// Nothing said: all of them.

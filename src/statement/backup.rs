@@ -149,7 +149,7 @@ impl Parser<'_> {
         }
     }
 
-    /// Takes `FUNCTION`, `VIEWS` …; behind ALL no name need follow.
+    /// Takes `FUNCTION`, `VIEWS` …; after ALL no name need follow.
     fn object_kind(&mut self, all: bool) -> Option<ObjectKind> {
         const KINDS: &[(&str, ObjectKind)] = &[
             ("TABLES", ObjectKind::Table),
@@ -274,7 +274,7 @@ impl Parser<'_> {
         })
     }
 
-    /// Whether the item behind the comma is a name or string with nothing of its own behind it.
+    /// Whether the item after the comma is a name or string with nothing of its own after it.
     fn is_partition_item(&self) -> bool {
         let is_name = self.is_name_at(1) || matches!(self.peek_at(1), Some(Token::Str(..)));
         let ends = matches!(self.peek_at(2), None | Some(Token::Symbol(',' | ')')))

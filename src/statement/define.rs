@@ -121,10 +121,10 @@ impl Parser<'_> {
     }
 
     /// Refuses by name what StarRocks or PostgreSQL read here.
-    fn refuse_words(&mut self, behind: &str, words: &[&str]) -> Result<(), Error> {
+    fn refuse_words(&mut self, after: &str, words: &[&str]) -> Result<(), Error> {
         let at = self.offset();
         match words.iter().find(|words| self.eat(words)) {
-            Some(words) => Err(Error::unsupported(format_args!("{behind} {words}")).at(at)),
+            Some(words) => Err(Error::unsupported(format_args!("{after} {words}")).at(at)),
             None => Ok(()),
         }
     }
@@ -269,7 +269,7 @@ impl Parser<'_> {
         let others = ["PRIMARY KEY", "FOREIGN KEY", "CONSTRAINT", "UNIQUE KEY"];
         self.refuse_words("CREATE TABLE with a list that has", &others)
             .map_err(|e| {
-                e.hint("Keys stand behind the list of columns: CREATE TABLE t (…) PRIMARY KEY (a).")
+                e.hint("Keys stand after the list of columns: CREATE TABLE t (…) PRIMARY KEY (a).")
             })?;
         let name = self.column_name()?;
         let column_type = self.column_type()?;

@@ -3,7 +3,7 @@
 //!
 //! sqlparser tries one reading of a text, goes back and tries another. Where such places stand
 //! inside one another, the work doubles with each level (`CAST(CAST(…` without an end, parentheses
-//! behind FROM). The budget is linear in the number of tokens, and no well-formed statement comes
+//! after FROM). The budget is linear in the number of tokens, and no well-formed statement comes
 //! near it.
 
 use std::any::TypeId;

@@ -1,4 +1,4 @@
-//! `WHERE … ORDER BY … LIMIT …` behind a SHOW: read by sqlparser under MySQL's rules, which are
+//! `WHERE … ORDER BY … LIMIT …` after a SHOW: read by sqlparser under MySQL's rules, which are
 //! StarRocks' own.
 
 use std::ops::ControlFlow;

@@ -70,7 +70,7 @@ pub fn next_statement(message: &str, at: usize, unread: Unread, reading: &Readin
     }
 }
 
-/// Refuses a message that goes on behind its first statement, as the extended protocol demands.
+/// Refuses a message that goes on after its first statement, as the extended protocol demands.
 pub fn check_is_last(message: &str, end: usize) -> Result<(), Error> {
     match next(message, end, usize::MAX) {
         Next::End => Ok(()),

@@ -440,7 +440,7 @@ pub(super) fn copy(statement: sql::Statement, reading: &Reading) -> Result<State
     }
 }
 
-/// What stands for `*` behind FORCE_QUOTE, which sqlparser does not read.
+/// What stands for `*` after FORCE_QUOTE, which sqlparser does not read.
 const ALL_COLUMNS: &str = "\u{1}all columns";
 
 /// The text with `FORCE_QUOTE *` as a list that sqlparser reads.
@@ -452,8 +452,8 @@ pub(super) fn readable_copy(text: &str) -> String {
     let Some((at, length)) = found else {
         return text.to_owned();
     };
-    let behind = &text[at + length..];
-    match behind.trim_start().strip_prefix('*') {
+    let after = &text[at + length..];
+    match after.trim_start().strip_prefix('*') {
         Some(rest) => format!("{}force_quote (\"{ALL_COLUMNS}\"){rest}", &text[..at]),
         None => text.to_owned(),
     }

@@ -2,7 +2,7 @@
 //!
 //! The choice is made from the first words of the piece, before its quotes are read: a back-quote
 //! or a `\'` means different things in the two languages, and one wrong choice would hide every
-//! statement behind it.
+//! statement after it.
 
 use super::lexer::skip_blank;
 
@@ -50,7 +50,7 @@ pub(super) fn next(message: &str, mut at: usize, most: usize) -> Next<'_> {
             let rest = &message[at..];
             let language = language(rest);
             let looked_at = &rest[..rest.floor_char_boundary(most)];
-            // What is cut off may hide a quote that ends behind it, but never moves a semicolon
+            // What is cut off may hide a quote that ends after it, but never moves a semicolon
             // before it.
             let length = end_of_statement(looked_at, language);
             if length == looked_at.len() && length < rest.len() {

@@ -318,7 +318,7 @@ async fn jobs_and_journal(store: Arc<dyn Store>) {
     assert_eq!(
         store
             .jobs(&JobFilter {
-                status: Some("cancelled".into()),
+                status: Some(JobStatus::Cancelled),
                 ..JobFilter::default()
             })
             .await

@@ -1,6 +1,7 @@
 //! What is read of the history, and how it is asked for.
 
 use super::*;
+use crate::job::JobStatus;
 
 /// What a verification came to for one backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,9 +105,8 @@ pub struct JobFilter {
     pub db_name: Option<String>,
     /// Under this label.
     pub snapshot: Option<String>,
-    /// `backup` or `restore`.
-    pub kind: Option<String>,
-    pub status: Option<String>,
+    pub kind: Option<JobKind>,
+    pub status: Option<JobStatus>,
     /// Only the latest of each database, of those that have had their turn; with a cluster and a
     /// kind.
     pub latest: bool,

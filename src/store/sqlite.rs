@@ -741,7 +741,7 @@ mod tests {
         assert_eq!(held, expected);
         let latest = JobFilter {
             cluster: Some("embedded".into()),
-            kind: Some("backup".into()),
+            kind: Some(JobKind::Backup),
             latest: true,
             ..JobFilter::default()
         };

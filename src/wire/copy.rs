@@ -367,7 +367,7 @@ impl Decoder {
                 break Some(i);
             };
             if in_quotes {
-                // The byte behind decides; at the border of a message it is still to come.
+                // The byte after it decides; at the border of a message it is still to come.
                 let next = data.get(i + 1).copied();
                 if (b == escape || b == quote) && next.is_none() && !is_last {
                     break None;

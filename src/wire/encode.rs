@@ -481,7 +481,7 @@ impl Columns {
         self.writing.check(length)
     }
 
-    /// Writes the number of values, and each behind its length.
+    /// Writes the number of values, and each after its length.
     pub fn values(&self, row: usize, out: &mut BytesMut) -> Result<(), Error> {
         let count = i16::try_from(self.columns.len())
             .map_err(|_| Error::new(ErrorKind::LimitExceeded, "too many columns"))?;

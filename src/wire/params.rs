@@ -61,7 +61,7 @@ pub(super) fn decode_text(text: &str, data_type: &DataType) -> Result<ScalarValu
             true,
         )));
     }
-    // Times that PostgreSQL writes with colons, and a zone behind a date, are not Arrow's.
+    // Times that PostgreSQL writes with colons, and a zone after a date, are not Arrow's.
     if let (DataType::Interval(_), Some(words)) = (data_type, interval_text(text)) {
         return decode_text(&words, data_type);
     }

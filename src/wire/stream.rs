@@ -53,7 +53,7 @@ impl Stream {
 /// Answers what clients ask before the start-up packet. What comes back is the stream and the bytes
 /// of that packet that have been read; nothing if the client went away.
 ///
-/// TLS begins with whatever comes behind the request: text that was sent behind it in clear is no
+/// TLS begins with whatever comes after the request: text that was sent after it in clear is no
 /// handshake, and ends the connection.
 pub(super) async fn negotiate(
     mut socket: TcpStream,

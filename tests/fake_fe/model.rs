@@ -1581,7 +1581,7 @@ fn info_file(dir: &Path, timestamp: &str) -> Option<PathBuf> {
         .map(|e| dir.join(e))
 }
 
-/// Writes a file as StarRocks does: its MD5 behind its name.
+/// Writes a file as StarRocks does: its MD5 after its name.
 pub fn put(dir: &Path, name: &str, content: &[u8]) {
     fs::create_dir_all(dir).expect("a directory");
     fs::write(

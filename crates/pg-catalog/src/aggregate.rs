@@ -4,10 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use postgres_types::Type;
 
-use super::compile::{Env, Eval};
-use super::relations::Row;
-use super::text_functions::json;
-use super::value::{Value, ValueType, show};
+use super::expr::{Env, Eval};
+use super::value::{Row, Value, ValueType};
+use super::value_text::{json, show};
 use starkeep_error::{Error, ErrorKind};
 
 /// One key of an order.
@@ -210,7 +209,7 @@ impl Aggregate {
                 let ty = &self.types[0];
                 let mut text: Option<String> = None;
                 for (_, args) in values.iter().filter(|(_, args)| !args[0].is_null()) {
-                    let shown = show(&args[0], ty, &env.context.snapshot);
+                    let shown = show(&args[0], ty, &env.context.snapshot.directory);
                     let between = args.get(1).map_or("", Value::as_text);
                     env.context.check_length(
                         text.as_ref().map_or(0, String::len) + between.len() + shown.len(),
@@ -227,7 +226,8 @@ impl Aggregate {
                 let mut bytes = 2;
                 let mut items = Vec::new();
                 for value in first() {
-                    let item = json(value, &self.types[0], env.context).to_string();
+                    let item =
+                        json(value, &self.types[0], &env.context.snapshot.directory).to_string();
                     bytes += item.len() + 2;
                     env.context.check_length(bytes)?;
                     items.push(item);
@@ -241,9 +241,12 @@ impl Aggregate {
                     let key = serde_json::Value::from(show(
                         &args[0],
                         &self.types[0],
-                        &env.context.snapshot,
+                        &env.context.snapshot.directory,
                     ));
-                    let pair = format!("{key} : {}", json(&args[1], &self.types[1], env.context));
+                    let pair = format!(
+                        "{key} : {}",
+                        json(&args[1], &self.types[1], &env.context.snapshot.directory)
+                    );
                     bytes += pair.len() + 2;
                     env.context.check_length(bytes)?;
                     pairs.push(pair);
@@ -282,6 +285,18 @@ pub(super) enum WindowKind {
     DenseRank,
     /// Over the whole partition.
     Aggregate(Aggregate),
+}
+
+impl WindowKind {
+    /// The function of a name that is of windows alone; a bigint.
+    pub fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "row_number" => Self::RowNumber,
+            "rank" => Self::Rank,
+            "dense_rank" => Self::DenseRank,
+            _ => return None,
+        })
+    }
 }
 
 impl Window {

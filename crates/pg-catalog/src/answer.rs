@@ -25,13 +25,14 @@ use self::reads::relations;
 pub use self::reads::{
     FactScope, asks_the_catalogs, fact_scope_of, has_decimals, is_constant, names_a_catalog,
 };
-use super::compile::{Compiler, Env};
+use super::compile::Compiler;
 use super::context::{Allowance, Context, SideEffect};
-use super::relations::Row;
-use super::select::Plan;
+use super::expr::Env;
+use super::expr::Plan;
 use super::snapshot::CatalogSnapshot;
 use super::types::TYPE_KEY;
-use super::value::{Value, ValueType, show};
+use super::value::{Row, Value, ValueType};
+use super::value_text::show;
 
 /// Whether a query names no relation at all: then it may be the planner's as well as ours.
 pub fn is_without_relations(query: &sql::Query) -> bool {
@@ -121,7 +122,8 @@ impl Catalogs {
 impl CatalogSnapshot {
     /// Names of the relations of one of the two schemas.
     pub fn relation_names(&self, schema: &str) -> Vec<String> {
-        self.builtin
+        self.directory
+            .builtin
             .definitions
             .iter()
             .filter(|d| d.schema == schema)
@@ -298,7 +300,9 @@ fn array(values: &[&Value], ty: &ValueType, snapshot: &CatalogSnapshot) -> Array
             let mut names = StringBuilder::new();
             for value in values {
                 oids.append_option(int(value).map(|n| n as u32));
-                names.append_option((!value.is_null()).then(|| show(value, ty, snapshot)));
+                names.append_option(
+                    (!value.is_null()).then(|| show(value, ty, &snapshot.directory)),
+                );
             }
             let columns: Vec<ArrayRef> = vec![Arc::new(oids.finish()), Arc::new(names.finish())];
             Arc::new(StructArray::new(fields.clone(), columns, Some(nulls())))
@@ -383,14 +387,14 @@ fn array(values: &[&Value], ty: &ValueType, snapshot: &CatalogSnapshot) -> Array
                     )
                 }
                 _ => lists!(StringBuilder::new(), |v: &Value| (!v.is_null())
-                    .then(|| show(v, &item, snapshot))),
+                    .then(|| show(v, &item, &snapshot.directory))),
             }
         }
         _ => {
             let mut builder = StringBuilder::new();
-            values
-                .iter()
-                .for_each(|v| builder.append_option((!v.is_null()).then(|| show(v, ty, snapshot))));
+            values.iter().for_each(|v| {
+                builder.append_option((!v.is_null()).then(|| show(v, ty, &snapshot.directory)))
+            });
             Arc::new(builder.finish())
         }
     }
@@ -434,9 +438,9 @@ fn value_of(
         return Ok(Value::Time(*t));
     }
     let text = scalar.cast_to(&DataType::Utf8).map_err(from_datafusion)?;
-    super::value::read(
+    super::value_text::read(
         text.try_as_str().flatten().unwrap_or_default(),
         ty,
-        snapshot,
+        &snapshot.directory,
     )
 }

@@ -4,12 +4,17 @@ use datafusion::sql::sqlparser::ast as sql;
 use postgres_types::Type;
 
 use super::aggregate::{Aggregate, Kind, SortKey, Window, WindowKind};
-use super::compile::{Compiler, Env, Eval, Expr, Scope, parts, row_of, unsupported};
+use super::compile::Compiler;
+use super::expr::{Env, Eval, Expr, row_of, unsupported};
+use super::function_list::{self, Family};
 use super::functions;
 use super::grouping::check_distinct_order;
+use super::names::function_name;
 use super::refused;
+use super::scope::Scope;
 use super::set_functions::{SetFunction, set_function};
-use super::value::{Value, ValueType, type_name};
+use super::types::sql_type_name;
+use super::value::{Value, ValueType};
 use starkeep_error::{Error, ErrorKind};
 
 impl Compiler<'_> {
@@ -60,14 +65,14 @@ impl Compiler<'_> {
             }));
         }
         let gathers = scope.gathers.get();
-        let is_window_only = matches!(name.as_str(), "row_number" | "rank" | "dense_rank");
-        let is_aggregate = Kind::of(&name, &[]).is_some();
-        if (is_aggregate || is_window_only) && !gathers {
+        let family = function_list::find(&name).map(|group| group.family);
+        let looks_at_rows = matches!(family, Some(Family::Aggregate | Family::Window));
+        if looks_at_rows && !gathers {
             let message = format!("aggregate functions are not allowed here: {name}");
             return Err(Error::new(ErrorKind::Grouping, message));
         }
-        refused::call(function, &name, is_aggregate || is_window_only)?;
-        if is_aggregate || is_window_only {
+        refused::call(function, &name, looks_at_rows)?;
+        if looks_at_rows {
             check_arity(&name, &function.args)?;
             // Inside their arguments stand plain expressions of a row.
             scope.gathers.set(false);
@@ -174,11 +179,9 @@ impl Compiler<'_> {
             .map(|p| self.expr(p, scope).map(|e| e.eval))
             .collect::<Result<_, _>>()?;
         let order = self.sort_keys(&spec.order_by, scope)?;
-        let (kind, ty) = match (name, aggregate) {
-            ("row_number", _) => (WindowKind::RowNumber, ValueType::INT8),
-            ("rank", _) => (WindowKind::Rank, ValueType::INT8),
-            ("dense_rank", _) => (WindowKind::DenseRank, ValueType::INT8),
-            (_, Some((aggregate, ty))) if order.is_empty() => {
+        let (kind, ty) = match (WindowKind::of(name), aggregate) {
+            (Some(kind), _) => (kind, ValueType::INT8),
+            (None, Some((aggregate, ty))) if order.is_empty() => {
                 (WindowKind::Aggregate(aggregate), ty)
             }
             _ => return Err(unsupported(format_args!("{name} over an ordered window"))),
@@ -267,7 +270,10 @@ impl Compiler<'_> {
         if let (None, [_], Some(ty)) = (
             &found,
             types.as_slice(),
-            self.snapshot.type_oid(name).and_then(Type::from_oid),
+            self.snapshot
+                .directory
+                .type_oid(name)
+                .and_then(Type::from_oid),
         ) {
             let mut args = args;
             return match args.pop() {
@@ -276,7 +282,7 @@ impl Compiler<'_> {
             };
         }
         let function = found.ok_or_else(|| {
-            let shown: Vec<_> = types.iter().map(|t| type_name(&t.pg)).collect();
+            let shown: Vec<_> = types.iter().map(|t| sql_type_name(&t.pg)).collect();
             Error::new(ErrorKind::UndefinedFunction, format!("function {name}({}) does not exist", shown.join(", ")))
                 .hint("No function matches the given name and argument types. You might need to add explicit type casts.")
         })?;
@@ -312,21 +318,6 @@ fn all_of_one_call(evals: &[Eval], env: &Env<'_>) -> Result<Vec<Value>, Error> {
         args.push(value);
     }
     Ok(args)
-}
-
-/// A function's own name; its schema can only be where PostgreSQL's functions are.
-pub(super) fn function_name(name: &sql::ObjectName) -> Result<String, Error> {
-    let mut parts = parts(name);
-    if let [.., schema, name] = parts.as_slice()
-        && !matches!(
-            (schema.as_str(), name.as_str()),
-            ("pg_catalog", _) | ("information_schema", "_pg_expandarray")
-        )
-    {
-        let message = format!("function {}(…) does not exist", parts.join("."));
-        return Err(Error::new(ErrorKind::UndefinedFunction, message));
-    }
-    Ok(parts.pop().unwrap_or_default())
 }
 
 /// Aggregates take as many arguments as they have; a star is for count alone.

@@ -4,10 +4,14 @@
 use datafusion::sql::sqlparser::ast as sql;
 use postgres_types::Type;
 
-use super::compile::{Compiler, Eval, Expr, parts, unsupported};
+use super::compile::Compiler;
 use super::context::Context;
+use super::expr::{Eval, Expr, unsupported};
+use super::names::parts;
 use super::refused;
-use super::value::{Value, ValueType, read, show, type_name};
+use super::types::sql_type_name;
+use super::value::{Value, ValueType};
+use super::value_text::{read, show};
 use starkeep_error::{Error, ErrorKind};
 
 impl Compiler<'_> {
@@ -32,7 +36,7 @@ impl Compiler<'_> {
             D::JSON => Type::JSON,
             D::Custom(name, _) => {
                 let name = parts(name).pop().unwrap_or_default();
-                let oid = self.snapshot.type_oid(&name);
+                let oid = self.snapshot.directory.type_oid(&name);
                 return oid
                     .and_then(Type::from_oid)
                     .map(ValueType::of)
@@ -51,7 +55,7 @@ impl Compiler<'_> {
                 } else {
                     other.to_string().to_lowercase()
                 };
-                let oid = self.snapshot.type_oid(&name);
+                let oid = self.snapshot.directory.type_oid(&name);
                 return oid
                     .and_then(Type::from_oid)
                     .map(ValueType::of)
@@ -85,12 +89,18 @@ impl Compiler<'_> {
         }
         let is_null = inner.ty.pg == Type::UNKNOWN && inner.literal.is_none();
         if inner.ty != ty && !is_null && !is_carried(&ty) {
-            return Err(unsupported(format_args!("a cast to {}", type_name(&ty.pg))));
+            return Err(unsupported(format_args!(
+                "a cast to {}",
+                sql_type_name(&ty.pg)
+            )));
         }
         if let Some(text) = &inner.literal {
             // What a function looks at the names of may change until it runs; so may regclass, but
             // its users do not expect it to.
-            return Ok(Expr::constant(ty.clone(), read(text, &ty, self.snapshot)?));
+            return Ok(Expr::constant(
+                ty.clone(),
+                read(text, &ty, &self.snapshot.directory)?,
+            ));
         }
         if inner.ty == ty || inner.ty.pg == Type::UNKNOWN {
             return Ok(Expr { ty, ..inner });
@@ -123,7 +133,7 @@ impl Compiler<'_> {
                 ErrorKind::DatatypeMismatch,
                 format!(
                     "argument of WHERE must be type boolean, not type {}",
-                    type_name(other)
+                    sql_type_name(other)
                 ),
             )),
         }
@@ -134,8 +144,8 @@ impl Compiler<'_> {
         let ty = common(&a.ty, &b.ty).ok_or_else(|| {
             let message = format!(
                 "operator does not exist: {} = {}",
-                type_name(&a.ty.pg),
-                type_name(&b.ty.pg)
+                sql_type_name(&a.ty.pg),
+                sql_type_name(&b.ty.pg)
             );
             Error::new(ErrorKind::UndefinedFunction, message)
                 .hint("You might need to add explicit type casts.")
@@ -160,8 +170,8 @@ impl Compiler<'_> {
             ty = common(&ty, &item.ty).ok_or_else(|| {
                 let message = format!(
                     "types {} and {} cannot be matched",
-                    type_name(&ty.pg),
-                    type_name(&item.ty.pg)
+                    sql_type_name(&ty.pg),
+                    sql_type_name(&item.ty.pg)
                 );
                 Error::new(ErrorKind::DatatypeMismatch, message)
             })?;
@@ -260,13 +270,13 @@ pub(super) fn convert(
     let out_of_range = || {
         Error::new(
             ErrorKind::OutOfRange,
-            format!("{} out of range", type_name(&to.pg)),
+            format!("{} out of range", sql_type_name(&to.pg)),
         )
     };
     Ok(match value {
         Value::Null => Value::Null,
         Value::Text(text) if to.is_text() => match to.pg {
-            Type::CHAR | Type::NAME => read(&text, to, &context.snapshot)?,
+            Type::CHAR | Type::NAME => read(&text, to, &context.snapshot.directory)?,
             _ => Value::Text(text),
         },
         Value::Text(text) => {
@@ -274,12 +284,12 @@ pub(super) fn convert(
                 context
                     .check_length(text.matches(',').count().saturating_mul(size_of::<Value>()))?;
             }
-            read(&text, to, &context.snapshot)?
+            read(&text, to, &context.snapshot.directory)?
         }
         Value::Bool(b) if to.is_text() => Value::text(if b { "true" } else { "false" }),
         Value::Bool(b) if to.is_integer() => Value::Int(b.into()),
         Value::Int(n) if to.pg == Type::BOOL => Value::Bool(n != 0),
-        other if to.is_text() => Value::text(show(&other, from, &context.snapshot)),
+        other if to.is_text() => Value::text(show(&other, from, &context.snapshot.directory)),
         Value::Int(n) if matches!(to.pg, Type::FLOAT4 | Type::FLOAT8 | Type::NUMERIC) => {
             Value::Float(n as f64)
         }
@@ -315,8 +325,8 @@ pub(super) fn convert(
             _ => {
                 let message = format!(
                     "cannot cast type {} to {}",
-                    type_name(&from.pg),
-                    type_name(&to.pg)
+                    sql_type_name(&from.pg),
+                    sql_type_name(&to.pg)
                 );
                 return Err(Error::new(ErrorKind::DatatypeMismatch, message));
             }

@@ -1,7 +1,6 @@
 //! Expressions of catalog queries, compiled once: names are resolved and types settled before a row
 //! is looked at.
 
-mod expr;
 mod forms;
 
 use std::cell::{Cell, RefCell};
@@ -11,13 +10,13 @@ use datafusion::sql::sqlparser::ast as sql;
 use postgres_types::Type;
 use starkeep_error::{Error, ErrorKind};
 
-pub(super) use self::expr::{Env, Expr, Held};
-pub(super) use super::scope::{Cte, Scope, ScopeColumn};
+use super::expr::{Env, Eval, Expr, Held, all_of, negate, row_of, unsupported};
+use super::names::{folded, parts};
+use super::scope::{Cte, Scope, ScopeColumn};
 use super::snapshot::CatalogSnapshot;
-use super::value::{Value, ValueType, read, type_name};
-pub(super) use crate::folded;
-
-pub(super) type Eval = Box<dyn Fn(&Env<'_>) -> Result<Value, Error>>;
+use super::types::sql_type_name;
+use super::value::{Value, ValueType};
+use super::value_text::read;
 
 pub(super) struct Compiler<'s> {
     pub snapshot: &'s Arc<CatalogSnapshot>,
@@ -25,34 +24,6 @@ pub(super) struct Compiler<'s> {
     pub parameters: RefCell<Vec<Option<ValueType>>>,
     pub ctes: RefCell<Vec<Cte>>,
     pub slots: Cell<usize>,
-}
-
-/// `ROW(a, b)`, and `(a, b)`.
-pub(super) fn row_of(items: Vec<Expr>) -> Expr {
-    let fields = items
-        .iter()
-        .enumerate()
-        .map(|(i, e)| (format!("f{}", i + 1), e.ty.clone()))
-        .collect();
-    let evals: Vec<Eval> = items.into_iter().map(|i| i.eval).collect();
-    Expr::new(ValueType::record(fields), move |env| {
-        env.context.made(Value::Record(
-            evals.iter().map(|e| e(env)).collect::<Result<_, _>>()?,
-        ))
-    })
-}
-
-pub(super) fn unsupported(what: impl std::fmt::Display) -> Error {
-    Error::unsupported(format_args!("{what} in a query of the catalogs"))
-}
-
-/// The parts of a dotted name.
-pub(super) fn parts(name: &sql::ObjectName) -> Vec<String> {
-    name.0
-        .iter()
-        .filter_map(|p| p.as_ident())
-        .map(folded)
-        .collect()
 }
 
 impl<'s> Compiler<'s> {
@@ -320,7 +291,7 @@ impl<'s> Compiler<'s> {
                     inner.ty.pg,
                     Type::TIMESTAMP | Type::TIMESTAMPTZ | Type::INTERVAL
                 ) {
-                    let ty = type_name(&inner.ty.pg);
+                    let ty = sql_type_name(&inner.ty.pg);
                     return Err(unsupported(format_args!("EXTRACT of a part of {ty}")));
                 }
                 let inner = inner.eval;
@@ -351,7 +322,7 @@ impl<'s> Compiler<'s> {
                 Ok(n) => Expr::constant(ValueType::INT8, Value::Int(n)),
                 Err(_) => {
                     let ty = ValueType::of(Type::NUMERIC);
-                    Expr::constant(ty.clone(), read(text, &ty, self.snapshot)?)
+                    Expr::constant(ty.clone(), read(text, &ty, &self.snapshot.directory)?)
                 }
             },
             sql::Value::Boolean(b) => Expr::constant(ValueType::BOOL, Value::Bool(*b)),
@@ -539,28 +510,5 @@ fn whole_row(scope: &Scope<'_>, table: &str, depth: usize) -> Expr {
         Ok(Value::Record(
             places.iter().map(|i| row[*i].clone()).collect(),
         ))
-    })
-}
-
-pub(super) fn negate(inner: Eval, negated: bool) -> Expr {
-    Expr::new(ValueType::BOOL, move |env| {
-        Ok(match inner(env)? {
-            Value::Bool(b) => Value::Bool(b != negated),
-            _ => Value::Null,
-        })
-    })
-}
-
-/// AND over three values.
-pub(super) fn all_of(a: Eval, b: Eval) -> Eval {
-    Box::new(move |env| {
-        Ok(match a(env)? {
-            Value::Bool(false) => Value::Bool(false),
-            first => match (first, b(env)?) {
-                (_, Value::Bool(false)) => Value::Bool(false),
-                (Value::Bool(true), Value::Bool(true)) => Value::Bool(true),
-                _ => Value::Null,
-            },
-        })
     })
 }

@@ -9,9 +9,8 @@ use datafusion::execution::memory_pool::MemoryReservation;
 use regex::Regex;
 use tokio_util::sync::CancellationToken;
 
-use super::relations::Row;
 use super::snapshot::CatalogSnapshot;
-use super::value::Value;
+use super::value::{Row, Value};
 use starkeep_error::{Error, ErrorKind, from_datafusion};
 
 /// What functions ask for beyond an answer. It is done once the query has ended.

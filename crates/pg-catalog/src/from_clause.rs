@@ -5,13 +5,15 @@ use std::rc::Rc;
 
 use datafusion::sql::sqlparser::ast as sql;
 
-use super::compile::{Compiler, Cte, Eval, Expr, Scope, ScopeColumn, folded, parts, unsupported};
+use super::compile::Compiler;
+use super::expr::Run;
+use super::expr::{Eval, Expr, unsupported};
 use super::join::{Condition, From, Item, Kind, Source, arrange};
+use super::names::{folded, function_name, parts};
 use super::refused;
-use super::relations::Row;
-use super::select::Run;
+use super::scope::{Cte, Scope, ScopeColumn};
 use super::set_functions::set_function;
-use super::value::{Value, ValueType};
+use super::value::{Row, Value, ValueType};
 use starkeep_error::{Error, ErrorKind};
 
 /// The parts of a condition that AND connects.
@@ -128,7 +130,7 @@ impl Compiler<'_> {
             };
             // Left-deep steps mean the same only if nothing stands before the tree.
             if matches!(kind, Kind::Right | Kind::Full) && first > 0 {
-                return Err(unsupported("RIGHT or FULL JOIN behind a comma"));
+                return Err(unsupported("RIGHT or FULL JOIN after a comma"));
             }
             let before = scope.columns.len();
             self.add(relation, kind, scope, items)?;
@@ -280,6 +282,7 @@ impl Compiler<'_> {
         let mut columns = aliased(relation.columns.clone(), bare, alias)?;
         let oid = self
             .snapshot
+            .directory
             .builtin
             .definition(schema, bare)
             .map_or(0, |d| d.oid);
@@ -295,7 +298,7 @@ impl Compiler<'_> {
         alias: Option<&sql::TableAlias>,
         scope: &Scope<'_>,
     ) -> Result<(Source, Vec<ScopeColumn>), Error> {
-        let name = super::calls::function_name(name)?;
+        let name = function_name(name)?;
         // Views of PostgreSQL stand on functions, which some clients ask instead.
         let view = match name.as_str() {
             "pg_show_all_settings" => Some("pg_settings"),

@@ -8,63 +8,12 @@ use starkeep_pg_semantics::text::quote_ident;
 
 use self::privileges::{has_role, role_of, table_privilege};
 use super::context::{Context, SideEffect};
-use super::snapshot::{CatalogSnapshot, Object, Table};
+use super::facts::{Object, Schema, Table};
+use super::function::{Function, fallible, int, lax, strict};
+use super::function_list::{self, Family};
+use super::snapshot::CatalogSnapshot;
 use super::tables::{PG_CLASS, constraint_definition, index_definition};
-use super::value::{Value, ValueType, type_name};
-
-pub(super) type Call = Box<dyn Fn(&[Value], &Context) -> Result<Value, Error>>;
-
-/// A function for arguments of certain types.
-pub(super) struct Function {
-    pub returns: ValueType,
-    /// NULL for any NULL argument.
-    pub strict: bool,
-    pub call: Call,
-}
-
-/// A function that fails.
-pub(super) fn fallible(
-    returns: Type,
-    call: impl Fn(&[Value], &Context) -> Result<Value, Error> + 'static,
-) -> Option<Function> {
-    Some(Function {
-        returns: ValueType::of(returns),
-        strict: true,
-        call: Box::new(call),
-    })
-}
-
-/// A function that answers NULL for NULL.
-pub(super) fn strict(
-    returns: Type,
-    call: impl Fn(&[Value], &Context) -> Value + 'static,
-) -> Option<Function> {
-    fallible(returns, move |args, context| Ok(call(args, context)))
-}
-
-/// A function that looks at NULLs.
-pub(super) fn lax(
-    returns: ValueType,
-    call: impl Fn(&[Value], &Context) -> Value + 'static,
-) -> Option<Function> {
-    Some(Function {
-        returns,
-        strict: false,
-        call: Box::new(move |args, context| Ok(call(args, context))),
-    })
-}
-
-/// A function that looks at NULLs and may fail.
-pub(super) fn fallible_lax(
-    returns: ValueType,
-    call: impl Fn(&[Value], &Context) -> Result<Value, Error> + 'static,
-) -> Option<Function> {
-    Some(Function {
-        returns,
-        strict: false,
-        call: Box::new(call),
-    })
-}
+use super::value::{Value, ValueType};
 
 fn constant(returns: Type, value: Value) -> Option<Function> {
     lax(ValueType::of(returns), move |_, _| value.clone())
@@ -72,19 +21,6 @@ fn constant(returns: Type, value: Value) -> Option<Function> {
 
 fn optional(text: Option<String>) -> Value {
     text.map_or(Value::Null, Value::text)
-}
-
-/// A number, also from a literal.
-pub(super) fn int(value: &Value) -> Result<i64, Error> {
-    match value {
-        Value::Text(text) => text.trim().parse().map_err(|_| {
-            Error::new(
-                ErrorKind::InvalidText,
-                format!("invalid input syntax for type integer: \"{text}\""),
-            )
-        }),
-        other => Ok(other.as_int().unwrap_or(0)),
-    }
 }
 
 /// The number of a connection.
@@ -96,36 +32,30 @@ fn pid(value: &Value) -> Result<i32, Error> {
 /// A relation's number, from a number or a name.
 fn class(value: &Value, snapshot: &CatalogSnapshot) -> Result<u32, Error> {
     match value {
-        Value::Text(name) => snapshot.reg_oid(&Type::REGCLASS, name),
+        Value::Text(name) => snapshot.directory.reg_oid(&Type::REGCLASS, name),
         other => Ok(other.as_oid()),
     }
 }
 
 /// A table by the number of itself.
-fn table_of(snapshot: &CatalogSnapshot, oid: u32) -> Option<(&super::snapshot::Schema, &Table)> {
-    let Some(Object::Relation(schema, name)) = snapshot.named(oid) else {
+fn table_of(snapshot: &CatalogSnapshot, oid: u32) -> Option<(&Schema, &Table)> {
+    let Some(Object::Relation(schema, name)) = snapshot.directory.named(oid) else {
         return None;
     };
     find(snapshot, schema, name)
 }
 
 /// By the number of its key's index.
-fn table_of_index(
-    snapshot: &CatalogSnapshot,
-    oid: u32,
-) -> Option<(&super::snapshot::Schema, &Table)> {
-    let Some(Object::Key(schema, name)) = snapshot.named(oid) else {
+fn table_of_index(snapshot: &CatalogSnapshot, oid: u32) -> Option<(&Schema, &Table)> {
+    let Some(Object::Key(schema, name)) = snapshot.directory.named(oid) else {
         return None;
     };
     find(snapshot, schema, name)
 }
 
 /// By the number of its key's constraint.
-fn table_of_constraint(
-    snapshot: &CatalogSnapshot,
-    oid: u32,
-) -> Option<(&super::snapshot::Schema, &Table)> {
-    let Some(Object::Constraint(schema, name)) = snapshot.named(oid) else {
+fn table_of_constraint(snapshot: &CatalogSnapshot, oid: u32) -> Option<(&Schema, &Table)> {
+    let Some(Object::Constraint(schema, name)) = snapshot.directory.named(oid) else {
         return None;
     };
     find(snapshot, schema, name)
@@ -135,8 +65,9 @@ fn find<'s>(
     snapshot: &'s CatalogSnapshot,
     schema: &str,
     name: &str,
-) -> Option<(&'s super::snapshot::Schema, &'s Table)> {
+) -> Option<(&'s Schema, &'s Table)> {
     let schema = snapshot
+        .directory
         .facts
         .objects
         .schemas
@@ -145,40 +76,34 @@ fn find<'s>(
     Some((schema, schema.tables.iter().find(|t| t.name == name)?))
 }
 
-/// `numeric(18,4)`, `character varying(20)`: a type with its modifier.
-pub(super) fn format_type(snapshot: &CatalogSnapshot, oid: u32, modifier: Option<i64>) -> String {
-    let Some(pg) = Type::from_oid(oid) else {
-        let known = snapshot.builtin.type_names.get(&oid).cloned();
-        return known.unwrap_or_else(|| if oid == 0 { "-".into() } else { "???".into() });
-    };
-    let name = type_name(&pg);
-    match modifier {
-        Some(m) if m > 4 && pg == Type::NUMERIC => {
-            format!("numeric({},{})", (m - 4) >> 16, (m - 4) & 0xffff)
-        }
-        Some(m) if m > 4 && matches!(pg, Type::VARCHAR | Type::BPCHAR) => {
-            format!("{name}({})", m - 4)
-        }
-        _ => name,
-    }
-}
-
 /// Finds a function about the catalogs by name and argument types.
 pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
     let count = args.len();
+    let Some(group) = function_list::find(name) else {
+        // Counters that stay at nothing here.
+        return if count == 1 && name.starts_with("pg_stat_get_") {
+            lax(ValueType::INT8, |_, _| Value::Int(0))
+        } else {
+            None
+        };
+    };
+    if group.family == Family::OfText && args.first().is_some_and(|first| !first.is_text()) {
+        return None;
+    }
     match (name, count) {
         ("version", 0) => lax(ValueType::TEXT, |_, c| {
-            Value::text(&c.snapshot.facts.version)
+            Value::text(&c.snapshot.directory.facts.version)
         }),
         ("current_database" | "current_catalog", 0) => lax(ValueType::of(Type::NAME), |_, c| {
-            Value::text(&c.snapshot.facts.database)
+            Value::text(&c.snapshot.directory.facts.database)
         }),
         ("current_schema", 0) => lax(ValueType::of(Type::NAME), |_, c| {
-            optional(c.snapshot.search_path(false).into_iter().next())
+            optional(c.snapshot.directory.search_path(false).into_iter().next())
         }),
         ("current_schemas", 1) => strict(Type::NAME_ARRAY, |a, c| {
             Value::array(
                 c.snapshot
+                    .directory
                     .search_path(a[0].is_true())
                     .into_iter()
                     .map(Value::text),
@@ -186,16 +111,17 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
         }),
         ("current_user" | "session_user" | "user" | "current_role", 0) => {
             lax(ValueType::of(Type::NAME), |_, c| {
-                Value::text(&c.snapshot.facts.user)
+                Value::text(&c.snapshot.directory.facts.user)
             })
         }
         ("pg_backend_pid", 0) => lax(ValueType::INT4, |_, c| {
-            Value::Int(c.snapshot.facts.pid.into())
+            Value::Int(c.snapshot.directory.facts.pid.into())
         }),
         ("pg_get_userbyid", 1) => strict(Type::NAME, |a, c| {
             let oid = a[0].as_oid();
             Value::text(
                 c.snapshot
+                    .directory
                     .role_name(oid)
                     .unwrap_or_else(|| format!("unknown (OID={oid})")),
             )
@@ -214,8 +140,10 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
             constant(Type::NAME, Value::text("UTF8"))
         }
         ("pg_table_is_visible", 1) => strict(Type::BOOL, |a, c| {
-            match c.snapshot.relation_name(a[0].as_oid()) {
-                Some((schema, _)) => Value::Bool(c.snapshot.search_path(true).contains(&schema)),
+            match c.snapshot.directory.relation_name(a[0].as_oid()) {
+                Some((schema, _)) => {
+                    Value::Bool(c.snapshot.directory.search_path(true).contains(&schema))
+                }
                 None => Value::Null,
             }
         }),
@@ -243,7 +171,7 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
                 }
                 let modifier = (!a[1].is_null()).then(|| int(&a[1])).transpose()?;
                 let oid = int(&a[0])? as u32;
-                Ok(Value::text(format_type(&c.snapshot, oid, modifier)))
+                Ok(Value::text(c.snapshot.directory.format_type(oid, modifier)))
             }),
         }),
         // What these take is the text already.
@@ -320,7 +248,7 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
             } else {
                 (None, role_of(&a[0], c))
             };
-            let user = user.unwrap_or_else(|| c.snapshot.facts.user.clone());
+            let user = user.unwrap_or_else(|| c.snapshot.directory.facts.user.clone());
             Value::Bool(has_role(
                 &c.snapshot,
                 &user,
@@ -345,11 +273,12 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
             let word = a[a.len() - 1].as_text().to_ascii_lowercase();
             let is_admin = c
                 .snapshot
+                .directory
                 .facts
                 .objects
                 .roles
                 .iter()
-                .any(|r| r.name == c.snapshot.facts.user && r.is_admin);
+                .any(|r| r.name == c.snapshot.directory.facts.user && r.is_admin);
             // Everybody may look; what is made needs a grant that only the statement itself can
             // check.
             Value::Bool(
@@ -375,7 +304,7 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
         }
         ("pg_postmaster_start_time" | "pg_conf_load_time", 0) => {
             lax(ValueType::of(Type::TIMESTAMPTZ), |_, c| {
-                Value::Time(c.snapshot.facts.started_at)
+                Value::Time(c.snapshot.directory.facts.started_at)
             })
         }
         (
@@ -393,7 +322,7 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
                 Type::TIMESTAMPTZ
             };
             lax(ValueType::of(returns), |_, c| {
-                Value::Time(c.snapshot.facts.now)
+                Value::Time(c.snapshot.directory.facts.now)
             })
         }
         ("txid_current" | "pg_current_xact_id", 0) => constant(Type::INT8, Value::Int(1)),
@@ -440,7 +369,7 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
         ) => strict(Type::BOOL, |_, _| Value::Bool(true)),
         ("current_setting", 1 | 2) => fallible(Type::TEXT, |a, c| {
             let name = a[0].as_text();
-            match c.snapshot.setting(name) {
+            match c.snapshot.directory.setting(name) {
                 Some(setting) => Ok(Value::text(&setting.value)),
                 None if a.get(1).is_some_and(Value::is_true) => Ok(Value::Null),
                 None => {
@@ -482,10 +411,6 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
         ("pg_listening_channels" | "pg_blocking_pids" | "pg_safe_snapshot_blocking_pids", _) => {
             lax(ValueType::of(Type::INT4_ARRAY), |_, _| Value::array([]))
         }
-        (known, 1) if known.starts_with("pg_stat_get_") => {
-            lax(ValueType::INT8, |_, _| Value::Int(0))
-        }
-        ("_pg_truetypid", 2) | ("_pg_truetypmod", 2) => None,
         _ => super::text_functions::lookup(name, args),
     }
 }
@@ -494,6 +419,7 @@ fn reg(ty: Type) -> Option<Function> {
     let of = ty.clone();
     strict(ty, move |a, c| {
         c.snapshot
+            .directory
             .reg_oid(&of, a[0].as_text())
             .map_or(Value::Null, Value::oid)
     })
@@ -504,7 +430,13 @@ fn signal(context: &Context, effect: SideEffect) -> Value {
     let (SideEffect::Cancel(pid) | SideEffect::Terminate(pid)) = effect else {
         return Value::Bool(false);
     };
-    let is_there = context.snapshot.facts.activity.iter().any(|a| a.pid == pid);
+    let is_there = context
+        .snapshot
+        .directory
+        .facts
+        .activity
+        .iter()
+        .any(|a| a.pid == pid);
     if is_there {
         context.effects.borrow_mut().push(effect);
     }
@@ -514,6 +446,7 @@ fn signal(context: &Context, effect: SideEffect) -> Value {
 fn description(context: &Context, oid: u32, number: i64, catalog: &str) -> Value {
     let class = context
         .snapshot
+        .directory
         .builtin
         .definition("pg_catalog", catalog)
         .map_or(0, |d| d.oid);
@@ -526,45 +459,4 @@ fn description(context: &Context, oid: u32, number: i64, catalog: &str) -> Value
         .find(|r| r[0].as_oid() == oid && r[1].as_oid() == class && r[2].as_int() == Some(number));
     debug_assert!(catalog != "pg_class" || class == PG_CLASS);
     row.map_or(Value::Null, |r| r[3].clone())
-}
-
-/// The functions whose answer only the catalogs know: a statement without tables that calls one is
-/// a catalog query.
-pub(super) fn is_ours(name: &str) -> bool {
-    const OURS: &[&str] = &[
-        "version",
-        "current_database",
-        "current_schema",
-        "current_schemas",
-        "current_setting",
-        "set_config",
-        "format_type",
-        "obj_description",
-        "col_description",
-        "shobj_description",
-        "to_regclass",
-        "to_regtype",
-        "to_regproc",
-        "to_regnamespace",
-        "to_regrole",
-        "quote_ident",
-        "txid_current",
-        "inet_client_addr",
-        "inet_server_addr",
-        "inet_server_port",
-        "inet_client_port",
-        "row_security_active",
-        "session_user",
-        "current_user",
-        "user",
-        "current_role",
-        "current_catalog",
-        "getdatabaseencoding",
-        "quote_literal",
-        "quote_nullable",
-        "parse_ident",
-    ];
-    OURS.contains(&name)
-        || name.starts_with("pg_")
-        || name.starts_with("has_") && name.ends_with("_privilege")
 }

@@ -5,8 +5,11 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast as sql;
 
-use super::compile::{Compiler, Expr, Scope, folded, parts};
+use super::compile::Compiler;
+use super::expr::Expr;
+use super::names::{folded, parts};
 use super::relations::Definition;
+use super::scope::Scope;
 use starkeep_error::{Error, ErrorKind};
 
 /// An expression with its columns as places in the scope and without brackets: two that say the
@@ -105,7 +108,7 @@ impl Scope<'_> {
             [table, name] | [_, table, name] => (Some(table), name),
             _ => return None,
         };
-        let fits = |c: &super::compile::ScopeColumn| {
+        let fits = |c: &super::scope::ScopeColumn| {
             c.name == *name && table.map_or(!c.hidden, |t| c.table == *t)
         };
         let mut found = self
@@ -189,6 +192,7 @@ impl Compiler<'_> {
             let column = &scope.columns[at];
             let definition = self
                 .snapshot
+                .directory
                 .builtin
                 .definitions
                 .iter()

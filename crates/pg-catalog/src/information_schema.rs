@@ -2,10 +2,12 @@
 
 use postgres_types::Type;
 
-use super::relations::{Definition, Row};
-use super::snapshot::{CatalogSnapshot, Column};
+use super::directory::Directory;
+use super::facts::Column;
+use super::relations::Definition;
 use super::tables::key_name;
-use super::value::{Value, ValueType, type_name};
+use super::types::sql_type_name;
+use super::value::{Row, Value, ValueType};
 use starkeep_error::Error;
 
 fn text(text: impl AsRef<str>) -> Value {
@@ -17,10 +19,10 @@ fn yes_or_no(yes: bool) -> Value {
 }
 
 /// The rows of one relation.
-pub(super) fn rows(snapshot: &CatalogSnapshot, d: &Definition) -> Result<Vec<Row>, Error> {
-    let facts = &snapshot.facts;
+pub(super) fn rows(directory: &Directory, d: &Definition) -> Result<Vec<Row>, Error> {
+    let facts = &directory.facts;
     let catalog = || text(&facts.database);
-    let keyed = || snapshot.tables().filter(|(_, t)| !t.key.is_empty());
+    let keyed = || directory.tables().filter(|(_, t)| !t.key.is_empty());
     let keys = || {
         keyed().flat_map(|(s, t)| {
             t.key
@@ -47,9 +49,9 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, d: &Definition) -> Result<Vec<Row
             );
         }
         "tables" => {
-            for own in &snapshot.builtin.definitions {
+            for own in &directory.builtin.definitions {
                 rows.push(table(
-                    snapshot,
+                    directory,
                     d,
                     own.schema,
                     own.name,
@@ -57,10 +59,10 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, d: &Definition) -> Result<Vec<Row
                     false,
                 ));
             }
-            for (schema, t) in snapshot.tables() {
+            for (schema, t) in directory.tables() {
                 let is_view = t.definition.is_some();
                 rows.push(table(
-                    snapshot,
+                    directory,
                     d,
                     &schema.name,
                     &t.name,
@@ -70,7 +72,7 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, d: &Definition) -> Result<Vec<Row
             }
         }
         "views" => rows.extend(
-            snapshot
+            directory
                 .tables()
                 .filter(|(_, t)| t.definition.is_some())
                 .map(|(schema, t)| {
@@ -92,18 +94,18 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, d: &Definition) -> Result<Vec<Row
                 }),
         ),
         "columns" => {
-            for own in &snapshot.builtin.definitions {
+            for own in &directory.builtin.definitions {
                 let columns = own.described().enumerate();
                 rows.extend(
-                    columns.map(|(i, c)| column(snapshot, d, own.schema, own.name, i, &c, false)),
+                    columns.map(|(i, c)| column(directory, d, own.schema, own.name, i, &c, false)),
                 );
             }
-            for (schema, t) in snapshot.tables() {
+            for (schema, t) in directory.tables() {
                 let updatable = t.definition.is_none() && schema.name != "system";
                 let columns = t.columns.iter().enumerate();
                 rows.extend(
                     columns
-                        .map(|(i, c)| column(snapshot, d, &schema.name, &t.name, i, c, updatable)),
+                        .map(|(i, c)| column(directory, d, &schema.name, &t.name, i, c, updatable)),
                 );
             }
         }
@@ -169,7 +171,7 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, d: &Definition) -> Result<Vec<Row
             }))
         }
         "table_privileges" | "role_table_grants" => {
-            for (schema, t) in snapshot.tables() {
+            for (schema, t) in directory.tables() {
                 rows.extend(t.granted.iter().map(|privilege| {
                     d.row([
                         ("grantor", text("root")),
@@ -185,7 +187,7 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, d: &Definition) -> Result<Vec<Row
             }
         }
         "column_privileges" | "role_column_grants" => {
-            for (schema, t) in snapshot.tables() {
+            for (schema, t) in directory.tables() {
                 for c in &t.columns {
                     rows.extend(
                         t.granted
@@ -213,7 +215,7 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, d: &Definition) -> Result<Vec<Row
 }
 
 fn table(
-    snapshot: &CatalogSnapshot,
+    directory: &Directory,
     d: &Definition,
     schema: &str,
     name: &str,
@@ -221,7 +223,7 @@ fn table(
     insertable: bool,
 ) -> Row {
     d.row([
-        ("table_catalog", text(&snapshot.facts.database)),
+        ("table_catalog", text(&directory.facts.database)),
         ("table_schema", text(schema)),
         ("table_name", text(name)),
         (
@@ -234,7 +236,7 @@ fn table(
 }
 
 fn column(
-    snapshot: &CatalogSnapshot,
+    directory: &Directory,
     d: &Definition,
     schema: &str,
     table: &str,
@@ -276,7 +278,7 @@ fn column(
     };
     let is_array = ty.item().is_some() && !matches!(c.pg, Type::INT2_VECTOR | Type::OID_VECTOR);
     d.row([
-        ("table_catalog", text(&snapshot.facts.database)),
+        ("table_catalog", text(&directory.facts.database)),
         ("table_schema", text(schema)),
         ("table_name", text(table)),
         ("column_name", text(&c.name)),
@@ -291,7 +293,7 @@ fn column(
             text(if is_array {
                 "ARRAY".to_owned()
             } else {
-                type_name(&c.pg)
+                sql_type_name(&c.pg)
             }),
         ),
         (
@@ -303,7 +305,7 @@ fn column(
         ("numeric_precision_radix", radix),
         ("numeric_scale", scale),
         ("datetime_precision", moment),
-        ("udt_catalog", text(&snapshot.facts.database)),
+        ("udt_catalog", text(&directory.facts.database)),
         ("udt_schema", text("pg_catalog")),
         ("udt_name", text(c.pg.name())),
         ("dtd_identifier", text((i + 1).to_string())),

@@ -1,6 +1,6 @@
 //! PostgreSQL's texts of intervals and times.
 
-/// The date of a text that says a time or a zone behind it (`2024-01-02 03:04:05+00`), which a DATE
+/// The date of a text that says a time or a zone after it (`2024-01-02 03:04:05+00`), which a DATE
 /// leaves out; nothing for others.
 pub fn date_before_time(text: &str) -> Option<&str> {
     let (date, rest) = text.trim().split_once(' ')?;

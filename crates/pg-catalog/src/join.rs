@@ -6,11 +6,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::compile::{Env, Eval, Expr};
 use super::context::{Index, ROWS_MAX};
-use super::relations::{Relation, Row};
-use super::select::Run;
-use super::value::Value;
+use super::expr::Run;
+use super::expr::{Env, Eval, Expr};
+use super::value::{Relation, Row, Value};
 use starkeep_error::{Error, ErrorKind};
 
 /// Where rows come from.
@@ -50,7 +49,7 @@ pub(super) struct Item {
     pub on: Vec<Condition>,
 }
 
-/// One relation, at its turn. Rows are as wide as everything behind FROM; each step fills in its
+/// One relation, at its turn. Rows are as wide as everything after FROM; each step fills in its
 /// part.
 struct Step {
     source: Source,
@@ -64,7 +63,7 @@ struct Step {
     filters: Vec<Eval>,
 }
 
-/// Everything behind FROM, with the conditions of WHERE put where they can first be told.
+/// Everything after FROM, with the conditions of WHERE put where they can first be told.
 pub(super) struct From {
     steps: Vec<Step>,
     width: usize,

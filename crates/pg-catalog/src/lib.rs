@@ -21,7 +21,12 @@ mod calls;
 mod casts;
 mod compile;
 mod context;
+mod directory;
+mod expr;
+mod facts;
 mod from_clause;
+mod function;
+mod function_list;
 mod functions;
 mod grouping;
 mod information_schema;
@@ -45,6 +50,7 @@ mod text_functions;
 mod times;
 mod types;
 mod value;
+mod value_text;
 
 /// What stands before the lower bound of BETWEEN SYMMETRIC, as a prefix of it.
 pub const SYMMETRIC: &str = "SYMMETRIC";
@@ -55,13 +61,13 @@ pub use self::answer::{
 };
 pub use self::array::array_items;
 pub use self::context::{Allowance, SideEffect};
+pub use self::facts::{
+    Activity, Column, Objects, Role, Schema, ServerFacts, Setting, Table, relation_oid,
+};
 pub use self::interval::{date_before_time, interval_text};
 pub use self::names::{column_name, folded, type_name};
-pub use self::relations::BuiltinRelations;
-pub use self::snapshot::{
-    Activity, CatalogSnapshot, Column, Objects, Role, Schema, ServerFacts, Setting, Table,
-    relation_oid,
-};
+pub use self::relations::{BuiltinRelations, declared_type};
+pub use self::snapshot::CatalogSnapshot;
 pub use self::text_functions::{chrono_pattern, size_pretty};
 pub use self::types::*;
 

@@ -1,6 +1,7 @@
 //! What PostgreSQL calls a column that the statement gives no name.
 
 use datafusion::sql::sqlparser::ast as sql;
+use starkeep_error::{Error, ErrorKind};
 
 /// The name of an item of a SELECT list: of its column or function, of the type that it is cast to,
 /// or `?column?`.
@@ -15,6 +16,30 @@ pub fn folded(ident: &sql::Ident) -> String {
     } else {
         ident.value.to_lowercase()
     }
+}
+
+/// The parts of a dotted name.
+pub(super) fn parts(name: &sql::ObjectName) -> Vec<String> {
+    name.0
+        .iter()
+        .filter_map(|p| p.as_ident())
+        .map(folded)
+        .collect()
+}
+
+/// A function's own name; its schema can only be where PostgreSQL's functions are.
+pub(super) fn function_name(name: &sql::ObjectName) -> Result<String, Error> {
+    let mut parts = parts(name);
+    if let [.., schema, name] = parts.as_slice()
+        && !matches!(
+            (schema.as_str(), name.as_str()),
+            ("pg_catalog", _) | ("information_schema", "_pg_expandarray")
+        )
+    {
+        let message = format!("function {}(…) does not exist", parts.join("."));
+        return Err(Error::new(ErrorKind::UndefinedFunction, message));
+    }
+    Ok(parts.pop().unwrap_or_default())
 }
 
 /// A name, and whether it is a good one: a weak one gives way to the name of a cast's type.

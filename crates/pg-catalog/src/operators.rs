@@ -6,23 +6,27 @@ use std::collections::HashSet;
 use datafusion::sql::sqlparser::ast as sql;
 use postgres_types::Type;
 
-use super::compile::{Compiler, Env, Eval, Expr, Scope, all_of, unsupported};
+use super::compile::Compiler;
 use super::context::Context;
-use super::select::Plan;
-use super::value::{Value, ValueType, show, type_name};
+use super::expr::Plan;
+use super::expr::{Env, Eval, Expr, all_of, unsupported};
+use super::scope::Scope;
+use super::types::sql_type_name;
+use super::value::{Value, ValueType};
+use super::value_text::show;
 use starkeep_error::{Error, ErrorKind};
 
 fn missing(op: &str, left: &ValueType, right: &ValueType) -> Error {
     let message = format!(
         "operator does not exist: {} {op} {}",
-        type_name(&left.pg),
-        type_name(&right.pg)
+        sql_type_name(&left.pg),
+        sql_type_name(&right.pg)
     );
     Error::new(ErrorKind::UndefinedFunction, message)
         .hint("No operator matches the given name and argument types. You might need to add explicit type casts.")
 }
 
-/// The operator behind `OPERATOR(pg_catalog.=)`, and behind the names of LIKE.
+/// The operator of `OPERATOR(pg_catalog.=)`, and of the names of LIKE.
 fn plain(op: &sql::BinaryOperator) -> sql::BinaryOperator {
     use sql::BinaryOperator as B;
     let B::PGCustomBinaryOperator(name) = op else {
@@ -126,14 +130,14 @@ fn tested(test: Test, a: Eval, b: Eval) -> Expr {
 impl Compiler<'_> {
     pub(super) fn unary(&self, op: sql::UnaryOperator, inner: Expr) -> Result<Expr, Error> {
         match op {
-            sql::UnaryOperator::Not => Ok(super::compile::negate(self.boolean(inner)?.eval, true)),
+            sql::UnaryOperator::Not => Ok(super::expr::negate(self.boolean(inner)?.eval, true)),
             sql::UnaryOperator::Plus => Ok(inner),
             sql::UnaryOperator::Minus => {
                 let (ty, pg) = (inner.ty.clone(), inner.ty.pg.clone());
                 if !ty.is_number() && !ty.is_integer() && pg != Type::INTERVAL {
                     return Err(Error::new(
                         ErrorKind::UndefinedFunction,
-                        format!("operator does not exist: - {}", type_name(&pg)),
+                        format!("operator does not exist: - {}", sql_type_name(&pg)),
                     ));
                 }
                 let eval = inner.eval;
@@ -265,7 +269,7 @@ impl Compiler<'_> {
                     let snapshot = &env.context.snapshot;
                     let shown = |v: &Value, ty: &ValueType| match v {
                         Value::Bool(b) => b.to_string(),
-                        v => show(v, ty, snapshot),
+                        v => show(v, ty, &snapshot.directory),
                     };
                     env.context
                         .made(Value::text(shown(&a, &from_a) + &shown(&b, &from_b)))?
@@ -344,7 +348,7 @@ impl Compiler<'_> {
                         Value::Int(n) => Ok(*n as f64),
                         _ => Err(unsupported(format_args!(
                             "arithmetic on {}",
-                            type_name(&pg)
+                            sql_type_name(&pg)
                         ))),
                     };
                     let (a, b) = (float(&a)?, float(&b)?);

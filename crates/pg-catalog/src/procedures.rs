@@ -2,9 +2,8 @@
 
 use starkeep_pg_semantics::text::quote_ident;
 
-use super::relations::Row;
 use super::snapshot::CatalogSnapshot;
-use super::value::Value;
+use super::value::{Row, Value};
 
 /// A row of `pg_proc` and the places of some of its columns.
 fn find<const N: usize>(
@@ -19,7 +18,7 @@ fn find<const N: usize>(
 }
 
 fn type_of(snapshot: &CatalogSnapshot, value: &Value) -> String {
-    super::functions::format_type(snapshot, value.as_oid(), None)
+    snapshot.directory.format_type(value.as_oid(), None)
 }
 
 /// `pg_get_function_result`

@@ -4,7 +4,7 @@
 
 use datafusion::sql::sqlparser::ast as sql;
 
-use super::compile::unsupported;
+use super::expr::unsupported;
 use starkeep_error::{Error, ErrorKind};
 
 /// Refuses by name what is not so.

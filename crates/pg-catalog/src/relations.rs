@@ -3,14 +3,15 @@
 
 use std::collections::HashMap;
 
+use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::sql::sqlparser::ast as sql;
 use postgres_types::Type;
-
-use super::snapshot::Column;
-use super::value::{Value, ValueType};
 use starkeep_error::Error;
 
-/// A row, in the order of its relation's columns.
-pub(super) type Row = Vec<Value>;
+use super::facts::Column;
+use super::names::type_name;
+use super::types::arrow_type;
+use super::value::{Row, Value};
 
 /// A relation's name and columns.
 #[derive(Debug)]
@@ -63,13 +64,6 @@ impl Definition {
         }
         row
     }
-}
-
-/// Rows with their columns.
-#[derive(Debug)]
-pub(super) struct Relation {
-    pub columns: Vec<(String, ValueType)>,
-    pub rows: Vec<Row>,
 }
 
 /// What does not depend on the cluster: every relation's columns, and PostgreSQL's own types,
@@ -326,9 +320,18 @@ impl BuiltinRelations {
     }
 }
 
+/// The Arrow type of a type that a statement names.
+pub fn declared_type(builtin: &BuiltinRelations, data_type: &sql::DataType) -> Option<DataType> {
+    if let sql::DataType::Array(sql::ArrayElemTypeDef::SquareBracket(item, _)) = data_type {
+        let item = declared_type(builtin, item)?;
+        return Some(DataType::List(Field::new_list_field(item, true).into()));
+    }
+    arrow_type(builtin.type_oid(&type_name(data_type))?)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::snapshot::INFORMATION_SCHEMA;
+    use super::super::facts::INFORMATION_SCHEMA;
     use super::*;
 
     #[test]

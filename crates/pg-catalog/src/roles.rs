@@ -1,17 +1,18 @@
 //! Rows about users, their settings and their connections.
 
-use super::relations::{Definition, Row};
-use super::snapshot::{CatalogSnapshot, Object};
-use super::value::Value;
+use super::directory::Directory;
+use super::facts::{OWNER, Object};
+use super::relations::Definition;
+use super::value::{Row, Value};
 
 fn text(text: impl AsRef<str>) -> Value {
     Value::text(text)
 }
 
 /// `pg_authid`, `pg_roles`, `pg_user`, `pg_shadow`, `pg_group`: passwords are never shown.
-pub(super) fn roles(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Vec<Row>) {
-    for role in &snapshot.facts.objects.roles {
-        let oid = Value::oid(snapshot.oid(&Object::Role(role.name.clone())));
+pub(super) fn roles(directory: &Directory, d: &Definition, rows: &mut Vec<Row>) {
+    for role in &directory.facts.objects.roles {
+        let oid = Value::oid(directory.oid(&Object::Role(role.name.clone())));
         let admin = Value::Bool(role.is_admin);
         let no = || Value::Bool(false);
         match d.name {
@@ -25,14 +26,14 @@ pub(super) fn roles(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Vec<R
                 ("passwd", text("********")),
             ])),
             "pg_group" if !role.can_login => {
-                let members = snapshot
+                let members = directory
                     .facts
                     .objects
                     .memberships
                     .iter()
                     .filter(|(group, _)| *group == role.name);
                 let members = members
-                    .map(|(_, member)| Value::oid(snapshot.oid(&Object::Role(member.clone()))));
+                    .map(|(_, member)| Value::oid(directory.oid(&Object::Role(member.clone()))));
                 rows.push(d.row([
                     ("groname", text(&role.name)),
                     ("grosysid", oid),
@@ -62,10 +63,10 @@ pub(super) fn roles(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Vec<R
     }
 }
 
-pub(super) fn members(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Vec<Row>) {
-    let oid = |name: &String| Value::oid(snapshot.oid(&Object::Role(name.clone())));
+pub(super) fn members(directory: &Directory, d: &Definition, rows: &mut Vec<Row>) {
+    let oid = |name: &String| Value::oid(directory.oid(&Object::Role(name.clone())));
     rows.extend(
-        snapshot
+        directory
             .facts
             .objects
             .memberships
@@ -75,7 +76,7 @@ pub(super) fn members(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Vec
                 d.row([
                     ("roleid", oid(role)),
                     ("member", oid(member)),
-                    ("grantor", Value::oid(super::snapshot::OWNER)),
+                    ("grantor", Value::oid(OWNER)),
                     ("inherit_option", set.clone()),
                     ("set_option", set),
                 ])
@@ -83,8 +84,8 @@ pub(super) fn members(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Vec
     );
 }
 
-pub(super) fn settings(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Vec<Row>) {
-    rows.extend(snapshot.facts.settings.iter().map(|setting| {
+pub(super) fn settings(directory: &Directory, d: &Definition, rows: &mut Vec<Row>) {
+    rows.extend(directory.facts.settings.iter().map(|setting| {
         let value = setting.value.as_str();
         let kind = match value {
             "on" | "off" => "bool",
@@ -116,8 +117,8 @@ pub(super) fn settings(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Ve
     }));
 }
 
-pub(super) fn activity(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Vec<Row>) {
-    for one in &snapshot.facts.activity {
+pub(super) fn activity(directory: &Directory, d: &Definition, rows: &mut Vec<Row>) {
+    for one in &directory.facts.activity {
         if d.name != "pg_stat_activity" {
             let mut row = d.row([("pid", Value::Int(one.pid.into()))]);
             for name in ["ssl", "gss_authenticated", "encrypted"] {
@@ -133,13 +134,13 @@ pub(super) fn activity(snapshot: &CatalogSnapshot, d: &Definition, rows: &mut Ve
             d.row([
                 (
                     "datid",
-                    Value::oid(snapshot.oid(&Object::Database(one.database.clone()))),
+                    Value::oid(directory.oid(&Object::Database(one.database.clone()))),
                 ),
                 ("datname", text(&one.database)),
                 ("pid", Value::Int(one.pid.into())),
                 (
                     "usesysid",
-                    Value::oid(snapshot.oid(&Object::Role(one.user.clone()))),
+                    Value::oid(directory.oid(&Object::Role(one.user.clone()))),
                 ),
                 ("usename", text(&one.user)),
                 ("application_name", text(&one.application_name)),

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashSet};
 use datafusion::sql::sqlparser::ast as sql;
 
 use super::aggregate::{Aggregate, Window};
-use super::compile::Eval;
+use super::expr::Eval;
 use super::value::ValueType;
 
 /// A column that a name may mean.

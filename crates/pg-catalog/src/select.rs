@@ -10,28 +10,15 @@ use starkeep_error::{Error, ErrorKind};
 
 use self::with::put_slot;
 use super::aggregate::sort_by_keys;
-use super::compile::{Compiler, Env, Eval, Scope, folded, parts, unsupported};
+use super::compile::Compiler;
+use super::expr::{Eval, Plan, Run, unsupported};
 use super::grouping::{normalized, placed};
+use super::names::{folded, parts};
 use super::refused;
-use super::relations::Row;
+use super::scope::Scope;
 use super::stages::{Order, OrderKey, Stages};
-use super::value::{Value, ValueType};
+use super::value::{Row, Value, ValueType};
 use crate::column_name;
-
-pub(super) type Run = Box<dyn Fn(&Env<'_>) -> Result<Vec<Row>, Error>>;
-
-/// A compiled query: its columns, and its rows as seen from the query around it.
-pub(super) struct Plan {
-    pub columns: Vec<(String, ValueType)>,
-    pub run: Run,
-}
-
-impl Plan {
-    /// Its rows, for an expression that looks at them and lets them go.
-    pub fn passing(&self, env: &Env<'_>) -> Result<Vec<Row>, Error> {
-        env.context.passing(|| (self.run)(env))
-    }
-}
 
 /// What PostgreSQL allows in a SELECT list, stars as what they stand for.
 const COLUMNS_MAX: usize = 1664;

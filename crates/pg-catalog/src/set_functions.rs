@@ -3,11 +3,10 @@
 use postgres_types::Type;
 use starkeep_error::{Error, ErrorKind};
 
-use super::compile::unsupported;
 use super::context::Context;
-use super::relations::Row;
+use super::expr::unsupported;
 use super::text_functions::pieces;
-use super::value::{Value, ValueType};
+use super::value::{Row, Value, ValueType};
 
 /// The rows for some arguments.
 type RowsOf = fn(&[Value], &Context) -> Result<Vec<Row>, Error>;
@@ -165,7 +164,7 @@ pub(super) fn set_function(name: &str, args: &[ValueType]) -> Option<SetFunction
                     )
                 })
                 .into(),
-            rows: |_, context| Ok(context.snapshot.builtin.keywords().to_vec()),
+            rows: |_, context| Ok(context.snapshot.directory.builtin.keywords().to_vec()),
         },
         ("json_array_elements_text" | "jsonb_array_elements_text", 1) => SetFunction {
             columns: vec![("value".into(), ValueType::TEXT)],
@@ -196,7 +195,11 @@ fn explode(acl: &str, context: &Context) -> Vec<Vec<Value>> {
         Value::oid(if name.is_empty() {
             0
         } else {
-            context.snapshot.reg_oid(&Type::REGROLE, name).unwrap_or(0)
+            context
+                .snapshot
+                .directory
+                .reg_oid(&Type::REGROLE, name)
+                .unwrap_or(0)
         })
     };
     let word = |letter: char| match letter {

@@ -4,11 +4,10 @@
 use std::collections::{HashMap, HashSet};
 
 use super::aggregate::sort_by_keys;
-use super::compile::{Env, Eval};
 use super::context::ROWS_MAX;
-use super::relations::Row;
+use super::expr::{Env, Eval};
 use super::scope::Gathered;
-use super::value::Value;
+use super::value::{Row, Value};
 use starkeep_error::{Error, ErrorKind};
 
 /// What a row is sorted by: a column of the answer, or something else.
@@ -133,7 +132,7 @@ impl Stages {
         }
         let mut rows: Vec<Row> = answer.into_iter().map(|(_, row)| row).collect();
         if let Some([_, ..]) = self.distinct.as_deref() {
-            // DISTINCT ON keeps the first of each in the order; what it goes by stands behind the
+            // DISTINCT ON keeps the first of each in the order; what it goes by stands after the
             // row.
             let width = self.outputs.len();
             let mut first = HashSet::new();

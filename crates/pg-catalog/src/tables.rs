@@ -7,11 +7,10 @@ use starkeep_error::Error;
 use starkeep_pg_semantics::text::quote_ident;
 
 use self::relations::{attribute, class, operator_classes, storages};
-use super::relations::{Definition, Row};
-use super::snapshot::{
-    CatalogSnapshot, Column, INFORMATION_SCHEMA, OWNER, Object, PG_CATALOG, Schema, Table,
-};
-use super::value::{Value, ValueType};
+use super::directory::Directory;
+use super::facts::{Column, INFORMATION_SCHEMA, OWNER, Object, PG_CATALOG, Schema, Table};
+use super::relations::Definition;
+use super::value::{Row, Value, ValueType};
 
 /// The catalogs that a number belongs to.
 pub(super) const PG_CLASS: u32 = 1259;
@@ -32,14 +31,14 @@ fn optional(value: Option<&str>) -> Value {
 }
 
 /// The rows of one relation.
-pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Result<Vec<Row>, Error> {
-    let facts = &snapshot.facts;
-    let mut rows = snapshot.builtin.rows(definition).to_vec();
+pub(super) fn rows(directory: &Directory, definition: &Definition) -> Result<Vec<Row>, Error> {
+    let facts = &directory.facts;
+    let mut rows = directory.builtin.rows(definition).to_vec();
     let d = definition;
-    let keyed = || snapshot.tables().filter(|(_, t)| !t.key.is_empty());
+    let keyed = || directory.tables().filter(|(_, t)| !t.key.is_empty());
     match definition.name {
         "pg_class" => {
-            rows.extend(snapshot.builtin.definitions.iter().map(|own| {
+            rows.extend(directory.builtin.definitions.iter().map(|own| {
                 let natts = own.columns.len();
                 class(
                     d,
@@ -51,10 +50,10 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
                     false,
                 )
             }));
-            for (schema, table) in snapshot.tables() {
+            for (schema, table) in directory.tables() {
                 let kind = if table.definition.is_some() { 'v' } else { 'r' };
-                let namespace = snapshot.oid(&Object::Schema(schema.name.clone()));
-                let oid = snapshot.relation_oid(&schema.name, &table.name);
+                let namespace = directory.oid(&Object::Schema(schema.name.clone()));
+                let oid = directory.relation_oid(&schema.name, &table.name);
                 rows.push(class(
                     d,
                     oid,
@@ -67,7 +66,7 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
                 if !table.key.is_empty() {
                     rows.push(class(
                         d,
-                        key_oid(snapshot, schema, table),
+                        key_oid(directory, schema, table),
                         &key_name(table),
                         namespace,
                         'i',
@@ -78,16 +77,16 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
             }
         }
         "pg_attribute" => {
-            let storages = storages(snapshot)?;
-            for own in &snapshot.builtin.definitions {
+            let storages = storages(&directory.builtin);
+            for own in &directory.builtin.definitions {
                 rows.extend(
                     own.described()
                         .enumerate()
                         .map(|(i, c)| attribute(d, own.oid, i, &c, &storages)),
                 );
             }
-            for (schema, table) in snapshot.tables() {
-                let oid = snapshot.relation_oid(&schema.name, &table.name);
+            for (schema, table) in directory.tables() {
+                let oid = directory.relation_oid(&schema.name, &table.name);
                 rows.extend(
                     table
                         .columns
@@ -96,7 +95,7 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
                         .map(|(i, c)| attribute(d, oid, i, c, &storages)),
                 );
                 if !table.key.is_empty() {
-                    let key = key_oid(snapshot, schema, table);
+                    let key = key_oid(directory, schema, table);
                     let columns = table.key.iter().filter_map(|i| table.columns.get(*i));
                     let bare = columns.map(|c| Column {
                         not_null: false,
@@ -111,7 +110,7 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
             }
         }
         "pg_attrdef" => {
-            for (schema, table) in snapshot.tables() {
+            for (schema, table) in directory.tables() {
                 for (i, column) in table.columns.iter().enumerate() {
                     let Some(default) = &column.default else {
                         continue;
@@ -122,10 +121,10 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
                         column.name.clone(),
                     );
                     rows.push(d.row([
-                        ("oid", Value::oid(snapshot.oid(&object))),
+                        ("oid", Value::oid(directory.oid(&object))),
                         (
                             "adrelid",
-                            Value::oid(snapshot.relation_oid(&schema.name, &table.name)),
+                            Value::oid(directory.relation_oid(&schema.name, &table.name)),
                         ),
                         ("adnum", place(i)),
                         ("adbin", text(default)),
@@ -138,21 +137,21 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
                 (
                     "oid",
                     Value::oid(
-                        snapshot.oid(&Object::Constraint(schema.name.clone(), table.name.clone())),
+                        directory.oid(&Object::Constraint(schema.name.clone(), table.name.clone())),
                     ),
                 ),
                 ("conname", text(key_name(table))),
                 (
                     "connamespace",
-                    Value::oid(snapshot.oid(&Object::Schema(schema.name.clone()))),
+                    Value::oid(directory.oid(&Object::Schema(schema.name.clone()))),
                 ),
                 ("contype", text("p")),
                 ("convalidated", Value::Bool(true)),
                 (
                     "conrelid",
-                    Value::oid(snapshot.relation_oid(&schema.name, &table.name)),
+                    Value::oid(directory.relation_oid(&schema.name, &table.name)),
                 ),
-                ("conindid", Value::oid(key_oid(snapshot, schema, table))),
+                ("conindid", Value::oid(key_oid(directory, schema, table))),
                 ("confupdtype", text(" ")),
                 ("confdeltype", text(" ")),
                 ("confmatchtype", text(" ")),
@@ -162,7 +161,7 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
             ])
         })),
         "pg_index" => {
-            let classes = operator_classes(snapshot)?;
+            let classes = operator_classes(&directory.builtin);
             rows.extend(keyed().map(|(schema, table)| {
                 let vector = |of: &dyn Fn(&usize) -> Value| {
                     Value::Array(0, table.key.iter().map(of).collect())
@@ -187,10 +186,10 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
                         .map_or(Value::Int(0), |c| collation(&c.pg))
                 };
                 d.row([
-                    ("indexrelid", Value::oid(key_oid(snapshot, schema, table))),
+                    ("indexrelid", Value::oid(key_oid(directory, schema, table))),
                     (
                         "indrelid",
-                        Value::oid(snapshot.relation_oid(&schema.name, &table.name)),
+                        Value::oid(directory.relation_oid(&schema.name, &table.name)),
                     ),
                     ("indnatts", Value::Int(table.key.len() as i64)),
                     ("indnkeyatts", Value::Int(table.key.len() as i64)),
@@ -208,8 +207,8 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
             }));
         }
         "pg_description" => {
-            for (schema, table) in snapshot.tables() {
-                let oid = Value::oid(snapshot.relation_oid(&schema.name, &table.name));
+            for (schema, table) in directory.tables() {
+                let oid = Value::oid(directory.relation_oid(&schema.name, &table.name));
                 let whole = table.comment.iter().map(|c| (0, c));
                 let columns = table
                     .columns
@@ -227,8 +226,8 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
             }
         }
         "pg_depend" => {
-            for (schema, table) in snapshot.tables() {
-                let oid = snapshot.relation_oid(&schema.name, &table.name);
+            for (schema, table) in directory.tables() {
+                let oid = directory.relation_oid(&schema.name, &table.name);
                 let mut depends =
                     |class: u32, of: u32, on_class: u32, on: u32, column: i64, kind: &str| {
                         rows.push(d.row([
@@ -244,16 +243,16 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
                     PG_CLASS,
                     oid,
                     PG_NAMESPACE,
-                    snapshot.oid(&Object::Schema(schema.name.clone())),
+                    directory.oid(&Object::Schema(schema.name.clone())),
                     0,
                     "n",
                 );
                 if !table.key.is_empty() {
                     let constraint =
-                        snapshot.oid(&Object::Constraint(schema.name.clone(), table.name.clone()));
+                        directory.oid(&Object::Constraint(schema.name.clone(), table.name.clone()));
                     depends(
                         PG_CLASS,
-                        key_oid(snapshot, schema, table),
+                        key_oid(directory, schema, table),
                         PG_CONSTRAINT,
                         constraint,
                         0,
@@ -276,7 +275,7 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
                     );
                     depends(
                         PG_ATTRDEF,
-                        snapshot.oid(&default),
+                        directory.oid(&default),
                         PG_CLASS,
                         oid,
                         i as i64 + 1,
@@ -293,7 +292,7 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
             let of_cluster = facts.objects.schemas.iter().map(|s| {
                 (
                     s.name.as_str(),
-                    snapshot.oid(&Object::Schema(s.name.clone())),
+                    directory.oid(&Object::Schema(s.name.clone())),
                 )
             });
             rows.extend(own.into_iter().chain(of_cluster).map(|(name, oid)| {
@@ -315,7 +314,7 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
             d.row([
                 (
                     "oid",
-                    Value::oid(snapshot.oid(&Object::Database(name.clone()))),
+                    Value::oid(directory.oid(&Object::Database(name.clone()))),
                 ),
                 ("datname", text(name)),
                 ("datdba", Value::oid(OWNER)),
@@ -329,12 +328,12 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
             ])
         })),
         "pg_authid" | "pg_roles" | "pg_user" | "pg_shadow" | "pg_group" => {
-            super::roles::roles(snapshot, d, &mut rows)
+            super::roles::roles(directory, d, &mut rows)
         }
-        "pg_auth_members" => super::roles::members(snapshot, d, &mut rows),
-        "pg_settings" => super::roles::settings(snapshot, d, &mut rows),
+        "pg_auth_members" => super::roles::members(directory, d, &mut rows),
+        "pg_settings" => super::roles::settings(directory, d, &mut rows),
         "pg_stat_activity" | "pg_stat_ssl" | "pg_stat_gssapi" => {
-            super::roles::activity(snapshot, d, &mut rows)
+            super::roles::activity(directory, d, &mut rows)
         }
         "pg_cursors" => rows.extend(facts.cursors.iter().map(
             |(name, statement, holds, scrolls)| {
@@ -356,7 +355,7 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
             ])
         })),
         "pg_tables" => rows.extend(
-            snapshot
+            directory
                 .tables()
                 .filter(|(_, t)| t.definition.is_none())
                 .map(|(schema, table)| {
@@ -372,7 +371,7 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
                 }),
         ),
         "pg_views" => rows.extend(
-            snapshot
+            directory
                 .tables()
                 .filter(|(_, t)| t.definition.is_some())
                 .map(|(schema, table)| {
@@ -396,12 +395,12 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
         | "pg_stat_all_tables"
         | "pg_statio_user_tables"
         | "pg_statio_all_tables" => {
-            let tables = snapshot.tables().filter(|(_, t)| t.definition.is_none());
+            let tables = directory.tables().filter(|(_, t)| t.definition.is_none());
             rows.extend(tables.map(|(schema, table)| {
                 let mut row = d.row([
                     (
                         "relid",
-                        Value::oid(snapshot.relation_oid(&schema.name, &table.name)),
+                        Value::oid(directory.relation_oid(&schema.name, &table.name)),
                     ),
                     ("schemaname", text(&schema.name)),
                     ("relname", text(&table.name)),
@@ -424,7 +423,7 @@ pub(super) fn rows(snapshot: &CatalogSnapshot, definition: &Definition) -> Resul
             d.row([
                 (
                     "datid",
-                    Value::oid(snapshot.oid(&Object::Database(name.clone()))),
+                    Value::oid(directory.oid(&Object::Database(name.clone()))),
                 ),
                 ("datname", text(name)),
                 ("numbackends", Value::Int(here as i64)),
@@ -452,8 +451,8 @@ fn place(i: usize) -> Value {
     Value::Int(i as i64 + 1)
 }
 
-fn key_oid(snapshot: &CatalogSnapshot, schema: &Schema, table: &Table) -> u32 {
-    snapshot.oid(&Object::Key(schema.name.clone(), table.name.clone()))
+fn key_oid(directory: &Directory, schema: &Schema, table: &Table) -> u32 {
+    directory.oid(&Object::Key(schema.name.clone(), table.name.clone()))
 }
 
 /// The name of a table's key, of the constraint and of the index.

@@ -8,9 +8,9 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use tokio_util::sync::CancellationToken;
 
-use super::compile::Env;
 use super::context::{Allowance, Context};
-use super::value::show;
+use super::expr::Env;
+use super::value_text::show;
 use super::{BuiltinRelations, CatalogSnapshot, Catalogs, ServerFacts};
 use starkeep_error::Error;
 
@@ -30,11 +30,11 @@ fn ask(catalogs: &Catalogs, text: &str) -> Result<String, Error> {
     };
     let context = Context::new(catalogs.0.clone(), Vec::new(), allowance);
     let rows = (plan.run)(&Env::top(&context))?;
-    let row = |row: &super::relations::Row| {
+    let row = |row: &super::value::Row| {
         let shown = row
             .iter()
             .zip(&plan.columns)
-            .map(|(value, (_, ty))| show(value, ty, &catalogs.0));
+            .map(|(value, (_, ty))| show(value, ty, &catalogs.0.directory));
         shown.collect::<Vec<_>>().join("|")
     };
     Ok(rows.iter().map(row).collect::<Vec<_>>().join("/"))

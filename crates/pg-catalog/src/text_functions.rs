@@ -11,9 +11,10 @@ use starkeep_pg_semantics::text::{format, identifiers, quote_ident, quote_litera
 pub use self::to_char::chrono_pattern;
 use self::to_char::to_char;
 use super::context::Context;
-use super::functions::{Function, fallible, fallible_lax, int, lax, strict};
+use super::function::{Function, fallible, fallible_lax, int, lax, strict};
 use super::operators::in_range;
-use super::value::{Value, ValueType, show};
+use super::value::{Value, ValueType};
+use super::value_text::{json, show};
 
 /// From the first to the last character, counted from 1; what lies outside is left out.
 fn substring(text: &str, from: i64, count: Option<i64>) -> Result<Value, Error> {
@@ -185,45 +186,24 @@ pub fn size_pretty(bytes: i64) -> String {
 
 /// Finds a function by name and argument types.
 pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
-    const OF_TEXT: &[&str] = &[
-        "ascii",
-        "btrim",
-        "char_length",
-        "character_length",
-        "left",
-        "length",
-        "lower",
-        "lpad",
-        "ltrim",
-        "octet_length",
-        "repeat",
-        "replace",
-        "reverse",
-        "right",
-        "rpad",
-        "rtrim",
-        "split_part",
-        "starts_with",
-        "strpos",
-        "substr",
-        "substring",
-        "trim",
-        "upper",
-    ];
-    // What is no text would be read as an empty one.
-    if OF_TEXT.contains(&name) && args.first().is_some_and(|first| !first.is_text()) {
-        return None;
-    }
     let types = args.to_vec();
     let first = args.first().cloned().unwrap_or(ValueType::UNKNOWN);
     match (name, args.len()) {
         ("quote_ident", 1) => fallible(Type::TEXT, |a, c| quoted(a[0].as_text(), quote_ident, c)),
         ("quote_literal", 1) => fallible(Type::TEXT, move |a, c| {
-            quoted(&show(&a[0], &first, &c.snapshot), quote_literal, c)
+            quoted(
+                &show(&a[0], &first, &c.snapshot.directory),
+                quote_literal,
+                c,
+            )
         }),
         ("quote_nullable", 1) => fallible_lax(ValueType::TEXT, move |a, c| match &a[0] {
             Value::Null => Ok(Value::text("NULL")),
-            value => quoted(&show(value, &first, &c.snapshot), quote_literal, c),
+            value => quoted(
+                &show(value, &first, &c.snapshot.directory),
+                quote_literal,
+                c,
+            ),
         }),
         ("lower", 1) => strict(Type::TEXT, |a, _| {
             Value::text(a[0].as_text().to_lowercase())
@@ -374,12 +354,17 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
             })))
         }),
         ("concat", _) => lax(ValueType::TEXT, move |a, c| {
-            let shown = a.iter().zip(&types).map(|(v, ty)| show(v, ty, &c.snapshot));
+            let shown = a
+                .iter()
+                .zip(&types)
+                .map(|(v, ty)| show(v, ty, &c.snapshot.directory));
             Value::text(shown.collect::<String>())
         }),
         ("concat_ws", 1..) => fallible_lax(ValueType::TEXT, move |a, c| {
             let given = a.iter().zip(&types).skip(1).filter(|(v, _)| !v.is_null());
-            let shown: Vec<_> = given.map(|(v, ty)| show(v, ty, &c.snapshot)).collect();
+            let shown: Vec<_> = given
+                .map(|(v, ty)| show(v, ty, &c.snapshot.directory))
+                .collect();
             if a[0].is_null() {
                 Ok(Value::Null)
             } else {
@@ -396,7 +381,7 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
                 let shown: Vec<_> = a
                     .iter()
                     .zip(&types)
-                    .map(|(v, ty)| (!v.is_null()).then(|| show(v, ty, &c.snapshot)))
+                    .map(|(v, ty)| (!v.is_null()).then(|| show(v, ty, &c.snapshot.directory)))
                     .collect();
                 format(a[0].as_text(), &shown[1..], |bytes| c.check_length(bytes)).map(Value::text)
             }),
@@ -513,7 +498,7 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
             let instead = a.get(2).map(|n| n.as_text().to_owned());
             let shown = a[0].items().iter().filter_map(|i| match i {
                 Value::Null => instead.clone(),
-                i => Some(show(i, &item, &c.snapshot)),
+                i => Some(show(i, &item, &c.snapshot.directory)),
             });
             joined(&shown.collect::<Vec<_>>(), a[1].as_text(), c)
         }),
@@ -541,46 +526,16 @@ pub(super) fn lookup(name: &str, args: &[ValueType]) -> Option<Function> {
         ("json_build_object" | "jsonb_build_object", _) if args.len().is_multiple_of(2) => {
             lax(ValueType::of(Type::JSON), move |a, c| {
                 let pairs = a.chunks(2).zip(types.chunks(2)).map(|(v, ty)| {
-                    let key = serde_json::Value::from(show(&v[0], &ty[0], &c.snapshot));
-                    format!("{key} : {}", json(&v[1], &ty[1], c))
+                    let key = serde_json::Value::from(show(&v[0], &ty[0], &c.snapshot.directory));
+                    format!("{key} : {}", json(&v[1], &ty[1], &c.snapshot.directory))
                 });
                 Value::text(format!("{{{}}}", pairs.collect::<Vec<_>>().join(", ")))
             })
         }
         ("to_json" | "to_jsonb" | "row_to_json", 1) => strict(Type::JSON, move |a, c| {
-            Value::text(json(&a[0], &first, c).to_string())
+            Value::text(json(&a[0], &first, &c.snapshot.directory).to_string())
         }),
         _ => None,
-    }
-}
-
-pub(super) fn json(
-    value: &Value,
-    ty: &ValueType,
-    context: &super::context::Context,
-) -> serde_json::Value {
-    match value {
-        Value::Null => serde_json::Value::Null,
-        Value::Bool(b) => (*b).into(),
-        Value::Int(n) if !ty.is_reg() => (*n).into(),
-        Value::Float(f) => (*f).into(),
-        Value::Array(_, items) => {
-            let item = ty.item().unwrap_or(ValueType::TEXT);
-            items
-                .iter()
-                .map(|i| json(i, &item, context))
-                .collect::<Vec<_>>()
-                .into()
-        }
-        Value::Record(values) => {
-            let fields = ty.fields.clone().unwrap_or_default();
-            let pairs = values
-                .iter()
-                .zip(fields.iter())
-                .map(|(v, (name, ty))| (name.clone(), json(v, ty, context)));
-            serde_json::Value::Object(pairs.collect())
-        }
-        other => show(other, ty, &context.snapshot).into(),
     }
 }
 

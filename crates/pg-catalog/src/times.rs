@@ -5,8 +5,9 @@ use chrono_tz::Tz;
 use datafusion::sql::sqlparser::ast as sql;
 use postgres_types::Type;
 
-use super::compile::{Expr, unsupported};
-use super::value::{Value, ValueType, type_name};
+use super::expr::{Expr, unsupported};
+use super::types::sql_type_name;
+use super::value::{Value, ValueType};
 use starkeep_error::{Error, ErrorKind};
 
 /// `time AT TIME ZONE 'zone'`: an instant as that zone's clocks show it, or what its clocks show as
@@ -34,7 +35,7 @@ pub(super) fn at_time_zone(time: Expr, zone: &Expr) -> Result<Expr, Error> {
         ref other => {
             return Err(unsupported(format_args!(
                 "AT TIME ZONE of {}",
-                type_name(other)
+                sql_type_name(other)
             )));
         }
     };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
-use postgres_types::Type;
+use postgres_types::{Kind, Type};
 
 /// The key in a field's metadata under which its PostgreSQL type stands, as a number, where Arrow's
 /// type does not say it.
@@ -174,18 +174,26 @@ pub fn arrow_type(oid: u32) -> Option<DataType> {
 
 /// A type as SQL spells it: `character varying` for VARCHAR.
 pub fn sql_type_name(pg: &Type) -> String {
-    super::value::type_name(pg)
-}
-
-/// The Arrow type of a type that a statement names.
-pub fn declared_type(
-    builtin: &super::BuiltinRelations,
-    data_type: &datafusion::sql::sqlparser::ast::DataType,
-) -> Option<DataType> {
-    use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType as Sql};
-    if let Sql::Array(ArrayElemTypeDef::SquareBracket(item, _)) = data_type {
-        let item = declared_type(builtin, item)?;
-        return Some(DataType::List(Field::new_list_field(item, true).into()));
+    if let Kind::Array(item) = pg.kind() {
+        return format!("{}[]", sql_type_name(item));
     }
-    arrow_type(builtin.type_oid(&crate::type_name(data_type))?)
+    match *pg {
+        Type::BOOL => "boolean",
+        Type::INT2 => "smallint",
+        Type::INT4 => "integer",
+        Type::INT8 => "bigint",
+        Type::FLOAT4 => "real",
+        Type::FLOAT8 => "double precision",
+        Type::VARCHAR => "character varying",
+        Type::BPCHAR => "character",
+        Type::CHAR => "\"char\"",
+        Type::TIMESTAMP => "timestamp without time zone",
+        Type::TIMESTAMPTZ => "timestamp with time zone",
+        Type::TIME => "time without time zone",
+        Type::TIMETZ => "time with time zone",
+        Type::BIT => "bit",
+        Type::VARBIT => "bit varying",
+        ref other => other.name(),
+    }
+    .to_owned()
 }

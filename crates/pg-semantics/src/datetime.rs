@@ -204,7 +204,7 @@ impl Reading {
         Ok(())
     }
 
-    /// `10:11`, `10:11:12.5`, with a zone behind it perhaps.
+    /// `10:11`, `10:11:12.5`, with a zone after it perhaps.
     fn time(&mut self, word: &str, text: &str) -> Option<Result<(), Error>> {
         let end = word
             .find(|c: char| !c.is_ascii_digit() && c != ':' && c != '.')

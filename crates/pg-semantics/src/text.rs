@@ -253,7 +253,7 @@ fn numbered(argument: usize) -> Result<Option<usize>, Error> {
 }
 
 impl Place {
-    /// What stands behind a `%`.
+    /// What stands after a `%`.
     fn parse(chars: &mut Chars<'_>) -> Result<Self, Error> {
         let mut place = Self {
             argument: None,

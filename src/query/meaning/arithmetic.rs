@@ -57,7 +57,7 @@ pub(super) fn is_numeric_quotient(left: &DataType, right: &DataType) -> bool {
     number(left) && number(right) && !(left.is_integer() && right.is_integer())
 }
 
-/// A number that is written out: its digits and how many of them stand behind the point.
+/// A number that is written out: its digits and how many of them stand after the point.
 fn written(expr: &Expr) -> Option<(i128, i8)> {
     let Expr::Literal(value, _) = expr else {
         return None;

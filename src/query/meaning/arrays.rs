@@ -15,8 +15,8 @@ use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::coerce::type_name;
 use super::failure;
+use super::type_name::type_name;
 use crate::error::ErrorKind;
 
 /// The function that stands for `value || NULL`: an array is itself, anything else NULL.
@@ -243,7 +243,7 @@ fn compared(args: &[ColumnarValue], rows: usize, kind: Kind) -> DfResult<Boolean
     (0..rows).map(compare).collect()
 }
 
-/// NULLs have no items, whatever stands behind them.
+/// NULLs have no items, whatever stands in their place.
 fn without_nulls(list: &ListArray) -> DfResult<ArrayRef> {
     if list.null_count() == 0 {
         return Ok(Arc::new(list.clone()));

@@ -26,7 +26,7 @@ struct Limited {
     keys: Vec<(bool, bool)>,
 }
 
-/// The plan without its LIMIT, and with its sort keys behind its columns; nothing if it has none.
+/// The plan without its LIMIT, and with its sort keys after its columns; nothing if it has none.
 fn unlimited(plan: &LogicalPlan) -> DfResult<Option<(LogicalPlan, Limited)>> {
     let done = match plan {
         LogicalPlan::SubqueryAlias(named) => match unlimited(&named.input)? {
@@ -74,7 +74,7 @@ fn with_keys(shown: &Projection, input: LogicalPlan, limited: &Limited) -> DfRes
     Projection::try_new(columns, Arc::new(input)).map(LogicalPlan::Projection)
 }
 
-/// The plan without its order, whose keys are columns behind those it has.
+/// The plan without its order, whose keys are columns after those it has.
 fn unsorted(plan: &LogicalPlan) -> DfResult<(LogicalPlan, Vec<(bool, bool)>)> {
     match plan {
         LogicalPlan::Sort(sort) if sort.fetch.is_none() => {
@@ -171,14 +171,14 @@ pub(super) fn in_lateral(join: Join) -> DfResult<LogicalPlan> {
     );
     let mut numbered = LogicalPlanBuilder::from(joined).window(vec![number])?;
     let count = |rows: &Expr, kind: RowCount| kind.of(cast(rows.clone(), DataType::Int64));
-    let mut behind = at.clone();
+    let mut after = at.clone();
     if let Some(skip) = skip {
         let before = count(skip, RowCount::Skipped);
         numbered = numbered.filter(at.clone().gt(before.clone()))?;
-        behind = at - before;
+        after = at - before;
     }
     if let Some(fetch) = fetch {
-        numbered = numbered.filter(behind.lt_eq(count(fetch, RowCount::Fetched)))?;
+        numbered = numbered.filter(after.lt_eq(count(fetch, RowCount::Fetched)))?;
     }
     if join.join_type == JoinType::Inner {
         let equal = join.on.into_iter().map(|(left, right)| left.eq(right));

@@ -13,8 +13,8 @@ use datafusion::logical_expr::{
     Volatility,
 };
 
-use super::coerce::type_name;
 use super::failure;
+use super::type_name::type_name;
 use crate::error::ErrorKind;
 
 /// Functions of floats that DataFusion answers with infinity, or with no number at all, where

@@ -18,6 +18,7 @@ use datafusion::logical_expr::{
 use starkeep_pg_semantics::datetime::Zone;
 
 use super::reading::session_zone;
+use super::type_name::type_name;
 use super::{failure, text};
 use crate::error::ErrorKind;
 
@@ -64,17 +65,6 @@ pub(crate) fn part_named(name: &str) -> Option<&'static str> {
 /// The name of the function that EXTRACT of a part is a call of.
 pub(crate) fn extract_name(part: &str) -> String {
     format!("extract_{part}")
-}
-
-fn type_name(of: &DataType) -> String {
-    match of {
-        DataType::Timestamp(_, None) => "timestamp without time zone".into(),
-        DataType::Timestamp(_, Some(_)) => "timestamp with time zone".into(),
-        DataType::Date32 | DataType::Date64 => "date".into(),
-        DataType::Time32(_) | DataType::Time64(_) => "time without time zone".into(),
-        DataType::Interval(_) | DataType::Duration(_) => "interval".into(),
-        other => other.to_string(),
-    }
 }
 
 fn not_supported(part: &str, of: &DataType) -> DataFusionError {

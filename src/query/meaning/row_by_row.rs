@@ -14,9 +14,9 @@ use starkeep_pg_semantics::interval::Interval;
 use starkeep_pg_semantics::text::{format, quote_ident, quote_literal};
 
 use super::super::growth::value_bytes_max;
-use super::coerce::type_name;
 use super::failure;
 use super::reading::{arrow_interval, external, interval_overflow, pg_interval};
+use super::type_name::type_name;
 use crate::error::{Error, ErrorKind};
 
 type Computed = DfResult<ScalarValue>;
@@ -283,7 +283,7 @@ fn width_bucket(args: &[ScalarValue]) -> Computed {
     if low == high {
         return bad("lower bound cannot equal upper bound");
     }
-    let (before, behind) = if low < high {
+    let (before, after) = if low < high {
         (value < low, value >= high)
     } else {
         (value > low, value <= high)
@@ -293,7 +293,7 @@ fn width_bucket(args: &[ScalarValue]) -> Computed {
         .ok_or_else(|| failure(ErrorKind::OutOfRange, "integer out of range"))?;
     Ok(ScalarValue::Int32(Some(if before {
         0
-    } else if behind {
+    } else if after {
         above
     } else {
         let place = (value - low) / (high - low) * f64::from(count);
@@ -302,7 +302,7 @@ fn width_bucket(args: &[ScalarValue]) -> Computed {
 }
 
 /// The parts of a text between the matches of a pattern. Matches of nothing at either end, or just
-/// behind another match, part nothing.
+/// after another match, part nothing.
 fn regexp_split(args: &[ScalarValue], options: &ConfigOptions) -> Computed {
     let of = |i: usize| args.get(i).and_then(text).unwrap_or_default();
     let mut pattern = RegexBuilder::new(of(1));

@@ -6,7 +6,7 @@ use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::coerce::type_name;
+use super::type_name::type_name;
 
 /// The name of the type of a value.
 #[derive(Debug, PartialEq, Eq, Hash)]

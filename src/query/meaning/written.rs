@@ -20,6 +20,7 @@ use datafusion::logical_expr::{
 use recursive::recursive;
 
 use super::coerce::Meeting;
+use super::type_name::type_name;
 use super::{aggregates, by_length, coerce, correlation, sets, ties};
 use crate::error::{Error, ErrorKind};
 
@@ -294,8 +295,8 @@ fn in_join(mut join: Join, zone: &str) -> DfResult<Join> {
                 ErrorKind::Unsupported,
                 format!(
                     "INTERSECT or EXCEPT of {} and {} is not supported",
-                    coerce::type_name(&types.0),
-                    coerce::type_name(&types.1)
+                    type_name(&types.0),
+                    type_name(&types.1)
                 ),
             )
             .hint("Cast the column to one type in each part.");

@@ -1,4 +1,4 @@
-//! Functions that answer several rows: in a SELECT list, behind FROM, and with a number of each row.
+//! Functions that answer several rows: in a SELECT list, after FROM, and with a number of each row.
 
 use datafusion::sql::sqlparser::ast as sql;
 
@@ -71,7 +71,7 @@ fn big_series(factor: &mut sql::TableFactor) {
     }
 }
 
-/// A function behind FROM, and WITH ORDINALITY.
+/// A function after FROM, and WITH ORDINALITY.
 fn in_from(factor: &mut sql::TableFactor) -> Result<(), Error> {
     if let sql::TableFactor::Table {
         name,

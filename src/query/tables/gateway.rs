@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::system::{ScanContext, Sources, system_row};
 use crate::cluster::{Cluster, ClusterKind, ClusterRole, Condition, Health};
 use crate::error::Error;
-use crate::job::JobRow;
+use crate::job::{JobRow, JobStatus};
 use crate::privilege::{Grant, Grantee, Securable};
 use crate::store::JobFilter;
 
@@ -157,7 +157,7 @@ pub(super) async fn clusters(sources: &Sources) -> Result<Vec<ClustersRow>, Erro
     let running = sources
         .store
         .jobs(&JobFilter {
-            status: Some("running".into()),
+            status: Some(JobStatus::Running),
             ..JobFilter::default()
         })
         .await?;

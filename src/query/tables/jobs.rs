@@ -1,5 +1,6 @@
 //! Jobs, their events and their tasks.
 
+mod estimate;
 mod events;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,13 +8,14 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 
+use self::estimate::{eta, fraction};
 pub(super) use self::events::{job_events, job_tasks};
 use super::super::system::{ScanContext, ScanRequest, Sources, system_row};
 use super::Chunks;
 use crate::cluster::CATALOGS;
 use crate::error::Error;
-use crate::job::{JobKind, JobRow, JobStatus, Phase, SlotStatus, TaskKind, TaskRow, Volume};
-use crate::names::{ClusterName, DatabaseName, JobId, TaskId, Timestamp};
+use crate::job::{JobKind, JobRow, JobStatus, Phase, SlotStatus, TaskKind, TaskRow};
+use crate::names::{ClusterName, DatabaseName, JobId, TaskId};
 use crate::store::{JobFilter, JobOrder, Span};
 
 const BY_ID: [&str; 1] = ["job_id"];
@@ -147,14 +149,30 @@ system_row! {
 }
 
 fn filter(wanted: &ScanRequest) -> JobFilter {
+    let (kind, status) = (wanted.text("kind"), wanted.text("status"));
+    let kind = kind.map(|name| JobKind::ALL.into_iter().find(|kind| kind.name() == name));
+    let status = status.map(|name| {
+        JobStatus::ALL
+            .into_iter()
+            .find(|status| status.name() == name)
+    });
+    let ids = if kind == Some(None) || status == Some(None) {
+        // No job is of such a kind, or stands so.
+        Span {
+            from: Some(JobId(1)),
+            to: Some(JobId(0)),
+        }
+    } else {
+        wanted.ids()
+    };
     JobFilter {
         job_id: wanted.int("job_id").map(JobId),
         cluster: wanted.text("cluster"),
         snapshot: wanted.text("snapshot"),
         db_name: wanted.text("db_name"),
-        kind: wanted.text("kind"),
-        status: wanted.text("status"),
-        ids: wanted.ids(),
+        kind: kind.flatten(),
+        status: status.flatten(),
+        ids,
         created: wanted.times("created_at"),
         order: match wanted.order {
             Some(order) if order.key == BY_CREATION => JobOrder::CreatedAt,
@@ -163,43 +181,6 @@ fn filter(wanted: &ScanRequest) -> JobFilter {
         descending: wanted.descending(),
         ..JobFilter::default()
     }
-}
-
-fn fraction(row: &JobRow, done: Volume) -> f64 {
-    match row.status {
-        JobStatus::Succeeded => 1.0,
-        _ if row.planned.bytes > 0 => (done.bytes as f64 / row.planned.bytes as f64).min(1.0),
-        _ => row.seen.as_ref().map_or(0.0, fraction_there),
-    }
-}
-
-/// The same of a job that a StarRocks cluster does, which tells its phase and how many tasks of that
-/// are open: what a phase is of the whole is an estimate.
-fn fraction_there(seen: &SlotStatus) -> f64 {
-    let (from, to) = match seen.phase() {
-        Phase::Snapshoting => (0.0, 0.1),
-        Phase::UploadSnapshot | Phase::Download => (0.1, 0.1),
-        Phase::Uploading | Phase::Downloading => (0.1, 0.95),
-        Phase::SaveMeta | Phase::UploadInfo | Phase::Commit => (0.95, 0.95),
-        Phase::Committing => (0.95, 0.99),
-        _ => (0.0, 0.0),
-    };
-    let done = match seen.tasks_most {
-        0 => 0.0,
-        most => 1.0 - (seen.tasks_left as f64 / most as f64).min(1.0),
-    };
-    from + (to - from) * done
-}
-
-/// The end of the transfer if it goes on as it did so far.
-fn eta(row: &JobRow, fraction: f64, now: Timestamp) -> Option<Timestamp> {
-    let since = row
-        .snapshot_finished_at
-        .filter(|_| row.status == JobStatus::Running && fraction > 0.0 && row.planned.bytes > 0)?;
-    let elapsed = (now.0 - since.0).max(0) as f64;
-    Some(Timestamp(
-        now.0 + (elapsed * (1.0 - fraction) / fraction) as i64,
-    ))
 }
 
 /// Jobs of the first page, and of the largest: who wants a few takes no more.
@@ -452,7 +433,7 @@ async fn admitted(
                 name
             }
         }),
-        kind: Some(kind.to_string()),
+        kind: Some(kind),
         ids: wanted.ids(),
         descending: wanted.descending(),
         ..JobFilter::default()

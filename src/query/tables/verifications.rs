@@ -62,7 +62,7 @@ system_row! {
 pub(super) fn pruned_objects(context: Arc<ScanContext>) -> Chunks<PrunedObjectsRow> {
     let jobs = async move {
         let filter = JobFilter {
-            kind: Some(JobKind::Prune.name().into()),
+            kind: Some(JobKind::Prune),
             ids: context.request.ids(),
             ..JobFilter::default()
         };

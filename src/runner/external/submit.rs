@@ -7,8 +7,7 @@ use crate::cluster::{Cluster, SendError};
 use crate::error::{Error, ErrorKind};
 use crate::job::*;
 use crate::names::*;
-use crate::repository::Location;
-use crate::runner::{Inner, Runner, Wish};
+use crate::runner::{Inner, Runner, Wish, location_of};
 use crate::statement::{CancelJob, CancelScope, JobKeyword, Statement};
 
 impl Inner {
@@ -21,11 +20,9 @@ impl Inner {
         label: &str,
     ) -> Result<Option<String>, Error> {
         let record = self.store.repository(cluster, repository).await?;
-        let location = Location {
-            url: record.location,
-            properties: record.properties,
-        };
-        let stored = self.open.open_starrocks(&record.name, &location)?;
+        let stored = self
+            .open
+            .open_starrocks(&record.name, &location_of(&record))?;
         stored.ping().await?;
         let found = stored.label(label).await?;
         Ok(found

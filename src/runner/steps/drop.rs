@@ -8,7 +8,7 @@ use crate::cluster::StepError;
 use crate::error::{Error, ErrorKind};
 use crate::job::{DropCommand, DropEvent, DropRequest, DropState, DroppedBackups, Failure};
 use crate::names::{BackupTimestamp, RepositoryName};
-use crate::repository::{Location, Repository};
+use crate::repository::Repository;
 
 impl Attempt<'_> {
     pub(super) async fn drop_snapshot(
@@ -55,13 +55,7 @@ impl Attempt<'_> {
                 format!("Repository {name} is read only"),
             ));
         }
-        inner.open.open(
-            &record.name,
-            &Location {
-                url: record.location,
-                properties: record.properties,
-            },
-        )
+        inner.repository(&record)
     }
 
     async fn backups_to_drop(&self, request: &DropRequest) -> Result<Vec<BackupTimestamp>, Error> {

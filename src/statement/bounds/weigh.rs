@@ -202,7 +202,7 @@ impl sql::Visitor for Weigher<'_> {
                 ControlFlow::Continue(())
             }
             None => {
-                // Only what stands behind FROM is put in the place of its columns.
+                // Only what stands after FROM is put in the place of its columns.
                 if frame.level == 0 {
                     frame.inner = frame.inner.max(copies);
                 }

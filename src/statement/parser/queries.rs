@@ -73,7 +73,7 @@ pub(super) const RESERVED: &[&str] = &[
 
 /// Reads a text as PostgreSQL's.
 pub fn parse_sql(text: &str, reading: &Reading) -> Result<Statement, Error> {
-    // COPY … FROM STDIN: sqlparser wants the semicolon, behind which the data would begin in a
+    // COPY … FROM STDIN: sqlparser wants the semicolon, after which the data would begin in a
     // dump.
     let is_copy = begins(text, "COPY");
     let with_end = if is_copy {

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::job::{
-    Finding, FindingKind, Findings, SAMPLE_ALL, VerifyEvent, VerifyLevel, VerifyPlan, VerifyRequest,
+    Finding, FindingKind, Findings, JobKind, JobStatus, SAMPLE_ALL, VerifyEvent, VerifyLevel,
+    VerifyPlan, VerifyRequest,
 };
 use crate::names::BackupTimestamp;
 
@@ -134,28 +135,28 @@ pub(super) async fn listing(store: Arc<dyn Store>) {
         ),
         (
             JobFilter {
-                kind: Some("backup".into()),
+                kind: Some(JobKind::Backup),
                 ..of()
             },
             true,
         ),
         (
             JobFilter {
-                kind: Some("restore".into()),
+                kind: Some(JobKind::Restore),
                 ..of()
             },
             false,
         ),
         (
             JobFilter {
-                status: Some("refused".into()),
+                status: Some(JobStatus::Refused),
                 ..of()
             },
             true,
         ),
         (
             JobFilter {
-                status: Some("queued".into()),
+                status: Some(JobStatus::Queued),
                 ..of()
             },
             false,
@@ -181,7 +182,7 @@ pub(super) async fn listing(store: Arc<dyn Store>) {
     // Refused ones were never the latest; what is under way is, and what was begun last after it.
     let latest = |db_name: Option<&str>| JobFilter {
         cluster: Some("embedded".into()),
-        kind: Some("backup".into()),
+        kind: Some(JobKind::Backup),
         db_name: db_name.map(Into::into),
         latest: true,
         ..of()
@@ -429,7 +430,7 @@ pub(super) async fn mirrors(store: Arc<dyn Store>) {
     assert_eq!(store.unfinished().await.expect("asked"), []);
     let latest = JobFilter {
         cluster: Some("embedded".into()),
-        kind: Some("backup".into()),
+        kind: Some(JobKind::Backup),
         latest: true,
         ..JobFilter::default()
     };

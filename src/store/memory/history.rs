@@ -132,14 +132,8 @@ impl History for MemoryStore {
                     .snapshot
                     .as_ref()
                     .is_none_or(|label| *label == row.snapshot)
-                && filter
-                    .kind
-                    .as_ref()
-                    .is_none_or(|kind| *kind == row.kind.to_string())
-                && filter
-                    .status
-                    .as_ref()
-                    .is_none_or(|status| status == row.status.name())
+                && filter.kind.is_none_or(|kind| kind == row.kind)
+                && filter.status.is_none_or(|status| status == row.status)
                 && filter
                     .repository
                     .as_ref()

@@ -53,6 +53,7 @@ fn read_latest(connection: &Connection, filter: JobFilter) -> Result<Vec<JobRow>
     } else {
         LATEST_OF_EACH
     };
+    let kind = kind.name().to_owned();
     let values = [Some(cluster), Some(kind), filter.db_name]
         .into_iter()
         .flatten()
@@ -71,8 +72,8 @@ pub(super) fn select_jobs(filter: JobFilter) -> (String, Vec<Value>) {
     let job = filter.job_id.map(|j| Value::from(j.0));
     let texts = [
         filter.db_name,
-        filter.kind,
-        filter.status,
+        filter.kind.map(|kind| kind.name().to_owned()),
+        filter.status.map(|status| status.name().to_owned()),
         filter.cluster,
         filter.snapshot,
         filter.repository,

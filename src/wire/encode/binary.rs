@@ -118,7 +118,7 @@ fn out_of_range() -> Error {
     )
 }
 
-/// Writes a value behind its length.
+/// Writes a value after its length.
 pub(super) fn with_length(
     out: &mut BytesMut,
     write: impl FnOnce(&mut BytesMut) -> Result<(), Error>,

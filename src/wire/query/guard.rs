@@ -87,7 +87,7 @@ pub(super) async fn gone(socket: &TcpStream) {
     match socket.peek(&mut [0]).await {
         Ok(0) | Err(_) => {}
         // It has sent more: the next statements, or its good-bye. Nothing wakes whoever waits for
-        // the end behind that.
+        // the end after that.
         Ok(_) => {
             let mut looks = tokio::time::interval(LOOK_INTERVAL);
             while socket

@@ -86,7 +86,7 @@ def pipelines(connection):
         pipeline.sync()
         assert [answer.fetchone()[0] for answer in answers] == list(range(10))
 
-    # The error comes with whichever call first looks at the answers, and aborts what was sent behind it.
+    # The error comes with whichever call first looks at the answers, and aborts what was sent after it.
     told = []
     try:
         with connection.pipeline() as pipeline:

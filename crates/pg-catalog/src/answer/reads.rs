@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast as sql;
 
-use crate::compile::parts;
-use crate::functions::is_ours;
+use crate::function_list;
+use crate::names::parts;
 use crate::relations::BuiltinRelations;
 
 /// Whether a statement is about nothing but the catalogs: every relation that it names is one of
@@ -18,7 +18,7 @@ pub fn asks_the_catalogs(builtin: &BuiltinRelations, query: &sql::Query) -> bool
         if let sql::Expr::Function(function) = expr {
             calls_ours |= parts(&function.name)
                 .pop()
-                .is_some_and(|name| is_ours(&name));
+                .is_some_and(|name| function_list::asks_the_catalogs(&name));
         }
         if let sql::Expr::Identifier(word) = expr {
             calls_ours |= word.quote_style.is_none()
@@ -37,7 +37,9 @@ pub fn asks_the_catalogs(builtin: &BuiltinRelations, query: &sql::Query) -> bool
     });
     collect_with(query, &mut with);
     let (named, functions) = relations(query);
-    calls_ours |= functions.iter().any(|name| is_ours(name));
+    calls_ours |= functions
+        .iter()
+        .any(|name| function_list::asks_the_catalogs(name));
     let mut theirs = named
         .iter()
         .filter(|parts| !matches!(parts.as_slice(), [bare] if with.contains(bare)));
@@ -78,33 +80,6 @@ pub enum FactScope {
 
 /// What a query that asks the catalogs needs.
 pub fn fact_scope_of(query: &sql::Query) -> FactScope {
-    const OF_SESSION: &[&str] = &[
-        "version",
-        "current_database",
-        "current_catalog",
-        "current_schema",
-        "current_schemas",
-        "current_user",
-        "session_user",
-        "user",
-        "current_role",
-        "pg_backend_pid",
-        "current_setting",
-        "set_config",
-        "pg_is_in_recovery",
-        "pg_postmaster_start_time",
-        "now",
-        "pg_advisory_unlock_all",
-        "pg_sleep",
-        "txid_current",
-        "inet_server_addr",
-        "inet_server_port",
-        "inet_client_addr",
-        "inet_client_port",
-        "coalesce",
-        "lower",
-        "upper",
-    ];
     if is_constant(query) {
         return FactScope::Nothing;
     }
@@ -113,9 +88,9 @@ pub fn fact_scope_of(query: &sql::Query) -> FactScope {
     let _ = sql::visit_expressions(query, |expr| {
         match expr {
             sql::Expr::Function(function) => {
-                all &= parts(&function.name)
-                    .pop()
-                    .is_some_and(|name| OF_SESSION.contains(&name.as_str()));
+                all &= parts(&function.name).pop().is_some_and(|name| {
+                    function_list::find(&name).is_some_and(|group| group.reads_session_alone)
+                });
             }
             sql::Expr::Cast { data_type, .. } => {
                 all &= !data_type
@@ -180,7 +155,7 @@ pub fn names(body: &sql::SetExpr, name: &str) -> bool {
         .any(|parts| matches!(parts.as_slice(), [bare] if bare == name))
 }
 
-/// The relations that a query names, and the functions behind its FROMs.
+/// The relations that a query names, and the functions after its FROMs.
 pub(super) fn relations<V: sql::Visit>(of: &V) -> (Vec<Vec<String>>, Vec<String>) {
     struct Relations(Vec<Vec<String>>, Vec<String>);
     impl sql::Visitor for Relations {
@@ -232,7 +207,7 @@ fn collect_with(query: &sql::Query, names: &mut BTreeSet<String>) {
                 self.0.extend(
                     with.cte_tables
                         .iter()
-                        .map(|c| crate::compile::folded(&c.alias.name)),
+                        .map(|c| crate::names::folded(&c.alias.name)),
                 );
             }
             ControlFlow::Continue(())

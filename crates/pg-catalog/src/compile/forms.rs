@@ -3,11 +3,12 @@
 use datafusion::sql::sqlparser::ast as sql;
 use starkeep_error::{Error, ErrorKind};
 
-use super::expr::{Expr, Held};
-use super::{Compiler, Eval, all_of, negate, unsupported};
-use crate::folded;
+use super::Compiler;
+use crate::expr::{Eval, Expr, Held, all_of, negate, unsupported};
+use crate::names::folded;
 use crate::scope::Scope;
-use crate::value::{Value, ValueType, type_name};
+use crate::types::sql_type_name;
+use crate::value::{Value, ValueType};
 
 impl<'s> Compiler<'s> {
     pub(super) fn like(
@@ -118,7 +119,7 @@ impl<'s> Compiler<'s> {
                 let Some(at) = fields.iter().position(|(n, _)| *n == name) else {
                     let message = format!(
                         "column \"{name}\" not found in data type {}",
-                        type_name(&inner.ty.pg)
+                        sql_type_name(&inner.ty.pg)
                     );
                     return Err(Error::new(ErrorKind::UndefinedColumn, message));
                 };
@@ -132,7 +133,7 @@ impl<'s> Compiler<'s> {
                 let item = inner.ty.item().ok_or_else(|| {
                     let message = format!(
                         "cannot subscript type {} because it does not support subscripting",
-                        type_name(&inner.ty.pg)
+                        sql_type_name(&inner.ty.pg)
                     );
                     Error::new(ErrorKind::DatatypeMismatch, message)
                 })?;

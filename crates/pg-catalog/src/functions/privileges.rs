@@ -10,13 +10,14 @@ use crate::value::Value;
 pub(super) fn role_of(value: &Value, context: &Context) -> Option<String> {
     match value {
         Value::Text(name) => Some(name.to_string()),
-        other => context.snapshot.role_name(other.as_oid()),
+        other => context.snapshot.directory.role_name(other.as_oid()),
     }
 }
 
 /// Whether a user is a role or has it, perhaps by other roles. Administrators have all.
 pub(super) fn has_role(snapshot: &CatalogSnapshot, user: &str, role: &str) -> bool {
     let is_admin = snapshot
+        .directory
         .facts
         .objects
         .roles
@@ -25,7 +26,7 @@ pub(super) fn has_role(snapshot: &CatalogSnapshot, user: &str, role: &str) -> bo
     let mut reached = vec![user.to_owned()];
     let mut next = 0;
     while let Some(member) = reached.get(next).cloned() {
-        for (role, of) in &snapshot.facts.objects.memberships {
+        for (role, of) in &snapshot.directory.facts.objects.memberships {
             if *of == member && !reached.contains(role) {
                 reached.push(role.clone());
             }
@@ -46,7 +47,7 @@ pub(super) fn table_privilege(
         .first()
         .filter(|_| object == 1)
         .and_then(|u| role_of(u, context))
-        && user != snapshot.facts.user
+        && user != snapshot.directory.facts.user
     {
         return Err(Error::unsupported("asking for another user's privileges")
             .hint("SELECT * FROM system.grants"));
@@ -54,6 +55,7 @@ pub(super) fn table_privilege(
     let oid = class(&args[object], snapshot)?;
     let words = args[args.len() - 1].as_text().to_ascii_uppercase();
     let own = snapshot
+        .directory
         .relation_name(oid)
         .is_some_and(|(s, _)| s == "pg_catalog" || s == "information_schema");
     if own {

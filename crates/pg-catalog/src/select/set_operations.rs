@@ -5,10 +5,12 @@ use std::collections::{HashMap, HashSet};
 use datafusion::sql::sqlparser::ast as sql;
 use starkeep_error::{Error, ErrorKind};
 
-use super::{Plan, Run};
-use crate::compile::{Compiler, Expr, Scope, unsupported};
+use crate::compile::Compiler;
+use crate::expr::{Expr, unsupported};
+use crate::expr::{Plan, Run};
 use crate::refused;
-use crate::relations::Row;
+use crate::scope::Scope;
+use crate::value::Row;
 
 impl Compiler<'_> {
     pub(super) fn values(

@@ -6,13 +6,16 @@ use std::rc::Rc;
 use datafusion::sql::sqlparser::ast as sql;
 use starkeep_error::{Error, ErrorKind};
 
-use super::Run;
 use super::set_operations::{is_all, uneven};
-use crate::compile::{Compiler, Cte, Env, Scope, folded};
+use crate::compile::Compiler;
 use crate::context::ROWS_MAX;
+use crate::expr::Env;
+use crate::expr::Run;
+use crate::names::folded;
 use crate::refused;
-use crate::relations::Row;
-use crate::value::{ValueType, type_name};
+use crate::scope::{Cte, Scope};
+use crate::types::sql_type_name;
+use crate::value::{Row, ValueType};
 
 impl Compiler<'_> {
     pub(super) fn cte(
@@ -28,7 +31,7 @@ impl Compiler<'_> {
             materialized: _,
             closing_paren_token: _,
         } = cte;
-        refused::unless(from.is_none(), "FROM behind a WITH query")?;
+        refused::unless(from.is_none(), "FROM after a WITH query")?;
         let name = folded(&alias.name);
         let slot = self.slots.get();
         self.slots.set(slot + 1);
@@ -67,7 +70,7 @@ impl Compiler<'_> {
             let mut casts = Vec::new();
             for (i, ((_, base), (_, next))) in columns.iter().zip(&step.columns).enumerate() {
                 if crate::casts::common(base, next).as_ref() != Some(base) {
-                    let (base, next) = (type_name(&base.pg), type_name(&next.pg));
+                    let (base, next) = (sql_type_name(&base.pg), sql_type_name(&next.pg));
                     let message = format!(
                         "recursive query \"{name}\" column {} has type {base} in non-recursive term but type {next} overall",
                         i + 1

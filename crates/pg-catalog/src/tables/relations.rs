@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 
 use postgres_types::Kind;
-use starkeep_error::Error;
 
 use super::{place, text};
-use crate::relations::{Definition, Row};
-use crate::snapshot::{CatalogSnapshot, Column, OWNER};
-use crate::value::Value;
+use crate::facts::{Column, OWNER};
+use crate::relations::{BuiltinRelations, Definition};
+use crate::value::{Row, Value};
 
 /// What `pg_attribute` repeats of a type.
 pub(super) struct Storage {
@@ -96,17 +95,11 @@ pub(super) fn attribute(
     row
 }
 
-pub(super) fn storages(snapshot: &CatalogSnapshot) -> Result<HashMap<u32, Storage>, Error> {
-    let Some(types) = snapshot.relation("pg_catalog", "pg_type")? else {
-        return Ok(HashMap::new());
+pub(super) fn storages(builtin: &BuiltinRelations) -> HashMap<u32, Storage> {
+    let Some(definition) = builtin.definition("pg_catalog", "pg_type") else {
+        return HashMap::new();
     };
-    let at = |name: &str| {
-        types
-            .columns
-            .iter()
-            .position(|(n, _)| n == name)
-            .unwrap_or(0)
-    };
+    let at = |name: &str| definition.column(name).unwrap_or(0);
     let (oid, len, by_value, align, storage, collation) = (
         at("oid"),
         at("typlen"),
@@ -115,7 +108,7 @@ pub(super) fn storages(snapshot: &CatalogSnapshot) -> Result<HashMap<u32, Storag
         at("typstorage"),
         at("typcollation"),
     );
-    let rows = types.rows.iter().map(|row| {
+    let rows = builtin.rows(definition).iter().map(|row| {
         let of = |i: usize| row[i].clone();
         let storage = Storage {
             len: of(len),
@@ -126,32 +119,26 @@ pub(super) fn storages(snapshot: &CatalogSnapshot) -> Result<HashMap<u32, Storag
         };
         (row[oid].as_oid(), storage)
     });
-    Ok(rows.collect())
+    rows.collect()
 }
 
 /// The default btree operator class of each type.
-pub(super) fn operator_classes(snapshot: &CatalogSnapshot) -> Result<HashMap<u32, u32>, Error> {
-    let Some(classes) = snapshot.relation("pg_catalog", "pg_opclass")? else {
-        return Ok(HashMap::new());
+pub(super) fn operator_classes(builtin: &BuiltinRelations) -> HashMap<u32, u32> {
+    let Some(definition) = builtin.definition("pg_catalog", "pg_opclass") else {
+        return HashMap::new();
     };
-    let at = |name: &str| {
-        classes
-            .columns
-            .iter()
-            .position(|(n, _)| n == name)
-            .unwrap_or(0)
-    };
+    let at = |name: &str| definition.column(name).unwrap_or(0);
     let (oid, method, input, default) = (
         at("oid"),
         at("opcmethod"),
         at("opcintype"),
         at("opcdefault"),
     );
-    let of_btree = classes
-        .rows
+    let of_btree = builtin
+        .rows(definition)
         .iter()
         .filter(|r| r[method].as_oid() == 403 && r[default].is_true());
-    Ok(of_btree
+    of_btree
         .map(|r| (r[input].as_oid(), r[oid].as_oid()))
-        .collect())
+        .collect()
 }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use starkeep_error::Error;
 
-use super::Eval;
-use crate::context::Context;
-use crate::value::{Value, ValueType};
+use super::context::Context;
+use super::value::{Row, Value, ValueType};
+
+pub(super) type Eval = Box<dyn Fn(&Env<'_>) -> Result<Value, Error>>;
+pub(super) type Run = Box<dyn Fn(&Env<'_>) -> Result<Vec<Row>, Error>>;
 
 /// What an expression looks at while it runs.
 #[derive(Clone, Copy)]
-pub struct Env<'a> {
+pub(super) struct Env<'a> {
     pub row: &'a [Value],
     pub aggregates: &'a [Value],
     pub windows: &'a [Value],
@@ -48,7 +50,7 @@ impl<'a> Env<'a> {
 }
 
 /// A compiled expression.
-pub struct Expr {
+pub(super) struct Expr {
     pub ty: ValueType,
     pub eval: Eval,
     /// A literal whose type its place decides.
@@ -77,7 +79,7 @@ impl Expr {
 
 /// An expression that is computed once and looked at several times: as often as its value is
 /// wanted, its work is done once.
-pub struct Held {
+pub(super) struct Held {
     eval: Eval,
     value: Rc<RefCell<Value>>,
     ty: ValueType,
@@ -122,4 +124,59 @@ impl Held {
             Ok(())
         }
     }
+}
+
+/// A compiled query: its columns, and its rows as seen from the query around it.
+pub(super) struct Plan {
+    pub columns: Vec<(String, ValueType)>,
+    pub run: Run,
+}
+
+impl Plan {
+    /// Its rows, for an expression that looks at them and lets them go.
+    pub fn passing(&self, env: &Env<'_>) -> Result<Vec<Row>, Error> {
+        env.context.passing(|| (self.run)(env))
+    }
+}
+
+/// `ROW(a, b)`, and `(a, b)`.
+pub(super) fn row_of(items: Vec<Expr>) -> Expr {
+    let fields = items
+        .iter()
+        .enumerate()
+        .map(|(i, e)| (format!("f{}", i + 1), e.ty.clone()))
+        .collect();
+    let evals: Vec<Eval> = items.into_iter().map(|i| i.eval).collect();
+    Expr::new(ValueType::record(fields), move |env| {
+        env.context.made(Value::Record(
+            evals.iter().map(|e| e(env)).collect::<Result<_, _>>()?,
+        ))
+    })
+}
+
+pub(super) fn negate(inner: Eval, negated: bool) -> Expr {
+    Expr::new(ValueType::BOOL, move |env| {
+        Ok(match inner(env)? {
+            Value::Bool(b) => Value::Bool(b != negated),
+            _ => Value::Null,
+        })
+    })
+}
+
+/// AND over three values.
+pub(super) fn all_of(a: Eval, b: Eval) -> Eval {
+    Box::new(move |env| {
+        Ok(match a(env)? {
+            Value::Bool(false) => Value::Bool(false),
+            first => match (first, b(env)?) {
+                (_, Value::Bool(false)) => Value::Bool(false),
+                (Value::Bool(true), Value::Bool(true)) => Value::Bool(true),
+                _ => Value::Null,
+            },
+        })
+    })
+}
+
+pub(super) fn unsupported(what: impl std::fmt::Display) -> Error {
+    Error::unsupported(format_args!("{what} in a query of the catalogs"))
 }
