@@ -11,6 +11,7 @@ mod http;
 mod identity;
 mod index;
 mod layout;
+mod leases;
 mod location;
 mod manifest;
 mod open;
@@ -349,6 +350,9 @@ impl Repository {
     /// stands in its place proves that this one never will.
     pub async fn publish(&self, manifest: &Manifest) -> Result<Placed, Error> {
         let (body, _) = manifest.encode()?;
+        if let Err(error) = self.mend_info().await {
+            tracing::warn!(repository = %self.name, %error, "the copy of __repo_info could not be looked at");
+        }
         let layout = self.layout().await?;
         let path = layout.manifest(&manifest.label, &manifest.timestamp);
         if self.put_once(&path, layout.seal(&path, body)?).await? {

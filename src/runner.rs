@@ -8,6 +8,7 @@
 mod drive;
 mod expire;
 mod external;
+mod lease;
 mod mirror;
 mod poll;
 mod steps;

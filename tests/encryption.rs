@@ -289,6 +289,7 @@ async fn a_lost_key_is_not_replaced_by_another() {
     let info = location.join("__starrocks_repository_r/__repo_info");
     let copy = std::fs::read(&info).expect("read");
     std::fs::remove_file(&info).expect("removed");
+    std::fs::remove_file(info.with_file_name("__repo_info_copy")).expect("removed");
     // As when a mount is away: the key stays what it was.
     let rotate = format!(
         "ALTER REPOSITORY r SET PROPERTIES (\"encryption.key\" = \"{}\")",
@@ -309,5 +310,87 @@ async fn a_lost_key_is_not_replaced_by_another() {
     run(&client, "DROP REPOSITORY r").await;
     run(&client, &create.replace("CREATE", "CREATE READ ONLY")).await;
     assert_eq!(fails(&client, &rotate).await.0, "28000");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_survives_the_loss_of_either_copy() {
+    let s3 = S3::start().await;
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    run(&client, "CREATE DATABASE secret_base; USE secret_base; CREATE TABLE t (a INT); INSERT INTO t VALUES (1)").await;
+    for (n, (location, properties, root)) in [
+        (
+            server.repository().display().to_string(),
+            String::new(),
+            server.repository(),
+        ),
+        (
+            format!("s3://{BUCKET}/p"),
+            format!("{}, ", s3.properties()),
+            s3.root.join(BUCKET).join("p"),
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let create = format!(
+            "CREATE REPOSITORY r WITH BROKER ON LOCATION \"{location}\" PROPERTIES ({properties}{})",
+            key('1')
+        );
+        run(&client, &create).await;
+        backup(&client, &format!("one{n}")).await;
+        let info = root.join("__starrocks_repository_r/__repo_info");
+        let copy = info.with_file_name("__repo_info_copy");
+        let both = || [&info, &copy].map(|path| std::fs::read(path).expect("there"));
+        let [first, second] = both();
+        assert_eq!(first, second);
+        let mut flipped = first.clone();
+        let last = flipped.len() - 5;
+        flipped[last] = if flipped[last] == b'0' { b'1' } else { b'0' };
+        for (m, (path, damage, kind)) in [
+            (&info, None, "missing"),
+            (&info, Some(&b"{"[..]), "damaged"),
+            (&info, Some(&flipped[..]), "damaged"),
+            (&copy, None, "missing"),
+            (&copy, Some(&b""[..]), "damaged"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            match damage {
+                None => std::fs::remove_file(path).expect("removed"),
+                Some(bytes) => std::fs::write(path, bytes).expect("written"),
+            }
+            ends(&client, "VERIFY REPOSITORY r LEVEL FILES").await;
+            let found =
+                "SELECT kind || ' ' || object || ' ' || severity FROM system.repository_findings
+                         WHERE job_id = (SELECT max(job_id) FROM system.jobs)";
+            let name = path.file_name().and_then(|n| n.to_str()).expect("a name");
+            assert_eq!(value(&client, found).await, format!("{kind} {name} error"));
+            // What is not known to be lost for good is not written over by a backup.
+            backup(&client, &format!("two{n}{m}")).await;
+            if damage == Some(&flipped[..]) {
+                let rotate = "ALTER REPOSITORY r SET PROPERTIES (\"encryption.key\" = \"{}\")";
+                run(&client, &rotate.replace("{}", &"1".repeat(64))).await;
+            }
+            assert_eq!(both(), [first.clone(), first.clone()]);
+        }
+        let rotate = format!(
+            "ALTER REPOSITORY r SET PROPERTIES (\"encryption.key\" = \"{}\")",
+            "3".repeat(64)
+        );
+        run(&client, &rotate).await;
+        let [new, copied] = both();
+        assert!(new == copied && new != first);
+        std::fs::remove_file(&info).expect("removed");
+        run(
+            &client,
+            &format!("RESTORE SNAPSHOT one{n} FROM r ON (t AS t{n}) {LATEST}"),
+        )
+        .await;
+        assert_eq!(job_ends(&client, "secret_base").await, "succeeded");
+        run(&client, "DROP REPOSITORY r").await;
+    }
     server.stop().await;
 }

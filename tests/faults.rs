@@ -91,6 +91,12 @@ async fn one_bad_answer_ends_no_job() {
         ),
         (Fault::Refuse(403, "AccessDenied"), writes_data),
         (Fault::Refuse(503, "SlowDown"), writes_data),
+        (Fault::Refuse(429, "TooManyRequests"), writes_data),
+        (Fault::Refuse(429, "TooManyRequests"), reads_data),
+        (Fault::Refuse(500, "InternalError"), reads_data),
+        (Fault::Cut, reads_data),
+        (Fault::HangUp, reads_data),
+        (Fault::HangUp, writes_data),
     ] {
         let s3 = S3::misbehaving(once(fault, picks)).await;
         let server = TestServer::start().await;
@@ -262,6 +268,28 @@ async fn why_a_connection_failed_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_authority_of_ones_own_is_trusted_when_named() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    let (s3, pem) = S3::over_tls().await;
+    let create = |more: &str| create(&s3, "r", more).replace("http://", "https://");
+    let (code, message) = fails(&client, &create("")).await;
+    assert_eq!(code, "58030");
+    assert!(message.contains("certificate"), "{message}");
+    let file = server.dir.path().join("ca.pem");
+    std::fs::write(&file, &pem).expect("written");
+    for authority in [pem, file.display().to_string()] {
+        run(&client, &create(&format!(", \"ssl.ca\" = \"{authority}\""))).await;
+        run(&client, "DROP REPOSITORY r").await;
+    }
+    for (wrong, why) in [("nonsense", "ssl.ca"), ("/nope.pem", "/nope.pem")] {
+        let (_, message) = fails(&client, &create(&format!(", \"ssl.ca\" = \"{wrong}\""))).await;
+        assert!(message.contains(why), "{wrong}: {message}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn properties_that_nothing_reads_are_named() {
     let server = TestServer::start().await;
     let (client, mut notices) = server.client_with_notices().await;
@@ -357,4 +385,71 @@ async fn refusals_that_are_no_missing_right_say_what_to_do() {
         assert!(given.contains(hint), "{code}: {given} ({})", told.message());
         server.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn storage_that_hangs_holds_up_no_statement() {
+    let hanging = Arc::new(AtomicBool::new(false));
+    let hangs = hanging.clone();
+    let s3 = S3::misbehaving(Arc::new(move |_, _| {
+        if hangs.load(Ordering::Relaxed) {
+            Fault::Hang
+        } else {
+            Fault::None
+        }
+    }))
+    .await;
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    with_table(&client).await;
+    run(&client, &create(&s3, "r", "")).await;
+    run(&client, "BACKUP SNAPSHOT s TO r").await;
+    assert_eq!(job_ends(&client, "d").await, "succeeded");
+    hanging.store(true, Ordering::Relaxed);
+    run(&client, "SET statement_timeout = 300").await;
+    let restore = format!("RESTORE SNAPSHOT s FROM r ON (t AS back) {LATEST}");
+    for statement in [
+        "SHOW SNAPSHOT ON r",
+        "SELECT * FROM system.snapshots",
+        "SELECT * FROM system.snapshot_files",
+        &restore,
+        &format!("EXPLAIN {restore}"),
+        "EXPLAIN BACKUP SNAPSHOT other TO r",
+        "BACKUP SNAPSHOT s TO r",
+        "EXPLAIN PRUNE REPOSITORY r",
+        "IMPORT HISTORY FROM REPOSITORY r",
+        &create(&s3, "q", ""),
+        &format!("ALTER REPOSITORY r SET PROPERTIES ({})", s3.properties()),
+    ] {
+        assert_eq!(fails(&client, statement).await.0, "57014", "{statement}");
+    }
+    // Who cancels is heard as well.
+    run(&client, "SET statement_timeout = 0").await;
+    let cancel = client.cancel_token();
+    let asked = fails(&client, "SHOW SNAPSHOT ON r");
+    let cancelled = async {
+        // It may come before the statement does.
+        loop {
+            let _ = cancel.cancel_query(tokio_postgres::NoTls).await;
+            tokio::task::yield_now().await;
+        }
+    };
+    let (code, _) = tokio::select! {
+        told = asked => told,
+        () = cancelled => unreachable!("it goes on for ever"),
+    };
+    assert_eq!(code, "57014");
+    hanging.store(false, Ordering::Relaxed);
+    round_trip_again(&client).await;
+    server.stop().await;
+}
+
+/// After what went wrong everything works.
+async fn round_trip_again(client: &Client) {
+    run(
+        client,
+        &format!("RESTORE SNAPSHOT s FROM r ON (t AS back) {LATEST}"),
+    )
+    .await;
+    assert_eq!(job_ends(client, "d").await, "succeeded");
 }

@@ -1,5 +1,5 @@
 //! `kill -9` of the built binary at random moments, again and again, while a client inserts, backs
-//! up, restores, drops, verifies and prunes: what was acknowledged is there, every job comes to an
+//! up, restores, drops, verifies, prunes and changes repositories: what was acknowledged is there, every job comes to an
 //! end, and nothing is left behind.
 //!
 //! `STARKEEP_KILLS` says how often, `STARKEEP_SEED` what is done in which order. When exactly the
@@ -51,12 +51,21 @@ struct Known {
     snapshots: BTreeMap<String, BTreeSet<i64>>,
     /// Those whose DROP was said, perhaps in vain.
     dropped: BTreeSet<String>,
+    /// Repositories beside `r`.
+    repositories: BTreeSet<String>,
+    /// The same after a statement that may have been carried out.
+    repositories_perhaps: Option<BTreeSet<String>>,
 }
 
 /// One statement, chosen at random. An error of the connection is the kill; another one is a
 /// refusal, as two jobs of a database at a time are.
-async fn step(client: &Client, known: &mut Known, random: &mut Random) -> Result<(), ()> {
-    let (choice, n) = (random.below(10), known.next);
+async fn step(
+    client: &Client,
+    known: &mut Known,
+    random: &mut Random,
+    location: &Path,
+) -> Result<(), ()> {
+    let (choice, n) = (random.below(13), known.next);
     let label = format!("s{n}");
     let any = known
         .snapshots
@@ -83,6 +92,29 @@ async fn step(client: &Client, known: &mut Known, random: &mut Random) -> Result
             format!("DROP SNAPSHOT {any} ON r")
         }
         (8, Some(any)) => format!("VERIFY SNAPSHOT {any} ON r LEVEL RESTORE"),
+        (10.., _) => {
+            known.next += 1;
+            let mut after = known.repositories.clone();
+            let any = after.iter().nth(random.below(3) as usize).cloned();
+            let statement = match (choice, any) {
+                (10, Some(any)) => {
+                    after.remove(&any);
+                    format!("DROP REPOSITORY {any}")
+                }
+                (11, Some(any)) => format!(
+                    "ALTER REPOSITORY {any} SET PROPERTIES (\"max_bytes_per_second\" = \"{n}\")"
+                ),
+                _ => {
+                    after.insert(format!("q{n}"));
+                    format!(
+                        "CREATE REPOSITORY q{n} WITH BROKER ON LOCATION \"{}\"",
+                        location.display()
+                    )
+                }
+            };
+            known.repositories_perhaps = Some(after);
+            statement
+        }
         _ => "PRUNE REPOSITORY r DRY RUN".into(),
     };
     let said = client.batch_execute(&statement).await;
@@ -92,13 +124,17 @@ async fn step(client: &Client, known: &mut Known, random: &mut Random) -> Result
     }
     if is_refused {
         known.perhaps.clear();
+        known.repositories_perhaps = None;
         if (3..=5).contains(&choice) {
             known.snapshots.remove(&label);
         }
         return Ok(());
     }
     known.rows.extend(std::mem::take(&mut known.perhaps));
-    known.jobs += u64::from(choice > 2);
+    if let Some(after) = known.repositories_perhaps.take() {
+        known.repositories = after;
+    }
+    known.jobs += u64::from((3..10).contains(&choice));
     if let Some(dropped) = statement.strip_prefix("DROP SNAPSHOT ") {
         let label = dropped.split(' ').next().expect("a label");
         known.snapshots.remove(label);
@@ -127,6 +163,20 @@ async fn check_rows(client: &Client, known: &mut Known) {
     let with: BTreeSet<i64> = known.rows.union(&perhaps).copied().collect();
     assert!(there == known.rows || there == with, "{there:?}");
     known.rows = there;
+    let named = "SELECT repository FROM system.repositories WHERE repository <> 'r'";
+    let repositories: BTreeSet<String> = rows(client, named)
+        .await
+        .into_iter()
+        .flatten()
+        .flatten()
+        .collect();
+    let perhaps = known.repositories_perhaps.take();
+    assert!(
+        repositories == known.repositories || Some(&repositories) == perhaps.as_ref(),
+        "{repositories:?}, {:?} or {perhaps:?}",
+        known.repositories
+    );
+    known.repositories = repositories;
     let jobs: u64 = value(
         client,
         "SELECT count(*) FROM system.jobs WHERE requested_by = 'root'",
@@ -235,7 +285,12 @@ async fn nothing_is_lost_by_kills_at_random_moments() {
         let client = process.client().await;
         check_rows(&client, &mut known).await;
         let life = Duration::from_millis(random.below(LIFE_MS));
-        let living = async { while step(&client, &mut known, &mut random).await.is_ok() {} };
+        let living = async {
+            while step(&client, &mut known, &mut random, &location)
+                .await
+                .is_ok()
+            {}
+        };
         // The moment itself is what is tried: no event says when it comes.
         let _ = tokio::time::timeout(life, living).await;
         process.kill();

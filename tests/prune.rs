@@ -486,3 +486,126 @@ async fn stale_prune_marks_are_ignored() {
     }
     server.stop().await;
 }
+
+/// The leases in a repository.
+fn leases(data: &Path) -> Vec<PathBuf> {
+    let directory = data.with_file_name("__leases");
+    if directory.exists() {
+        crate::consistency::files(&directory)
+    } else {
+        Vec::new()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_keeps_its_files_from_other_gateways() {
+    let reader = TestServer::start().await;
+    let client = reader.client().await;
+    let location = reader.repository();
+    let create = format!(
+        "CREATE REPOSITORY r WITH BROKER ON LOCATION \"{}\"",
+        location.display()
+    );
+    run(
+        &client,
+        "CREATE DATABASE d; USE d; CREATE TABLE t (a BIGINT) DISTRIBUTED BY HASH (a) BUCKETS 3",
+    )
+    .await;
+    run(
+        &client,
+        "INSERT INTO t SELECT value FROM generate_series(1, 300)",
+    )
+    .await;
+    run(&client, &create).await;
+    run(&client, "BACKUP SNAPSHOT s TO r").await;
+    assert_eq!(job_ends(&client, "d").await, "succeeded");
+    let data = location.join("__starrocks_repository_r/data");
+    age(&data, Duration::from_secs(2 * 24 * 3600));
+    let slow = "RESTORE SNAPSHOT s FROM r ON (t AS back) PROPERTIES (\"backup_timestamp\" = \"latest\", \"max_bytes_per_second\" = \"1\")";
+    run(&client, slow).await;
+    let id = value(&client, "SELECT max(job_id) FROM system.jobs").await;
+    let state = format!("SELECT state FROM system.jobs WHERE job_id = {id}");
+    until(&client, &state, "DOWNLOADING").await;
+    assert_eq!(leases(&data).len(), 1);
+
+    let (pruner, _wait) = server().await;
+    let other = pruner.client().await;
+    run(&other, &create).await;
+    run(&other, "DROP SNAPSHOT s ON r FORCE").await;
+    prune(&other, "PRUNE REPOSITORY r").await;
+    assert_eq!(outcomes(&other).await, [""; 0]);
+    assert_eq!(count(&data), 3);
+
+    // Whoever takes the job up again names its files again.
+    let dir = reader.stop().await;
+    std::fs::remove_file(&leases(&data)[0]).expect("removed");
+    let reader = TestServer::start_in(dir, |_| {}).await;
+    let client = reader.client().await;
+    let waited = tokio::time::timeout(Duration::from_secs(20), async {
+        while leases(&data).is_empty() {
+            tokio::task::yield_now().await;
+        }
+    });
+    waited.await.expect("a lease");
+    prune(&other, "PRUNE REPOSITORY r").await;
+    assert_eq!(outcomes(&other).await, [""; 0]);
+
+    let faster = format!("ALTER JOB {id} SET (\"max_bytes_per_second\" = \"0\")");
+    run(&client, &faster).await;
+    assert_eq!(job_ends(&client, "d").await, "succeeded");
+    let sum = "SELECT count(*) || ' ' || sum(a) FROM d.back";
+    assert_eq!(value(&client, sum).await, "300 45150");
+    let released = format!(
+        "SELECT count(*) FROM system.job_events WHERE job_id = {id} AND event LIKE '%released%'"
+    );
+    until(&client, &released, "1").await;
+    assert!(leases(&data).is_empty());
+    prune(&other, "PRUNE REPOSITORY r").await;
+    assert_eq!(outcomes(&other).await, ["deleted 3"]);
+    pruner.stop().await;
+    reader.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_end_after_a_day_and_are_read_until_then() {
+    let (server, _wait) = server().await;
+    let (client, data) = with_leftovers(&server).await;
+    let lease = data.with_file_name("__leases").join("another.json");
+    std::fs::create_dir_all(data.with_file_name("__leases")).expect("made");
+    let files: Vec<_> = crate::consistency::files(&data)
+        .iter()
+        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+        .collect();
+    let whole = serde_json::json!({"format": 1, "job_uid": "another", "files": files}).to_string();
+    let newer = serde_json::json!({"format": 2, "job_uid": "another", "files": files}).to_string();
+    let put = |body: &str, age: Duration| {
+        std::fs::write(&lease, body).expect("written");
+        let opened = std::fs::File::options().write(true).open(&lease);
+        opened
+            .and_then(|f| f.set_modified(ago(age)))
+            .expect("so old");
+    };
+    let hour = Duration::from_secs(3600);
+    put(&whole, 23 * hour);
+    prune(&client, "PRUNE REPOSITORY r").await;
+    assert_eq!(outcomes(&client).await, [""; 0]);
+    for unreadable in ["{", newer.as_str()] {
+        put(unreadable, 23 * hour);
+        run(&client, "PRUNE REPOSITORY r").await;
+        let id = value(&client, "SELECT max(job_id) FROM system.jobs").await;
+        let (code, message) = fails(&client, &format!("WAIT FOR JOB {id}")).await;
+        assert_eq!(code, "55000");
+        assert!(message.contains("while a lease does not read"), "{message}");
+    }
+    // A repository has such objects.
+    run(&client, "VERIFY REPOSITORY r LEVEL FILES").await;
+    let id = value(&client, "SELECT max(job_id) FROM system.jobs").await;
+    run(&client, &format!("WAIT FOR JOB {id}")).await;
+    let foreign = "SELECT count(*) FROM system.repository_findings WHERE kind = 'foreign'";
+    assert_eq!(value(&client, foreign).await, "0");
+    put("{", 25 * hour);
+    prune(&client, "PRUNE REPOSITORY r").await;
+    assert_eq!(outcomes(&client).await, ["deleted 3"]);
+    assert!(!lease.exists());
+    server.stop().await;
+}

@@ -14,6 +14,10 @@ use starkeep::server::Server;
 use starkeep::settings::{Backends, Settings};
 use tempfile::TempDir;
 use tokio_postgres::{AsyncMessage, Client, NoTls, SimpleQueryMessage};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio_util::sync::CancellationToken;
 
 /// The system's clock, put forward by a test: milliseconds.
@@ -239,6 +243,12 @@ pub enum Fault {
     Truncate,
     /// Turns one bit of the answer's body.
     Flip,
+    /// Breaks the connection in the middle of the answer's body.
+    Cut,
+    /// Breaks the connection once the request has come, and does nothing.
+    HangUp,
+    /// Never answers.
+    Hang,
     /// Writes whatever stands there.
     Overwrite,
 }
@@ -265,10 +275,16 @@ async fn answer(
         }
         // What is not there any more is in nobody's way.
         Fault::Overwrite => drop(std::fs::remove_file(root.join(&path[1..]))),
-        Fault::None | Fault::Truncate | Fault::Flip => {}
+        Fault::HangUp => {
+            let _ = BodyExt::collect(request.body_mut()).await;
+            let error = std::io::Error::other("hung up");
+            return Err(s3s::HttpError::new(Box::new(error)));
+        }
+        Fault::Hang => std::future::pending().await,
+        Fault::None | Fault::Truncate | Fault::Flip | Fault::Cut => {}
     }
     let response = service.call(request.map(s3s::Body::from)).await?;
-    if !matches!(fault, Fault::Truncate | Fault::Flip) {
+    if !matches!(fault, Fault::Truncate | Fault::Flip | Fault::Cut) {
         return Ok(response);
     }
     let (mut parts, body) = response.into_parts();
@@ -277,13 +293,20 @@ async fn answer(
         .expect("a body")
         .to_bytes()
         .to_vec();
+    let whole = body.len();
     match fault {
         Fault::Flip => body[0] ^= 1,
-        _ => body.truncate(body.len() / 2),
+        _ => body.truncate(whole / 2),
     }
+    // A server that has less than it has announced breaks the connection.
+    let announced = if fault == Fault::Cut {
+        whole
+    } else {
+        body.len()
+    };
     parts
         .headers
-        .insert(http::header::CONTENT_LENGTH, body.len().into());
+        .insert(http::header::CONTENT_LENGTH, announced.into());
     Ok(http::Response::from_parts(parts, s3s::Body::from(body)))
 }
 
@@ -292,8 +315,38 @@ impl S3 {
         Self::misbehaving(Arc::new(|_, _| Fault::None)).await
     }
 
+    /// One over TLS, and the certificate of its authority, PEM.
+    pub async fn over_tls() -> (Self, String) {
+        use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key"))
+            .expect("signs itself");
+        let names = vec!["127.0.0.1".to_owned()];
+        let key = KeyPair::generate().expect("a key");
+        let certificate = CertificateParams::new(names)
+            .and_then(|params| params.signed_by(&key, &issuer))
+            .expect("signs");
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+            )
+            .expect("a certificate and its key");
+        let tls = TlsAcceptor::from(Arc::new(config));
+        let s3 = Self::serving(Arc::new(|_, _| Fault::None), Some(tls)).await;
+        (s3, issuer.pem())
+    }
+
     /// One that does to requests what it is told.
     pub async fn misbehaving(misbehave: Misbehaviour) -> Self {
+        Self::serving(misbehave, None).await
+    }
+
+    async fn serving(misbehave: Misbehaviour, tls: Option<TlsAcceptor>) -> Self {
         use hyper_util::rt::{TokioExecutor, TokioIo};
         let dir = tempfile::tempdir().expect("a directory");
         let root = dir.path().to_owned();
@@ -319,13 +372,22 @@ impl S3 {
                 let answering = hyper::service::service_fn(move |request| {
                     answer(service.clone(), how.clone(), request)
                 });
-                let connection = http
-                    .serve_connection(TokioIo::new(socket), answering)
-                    .into_owned();
-                let stopped = stopped.clone();
+                let (http, tls, stopped) = (http.clone(), tls.clone(), stopped.clone());
                 tokio::spawn(async move {
+                    let serve = async {
+                        match tls {
+                            None => http.serve_connection(TokioIo::new(socket), answering).await,
+                            // Who does not speak TLS is let go.
+                            Some(tls) => match tls.accept(socket).await {
+                                Ok(socket) => {
+                                    http.serve_connection(TokioIo::new(socket), answering).await
+                                }
+                                Err(_) => Ok(()),
+                            },
+                        }
+                    };
                     tokio::select! {
-                        _ = connection => {}
+                        _ = serve => {}
                         () = stopped.cancelled() => {}
                     }
                 });

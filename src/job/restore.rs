@@ -61,6 +61,22 @@ pub enum RestoreState {
     },
 }
 
+impl RestoreState {
+    /// What is made, while files of the backup may still be read.
+    pub fn reads(&self) -> Option<&Arc<RestorePlan>> {
+        match self {
+            Self::Snapshoting { plan, .. }
+            | Self::Download { plan }
+            | Self::Downloading { plan, .. } => Some(plan),
+            Self::Pending
+            | Self::Commit { .. }
+            | Self::Committing { .. }
+            | Self::Finished { .. }
+            | Self::Cancelled { .. } => None,
+        }
+    }
+}
+
 /// What may be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RestoreCommand {

@@ -144,7 +144,8 @@ impl Repository {
         }
     }
 
-    /// Those of some files that are not here in their full length, by listings of where they are.
+    /// Those of some files that are not here in their full length, or not as they were when their
+    /// bytes were right, by listings of where they are.
     pub async fn lacking<'f>(
         &self,
         files: impl Iterator<Item = &'f DataFile>,
@@ -156,18 +157,67 @@ impl Repository {
             let alike = by_directory.entry(first_byte(&object)).or_default();
             alike.push((object, file));
         }
-        let listings = by_directory.into_iter().map(|(first, files)| {
+        let looking = by_directory.into_iter().map(|(first, files)| {
             async move {
-                let there = self.lengths(first).await?;
-                let lacking = files
-                    .into_iter()
-                    .filter(|(object, file)| there.get(object) != Some(&layout.stored_bytes(file)));
-                Ok::<Vec<_>, Error>(lacking.map(|(_, file)| file).collect())
+                let are_there = match self.local {
+                    Some(_) => self.are_in_directory(&files).await?,
+                    None => self.are_listed(first, &files).await?,
+                };
+                let lacking = files.into_iter().zip(are_there);
+                let lacking = lacking.filter(|(_, is_there)| !is_there);
+                Ok::<Vec<_>, Error>(lacking.map(|((_, file), _)| file).collect())
             }
             .boxed()
         });
-        let lacking = futures::stream::iter(listings.collect::<Vec<_>>()).buffered(LISTINGS);
+        let lacking = futures::stream::iter(looking.collect::<Vec<_>>()).buffered(LISTINGS);
         Ok(lacking.try_collect::<Vec<_>>().await?.concat())
+    }
+
+    /// Which of some files a store lists, all in one directory.
+    async fn are_listed(
+        &self,
+        first: u32,
+        files: &[(Sha256, &DataFile)],
+    ) -> Result<Vec<bool>, Error> {
+        let layout = self.layout().await?;
+        let there = self.listed_under(first).await?;
+        let is_there = |(object, file): &(Sha256, &DataFile)| {
+            there.get(object).is_some_and(|found| {
+                let tag = found.e_tag.as_deref().map(plain_tag);
+                found.size == layout.stored_bytes(file)
+                    && !self.is_known_damaged(object)
+                    && tag.is_none_or(|tag| !self.has_changed(&file.sha256, tag))
+            })
+        };
+        Ok(files.iter().map(is_there).collect())
+    }
+
+    /// The same of a directory.
+    async fn are_in_directory(&self, files: &[(Sha256, &DataFile)]) -> Result<Vec<bool>, Error> {
+        let layout = self.layout().await?;
+        let objects = files.iter().map(|(object, _)| layout.object(object));
+        let targets: Vec<_> = objects.map(|path| self.local_path(&path)).collect();
+        let found = blocking(move || {
+            let look = |target: PathBuf| match std::fs::symlink_metadata(&target) {
+                Ok(found) => Ok(Some(found)),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                Err(e) => Err(Error::io("look at", &target, e)),
+            };
+            let looked = targets
+                .into_iter()
+                .map(|target| target.map_or(Ok(None), look));
+            looked.collect::<Result<Vec<_>, _>>()
+        });
+        let is_there = |((object, file), found): (&(Sha256, &DataFile), _)| {
+            let found: Option<std::fs::Metadata> = found;
+            found.is_some_and(|found| {
+                found.is_file()
+                    && found.len() == layout.stored_bytes(file)
+                    && !self.is_known_damaged(object)
+                    && !self.has_changed(&file.sha256, stamp_of(&found))
+            })
+        };
+        Ok(files.iter().zip(found.await?).map(is_there).collect())
     }
 }
 

@@ -196,6 +196,16 @@ impl Repository {
         index.whole.lock().get(&key) == Some(&hash_of(stamp))
     }
 
+    /// Whether its bytes were right in another object than the one that is told from others by this.
+    pub(super) fn has_changed(&self, sha256: &Sha256, stamp: impl Hash) -> bool {
+        let Some((location, index)) = &self.index else {
+            return false;
+        };
+        let key = Self::key_of(location, sha256);
+        let known = index.whole.lock().get(&key).copied();
+        known.is_some_and(|known| known != hash_of(stamp))
+    }
+
     /// The manifest of a backup that was listed, read only if it is not known as it is listed.
     pub async fn listed_manifest(
         &self,

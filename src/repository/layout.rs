@@ -16,6 +16,7 @@ pub(super) const FORMAT: u32 = 1;
 /// The format of an encrypted repository's `__repo_info`.
 pub(super) const ENCRYPTED_FORMAT: u32 = 2;
 
+const INFO_COPY: &str = "__repo_info_copy";
 /// What is about to be deleted (docs/repository-format.md, "Pruning").
 const MARK: &str = "__prune";
 const LABEL_PREFIX: &str = "__ss_";
@@ -23,18 +24,27 @@ pub(super) const MANIFEST_PREFIX: &str = "__info_";
 
 /// Where copies of jobs' journals are.
 pub(super) const HISTORY: &str = "__history";
-const HISTORY_SUFFIX: &str = ".json";
+const JSON: &str = ".json";
 
 pub(super) fn history(root: &Path, uid: &str) -> Path {
-    root.clone()
-        .join(HISTORY)
-        .join(format!("{uid}{HISTORY_SUFFIX}"))
+    root.clone().join(HISTORY).join(format!("{uid}{JSON}"))
 }
 
 /// The job whose journal an object is a copy of.
 pub(super) fn uid_of<'p>(root: &Path, object: &'p Path) -> Option<&'p str> {
-    let uid = object.filename()?.strip_suffix(HISTORY_SUFFIX)?;
+    let uid = object.filename()?.strip_suffix(JSON)?;
     (history(root, uid) == *object).then_some(uid)
+}
+
+/// Where jobs say what they read (docs/repository-format.md, "Leases").
+pub(super) const LEASES: &str = "__leases";
+
+pub(super) fn lease(root: &Path, job_uid: &str) -> Path {
+    root.clone().join(LEASES).join(format!("{job_uid}{JSON}"))
+}
+
+pub(super) fn is_lease(object: &Path) -> bool {
+    object.filename().is_some_and(|name| name.ends_with(JSON))
 }
 
 pub(super) fn repository_dir(name: &RepositoryName) -> String {
@@ -43,6 +53,11 @@ pub(super) fn repository_dir(name: &RepositoryName) -> String {
 
 pub(super) fn info(root: &Path) -> Path {
     root.clone().join("__repo_info")
+}
+
+/// The same again, of an encrypted repository.
+pub(super) fn info_copy(root: &Path) -> Path {
+    root.clone().join(INFO_COPY)
 }
 
 pub(super) fn mark(root: &Path) -> Path {
@@ -167,8 +182,8 @@ impl Layout {
         let partial = |name: &str| name.starts_with(PARTIAL_PREFIX);
         match parts[..] {
             [name] | [_, name] | ["data", _, name] if partial(name) => Some(Place::Partial),
-            ["__repo_info" | MARK] => Some(Place::Other),
-            [HISTORY, name] if name.ends_with(HISTORY_SUFFIX) => Some(Place::Other),
+            ["__repo_info" | INFO_COPY | MARK] => Some(Place::Other),
+            [HISTORY | LEASES, name] if name.ends_with(JSON) => Some(Place::Other),
             [name] if name.starts_with(PROBE_PREFIX) => Some(Place::Other),
             ["data", directory, name] => {
                 let name = Sha256::new(name.strip_suffix(".parquet")?).ok()?;

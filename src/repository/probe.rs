@@ -74,6 +74,8 @@ impl Repository {
                 // A repository that cannot be listed has no snapshots to be found.
                 let listed = self.store.list_with_delimiter(Some(&self.root)).await;
                 listed.map_err(|e| self.list_missing(e))?;
+            } else {
+                self.mend_info().await?;
             }
             return Ok(info);
         }
@@ -107,6 +109,7 @@ impl Repository {
         };
         let body = serde_json::to_vec(&info).map_err(|e| Error::internal(e.to_string()))?;
         if self.put_once(&path, body.into()).await? {
+            self.mend_info().await?;
             return Ok(info);
         }
         // Another gateway was faster.
@@ -156,7 +159,7 @@ impl Repository {
             layout::info(&self.root)
         );
         Error::new(ErrorKind::WrongState, message).hint(
-            "Without that object what is stored here cannot be decrypted: bring it back from a copy, or choose another location or name.",
+            "Without that object what is stored here cannot be decrypted: bring it or \"__repo_info_copy\" back, or choose another location or name.",
         )
     }
 

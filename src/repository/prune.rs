@@ -1,4 +1,4 @@
-//! Data files that no manifest names, found and deleted: the only code that deletes data.
+//! Data files that no manifest or lease names, found and deleted: the only code that deletes data.
 //!
 //! A gateway that is about to put a manifest may rely on such a file, because it found it there. So
 //! what is to go is announced in an object, the mark, first. Whoever commits a backup looks for the
@@ -102,7 +102,7 @@ impl Repository {
                 });
             }
         }
-        let needed = self.needed().await?;
+        let needed = self.needed(now).await?;
         found.retain(|candidate| !needed.contains(&candidate.sha256));
         found.sort_by(|a, b| a.sha256.cmp(&b.sha256));
         found.truncate(CANDIDATES_MAX);
@@ -113,7 +113,9 @@ impl Repository {
     /// for moments only, and in a directory files that were not finished and that nobody has written
     /// to for so long.
     pub async fn remove_leftovers(&self, grace_seconds: u64, env: &Env) -> Result<(), Error> {
-        let now = self.store_time(env).await?.0;
+        let now = self.store_time(env).await?;
+        self.remove_old_leases(now).await?;
+        let now = now.0;
         if self.local.is_some() {
             let before = now.saturating_sub_unsigned(grace_seconds.saturating_mul(1000));
             let layout = self.layout().await?;
@@ -138,10 +140,10 @@ impl Repository {
         Ok(())
     }
 
-    /// The objects of every file that a manifest names.
-    async fn needed(&self) -> Result<HashSet<Sha256>, Error> {
+    /// The objects of every file that a manifest or a lease names at this time.
+    async fn needed(&self, now: Timestamp) -> Result<HashSet<Sha256>, Error> {
         let layout = self.layout().await?;
-        let mut needed = HashSet::new();
+        let mut needed = self.leased(now).await?;
         let mut backups = Vec::new();
         let failed = |e| storage_error("list", &self.root, e);
         let root = self
@@ -186,7 +188,7 @@ impl Repository {
                 Ok(manifest) => {
                     needed.extend(manifest.files().map(|f| layout.object_of(&f.sha256)));
                 }
-                // Dropped since it was listed, or lost behind a listing that still has it.
+                // Dropped since it was listed, or lost since a listing that still has it.
                 Err(e) if e.kind == ErrorKind::MissingFile => {
                     if self.is_listed(&label, &timestamp).await? {
                         return Err(unreadable(&e));
@@ -367,7 +369,7 @@ impl Repository {
         go_on: impl Fn() -> Result<(), Error> + Sync,
     ) -> Result<(Pruned, Vec<Sha256>), Error> {
         self.check_mark(job_uid, env).await?;
-        let needed = self.needed().await?;
+        let needed = self.needed(self.store_time(env).await?).await?;
         let (mut pruned, mut kept) = (Pruned::default(), Vec::new());
         for some in candidates.chunks(FILES_PER_LOOK) {
             self.check_mark(job_uid, env).await?;
@@ -437,7 +439,7 @@ impl Repository {
         Ok(true)
     }
 
-    async fn delete_object(&self, path: &Path) -> Result<(), Error> {
+    pub(super) async fn delete_object(&self, path: &Path) -> Result<(), Error> {
         if let Some(target) = self.local_path(path) {
             return remove_file_and_empty_dir(target).await;
         }

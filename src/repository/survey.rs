@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::hash::Hasher;
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use object_store::ObjectStoreExt;
 use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStoreExt};
 use twox_hash::XxHash64;
 
 use super::cipher::PlainDigest;
@@ -132,6 +132,16 @@ impl Repository {
         plan.files = Volume::of(set.0.iter().map(|needed| &needed.file));
         plan.parts = set.0.len().div_ceil(FILES_PER_PART).min(PARTS_MAX as usize) as u32;
         let layout = self.layout().await?;
+        if request.label.is_none() {
+            for (path, kind, detail) in self.info_findings().await? {
+                plan.findings.push(Finding {
+                    kind,
+                    object: layout.relative(&path),
+                    backups: Vec::new(),
+                    detail,
+                });
+            }
+        }
         for path in &inventory.foreign {
             plan.findings.push(Finding {
                 kind: FindingKind::Foreign,
@@ -226,6 +236,16 @@ impl Repository {
             .any(|backup| backup.timestamp == *timestamp))
     }
 
+    /// Whether a backup is there: its object, or else a listing says so.
+    pub async fn is_backed_up(
+        &self,
+        label: &SnapshotLabel,
+        timestamp: &BackupTimestamp,
+    ) -> Result<bool, Error> {
+        let path = self.layout().await?.manifest(label, timestamp);
+        Ok(self.exists(&path).await? || self.is_listed(label, timestamp).await?)
+    }
+
     /// The id of the repository that stands here.
     pub async fn id(&self) -> Result<String, Error> {
         let info = self.info().await?.ok_or_else(|| self.no_repository())?;
@@ -276,11 +296,11 @@ impl Repository {
             if needed.is_empty() {
                 continue;
             }
-            let there = self.lengths(first).await?;
+            let there = self.listed_under(first).await?;
             for needed in needed {
                 let file = &needed.file;
                 let wrong = match there.get(&needed.object) {
-                    Some(bytes) if *bytes == layout.stored_bytes(file) => None,
+                    Some(found) if found.size == layout.stored_bytes(file) => None,
                     // A listing may be late; the object itself is not.
                     _ => as_finding(self.length_is_wrong(file).await, tolerant)?,
                 };
@@ -337,8 +357,11 @@ impl Repository {
         Ok(checked)
     }
 
-    /// The lengths of the objects of files whose names begin with this byte.
-    pub(super) async fn lengths(&self, first: u32) -> Result<HashMap<Sha256, u64>, Error> {
+    /// The objects of files whose names begin with this byte, as they are listed.
+    pub(super) async fn listed_under(
+        &self,
+        first: u32,
+    ) -> Result<HashMap<Sha256, ObjectMeta>, Error> {
         let layout = self.layout().await?;
         let directory = layout.data_dir().join(format!("{first:02x}"));
         let mut objects = self.store.list(Some(&directory));
@@ -346,7 +369,7 @@ impl Repository {
         let failed = |e| storage_error("list", &directory, e);
         while let Some(object) = objects.try_next().await.map_err(failed)? {
             if let Some(Place::Data(name)) = layout.place_of(&object.location) {
-                found.insert(name, object.size);
+                found.insert(name, object);
             }
         }
         Ok(found)

@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::external::Step;
+use super::lease::Lease;
 use super::uploads::JobUploads;
 use super::{Inner, location_of};
 use crate::cluster::{ReportProgress, StepError};
@@ -35,6 +36,8 @@ pub(super) struct StepContext {
     files: Mutex<Option<Arc<FileSet>>>,
     /// Held by the one backup that is being restored to see whether it can be.
     restoring: Mutex<()>,
+    /// What a restore reads, kept from a PRUNE of another gateway.
+    lease: parking_lot::Mutex<Option<Lease>>,
     /// The job's own limit.
     limit: SpeedLimit,
     /// The same, for those who hand it on.
@@ -60,11 +63,18 @@ impl StepContext {
             repository: Mutex::default(),
             files: Mutex::default(),
             restoring: Mutex::default(),
+            lease: parking_lot::Mutex::default(),
             limit: SpeedLimit::new(None, &inner.env),
             pace: watch::Sender::new(job.pace()),
             paused: watch::Sender::new(false),
         };
         context.obey(job);
+        if let JobState::Restore(state) = &job.state
+            && let Some(plan) = state.reads()
+        {
+            let resumed = Lease::resume(inner, job, plan);
+            *context.lease.lock() = Some(resumed);
+        }
         context
     }
 

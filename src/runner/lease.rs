@@ -1,0 +1,166 @@
+//! What a restore reads is kept from the PRUNE of another gateway: it is named in the repository,
+//! and named anew for as long as the job is under way.
+//!
+//! A restore does not depend on it. Who may only read a repository, or whose repository has no room
+//! left, restores all the same, and finds out if a file goes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::DropGuard;
+
+use super::Inner;
+use crate::error::{Error, ErrorKind};
+use crate::job::{Job, RestorePlan};
+use crate::names::{ClusterName, JobId, RepositoryName};
+use crate::repository::Repository;
+
+/// How often a lease is put anew.
+const RENEWED_EVERY: Duration = Duration::from_secs(3600);
+/// How soon what failed is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+/// Storage that does not answer in this time holds up no restore.
+const PUT_TIME_MAX: Duration = Duration::from_secs(30);
+/// The same for the end of a job.
+const END_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// A lease that is renewed until this is dropped.
+#[derive(Debug)]
+pub(super) struct Lease {
+    ends: DropGuard,
+    renewing: Option<JoinHandle<()>>,
+}
+
+/// Who reads, and from where.
+#[derive(Clone, Debug)]
+struct Reader {
+    job: JobId,
+    uid: String,
+    cluster: ClusterName,
+    repository: RepositoryName,
+}
+
+impl Reader {
+    fn of(job: &Job) -> Option<Self> {
+        Some(Self {
+            job: job.id,
+            uid: job.spec.uid.clone(),
+            cluster: job.spec.cluster.clone(),
+            repository: job.spec.work.repository()?.clone(),
+        })
+    }
+
+    /// Its repository, if leases can be put there.
+    async fn repository(&self, inner: &Inner) -> Result<Option<Arc<Repository>>, Error> {
+        let record = inner
+            .store
+            .repository(&self.cluster, &self.repository)
+            .await?;
+        if record.read_only {
+            return Ok(None);
+        }
+        inner.repository(&record).map(Some)
+    }
+
+    /// Puts its lease; whether there is one now.
+    async fn put(&self, inner: &Inner, plan: &RestorePlan) -> bool {
+        let putting = async {
+            let Some(repository) = self.repository(inner).await? else {
+                return Ok(());
+            };
+            let files = plan.tablets().flat_map(|tablet| &tablet.files);
+            repository.put_lease(&self.uid, files).await
+        };
+        let put = within(inner, PUT_TIME_MAX, putting).await;
+        if let Err(error) = &put {
+            tracing::warn!(job_id = self.job.0, %error, "what this restore reads cannot be kept from a PRUNE of another gateway");
+        }
+        put.is_ok()
+    }
+}
+
+impl Lease {
+    /// Puts the lease of a job that has just been planned, and renews it; whether it stands now.
+    pub async fn begin(inner: &Arc<Inner>, job: &Job, plan: &Arc<RestorePlan>) -> (Self, bool) {
+        let reader = Reader::of(job);
+        let stands = match &reader {
+            Some(reader) => reader.put(inner, plan).await,
+            None => false,
+        };
+        (Self::renewed(inner, reader, plan, stands), stands)
+    }
+
+    /// Goes on with the lease of a job that is taken up again.
+    pub fn resume(inner: &Arc<Inner>, job: &Job, plan: &Arc<RestorePlan>) -> Self {
+        Self::renewed(inner, Reader::of(job), plan, false)
+    }
+
+    fn renewed(
+        inner: &Arc<Inner>,
+        reader: Option<Reader>,
+        plan: &Arc<RestorePlan>,
+        stands: bool,
+    ) -> Self {
+        let end = inner.stop.child_token();
+        let ends = end.clone().drop_guard();
+        let renewing = reader.map(|reader| {
+            let (this, plan) = (inner.clone(), plan.clone());
+            let mut wait = if stands {
+                RENEWED_EVERY
+            } else {
+                Duration::ZERO
+            };
+            inner.tasks.spawn(async move {
+                loop {
+                    tokio::select! {
+                        () = end.cancelled() => return,
+                        () = this.env.clock.sleep(wait) => {}
+                    }
+                    // Nothing of it comes after the end.
+                    wait = if reader.put(&this, &plan).await {
+                        RENEWED_EVERY
+                    } else {
+                        RETRY_AFTER
+                    };
+                }
+            })
+        });
+        Self { ends, renewing }
+    }
+}
+
+/// Takes the lease of a job that is over away. What cannot be taken away just now ends by itself.
+pub(super) async fn end(inner: &Inner, job: &Job, lease: Option<Lease>) {
+    let Some(reader) = Reader::of(job) else {
+        return;
+    };
+    let ending = async {
+        if let Some(Lease { ends, renewing }) = lease {
+            drop(ends);
+            if let Some(renewing) = renewing {
+                let _ = renewing.await;
+            }
+        }
+        match reader.repository(inner).await? {
+            Some(repository) => repository.end_lease(&reader.uid).await,
+            None => Ok(()),
+        }
+    };
+    if let Err(error) = within(inner, END_TIME_MAX, ending).await {
+        tracing::warn!(job_id = job.id.0, %error, "a lease stays in its repository for a day");
+    }
+}
+
+async fn within(
+    inner: &Inner,
+    most: Duration,
+    work: impl Future<Output = Result<(), Error>>,
+) -> Result<(), Error> {
+    tokio::select! {
+        done = work => done,
+        () = inner.env.clock.sleep(most) => {
+            Err(Error::new(ErrorKind::Storage, format!("no answer within {most:?}")))
+        }
+    }
+}
