@@ -20,6 +20,7 @@ use datafusion::logical_expr::LogicalPlan;
 
 pub use self::clusters::open_cluster;
 use crate::cluster::Cluster;
+pub(crate) use crate::cluster::{no_database, unknown_database, unknown_table};
 use crate::error::{Error, ErrorKind};
 use crate::gateway::Gateway;
 use crate::job::{JobSpec, Requester, Work};
@@ -55,27 +56,6 @@ pub struct Caller {
     pub requester: Requester,
     /// What there is to know beside the answer.
     pub notices: Vec<Notice>,
-}
-
-pub(crate) fn no_database() -> Error {
-    Error::new(ErrorKind::UndefinedSchema, "No database selected")
-        .hint("USE a database, or write database.table.")
-}
-
-pub(crate) fn unknown_table(database: &DatabaseName, name: &TableName) -> Error {
-    Error::new(
-        ErrorKind::UndefinedTable,
-        format!("Unknown table '{database}.{name}'"),
-    )
-    .hint("See SHOW TABLES.")
-}
-
-pub(crate) fn unknown_database(name: &DatabaseName) -> Error {
-    Error::new(
-        ErrorKind::UndefinedSchema,
-        format!("Unknown database '{name}'"),
-    )
-    .hint("See SHOW DATABASES.")
 }
 
 /// The location that a statement gives.

@@ -9,6 +9,7 @@ mod detached;
 pub mod embedded;
 mod external;
 pub mod starrocks;
+mod unknown;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -27,6 +28,7 @@ use parking_lot::RwLock;
 
 pub use self::detached::DetachedCluster;
 pub use self::external::*;
+pub(crate) use self::unknown::{no_database, unknown_database, unknown_table};
 use crate::error::{Error, ErrorKind};
 use crate::job::{
     BackupPlan, BackupRequest, Job, ManifestDigest, PlannedTablet, RestorePlan, RestoreRequest,
@@ -37,7 +39,6 @@ use crate::repository::{Manifest, Placed, Repository};
 use crate::schema::{Bounds, PartitionDef, TableSchema, ViewDefinition};
 use crate::statement::{Definition, ObjectRef, Qualified};
 
-/// A failed step.
 #[derive(Clone, Debug)]
 pub enum StepError {
     /// May succeed another time.
@@ -255,7 +256,8 @@ pub trait Tables: Debug + Send + Sync {
         on: Vec<BackendId>,
     ) -> Result<Vec<String>, Error>;
 
-    /// Removes what definitions have made superfluous; what takes long goes on after it has returned.
+    /// Removes what definitions have made superfluous; what takes long goes on after it has
+    /// returned.
     async fn tidy_up(&self);
 
     /// Changes rows of a table, durably and atomically; answers how many.
@@ -293,7 +295,8 @@ pub trait Tables: Debug + Send + Sync {
     /// Whether a RESTORE may go into this database, which it makes if it is not there.
     fn check_restore(&self, database: &DatabaseName) -> Result<(), Error>;
 
-    /// Reads every file of a database that was restored as a whole, and compares it with its backup.
+    /// Reads every file of a database that was restored as a whole, and compares it with its
+    /// backup.
     /// `go_on` is asked before each file.
     async fn prove(
         &self,
@@ -396,14 +399,12 @@ pub enum Swap {
 /// What comparing restored tables with their backup has come to.
 #[derive(Clone, Debug, Default)]
 pub struct Proof {
-    /// What was read.
     pub volume: Volume,
     pub rows: u64,
     /// What is not as it was backed up, in words.
     pub differences: Vec<String>,
 }
 
-/// The nodes of a cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Nodes {
     pub frontends: Vec<FrontendInfo>,
@@ -419,7 +420,6 @@ pub struct FrontendInfo {
     /// Whether it decides.
     pub is_leader: bool,
     pub version: String,
-    /// When it came up.
     pub started_at: Timestamp,
 }
 
@@ -437,7 +437,6 @@ pub struct BackendInfo {
 pub struct DatabaseInfo {
     pub id: i64,
     pub name: DatabaseName,
-    /// When it was made.
     pub created_at: Timestamp,
     /// Its tables, by name.
     pub tables: Vec<TableInfo>,
@@ -474,7 +473,6 @@ impl ViewSource {
         &self.database
     }
 
-    /// What it shows.
     pub fn definition(&self) -> &ViewDefinition {
         &self.definition
     }
@@ -516,7 +514,6 @@ pub struct TableInfo {
     pub state: &'static str,
     /// Replicas per tablet.
     pub replication_num: u16,
-    /// When it was made.
     pub created_at: Timestamp,
     /// Its partitions, in order.
     pub partitions: Vec<PartitionInfo>,
@@ -543,7 +540,6 @@ pub struct PartitionInfo {
     pub name: PartitionName,
     /// The rows it takes.
     pub bounds: Bounds,
-    /// Its visible version.
     pub version: i64,
     /// Since when.
     pub version_at: Timestamp,

@@ -28,7 +28,6 @@ const REFRESH: Duration = Duration::from_millis(250);
 /// The widest table where the environment does not say how wide the terminal is, characters.
 const WIDTH: usize = 100;
 
-/// A demo that is set up.
 #[derive(Debug)]
 pub struct Demo {
     server: Server,

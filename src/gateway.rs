@@ -22,28 +22,20 @@ use crate::runner::Runner;
 use crate::statement::Bounds;
 use crate::store::{Holdings, Store};
 
-/// What all sessions share.
 #[derive(Debug)]
 pub struct Gateway {
-    /// Plans and runs queries.
     pub engine: QueryEngine,
-    /// Runs jobs.
     pub runner: Runner,
-    /// Jobs, repositories, users.
     pub store: Arc<dyn Store>,
     pub clusters: Arc<Clusters>,
     /// The cluster of a connection that names none.
     pub default_cluster: ClusterName,
-    /// Opens repositories.
     pub open: Arc<dyn OpenRepository>,
-    /// Time and randomness.
     pub env: Env,
     pub metrics: Arc<Metrics>,
     /// What every PostgreSQL's catalogs hold.
     pub builtin: Arc<BuiltinRelations>,
-    /// The open connections.
     pub connections: Arc<Connections>,
-    /// When the gateway came up.
     pub started_at: Timestamp,
     /// What a job gets when its statement says no timeout, seconds.
     pub job_timeout_seconds: u64,

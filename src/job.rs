@@ -65,9 +65,7 @@ use crate::names::{JobId, TabletId, TaskId, Timestamp};
 pub enum JobState {
     Backup(BackupState),
     Restore(RestoreState),
-    /// Of another cluster's job.
     External(Box<ExternalState>),
-    /// Of a snapshot's deletion.
     DropSnapshot(DropState),
     Verify(VerifyState),
     Prune(PruneState),
@@ -79,10 +77,8 @@ pub enum JobState {
 pub enum JobEvent {
     Backup(BackupEvent),
     Restore(RestoreEvent),
-    /// To another cluster's job.
     #[serde(rename = "remote")]
     External(Box<ExternalEvent>),
-    /// To a snapshot's deletion.
     DropSnapshot(DropEvent),
     Verify(VerifyEvent),
     Prune(PruneEvent),
@@ -95,9 +91,7 @@ pub enum JobEvent {
 pub enum JobCommand {
     Backup(BackupCommand),
     Restore(RestoreCommand),
-    /// For another cluster's job.
     External(ExternalCommand),
-    /// For a snapshot's deletion.
     DropSnapshot(DropCommand),
     Verify(VerifyCommand),
     Prune(PruneCommand),
@@ -107,9 +101,7 @@ pub enum JobCommand {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{event} cannot happen in {phase}")]
 pub struct IllegalEvent {
-    /// Where the job stands.
     pub phase: Phase,
-    /// The event's name.
     pub event: &'static str,
 }
 
@@ -121,13 +113,11 @@ pub struct Version(pub u64);
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
     pub id: JobId,
-    /// What was asked.
     pub spec: Arc<JobSpec>,
     /// When it was admitted; also the backup's timestamp.
     pub created_at: Timestamp,
     /// How many events are in it.
     pub version: Version,
-    /// Its phase.
     pub state: JobState,
     /// What is known about its course.
     pub record: Record,
@@ -238,7 +228,6 @@ impl Job {
         }
     }
 
-    /// Whether this may be done now.
     pub fn allows(&self, command: JobCommand) -> bool {
         match (&self.state, command) {
             (JobState::Backup(state), JobCommand::Backup(command)) => state.allows(command),

@@ -209,8 +209,8 @@ fn count_panics(metrics: Arc<Metrics>) {
     }));
 }
 
-/// Gives memory back that is free, for as long as the process lives. While queries run it would only
-/// be asked for again, and giving back much of it holds up whoever asks for some.
+/// Gives memory back that is free, for as long as the process lives. While queries run it would
+/// only be asked for again, and giving back much of it holds up whoever asks for some.
 async fn return_memory(gateway: Arc<Gateway>) {
     let mut rounds = tokio::time::interval(MEMORY_RETURN_INTERVAL);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -350,9 +350,6 @@ impl Repository {
     /// stands in its place proves that this one never will.
     pub async fn publish(&self, manifest: &Manifest) -> Result<Placed, Error> {
         let (body, _) = manifest.encode()?;
-        if let Err(error) = self.mend_info().await {
-            tracing::warn!(repository = %self.name, %error, "the copy of __repo_info could not be looked at");
-        }
         let layout = self.layout().await?;
         let path = layout.manifest(&manifest.label, &manifest.timestamp);
         if self.put_once(&path, layout.seal(&path, body)?).await? {
@@ -471,8 +468,8 @@ impl Repository {
                 self.pass(file.bytes).await?;
                 match self.upload_file(&path, file, from, is_new, budget).await? {
                     Sent::New(e_tag) => (true, e_tag),
-                    // Every conflict is told in the same words; only a whole object makes it another
-                    // one's upload of the same file.
+                    // Every conflict is told in the same words; only a whole object makes it
+                    // another one's upload of the same file.
                     Sent::Occupied(error) => match self.presence(file, from).await? {
                         Presence::Whole => (false, None),
                         Presence::Missing | Presence::Wrong => return Err(error),

@@ -266,7 +266,8 @@ impl Runner {
         let id = match self.inner.store.unsettled(cluster, database).await?.first() {
             Some(id) => *id,
             None => {
-                // The two share their database's slot: of the later one it can be told how it ended.
+                // The two share their database's slot: of the later one it can be told how it
+                // ended.
                 let mut last = None;
                 for kind in [JobKind::Backup, JobKind::Restore] {
                     let filter = JobFilter {

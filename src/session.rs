@@ -65,7 +65,6 @@ pub struct Client {
     /// `dbname` of the start-up packet.
     pub database: Option<String>,
     pub addr: String,
-    /// The connection's number.
     pub pid: i32,
 }
 

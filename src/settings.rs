@@ -91,8 +91,8 @@ pub struct Settings {
     pub jobs_running_max: usize,
     /// Tablets of one job that are moved at a time.
     pub upload_concurrency: usize,
-    /// Bytes of backup data that go to and from repositories in a second, of all jobs together; 0 is
-    /// no limit. Repositories and jobs may have lower ones.
+    /// Bytes of backup data that go to and from repositories in a second, of all jobs together; 0
+    /// is no limit. Repositories and jobs may have lower ones.
     pub max_bytes_per_second: u64,
     /// Bytes of backup data in memory at a time, over all jobs.
     pub bytes_in_flight_max: u64,

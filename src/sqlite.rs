@@ -13,7 +13,6 @@ use tokio::sync::Semaphore;
 
 use crate::error::{Error, ErrorKind};
 
-/// A SQLite error as ours.
 pub fn sql_error(error: rusqlite::Error) -> Error {
     let kind = match &error {
         rusqlite::Error::SqliteFailure(e, _) if e.code == ErrorCode::DiskFull => {

@@ -319,7 +319,6 @@ pub struct UserRecord {
     pub verifier: Option<PasswordVerifier>,
     /// Whether the user may do everything.
     pub admin: bool,
-    /// When the user was created.
     pub created_at: Timestamp,
 }
 

@@ -24,7 +24,8 @@ struct Broken {
     what: &'static str,
     /// Gets the repository's directory.
     breaks: fn(&Path),
-    /// The kinds of what VERIFY finds, and the error that RESTORE ends in; none if nothing keeps it.
+    /// The kinds of what VERIFY finds, and the error that RESTORE ends in; none if nothing keeps
+    /// it.
     finding: &'static str,
     restore: Option<&'static str>,
 }
@@ -297,7 +298,7 @@ async fn broken_repositories_are_found_out_and_change_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repository_of_the_future_or_of_nobody_is_refused() {
+async fn newer_and_foreign_repositories_are_refused() {
     let server = TestServer::start().await;
     let client = server.client().await;
     for (name, breaks, code) in [

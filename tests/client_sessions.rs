@@ -548,7 +548,7 @@ fn data_files(dir: &Path) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kept_plans_follow_their_tables_and_hold_none_of_their_files() {
+async fn cached_plans_hold_no_files() {
     let (server, client) = with_tables().await;
     let by_id = "SELECT o.customer, (SELECT count(*) FROM market.events) FROM market.orders AS o WHERE id = $1";
     let kept = client.prepare(by_id).await.expect("prepares");
@@ -813,7 +813,7 @@ async fn a_client_that_is_gone_needs_no_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn statements_that_outlive_the_drain_time_are_told_why_they_end() {
+async fn drained_statements_are_told_why() {
     let dir = tempfile::tempdir().expect("a directory");
     let server = TestServer::start_in(dir, |s| s.drain_timeout_seconds = 0).await;
     let root = server.client().await;

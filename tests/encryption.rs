@@ -368,14 +368,34 @@ async fn a_key_survives_the_loss_of_either_copy() {
                          WHERE job_id = (SELECT max(job_id) FROM system.jobs)";
             let name = path.file_name().and_then(|n| n.to_str()).expect("a name");
             assert_eq!(value(&client, found).await, format!("{kind} {name} error"));
-            // What is not known to be lost for good is not written over by a backup.
             backup(&client, &format!("two{n}{m}")).await;
-            if damage == Some(&flipped[..]) {
-                let rotate = "ALTER REPOSITORY r SET PROPERTIES (\"encryption.key\" = \"{}\")";
-                run(&client, &rotate.replace("{}", &"1".repeat(64))).await;
-            }
             assert_eq!(both(), [first.clone(), first.clone()]);
         }
+        // Of another repository of this name: nobody can tell which key is needed.
+        let stranger = TestServer::start().await;
+        let other = stranger.client().await;
+        let elsewhere = stranger.repository();
+        run(
+            &other,
+            &format!(
+                "CREATE REPOSITORY r WITH BROKER ON LOCATION \"{}\" PROPERTIES ({})",
+                elsewhere.display(),
+                key('1')
+            ),
+        )
+        .await;
+        let theirs = elsewhere.join("__starrocks_repository_r/__repo_info");
+        std::fs::copy(&theirs, &info).expect("copied");
+        run(
+            &client,
+            &format!("BACKUP SNAPSHOT secret_base.mixed{n} TO r"),
+        )
+        .await;
+        assert_ne!(job_ends(&client, "secret_base").await, "succeeded");
+        assert_eq!(std::fs::read(&copy).expect("there"), first);
+        std::fs::write(&info, &first).expect("written");
+        stranger.stop().await;
+
         let rotate = format!(
             "ALTER REPOSITORY r SET PROPERTIES (\"encryption.key\" = \"{}\")",
             "3".repeat(64)
@@ -383,6 +403,15 @@ async fn a_key_survives_the_loss_of_either_copy() {
         run(&client, &rotate).await;
         let [new, copied] = both();
         assert!(new == copied && new != first);
+        // A copy of the key before follows; one that says more of itself than that stays.
+        std::fs::write(&copy, &first).expect("written");
+        backup(&client, &format!("three{n}")).await;
+        assert_eq!(both(), [new.clone(), new.clone()]);
+        std::fs::write(&info, &first).expect("written");
+        let (code, _) = fails(&client, "SHOW SNAPSHOT ON r").await;
+        assert_eq!(code, "28000");
+        assert_eq!(both(), [first, new.clone()]);
+        std::fs::write(&info, &new).expect("written");
         std::fs::remove_file(&info).expect("removed");
         run(
             &client,

@@ -1,5 +1,5 @@
-//! EXPLAIN of BACKUP, RESTORE, DROP SNAPSHOT, PRUNE and VERIFY: what it says is what happens, and it
-//! changes nothing.
+//! EXPLAIN of BACKUP, RESTORE, DROP SNAPSHOT, PRUNE and VERIFY: what it says is what happens, and
+//! it changes nothing.
 
 use tokio_postgres::Client;
 
@@ -75,7 +75,7 @@ async fn with_tables(server: &TestServer) -> Client {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_moves_what_was_foretold() {
+async fn a_backup_moves_what_explain_said() {
     let server = TestServer::start().await;
     let client = with_tables(&server).await;
     let before = crate::consistency::files(&server.repository()).len();

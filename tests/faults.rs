@@ -369,7 +369,7 @@ async fn a_conflict_is_believed_only_where_something_stands() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refusals_that_are_no_missing_right_say_what_to_do() {
+async fn other_refusals_give_advice() {
     for (status, code, hint) in [
         (400, "ExpiredToken", "session token has expired"),
         (400, "AuthorizationHeaderMalformed", "another region"),

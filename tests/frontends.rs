@@ -1,5 +1,5 @@
-//! What real frontends do, which a cluster of friends would not: backends that are all down, no leader,
-//! idle connections in the process list, objects that a backup leaves out.
+//! What real frontends do, which a cluster of friends would not: backends that are all down, no
+//! leader, idle connections in the process list, objects that a backup leaves out.
 
 use crate::fake_fe::{Fault, Pace};
 use crate::starrocks::{FAST, Fixture, fixture, fixture_of};
@@ -69,7 +69,7 @@ async fn missing_privileges_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_there_is_no_snapshot() {
+async fn unknown_labels_are_no_snapshots() {
     let w = fixture("3.2.1", Pace::Manual).await;
     let there = "SELECT count(*) FROM system.snapshots WHERE snapshot = 'nope'";
     assert_eq!(w.value(there).await, "0");
@@ -144,7 +144,7 @@ async fn materialized_views_are_tables_and_views_are_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_has_just_been_made_is_known() {
+async fn new_objects_are_known_at_once() {
     let fe = crate::fake_fe::FakeFe::start("3.5.0", 1, FAST).await;
     let w = fixture_of(fe, "").await;
     let alter = "ALTER CLUSTER prod SET (\"names_max_age_ms\" = \"3600000\")";

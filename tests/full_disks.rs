@@ -76,7 +76,7 @@ async fn a_backup_waits_for_room_in_its_repository() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_backend_refuses_rows_and_keeps_what_it_has() {
+async fn a_full_backend_keeps_rows() {
     let dir = tempfile::tempdir().expect("a directory");
     let data = dir.path().join("data");
     let backend = data.join("be1");

@@ -246,7 +246,7 @@ async fn crafted_copies_are_left_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn copies_come_later_or_not_at_all() {
+async fn copies_wait_for_storage_or_are_skipped() {
     let dir = tempfile::tempdir().expect("a directory");
     let server = TestServer::start_in(dir, |settings| settings.history_mirrored = false).await;
     let client = server.client().await;

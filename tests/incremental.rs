@@ -1,5 +1,5 @@
-//! A backup moves what the repository does not hold, whatever brought it there, and every manifest is
-//! complete.
+//! A backup moves what the repository does not hold, whatever brought it there, and every manifest
+//! is complete.
 
 use tokio_postgres::Client;
 
@@ -100,7 +100,7 @@ async fn what_has_not_changed_is_not_moved() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_object_is_not_taken_for_a_known_one() {
+async fn changed_objects_are_noticed() {
     let server = TestServer::start().await;
     let client = server.client().await;
     run(

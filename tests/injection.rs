@@ -1,6 +1,7 @@
 //! Every failure at every step (docs/architecture.md, "Tests"): each command fails for a while or
 //! for good, with its effect landed or lost; the process dies before and after each append; CANCEL
-//! arrives during each command. Whatever happens, the fixture afterwards adds up: [`Fixture::check`].
+//! arrives during each command. Whatever happens, the fixture afterwards adds up:
+//! [`Fixture::check`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,6 +1,6 @@
 //! `kill -9` of the built binary at random moments, again and again, while a client inserts, backs
-//! up, restores, drops, verifies, prunes and changes repositories: what was acknowledged is there, every job comes to an
-//! end, and nothing is left behind.
+//! up, restores, drops, verifies, prunes and changes repositories: what was acknowledged is there,
+//! every job comes to an end, and nothing is left behind.
 //!
 //! `STARKEEP_KILLS` says how often, `STARKEEP_SEED` what is done in which order. When exactly the
 //! kill comes is up to the machine.

@@ -45,7 +45,7 @@ async fn uploads(client: &Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_paused_job_waits_over_a_restart_and_lets_others_by() {
+async fn a_pause_outlives_a_restart() {
     let dir = tempfile::tempdir().expect("a directory");
     let one_at_a_time = |s: &mut starkeep::settings::Settings| s.jobs_running_max = 1;
     let server = TestServer::start_in(dir, one_at_a_time).await;
@@ -108,7 +108,7 @@ async fn a_paused_job_waits_over_a_restart_and_lets_others_by() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_is_paused_in_the_queue_holds_nobody_up() {
+async fn paused_queued_jobs_block_nobody() {
     let dir = tempfile::tempdir().expect("a directory");
     let server = TestServer::start_in(dir, |s| s.jobs_running_max = 1).await;
     let client = with_tables(&server).await;

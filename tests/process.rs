@@ -370,7 +370,7 @@ async fn next_life(prepared: &Prepared) -> (Process, Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_goes_on_after_kill_9_in_uploading_and_upload_info() {
+async fn a_backup_survives_kill_9() {
     let prepared = prepared().await;
     let cases: [(&str, Picks); 2] = [
         ("UPLOADING", |line| {

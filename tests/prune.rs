@@ -233,7 +233,7 @@ async fn prune_waits_for_readable_manifests() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_that_relies_on_what_goes_brings_it_again() {
+async fn a_backup_brings_pruned_files_again() {
     let (server, wait) = server().await;
     let (client, data) = with_leftovers(&server).await;
     wait.set_over(false);
@@ -327,7 +327,7 @@ async fn buckets_are_pruned() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_that_is_listed_and_not_there_stops_it() {
+async fn a_listed_missing_manifest_stops_prune() {
     let lost = Arc::new(AtomicBool::new(false));
     let is_lost = lost.clone();
     let s3 = S3::misbehaving(Arc::new(move |method, path| {
@@ -362,7 +362,7 @@ async fn a_manifest_that_is_listed_and_not_there_stops_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_does_not_wait_for_a_mark_that_stands() {
+async fn a_stop_does_not_wait_for_marks() {
     let refusing = Arc::new(AtomicBool::new(false));
     let refuses = refusing.clone();
     let s3 = S3::misbehaving(Arc::new(move |method, path| {
@@ -405,7 +405,7 @@ async fn a_stop_does_not_wait_for_a_mark_that_stands() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prune_that_cannot_take_its_mark_away_can_be_given_up() {
+async fn a_stuck_prune_can_be_forced() {
     let data = Arc::new(OnceLock::<PathBuf>::new());
     let deleted = data.clone();
     let s3 = S3::misbehaving(Arc::new(move |method, path| {

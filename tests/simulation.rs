@@ -1,10 +1,11 @@
-//! Two gateways on one repository in a store that misbehaves, by a seed: they back up, restore, drop,
-//! verify and prune beside each other and die at any moment. In the end every backup that succeeded is
-//! whole, no other one exists, a restore brought all rows or no table, and no job is without an end.
+//! Two gateways on one repository in a store that misbehaves, by a seed: they back up, restore,
+//! drop, verify and prune beside each other and die at any moment. In the end every backup that
+//! succeeded is whole, no other one exists, a restore brought all rows or no table, and no job is
+//! without an end.
 //!
-//! `STARKEEP_SEED=n` plays one seed, `STARKEEP_SIMULATIONS=n` so many from 1 on. What the store does
-//! to a request depends on the seed and on how often that was asked of that object before, so a
-//! seed does the same again as far as the machine's threads let it.
+//! `STARKEEP_SEED=n` plays one seed, `STARKEEP_SIMULATIONS=n` so many from 1 on. What the store
+//! does to a request depends on the seed and on how often that was asked of that object before, so
+//! a seed does the same again as far as the machine's threads let it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};

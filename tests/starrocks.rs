@@ -66,7 +66,7 @@ impl Fixture {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_and_a_restore_are_done_by_each_version() {
+async fn each_version_backs_up_and_restores() {
     for version in ["2.5.22", "3.3.16", "4.2.0"] {
         let w = fixture(version, FAST).await;
         assert_eq!(
@@ -587,7 +587,7 @@ async fn forgotten_ends_are_found_in_repository() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn frontends_come_and_go() {
+async fn lost_frontends_are_replaced() {
     let fe = FakeFe::start("3.3.16", 3, Pace::Manual).await;
     let w = fixture_of(fe, "").await;
     let ports = w.fe.addresses();
@@ -878,7 +878,7 @@ async fn queries_give_the_same_here_and_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_query_that_is_given_up_ends_on_the_cluster_too() {
+async fn cancelled_queries_end_on_the_cluster() {
     let w = fixture("3.3.16", Pace::Manual).await;
     w.fe.fail("SELECT t1.`id` AS o1_0", Fault::Hold);
     // Given up once it is there: what has not been sent needs no stopping.
@@ -1432,7 +1432,7 @@ async fn clusters_are_created_changed_and_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_administrator_may_say_anything() {
+async fn passthrough_is_for_administrators() {
     let w = fixture("3.3.16", Pace::Manual).await;
     run(&w.client, "USE shop; SET starkeep.passthrough = on").await;
     run(&w.client, "INSERT INTO customers VALUES (9, 'x', NULL)").await;
@@ -1803,7 +1803,7 @@ async fn waiting_jobs_follow_their_cluster() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_looks_on_costs_the_cluster_nothing() {
+async fn watchers_cost_the_cluster_nothing() {
     let w = fixture("3.3.16", Pace::Manual).await;
     run(&w.client, "BACKUP SNAPSHOT shop.s TO r ON (customers)").await;
     w.until("SELECT native_state FROM system.jobs", "PENDING")

@@ -156,7 +156,7 @@ async fn about_to_delete(prepared: &Prepared, prefix: &str) -> (Process, Client,
 const DROPS: &str = "FROM system.jobs WHERE kind = 'drop_snapshot'";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deletion_that_hangs_is_given_up_by_force_alone() {
+async fn force_ends_a_hung_deletion() {
     let prepared = prepared().await;
     let (process, client, gate) = about_to_delete(&prepared, "drop_hangs").await;
     let waits = process.client().await;
@@ -230,7 +230,7 @@ async fn a_deletion_goes_on_after_kill_9() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_restore_lets_go_of_tables_while_storage_hangs() {
+async fn cancelled_restores_free_tables() {
     let prepared = prepared().await;
     let parquet: Picks = |line| line.starts_with("GET") && line.contains(".parquet");
     let (mut process, client, gate) = gated(
@@ -365,7 +365,7 @@ async fn row_groups_of_lists_are_long_enough() {
 
 /// A mount that hangs holds up those who ask it something, and nobody else.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backend_that_hangs_holds_up_only_those_who_need_it() {
+async fn a_hung_backend_blocks_only_its_users() {
     let server = TestServer::start().await;
     let client = server.client().await;
     run(&client, "CREATE DATABASE d; CREATE TABLE d.t (a INT) DISTRIBUTED BY HASH (a) BUCKETS 1; INSERT INTO d.t VALUES (7)").await;

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use regex::Regex;
+
 fn sources() -> Vec<(PathBuf, String)> {
     fn walk(dir: &Path, out: &mut Vec<(PathBuf, String)>) {
         for entry in fs::read_dir(dir).expect("a folder") {
@@ -362,6 +364,53 @@ fn files_that_docs_name_exist() {
             }
         }
     }
+}
+
+/// Every file of the tree but what builds leave.
+fn tree(dir: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(dir).expect("a directory").flatten() {
+        let name = entry.file_name();
+        if entry.path().is_dir() {
+            if !["target", ".git", "node_modules"].contains(&name.to_string_lossy().as_ref()) {
+                tree(&entry.path(), found);
+            }
+        } else {
+            found.push(entry.path().to_string_lossy().into_owned());
+        }
+    }
+}
+
+#[test]
+fn files_that_are_named_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = Vec::new();
+    tree(root, &mut all);
+    let in_docs = r"`([A-Za-z0-9_][A-Za-z0-9_./-]*\.(?:rs|py|md|sql|jsonl|slt|sh|yml))`";
+    let in_comments = r"(?:^|[\s(`])((?:[A-Za-z0-9_-]+/)*[A-Za-z0-9_-]+\.(?:rs|py|md|sql|slt))\b";
+    let [in_docs, in_comments] =
+        [in_docs, in_comments].map(|pattern| Regex::new(pattern).expect("a pattern"));
+    let mut missing = Vec::new();
+    for file in all.iter().map(Path::new) {
+        let is_page = file.extension().is_some_and(|e| e == "md");
+        if !is_page && file.extension().is_none_or(|e| e != "rs") {
+            continue;
+        }
+        let text = fs::read_to_string(file).expect("text");
+        for line in text.lines() {
+            let pattern = match line.trim_start().starts_with("//") {
+                true if !is_page => &in_comments,
+                _ if is_page => &in_docs,
+                _ => continue,
+            };
+            for found in pattern.captures_iter(line) {
+                let name = format!("/{}", &found[1]);
+                if !all.iter().any(|known| known.ends_with(&name)) {
+                    missing.push(format!("{}: {}", file.display(), &found[1]));
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
 }
 
 #[test]

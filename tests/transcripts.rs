@@ -1,7 +1,7 @@
 //! What two real frontends answered (tests/transcripts/): main of December 2023, which is between
 //! 3.2 and 3.3, and main of June 2025, which is between 3.5 and 4.0. A frontend that has nothing
-//! but these answers stands before the gateway here; tests/fake_fe/recorded.rs holds the frontend
-//! that was written by hand against them.
+//! but these answers stands before the gateway here; the one that was written by hand after them is
+//! in tests/fake_fe.
 //!
 //! A recording is a line a statement, in the order in which they were said. Its first line has the
 //! columns of all answers, which the others name by number.
@@ -566,7 +566,7 @@ async fn recorded_objects_are_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn recorded_trouble_has_its_name() {
+async fn recorded_trouble_is_named() {
     let condition =
         "SELECT concat_ws(' ', version, condition) FROM system.clusters WHERE cluster = 'prod'";
     for (version, recorded) in RECORDINGS {

@@ -754,7 +754,7 @@ async fn notices_name_the_job_and_errors_their_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_are_streamed_and_many_columns_types_agree_in_both_formats() {
+async fn text_and_binary_rows_agree() {
     let server = TestServer::start().await;
     let client = server.client().await;
     let stream = client

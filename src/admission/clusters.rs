@@ -255,8 +255,7 @@ impl Caller {
         if !is_partial || changes_key {
             self.require_location(&location).await?;
         }
-        self.change_encryption(&record, &before, &location, changes_key)
-            .await?;
+        self.change_encryption(&record, &before, &location).await?;
         // Properties that make no location are refused before anything is kept.
         let pace = location.max_bytes_per_second()?;
         let open = &gateway.open;
@@ -290,18 +289,17 @@ impl Caller {
         Ok("ALTER REPOSITORY".into())
     }
 
-    /// Has an encrypted repository opened by the key that is given: another one, or the same where
-    /// one of the objects that have the repository's own has been lost.
+    /// Has an encrypted repository opened by another key, if another is given.
     async fn change_encryption(
         &self,
         record: &RepositoryRecord,
         before: &Location,
         now: &Location,
-        is_given: bool,
     ) -> Result<(), Error> {
         match (before.encryption_key()?, now.encryption_key()?) {
-            (old, new) if old == new && (!is_given || new.is_none()) => Ok(()),
-            // Nothing is written here to one that is only read; that the key opens it is seen below.
+            (old, new) if old == new => Ok(()),
+            // Nothing is written here to one that is only read; that the key opens it is seen
+            // below.
             (Some(_), Some(_)) if record.read_only => {
                 let repository = self.gateway.open.open(&record.name, now)?;
                 repository.ping().await

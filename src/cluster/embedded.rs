@@ -220,11 +220,6 @@ impl EmbeddedCluster {
     }
 }
 
-fn no_database() -> Error {
-    Error::new(ErrorKind::UndefinedSchema, "No database selected")
-        .hint("USE a database, or write database.table.")
-}
-
 fn refuse_locked(table: &Table) -> Result<(), Error> {
     if table.locked {
         return Err(Error::new(

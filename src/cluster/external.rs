@@ -28,7 +28,7 @@ pub struct Polling {
 
 /// A job that was seen in a database's slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sighted {
+pub struct SeenSlot {
     pub kind: JobKind,
     /// Whose slot it is; [`CATALOGS`] for external catalogs.
     pub database: String,
@@ -226,10 +226,10 @@ pub trait ExternalCluster: Debug + Send + Sync {
     async fn is_in_flight(&self, sql: &str) -> Result<bool, Error>;
 
     /// Every slot that can be seen in one look; those of these databases at least.
-    async fn slots(&self, databases: &[DatabaseName]) -> Result<Vec<Sighted>, Error>;
+    async fn slots(&self, databases: &[DatabaseName]) -> Result<Vec<SeenSlot>, Error>;
 
     /// What one database's slot holds.
-    async fn slot(&self, database: &DatabaseName) -> Result<Option<Sighted>, Error>;
+    async fn slot(&self, database: &DatabaseName) -> Result<Option<SeenSlot>, Error>;
 
     /// Its repositories, by name.
     async fn repositories(&self) -> Result<Vec<ExternalRepository>, Error>;

@@ -33,8 +33,8 @@ use self::print_statement::Printer;
 use self::scan::StarRocksTable;
 use super::{
     Answer, Cluster, ClusterKind, ClusterRole, Condition, ExternalCluster, ExternalDetails,
-    ExternalRepository, ExternalSnapshot, Health, NativeTable, Polling, Record, Scope, SendError,
-    Sighted,
+    ExternalRepository, ExternalSnapshot, Health, NativeTable, Polling, Record, Scope, SeenSlot,
+    SendError,
 };
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, from_datafusion};
@@ -253,11 +253,11 @@ impl ExternalCluster for StarRocksCluster {
         Ok(found)
     }
 
-    async fn slots(&self, databases: &[DatabaseName]) -> Result<Vec<Sighted>, Error> {
+    async fn slots(&self, databases: &[DatabaseName]) -> Result<Vec<SeenSlot>, Error> {
         self.all_slots(databases).await
     }
 
-    async fn slot(&self, database: &DatabaseName) -> Result<Option<Sighted>, Error> {
+    async fn slot(&self, database: &DatabaseName) -> Result<Option<SeenSlot>, Error> {
         self.slot_of(database.as_str()).await
     }
 

@@ -51,7 +51,6 @@ impl Connections {
         token
     }
 
-    /// The connection has ended.
     pub fn forget(&self, pid: i32) {
         self.open.lock().remove(&pid);
     }

@@ -41,7 +41,7 @@ struct Key {
     user: UserName,
     names: u64,
     /// Of users, roles, grants and clusters.
-    people: u64,
+    principals: u64,
 }
 
 impl KeptObjects {
@@ -64,7 +64,7 @@ impl KeptObjects {
 }
 
 /// Who there is, and what they hold.
-struct People {
+struct Principals {
     databases: Vec<String>,
     roles: Vec<Role>,
     memberships: Vec<(String, String)>,
@@ -72,7 +72,7 @@ struct People {
 }
 
 impl Gateway {
-    async fn people(&self) -> Result<People, Error> {
+    async fn principals(&self) -> Result<Principals, Error> {
         let (users, named, grants) = (
             self.store.users().await?,
             self.store.roles().await?,
@@ -118,7 +118,7 @@ impl Gateway {
                     }
                     _ => None,
                 });
-        Ok(People {
+        Ok(Principals {
             databases,
             roles,
             memberships: memberships.collect(),
@@ -136,12 +136,12 @@ impl Gateway {
         // Read before everything else: what changes meanwhile is gathered again by whoever asks
         // next.
         let names = cluster.names_version();
-        let people = self.people().await?;
+        let principals = self.principals().await?;
         let key = names.map(|names| Key {
             cluster: cluster.name().clone(),
             user: user.clone(),
             names,
-            people: people.fingerprint,
+            principals: principals.fingerprint,
         });
         let cell = key.map_or_else(Arc::default, |key| self.kept_objects.cell(key));
         if let Some(known) = cell.get() {
@@ -160,10 +160,10 @@ impl Gateway {
                 .await?;
             Ok::<_, Error>(Arc::new(Objects::new(
                 &name,
-                people.databases,
+                principals.databases,
                 schemas,
-                people.roles,
-                people.memberships,
+                principals.roles,
+                principals.memberships,
             )))
         });
         gathered.await.cloned()

@@ -20,32 +20,23 @@ pub enum BackupState {
     Pending,
     /// Files are being pinned.
     Snapshoting {
-        /// What goes into the backup.
         plan: Arc<BackupPlan>,
         /// Tasks not done yet.
         left: TasksLeft,
     },
     /// All files are pinned.
-    UploadSnapshot {
-        /// What goes into the backup.
-        plan: Arc<BackupPlan>,
-    },
+    UploadSnapshot { plan: Arc<BackupPlan> },
     /// Files are on their way.
     Uploading {
-        /// What goes into the backup.
         plan: Arc<BackupPlan>,
         tasks: Arc<Vec<TransferTask>>,
         /// Tasks not done yet.
         left: TasksLeft,
     },
     /// All files are in the repository.
-    SaveMeta {
-        /// What goes into the backup.
-        plan: Arc<BackupPlan>,
-    },
+    SaveMeta { plan: Arc<BackupPlan> },
     /// The manifest's content is decided; it may or may not be in the repository.
     UploadInfo {
-        /// What goes into the backup.
         plan: Arc<BackupPlan>,
         manifest: ManifestDigest,
         /// The time in the manifest.
@@ -58,7 +49,6 @@ pub enum BackupState {
     },
     /// Whether the backup exists is not known: the job was given up past its commit.
     Lost {
-        /// What is known.
         failure: Failure,
         /// Whether pins are gone.
         released: bool,
@@ -71,7 +61,6 @@ pub enum BackupState {
     },
 }
 
-/// What may be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum BackupCommand {
     /// Fix what goes into the backup, and pin it.
@@ -90,24 +79,25 @@ pub enum BackupCommand {
     Release,
 }
 
-/// What can happen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BackupEvent {
     /// The content is fixed.
-    Planned { plan: Arc<BackupPlan> },
+    Planned {
+        plan: Arc<BackupPlan>,
+    },
     /// One tablet's files are linked.
     Snapshoted {
         task: TaskId,
         /// The backend whose replica was taken.
         backend_id: BackendId,
     },
-    /// The work is divided.
-    UploadPlanned { tasks: Arc<Vec<TransferTask>> },
+    UploadPlanned {
+        tasks: Arc<Vec<TransferTask>>,
+    },
     /// One tablet's files are in the repository.
     Uploaded {
         task: TaskId,
-        /// What it moved.
         transfer: Transfer,
     },
     /// The manifest's content is fixed.
@@ -119,14 +109,17 @@ pub enum BackupEvent {
     /// The manifest is in the repository.
     Published,
     /// Something else stands in the manifest's place, so that it will never be there.
-    Displaced { failure: Failure },
+    Displaced {
+        failure: Failure,
+    },
     /// The job was given up while nobody could know whether its manifest is there.
     Lost {
         /// By whom.
         failure: Failure,
     },
-    /// The job is not carried on.
-    Cancelled { failure: Failure },
+    Cancelled {
+        failure: Failure,
+    },
     /// Pins and links are gone.
     Released,
 }

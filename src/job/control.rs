@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use super::Actor;
 use crate::names::{JobId, Timestamp};
 
-/// How a job is to run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Control {
     pub paused_at: Option<Timestamp>,
@@ -53,7 +52,6 @@ impl std::fmt::Display for Speaker {
     }
 }
 
-/// What can be said to a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ControlEvent {

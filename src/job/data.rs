@@ -19,21 +19,17 @@ pub struct DataFile {
     /// Of its bytes.
     pub sha256: Sha256,
     pub bytes: u64,
-    /// How many rows it holds.
     pub rows: u64,
 }
 
 /// Amounts of data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
-    /// How many files.
     pub files: u64,
-    /// Their bytes together.
     pub bytes: u64,
 }
 
 impl Volume {
-    /// The volume of these files.
     pub fn of<'a>(files: impl IntoIterator<Item = &'a DataFile>) -> Self {
         files.into_iter().fold(Self::default(), |v, f| Self {
             files: v.files + 1,
@@ -41,7 +37,6 @@ impl Volume {
         })
     }
 
-    /// Adds another one.
     pub fn add(&mut self, other: Self) {
         self.files = self.files.saturating_add(other.files);
         self.bytes = self.bytes.saturating_add(other.bytes);
@@ -90,7 +85,6 @@ pub struct BackupObject {
 /// Which objects a restore takes, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoreRequest {
-    /// The backup's timestamp.
     pub timestamp: BackupTimestamp,
     pub objects: Vec<RestoreObject>,
     #[serde(default)]
@@ -195,7 +189,6 @@ pub struct BackupPlan {
     places: Places,
 }
 
-/// A table of a backup plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedTable {
     pub name: TableName,
@@ -207,7 +200,6 @@ pub struct PlannedTable {
     pub partitions: Vec<PlannedPartition>,
 }
 
-/// A partition of a backup plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedPartition {
     pub name: PartitionName,
@@ -220,7 +212,6 @@ pub struct PlannedPartition {
     pub tablets: Vec<PlannedTablet>,
 }
 
-/// A tablet of a backup plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedTablet {
     pub tablet_id: TabletId,
@@ -241,7 +232,6 @@ impl PlannedTablet {
 }
 
 impl BackupPlan {
-    /// A plan of these.
     pub fn new(tables: Vec<PlannedTable>, views: Vec<PlannedView>) -> Self {
         Self {
             tables,
@@ -286,9 +276,7 @@ impl BackupPlan {
 pub struct TransferTask {
     /// Its id, apart from the tablets' ids.
     pub task_id: TaskId,
-    /// What it works on.
     pub assignment: Assignment,
-    /// What there is to do.
     pub planned: Volume,
 }
 
@@ -321,7 +309,6 @@ pub struct RestorePlan {
     places: Places,
 }
 
-/// A table of a restore plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetTable {
     /// Its name in the snapshot.
@@ -341,7 +328,6 @@ pub struct TargetTable {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetPartition {
     pub name: PartitionName,
-    /// Its new id.
     pub partition_id: PartitionId,
     /// The partition it takes the place of.
     pub replaces: Option<PartitionId>,
@@ -353,10 +339,8 @@ pub struct TargetPartition {
     pub tablets: Vec<TargetTablet>,
 }
 
-/// A tablet of a restore plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetTablet {
-    /// Its new id.
     pub tablet_id: TabletId,
     /// Where its replicas go.
     pub backends: Vec<BackendId>,
@@ -374,7 +358,6 @@ impl TargetTablet {
 }
 
 impl RestorePlan {
-    /// A plan of these.
     pub fn new(
         manifest: ManifestDigest,
         tables: Vec<TargetTable>,

@@ -12,9 +12,7 @@ use super::{TabletId, TaskId, Timestamp};
 pub struct Delta {
     /// How many events the journal has before them.
     pub expected: Version,
-    /// The job after them.
     pub job: Job,
-    /// The events.
     pub entries: Vec<Entry>,
     /// The rows of the tasks that they added or changed, the last state of each last.
     pub tasks: Vec<TaskRow>,
@@ -23,13 +21,9 @@ pub struct Delta {
 /// An event, with the phases around it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// What happened.
     pub event: JobEvent,
-    /// When it was known.
     pub at: Timestamp,
-    /// The phase before.
     pub from: Phase,
-    /// The phase after.
     pub to: Phase,
 }
 

@@ -23,7 +23,6 @@ pub enum DropState {
     Lost { failure: Failure },
 }
 
-/// What may be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DropCommand {
     /// See which backups there are, and whether they may go.
@@ -32,18 +31,22 @@ pub enum DropCommand {
     Delete,
 }
 
-/// What can happen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DropEvent {
     /// What goes is fixed.
-    Checked { timestamps: Vec<BackupTimestamp> },
+    Checked {
+        timestamps: Vec<BackupTimestamp>,
+    },
     /// They are gone.
     Deleted,
-    /// The job is not carried on.
-    Cancelled { failure: Failure },
+    Cancelled {
+        failure: Failure,
+    },
     /// It was given up by force.
-    Lost { failure: Failure },
+    Lost {
+        failure: Failure,
+    },
 }
 
 impl DropEvent {

@@ -67,7 +67,7 @@ fn not_among(expected: &[String], objects: &str) -> Vec<String> {
     lacking.cloned().collect()
 }
 
-/// How long a text of a sighting may be in the journal.
+/// How long a text of a slot may be in the journal.
 const TEXT_CHARS_MAX: usize = 4096;
 
 /// A row of SHOW BACKUP or SHOW RESTORE, read. Times are the cluster's.
@@ -127,7 +127,6 @@ pub struct SlotIdentity {
     pub label: String,
     /// When the cluster says that it was submitted.
     pub created_at: Option<Timestamp>,
-    /// Its id, if it had one.
     #[serde(default)]
     pub job_id: Option<i64>,
     /// Its id and when it ended, if it had ended.
@@ -271,35 +270,30 @@ pub enum ExternalState {
         /// Whether that could not be found out.
         label_unknown: bool,
     },
-    /// The cluster has it.
     Watching {
         /// What the slot held before.
         before: Option<SlotIdentity>,
-        /// The last news.
         seen: Option<SlotStatus>,
     },
     Finished {
-        /// The last news.
         seen: Option<SlotStatus>,
     },
     /// CANCELLED there, or here while it waited.
     Cancelled {
         failure: Failure,
-        /// The last news.
         seen: Option<SlotStatus>,
     },
     /// The cluster would not have it.
-    Refused { failure: Failure },
+    Refused {
+        failure: Failure,
+    },
     /// It is over, and nobody can tell how it ended.
     Lost {
-        /// What is known.
         failure: Failure,
-        /// The last news.
         seen: Option<SlotStatus>,
     },
 }
 
-/// What may be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ExternalCommand {
     /// Wait until no other job is before it.
@@ -312,7 +306,6 @@ pub enum ExternalCommand {
     Watch,
 }
 
-/// What can happen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExternalEvent {
@@ -320,7 +313,6 @@ pub enum ExternalEvent {
     TurnCame,
     /// The slot was looked at; from now on the statement may be sent.
     Looked {
-        /// What it held.
         before: Option<SlotIdentity>,
         /// Whether the repository had, or may have had, a snapshot under the backup's label
         /// already: one that is found there later proves nothing then.
@@ -330,7 +322,6 @@ pub enum ExternalEvent {
         #[serde(default)]
         label_unknown: bool,
     },
-    /// The cluster has the job.
     Accepted {
         /// It, if it was found there and not just taken.
         seen: Option<SlotStatus>,
@@ -353,10 +344,7 @@ pub enum ExternalEvent {
         timestamp: Option<BackupTimestamp>,
     },
     /// The cluster has forgotten the job, and its end cannot be told.
-    Lost {
-        /// What is known.
-        failure: Failure,
-    },
+    Lost { failure: Failure },
     /// The user said CANCEL while it waited.
     Cancelled { failure: Failure },
 }
@@ -391,7 +379,6 @@ impl ExternalState {
         }
     }
 
-    /// The last news.
     pub fn seen(&self) -> Option<&SlotStatus> {
         match self {
             Self::Watching { seen, .. }

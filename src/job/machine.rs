@@ -12,7 +12,6 @@ pub trait Machine {
     /// What may be done now, in parallel. Nothing: the job is over.
     fn commands(&self) -> Vec<Self::Command>;
 
-    /// Whether this may be done now.
     fn allows(&self, command: Self::Command) -> bool {
         self.commands().contains(&command)
     }

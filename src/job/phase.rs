@@ -73,7 +73,6 @@ phases! {
 }
 
 impl Phase {
-    /// Whether the job is over.
     pub fn is_over(self) -> bool {
         self >= Self::Finished
     }
@@ -94,15 +93,11 @@ impl std::fmt::Display for Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CancelCause {
-    /// A user said CANCEL.
     User,
-    /// Its time was over.
     Timeout,
-    /// Its cluster was dropped.
     Dropped,
 }
 
-/// How a job has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// What was asked for is done.

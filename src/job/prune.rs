@@ -71,7 +71,6 @@ pub enum PruneState {
     },
 }
 
-/// What may be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PruneCommand {
     /// See which files no manifest names.
@@ -86,7 +85,6 @@ pub enum PruneCommand {
     Unmark,
 }
 
-/// What can happen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PruneEvent {
@@ -105,7 +103,6 @@ pub enum PruneEvent {
     Unmarked,
     /// The mark cannot be taken away, and is left to whoever prunes next.
     MarkLeft,
-    /// The job is not carried on.
     Cancelled {
         failure: Failure,
     },
@@ -126,7 +123,6 @@ impl PruneEvent {
     }
 }
 
-/// How much some files are.
 pub fn volume_of(candidates: &[Candidate]) -> Volume {
     let mut volume = Volume::default();
     for candidate in candidates {

@@ -9,7 +9,6 @@ use crate::names::{BackupTimestamp, Timestamp};
 /// What is known about the course of a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
-    /// The first event.
     pub started_at: Option<Timestamp>,
     /// A restore's plan was made.
     pub meta_prepared_at: Option<Timestamp>,
@@ -26,7 +25,7 @@ pub struct Record {
     /// When another cluster's slot was looked at before its statement was sent.
     pub looked_at: Option<Timestamp>,
     /// How often a job went back into the queue because somebody else was faster.
-    pub bounces: u32,
+    pub requeues: u32,
     pub tasks_total: u64,
     pub tasks_done: u64,
     /// The fewest replicas that a restored table has, known with the plan.
@@ -35,7 +34,6 @@ pub struct Record {
     pub planned: Volume,
     /// What the finished ones have moved.
     pub moved: Transfer,
-    /// How it is to run.
     pub control: Control,
 }
 
@@ -97,7 +95,7 @@ impl Record {
         }
         match event {
             ExternalEvent::Looked { .. } => self.looked_at = Some(at),
-            ExternalEvent::RequeuedBusy => self.bounces += 1,
+            ExternalEvent::RequeuedBusy => self.requeues += 1,
             _ => {}
         }
         self.failure = match now {

@@ -1,8 +1,9 @@
 //! The restore machine: PENDING → SNAPSHOTING → DOWNLOAD → DOWNLOADING → COMMIT → COMMITTING →
 //! FINISHED | CANCELLED.
 //!
-//! Everything before COMMITTING is made beside the old data. The swap is one transaction of the metastore,
-//! so COMMITTING is the point of no return: from there nothing is cancelled, only retried.
+//! Everything before COMMITTING is made beside the old data. The swap is one transaction of the
+//! metastore, so COMMITTING is the point of no return: from there nothing is cancelled, only
+//! retried.
 
 use std::sync::Arc;
 
@@ -20,34 +21,23 @@ pub enum RestoreState {
     Pending,
     /// Room is being made for tablets.
     Snapshoting {
-        /// What will be made.
         plan: Arc<RestorePlan>,
         /// Tasks not done yet.
         left: TasksLeft,
     },
     /// There is room for all tablets.
-    Download {
-        /// What will be made.
-        plan: Arc<RestorePlan>,
-    },
+    Download { plan: Arc<RestorePlan> },
     /// Files are on their way.
     Downloading {
-        /// What will be made.
         plan: Arc<RestorePlan>,
         tasks: Arc<Vec<TransferTask>>,
         /// Tasks not done yet.
         left: TasksLeft,
     },
     /// All files are here; they are checked once more before the swap.
-    Commit {
-        /// What will be made.
-        plan: Arc<RestorePlan>,
-    },
+    Commit { plan: Arc<RestorePlan> },
     /// The swap may or may not have happened.
-    Committing {
-        /// What will be made.
-        plan: Arc<RestorePlan>,
-    },
+    Committing { plan: Arc<RestorePlan> },
     /// The data is restored.
     Finished {
         /// Whether reservations are gone.
@@ -77,7 +67,6 @@ impl RestoreState {
     }
 }
 
-/// What may be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RestoreCommand {
     /// Read the manifest, check, reserve, and fix what will be made.
@@ -96,20 +85,23 @@ pub enum RestoreCommand {
     Release,
 }
 
-/// What can happen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RestoreEvent {
     /// What will be made is fixed.
-    Planned { plan: Arc<RestorePlan> },
+    Planned {
+        plan: Arc<RestorePlan>,
+    },
     /// There is room for one tablet.
-    Prepared { task: TaskId },
-    /// The work is divided.
-    DownloadPlanned { tasks: Arc<Vec<TransferTask>> },
+    Prepared {
+        task: TaskId,
+    },
+    DownloadPlanned {
+        tasks: Arc<Vec<TransferTask>>,
+    },
     /// One tablet's files are here.
     Downloaded {
         task: TaskId,
-        /// What it moved.
         transfer: Transfer,
     },
     /// Every file is in its place.
@@ -117,9 +109,12 @@ pub enum RestoreEvent {
     /// The restored data is visible.
     Swapped,
     /// The metastore has refused to make it visible, and would do so again.
-    SwapRefused { failure: Failure },
-    /// The job is not carried on.
-    Cancelled { failure: Failure },
+    SwapRefused {
+        failure: Failure,
+    },
+    Cancelled {
+        failure: Failure,
+    },
     /// Reservations and remains are gone.
     Released,
 }

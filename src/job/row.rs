@@ -64,7 +64,6 @@ pub struct JobRow {
     pub kind: JobKind,
     /// Where it stands; `None` for a refused job.
     pub state: Option<Phase>,
-    /// How it stands.
     pub status: JobStatus,
     pub cluster: String,
     /// Its database; empty if it is about none.
@@ -80,15 +79,12 @@ pub struct JobRow {
     pub native_objects: String,
     /// The user; empty if it was none of ours.
     pub requested_by: String,
-    /// Where the user came from.
     pub client_addr: Option<String>,
-    /// What the client calls itself.
     pub application_name: Option<String>,
     /// The statement, without secrets.
     pub statement: String,
     /// When it was admitted or refused.
     pub created_at: Timestamp,
-    /// The first event.
     pub started_at: Option<Timestamp>,
     /// A restore's plan was made.
     pub meta_prepared_at: Option<Timestamp>,
@@ -106,7 +102,6 @@ pub struct JobRow {
     /// How long it was paused before, milliseconds.
     #[serde(default)]
     pub paused_ms: i64,
-    /// Its own limit.
     #[serde(default)]
     pub max_bytes_per_second: Option<u64>,
     pub tasks_total: u64,
@@ -142,12 +137,10 @@ pub struct JobRow {
 pub struct JobCourse {
     /// Where it stands; `None` for a refused job.
     pub state: Option<Phase>,
-    /// How it stands.
     pub status: JobStatus,
     /// The backup that another cluster made, once that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_timestamp: Option<BackupTimestamp>,
-    /// The first event.
     pub started_at: Option<Timestamp>,
     /// A restore's plan was made.
     pub meta_prepared_at: Option<Timestamp>,
@@ -190,9 +183,7 @@ pub struct TaskRow {
     pub kind: TaskKind,
     pub backend_id: BackendId,
     pub tablet_id: TabletId,
-    /// Whether it is done.
     pub finished: bool,
-    /// What there is to do.
     pub planned: Volume,
     pub done: Volume,
 }
@@ -282,7 +273,6 @@ fn native_objects(spec: &JobSpec) -> String {
 }
 
 impl JobCourse {
-    /// How a job stands.
     pub fn of(job: &Job) -> Self {
         let record = &job.record;
         let is_external = job.spec.external().is_some_and(|r| r.external.is_some());
@@ -329,7 +319,6 @@ impl JobCourse {
 }
 
 impl JobRow {
-    /// The row of a job as it stands.
     pub fn of(job: &Job) -> Self {
         let course = JobCourse::of(job);
         let mut row = Self::blank(&job.spec, job.id, job.created_at, course.status);

@@ -10,14 +10,12 @@ use crate::names::{
     BackupTimestamp, ClusterName, DatabaseName, JobId, RepositoryName, SnapshotLabel,
 };
 
-/// What was asked, by whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobSpec {
     /// Unique over all gateways: names the job's local directories and its reservations.
     pub uid: String,
     /// The cluster that does the work.
     pub cluster: ClusterName,
-    /// Who asked.
     pub requester: Requester,
     /// The statement, without secrets; empty if nobody said one.
     pub statement: String,
@@ -26,11 +24,9 @@ pub struct JobSpec {
     /// The bytes of data that it may move in a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bytes_per_second: Option<u64>,
-    /// What is to be done.
     pub work: Work,
 }
 
-/// Who asked for a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Requester {
@@ -286,7 +282,6 @@ impl JobSpec {
         self.work.label().map_or("", SnapshotLabel::as_str)
     }
 
-    /// What it keeps others from.
     pub fn locks(&self) -> Vec<Lock> {
         self.work.locks(&self.cluster)
     }

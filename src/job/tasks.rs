@@ -31,12 +31,10 @@ impl TasksLeft {
         }
     }
 
-    /// Whether nothing is left.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Whether this one is left.
     pub fn contains(&self, task: TaskId) -> bool {
         self.ids
             .binary_search(&task)

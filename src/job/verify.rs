@@ -4,8 +4,9 @@
 //! Which backups are looked at, and in how many parts their files are, is fixed by an event. A part
 //! is the files whose hashes begin alike, so each file is looked at once, however many backups have
 //! it, and looking twice does no harm. What is found is a result, not a failure: the job has done
-//! what it was for. At the deepest level each backup is restored by a job of its own into a database
-//! that nobody else uses, read, and dropped; a verification that is cancelled meanwhile releases that.
+//! what it was for. At the deepest level each backup is restored by a job of its own into a
+//! database that nobody else uses, read, and dropped; a verification that is cancelled meanwhile
+//! releases that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,8 +28,8 @@ pub struct VerifyRequest {
     pub sample: u32,
 }
 
-/// The most parts that files are looked at in: more would be smaller than one directory of `data`. A
-/// journal that says more is none of ours.
+/// The most parts that files are looked at in: more would be smaller than one directory of `data`.
+/// A journal that says more is none of ours.
 pub const PARTS_MAX: u32 = 256;
 
 /// Everything is read.
@@ -147,7 +148,6 @@ pub struct Findings {
     /// How many of those are damage.
     #[serde(default)]
     kept_damage: usize,
-    /// How many more there were.
     #[serde(default)]
     omitted: u64,
     /// How much damage each backup has, kept or not, by its place in the plan.
@@ -197,7 +197,6 @@ impl Findings {
         self.kept.is_empty()
     }
 
-    /// How many there were.
     pub fn count(&self) -> u64 {
         self.kept.len() as u64 + self.omitted
     }
@@ -232,7 +231,6 @@ impl Findings {
     }
 }
 
-/// What is looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifyPlan {
     /// The id of the repository: another one at the same name is not what is looked at.
@@ -252,7 +250,6 @@ pub struct VerifyPlan {
 /// What restoring one backup came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestRestore {
-    /// The job that restored it.
     pub job_id: Option<JobId>,
     /// How long that took from its first step, milliseconds; nothing if it did not end well.
     pub took_ms: Option<u64>,
@@ -305,7 +302,6 @@ pub enum VerifyState {
     },
 }
 
-/// What may be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum VerifyCommand {
     /// Read the manifests, and see what there is to look at.
@@ -318,7 +314,6 @@ pub enum VerifyCommand {
     Release,
 }
 
-/// What can happen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VerifyEvent {
@@ -336,7 +331,6 @@ pub enum VerifyEvent {
         task: TaskId,
         restored: TestRestore,
     },
-    /// The job is not carried on.
     Cancelled {
         failure: Failure,
     },

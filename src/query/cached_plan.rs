@@ -2,9 +2,9 @@
 //! were made against.
 //!
 //! A plan holds its tables as they were when it was made, and a table of the cluster keeps its
-//! files from being removed for as long as somebody holds it. So a kept plan has placeholders in their
-//! places: each run fills them with the tables of its own instant, and where one of them is not
-//! what it was, the statement is planned anew.
+//! files from being removed for as long as somebody holds it. So a cached plan has placeholders in
+//! their places: each run fills them with the tables of its own instant, and where one of them is
+//! not what it was, the statement is planned anew.
 
 use std::any::Any;
 use std::collections::{HashMap, HashSet};

@@ -17,7 +17,6 @@ use super::{QueryEngine, plan_statement, to_datafusion_dialect};
 use crate::catalog::TYPE_KEY;
 use crate::error::{Error, ErrorKind};
 
-/// What EXPLAIN is asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Explain {
     pub analyze: bool,
@@ -113,7 +112,6 @@ impl Explain {
         Ok(Some((explain, statement)))
     }
 
-    /// Its one column.
     pub fn schema(&self) -> SchemaRef {
         let pg = if self.json { Type::JSON } else { Type::TEXT };
         let said = HashMap::from([(TYPE_KEY.to_owned(), pg.oid().to_string())]);

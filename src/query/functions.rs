@@ -22,7 +22,6 @@ pub struct SessionFacts {
     pub current_schema: Option<String>,
     /// An IANA name or an offset.
     pub time_zone: String,
-    /// The connection's number.
     pub backend_pid: i32,
 }
 

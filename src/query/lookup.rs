@@ -21,7 +21,6 @@ use crate::statement::folded;
 /// What a column is compared with.
 #[derive(Clone, Debug)]
 enum Operand {
-    /// A constant.
     Value(ScalarValue),
     /// `$n`, from 0.
     Parameter(usize),
@@ -199,7 +198,6 @@ impl Lookup {
         })
     }
 
-    /// The columns of the answer.
     pub fn schema(&self) -> SchemaRef {
         let fields = self
             .columns

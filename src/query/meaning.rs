@@ -46,7 +46,7 @@ use self::times::Timezone;
 pub(super) use self::written::{as_postgresql, with_parameters};
 use crate::error::{Error, ErrorKind};
 
-fn failure(kind: ErrorKind, message: impl Into<String>) -> DataFusionError {
+pub(super) fn failure(kind: ErrorKind, message: impl Into<String>) -> DataFusionError {
     DataFusionError::External(Box::new(Error::new(kind, message)))
 }
 

@@ -2,15 +2,16 @@
 //! with.
 
 use datafusion::arrow::datatypes::{DataType, IntervalUnit};
-use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, ScalarValue};
+use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{Expr, ExprSchemable, cast, lit};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
-use crate::error::{Error, ErrorKind};
+use super::meaning::failure;
+use crate::error::ErrorKind;
 
-/// `paid = '1'`, which DataFusion does not compare, `day = '2024-01-02 +00'`, whose zone it does not
-/// read, `ts + '1 day'`.
+/// `paid = '1'`, which DataFusion does not compare, `day = '2024-01-02 +00'`, whose zone it does
+/// not read, `ts + '1 day'`.
 #[derive(Debug)]
 pub(super) struct UntypedLiterals;
 
@@ -72,10 +73,6 @@ fn beside(literal: &str, other: &DataType) -> DfResult<Option<Expr>> {
         T::Duration(_) => cast(lit(literal), T::Interval(IntervalUnit::MonthDayNano)),
         _ => return Ok(None),
     }))
-}
-
-fn failure(kind: ErrorKind, message: String) -> DataFusionError {
-    DataFusionError::External(Box::new(Error::new(kind, message)))
 }
 
 /// The type that a literal takes beside a value of another one: in a sum it is an interval beside a

@@ -1,5 +1,5 @@
-//! `generate_series` between integers: its column is one of integers in PostgreSQL, and of bigints in
-//! DataFusion, to which every other series is left.
+//! `generate_series` between integers: its column is one of integers in PostgreSQL, and of bigints
+//! in DataFusion, to which every other series is left.
 
 use std::any::Any;
 use std::fmt;

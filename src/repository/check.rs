@@ -61,13 +61,20 @@ impl Repository {
             .next()
             .filter(|d| d.len() == 32 && d.bytes().all(|b| b.is_ascii_hexdigit()))
         else {
+            // A tag that is no digest tells one object from another and no more.
+            if !tag.is_empty() && self.has_changed(&file.sha256, &tag) {
+                if !self.has_bytes_of(&path, file).await? {
+                    return Ok(Presence::Wrong);
+                }
+                self.note_whole(&file.sha256, &tag);
+            }
             return Ok(Presence::Whole);
         };
         if self.is_known_whole(&file.sha256, &tag) {
             return Ok(Presence::Whole);
         }
-        // What is encrypted is another each time, so its tag says nothing of its bytes. Neither does
-        // a tag that is another digest: stores that encrypt make it of what they keep.
+        // What is encrypted is another each time, so its tag says nothing of its bytes. Neither
+        // does a tag that is another digest: stores that encrypt make it of what they keep.
         let is_told = !layout.is_encrypted() && {
             let in_parts = tag.contains('-').then(|| part_bytes(file.bytes));
             let source = source.to_owned();
@@ -144,11 +151,27 @@ impl Repository {
         }
     }
 
-    /// Those of some files that are not here in their full length, or not as they were when their
-    /// bytes were right, by listings of where they are.
+    /// Those of some files that are not here in their full length, by listings of where they are.
     pub async fn lacking<'f>(
         &self,
         files: impl Iterator<Item = &'f DataFile>,
+    ) -> Result<Vec<&'f DataFile>, Error> {
+        self.lacking_by(files, false).await
+    }
+
+    /// The same, and those that are not as they were when their bytes were right: what is the
+    /// matter with them, only reading them tells.
+    pub async fn doubtful<'f>(
+        &self,
+        files: impl Iterator<Item = &'f DataFile>,
+    ) -> Result<Vec<&'f DataFile>, Error> {
+        self.lacking_by(files, true).await
+    }
+
+    async fn lacking_by<'f>(
+        &self,
+        files: impl Iterator<Item = &'f DataFile>,
+        strictly: bool,
     ) -> Result<Vec<&'f DataFile>, Error> {
         let layout = self.layout().await?;
         let mut by_directory: BTreeMap<u32, Vec<(Sha256, &DataFile)>> = BTreeMap::new();
@@ -160,8 +183,8 @@ impl Repository {
         let looking = by_directory.into_iter().map(|(first, files)| {
             async move {
                 let are_there = match self.local {
-                    Some(_) => self.are_in_directory(&files).await?,
-                    None => self.are_listed(first, &files).await?,
+                    Some(_) => self.are_in_directory(&files, strictly).await?,
+                    None => self.are_listed(first, &files, strictly).await?,
                 };
                 let lacking = files.into_iter().zip(are_there);
                 let lacking = lacking.filter(|(_, is_there)| !is_there);
@@ -178,22 +201,29 @@ impl Repository {
         &self,
         first: u32,
         files: &[(Sha256, &DataFile)],
+        strictly: bool,
     ) -> Result<Vec<bool>, Error> {
         let layout = self.layout().await?;
         let there = self.listed_under(first).await?;
         let is_there = |(object, file): &(Sha256, &DataFile)| {
             there.get(object).is_some_and(|found| {
                 let tag = found.e_tag.as_deref().map(plain_tag);
-                found.size == layout.stored_bytes(file)
-                    && !self.is_known_damaged(object)
-                    && tag.is_none_or(|tag| !self.has_changed(&file.sha256, tag))
+                let is_doubtful = || {
+                    self.is_known_damaged(object)
+                        || tag.is_some_and(|tag| self.has_changed(&file.sha256, tag))
+                };
+                found.size == layout.stored_bytes(file) && !(strictly && is_doubtful())
             })
         };
         Ok(files.iter().map(is_there).collect())
     }
 
     /// The same of a directory.
-    async fn are_in_directory(&self, files: &[(Sha256, &DataFile)]) -> Result<Vec<bool>, Error> {
+    async fn are_in_directory(
+        &self,
+        files: &[(Sha256, &DataFile)],
+        strictly: bool,
+    ) -> Result<Vec<bool>, Error> {
         let layout = self.layout().await?;
         let objects = files.iter().map(|(object, _)| layout.object(object));
         let targets: Vec<_> = objects.map(|path| self.local_path(&path)).collect();
@@ -211,10 +241,13 @@ impl Repository {
         let is_there = |((object, file), found): (&(Sha256, &DataFile), _)| {
             let found: Option<std::fs::Metadata> = found;
             found.is_some_and(|found| {
+                let is_doubtful = || {
+                    self.is_known_damaged(object)
+                        || self.has_changed(&file.sha256, stamp_of(&found))
+                };
                 found.is_file()
                     && found.len() == layout.stored_bytes(file)
-                    && !self.is_known_damaged(object)
-                    && !self.has_changed(&file.sha256, stamp_of(&found))
+                    && !(strictly && is_doubtful())
             })
         };
         Ok(files.iter().zip(found.await?).map(is_there).collect())
@@ -224,8 +257,9 @@ impl Repository {
 /// What tells a file from one that was put in its place or written to since.
 fn stamp_of(found: &std::fs::Metadata) -> impl Hash + use<> {
     use std::os::unix::fs::MetadataExt;
+    // Devices and numbers of files change where a directory is mounted anew.
     (
-        (found.dev(), found.ino(), found.len()),
+        found.len(),
         (
             found.mtime(),
             found.mtime_nsec(),

@@ -32,6 +32,41 @@ pub struct Encryption {
     pub algorithm: Algorithm,
     /// The repository's key under the user's: nonce and ciphertext, lower-case hex.
     pub wrapped_key: String,
+    /// How often another user's key took the place of the last.
+    #[serde(default)]
+    pub generation: u64,
+    /// Tells damage from another key: a SHA-256, lower-case hex. Missing where an earlier version
+    /// has written it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<String>,
+}
+
+impl Encryption {
+    fn new(repository_id: &str, wrapped_key: String, generation: u64) -> Self {
+        let mut encryption = Self {
+            algorithm: Algorithm::Aes256Gcm,
+            wrapped_key,
+            generation,
+            check: None,
+        };
+        encryption.check = Some(encryption.digest(repository_id));
+        encryption
+    }
+
+    fn digest(&self, repository_id: &str) -> String {
+        let Algorithm::Aes256Gcm = self.algorithm;
+        let said = format!(
+            "{repository_id} aes256-gcm {} {}",
+            self.wrapped_key, self.generation
+        );
+        hex::encode(ring::digest::digest(&SHA256, said.as_bytes()))
+    }
+
+    /// Whether it is not what was written of a repository with this id.
+    pub fn is_damaged(&self, repository_id: &str) -> bool {
+        let check = self.check.as_ref();
+        check.is_some_and(|check| *check != self.digest(repository_id))
+    }
 }
 
 /// The names are stored.
@@ -97,7 +132,12 @@ impl UserKey {
         aead(&expanded(&prk, &[b"starkeep wrapping key"]))
     }
 
-    fn wrap(&self, repository_id: &str, key: &[u8; KEY_BYTES]) -> Result<Encryption, Error> {
+    fn wrap(
+        &self,
+        repository_id: &str,
+        key: &[u8; KEY_BYTES],
+        generation: u64,
+    ) -> Result<Encryption, Error> {
         let nonce: [u8; NONCE_BYTES] = random()?;
         let mut sealed = key.to_vec();
         self.wrapping(repository_id)
@@ -107,10 +147,8 @@ impl UserKey {
                 &mut sealed,
             )
             .map_err(|_| Error::internal("a key could not be encrypted"))?;
-        Ok(Encryption {
-            algorithm: Algorithm::Aes256Gcm,
-            wrapped_key: format!("{}{}", hex::encode(nonce), hex::encode(sealed)),
-        })
+        let wrapped_key = format!("{}{}", hex::encode(nonce), hex::encode(sealed));
+        Ok(Encryption::new(repository_id, wrapped_key, generation))
     }
 
     fn unwrap(
@@ -141,7 +179,7 @@ impl UserKey {
 
     /// A new repository's encryption, with a key that nobody else has.
     pub fn encryption(&self, repository_id: &str) -> Result<Encryption, Error> {
-        self.wrap(repository_id, &random()?)
+        self.wrap(repository_id, &random()?, 0)
     }
 
     /// The same repository's under another key.
@@ -151,7 +189,8 @@ impl UserKey {
         encryption: &Encryption,
         by: &Self,
     ) -> Result<Encryption, Error> {
-        by.wrap(repository_id, &self.unwrap(repository_id, encryption)?)
+        let key = self.unwrap(repository_id, encryption)?;
+        by.wrap(repository_id, &key, encryption.generation + 1)
     }
 
     /// What reads and writes a repository. 28000 if this is not its key.
@@ -317,7 +356,6 @@ impl Sealer {
         Ok(())
     }
 
-    /// What is ready, all of it.
     pub fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.ready)
     }

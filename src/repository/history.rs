@@ -25,7 +25,8 @@ pub struct ListedCopy {
     pub bytes: u64,
 }
 
-fn check_length(path: &Path, bytes: u64, most: u64) -> Result<(), Error> {
+/// 54000 if an object has more bytes than that.
+pub(super) fn check_length(path: &Path, bytes: u64, most: u64) -> Result<(), Error> {
     if bytes > most {
         return Err(Error::new(
             ErrorKind::LimitExceeded,

@@ -23,24 +23,28 @@ pub struct RepositoryInfo {
     pub id: String,
     /// Its name, also in the path.
     pub name: RepositoryName,
-    /// When it was first created.
     pub created_at: Timestamp,
     /// How its objects are encrypted, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<Encryption>,
 }
 
-/// Whether an object that says what the repository is may be damaged. Another key looks no
-/// different from a damaged one.
-fn is_damage(error: &Error) -> bool {
-    matches!(
-        error.kind,
-        ErrorKind::Corrupted | ErrorKind::Unsupported | ErrorKind::InvalidAuthorization
-    )
+impl RepositoryInfo {
+    /// How often its key was changed.
+    fn generation(&self) -> u64 {
+        self.encryption.as_ref().map_or(0, |e| e.generation)
+    }
+}
+
+/// An object that says what the repository is, as it stands.
+enum Stated {
+    Missing,
+    /// It does not say what it should, whatever key there is.
+    Damaged(Error),
+    Whole(RepositoryInfo, Bytes),
 }
 
 impl Repository {
-    /// An object that says what the repository is, as it stands, if it is there.
     async fn info_bytes(&self, path: &Path) -> Result<Option<Bytes>, Error> {
         let failed = |e| storage_error("read", path, e);
         match self.store.get(path).await {
@@ -50,47 +54,27 @@ impl Repository {
         }
     }
 
-    pub(super) async fn info(&self) -> Result<Option<RepositoryInfo>, Error> {
-        Ok(self.found_info().await?.map(|(info, _)| info))
-    }
-
-    /// What the repository is, and the object that says so. Of an encrypted one there is a copy,
-    /// which counts where `__repo_info` is lost or damaged: what it says of the key stands nowhere
-    /// else.
-    async fn found_info(&self) -> Result<Option<(RepositoryInfo, Bytes)>, Error> {
-        let lost = match self.info_at(&layout::info(&self.root)).await {
-            Ok(Some(found)) => return Ok(Some(found)),
-            Err(e) if !is_damage(&e) => return Err(e),
-            lost => lost,
-        };
-        if self.key.is_none() {
-            return lost;
-        }
-        match self.info_at(&layout::info_copy(&self.root)).await {
-            Ok(Some(copy)) => {
-                tracing::warn!(repository = %self.name, "__repo_info is lost or damaged; its copy stands for it");
-                Ok(Some(copy))
-            }
-            Err(e) if !is_damage(&e) => Err(e),
-            _ => lost,
-        }
-    }
-
-    async fn info_at(&self, path: &Path) -> Result<Option<(RepositoryInfo, Bytes)>, Error> {
+    /// Reads one of the objects. 0A000 if a later version has written it.
+    async fn stated(&self, path: &Path) -> Result<Stated, Error> {
         let Some(body) = self.info_bytes(path).await? else {
-            return Ok(None);
+            return Ok(Stated::Missing);
         };
         #[derive(Deserialize)]
         struct Format {
             format: u32,
         }
         let foreign = |e: serde_json::Error| {
-            Error::new(ErrorKind::Unsupported, format!("failed to read repo info file: \"{path}\" is not Starkeep's: {e}")).hint(
+            let message =
+                format!("failed to read repo info file: \"{path}\" is not Starkeep's: {e}");
+            Stated::Damaged(Error::new(ErrorKind::Unsupported, message).hint(
                 "A repository written by a StarRocks cluster is not read by the embedded cluster; choose another location or name.",
-            )
+            ))
         };
         // What a newer version says besides is not to be understood.
-        let Format { format } = serde_json::from_slice(&body).map_err(foreign)?;
+        let format = match serde_json::from_slice(&body) {
+            Ok(Format { format }) => format,
+            Err(e) => return Ok(foreign(e)),
+        };
         if format > layout::ENCRYPTED_FORMAT {
             return Err(Error::unsupported(format_args!(
                 "repository format {format} of {}",
@@ -101,23 +85,73 @@ impl Repository {
                 layout::ENCRYPTED_FORMAT
             )));
         }
-        let info: RepositoryInfo = serde_json::from_slice(&body).map_err(foreign)?;
+        let info: RepositoryInfo = match serde_json::from_slice(&body) {
+            Ok(info) => info,
+            Err(e) => return Ok(foreign(e)),
+        };
+        let Some(encryption) = &info.encryption else {
+            return Ok(Stated::Whole(info, body));
+        };
+        let damage = if info.name != self.name {
+            Some(format!("it is of repository {}", info.name))
+        } else if encryption.is_damaged(&info.id) {
+            Some("it is not what was written".to_owned())
+        } else {
+            None
+        };
+        Ok(match damage {
+            None => Stated::Whole(info, body),
+            Some(why) => {
+                let message = format!("\"{path}\" is damaged: {why}");
+                Stated::Damaged(Error::new(ErrorKind::Corrupted, message))
+            }
+        })
+    }
+
+    /// Checks that a repository is opened by the key that there is, or has none.
+    fn check_key(&self, info: &RepositoryInfo) -> Result<(), Error> {
         match (&info.encryption, &self.key) {
-            (None, None) => {}
+            (None, None) => Ok(()),
             // Whether it is the right key shows here, too.
-            (Some(encryption), Some(key)) => drop(key.open(&info.id, encryption)?),
+            (Some(encryption), Some(key)) => key.open(&info.id, encryption).map(drop),
             (Some(_), None) => {
                 let message = format!("repository {} is encrypted, and no key is given", self.name);
-                return Err(Error::new(ErrorKind::InvalidAuthorization, message)
-                    .hint("\"encryption.key\" is its key."));
+                Err(Error::new(ErrorKind::InvalidAuthorization, message)
+                    .hint("\"encryption.key\" is its key."))
             }
             (None, Some(_)) => {
                 let message = format!("repository {} is there, and is not encrypted", self.name);
-                return Err(Error::new(ErrorKind::InvalidParameter, message)
-                    .hint("Leave \"encryption\" out, or choose another location or name."));
+                Err(Error::new(ErrorKind::InvalidParameter, message)
+                    .hint("Leave \"encryption\" out, or choose another location or name."))
             }
         }
-        Ok(Some((info, body)))
+    }
+
+    pub(super) async fn info(&self) -> Result<Option<RepositoryInfo>, Error> {
+        Ok(self.found_info().await?.map(|(info, _)| info))
+    }
+
+    /// What the repository is, and the object that says so. Of an encrypted one there is a copy,
+    /// which stands for `__repo_info` where that is lost or damaged: its key is nowhere else.
+    async fn found_info(&self) -> Result<Option<(RepositoryInfo, Bytes)>, Error> {
+        let lost = match self.stated(&layout::info(&self.root)).await? {
+            Stated::Whole(info, body) => {
+                self.check_key(&info)?;
+                return Ok(Some((info, body)));
+            }
+            lost => lost,
+        };
+        if self.key.is_some()
+            && let Stated::Whole(info, body) = self.stated(&layout::info_copy(&self.root)).await?
+        {
+            self.check_key(&info)?;
+            tracing::warn!(repository = %self.name, "__repo_info is lost or damaged; its copy stands for it");
+            return Ok(Some((info, body)));
+        }
+        match lost {
+            Stated::Damaged(error) => Err(error),
+            Stated::Missing | Stated::Whole(..) => Ok(None),
+        }
     }
 
     /// Writes an object that says what the repository is, whatever stands there.
@@ -129,67 +163,87 @@ impl Repository {
         put.map(drop).map_err(|e| storage_error("write", path, e))
     }
 
-    /// What is wrong with `__repo_info` of an encrypted repository and its copy, by the object's
-    /// path: they have the only key.
+    /// What is wrong with `__repo_info` of an encrypted repository or its copy, by the object's
+    /// path: nothing else has its key. One bad answer proves nothing, nor does a key that is being
+    /// changed.
     pub(super) async fn info_findings(&self) -> Result<Vec<(Path, FindingKind, String)>, Error> {
         if self.key.is_none() {
             return Ok(Vec::new());
         }
-        let (_, whole) = self
-            .found_info()
-            .await?
-            .ok_or_else(|| self.no_repository())?;
+        let mut pauses = READ_AGAIN_AFTER.iter();
+        loop {
+            let findings = self.look_at_info().await?;
+            match pauses.next().filter(|_| self.local.is_none()) {
+                Some(pause) if !findings.is_empty() => http::pause(*pause).await,
+                _ => return Ok(findings),
+            }
+        }
+    }
+
+    async fn look_at_info(&self) -> Result<Vec<(Path, FindingKind, String)>, Error> {
+        let found = self.found_info().await?;
+        let (_, whole) = found.ok_or_else(|| self.no_repository())?;
         let mut findings = Vec::new();
         for path in [layout::info(&self.root), layout::info_copy(&self.root)] {
-            match self.info_at(&path).await {
-                Ok(Some((_, body))) if body == whole => {}
-                Ok(Some(_)) => {
-                    let detail = "it is not what __repo_info says".to_owned();
-                    findings.push((path, FindingKind::Damaged, detail));
-                }
-                Ok(None) => {
-                    let detail = "one of the two objects that have the repository's key".to_owned();
-                    findings.push((path, FindingKind::Missing, detail));
-                }
-                Err(e) if is_damage(&e) => {
-                    findings.push((path, FindingKind::Damaged, e.message));
-                }
-                Err(e) => return Err(e),
-            }
+            let (kind, detail) = match self.stated(&path).await? {
+                Stated::Whole(_, body) if body == whole => continue,
+                Stated::Whole(..) => (FindingKind::Damaged, "it is not what __repo_info is".into()),
+                Stated::Missing => (
+                    FindingKind::Missing,
+                    "one of two objects that have the repository's key".into(),
+                ),
+                Stated::Damaged(error) => (FindingKind::Damaged, error.message),
+            };
+            findings.push((path, kind, detail));
         }
         Ok(findings)
     }
 
-    /// Writes `__repo_info` of an encrypted repository or its copy anew, if either is lost or does
-    /// not read. What is of another key stays.
+    /// Brings `__repo_info` of an encrypted repository and its copy to say the same: what is lost
+    /// or damaged is written anew from the other, and a copy of an earlier key from `__repo_info`.
+    /// 55000 if they are of two repositories: which of the keys is needed cannot be told.
     pub async fn mend_info(&self) -> Result<(), Error> {
         if self.key.is_none() {
             return Ok(());
         }
-        let (_, whole) = self
-            .found_info()
-            .await?
-            .ok_or_else(|| self.no_repository())?;
-        for path in [layout::info(&self.root), layout::info_copy(&self.root)] {
-            let mut pauses = READ_AGAIN_AFTER.iter();
-            loop {
-                match self.info_at(&path).await {
-                    Ok(Some(_)) => break,
-                    Err(e) if e.kind == ErrorKind::InvalidAuthorization => break,
-                    Err(e) if !is_damage(&e) => return Err(e),
-                    Ok(None) | Err(_) => {}
+        let (info, copy) = (layout::info(&self.root), layout::info_copy(&self.root));
+        let mut pauses = READ_AGAIN_AFTER.iter();
+        loop {
+            let found = self.found_info().await?;
+            let (said, whole) = found.ok_or_else(|| self.no_repository())?;
+            let (first, second) = (self.stated(&info).await?, self.stated(&copy).await?);
+            let (path, stands) = match (first, second) {
+                // Either was changed at this moment.
+                (Stated::Whole(_, body), _) if body != whole => return Ok(()),
+                (Stated::Whole(..), Stated::Whole(_, body)) if body == whole => return Ok(()),
+                (Stated::Whole(..), Stated::Whole(other, _)) if other.id != said.id => {
+                    let message = format!(
+                        "\"{info}\" and \"{copy}\" are of two repositories of the name {}",
+                        self.name
+                    );
+                    return Err(Error::new(ErrorKind::WrongState, message)
+                        .hint("Put that of this repository in the place of the other: what is stored here needs its key."));
                 }
-                // One bad answer proves nothing.
-                match pauses.next().filter(|_| self.local.is_none()) {
-                    Some(pause) => http::pause(*pause).await,
-                    None => {
-                        self.write_info(&path, whole.clone()).await?;
-                        break;
-                    }
+                // What follows is another gateway's.
+                (Stated::Whole(..), Stated::Whole(later, _))
+                    if later.generation() > said.generation() =>
+                {
+                    return Ok(());
                 }
+                (Stated::Whole(..), stands) => (&copy, stands),
+                (stands, _) => (&info, stands),
+            };
+            // One bad answer proves nothing.
+            if let Some(pause) = pauses.next().filter(|_| self.local.is_none()) {
+                http::pause(*pause).await;
+                continue;
             }
+            return match stands {
+                // Nobody's is written over.
+                Stated::Missing => self.put_once(path, whole).await.map(drop),
+                Stated::Damaged(_) | Stated::Whole(..) => self.write_info(path, whole).await,
+            };
         }
-        Ok(())
     }
 
     /// How its objects are called and read. Of an encrypted one that is known once its key was
@@ -217,8 +271,7 @@ impl Repository {
             layout: Arc::default(),
             ..self.clone()
         };
-        let body = match with_new.found_info().await {
-            Ok(found) => found.ok_or_else(|| self.no_repository())?.1,
+        match with_new.found_info().await {
             Err(e) if e.kind == ErrorKind::InvalidAuthorization => {
                 let found = self.found_info().await?;
                 let (info, body) = found.ok_or_else(|| self.no_repository())?;
@@ -230,20 +283,23 @@ impl Repository {
                 let broken = |e: serde_json::Error| Error::internal(e.to_string());
                 let mut stored: serde_json::Value =
                     serde_json::from_slice(&body).map_err(broken)?;
-                stored["encryption"]["wrapped_key"] = rewrapped.wrapped_key.into();
-                serde_json::to_vec(&stored).map_err(broken)?.into()
+                let rewrapped = serde_json::to_value(rewrapped).map_err(broken)?;
+                for (key, value) in rewrapped.as_object().into_iter().flatten() {
+                    stored["encryption"][key] = value.clone();
+                }
+                let body = serde_json::to_vec(&stored).map_err(broken)?;
+                self.write_info(&path, body.into()).await?;
             }
-            Err(e) => return Err(e),
-        };
-        // The copy first: as long as `__repo_info` is not written, the old key opens it.
-        for path in [&layout::info_copy(&self.root), &path] {
-            if self.info_bytes(path).await? != Some(body.clone()) {
-                self.write_info(path, body.clone()).await?;
-            }
+            other => drop(other?.ok_or_else(|| self.no_repository())?),
         }
         // Another gateway may have changed it at the same time.
-        let found = with_new.info_at(&path).await?;
-        found.map(drop).ok_or_else(|| self.no_repository())
+        let found = with_new.found_info().await?;
+        found.map(drop).ok_or_else(|| self.no_repository())?;
+        // The key is changed; its copy follows, now or with the next backup.
+        if let Err(error) = with_new.mend_info().await {
+            tracing::warn!(repository = %self.name, %error, "the copy of __repo_info could not be written");
+        }
+        Ok(())
     }
 
     /// Checks that the repository can be reached and is there.

@@ -1,5 +1,6 @@
 //! What is known of a repository's objects while they are what they were: manifests that have been
-//! read, and data files whose bytes have proved right. A look at a repository reads only what is new.
+//! read, and data files whose bytes have proved right. A look at a repository reads only what is
+//! new.
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -152,7 +153,8 @@ impl Repository {
         }
     }
 
-    /// Remembers that the object of a data file is not what its name says, until it is written anew.
+    /// Remembers that the object of a data file is not what its name says, until it is written
+    /// anew.
     pub fn note_damaged(&self, object: &Sha256) {
         if let Some((location, index)) = &self.index {
             let key = Self::key_of(location, object);
@@ -196,7 +198,8 @@ impl Repository {
         index.whole.lock().get(&key) == Some(&hash_of(stamp))
     }
 
-    /// Whether its bytes were right in another object than the one that is told from others by this.
+    /// Whether its bytes were right in another object than the one that is told from others by
+    /// this.
     pub(super) fn has_changed(&self, sha256: &Sha256, stamp: impl Hash) -> bool {
         let Some((location, index)) = &self.index else {
             return false;

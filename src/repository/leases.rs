@@ -1,18 +1,20 @@
 //! Leases: what a restore still reads, named in the repository, so that no gateway prunes it though
 //! its backup is dropped meanwhile.
 //!
-//! Whoever restores puts a lease, and then sees that the backup is still there. Whoever prunes reads
-//! manifests and leases after the mark was put: what one of them names stays. So of a lease and a
-//! prune one is seen by the other, as with manifests (`prune.rs`).
+//! Whoever restores puts a lease, and then sees that the backup is still there. Whoever prunes
+//! reads manifests and leases after the mark was put: what one of them names stays. So of a lease
+//! and a prune one is seen by the other, as with manifests (`prune.rs`).
 
 use std::collections::HashSet;
+use std::future::ready;
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use object_store::{ObjectMeta, ObjectStoreExt, PutPayload};
 use serde::{Deserialize, Serialize};
 
-use super::{LISTINGS, Repository, layout, storage_error, transfer};
+use super::history::check_length;
+use super::{Repository, layout, storage_error, transfer};
 use crate::error::{Error, ErrorKind};
 use crate::job::DataFile;
 use crate::names::{Sha256, Timestamp};
@@ -20,15 +22,15 @@ use crate::names::{Sha256, Timestamp};
 /// A lease that nobody has renewed for so long is over, by the repository's own clock.
 pub const LEASE_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// No lease is larger; what is, is none of ours.
-const LEASE_BYTES_MAX: u64 = 1 << 30;
+const LEASE_BYTES_MAX: u64 = 128 << 20;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Lease {
+struct Lease<'a> {
     format: u32,
-    /// The job that reads.
-    job_uid: String,
+    job_uid: &'a str,
     /// What the objects of its files are called.
-    files: Vec<Sha256>,
+    #[serde(borrow)]
+    files: Vec<&'a str>,
 }
 
 impl Repository {
@@ -40,12 +42,16 @@ impl Repository {
     ) -> Result<(), Error> {
         let path = layout::lease(&self.root, job_uid);
         let layout = self.layout().await?;
+        let files: Vec<_> = files.map(|file| layout.object_of(&file.sha256)).collect();
         let lease = Lease {
             format: layout::FORMAT,
-            job_uid: job_uid.to_owned(),
-            files: files.map(|file| layout.object_of(&file.sha256)).collect(),
+            job_uid,
+            files: files.iter().map(|file| &**file).collect(),
         };
         let body = serde_json::to_vec(&lease).map_err(|e| Error::internal(e.to_string()))?;
+        check_length(&path, body.len() as u64, LEASE_BYTES_MAX)?;
+        // Nothing is written where no repository is, as where a mount is away.
+        self.ping().await?;
         if let Some(target) = self.local_path(&path) {
             return transfer::write_over_file(target, body.into()).await;
         }
@@ -59,62 +65,88 @@ impl Repository {
             .await
     }
 
-    /// The objects that jobs read at this time. 55000 if a lease does not read.
-    pub(super) async fn leased(&self, now: Timestamp) -> Result<HashSet<Sha256>, Error> {
-        let directory = self.root.clone().join(layout::LEASES);
-        let objects: Vec<_> = self
-            .store
-            .list(Some(&directory))
-            .try_collect()
-            .await
-            .map_err(|e| storage_error("list", &directory, e))?;
-        let reading = objects
-            .into_iter()
-            .filter(|object| layout::is_lease(&object.location) && !is_over(object, now))
-            .map(|object| async move { self.read_again(|| self.read_lease(&object)).await });
-        let mut read =
-            futures::stream::iter(reading.collect::<Vec<_>>()).buffer_unordered(LISTINGS);
+    /// Those of some objects that jobs read at this time. 55000 if a lease does not read.
+    pub(super) async fn leased(
+        &self,
+        objects: &HashSet<&str>,
+        now: Timestamp,
+    ) -> Result<HashSet<Sha256>, Error> {
         let mut leased = HashSet::new();
-        while let Some(lease) = read.next().await {
-            match lease {
-                Ok(lease) => leased.extend(lease.files),
-                // It has ended since it was listed.
-                Err(e) if e.kind == ErrorKind::MissingFile => {}
+        // One after the other: each may be large.
+        for lease in self.leases().await? {
+            if is_over(&lease, now) {
+                continue;
+            }
+            let path = &lease.location;
+            let read = self.read_again(|| self.read_lease(&lease, objects)).await;
+            match read {
+                Ok(files) => leased.extend(files),
+                Err(e) if e.kind == ErrorKind::MissingFile => {
+                    // It has ended since it was listed, or one server of many does not know it.
+                    let listed = self.leases().await?;
+                    if listed.iter().any(|again| again.location == *path) {
+                        return Err(e.of_kind(ErrorKind::Storage));
+                    }
+                }
+                Err(e) if e.kind == ErrorKind::Corrupted => {
+                    let message = format!("nothing is pruned while a lease does not read: {e}");
+                    return Err(Error::new(ErrorKind::WrongState, message)
+                        .detail(path.to_string())
+                        .hint("It ends a day after it was written; if no gateway restores from this repository, delete the object."));
+                }
                 Err(e) => return Err(e),
             }
         }
         Ok(leased)
     }
 
-    async fn read_lease(&self, object: &ObjectMeta) -> Result<Lease, Error> {
+    async fn leases(&self) -> Result<Vec<ObjectMeta>, Error> {
+        let directory = self.root.clone().join(layout::LEASES);
+        let objects = self.store.list(Some(&directory));
+        let objects = objects.try_filter(|object| ready(layout::is_lease(&object.location)));
+        objects
+            .try_collect()
+            .await
+            .map_err(|e| storage_error("list", &directory, e))
+    }
+
+    /// Those of some objects that a lease names. XX001 if it does not read.
+    async fn read_lease(
+        &self,
+        object: &ObjectMeta,
+        objects: &HashSet<&str>,
+    ) -> Result<Vec<Sha256>, Error> {
         let path = &object.location;
-        let unreadable = |why: String| {
-            let message = format!("nothing is pruned while a lease does not read: {why}");
-            Error::new(ErrorKind::WrongState, message)
-                .detail(path.to_string())
-                .hint("It ends a day after it was written; if no gateway restores from this repository, delete the object.")
-        };
-        if object.size > LEASE_BYTES_MAX {
-            return Err(unreadable(format!("it has {} bytes", object.size)));
-        }
         let failed = |e| storage_error("read", path, e);
-        let body = self.store.get(path).await.map_err(failed)?;
-        let body = body.bytes().await.map_err(failed)?;
-        let lease: Lease = serde_json::from_slice(&body).map_err(|e| unreadable(e.to_string()))?;
-        if lease.format > layout::FORMAT {
-            return Err(unreadable(format!("it has format {}", lease.format)));
+        let damaged = |why: String| Error::new(ErrorKind::Corrupted, why);
+        let found = self.store.get(path).await.map_err(failed)?;
+        let bytes = found.meta.size;
+        if bytes > LEASE_BYTES_MAX {
+            return Err(damaged(format!("it has {bytes} bytes")));
         }
-        Ok(lease)
+        let body = found.bytes().await.map_err(failed)?;
+        let lease: Lease<'_> = serde_json::from_slice(&body).map_err(|e| damaged(e.to_string()))?;
+        if lease.format > layout::FORMAT {
+            return Err(damaged(format!("it has format {}", lease.format)));
+        }
+        let named = lease
+            .files
+            .into_iter()
+            .filter(|file| objects.contains(file));
+        named.map(Sha256::new).collect()
     }
 
     /// Deletes leases that are over.
     pub(super) async fn remove_old_leases(&self, now: Timestamp) -> Result<(), Error> {
-        let directory = self.root.clone().join(layout::LEASES);
-        let failed = |e| storage_error("list", &directory, e);
-        let mut objects = self.store.list(Some(&directory));
-        while let Some(object) = objects.try_next().await.map_err(failed)? {
-            if layout::is_lease(&object.location) && is_over(&object, now) {
-                self.delete_object(&object.location).await?;
+        for lease in self.leases().await? {
+            if !is_over(&lease, now) {
+                continue;
+            }
+            // Its job may have come back since it was listed.
+            match self.store.head(&lease.location).await {
+                Ok(found) if is_over(&found, now) => self.delete_object(&lease.location).await?,
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(e) => return Err(storage_error("look at", &lease.location, e)),
             }
         }
         Ok(())
@@ -122,6 +154,7 @@ impl Repository {
 }
 
 fn is_over(object: &ObjectMeta, now: Timestamp) -> bool {
-    let age = now.0 - object.last_modified.timestamp_millis();
-    age >= LEASE_AGE_MAX.as_millis() as i64
+    // One that is to be written tomorrow is nobody's.
+    let age = now.0.abs_diff(object.last_modified.timestamp_millis());
+    u128::from(age) >= LEASE_AGE_MAX.as_millis()
 }

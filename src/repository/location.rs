@@ -329,8 +329,9 @@ fn local(path: &FilePath) -> Result<Connected, Error> {
     {
         return Err(invalid(format!("\"{}\" contains \"..\"", path.display())));
     }
-    // Nothing is looked at: a mount that hangs would hold up whoever opens. And the directory is made
-    // when a repository is created, and only then: a mount that is gone must not be made up for.
+    // Nothing is looked at: a mount that hangs would hold up whoever opens. And the directory is
+    // made when a repository is created, and only then: a mount that is gone must not be made up
+    // for.
     let prefix = Path::from_absolute_path(path)
         .map_err(|e| invalid(format!("\"{}\" is no directory: {e}", path.display())))?;
     Ok((

@@ -23,7 +23,6 @@ use crate::names::{
 /// What a backup contains.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The version of the format.
     pub format: u32,
     pub label: SnapshotLabel,
     /// Its timestamp: when the job was created.
@@ -38,7 +37,6 @@ pub struct Manifest {
     pub database: DatabaseName,
     /// The job that made it, unique over all gateways.
     pub job_uid: String,
-    /// When the job was created.
     pub created_at: Timestamp,
     /// When all its data was in the repository.
     pub saved_at: Timestamp,

@@ -1,5 +1,5 @@
-//! A location tried before it is trusted: every right that a backup will need, and whether the store
-//! does what a commit relies on.
+//! A location tried before it is trusted: every right that a backup will need, and whether the
+//! store does what a commit relies on.
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -62,8 +62,8 @@ fn not_on_condition(error: Error) -> Error {
 }
 
 impl Repository {
-    /// Tries the location (every right that a backup needs) and adopts the repository that is there, or makes
-    /// one. A read-only repository is only read, so it must exist.
+    /// Tries the location (every right that a backup needs) and adopts the repository that is
+    /// there, or makes one. A read-only repository is only read, so it must exist.
     pub async fn initialize(&self, read_only: bool, env: &Env) -> Result<RepositoryInfo, Error> {
         if !read_only {
             self.probe(env).await?;
@@ -246,8 +246,8 @@ impl Repository {
         self.store_time(env).await
     }
 
-    /// What time it is where the repository is, by an object that is put there: of a directory, too,
-    /// which may be on a server with a clock of its own.
+    /// What time it is where the repository is, by an object that is put there: of a directory,
+    /// too, which may be on a server with a clock of its own.
     pub(super) async fn store_time(&self, env: &Env) -> Result<Timestamp, Error> {
         let path = layout::probe(&self.root, &env.uuid());
         let put = self

@@ -4,8 +4,8 @@
 //! what is to go is announced in an object, the mark, first. Whoever commits a backup looks for the
 //! mark before its manifest is put and after, and as long as it lists one of the backup's files,
 //! waits; then every file is looked for once more. Deletion waits after the mark, and reads every
-//! manifest once more. So of a manifest and a mark one is seen by the other, and what was deleted in
-//! between is brought again by whoever still has it.
+//! manifest once more. So of a manifest and a mark one is seen by the other, and what was deleted
+//! in between is brought again by whoever still has it.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -42,7 +42,6 @@ const FILES_PER_LOOK: usize = 100;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Mark {
     format: u32,
-    /// The job that deletes.
     job_uid: String,
     created_at: Timestamp,
     files: Vec<Sha256>,
@@ -102,16 +101,16 @@ impl Repository {
                 });
             }
         }
-        let needed = self.needed(now).await?;
+        let needed = self.needed(found.iter().map(|c| &c.sha256), now).await?;
         found.retain(|candidate| !needed.contains(&candidate.sha256));
         found.sort_by(|a, b| a.sha256.cmp(&b.sha256));
         found.truncate(CANDIDATES_MAX);
         Ok(found)
     }
 
-    /// Deletes what was left by those who were killed: what trying the location has put, which lives
-    /// for moments only, and in a directory files that were not finished and that nobody has written
-    /// to for so long.
+    /// Deletes what was left by those who were killed: what trying the location has put, which
+    /// lives for moments only, and in a directory files that were not finished and that nobody has
+    /// written to for so long.
     pub async fn remove_leftovers(&self, grace_seconds: u64, env: &Env) -> Result<(), Error> {
         let now = self.store_time(env).await?;
         self.remove_old_leases(now).await?;
@@ -140,10 +139,15 @@ impl Repository {
         Ok(())
     }
 
-    /// The objects of every file that a manifest or a lease names at this time.
-    async fn needed(&self, now: Timestamp) -> Result<HashSet<Sha256>, Error> {
+    /// Those of some objects that a manifest or a lease names at this time.
+    async fn needed(
+        &self,
+        objects: impl Iterator<Item = &Sha256>,
+        now: Timestamp,
+    ) -> Result<HashSet<Sha256>, Error> {
+        let objects: HashSet<&str> = objects.map(|object| &**object).collect();
         let layout = self.layout().await?;
-        let mut needed = self.leased(now).await?;
+        let mut needed = HashSet::new();
         let mut backups = Vec::new();
         let failed = |e| storage_error("list", &self.root, e);
         let root = self
@@ -186,7 +190,8 @@ impl Repository {
         while let Some((label, timestamp, manifest)) = read.next().await {
             match manifest {
                 Ok(manifest) => {
-                    needed.extend(manifest.files().map(|f| layout.object_of(&f.sha256)));
+                    let named = manifest.files().map(|f| layout.object_of(&f.sha256));
+                    needed.extend(named.filter(|object| objects.contains(&**object)));
                 }
                 // Dropped since it was listed, or lost since a listing that still has it.
                 Err(e) if e.kind == ErrorKind::MissingFile => {
@@ -200,6 +205,8 @@ impl Repository {
                 Err(e) => return Err(e),
             }
         }
+        // After the manifests: whoever restores names its files before it believes in its manifest.
+        needed.extend(self.leased(&objects, now).await?);
         Ok(needed)
     }
 
@@ -369,7 +376,9 @@ impl Repository {
         go_on: impl Fn() -> Result<(), Error> + Sync,
     ) -> Result<(Pruned, Vec<Sha256>), Error> {
         self.check_mark(job_uid, env).await?;
-        let needed = self.needed(self.store_time(env).await?).await?;
+        let now = self.store_time(env).await?;
+        let needed = self.needed(candidates.iter().map(|c| &c.sha256), now);
+        let needed = needed.await?;
         let (mut pruned, mut kept) = (Pruned::default(), Vec::new());
         for some in candidates.chunks(FILES_PER_LOOK) {
             self.check_mark(job_uid, env).await?;

@@ -1,5 +1,5 @@
-//! Moving bytes to and from object stores: in parts and ranges, several at a time, hashed on the way
-//! and within a budget of bytes in flight.
+//! Moving bytes to and from object stores: in parts and ranges, several at a time, hashed on the
+//! way and within a budget of bytes in flight.
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -26,7 +26,6 @@ use crate::job::DataFile;
 /// Ranges of one object that are asked for at a time.
 const RANGES: usize = 4;
 
-/// What became of a put.
 pub(super) enum Sent {
     /// The object is there, and has this tag.
     New(Option<String>),
@@ -149,8 +148,8 @@ impl Repository {
         let mut sent = Vec::new();
         let mut parts = futures::stream::FuturesUnordered::new();
         for number in 0.. {
-            // Who waits for its turn holds nothing that others need, and does not starve the parts that
-            // are on their way.
+            // Who waits for its turn holds nothing that others need, and does not starve the parts
+            // that are on their way.
             let next = total.saturating_sub(taken).min(part_bytes as u64);
             taken += next;
             let mut admitted = pin!(async {
@@ -202,8 +201,8 @@ impl Repository {
         Ok((sent, digest.finish(), length))
     }
 
-    /// Brings an object to each of the targets, hashing on the way; no target exists before the hash
-    /// proved right.
+    /// Brings an object to each of the targets, hashing on the way; no target exists before the
+    /// hash proved right.
     pub(super) async fn download_file(
         &self,
         path: &ObjectPath,
@@ -256,8 +255,8 @@ impl Repository {
         .await
     }
 
-    /// The bytes of an object that should be so long, in their order: of a large one several ranges are
-    /// asked for at a time. Each piece comes with its share of the budget.
+    /// The bytes of an object that should be so long, in their order: of a large one several ranges
+    /// are asked for at a time. Each piece comes with its share of the budget.
     fn pieces<'r>(
         &'r self,
         path: &'r ObjectPath,

@@ -45,7 +45,6 @@ pub struct StoredLabel {
     pub label: String,
     /// Every `__info_` file with a checksum in its name, by timestamp.
     pub infos: Vec<StoredInfo>,
-    /// Whether `__meta` is there.
     pub has_meta: bool,
     /// Files beside them that stop StarRocks from reading the snapshot, or that are no part of one.
     pub strays: Vec<String>,
@@ -54,9 +53,7 @@ pub struct StoredLabel {
 /// An `__info_` file.
 #[derive(Clone, Debug)]
 pub struct StoredInfo {
-    /// The backup's timestamp.
     pub timestamp: String,
-    /// The MD5 in the name.
     pub md5: String,
     pub bytes: u64,
     path: Path,
@@ -119,7 +116,6 @@ pub struct InfoTable {
 #[derive(Clone, Debug, Deserialize)]
 pub struct InfoPartition {
     pub id: i64,
-    /// Its visible version.
     #[serde(default)]
     pub version: i64,
     /// Up to 3.3: its indexes, by name.
@@ -130,7 +126,6 @@ pub struct InfoPartition {
     pub physical: BTreeMap<String, InfoPhysical>,
 }
 
-/// A physical partition.
 #[derive(Clone, Debug, Deserialize)]
 pub struct InfoPhysical {
     /// Its id, which stands in paths.
@@ -150,7 +145,6 @@ pub struct InfoIndex {
 }
 
 impl Info {
-    /// When the job was created.
     pub fn created_at(&self) -> Timestamp {
         Timestamp(self.backup_time)
     }
@@ -248,14 +242,10 @@ pub struct StoredFile {
     /// Its path below the repository.
     pub path: String,
     pub bytes: u64,
-    /// The MD5 in its name.
     pub md5: Option<String>,
     pub status: FileStatus,
-    /// The table's id.
     pub table_id: Option<i64>,
-    /// The physical partition's id.
     pub partition_id: Option<i64>,
-    /// The tablet's id.
     pub tablet_id: Option<i64>,
 }
 

@@ -459,7 +459,8 @@ fn finding(layout: &Layout, kind: FindingKind, needed: &Needed, detail: String) 
 
 type Wrong = Option<(FindingKind, String)>;
 
-/// What cannot be read after several tries, while the rest can, is found out and not tried for ever.
+/// What cannot be read after several tries, while the rest can, is found out and not tried for
+/// ever.
 fn as_finding(looked: Result<Wrong, Error>, tolerant: bool) -> Result<Wrong, Error> {
     match looked {
         Err(e) if tolerant && e.kind == ErrorKind::Storage => {

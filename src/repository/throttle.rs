@@ -89,7 +89,6 @@ fn speed(bytes_per_second: Option<u64>) -> f64 {
 #[derive(Clone, Debug)]
 pub struct Throttle {
     pub limits: Vec<SpeedLimit>,
-    /// Whether the job is paused.
     pub paused: watch::Receiver<bool>,
     /// Tells that the job is over.
     pub abandon: CancellationToken,

@@ -32,12 +32,12 @@ const BROUGHT_MAX: usize = 1000;
 /// Why the loop stopped before the job was over.
 struct Stopped;
 
-type Landed = (JobCommand, Result<JobEvent, StepError>);
+type StepResult = (JobCommand, Result<JobEvent, StepError>);
 
 /// What has happened, and the command that it came of, if it came of one.
 type Brought = (Option<JobCommand>, JobEvent);
 
-/// An append that has landed.
+/// An append that is in the journal.
 struct Appended {
     delta: Arc<Delta>,
     /// The job as it is in the journal.
@@ -50,7 +50,7 @@ struct Drive<'a> {
     inner: &'a Arc<Inner>,
     context: Arc<StepContext>,
     job: Arc<Job>,
-    in_flight: JoinSet<Landed>,
+    in_flight: JoinSet<StepResult>,
     /// What is in `in_flight`.
     running: HashSet<JobCommand>,
     /// What may be started: neither in flight, nor with an event that is not in the journal yet.
@@ -164,8 +164,8 @@ async fn next_turn<T, E: std::fmt::Debug>(
     }
 }
 
-/// Appends events. A store that fails is asked again; if the append had landed after all, the
-/// journal says so.
+/// Appends events. A store that fails is asked again; if the append is in the journal after all,
+/// the journal says so.
 async fn append(
     inner: Arc<Inner>,
     delta: Delta,
@@ -280,7 +280,7 @@ impl Drive<'_> {
     /// Something in flight has ended, and perhaps more.
     async fn on_step_finished(
         &mut self,
-        done: Result<Landed, tokio::task::JoinError>,
+        done: Result<StepResult, tokio::task::JoinError>,
     ) -> Result<(), Stopped> {
         let mut next = Some(done);
         while let Some(done) = next {
@@ -343,7 +343,7 @@ impl Drive<'_> {
         let mut delta = Delta::of(&self.job);
         let mut commands = Vec::new();
         for (command, event) in std::mem::take(&mut self.brought) {
-            // What has landed after the job moved on is of no use.
+            // What comes after the job moved on is of no use.
             if command.is_some_and(|command| !delta.job.allows(command)) {
                 continue;
             }
@@ -374,7 +374,7 @@ impl Drive<'_> {
         }
     }
 
-    /// An append has landed, so its events are believed.
+    /// An append is in the journal, so its events are believed.
     fn appended(&mut self, appended: Result<Appended, Stopped>) -> Result<(), Stopped> {
         self.appending = None;
         let Appended {

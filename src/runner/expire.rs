@@ -20,8 +20,8 @@ use crate::store::RepositoryRecord;
 /// After so many failures an expired snapshot is left alone until the next start.
 const RETRIES_MAX: u32 = 3;
 
-/// Expired snapshots that go in one round, of one repository: were a clock wrong after all, somebody
-/// could still notice.
+/// Expired snapshots that go in one round, of one repository: were a clock wrong after all,
+/// somebody could still notice.
 const EXPIRED_PER_ROUND_MAX: usize = 1000;
 /// How long one repository may be looked at: storage that does not answer holds up no other.
 const LOOK_TIME_MAX: Duration = Duration::from_secs(1800);
@@ -124,8 +124,8 @@ async fn recall_damage(inner: &Inner) -> Result<(), Error> {
                 *cluster == *record.cluster.as_str() && *repository == *record.name.as_str();
             ObjectNames::parse(object).filter(|_| is_here)
         });
-        // In a directory every file is read once after a start anyhow; and one that cannot be opened
-        // holds up no other.
+        // In a directory every file is read once after a start anyhow; and one that cannot be
+        // opened holds up no other.
         let Some(first) = objects.next() else {
             continue;
         };

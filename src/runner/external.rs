@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::submit::{Cancelled, Submitted};
 use super::Inner;
-use crate::cluster::{Cluster, ExternalCluster, SendError, Sighted, StepError};
+use crate::cluster::{Cluster, ExternalCluster, SeenSlot, SendError, StepError};
 use crate::error::{Error, ErrorKind};
 use crate::job::*;
 use crate::names::*;
@@ -55,31 +55,31 @@ enum LabelBefore {
 }
 
 /// Whether a sight in the job's slot is of this job, as far as the two of them tell.
-fn is_ours(job: &Job, sighted: &Sighted) -> bool {
+fn is_ours(job: &Job, slot: &SeenSlot) -> bool {
     let (Some(state), Some(request)) = (job.external_state(), job.spec.external()) else {
         return false;
     };
-    if sighted.kind != job.spec.kind() || sighted.seen.label != request.label.as_str() {
+    if slot.kind != job.spec.kind() || slot.seen.label != request.label.as_str() {
         return false;
     }
     match state {
         ExternalState::Watching {
             seen: Some(known), ..
         } => {
-            let has_one_id = known.job_id.is_some() && known.job_id == sighted.seen.job_id;
+            let has_one_id = known.job_id.is_some() && known.job_id == slot.seen.job_id;
             known.created_at.is_none()
-                || is_same_moment(known.created_at, sighted.seen.created_at, has_one_id)
+                || is_same_moment(known.created_at, slot.seen.created_at, has_one_id)
         }
         ExternalState::Submitting { before, .. }
         | ExternalState::Watching { before, seen: None } => {
             let wanted = request.timestamp.as_ref();
             let same_backup = wanted.is_none()
-                || sighted.seen.timestamp.is_none()
-                || wanted == sighted.seen.timestamp.as_ref();
+                || slot.seen.timestamp.is_none()
+                || wanted == slot.seen.timestamp.as_ref();
             let was_there = before
                 .as_ref()
-                .is_some_and(|b| b.is_of(sighted.kind, &sighted.seen));
-            same_backup && !was_there && names_the_same(request, &sighted.seen)
+                .is_some_and(|b| b.is_of(slot.kind, &slot.seen));
+            same_backup && !was_there && names_the_same(request, &slot.seen)
         }
         _ => false,
     }
@@ -152,11 +152,11 @@ impl Step<'_> {
 
     async fn await_turn(&self) -> Result<ExternalEvent, StepError> {
         // Whoever was refused although the slot looked free does not ask again at once.
-        if let Some(bounces) = self.job.record.bounces.checked_sub(1) {
+        if let Some(requeues) = self.job.record.requeues.checked_sub(1) {
             let polling = self.external.polling();
             let wait = polling
                 .fast
-                .saturating_mul(1 << bounces.min(16))
+                .saturating_mul(1 << requeues.min(16))
                 .min(polling.slow.max(polling.fast));
             self.note(
                 Some("waits: the cluster was busy when it was sent".into()),
@@ -206,9 +206,9 @@ impl Step<'_> {
             )));
         }
         Ok(match self.external.slot(database).await {
-            Ok(Some(sighted)) if !sighted.seen.phase().is_over() => Some(format!(
+            Ok(Some(slot)) if !slot.seen.phase().is_over() => Some(format!(
                 "waits for a {} of {} that somebody else submitted, which is {}",
-                sighted.kind, sighted.seen.label, sighted.seen.state
+                slot.kind, slot.seen.label, slot.seen.state
             )),
             Ok(_) => None,
             Err(e) => Some(e.to_string()),
@@ -330,8 +330,8 @@ impl Step<'_> {
     }
 
     /// What was seen, if it is this job and no other of ours has claimed it.
-    async fn ours(&self, sighted: Option<&Sighted>) -> Result<Option<SlotStatus>, StepError> {
-        let Some(sighted) = sighted.filter(|s| is_ours(self.job, s)) else {
+    async fn ours(&self, slot: Option<&SeenSlot>) -> Result<Option<SlotStatus>, StepError> {
+        let Some(slot) = slot.filter(|s| is_ours(self.job, s)) else {
             return Ok(None);
         };
         if self
@@ -339,24 +339,24 @@ impl Step<'_> {
             .external_state()
             .is_some_and(|state| state.seen().is_some())
         {
-            return Ok(Some(sighted.seen.clone()));
+            return Ok(Some(slot.seen.clone()));
         }
         let filter = JobFilter {
             cluster: Some(self.job.spec.cluster.to_string()),
             db_name: Some(self.request.database.to_string()),
-            snapshot: Some(sighted.seen.label.clone()),
+            snapshot: Some(slot.seen.label.clone()),
             ..JobFilter::default()
         };
         let claims = |row: &JobRow| {
             row.job_id != self.job.id
-                && row.kind == sighted.kind
+                && row.kind == slot.kind
                 && row
                     .seen
                     .as_ref()
-                    .is_some_and(|seen| seen.mark(sighted.kind).is_of(sighted.kind, &sighted.seen))
+                    .is_some_and(|seen| seen.mark(slot.kind).is_of(slot.kind, &slot.seen))
         };
         let claimed = self.inner.store.jobs(&filter).await?.iter().any(claims);
-        Ok((!claimed).then(|| sighted.seen.clone()))
+        Ok((!claimed).then(|| slot.seen.clone()))
     }
 
     /// What became of a statement that may have been sent; `None`: it has not arrived and will not.

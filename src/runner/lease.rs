@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio_util::sync::DropGuard;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Inner;
 use crate::error::{Error, ErrorKind};
@@ -63,71 +63,111 @@ impl Reader {
         inner.repository(&record).map(Some)
     }
 
-    /// Puts its lease; whether there is one now.
-    async fn put(&self, inner: &Inner, plan: &RestorePlan) -> bool {
-        let putting = async {
-            let Some(repository) = self.repository(inner).await? else {
-                return Ok(());
-            };
-            let files = plan.tablets().flat_map(|tablet| &tablet.files);
-            repository.put_lease(&self.uid, files).await
+    /// Puts its lease.
+    async fn put(self, inner: Arc<Inner>, plan: Arc<RestorePlan>) -> Result<(), Error> {
+        let Some(repository) = self.repository(&inner).await? else {
+            return Ok(());
         };
-        let put = within(inner, PUT_TIME_MAX, putting).await;
+        let files = plan.tablets().flat_map(|tablet| &tablet.files);
+        repository.put_lease(&self.uid, files).await
+    }
+}
+
+/// Who puts a lease. One put at a time: storage that hangs may hold what it was given for ever.
+struct Putter {
+    inner: Arc<Inner>,
+    reader: Reader,
+    plan: Arc<RestorePlan>,
+    under_way: Option<JoinHandle<Result<(), Error>>>,
+}
+
+impl Putter {
+    /// Whether the lease stands now.
+    async fn put(&mut self) -> bool {
+        let putting = self.under_way.get_or_insert_with(|| {
+            let (inner, plan) = (self.inner.clone(), self.plan.clone());
+            tokio::spawn(self.reader.clone().put(inner, plan))
+        });
+        let ended = async {
+            let ended = putting.await;
+            ended.map_err(|e| Error::internal(format!("a lease died: {e}")))?
+        };
+        let put = tokio::select! {
+            put = ended => {
+                self.under_way = None;
+                put
+            }
+            () = self.inner.env.clock.sleep(PUT_TIME_MAX) => Err(no_answer(PUT_TIME_MAX)),
+        };
         if let Err(error) = &put {
-            tracing::warn!(job_id = self.job.0, %error, "what this restore reads cannot be kept from a PRUNE of another gateway");
+            tracing::warn!(job_id = self.reader.job.0, %error, "what this restore reads cannot be kept from a PRUNE of another gateway");
         }
         put.is_ok()
+    }
+
+    /// Puts it again and again, until the end.
+    async fn renew(mut self, mut wait: Duration, end: CancellationToken) {
+        let stop = self.inner.stop.clone();
+        loop {
+            tokio::select! {
+                () = end.cancelled() => return,
+                () = self.inner.env.clock.sleep(wait) => {}
+            }
+            // Nothing of it comes after the end, but the server does not wait for it.
+            let stands = tokio::select! {
+                put = self.put() => put,
+                () = stop.cancelled() => return,
+            };
+            wait = if stands { RENEWED_EVERY } else { RETRY_AFTER };
+        }
     }
 }
 
 impl Lease {
     /// Puts the lease of a job that has just been planned, and renews it; whether it stands now.
     pub async fn begin(inner: &Arc<Inner>, job: &Job, plan: &Arc<RestorePlan>) -> (Self, bool) {
-        let reader = Reader::of(job);
-        let stands = match &reader {
-            Some(reader) => reader.put(inner, plan).await,
-            None => false,
+        let Some(mut putter) = putter(inner, job, plan) else {
+            return (Self::none(inner), false);
         };
-        (Self::renewed(inner, reader, plan, stands), stands)
+        let stands = putter.put().await;
+        let wait = if stands { RENEWED_EVERY } else { RETRY_AFTER };
+        (Self::renewed(putter, wait), stands)
     }
 
     /// Goes on with the lease of a job that is taken up again.
     pub fn resume(inner: &Arc<Inner>, job: &Job, plan: &Arc<RestorePlan>) -> Self {
-        Self::renewed(inner, Reader::of(job), plan, false)
+        match putter(inner, job, plan) {
+            Some(putter) => Self::renewed(putter, Duration::ZERO),
+            None => Self::none(inner),
+        }
     }
 
-    fn renewed(
-        inner: &Arc<Inner>,
-        reader: Option<Reader>,
-        plan: &Arc<RestorePlan>,
-        stands: bool,
-    ) -> Self {
+    fn none(inner: &Inner) -> Self {
+        Self {
+            ends: inner.stop.child_token().drop_guard(),
+            renewing: None,
+        }
+    }
+
+    fn renewed(putter: Putter, wait: Duration) -> Self {
+        let inner = putter.inner.clone();
         let end = inner.stop.child_token();
         let ends = end.clone().drop_guard();
-        let renewing = reader.map(|reader| {
-            let (this, plan) = (inner.clone(), plan.clone());
-            let mut wait = if stands {
-                RENEWED_EVERY
-            } else {
-                Duration::ZERO
-            };
-            inner.tasks.spawn(async move {
-                loop {
-                    tokio::select! {
-                        () = end.cancelled() => return,
-                        () = this.env.clock.sleep(wait) => {}
-                    }
-                    // Nothing of it comes after the end.
-                    wait = if reader.put(&this, &plan).await {
-                        RENEWED_EVERY
-                    } else {
-                        RETRY_AFTER
-                    };
-                }
-            })
-        });
-        Self { ends, renewing }
+        let renewing = inner.tasks.spawn(putter.renew(wait, end));
+        Self {
+            ends,
+            renewing: Some(renewing),
+        }
     }
+}
+
+fn putter(inner: &Arc<Inner>, job: &Job, plan: &Arc<RestorePlan>) -> Option<Putter> {
+    Some(Putter {
+        inner: inner.clone(),
+        reader: Reader::of(job)?,
+        plan: plan.clone(),
+        under_way: None,
+    })
 }
 
 /// Takes the lease of a job that is over away. What cannot be taken away just now ends by itself.
@@ -159,8 +199,10 @@ async fn within(
 ) -> Result<(), Error> {
     tokio::select! {
         done = work => done,
-        () = inner.env.clock.sleep(most) => {
-            Err(Error::new(ErrorKind::Storage, format!("no answer within {most:?}")))
-        }
+        () = inner.env.clock.sleep(most) => Err(no_answer(most)),
     }
+}
+
+fn no_answer(within: Duration) -> Error {
+    Error::new(ErrorKind::Storage, format!("no answer within {within:?}"))
 }

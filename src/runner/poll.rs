@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Inner, Runner};
-use crate::cluster::{CATALOGS, Condition, ExternalCluster, Polling, Sighted};
+use crate::cluster::{CATALOGS, Condition, ExternalCluster, Polling, SeenSlot};
 use crate::error::Error;
 use crate::job::*;
 use crate::names::*;
@@ -20,12 +20,11 @@ use crate::store::JobFilter;
 /// After something has happened the next looks come fast: more is likely to follow.
 const FAST_POLLS_AFTER_CHANGE: u32 = 10;
 
-/// What one look told.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Poll {
     /// How many looks there have been; 0 is none.
     pub number: u64,
-    pub slots: Arc<Vec<Sighted>>,
+    pub slots: Arc<Vec<SeenSlot>>,
     /// Why nothing was seen.
     pub error: Option<Error>,
 }
@@ -106,11 +105,11 @@ impl Poller {
 fn wait(
     polling: Polling,
     watched: &[DatabaseName],
-    slots: &[Sighted],
+    slots: &[SeenSlot],
     fast_polls_left: u32,
 ) -> Duration {
-    let ours = |s: &&Sighted| watched.iter().any(|d| d.as_str() == s.database);
-    let is_moving = |s: &Sighted| !s.seen.phase().is_over() && !s.seen.phase().is_transfer();
+    let ours = |s: &&SeenSlot| watched.iter().any(|d| d.as_str() == s.database);
+    let is_moving = |s: &SeenSlot| !s.seen.phase().is_over() && !s.seen.phase().is_transfer();
     if fast_polls_left > 0 || slots.iter().filter(ours).any(is_moving) {
         polling.fast
     } else if watched.is_empty() {
@@ -216,7 +215,7 @@ async fn round(
         .cluster(name.as_str(), answered, conditions.into_iter());
     match looked {
         Ok(slots) => {
-            let states = |slots: &[Sighted]| {
+            let states = |slots: &[SeenSlot]| {
                 slots
                     .iter()
                     .map(|s| (s.database.clone(), s.seen.state.clone()))
@@ -263,28 +262,28 @@ async fn adopt(
     inner: &Arc<Inner>,
     cluster: &ClusterName,
     external: &dyn ExternalCluster,
-    slots: &[Sighted],
+    slots: &[SeenSlot],
     known: &mut HashMap<(String, JobKind), SlotIdentity>,
 ) -> Result<(), Error> {
-    for sighted in slots {
+    for slot in slots {
         let (key, mark) = (
-            (sighted.database.clone(), sighted.kind),
-            sighted.seen.mark(sighted.kind),
+            (slot.database.clone(), slot.kind),
+            slot.seen.mark(slot.kind),
         );
         if known
             .get(&key)
-            .is_some_and(|k| k.is_of(sighted.kind, &sighted.seen))
+            .is_some_and(|k| k.is_of(slot.kind, &slot.seen))
         {
             known.insert(key, mark);
             continue;
         }
-        match journalled(inner, cluster, sighted).await? {
+        match journalled(inner, cluster, slot).await? {
             Journalled::Seen => {}
             // It may turn out to be somebody else's, once ours is refused.
             Journalled::Arriving => continue,
             Journalled::Not => {
-                let Some(spec) = external_spec(inner, cluster, sighted) else {
-                    tracing::warn!(%cluster, db = sighted.database, snapshot = sighted.seen.label, "a job's names cannot be recorded");
+                let Some(spec) = external_spec(inner, cluster, slot) else {
+                    tracing::warn!(%cluster, db = slot.database, snapshot = slot.seen.label, "a job's names cannot be recorded");
                     known.insert(key, mark);
                     continue;
                 };
@@ -300,10 +299,7 @@ async fn adopt(
                     .filter(|s| s.seen.mark(s.kind) == mark);
                 match still {
                     Some(_)
-                        if matches!(
-                            journalled(inner, cluster, sighted).await?,
-                            Journalled::Not
-                        ) => {}
+                        if matches!(journalled(inner, cluster, slot).await?, Journalled::Not) => {}
                     _ => continue,
                 }
                 // On a task of the runner's own: a poller that is stopped leaves no job without a
@@ -313,7 +309,7 @@ async fn adopt(
                 }
                 .submit(spec)
                 .await?;
-                tracing::info!(job_id = id.0, %cluster, db = sighted.database, snapshot = sighted.seen.label, "a job of somebody else's was found");
+                tracing::info!(job_id = id.0, %cluster, db = slot.database, snapshot = slot.seen.label, "a job of somebody else's was found");
             }
         }
         known.insert(key, mark);
@@ -336,13 +332,13 @@ const UNSEEN_MS_MAX: i64 = 600_000;
 async fn journalled(
     inner: &Inner,
     cluster: &ClusterName,
-    sighted: &Sighted,
+    slot: &SeenSlot,
 ) -> Result<Journalled, Error> {
     let filter = JobFilter {
         cluster: Some(cluster.to_string()),
-        db_name: Some(sighted.database.clone()),
-        kind: Some(sighted.kind),
-        snapshot: Some(sighted.seen.label.clone()),
+        db_name: Some(slot.database.clone()),
+        kind: Some(slot.kind),
+        snapshot: Some(slot.seen.label.clone()),
         ..JobFilter::default()
     };
     let now = inner.env.now();
@@ -350,7 +346,7 @@ async fn journalled(
     let was_seen = |row: &JobRow| {
         row.seen
             .as_ref()
-            .is_some_and(|s| s.mark(sighted.kind).is_of(sighted.kind, &sighted.seen))
+            .is_some_and(|s| s.mark(slot.kind).is_of(slot.kind, &slot.seen))
     };
     // Confirmed by its snapshot, or lost: it ended unseen, but under this label, and not long ago.
     let ended_unseen = |row: &JobRow| {
@@ -372,8 +368,8 @@ async fn journalled(
     })
 }
 
-fn external_spec(inner: &Inner, cluster: &ClusterName, sighted: &Sighted) -> Option<JobSpec> {
-    let seen = &sighted.seen;
+fn external_spec(inner: &Inner, cluster: &ClusterName, slot: &SeenSlot) -> Option<JobSpec> {
+    let seen = &slot.seen;
     Some(JobSpec {
         uid: inner.env.uuid(),
         cluster: cluster.clone(),
@@ -382,14 +378,14 @@ fn external_spec(inner: &Inner, cluster: &ClusterName, sighted: &Sighted) -> Opt
         timeout_seconds: seen.timeout_seconds.unwrap_or_default(),
         max_bytes_per_second: None,
         work: Work::External(Box::new(ExternalRequest {
-            kind: sighted.kind,
-            database: DatabaseName::new(sighted.database.as_str()).ok()?,
+            kind: slot.kind,
+            database: DatabaseName::new(slot.database.as_str()).ok()?,
             label: SnapshotLabel::new(seen.label.as_str()).ok()?,
             repository: None,
             statement: String::new(),
             objects: Vec::new(),
             queue: false,
-            catalogs: sighted.database == CATALOGS,
+            catalogs: slot.database == CATALOGS,
             timestamp: seen.timestamp.clone(),
             external: Some(seen.abridged()),
             expected: Vec::new(),

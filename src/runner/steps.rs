@@ -38,11 +38,9 @@ pub(super) struct StepContext {
     restoring: Mutex<()>,
     /// What a restore reads, kept from a PRUNE of another gateway.
     lease: parking_lot::Mutex<Option<Lease>>,
-    /// The job's own limit.
     limit: SpeedLimit,
     /// The same, for those who hand it on.
     pace: watch::Sender<Option<u64>>,
-    /// Whether it is paused.
     paused: watch::Sender<bool>,
 }
 

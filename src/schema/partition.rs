@@ -52,7 +52,6 @@ pub enum Bound {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RangeKey {
-    /// A whole number.
     Int(i64),
     /// Days since 1970-01-01.
     Date(i32),
@@ -149,7 +148,6 @@ pub enum RangeStep {
 /// `INTERVAL count unit`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interval {
-    /// How many.
     pub count: u32,
     pub unit: TimeUnitOfRange,
 }
@@ -162,9 +160,7 @@ pub enum TimeUnitOfRange {
     Day,
     /// Seven days.
     Week,
-    /// A calendar month.
     Month,
-    /// A calendar year.
     Year,
 }
 
@@ -250,7 +246,6 @@ impl Bounds {
         }
     }
 
-    /// Whether nothing could belong.
     pub fn is_empty(&self) -> bool {
         match self {
             Self::Whole => false,

@@ -182,7 +182,23 @@ impl Session {
                 self.check_copy(copy).await?;
                 plain(Route::CopyFrom)
             }
-            _ => plain(Route::Change),
+            Statement::Backup(_)
+            | Statement::Restore(_)
+            | Statement::Cancel(_)
+            | Statement::CreateRepository(_)
+            | Statement::DropRepository(_)
+            | Statement::DropSnapshot(_)
+            | Statement::CancelJob { .. }
+            | Statement::AlterRepository(_)
+            | Statement::ControlJob { .. }
+            | Statement::Verify(_)
+            | Statement::Prune(_)
+            | Statement::ImportHistory(_)
+            | Statement::WaitForJob(_)
+            | Statement::Cluster(_)
+            | Statement::Recover(_)
+            | Statement::Define(_)
+            | Statement::User(_) => plain(Route::Change),
         })
     }
 

@@ -317,7 +317,6 @@ pub enum Definition {
     /// `CREATE [OR REPLACE] VIEW`
     CreateView {
         view: Qualified<TableName>,
-        /// What it shows.
         definition: Box<ViewDefinition>,
         or_replace: bool,
         if_not_exists: bool,

@@ -155,8 +155,8 @@ impl<D: Dialect> Budgeted<D> {
     }
 }
 
-/// Reads `[NOT] BETWEEN SYMMETRIC`, which sqlparser does not know; whether there was a NOT. The word
-/// stands before the lower bound then.
+/// Reads `[NOT] BETWEEN SYMMETRIC`, which sqlparser does not know; whether there was a NOT. The
+/// word stands before the lower bound then.
 fn symmetric_between(parser: &mut Parser<'_>) -> Option<bool> {
     let negated = parser.parse_keywords(&[Keyword::NOT, Keyword::BETWEEN, Keyword::SYMMETRIC]);
     if negated || parser.parse_keywords(&[Keyword::BETWEEN, Keyword::SYMMETRIC]) {

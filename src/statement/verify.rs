@@ -1,5 +1,5 @@
-//! `VERIFY`, `PRUNE`, `IMPORT HISTORY`, `WAIT FOR JOB`, `PAUSE`, `RESUME` and `ALTER JOB`: Starkeep's own statements
-//! about jobs.
+//! `VERIFY`, `PRUNE`, `IMPORT HISTORY`, `WAIT FOR JOB`, `PAUSE`, `RESUME` and `ALTER JOB`:
+//! Starkeep's own statements about jobs.
 
 use super::ast::{JobControl, Prune, Statement, Verify, WaitForJob};
 use super::parser::Parser;

@@ -63,17 +63,6 @@ impl From<End> for Failure {
     }
 }
 
-impl Failure {
-    /// The statement's error; the end of the connection goes on to whoever called.
-    pub fn of_statement<T>(result: Result<T, Self>) -> Result<Result<T, Error>, End> {
-        match result {
-            Ok(done) => Ok(Ok(done)),
-            Err(Self::Statement(error)) => Ok(Err(error)),
-            Err(Self::Connection(end)) => Err(end),
-        }
-    }
-}
-
 pub(super) struct Connection {
     pub framed: Framed<Stream, Codec>,
     pub addr: SocketAddr,
@@ -401,10 +390,12 @@ impl Connection {
                     .get(&name)
                     .map(|p| p.prepared.text.to_string())
                     .unwrap_or_default();
-                (
-                    Failure::of_statement(self.execute(session, execute).await)?,
-                    text,
-                )
+                let done = match self.execute(session, execute).await {
+                    Ok(done) => Ok(done),
+                    Err(Failure::Statement(error)) => Err(error),
+                    Err(Failure::Connection(end)) => return Err(end),
+                };
+                (done, text)
             }
             M::Close(close) => (self.forget(session, close), String::new()),
             // Left over from a COPY that has failed.

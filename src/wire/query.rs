@@ -118,7 +118,11 @@ impl Connection {
                     let ran = self
                         .simple_one(session, &guard, statement, &message[place.clone()])
                         .await;
-                    Failure::of_statement(ran)?.map_err(|e| e.shifted(place.start))
+                    match ran {
+                        Ok(()) => Ok(()),
+                        Err(Failure::Statement(e)) => Err(e.shifted(place.start)),
+                        Err(Failure::Connection(end)) => return Err(end),
+                    }
                 }
                 Err(error) => Err(error),
             };

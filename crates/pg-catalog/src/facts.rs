@@ -16,7 +16,6 @@ pub struct ServerFacts {
     pub now: i64,
     /// When the server came up.
     pub started_at: i64,
-    /// Who asks.
     pub user: String,
     /// The connection that asks.
     pub pid: i32,
@@ -41,11 +40,9 @@ pub struct ServerFacts {
 /// outlives the queries that ask for it, and so do the relations that were made of it.
 #[derive(Debug, Default)]
 pub struct Objects {
-    /// Every cluster.
     pub databases: Vec<String>,
     /// The databases of the cluster: PostgreSQL's schemas.
     pub schemas: Vec<Schema>,
-    /// Users and roles.
     pub roles: Vec<Role>,
     /// Who belongs to what: role and member.
     pub memberships: Vec<(String, String)>,
@@ -53,15 +50,12 @@ pub struct Objects {
     pub(super) relations: Mutex<HashMap<(String, String), Arc<Relation>>>,
 }
 
-/// A database of the cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Schema {
     pub name: String,
-    /// Its tables and views.
     pub tables: Vec<Table>,
 }
 
-/// A table or view.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     pub name: String,
@@ -88,7 +82,6 @@ pub struct Column {
     pub comment: Option<String>,
 }
 
-/// A user or role.
 #[derive(Clone, Debug, Default)]
 pub struct Role {
     pub name: String,
@@ -110,18 +103,13 @@ pub struct Setting {
     pub is_fixed: bool,
 }
 
-/// An open connection.
 #[derive(Clone, Debug, Default)]
 pub struct Activity {
-    /// Its number.
     pub pid: i32,
     pub user: String,
     pub database: String,
-    /// What the client calls itself.
     pub application_name: String,
-    /// Its address.
     pub client_addr: String,
-    /// When it came.
     pub started_at: i64,
     /// When its statement began.
     pub query_start: Option<i64>,

@@ -407,7 +407,6 @@ pub fn fields(text: &str, of: &str) -> Result<Fields, Error> {
 pub struct Clock {
     /// Microseconds since 1970 UTC; nothing where such texts are refused.
     pub now: Option<i64>,
-    /// The session's.
     pub zone: Zone,
 }
 

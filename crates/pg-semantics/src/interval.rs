@@ -272,7 +272,8 @@ impl Interval {
 const MICROS_A_DAY: i64 = 86_400_000_000;
 
 impl Interval {
-    /// Time from one moment to another in years, months, days and time of a day, as calendars count:
+    /// Time from one moment to another in years, months, days and time of a day, as calendars
+    /// count:
     /// `age`.
     pub fn between(from: NaiveDateTime, to: NaiveDateTime) -> Self {
         let is_negative = to < from;

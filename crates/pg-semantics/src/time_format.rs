@@ -303,8 +303,8 @@ impl Written<'_> {
     }
 }
 
-/// Writes an interval, none of whose parts is negative, by a pattern of `to_char`. Its hours are all
-/// of them; names of days and months it has none.
+/// Writes an interval, none of whose parts is negative, by a pattern of `to_char`. Its hours are
+/// all of them; names of days and months it has none.
 pub fn interval(months: i32, days: i32, micros: i64, pattern: &str) -> Result<String, Error> {
     let mut out = String::new();
     let seconds = micros / 1_000_000;

@@ -388,7 +388,7 @@ impl EmbeddedCluster {
     }
 
     /// Looks at every file of a backup in the repository, and brings those again that are not there
-    /// in their full length.
+    /// as they were.
     pub(super) async fn fill_gaps(
         &self,
         job: &Job,
@@ -396,14 +396,14 @@ impl EmbeddedCluster {
         repository: &Repository,
     ) -> Result<(), StepError> {
         let lacking = repository
-            .lacking(plan.tablets().flat_map(|t| &t.files))
+            .doubtful(plan.tablets().flat_map(|t| &t.files))
             .await?;
         if lacking.is_empty() {
             return Ok(());
         }
         tracing::warn!(
             files = lacking.len(),
-            "files of the backup have gone from the repository; they are brought again"
+            "files of the backup have gone from the repository, or are others; they are looked at again"
         );
         let lacking: BTreeSet<&DataFile> = lacking.into_iter().collect();
         for tablet in plan.tablets() {

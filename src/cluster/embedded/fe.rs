@@ -15,6 +15,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use self::load::{load_metastore, refreshed};
 use super::be::Backends;
 use super::metastore::{Metastore, ReadGuard, Readers, Table};
+pub(super) use crate::cluster::{unknown_database, unknown_table};
 use crate::error::{Error, ErrorKind};
 use crate::job::{DataFile, RestorePlan, TargetTable};
 use crate::names::*;
@@ -53,8 +54,8 @@ pub(super) struct TableChange {
 }
 
 impl Frontend {
-    /// Opens the metastore, and registers backends by their paths: new ones get ids and directories,
-    /// known ones must be among the given ones. `uid` names the cluster if it is new.
+    /// Opens the metastore, and registers backends by their paths: new ones get ids and
+    /// directories, known ones must be among the given ones. `uid` names the cluster if it is new.
     pub fn open(
         path: &Path,
         backend_paths: &[PathBuf],
@@ -135,7 +136,8 @@ impl Frontend {
         Ok((frontend, backends))
     }
 
-    /// The metastore at this instant, without a guard: for looking things up, not for reading files.
+    /// The metastore at this instant, without a guard: for looking things up, not for reading
+    /// files.
     pub fn metastore(&self) -> Arc<Metastore> {
         self.image.read().clone()
     }
@@ -504,20 +506,4 @@ fn insert_table(
         )
         .map_err(sql_error)?;
     Ok(())
-}
-
-pub(super) fn unknown_database(name: &DatabaseName) -> Error {
-    Error::new(
-        ErrorKind::UndefinedSchema,
-        format!("Unknown database '{name}'"),
-    )
-    .hint("See SHOW DATABASES.")
-}
-
-pub(super) fn unknown_table(database: &DatabaseName, name: &TableName) -> Error {
-    Error::new(
-        ErrorKind::UndefinedTable,
-        format!("Unknown table '{database}.{name}'"),
-    )
-    .hint("See SHOW TABLES.")
 }

@@ -1,5 +1,5 @@
-//! The metastore in memory: an immutable value, replaced as a whole after each commit, and what keeps
-//! its files readable.
+//! The metastore in memory: an immutable value, replaced as a whole after each commit, and what
+//! keeps its files readable.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -280,8 +280,8 @@ impl EmbeddedCluster {
                     }
                 }
                 fe::apply_change(t, &change, at)?;
-                // From here on the metastore may have them: where COMMIT itself fails the next start
-                // decides, and sweeps.
+                // From here on the metastore may have them: where COMMIT itself fails the next
+                // start decides, and sweeps.
                 added.keep();
                 Ok(((), vec![id]))
             })

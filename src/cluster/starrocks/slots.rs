@@ -4,7 +4,7 @@ use super::StarRocksCluster;
 use super::print_statement::{identifier, literal};
 use super::table::{Line, lines};
 use crate::cluster::{
-    Answer, CATALOGS, ExternalDetails, ExternalRepository, ExternalSnapshot, Sighted,
+    Answer, CATALOGS, ExternalDetails, ExternalRepository, ExternalSnapshot, SeenSlot,
 };
 use crate::error::{Error, ErrorKind};
 use crate::job::{JobKind, SlotStatus};
@@ -13,7 +13,7 @@ use crate::names::DatabaseName;
 /// Hours east of UTC that the newest versions show times in, whatever the session says.
 const CHINA: i64 = 8;
 
-fn sighting(line: &Line<'_>, kind: JobKind, hours: i64) -> Sighted {
+fn seen_slot(line: &Line<'_>, kind: JobKind, hours: i64) -> SeenSlot {
     let database = line.text("DbName");
     // Versions up to 2.5 may show the internal name.
     let database = database.rsplit(':').next().unwrap_or_default().to_owned();
@@ -50,7 +50,7 @@ fn sighting(line: &Line<'_>, kind: JobKind, hours: i64) -> Sighted {
         left_out: Vec::new(),
         tasks_most: 0,
     };
-    Sighted {
+    SeenSlot {
         kind,
         database: if database.is_empty() {
             CATALOGS.into()
@@ -79,7 +79,7 @@ impl StarRocksCluster {
     }
 
     /// The jobs of one kind; of one database, or of all where the version shows them.
-    async fn jobs_of(&self, kind: JobKind, database: Option<&str>) -> Result<Vec<Sighted>, Error> {
+    async fn jobs_of(&self, kind: JobKind, database: Option<&str>) -> Result<Vec<SeenSlot>, Error> {
         let from = match database {
             Some(database) => format!(" FROM {}", identifier(database)?),
             None => String::new(),
@@ -92,7 +92,7 @@ impl StarRocksCluster {
             .query(&format!("SHOW {}{from}", verb(kind)))
             .await?;
         let hours = self.hours().await?;
-        let found = lines(&answer).map(|line| sighting(&line, kind, hours));
+        let found = lines(&answer).map(|line| seen_slot(&line, kind, hours));
         Ok(found.filter(|s| !s.seen.label.is_empty()).collect())
     }
 
@@ -100,7 +100,7 @@ impl StarRocksCluster {
     pub(super) async fn all_slots(
         &self,
         databases: &[DatabaseName],
-    ) -> Result<Vec<Sighted>, Error> {
+    ) -> Result<Vec<SeenSlot>, Error> {
         let mut found = Vec::new();
         if self.client.version().await?.shows_all_databases() {
             for kind in [JobKind::Backup, JobKind::Restore] {
@@ -121,7 +121,7 @@ impl StarRocksCluster {
     }
 
     /// What one database's slot holds. A database that is gone has no job.
-    pub(super) async fn slot_of(&self, database: &str) -> Result<Option<Sighted>, Error> {
+    pub(super) async fn slot_of(&self, database: &str) -> Result<Option<SeenSlot>, Error> {
         let from = (database != CATALOGS).then_some(database);
         // The slot holds one job, so the answers are of two moments: a job that comes in between is
         // in neither.

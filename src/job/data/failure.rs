@@ -17,7 +17,6 @@ pub struct Failure {
     /// More facts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// What to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     /// Who ended the job, if it was not an error.
@@ -55,7 +54,6 @@ impl Failure {
         error
     }
 
-    /// The user said CANCEL.
     pub fn user_cancelled(during: Option<Phase>) -> Self {
         let message = match during {
             Some(phase) => format!("user cancelled, current state: {phase}"),

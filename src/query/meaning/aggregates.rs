@@ -1,5 +1,5 @@
-//! A sum of BIGINT is NUMERIC and does not wrap; an average of whole numbers and decimals is NUMERIC
-//! and has digits after the point.
+//! A sum of BIGINT is NUMERIC and does not wrap; an average of whole numbers and decimals is
+//! NUMERIC and has digits after the point.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -54,8 +54,8 @@ fn widen(args: &mut [Expr], schema: &DFSchema) -> bool {
     is_bigint
 }
 
-/// Has a sum of BIGINT computed as NUMERIC. Once types are coerced, nobody can tell it from a sum of
-/// INT, which is BIGINT.
+/// Has a sum of BIGINT computed as NUMERIC. Once types are coerced, nobody can tell it from a sum
+/// of INT, which is BIGINT.
 pub(super) fn widen_sum(mut expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
     let is_time_apart = |args: &[Expr]| {
         let of = args.first().and_then(|arg| arg.get_type(schema).ok());

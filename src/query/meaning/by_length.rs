@@ -1,5 +1,5 @@
-//! Intervals are equal, and come in an order, by how long they are: a month is thirty days, whatever
-//! the fields say. DataFusion groups, joins and sorts by the fields.
+//! Intervals are equal, and come in an order, by how long they are: a month is thirty days,
+//! whatever the fields say. DataFusion groups, joins and sorts by the fields.
 
 use std::sync::Arc;
 

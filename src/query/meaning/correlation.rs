@@ -107,8 +107,8 @@ fn whole(of: &Expr) -> Option<i64> {
     }
 }
 
-/// A LATERAL subquery with a LIMIT: its rows are joined first, numbered for each row of the left side
-/// in the order that it says, and those beyond are left out.
+/// A LATERAL subquery with a LIMIT: its rows are joined first, numbered for each row of the left
+/// side in the order that it says, and those beyond are left out.
 pub(super) fn in_lateral(join: Join) -> DfResult<LogicalPlan> {
     if !is_lateral(&join.right) || !reads_outside(&join.right)? {
         return Ok(LogicalPlan::Join(join));
@@ -284,8 +284,8 @@ struct Below {
     is_total: bool,
 }
 
-/// Refuses a subquery between whose conditions on columns from outside and its rows something stands
-/// that sees several rows at once.
+/// Refuses a subquery between whose conditions on columns from outside and its rows something
+/// stands that sees several rows at once.
 pub(super) fn check(expr: &Expr) -> DfResult<()> {
     match expr {
         // How many rows a LIMIT leaves makes no difference here, unless it is none.

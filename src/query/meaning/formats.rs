@@ -227,7 +227,6 @@ fn interval_text(
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct FromPattern {
     is_date: bool,
-    /// The session's.
     zone: Arc<str>,
     signature: Signature,
 }

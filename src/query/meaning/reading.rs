@@ -75,7 +75,6 @@ pub(super) fn external(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 
-/// The session's zone.
 pub(super) fn session_zone(args: &ScalarFunctionArgs) -> DfResult<Zone> {
     let name = args
         .config_options

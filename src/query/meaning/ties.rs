@@ -1,4 +1,5 @@
-//! `FETCH FIRST n ROWS WITH TIES`: the rows up to the n-th, and those that come with it in the order.
+//! `FETCH FIRST n ROWS WITH TIES`: the rows up to the n-th, and those that come with it in the
+//! order.
 
 use std::sync::Arc;
 

@@ -45,7 +45,8 @@ impl Timezone {
     }
 }
 
-/// A zone by its name. PostgreSQL reads offsets with signs the other way round, so they are refused.
+/// A zone by its name. PostgreSQL reads offsets with signs the other way round, so they are
+/// refused.
 fn named_zone(name: &str) -> DfResult<Zone> {
     match super::super::Zone::parse(name) {
         Some(super::super::Zone::Named(zone)) => Ok(Zone::Named(zone)),

@@ -206,8 +206,8 @@ fn told(plan: LogicalPlan, outer: &DFSchema) -> DfResult<LogicalPlan> {
     Ok(told.data)
 }
 
-/// DataFusion casts the rows of the second part of WITH RECURSIVE to the types of the first, and would
-/// round numbers that have more digits after the point.
+/// DataFusion casts the rows of the second part of WITH RECURSIVE to the types of the first, and
+/// would round numbers that have more digits after the point.
 fn refuse_rounding(plan: &LogicalPlan) -> DfResult<()> {
     let LogicalPlan::Projection(shown) = plan else {
         return Ok(());

@@ -54,8 +54,8 @@ fn is_unnamed(arg: &sql::FunctionArg) -> bool {
     matches!(arg, sql::FunctionArg::Unnamed(_))
 }
 
-/// `percentile_disc(0.9) WITHIN GROUP (ORDER BY x)`: the first of the sorted values at which so large
-/// a share of them has come.
+/// `percentile_disc(0.9) WITHIN GROUP (ORDER BY x)`: the first of the sorted values at which so
+/// large a share of them has come.
 pub(super) fn percentile_disc(
     function: &sql::Function,
     copies: &Copies,

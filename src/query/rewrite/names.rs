@@ -47,7 +47,8 @@ fn in_select(select: &mut sql::Select) {
     }
 }
 
-/// A name that no other column of the SELECT list has; clients are told what stands before the sign.
+/// A name that no other column of the SELECT list has; clients are told what stands before the
+/// sign.
 pub(super) fn apart(name: &str, place: usize) -> String {
     format!("{name}\u{1}{}", place + 1)
 }

@@ -126,8 +126,8 @@ fn is_positive(count: sql::Expr) -> sql::Expr {
     }))
 }
 
-/// EXISTS: whether there are rows. How many of them a LIMIT leaves makes no difference, unless it is
-/// none.
+/// EXISTS: whether there are rows. How many of them a LIMIT leaves makes no difference, unless it
+/// is none.
 fn exists(subquery: &sql::Query) -> Result<sql::Expr, Error> {
     let mut subquery = subquery.clone();
     if leaves_rows(subquery.limit_clause.as_ref()) {

@@ -1,6 +1,6 @@
-//! `FROM t, unnest(t.items) AS item` and `FROM t, LATERAL (VALUES (t.a), (t.b)) AS v(x)`: rows out of
-//! each row of a table. DataFusion knows no columns of a table after FROM, but takes arrays apart in
-//! a SELECT list.
+//! `FROM t, unnest(t.items) AS item` and `FROM t, LATERAL (VALUES (t.a), (t.b)) AS v(x)`: rows out
+//! of each row of a table. DataFusion knows no columns of a table after FROM, but takes arrays
+//! apart in a SELECT list.
 
 use std::ops::ControlFlow;
 

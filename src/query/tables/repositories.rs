@@ -157,7 +157,6 @@ pub(super) async fn repositories(context: &ScanContext) -> Result<Vec<Repositori
 
 type Read = (SnapshotLabel, BackupTimestamp, Result<Arc<Manifest>, Error>);
 
-/// What a repository holds.
 #[derive(Default)]
 struct Content {
     /// Every backup with its manifest, or why it does not read.

@@ -33,19 +33,15 @@ impl Inner {
     }
 }
 
-/// What came of a submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Submitted {
-    /// The cluster has the job.
     Accepted(JobId),
     /// It waits for its turn.
     Queued(JobId),
 }
 
-/// What a CANCEL has cancelled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cancelled {
-    /// A job of the journal.
     Known(JobId),
     /// One that is not in the journal, by its label if that was seen.
     Unknown(Option<String>),

@@ -1,7 +1,7 @@
 //! A job that a cluster has: what its slot tells, until it is over.
 
 use super::{MISSES, MISSING_LOOKS, Step, abandoned};
-use crate::cluster::{Sighted, StepError};
+use crate::cluster::{SeenSlot, StepError};
 use crate::job::*;
 use crate::names::*;
 
@@ -69,7 +69,7 @@ impl Step<'_> {
     /// What follows from a slot that does not hold the job.
     async fn missed(
         &self,
-        slot: Option<Sighted>,
+        slot: Option<SeenSlot>,
         is_gone: bool,
     ) -> Result<Option<ExternalEvent>, StepError> {
         let before = match self.job.external_state() {

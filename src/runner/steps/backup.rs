@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Attempt, misplaced};
 use crate::cluster::{JobSteps, StepError};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::job::{BackupCommand, BackupEvent, BackupState, Failure, transfer_task};
 use crate::names::TabletId;
 use crate::repository::Placed;
@@ -30,6 +30,15 @@ impl Attempt<'_> {
                 }
             }
             (BackupCommand::PlanUpload, BackupState::UploadSnapshot { plan }) => {
+                let repository = self.repository().await?;
+                match repository.mend_info().await {
+                    Ok(()) => {}
+                    Err(e) if e.kind == ErrorKind::WrongState => return Err(e.into()),
+                    // As long as one of the two is there, the other can wait.
+                    Err(error) => {
+                        tracing::warn!(%error, "the objects with the repository's key could not be looked at");
+                    }
+                }
                 BackupEvent::UploadPlanned {
                     tasks: Arc::new(cluster.plan_upload(job, plan).await?),
                 }

@@ -227,8 +227,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// Waits for the end of a job, which is paused, resumed and paced as this one is. How it ended is
-    /// read from the job.
+    /// Waits for the end of a job, which is paused, resumed and paced as this one is. How it ended
+    /// is read from the job.
     async fn lead(&self, runner: &Runner, id: JobId) -> Result<(), StepError> {
         let context = &self.context;
         let (mut paused, mut pace) = (context.paused.subscribe(), context.pace.subscribe());

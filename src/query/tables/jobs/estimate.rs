@@ -12,8 +12,8 @@ pub(super) fn fraction(row: &JobRow, done: Volume) -> f64 {
     }
 }
 
-/// The same of a job that a StarRocks cluster does, which tells its phase and how many tasks of that
-/// are open: what a phase is of the whole is an estimate.
+/// The same of a job that a StarRocks cluster does, which tells its phase and how many tasks of
+/// that are open: what a phase is of the whole is an estimate.
 fn fraction_there(seen: &SlotStatus) -> f64 {
     let (from, to) = match seen.phase() {
         Phase::Snapshoting => (0.0, 0.1),

@@ -1,4 +1,5 @@
-//! sqlx against the server of PGHOST and PGPORT: everything is prepared, every value binary; `describe` is what `query!` asks.
+//! sqlx against the server of PGHOST and PGPORT: everything is prepared, every value binary;
+//! `describe` is what `query!` asks.
 
 use futures::{StreamExt, TryStreamExt};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolCopyExt, PgPoolOptions, PgRow};
