@@ -27,7 +27,9 @@ use crate::job::{JobSpec, Requester, Work};
 use crate::names::*;
 use crate::privilege::{Privilege, Rights, Securable};
 use crate::query::{SessionFacts, tables_of};
-use crate::repository::Location;
+use crate::repository::{
+    CONDITIONAL_PUT_KEY, ENCRYPTION, ENCRYPTION_KEY, Location, MAX_BYTES_PER_SECOND_KEY,
+};
 use crate::statement::{CreateRepository, ObjectKind, ObjectRef, Qualified, Statement};
 use crate::store::RepositoryRecord;
 
@@ -290,6 +292,26 @@ impl Caller {
             .denied("ADMIN privilege(s)")
             .detail("A directory or a file of the server's machine is named.")
             .hint("An administrator can create the repository. Object storage takes REPOSITORY alone."))
+    }
+
+    /// Properties that say how the embedded cluster writes: where StarRocks does, none has an effect.
+    fn check_starrocks_properties(&mut self, location: &Location) -> Result<(), Error> {
+        let has = |key: &&str| location.properties.contains_key(*key);
+        if let Some(key) = [ENCRYPTION, ENCRYPTION_KEY].into_iter().find(has) {
+            return Err(Error::unsupported(format_args!(
+                "\"{key}\" of a repository that a StarRocks cluster writes"
+            ))
+            .hint("StarRocks writes what it backs up as it is; encrypt the bucket."));
+        }
+        for key in [MAX_BYTES_PER_SECOND_KEY, CONDITIONAL_PUT_KEY]
+            .into_iter()
+            .filter(has)
+        {
+            let message =
+                format!("the storage property \"{key}\" has no effect: StarRocks moves the data");
+            self.warning("01000", message);
+        }
+        Ok(())
     }
 
     /// Says which properties of a location nothing reads.

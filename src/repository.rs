@@ -194,11 +194,6 @@ impl Repository {
         }
     }
 
-    /// Whether it is a directory of this machine.
-    pub fn is_local(&self) -> bool {
-        self.local.is_some()
-    }
-
     pub fn name(&self) -> &RepositoryName {
         &self.name
     }
@@ -446,6 +441,15 @@ impl Repository {
                 Ok(Sent::Occupied(_)) => {}
                 Err(e) if matches!(e.kind, ErrorKind::Corrupted | ErrorKind::MissingFile) => {}
                 Err(e) => return Err(e),
+            }
+        }
+        if let Some(target) = self.local_path(&path) {
+            let (copied, from) = (file.clone(), from.to_owned());
+            let coding = layout.sealing(&path)?;
+            let found = self.copy_new(copied, from, target, coding, budget);
+            if let Some(found) = found.await? {
+                self.note_copied(file, &found, layout);
+                return Ok(true);
             }
         }
         let over = match self.presence(file, from).await? {

@@ -1188,6 +1188,16 @@ async fn a_bucket_is_reached_with_properties_of_its_own() {
         &format!("CREATE REPOSITORY theirs WITH BROKER b ON LOCATION \"s3://{BUCKET}/x\""),
     );
     let why = "SELECT error FROM system.repositories WHERE repository = 'theirs'";
+    // StarRocks would write it as it is.
+    let key = format!("\"encryption.key\" = \"{}\"", "1".repeat(64));
+    for statement in [
+        format!(
+            "CREATE REPOSITORY q WITH BROKER b ON LOCATION \"s3://{BUCKET}/y\" PROPERTIES (\"encryption\" = \"aes256-gcm\", {key})"
+        ),
+        format!("ALTER REPOSITORY theirs SET PROPERTIES ({key})"),
+    ] {
+        assert_eq!(fails(&w.client, &statement).await.0, "0A000", "{statement}");
+    }
     assert_eq!(
         w.value(why).await,
         "its storage properties are not known here; ALTER REPOSITORY … SET PROPERTIES (…) gives them"

@@ -255,6 +255,9 @@ impl Caller {
         if !is_partial || changes_key {
             self.require_location(&location).await?;
         }
+        if self.cluster.managed().is_err() {
+            self.check_starrocks_properties(&location)?;
+        }
         self.change_encryption(&record, &before, &location).await?;
         // Properties that make no location are refused before anything is kept.
         let pace = location.max_bytes_per_second()?;
@@ -342,6 +345,7 @@ impl Caller {
             return Err(Error::new(ErrorKind::DuplicateObject, message));
         }
         let location = location_of(create);
+        self.check_starrocks_properties(&location)?;
         let failed = |e: Error| e.prefixed("Failed to create repository");
         self.gateway
             .open

@@ -15,6 +15,7 @@ use md5::{Digest, Md5};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
+use super::layout::Layout;
 use super::survey::first_byte;
 use super::transfer::{blocking, part_bytes};
 use super::{LISTINGS, Manifest, Repository, storage_error};
@@ -129,6 +130,12 @@ impl Repository {
             Err(e) if e.kind == ErrorKind::Corrupted => Ok(false),
             Err(e) => Err(e),
         }
+    }
+
+    /// After a file was written into a directory, what tells it from another.
+    pub(super) fn note_copied(&self, file: &DataFile, found: &std::fs::Metadata, layout: &Layout) {
+        self.forget_damage(&layout.object_of(&file.sha256));
+        self.note_whole(&file.sha256, stamp_of(found));
     }
 
     /// After a file was written here: what tells it from another, so that the next backup of it has

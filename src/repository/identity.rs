@@ -325,6 +325,33 @@ impl Repository {
         }
     }
 
+    /// Checks that the directory of a repository is still there, without reading what it says of
+    /// itself. 58P01 if not.
+    pub async fn is_mounted(&self) -> Result<(), Error> {
+        let path = layout::info(&self.root);
+        let Some(target) = self.local_path(&path) else {
+            return Ok(());
+        };
+        // Whoever gives up waiting leaves it behind, and its place taken.
+        let permit = match &self.index {
+            Some((location, index)) => Some(index.may_look(location).await),
+            None => None,
+        };
+        let look = transfer::blocking(move || {
+            let _permit = permit;
+            match std::fs::metadata(&target) {
+                Ok(_) => Ok(true),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+                Err(e) => Err(Error::io("look at", &target, e).of_kind(ErrorKind::Storage)),
+            }
+        });
+        match look.await? {
+            true => Ok(()),
+            // Of an encrypted one the copy may stand for it.
+            false => self.ping().await,
+        }
+    }
+
     pub(super) fn no_repository(&self) -> Error {
         Error::new(
             ErrorKind::MissingFile,

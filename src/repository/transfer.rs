@@ -324,6 +324,50 @@ pub(crate) fn copy_hashed(
 }
 
 impl Repository {
+    /// Copies a local file to where nothing stands, in one go; what stands there then. `None`:
+    /// something stood there before.
+    pub(super) async fn copy_new(
+        &self,
+        file: DataFile,
+        from: PathBuf,
+        target: PathBuf,
+        coding: Coding,
+        budget: &ByteBudget,
+    ) -> Result<Option<fs::Metadata>, Error> {
+        let pace = self.pace(budget);
+        blocking(move || {
+            match fs::symlink_metadata(&target) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Ok(_) => return Ok(None),
+                Err(e) => return Err(Error::io("look at", &target, e)),
+            }
+            let targets = [target];
+            if !copy_hashed(&file, &from, &targets, Over::Nothing, coding, pace)? {
+                return Ok(None);
+            }
+            let [target] = targets;
+            let found = fs::symlink_metadata(&target);
+            found
+                .map(Some)
+                .map_err(|e| Error::io("look at", &target, e))
+        })
+        .await
+    }
+
+    /// What a copy asks before it reads so many bytes.
+    fn pace(&self, budget: &ByteBudget) -> impl FnMut(u64) -> Result<(), Error> + Send + use<> {
+        let (passing, budget) = (self.passing(), budget.clone());
+        let runtime = Handle::current();
+        // Who waits for its turn holds nothing that others need.
+        let mut permit = None;
+        move |bytes| {
+            permit.take();
+            passing(bytes)?;
+            permit = Some(runtime.block_on(budget.take(COPY_BYTES)));
+            Ok(())
+        }
+    }
+
     /// Copies a local file to each of the targets, hashing on the way; no target exists before the
     /// hash proved right.
     pub(super) async fn copy_file(
@@ -335,19 +379,8 @@ impl Repository {
         coding: Coding,
         budget: &ByteBudget,
     ) -> Result<bool, Error> {
-        let (passing, budget) = (self.passing(), budget.clone());
-        let runtime = Handle::current();
-        blocking(move || {
-            // Who waits for its turn holds nothing that others need.
-            let mut permit = None;
-            copy_hashed(&file, &from, &targets, over, coding, |bytes| {
-                permit.take();
-                passing(bytes)?;
-                permit = Some(runtime.block_on(budget.take(COPY_BYTES)));
-                Ok(())
-            })
-        })
-        .await
+        let pace = self.pace(budget);
+        blocking(move || copy_hashed(&file, &from, &targets, over, coding, pace)).await
     }
 }
 

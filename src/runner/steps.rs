@@ -218,12 +218,12 @@ impl Attempt<'_> {
     /// The repository for one transfer of many: opened once, and again after a failed step.
     async fn repository(&self) -> Result<Arc<Repository>, StepError> {
         let mut known = self.context.repository.lock().await;
-        if let Some(repository) = &*known {
+        if let Some(repository) = known.clone() {
+            drop(known);
             // A directory may be unmounted between two files, and then takes them all the same.
-            if repository.is_local() {
-                reach(repository).await?;
-            }
-            return Ok(repository.clone());
+            let there = repository.is_mounted().await;
+            there.map_err(unreached)?;
+            return Ok(repository);
         }
         let repository = self.reached_repository().await?;
         *known = Some(repository.clone());
@@ -261,8 +261,9 @@ impl Attempt<'_> {
 /// A mount that is gone looks like an empty directory: without its mark nothing is written or
 /// believed missing.
 async fn reach(repository: &Repository) -> Result<(), StepError> {
-    repository
-        .ping()
-        .await
-        .map_err(|e| StepError::Retry(e.prefixed("the repository cannot be reached")))
+    repository.ping().await.map_err(unreached)
+}
+
+fn unreached(error: Error) -> StepError {
+    StepError::Retry(error.prefixed("the repository cannot be reached"))
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! <backend>/backend.json                            who it is; a directory without it is not alive
 //! <backend>/tablets/<tablet id>/<sha256>.parquet
-//! <backend>/snapshot/<job uid>/<tablet id>/…        hard links that a backup holds
+//! <backend>/snapshot/<job uid>/<tablet id>-…        hard links that a backup holds
 //! ```
 
 use std::collections::{BTreeMap, HashSet};
@@ -181,10 +181,10 @@ impl Backends {
         tablet: TabletId,
         file: &DataFile,
     ) -> Option<PathBuf> {
+        // All of a job in one directory: one a tablet would cost as much as a file.
         Some(
             self.snapshot_dir(backend, uid)?
-                .join(tablet.to_string())
-                .join(file_name(&file.sha256)),
+                .join(format!("{tablet}-{}", file_name(&file.sha256))),
         )
     }
 
@@ -251,15 +251,15 @@ impl Backends {
         file: &DataFile,
     ) -> Result<(), Error> {
         self.check(backend)?;
-        let (Some(dir), Some(from)) = (
+        let (Some(dir), Some(link), Some(from)) = (
             self.snapshot_dir(backend, uid),
+            self.snapshot_file(backend, uid, tablet, file),
             self.file(backend, tablet, file),
         ) else {
             return Err(Error::internal(
                 "a backend that was checked has no directory",
             ));
         };
-        let dir = dir.join(tablet.to_string());
         let length = fs::metadata(&from)
             .map_err(|e| Error::io("look at", &from, e))?
             .len();
@@ -274,8 +274,15 @@ impl Backends {
             ));
         }
         // Not synced: where a power failure takes a link, the replica that the pin keeps is read.
-        fs::create_dir_all(&dir).map_err(|e| Error::io("create directory", &dir, e))?;
-        match fs::hard_link(&from, dir.join(file_name(&file.sha256))) {
+        let mut linked = fs::hard_link(&from, &link);
+        if linked
+            .as_ref()
+            .is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
+        {
+            fs::create_dir_all(&dir).map_err(|e| Error::io("create directory", &dir, e))?;
+            linked = fs::hard_link(&from, &link);
+        }
+        match linked {
             Ok(()) => Ok(()),
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
             Err(e) => Err(Error::io("link", &from, e)),
