@@ -14,6 +14,7 @@ mod jobs;
 mod starrocks;
 mod users;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::logical_expr::LogicalPlan;
@@ -295,8 +296,11 @@ impl Caller {
     }
 
     /// Properties that say how the embedded cluster writes: where StarRocks does, none has an effect.
-    fn check_starrocks_properties(&mut self, location: &Location) -> Result<(), Error> {
-        let has = |key: &&str| location.properties.contains_key(*key);
+    fn check_starrocks_properties(
+        &mut self,
+        properties: &BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        let has = |key: &&str| properties.contains_key(*key);
         if let Some(key) = [ENCRYPTION, ENCRYPTION_KEY].into_iter().find(has) {
             return Err(Error::unsupported(format_args!(
                 "\"{key}\" of a repository that a StarRocks cluster writes"

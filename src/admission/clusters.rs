@@ -256,7 +256,7 @@ impl Caller {
             self.require_location(&location).await?;
         }
         if self.cluster.managed().is_err() {
-            self.check_starrocks_properties(&location)?;
+            self.check_starrocks_properties(&alter.properties.0)?;
         }
         self.change_encryption(&record, &before, &location).await?;
         // Properties that make no location are refused before anything is kept.
@@ -294,7 +294,7 @@ impl Caller {
 
     /// Has an encrypted repository opened by another key, if another is given.
     async fn change_encryption(
-        &self,
+        &mut self,
         record: &RepositoryRecord,
         before: &Location,
         now: &Location,
@@ -315,7 +315,13 @@ impl Caller {
                     .properties
                     .extend(key.map(|key| (ENCRYPTION_KEY.to_owned(), key)));
                 let repository = self.gateway.open.open(&record.name, &location)?;
-                repository.change_key(&new).await
+                if let Some(e) = repository.change_key(&new).await? {
+                    let message = format!(
+                        "__repo_info_copy is still of the key before; keep that until a backup has succeeded: {e}"
+                    );
+                    self.warning("01000", message);
+                }
+                Ok(())
             }
             _ => {
                 let message = "whether a repository is encrypted is decided when it is made";
@@ -345,7 +351,7 @@ impl Caller {
             return Err(Error::new(ErrorKind::DuplicateObject, message));
         }
         let location = location_of(create);
-        self.check_starrocks_properties(&location)?;
+        self.check_starrocks_properties(&location.properties)?;
         let failed = |e: Error| e.prefixed("Failed to create repository");
         self.gateway
             .open

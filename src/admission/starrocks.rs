@@ -487,7 +487,7 @@ impl Caller {
     ) -> Result<String, Error> {
         self.require(Privilege::Repository, Securable::System)
             .await?;
-        self.check_starrocks_properties(&super::location_of(create))?;
+        self.check_starrocks_properties(&create.properties.0)?;
         let external = self.external()?;
         let sql = external
             .render(&Statement::CreateRepository(create.clone()))

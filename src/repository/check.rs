@@ -17,7 +17,7 @@ use object_store::path::Path;
 
 use super::layout::Layout;
 use super::survey::first_byte;
-use super::transfer::{blocking, part_bytes};
+use super::transfer::{blocking, part_bytes, sync_dir};
 use super::{LISTINGS, Manifest, Repository, storage_error};
 use crate::error::{Error, ErrorKind};
 use crate::job::DataFile;
@@ -98,6 +98,7 @@ impl Repository {
     ) -> Result<Presence, Error> {
         let layout = self.layout().await?;
         let stored_bytes = layout.stored_bytes(file);
+        let place = target.clone();
         let found = blocking(move || match std::fs::symlink_metadata(&target) {
             Ok(found) => Ok(Some(found)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -118,6 +119,13 @@ impl Repository {
         if !self.has_bytes_of(path, file).await? {
             return Ok(Presence::Wrong);
         }
+        // Whoever has written it may have been stopped before that.
+        let synced = blocking(move || {
+            let file = std::fs::File::open(&place).and_then(|file| file.sync_all());
+            file.map_err(|e| Error::io("sync", &place, e))?;
+            sync_dir(place.parent().expect("a file has a directory"))
+        });
+        synced.await?;
         self.note_whole(&file.sha256, stamp_of(&found));
         Ok(Presence::Whole)
     }

@@ -89,22 +89,17 @@ impl Repository {
             Ok(info) => info,
             Err(e) => return Ok(foreign(e)),
         };
-        let Some(encryption) = &info.encryption else {
-            return Ok(Stated::Whole(info, body));
-        };
-        let damage = if info.name != self.name {
-            Some(format!("it is of repository {}", info.name))
-        } else if encryption.is_damaged(&info.id) {
-            Some("it is not what was written".to_owned())
-        } else {
-            None
-        };
-        Ok(match damage {
-            None => Stated::Whole(info, body),
-            Some(why) => {
-                let message = format!("\"{path}\" is damaged: {why}");
-                Stated::Damaged(Error::new(ErrorKind::Corrupted, message))
+        let is_whole = match &info.encryption {
+            None => format != layout::ENCRYPTED_FORMAT,
+            Some(encryption) => {
+                format == layout::ENCRYPTED_FORMAT && !encryption.is_damaged(&info.id)
             }
+        };
+        Ok(if is_whole {
+            Stated::Whole(info, body)
+        } else {
+            let message = format!("\"{path}\" is damaged: it is not what was written");
+            Stated::Damaged(Error::new(ErrorKind::Corrupted, message))
         })
     }
 
@@ -128,7 +123,29 @@ impl Repository {
     }
 
     pub(super) async fn info(&self) -> Result<Option<RepositoryInfo>, Error> {
-        Ok(self.found_info().await?.map(|(info, _)| info))
+        match self.found_info().await {
+            Err(e) if e.kind == ErrorKind::InvalidAuthorization && self.key.is_some() => {
+                self.opened_copy().await?.map(Some).ok_or(e)
+            }
+            found => Ok(found?.map(|(info, _)| info)),
+        }
+    }
+
+    /// The copy, where the key opens it and not `__repo_info`: that was put back from before a change
+    /// of the key, or is damaged in a way that an early version's does not tell.
+    async fn opened_copy(&self) -> Result<Option<RepositoryInfo>, Error> {
+        let first = self.stated(&layout::info(&self.root)).await?;
+        let copy = self.stated(&layout::info_copy(&self.root)).await?;
+        let (Stated::Whole(first, _), Stated::Whole(copy, _)) = (first, copy) else {
+            return Ok(None);
+        };
+        let is_untold = first.encryption.as_ref().is_some_and(|e| e.check.is_none());
+        let is_later = copy.generation() > first.generation();
+        let opens = first.id == copy.id && (is_later || is_untold) && self.check_key(&copy).is_ok();
+        if opens {
+            tracing::warn!(repository = %self.name, "the key opens the copy of __repo_info alone");
+        }
+        Ok(opens.then_some(copy))
     }
 
     /// What the repository is, and the object that says so. Of an encrypted one there is a copy,
@@ -181,20 +198,28 @@ impl Repository {
     }
 
     async fn look_at_info(&self) -> Result<Vec<(Path, FindingKind, String)>, Error> {
-        let found = self.found_info().await?;
-        let (_, whole) = found.ok_or_else(|| self.no_repository())?;
+        let (info, copy) = (layout::info(&self.root), layout::info_copy(&self.root));
+        let (first, second) = (self.stated(&info).await?, self.stated(&copy).await?);
         let mut findings = Vec::new();
-        for path in [layout::info(&self.root), layout::info_copy(&self.root)] {
-            let (kind, detail) = match self.stated(&path).await? {
-                Stated::Whole(_, body) if body == whole => continue,
-                Stated::Whole(..) => (FindingKind::Damaged, "it is not what __repo_info is".into()),
-                Stated::Missing => (
-                    FindingKind::Missing,
-                    "one of two objects that have the repository's key".into(),
-                ),
-                Stated::Damaged(error) => (FindingKind::Damaged, error.message),
-            };
-            findings.push((path, kind, detail));
+        if let (Stated::Whole(_, first), Stated::Whole(_, second)) = (&first, &second)
+            && first != second
+        {
+            for path in [&info, &copy] {
+                let detail = "__repo_info and its copy differ: one is of another key or repository";
+                findings.push((path.clone(), FindingKind::Damaged, detail.to_owned()));
+            }
+        }
+        for (path, stated) in [(info, first), (copy, second)] {
+            match stated {
+                Stated::Whole(..) => {}
+                Stated::Missing => {
+                    let detail = "one of two objects that have the repository's key".to_owned();
+                    findings.push((path, FindingKind::Missing, detail));
+                }
+                Stated::Damaged(error) => {
+                    findings.push((path, FindingKind::Damaged, error.message));
+                }
+            }
         }
         Ok(findings)
     }
@@ -214,7 +239,13 @@ impl Repository {
             let (first, second) = (self.stated(&info).await?, self.stated(&copy).await?);
             let (path, stands) = match (first, second) {
                 // Either was changed at this moment.
-                (Stated::Whole(_, body), _) if body != whole => return Ok(()),
+                (Stated::Whole(_, body), _) if body != whole => match pauses.next() {
+                    Some(pause) => {
+                        http::pause(*pause).await;
+                        continue;
+                    }
+                    None => return Ok(()),
+                },
                 (Stated::Whole(..), Stated::Whole(_, body)) if body == whole => return Ok(()),
                 (Stated::Whole(..), Stated::Whole(other, _)) if other.id != said.id => {
                     let message = format!(
@@ -263,8 +294,9 @@ impl Repository {
         layout.await
     }
 
-    /// Has the repository opened by another key from now on; one that opens it already is fine.
-    pub async fn change_key(&self, new: &UserKey) -> Result<(), Error> {
+    /// Has the repository opened by another key from now on; one that opens it already is fine. What
+    /// kept the copy from following is told beside: until it does, the key before is still needed.
+    pub async fn change_key(&self, new: &UserKey) -> Result<Option<Error>, Error> {
         let path = layout::info(&self.root);
         let with_new = Self {
             key: Some(new.clone()),
@@ -296,10 +328,7 @@ impl Repository {
         let found = with_new.found_info().await?;
         found.map(drop).ok_or_else(|| self.no_repository())?;
         // The key is changed; its copy follows, now or with the next backup.
-        if let Err(error) = with_new.mend_info().await {
-            tracing::warn!(repository = %self.name, %error, "the copy of __repo_info could not be written");
-        }
-        Ok(())
+        Ok(with_new.mend_info().await.err())
     }
 
     /// Checks that the repository can be reached and is there.

@@ -131,6 +131,10 @@ impl Repository {
 
     /// Refuses to begin a plain repository over what an encrypted one has left.
     async fn check_not_encrypted(&self) -> Result<(), Error> {
+        let copy = layout::info_copy(&self.root);
+        if self.exists(&copy).await? {
+            return Err(self.lost_info(&copy));
+        }
         let failed = |e| storage_error("list", &self.root, e);
         let mut objects = self.store.list(Some(&self.root));
         while let Some(object) = objects.try_next().await.map_err(failed)? {

@@ -349,7 +349,7 @@ impl Repository {
             let found = fs::symlink_metadata(&target);
             found
                 .map(Some)
-                .map_err(|e| Error::io("look at", &target, e))
+                .map_err(|e| gone_meanwhile(Error::io("look at", &target, e)))
         })
         .await
     }

@@ -113,7 +113,7 @@ impl Putter {
                 () = end.cancelled() => return,
                 () = self.inner.env.clock.sleep(wait) => {}
             }
-            // Nothing of it comes after the end, but the server does not wait for it.
+            // Its end waits for it, for a while; the server does not.
             let stands = tokio::select! {
                 put = self.put() => put,
                 () = stop.cancelled() => return,
