@@ -155,8 +155,8 @@ fn number(object: &Object, database: &str) -> u32 {
         + (XxHash3_64::oneshot(format!("{database}\0{object:?}").as_bytes()) % ROOM) as u32
 }
 
-/// The number of a table, unless another one has it, which no one but a [`CatalogSnapshot`] can
-/// tell.
+/// The number of a table, unless another one has it, which no one but a
+/// [`crate::CatalogSnapshot`] can tell.
 pub fn relation_oid(database: &str, schema: &str, table: &str) -> u32 {
     number(
         &Object::Relation(schema.to_owned(), table.to_owned()),
