@@ -83,7 +83,7 @@ fn journal_append(c: &mut Criterion) {
         b.iter(|| {
             n += 1;
             let spec = JobSpec {
-                uid: format!("u{n}"),
+                uid: JobUid::new(format!("u{n}")).expect("valid"),
                 cluster: name("embedded"),
                 requester: Requester::User {
                     name: "root".into(),

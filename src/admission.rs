@@ -330,7 +330,7 @@ impl Caller {
 
     fn spec(&self, timeout: Option<u64>, work: Work, statement: &str) -> JobSpec {
         JobSpec {
-            uid: self.gateway.env.uuid(),
+            uid: self.gateway.env.job_uid(),
             cluster: self.cluster.name().clone(),
             requester: self.requester.clone(),
             statement: JobSpec::kept_text(statement),

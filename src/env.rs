@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::names::Timestamp;
+use crate::names::{JobUid, Timestamp};
 
 /// A boxed future, as the trait objects here return it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -57,11 +57,17 @@ impl Env {
 
     /// A version 4 UUID in its usual spelling.
     pub fn uuid(&self) -> String {
+        self.random_uuid().to_string()
+    }
+
+    pub fn job_uid(&self) -> JobUid {
+        self.random_uuid().into()
+    }
+
+    fn random_uuid(&self) -> uuid::Uuid {
         let mut bytes = [0; 16];
         self.ids.fill(&mut bytes);
-        uuid::Builder::from_random_bytes(bytes)
-            .into_uuid()
-            .to_string()
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
     }
 }
 

@@ -50,7 +50,8 @@ pub use self::record::Record;
 pub use self::restore::{RestoreCommand, RestoreEvent, RestoreState};
 pub use self::row::{JobCourse, JobRow, JobStatus, TaskRow};
 pub use self::spec::{
-    DropRequest, DroppedBackups, JobKind, JobSpec, Lock, Requester, Resource, Target, Work,
+    DropRequest, DroppedBackups, JobKind, JobSpec, Lock, LockMode, Requester, Resource, Target,
+    Work,
 };
 pub use self::tell::Actor;
 pub use self::verify::{

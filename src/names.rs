@@ -167,6 +167,25 @@ name_type!(
     ClusterName, "cluster", is_object_name
 );
 
+name_type!(
+    /// What a job is called over all gateways: it names the job's local directories and its objects
+    /// in repositories, so it has only letters, digits, `-` and `_`.
+    JobUid, "job", is_uid
+);
+
+impl From<uuid::Uuid> for JobUid {
+    fn from(uuid: uuid::Uuid) -> Self {
+        Self(uuid.to_string())
+    }
+}
+
+fn is_uid(name: &str) -> bool {
+    (1..=128).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+}
+
 fn is_word(name: &str, longest: usize) -> bool {
     let mut chars = name.chars();
     let starts_well = match chars.next() {

@@ -27,6 +27,7 @@ mod share;
 mod show;
 mod stop;
 mod system;
+mod system_schema;
 mod tables;
 mod views;
 mod width;
@@ -204,7 +205,7 @@ impl QueryEngine {
             .with_default_features()
             .build();
         let base = opaque::hiding(base);
-        let base = system::ordering(base);
+        let base = system_schema::ordering(base);
         let mut base = stop::asking(base);
         base.register_function_rewrite(Arc::new(growth::LimitGrowth::new()))
             .map_err(from_datafusion)?;
@@ -347,7 +348,7 @@ impl QueryEngine {
 
     /// Everything a statement of this cluster can name, now, as this user sees it.
     pub fn as_of(&self, cluster: &Arc<dyn Cluster>, user: &str) -> AsOf {
-        let system = system::SystemSchema::new(self.sources.clone(), cluster.clone(), user);
+        let system = system_schema::SystemSchema::new(self.sources.clone(), cluster.clone(), user);
         let catalog = ViewCatalog {
             user: cluster.catalog(),
             system: Arc::new(system),

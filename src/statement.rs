@@ -9,6 +9,7 @@
 
 mod ast;
 mod backup;
+mod blanks;
 mod bounds;
 mod cluster;
 mod cursor;
@@ -21,20 +22,24 @@ mod naming;
 mod parser;
 mod print;
 mod properties;
+mod read;
 mod session;
 mod show;
 mod split;
+mod sql_error;
+mod sql_text;
 mod verify;
 mod view;
 
 pub use self::ast::*;
 pub use self::bounds::{Bounds, Measure, Reading, StopReading};
 pub use self::filter::{Operand, resolve_names};
-pub use self::parser::{
-    NextShort, Said, Unread, check_is_last, next_short_statement, next_statement, offset_of,
-    parse_all, parse_one,
-};
 pub use self::properties::{BackupOptions, BaseSnapshot, Properties, RestoreOptions, WhichBackup};
+pub use self::read::{
+    NextShort, Said, Unread, check_is_last, next_short_statement, next_statement, parse_all,
+    parse_one,
+};
+pub use self::sql_error::offset_of;
 pub use self::view::qualify_tables;
 pub use crate::catalog::{
     SYMMETRIC, array_items, column_name, date_before_time, folded, interval_text, type_name,

@@ -7,19 +7,25 @@
 
 mod addresses;
 mod aside;
+mod codec;
 mod connection;
+mod context;
 mod copy;
 mod copy_out;
 mod encode;
+mod failure;
 mod fuzz;
+mod guard;
 mod listen;
 mod params;
+mod portal;
 mod query;
 mod startup;
 mod stream;
 mod tls;
 
+pub use self::context::WireSettings;
 #[doc(hidden)]
 pub use self::fuzz::check_bytes;
-pub use self::listen::{Listener, WireSettings};
+pub use self::listen::Listener;
 pub use self::tls::{Tls, TlsFiles};

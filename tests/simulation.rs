@@ -246,7 +246,7 @@ impl Gateway {
     /// Submits a job; one that another keeps out is none.
     fn submit(&self, work: Work) -> Option<JobId> {
         let spec = JobSpec {
-            uid: Env::system().uuid(),
+            uid: Env::system().job_uid(),
             cluster: name("embedded"),
             requester: Requester::User {
                 name: "root".into(),

@@ -149,11 +149,12 @@ impl Caller {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::JobUid;
 
     #[test]
     fn batches_are_small_in_jobs_and_bytes() {
         let copy = |bytes| ListedCopy {
-            uid: String::new(),
+            uid: JobUid::new("u").expect("valid"),
             written_at: Timestamp(0),
             bytes,
         };

@@ -9,6 +9,7 @@
 
 mod backup;
 mod be;
+mod catalog;
 mod define;
 mod describe;
 mod fe;
@@ -38,10 +39,11 @@ use futures::TryStreamExt;
 use parking_lot::Mutex;
 
 use self::be::Backends;
+use self::catalog::MetastoreCatalog;
 use self::describe::{partition_info, view_info};
 use self::fe::{Frontend, NewFile, TableChange};
 use self::ingest::{NewFiles, Sequence, Written};
-use self::metastore::{MetastoreCatalog, Partition, Table};
+use self::metastore::{Partition, Table};
 use super::*;
 use crate::env::Env;
 use crate::repository::ByteBudget;
@@ -529,7 +531,7 @@ impl JobSteps for EmbeddedCluster {
             .inner
             .frontend
             .change(move |t, metastore| {
-                let touched = fe::apply_swap(t, metastore, &database, &uid, &plan, at)?;
+                let touched = fe::apply_swap(t, metastore, &database, uid.as_str(), &plan, at)?;
                 Ok(((), touched))
             })
             .await;
@@ -542,7 +544,7 @@ impl JobSteps for EmbeddedCluster {
     }
 
     async fn unlock(&self, job: &Job) -> Result<(), Error> {
-        let uid = job.spec.uid.clone();
+        let uid = String::from(job.spec.uid.clone());
         let unlocked = self.inner.frontend.change(move |t, _| {
             t.execute("DELETE FROM restore_locks WHERE uid = ?1", [&uid])
                 .map_err(crate::sqlite::sql_error)?;

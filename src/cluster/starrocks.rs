@@ -11,6 +11,7 @@ mod options;
 mod print_plan;
 mod print_statement;
 mod push_down;
+mod remote_table;
 mod scan;
 mod slots;
 mod table;
@@ -30,7 +31,7 @@ use self::catalog::{CatalogView, Names, Object};
 use self::client::{Client, Leader, lacks_backends};
 pub use self::options::{Options, kind_of};
 use self::print_statement::Printer;
-use self::scan::StarRocksTable;
+use self::remote_table::StarRocksTable;
 use super::{
     Answer, Cluster, ClusterKind, ClusterRole, Condition, ExternalCluster, ExternalDetails,
     ExternalRepository, ExternalSnapshot, Health, NativeTable, Polling, Record, Scope, SeenSlot,

@@ -82,13 +82,14 @@ mod tests {
     use crate::job::{
         BackupEvent, BackupRequest, CancelCause, End, Failure, Requester, Target, Work,
     };
+    use crate::names::JobUid;
 
     #[test]
     fn a_copy_is_the_same_job_again() {
         let name = |text: &str| text.to_owned();
         let journal = JobJournal {
             spec: JobSpec {
-                uid: "u".into(),
+                uid: JobUid::new("u").expect("valid"),
                 cluster: name("embedded").try_into().expect("valid"),
                 requester: Requester::Expiry,
                 statement: "BACKUP".into(),

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use super::{BackupRequest, ExternalRequest, PruneRequest, RestoreRequest, VerifyRequest};
 use crate::error::Error;
 use crate::names::{
-    BackupTimestamp, ClusterName, DatabaseName, JobId, RepositoryName, SnapshotLabel,
+    BackupTimestamp, ClusterName, DatabaseName, JobId, JobUid, RepositoryName, SnapshotLabel,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobSpec {
     /// Unique over all gateways: names the job's local directories and its reservations.
-    pub uid: String,
+    pub uid: JobUid,
     /// The cluster that does the work.
     pub cluster: ClusterName,
     pub requester: Requester,
@@ -148,8 +148,14 @@ impl fmt::Display for JobKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lock {
     pub resource: Resource,
-    /// Whether from everybody; if not, only from those who want it for themselves alone.
-    pub exclusive: bool,
+    pub mode: LockMode,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockMode {
+    /// Beside others that share it.
+    Shared,
+    Exclusive,
 }
 
 /// What can be locked. Stored as JSON.
@@ -169,7 +175,8 @@ pub enum Resource {
 impl Lock {
     /// Whether the two cannot be held at once.
     pub fn conflicts(&self, other: &Self) -> bool {
-        (self.exclusive || other.exclusive) && self.resource == other.resource
+        let both_share = self.mode == LockMode::Shared && other.mode == LockMode::Shared;
+        !both_share && self.resource == other.resource
     }
 }
 
@@ -235,7 +242,7 @@ impl Work {
             .filter(|_| !matches!(self, Self::External(_)));
         let database = database.map(|d| Lock {
             resource: Resource::Database(cluster.clone(), d.clone()),
-            exclusive: true,
+            mode: LockMode::Exclusive,
         });
         let snapshot = self
             .repository()
@@ -243,17 +250,20 @@ impl Work {
             .filter(|_| !matches!(self, Self::External(_)))
             .map(|(r, label)| Lock {
                 resource: Resource::Snapshot(cluster.clone(), r.clone(), label.clone()),
-                exclusive: !matches!(self, Self::Restore { .. } | Self::Verify(_)),
+                mode: match self {
+                    Self::Restore { .. } | Self::Verify(_) => LockMode::Shared,
+                    _ => LockMode::Exclusive,
+                },
             });
         let repository = self.repository();
         let repository = repository.map(|r| Lock {
             resource: Resource::Repository(cluster.clone(), r.clone()),
-            exclusive: false,
+            mode: LockMode::Shared,
         });
         let leftovers = match self {
             Self::Prune(request) => Some(Lock {
                 resource: Resource::Leftovers(cluster.clone(), request.repository.clone()),
-                exclusive: true,
+                mode: LockMode::Exclusive,
             }),
             _ => None,
         };
@@ -376,18 +386,22 @@ mod tests {
             locks
                 .map(|l| {
                     format!(
-                        "{} {}",
+                        "{} {:?}",
                         serde_json::to_string(&l.resource).expect("serializes"),
-                        l.exclusive
+                        l.mode
                     )
                 })
                 .collect::<Vec<_>>()
         };
-        let snapshot = "{\"snapshot\":[\"c\",\"r\",\"l\"]} true";
-        let repository = "{\"repository\":[\"c\",\"r\"]} false";
+        let snapshot = "{\"snapshot\":[\"c\",\"r\",\"l\"]} Exclusive";
+        let repository = "{\"repository\":[\"c\",\"r\"]} Shared";
         assert_eq!(
             shown(&backup),
-            ["{\"database\":[\"c\",\"d\"]} true", snapshot, repository]
+            [
+                "{\"database\":[\"c\",\"d\"]} Exclusive",
+                snapshot,
+                repository
+            ]
         );
         assert_eq!(shown(&expired), [snapshot, repository]);
         for kind in [

@@ -17,7 +17,7 @@ use datafusion::common::TableReference;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::datasource::{TableType, provider_as_source, source_as_provider};
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{LogicalPlan, TableScan, TableSource};
+use datafusion::logical_expr::{LogicalPlan, TableSource};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast as sql;
 
@@ -97,21 +97,19 @@ impl CachedPlan {
             known.insert(name);
         }
         // What is not named as a table is made by a function after FROM, and stays.
-        let blanked = replaced(plan, |scan| {
+        let blanked = replaced(plan, |name, source| {
             known
-                .contains(&scan.table_name)
-                .then(|| Arc::new(TablePlaceholder(scan.source.schema())) as Arc<dyn TableSource>)
+                .contains(name)
+                .then(|| Arc::new(TablePlaceholder(source.schema())) as Arc<dyn TableSource>)
         })?;
         // Whatever a name meant: no table of the cluster is kept.
         let mut holds_a_table = false;
         blanked
             .apply_with_subqueries(|node| {
-                if let LogicalPlan::TableScan(scan) = node
-                    && !is_blank(scan)
+                if let Some((_, source)) = table_in(node)
+                    && !is_blank(source)
                 {
-                    holds_a_table |= cluster
-                        .table_of(&*source_as_provider(&scan.source)?)
-                        .is_some();
+                    holds_a_table |= cluster.table_of(&*source_as_provider(source)?).is_some();
                 }
                 Ok(TreeNodeRecursion::Continue)
             })
@@ -125,10 +123,10 @@ impl CachedPlan {
         let mut placeholders = HashMap::new();
         self.0
             .apply_with_subqueries(|node| {
-                if let LogicalPlan::TableScan(scan) = node
-                    && is_blank(scan)
+                if let Some((name, source)) = table_in(node)
+                    && is_blank(source)
                 {
-                    placeholders.insert(scan.table_name.clone(), scan.source.schema());
+                    placeholders.insert(name.clone(), source.schema());
                 }
                 Ok(TreeNodeRecursion::Continue)
             })
@@ -142,11 +140,8 @@ impl CachedPlan {
                 _ => return Ok(None),
             };
         }
-        replaced(&self.0, |scan| {
-            tables
-                .get(&scan.table_name)
-                .filter(|_| is_blank(scan))
-                .cloned()
+        replaced(&self.0, |name, source| {
+            tables.get(name).filter(|_| is_blank(source)).cloned()
         })
         .map(Some)
     }
@@ -168,25 +163,34 @@ fn is_recursive(ast: &sql::Statement) -> bool {
     sql::Visit::visit(ast, &mut Recursive).is_break()
 }
 
-fn is_blank(scan: &TableScan) -> bool {
-    (&*scan.source as &dyn Any).is::<TablePlaceholder>()
+/// The table that a node reads or changes, and its name.
+fn table_in(node: &LogicalPlan) -> Option<(&TableReference, &Arc<dyn TableSource>)> {
+    match node {
+        LogicalPlan::TableScan(scan) => Some((&scan.table_name, &scan.source)),
+        LogicalPlan::Dml(dml) => Some((&dml.table_name, &dml.target)),
+        _ => None,
+    }
 }
 
-/// A plan with other sources for its scans, where there are any.
+fn is_blank(source: &Arc<dyn TableSource>) -> bool {
+    (&**source as &dyn Any).is::<TablePlaceholder>()
+}
+
+/// A plan with other tables in the places of those for which there are any.
 fn replaced(
     plan: &LogicalPlan,
-    other: impl Fn(&TableScan) -> Option<Arc<dyn TableSource>>,
+    other: impl Fn(&TableReference, &Arc<dyn TableSource>) -> Option<Arc<dyn TableSource>>,
 ) -> Result<LogicalPlan, Error> {
-    let replaced = plan
-        .clone()
-        .transform_up_with_subqueries(|node| match node {
-            LogicalPlan::TableScan(scan) => Ok(match other(&scan) {
-                Some(source) => {
-                    Transformed::yes(LogicalPlan::TableScan(TableScan { source, ..scan }))
-                }
-                None => Transformed::no(LogicalPlan::TableScan(scan)),
-            }),
-            node => Ok(Transformed::no(node)),
-        });
+    let replaced = plan.clone().transform_up_with_subqueries(|mut node| {
+        let Some(source) = table_in(&node).and_then(|(name, source)| other(name, source)) else {
+            return Ok(Transformed::no(node));
+        };
+        match &mut node {
+            LogicalPlan::TableScan(scan) => scan.source = source,
+            LogicalPlan::Dml(dml) => dml.target = source,
+            _ => {}
+        }
+        Ok(Transformed::yes(node))
+    });
     Ok(replaced.map_err(from_datafusion)?.data)
 }

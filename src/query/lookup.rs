@@ -12,8 +12,8 @@ use datafusion::sql::sqlparser::ast as sql;
 use futures::TryStreamExt;
 
 use super::SYSTEM_SCHEMA;
-use super::system::{ScanContext, ScanRequest, Sources};
-use super::tables::{self, SystemTable};
+use super::system::{ScanContext, ScanRequest, Sources, SystemTable};
+use super::tables;
 use crate::cluster::Cluster;
 use crate::error::{Error, from_datafusion};
 use crate::statement::folded;
@@ -85,61 +85,100 @@ fn equalities(expr: &sql::Expr, found: &mut Vec<(String, Operand)>) -> Option<()
 impl Lookup {
     /// A query as a lookup; `None` for what only a planner can answer.
     pub fn read(query: &sql::Query, in_system: bool) -> Option<Self> {
-        let more = query.with.is_some()
-            || query.order_by.is_some()
-            || query.limit_clause.is_some()
-            || query.fetch.is_some();
-        if more || !query.locks.is_empty() || query.for_clause.is_some() {
-            return None;
-        }
-        let sql::SetExpr::Select(select) = &*query.body else {
+        let sql::Query {
+            with: None,
+            body,
+            order_by: None,
+            limit_clause: None,
+            fetch: None,
+            locks,
+            for_clause: None,
+            settings: None,
+            format_clause: None,
+            pipe_operators,
+        } = query
+        else {
             return None;
         };
-        let sql::GroupByExpr::Expressions(groups, modifiers) = &select.group_by else {
+        let sql::SetExpr::Select(select) = &**body else {
             return None;
         };
-        let plain = select.distinct.is_none()
+        let sql::Select {
+            select_token: _,
+            optimizer_hints,
+            distinct: None,
+            select_modifiers: None,
+            top: None,
+            top_before_distinct: _,
+            projection,
+            exclude: None,
+            into: None,
+            from,
+            lateral_views,
+            prewhere: None,
+            selection: Some(selection),
+            connect_by,
+            group_by: sql::GroupByExpr::Expressions(groups, modifiers),
+            cluster_by,
+            distribute_by,
+            sort_by,
+            having: None,
+            named_window,
+            qualify: None,
+            window_before_qualify: _,
+            value_table_mode: None,
+            flavor: sql::SelectFlavor::Standard,
+        } = &**select
+        else {
+            return None;
+        };
+        let is_plain = locks.is_empty()
+            && pipe_operators.is_empty()
+            && optimizer_hints.is_empty()
+            && lateral_views.is_empty()
+            && connect_by.is_empty()
             && groups.is_empty()
             && modifiers.is_empty()
-            && select.having.is_none()
-            && select.qualify.is_none()
-            && select.into.is_none()
-            && select.top.is_none()
-            && select.named_window.is_empty()
-            && select.lateral_views.is_empty();
-        let [table] = select.from.as_slice() else {
+            && cluster_by.is_empty()
+            && distribute_by.is_empty()
+            && sort_by.is_empty()
+            && named_window.is_empty();
+        let [sql::TableWithJoins { relation, joins }] = from.as_slice() else {
             return None;
         };
         let sql::TableFactor::Table {
             name,
             alias: None,
             args: None,
-            sample: None,
+            with_hints,
             version: None,
             with_ordinality: false,
-            ..
-        } = &table.relation
+            partitions,
+            json_path: None,
+            sample: None,
+            index_hints,
+        } = relation
         else {
             return None;
         };
-        let parts: Vec<String> = name
-            .0
-            .iter()
-            .filter_map(|p| p.as_ident())
-            .map(folded)
-            .collect();
+        let is_bare = joins.is_empty()
+            && with_hints.is_empty()
+            && partitions.is_empty()
+            && index_hints.is_empty();
+        if !is_plain || !is_bare {
+            return None;
+        }
+        let part = |part: &sql::ObjectNamePart| part.as_ident().map(folded);
+        let parts: Vec<String> = name.0.iter().map(part).collect::<Option<_>>()?;
         let table_name = match parts.as_slice() {
             [table] if in_system => table,
             [schema, table] if schema == SYSTEM_SCHEMA => table,
             _ => return None,
         };
-        if !plain || !table.joins.is_empty() {
-            return None;
-        }
         let mut equal = Vec::new();
-        equalities(select.selection.as_ref()?, &mut equal)?;
-        let columns = match select.projection.as_slice() {
-            [sql::SelectItem::Wildcard(_)] => None,
+        equalities(selection, &mut equal)?;
+        let columns = match projection.as_slice() {
+            [sql::SelectItem::Wildcard(options)] if *options == Default::default() => None,
             items => {
                 let item = |item: &sql::SelectItem| match item {
                     sql::SelectItem::UnnamedExpr(sql::Expr::Identifier(column)) => {

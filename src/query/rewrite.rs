@@ -15,6 +15,7 @@ mod clauses;
 mod like;
 mod names;
 mod rows;
+mod selects;
 mod sets;
 mod subqueries;
 mod unnesting;
@@ -104,7 +105,7 @@ impl sql::VisitorMut for Queries<'_> {
     fn pre_visit_query(&mut self, query: &mut sql::Query) -> ControlFlow<Error> {
         let is_top = std::mem::take(&mut self.is_top);
         if !is_top {
-            for select in clauses::selects(&mut query.body) {
+            for select in selects::selects(&mut query.body) {
                 names::name_columns(select);
             }
         }

@@ -1,30 +1,25 @@
-//! Schema `system`: tables whose rows are gathered while a plan runs.
+//! What a system table is: its rows, where they come from and what a query wants of them.
 
 mod row;
-mod scan;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use async_trait::async_trait;
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::catalog::{SchemaProvider, Session, TableProvider};
-use datafusion::common::{Column, DataFusionError, Result as DfResult, ScalarValue};
-use datafusion::logical_expr::{
-    BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType,
-};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::common::{Column, ScalarValue};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
+use futures::stream::BoxStream;
 use parking_lot::RwLock;
 
 pub(super) use self::row::{
     Bool, ColumnValue, Double, Int, Key, SystemRow, Text, Texts, Time, column_name, system_row,
 };
-pub(super) use self::scan::ordering;
-use self::scan::{SystemExec, SystemScan};
-use super::tables::{self, SystemTable};
 use crate::cluster::{Cluster, Clusters};
 use crate::env::Env;
+use crate::error::Error;
 use crate::names::{JobId, Timestamp};
 use crate::progress::Progress;
 use crate::repository::OpenRepository;
@@ -86,7 +81,10 @@ pub(super) struct RowOrder {
 }
 
 impl ScanRequest {
-    fn of(filters: &[Expr], columns: BTreeSet<String>) -> Self {
+    /// What these filters say, and these columns and those that the filters read.
+    pub fn of(filters: &[Expr], mut columns: BTreeSet<String>) -> Self {
+        let read = filters.iter().flat_map(Expr::column_refs);
+        columns.extend(read.map(|column| column.name.clone()));
         let mut wanted = Self {
             columns,
             ..Self::default()
@@ -217,107 +215,17 @@ pub(super) struct ScanContext {
     pub request: ScanRequest,
 }
 
-/// The schema of one cluster's point of view, for one user.
-#[derive(Debug)]
-pub(super) struct SystemSchema {
-    sources: Arc<Sources>,
-    cluster: Arc<dyn Cluster>,
-    viewer: String,
-}
+/// Rows as they come, some at a time.
+pub(super) type Chunks<R> = BoxStream<'static, Result<Vec<R>, Error>>;
 
-impl SystemSchema {
-    pub fn new(sources: Arc<Sources>, cluster: Arc<dyn Cluster>, viewer: &str) -> Self {
-        Self {
-            sources,
-            cluster,
-            viewer: viewer.to_owned(),
-        }
-    }
-}
+pub(super) trait SystemTable: Debug + Send + Sync {
+    fn name(&self) -> &'static str;
 
-#[async_trait]
-impl SchemaProvider for SystemSchema {
-    fn table_names(&self) -> Vec<String> {
-        tables::all().iter().map(|t| t.name().to_owned()).collect()
-    }
+    fn schema(&self) -> SchemaRef;
 
-    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
-        Ok(tables::find(name).map(|table| {
-            Arc::new(Provider {
-                table,
-                schema: table.schema(),
-                sources: self.sources.clone(),
-                cluster: self.cluster.clone(),
-                viewer: self.viewer.clone(),
-            }) as Arc<dyn TableProvider>
-        }))
-    }
+    /// The orders that its rows can come in, either way; each is unique.
+    fn keys(&self) -> &'static [Key];
 
-    fn table_exist(&self, name: &str) -> bool {
-        tables::find(name).is_some()
-    }
-}
-
-#[derive(Debug)]
-struct Provider {
-    table: &'static dyn SystemTable,
-    schema: SchemaRef,
-    sources: Arc<Sources>,
-    cluster: Arc<dyn Cluster>,
-    viewer: String,
-}
-
-#[async_trait]
-impl TableProvider for Provider {
-    fn schema(&self) -> SchemaRef {
-        self.schema.clone()
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    fn supports_filters_pushdown(
-        &self,
-        filters: &[&Expr],
-    ) -> DfResult<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
-    }
-
-    async fn scan(
-        &self,
-        _state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let names = self.schema.fields().iter().map(|f| f.name().clone());
-        let columns = match projection {
-            Some(projection) => projection
-                .iter()
-                .map(|i| self.schema.field(*i).name().clone())
-                .collect(),
-            None => names.collect(),
-        };
-        let mut request = ScanRequest::of(filters, columns);
-        request.columns.extend(
-            filters
-                .iter()
-                .flat_map(|f| f.column_refs())
-                .map(|c| c.name.clone()),
-        );
-        let context = ScanContext {
-            sources: self.sources.clone(),
-            cluster: self.cluster.clone(),
-            viewer: self.viewer.clone(),
-            request,
-        };
-        let scan = SystemScan {
-            table: self.table,
-            context: Arc::new(context),
-            projection: projection.cloned(),
-            limit,
-        };
-        Ok(Arc::new(SystemExec::try_new(scan, None)?))
-    }
+    /// Its rows, gathered while somebody takes them.
+    fn scan(&self, context: Arc<ScanContext>) -> BoxStream<'static, Result<RecordBatch, Error>>;
 }

@@ -5,10 +5,10 @@ mod cluster;
 mod gateway;
 mod jobs;
 mod repositories;
+mod repository_rows;
 mod stored;
 mod verifications;
 
-use std::fmt::Debug;
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
@@ -16,25 +16,10 @@ use datafusion::arrow::datatypes::SchemaRef;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 
-use super::system::{Key, ScanContext, SystemRow};
+use super::system::{Chunks, Key, ScanContext, SystemRow, SystemTable};
 use crate::error::Error;
 
 const BATCH_ROWS: usize = 8192;
-
-/// Rows as they come, some at a time.
-type Chunks<R> = BoxStream<'static, Result<Vec<R>, Error>>;
-
-pub(super) trait SystemTable: Debug + Send + Sync {
-    fn name(&self) -> &'static str;
-
-    fn schema(&self) -> SchemaRef;
-
-    /// The orders that its rows can come in, either way; each is unique.
-    fn keys(&self) -> &'static [Key];
-
-    /// Its rows, gathered while somebody takes them.
-    fn scan(&self, context: Arc<ScanContext>) -> BoxStream<'static, Result<RecordBatch, Error>>;
-}
 
 #[derive(Debug)]
 struct Table<R: SystemRow> {

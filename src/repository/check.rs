@@ -21,7 +21,7 @@ use super::transfer::{blocking, part_bytes, sync_dir};
 use super::{LISTINGS, Manifest, Repository, storage_error};
 use crate::error::{Error, ErrorKind};
 use crate::job::DataFile;
-use crate::names::Sha256;
+use crate::names::{JobUid, Sha256};
 
 /// How a file stands in the repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -339,7 +339,7 @@ impl Repository {
         &self,
         path: &Path,
         label: &str,
-        job_uid: &str,
+        job_uid: &JobUid,
     ) -> Result<Placed, Error> {
         let taken = |what: &str| {
             let message = format!("Snapshot with name '{label}' already exist in repository");
@@ -372,7 +372,7 @@ impl Repository {
             Err(e) => return Err(e),
         };
         Ok(match super::manifest::job_of(&body) {
-            Some(uid) if uid == job_uid => Placed::Ours,
+            Some(uid) if uid == *job_uid => Placed::Ours,
             Some(_) => taken("another backup's"),
             None => taken("no manifest"),
         })

@@ -9,7 +9,7 @@ use object_store::path::Path;
 use super::layout::{self, HISTORY};
 use super::{Repository, storage_error};
 use crate::error::{Error, ErrorKind};
-use crate::names::Timestamp;
+use crate::names::{JobUid, Timestamp};
 
 /// A copy that is larger is not read.
 pub const HISTORY_BYTES_MAX: u64 = 32 << 20;
@@ -20,7 +20,7 @@ const SEALED_PART: u64 = 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedCopy {
     /// Of the job.
-    pub uid: String,
+    pub uid: JobUid,
     pub written_at: Timestamp,
     pub bytes: u64,
 }
@@ -39,7 +39,7 @@ pub(super) fn check_length(path: &Path, bytes: u64, most: u64) -> Result<(), Err
 impl Repository {
     /// Puts the copy of a job's journal; one that is there stays, since a job is over only once.
     /// 54000 if it is too large to be read again.
-    pub async fn put_history(&self, uid: &str, body: Vec<u8>) -> Result<(), Error> {
+    pub async fn put_history(&self, uid: &JobUid, body: Vec<u8>) -> Result<(), Error> {
         let path = layout::history(&self.root, uid);
         check_length(&path, body.len() as u64, HISTORY_BYTES_MAX)?;
         let body = self.layout().await?.seal(&path, Bytes::from(body))?;
@@ -59,7 +59,7 @@ impl Repository {
             .into_iter()
             .filter_map(|object| {
                 Some(ListedCopy {
-                    uid: layout::uid_of(&self.root, &object.location)?.to_owned(),
+                    uid: layout::uid_of(&self.root, &object.location)?,
                     written_at: Timestamp(object.last_modified.timestamp_millis()),
                     bytes: object.size,
                 })

@@ -9,7 +9,7 @@ use super::cipher::{Cipher, Coding};
 use super::transfer::PARTIAL_PREFIX;
 use crate::error::Error;
 use crate::job::DataFile;
-use crate::names::{BackupTimestamp, RepositoryName, Sha256, SnapshotLabel};
+use crate::names::{BackupTimestamp, JobUid, RepositoryName, Sha256, SnapshotLabel};
 
 /// The format that this code reads and writes.
 pub(super) const FORMAT: u32 = 1;
@@ -26,20 +26,20 @@ pub(super) const MANIFEST_PREFIX: &str = "__info_";
 pub(super) const HISTORY: &str = "__history";
 const JSON: &str = ".json";
 
-pub(super) fn history(root: &Path, uid: &str) -> Path {
+pub(super) fn history(root: &Path, uid: &JobUid) -> Path {
     root.clone().join(HISTORY).join(format!("{uid}{JSON}"))
 }
 
 /// The job whose journal an object is a copy of.
-pub(super) fn uid_of<'p>(root: &Path, object: &'p Path) -> Option<&'p str> {
-    let uid = object.filename()?.strip_suffix(JSON)?;
-    (history(root, uid) == *object).then_some(uid)
+pub(super) fn uid_of(root: &Path, object: &Path) -> Option<JobUid> {
+    let uid = JobUid::new(object.filename()?.strip_suffix(JSON)?).ok()?;
+    (history(root, &uid) == *object).then_some(uid)
 }
 
 /// Where jobs say what they read (docs/repository-format.md, "Leases").
 pub(super) const LEASES: &str = "__leases";
 
-pub(super) fn lease(root: &Path, job_uid: &str) -> Path {
+pub(super) fn lease(root: &Path, job_uid: &JobUid) -> Path {
     root.clone().join(LEASES).join(format!("{job_uid}{JSON}"))
 }
 

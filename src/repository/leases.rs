@@ -5,6 +5,7 @@
 //! reads manifests and leases after the mark was put: what one of them names stays. So of a lease
 //! and a prune one is seen by the other, as with manifests (`prune.rs`).
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::future::ready;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use super::history::check_length;
 use super::{Repository, layout, storage_error, transfer};
 use crate::error::{Error, ErrorKind};
 use crate::job::DataFile;
-use crate::names::{Sha256, Timestamp};
+use crate::names::{JobUid, Sha256, Timestamp};
 
 /// A lease that nobody has renewed for so long is over, by the repository's own clock.
 pub const LEASE_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -27,7 +28,7 @@ const LEASE_BYTES_MAX: u64 = 128 << 20;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Lease<'a> {
     format: u32,
-    job_uid: &'a str,
+    job_uid: Cow<'a, JobUid>,
     /// What the objects of its files are called.
     #[serde(borrow)]
     files: Vec<&'a str>,
@@ -37,7 +38,7 @@ impl Repository {
     /// Names the files that a job reads from now on, or still reads.
     pub async fn put_lease(
         &self,
-        job_uid: &str,
+        job_uid: &JobUid,
         files: impl Iterator<Item = &DataFile>,
     ) -> Result<(), Error> {
         let path = layout::lease(&self.root, job_uid);
@@ -45,7 +46,7 @@ impl Repository {
         let files: Vec<_> = files.map(|file| layout.object_of(&file.sha256)).collect();
         let lease = Lease {
             format: layout::FORMAT,
-            job_uid,
+            job_uid: Cow::Borrowed(job_uid),
             files: files.iter().map(|file| &**file).collect(),
         };
         let body = serde_json::to_vec(&lease).map_err(|e| Error::internal(e.to_string()))?;
@@ -60,7 +61,7 @@ impl Repository {
     }
 
     /// The job reads nothing any more; a lease that is gone already is fine.
-    pub async fn end_lease(&self, job_uid: &str) -> Result<(), Error> {
+    pub async fn end_lease(&self, job_uid: &JobUid) -> Result<(), Error> {
         self.delete_object(&layout::lease(&self.root, job_uid))
             .await
     }

@@ -17,7 +17,7 @@ use crate::job::{
     RestoreObject, Volume, Work,
 };
 use crate::names::{
-    BackupTimestamp, ClusterName, DatabaseName, SnapshotLabel, TableName, Timestamp, Ttl,
+    BackupTimestamp, ClusterName, DatabaseName, JobUid, SnapshotLabel, TableName, Timestamp, Ttl,
 };
 
 /// What a backup contains.
@@ -36,7 +36,7 @@ pub struct Manifest {
     /// The database it was made from.
     pub database: DatabaseName,
     /// The job that made it, unique over all gateways.
-    pub job_uid: String,
+    pub job_uid: JobUid,
     pub created_at: Timestamp,
     /// When all its data was in the repository.
     pub saved_at: Timestamp,
@@ -63,10 +63,10 @@ struct Envelope<'a> {
 }
 
 /// The job that a manifest says it was made by, whatever else is wrong with it.
-pub(super) fn job_of(bytes: &[u8]) -> Option<String> {
+pub(super) fn job_of(bytes: &[u8]) -> Option<JobUid> {
     #[derive(Deserialize)]
     struct JobOf {
-        job_uid: String,
+        job_uid: JobUid,
     }
     let envelope: Envelope<'_> = serde_json::from_slice(bytes).ok()?;
     let JobOf { job_uid } = serde_json::from_str(envelope.manifest.get()).ok()?;
@@ -329,7 +329,7 @@ pub(super) mod tests {
             cluster: ClusterName::new("embedded").expect("valid"),
             cluster_id: None,
             database: DatabaseName::new("d").expect("valid"),
-            job_uid: "u".into(),
+            job_uid: JobUid::new("u").expect("valid"),
             created_at: Timestamp(0),
             saved_at: Timestamp(1),
             ttl: None,

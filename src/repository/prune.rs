@@ -21,7 +21,7 @@ use super::{LISTINGS, Repository, layout, storage_error};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
 use crate::job::{CANDIDATES_MAX, Candidate, DataFile, Pruned, Volume};
-use crate::names::{Sha256, Timestamp};
+use crate::names::{JobUid, Sha256, Timestamp};
 
 /// How long the mark stands before anything is deleted, and after a deletion that was broken off:
 /// for requests that are still on their way.
@@ -42,7 +42,7 @@ const FILES_PER_LOOK: usize = 100;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Mark {
     format: u32,
-    job_uid: String,
+    job_uid: JobUid,
     created_at: Timestamp,
     files: Vec<Sha256>,
 }
@@ -311,14 +311,14 @@ impl Repository {
     /// Announces what is to be deleted. 55006 if somebody else does so already.
     pub async fn put_mark(
         &self,
-        job_uid: &str,
+        job_uid: &JobUid,
         candidates: &[Candidate],
         env: &Env,
     ) -> Result<(), Error> {
         let path = layout::mark(&self.root);
         let mark = Mark {
             format: layout::FORMAT,
-            job_uid: job_uid.to_owned(),
+            job_uid: job_uid.clone(),
             created_at: env.now(),
             files: candidates.iter().map(|c| c.sha256.clone()).collect(),
         };
@@ -340,7 +340,7 @@ impl Repository {
                 format!("\"{path}\" came and went"),
             ));
         };
-        if found.mark.job_uid == job_uid {
+        if found.mark.job_uid == *job_uid {
             return Ok(());
         }
         if self.store_time(env).await?.0 - found.written_at.0 >= MARK_AGE_MAX_MS {
@@ -354,9 +354,9 @@ impl Repository {
     }
 
     /// Takes the mark away, if it is this job's.
-    pub async fn take_mark(&self, job_uid: &str, env: &Env) -> Result<(), Error> {
+    pub async fn take_mark(&self, job_uid: &JobUid, env: &Env) -> Result<(), Error> {
         match self.mark(env).await {
-            Ok(Some(found)) if found.mark.job_uid == job_uid => {
+            Ok(Some(found)) if found.mark.job_uid == *job_uid => {
                 self.delete_object(&layout::mark(&self.root)).await
             }
             Ok(_) => Ok(()),
@@ -370,7 +370,7 @@ impl Repository {
     /// is asked before each. What is gone already counts as deleted.
     pub async fn delete_unneeded(
         &self,
-        job_uid: &str,
+        job_uid: &JobUid,
         candidates: &[Candidate],
         env: &Env,
         go_on: impl Fn() -> Result<(), Error> + Sync,
@@ -412,7 +412,7 @@ impl Repository {
     }
 
     /// Whether this job's mark stands and is young enough that everybody heeds it.
-    async fn check_mark(&self, job_uid: &str, env: &Env) -> Result<(), Error> {
+    async fn check_mark(&self, job_uid: &JobUid, env: &Env) -> Result<(), Error> {
         let lost = || {
             Error::new(
                 ErrorKind::WrongState,
@@ -423,7 +423,7 @@ impl Repository {
         let found = self
             .mark(env)
             .await?
-            .filter(|f| f.mark.job_uid == job_uid)
+            .filter(|f| f.mark.job_uid == *job_uid)
             .ok_or_else(lost)?;
         if self.store_time(env).await?.0 - found.written_at.0 >= MARK_AGE_MAX_MS / 2 {
             return Err(lost());

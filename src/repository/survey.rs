@@ -18,7 +18,7 @@ use crate::job::{
     BackupName, Checked, DataFile, Finding, FindingKind, Findings, PARTS_MAX, SAMPLE_ALL,
     VerifyLevel, VerifyPlan, VerifyRequest, Volume,
 };
-use crate::names::{BackupTimestamp, Sha256, SnapshotLabel};
+use crate::names::{BackupTimestamp, JobUid, Sha256, SnapshotLabel};
 
 /// Files of one part, on the average: each part is an event of its own.
 const FILES_PER_PART: usize = 256;
@@ -80,9 +80,9 @@ pub(super) fn first_byte(sha256: &Sha256) -> u32 {
 }
 
 /// Whether a file is among so many of ten thousand; another job chooses others.
-fn is_sampled(sha256: &Sha256, job: &str, sample: u32) -> bool {
+fn is_sampled(sha256: &Sha256, job: &JobUid, sample: u32) -> bool {
     let mut hasher = XxHash64::default();
-    hasher.write(job.as_bytes());
+    hasher.write(job.as_str().as_bytes());
     hasher.write(sha256.as_bytes());
     hasher.finish() % u64::from(SAMPLE_ALL) < u64::from(sample)
 }
@@ -284,7 +284,7 @@ impl Repository {
         set: &FileSet,
         (part, parts): (u32, u32),
         request: &VerifyRequest,
-        job: &str,
+        job: &JobUid,
         tolerant: bool,
     ) -> Result<Checked, Error> {
         let bytes = 256 * part / parts.max(1)..256 * (part + 1) / parts.max(1);

@@ -282,7 +282,7 @@ impl Runner {
             timestamp: timestamp.clone(),
         };
         let spec = JobSpec {
-            uid: self.inner.env.uuid(),
+            uid: self.inner.env.job_uid(),
             cluster: record.cluster.clone(),
             requester: Requester::Expiry,
             statement: String::new(),

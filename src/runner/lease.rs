@@ -13,7 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::Inner;
 use crate::error::{Error, ErrorKind};
 use crate::job::{Job, RestorePlan};
-use crate::names::{ClusterName, JobId, RepositoryName};
+use crate::names::{ClusterName, JobId, JobUid, RepositoryName};
 use crate::repository::Repository;
 
 /// How often a lease is put anew.
@@ -36,7 +36,7 @@ pub(super) struct Lease {
 #[derive(Clone, Debug)]
 struct Reader {
     job: JobId,
-    uid: String,
+    uid: JobUid,
     cluster: ClusterName,
     repository: RepositoryName,
 }

@@ -371,7 +371,7 @@ async fn journalled(
 fn external_spec(inner: &Inner, cluster: &ClusterName, slot: &SeenSlot) -> Option<JobSpec> {
     let seen = &slot.seen;
     Some(JobSpec {
-        uid: inner.env.uuid(),
+        uid: inner.env.job_uid(),
         cluster: cluster.clone(),
         requester: Requester::Outside,
         statement: String::new(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::ScalarValue;
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast as sql;
 use tracing::Instrument;
@@ -14,7 +15,7 @@ use super::{Outcome, Prepared, Rows, Session, TransactionState, variables};
 use crate::error::{Error, ErrorKind};
 use crate::job::Requester;
 use crate::query::{
-    CachedPlan, Explain, Lookup, described, described_as, job_plan, job_plan_schema,
+    AsOf, CachedPlan, Explain, Lookup, described, described_as, job_plan, job_plan_schema,
     parameter_types, plan_sql, refuse_unknown_sql, same_shape, with_position,
 };
 use crate::statement::{SessionCommand, Show, Statement};
@@ -34,8 +35,8 @@ pub(super) enum Route {
     PgCatalog,
     /// Any other query, and its plan, if that is good for more than one run.
     Query(Option<Arc<CachedPlan>>),
-    /// INSERT and DELETE.
-    Dml,
+    /// INSERT and DELETE, with their plan as above.
+    Dml(Option<Arc<CachedPlan>>),
     Explain(Explain),
     /// EXPLAIN of a statement that starts a job.
     ExplainJob,
@@ -293,19 +294,6 @@ impl Session {
             }
         };
         let parameters = parameter_types(&plan, ast, declared)?;
-        if !matches!(ast, sql::Statement::Query(_)) {
-            return Ok(Described {
-                parameters,
-                schema: None,
-                route: Route::Dml,
-            });
-        }
-        let schema = described_as(
-            &*self.caller.cluster,
-            &described(&plan, &parameters, &self.facts().time_zone)?,
-            ast,
-            &plan,
-        );
         // PostgreSQL's catalogs are tables of one instant.
         let cached = if self.names_a_catalog(ast) {
             None
@@ -314,6 +302,19 @@ impl Session {
                 .await?
                 .map(Arc::new)
         };
+        if !matches!(ast, sql::Statement::Query(_)) {
+            return Ok(Described {
+                parameters,
+                schema: None,
+                route: Route::Dml(cached),
+            });
+        }
+        let schema = described_as(
+            &*self.caller.cluster,
+            &described(&plan, &parameters, &self.facts().time_zone)?,
+            ast,
+            &plan,
+        );
         Ok(Described {
             parameters,
             schema: Some(schema),
@@ -374,7 +375,9 @@ impl Session {
             (Route::Query(cached), Statement::Sql(ast)) => {
                 self.query(ast, cached.as_deref(), prepared, values).await
             }
-            (Route::Dml, Statement::Sql(ast)) => self.dml(ast, prepared, values).await,
+            (Route::Dml(cached), Statement::Sql(ast)) => {
+                self.dml(ast, cached.as_deref(), prepared, values).await
+            }
             (Route::Explain(explain), Statement::Sql(ast)) => {
                 self.explain(*explain, ast, values).await
             }
@@ -488,20 +491,8 @@ impl Session {
         prepared: &Prepared,
         values: Vec<ScalarValue>,
     ) -> Result<Outcome, Error> {
-        let stale = self.refresh_for(ast).await;
-        let as_of = self.as_of_for(ast).await?;
-        let state = self.caller.gateway.engine.state(&as_of, &self.facts())?;
-        let cached = match cached {
-            Some(cached) => cached.against(&state).await?,
-            None => None,
-        };
-        let mut plan = match cached {
-            Some(plan) => plan,
-            None => plan_sql(&self.caller.gateway.engine, &state, ast)
-                .await
-                .map_err(|e| prefer_stale_error(e, stale))?,
-        };
-        plan = with_values(plan, prepared, values, &self.facts().time_zone)?;
+        let (as_of, state, plan) = self.plan_of_now(ast, cached).await?;
+        let plan = with_values(plan, prepared, values, &self.facts().time_zone)?;
         self.caller.check_readable(&plan).await?;
         let schema = described_as(&*self.caller.cluster, plan.schema().inner(), ast, &plan);
         if prepared
@@ -522,18 +513,38 @@ impl Session {
         }))
     }
 
+    /// A statement's plan against the tables of this instant: the cached one while they have the
+    /// columns that it was made for.
+    async fn plan_of_now(
+        &mut self,
+        ast: &sql::Statement,
+        cached: Option<&CachedPlan>,
+    ) -> Result<(AsOf, Arc<SessionState>, LogicalPlan), Error> {
+        let stale = self.refresh_for(ast).await;
+        let as_of = self.as_of_for(ast).await?;
+        let engine = &self.caller.gateway.engine;
+        let state = engine.state(&as_of, &self.facts())?;
+        let cached = match cached {
+            Some(cached) => cached.against(&state).await?,
+            None => None,
+        };
+        let plan = match cached {
+            Some(plan) => plan,
+            None => plan_sql(engine, &state, ast)
+                .await
+                .map_err(|e| prefer_stale_error(e, stale))?,
+        };
+        Ok((as_of, state, plan))
+    }
+
     async fn dml(
         &mut self,
         ast: &sql::Statement,
+        cached: Option<&CachedPlan>,
         prepared: &Prepared,
         values: Vec<ScalarValue>,
     ) -> Result<Outcome, Error> {
-        let stale = self.refresh_for(ast).await;
-        let as_of = self.as_of_for(ast).await?;
-        let state = self.caller.gateway.engine.state(&as_of, &self.facts())?;
-        let plan = plan_sql(&self.caller.gateway.engine, &state, ast)
-            .await
-            .map_err(|e| prefer_stale_error(e, stale))?;
+        let (as_of, state, plan) = self.plan_of_now(ast, cached).await?;
         let zone = self.facts().time_zone;
         let LogicalPlan::Dml(dml) = with_values(plan, prepared, values, &zone)? else {
             return Err(Error::internal(

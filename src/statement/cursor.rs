@@ -1,11 +1,11 @@
 //! Cursors (DECLARE, FETCH, MOVE, CLOSE) and the modes of transactions.
 
-use datafusion::sql::sqlparser::ast as sql;
-
 use super::ast::{DeclareCursor, Direction, SessionCommand, Statement, TransactionModes};
+use super::blanks::skip_blank;
 use super::bounds::Reading;
-use super::lexer::{Token, skip_blank};
-use super::parser::{Parser, parse_sql};
+use super::lexer::Token;
+use super::parser::Parser;
+use super::sql_text::parse_query;
 use crate::error::{Error, ErrorKind};
 
 /// `DECLARE name [BINARY] [INSENSITIVE | ASENSITIVE] [[NO] SCROLL] CURSOR [WITH | WITHOUT HOLD] FOR
@@ -62,12 +62,8 @@ pub(super) fn declare(text: &str, reading: &Reading) -> Result<Statement, Error>
         )
         .at(at));
     }
-    match parse_sql(&text[at..], reading).map_err(|e| e.shifted(at))? {
-        Statement::Sql(query) if matches!(*query, sql::Statement::Query(_)) => {
-            declared.query = Some(query)
-        }
-        _ => return Err(Error::new(ErrorKind::Syntax, "DECLARE CURSOR is for queries").at(at)),
-    }
+    let query = parse_query(&text[at..], reading).map_err(|e| e.shifted(at))?;
+    declared.query = Some(query);
     declared.text = text.to_owned();
     Ok(Statement::Session(SessionCommand::Declare(Box::new(
         declared,

@@ -19,7 +19,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use starkeep_pg_catalog::SYMMETRIC;
 
 use super::bounds::{Kind, Measure, Reading, check_tokens};
-use super::parser::sql_error;
+use super::sql_error::sql_error;
 use crate::error::{Error, ErrorKind};
 
 /// Questions that a parser may ask its dialect for each token; well-formed statements ask some

@@ -1,155 +1,73 @@
-//! Text to [`Statement`]: the token cursor that every grammar file shares, and the backup and
-//! restore statements.
+//! The token cursor that every grammar file shares, and the backup and restore statements.
 
-mod queries;
-
-use std::ops::Range;
-
-use self::queries::RESERVED;
-pub use self::queries::offset_of;
-pub(super) use self::queries::{parse_sql, sql_error};
 use super::ast::*;
-use super::bounds::{Measure, Reading, check_text, check_tokens, nested_too_deeply};
+use super::bounds::{Reading, check_tokens, nested_too_deeply};
 use super::lexer::{Quote, Spanned, Token, tokens};
 use super::properties::Properties;
-use super::split::{Language, Next, Piece, next};
 use crate::error::{Error, ErrorKind};
 use crate::names::DatabaseName;
 
-/// What to do with a statement that nothing here reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unread {
-    Refuse,
-    /// Take it as it is: [`Statement::Raw`].
-    Keep,
-}
-
-/// A statement of a message.
-#[derive(Debug)]
-pub struct Said {
-    /// The statement, or why it is none; positions count from the start of the message.
-    pub statement: Result<Statement, Error>,
-    /// Where it stands in the message, bytes.
-    pub place: Range<usize>,
-    /// How large it is.
-    pub measure: Measure,
-}
-
-/// What comes next in a message, if that is short.
-#[derive(Debug)]
-pub enum NextShort {
-    Said(Box<Said>),
-    /// Nothing.
-    End,
-    /// Something whose reading takes so long that others should not wait for it.
-    Long,
-}
-
-/// Text that is read at once, bytes.
-const SHORT_BYTES: usize = 8 << 10;
-
-/// The next statement of a message from a byte on, unless it is long.
-pub fn next_short_statement(
-    message: &str,
-    at: usize,
-    unread: Unread,
-    reading: &Reading,
-) -> NextShort {
-    match next(message, at, SHORT_BYTES) {
-        Next::Piece(piece) => NextShort::Said(Box::new(said(piece, unread, reading))),
-        Next::End => NextShort::End,
-        Next::Long => NextShort::Long,
-    }
-}
-
-/// The next statement of a message from a byte on.
-pub fn next_statement(message: &str, at: usize, unread: Unread, reading: &Reading) -> Option<Said> {
-    match next(message, at, usize::MAX) {
-        Next::Piece(piece) => Some(said(piece, unread, reading)),
-        Next::End | Next::Long => None,
-    }
-}
-
-/// Refuses a message that goes on after its first statement, as the extended protocol demands.
-pub fn check_is_last(message: &str, end: usize) -> Result<(), Error> {
-    match next(message, end, usize::MAX) {
-        Next::End => Ok(()),
-        _ => Err(Error::new(
-            ErrorKind::Syntax,
-            "cannot insert multiple commands into a prepared statement",
-        )),
-    }
-}
-
-fn said(piece: Piece<'_>, unread: Unread, reading: &Reading) -> Said {
-    let mut measure = Measure::default();
-    let statement = check_text(piece.text, piece.language, &reading.bounds).and_then(|tokens| {
-        measure.tokens = tokens;
-        match parse_piece(piece, reading) {
-            Err(e)
-                if unread == Unread::Keep
-                    && matches!(e.kind, ErrorKind::Syntax | ErrorKind::Unsupported) =>
-            {
-                Ok(Statement::Raw(piece.text.to_owned()))
-            }
-            other => other,
-        }
-    });
-    let place = piece.offset..piece.offset + piece.text.len();
-    Said {
-        statement: statement.map_err(|e| e.shifted(piece.offset)),
-        place,
-        measure,
-    }
-}
-
-/// Parses a message within the default bounds: each statement with its text and byte offset, in
-/// order. A statement that does not parse ends the list with its error, whose position counts from
-/// the start of the message.
-pub fn parse_all(message: &str) -> Vec<Result<(Statement, &str), Error>> {
-    let reading = Reading::default();
-    let mut out = Vec::new();
-    let mut at = 0;
-    while let Some(said) = next_statement(message, at, Unread::Refuse, &reading) {
-        at = said.place.end;
-        let failed = said.statement.is_err();
-        out.push(
-            said.statement
-                .map(|statement| (statement, &message[said.place])),
-        );
-        if failed {
-            break;
-        }
-    }
-    out
-}
-
-/// Parses a message that must hold at most one statement, within the default bounds.
-pub fn parse_one(message: &str) -> Result<Statement, Error> {
-    match next_statement(message, 0, Unread::Refuse, &Reading::default()) {
-        None => Ok(Statement::Empty),
-        Some(said) => {
-            let statement = said.statement?;
-            check_is_last(message, said.place.end).map(|()| statement)
-        }
-    }
-}
-
-fn parse_piece(piece: Piece<'_>, reading: &Reading) -> Result<Statement, Error> {
-    match piece.language {
-        Language::Postgres if begins(piece.text, "DECLARE") => {
-            super::cursor::declare(piece.text, reading)
-        }
-        Language::Postgres => parse_sql(piece.text, reading),
-        Language::StarRocks => Parser::new(piece.text, reading)?.whole(Parser::starrocks_statement),
-        Language::Session => Parser::new(piece.text, reading)?.whole(Parser::session_statement),
-    }
-}
-
-fn begins(text: &str, word: &str) -> bool {
-    text.get(..word.len())
-        .is_some_and(|w| w.eq_ignore_ascii_case(word))
-}
+/// Words that are never a bare name in any version of StarRocks (`docs/sql.md`, "Names").
+const RESERVED: &[&str] = &[
+    "ALL",
+    "ALTER",
+    "AND",
+    "AS",
+    "BETWEEN",
+    "BY",
+    "CASE",
+    "CREATE",
+    "CROSS",
+    "DATABASES",
+    "DEFAULT",
+    "DELETE",
+    "DISTINCT",
+    "DROP",
+    "ELSE",
+    "EXISTS",
+    "FALSE",
+    "FOR",
+    "FORCE",
+    "FROM",
+    "FULL",
+    "GRANT",
+    "GROUP",
+    "HAVING",
+    "IN",
+    "INNER",
+    "INSERT",
+    "INTO",
+    "IS",
+    "JOIN",
+    "KEY",
+    "LEFT",
+    "LIKE",
+    "LIMIT",
+    "NOT",
+    "NULL",
+    "ON",
+    "OR",
+    "ORDER",
+    "OUTER",
+    "PARTITION",
+    "READ",
+    "REVOKE",
+    "RIGHT",
+    "SELECT",
+    "SET",
+    "SHOW",
+    "TABLE",
+    "THEN",
+    "TO",
+    "TRUE",
+    "UNION",
+    "UPDATE",
+    "USING",
+    "VALUES",
+    "WHEN",
+    "WHERE",
+    "WITH",
+];
 
 /// A cursor over the tokens of one statement.
 pub(super) struct Parser<'a> {
@@ -450,7 +368,7 @@ impl<'a> Parser<'a> {
         Ok(Properties(pairs.into_iter().collect()))
     }
 
-    fn starrocks_statement(&mut self) -> Result<Statement, Error> {
+    pub(super) fn starrocks_statement(&mut self) -> Result<Statement, Error> {
         if let Some(statement) = self.cluster_statement()? {
             return Ok(statement);
         }

@@ -6,7 +6,8 @@ use datafusion::sql::sqlparser::ast as sql;
 use super::ast::{CopyFormat, CopyFrom, CopyTo, ForceQuote, Qualified, SessionCommand, Statement};
 use super::bounds::Reading;
 use super::lexer::{Quote, Token};
-use super::parser::{Parser, parse_sql};
+use super::parser::Parser;
+use super::sql_text::parse_query;
 use crate::catalog::folded;
 use crate::error::{Error, ErrorKind};
 use crate::names::{DatabaseName, TableName};
@@ -416,14 +417,12 @@ pub(super) fn copy(statement: sql::Statement, reading: &Reading) -> Result<State
             } else {
                 columns.join(", ")
             };
-            match parse_sql(&format!("SELECT {list} FROM {table_name}"), reading)? {
-                Statement::Sql(query) => Ok(Statement::CopyTo(CopyTo {
-                    query,
-                    format,
-                    force_quote,
-                })),
-                _ => Err(Error::internal("a table was no query")),
-            }
+            let query = parse_query(&format!("SELECT {list} FROM {table_name}"), reading)?;
+            Ok(Statement::CopyTo(CopyTo {
+                query,
+                format,
+                force_quote,
+            }))
         }
         (sql::CopySource::Query(query), true) => {
             let query = Box::new(sql::Statement::Query(query));

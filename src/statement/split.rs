@@ -4,7 +4,7 @@
 //! or a `\'` means different things in the two languages, and one wrong choice would hide every
 //! statement after it.
 
-use super::lexer::skip_blank;
+use super::blanks::skip_blank;
 
 /// Whose rules a piece follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use datafusion::sql::sqlparser::ast::{self as sql, Ident, ObjectName, ObjectName
 
 use super::ast::{Definition, Qualified, Statement};
 use super::bounds::{Reading, check_text};
-use super::parser::parse_sql;
 use super::split::Language;
+use super::sql_text::parse_query;
 use crate::catalog::folded;
 use crate::error::{Error, ErrorKind};
 use crate::names::{DatabaseName, TableName};
@@ -90,10 +90,8 @@ pub(super) fn table_name(name: &ObjectName) -> Result<Qualified<TableName>, Erro
 /// The query's text, if that reads back as the same query.
 fn canonical(query: &sql::Query, reading: &Reading) -> Result<String, Error> {
     let text = query.to_string();
-    match parse_sql(&text, reading) {
-        Ok(Statement::Sql(ast)) if matches!(&*ast, sql::Statement::Query(again) if **again == *query) => {
-            Ok(text)
-        }
+    match parse_query(&text, reading).as_deref() {
+        Ok(sql::Statement::Query(again)) if **again == *query => Ok(text),
         _ => Err(Error::unsupported("a view with this query").detail(text)),
     }
 }
@@ -103,9 +101,7 @@ fn canonical(query: &sql::Query, reading: &Reading) -> Result<String, Error> {
 pub fn qualify_tables(query: &str, database: &DatabaseName) -> Result<String, Error> {
     let reading = Reading::default();
     check_text(query, Language::Postgres, &reading.bounds)?;
-    let Statement::Sql(mut ast) = parse_sql(query, &reading)? else {
-        return Err(Error::internal("a view's query is no query"));
-    };
+    let mut ast = parse_query(query, &reading)?;
     let mut own = Vec::new();
     collect_ctes(&ast, &mut own);
     let _ = sql::visit_relations_mut(&mut *ast, |relation| {

@@ -15,7 +15,7 @@ use crate::job::{
     Assignment, BackupEvent, BackupObject, BackupPlan, BackupRequest, Failure, JobEvent, JobStatus,
     Phase, Requester, Target, TaskKind, TransferTask, Version, Volume, Work,
 };
-use crate::names::{BackendId, TableName, TabletId, TaskId};
+use crate::names::{BackendId, JobUid, TableName, TabletId, TaskId};
 
 fn sqlite() -> (Arc<dyn Store>, Option<tempfile::TempDir>) {
     let dir = tempfile::tempdir().expect("a directory");
@@ -48,7 +48,7 @@ fn target(name: &str, label: &str) -> Target {
 
 fn spec(database: &str, label: &str) -> JobSpec {
     JobSpec {
-        uid: format!("{database}-{label}"),
+        uid: JobUid::new(format!("{database}-{label}")).expect("valid"),
         cluster: embedded(),
         requester: Requester::User {
             name: "root".into(),

@@ -22,7 +22,7 @@ use self::history::read_jobs;
 use self::history::{LATEST_OF_EACH, LATEST_OF_ONE, select_jobs};
 use super::*;
 use crate::env::Env;
-use crate::job::{JobCourse, JobEvent, JobStatus, Phase};
+use crate::job::{JobCourse, JobEvent, JobStatus, LockMode, Phase};
 use crate::sqlite::{Readers, from_json, open_database, sql_error, to_json, transact};
 
 const MIGRATIONS: &[&str] = &[
@@ -158,7 +158,7 @@ fn insert_job(
                 settled,
                 !settled,
                 to_json(spec)?,
-                spec.uid,
+                spec.uid.as_str(),
             ],
         )
         .map_err(sql_error)?;
@@ -188,7 +188,9 @@ fn check_admission(connection: &Connection, spec: &JobSpec) -> Result<(), Error>
     for lock in spec.locks() {
         let resource = to_json(&lock.resource)?;
         let holder: Option<String> = held
-            .query_row(params![resource, lock.exclusive], |r| r.get(0))
+            .query_row(params![resource, lock.mode == LockMode::Exclusive], |r| {
+                r.get(0)
+            })
             .optional()
             .map_err(sql_error)?;
         if let Some(holder) = holder {
@@ -210,7 +212,7 @@ fn take_locks(transaction: &Transaction<'_>, spec: &JobSpec, id: JobId) -> Resul
         .map_err(sql_error)?;
     for lock in spec.locks() {
         let resource = to_json(&lock.resource)?;
-        take.execute(params![resource, id.0, lock.exclusive])
+        take.execute(params![resource, id.0, lock.mode == LockMode::Exclusive])
             .map_err(sql_error)?;
     }
     Ok(())

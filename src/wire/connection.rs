@@ -18,8 +18,11 @@ use tokio_util::codec::{Framed, FramedParts};
 use tokio_util::sync::CancellationToken;
 
 use super::addresses::AddressPermit;
-use super::listen::{Codec, ListenerContext, SHUTDOWN_NOTICE_TIMEOUT, too_many};
-use super::query::{Guard, Portal};
+use super::codec::Codec;
+use super::context::{ListenerContext, SHUTDOWN_NOTICE_TIMEOUT, too_many};
+use super::failure::{End, Failure};
+use super::guard::Guard;
+use super::portal::Portal;
 use super::stream::{Stream, negotiate};
 use super::tls::Loaded;
 use crate::error::{Error, ErrorKind};
@@ -28,40 +31,6 @@ use crate::session::{Notice, Session, TransactionState};
 
 /// How much is written before it is flushed without being asked.
 pub(super) const FLUSH_BYTES: usize = 64 * 1024;
-
-/// Why a connection ends.
-#[derive(Debug)]
-pub(super) enum End {
-    /// The client is gone, or said good-bye.
-    Closed,
-    /// The client is told why.
-    Fatal(Error),
-}
-
-impl From<std::io::Error> for End {
-    fn from(_: std::io::Error) -> Self {
-        Self::Closed
-    }
-}
-
-/// Why a statement did not come to its end.
-pub(super) enum Failure {
-    /// The statement's own error: it is told, and the connection goes on.
-    Statement(Error),
-    Connection(End),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Statement(error)
-    }
-}
-
-impl From<End> for Failure {
-    fn from(end: End) -> Self {
-        Self::Connection(end)
-    }
-}
 
 pub(super) struct Connection {
     pub framed: Framed<Stream, Codec>,

@@ -8,9 +8,10 @@ use datafusion::common::ScalarValue;
 use pgwire::messages::copy::CopyInResponse;
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 
-use super::connection::{Connection, End, Failure};
+use super::connection::Connection;
+use super::failure::{End, Failure};
+use super::guard::Guard;
 use super::params::{decode_binary, decode_text, scalar_batch};
-use super::query::Guard;
 use crate::error::{Error, ErrorKind, from_datafusion};
 use crate::session::CopyIn;
 use crate::statement::CopyFormat;

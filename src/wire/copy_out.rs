@@ -5,10 +5,12 @@ use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::copy::{CopyDone, CopyOutResponse};
 
 use super::aside::{aside, has_long_rows};
-use super::connection::{Connection, End, Failure};
+use super::connection::Connection;
 use super::copy::SIGNATURE;
 use super::encode::{Columns, Format, RowEncoder};
-use super::query::{Guard, ROWS_PER_PAUSE};
+use super::failure::{End, Failure};
+use super::guard::Guard;
+use super::query::ROWS_PER_PAUSE;
 use crate::error::{Error, from_datafusion};
 use crate::session::{CopyOut, Session};
 use crate::statement::CopyFormat;

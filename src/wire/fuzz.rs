@@ -9,7 +9,7 @@ use pgwire::messages::PgWireFrontendMessage;
 use pgwire::tokio::server::PgWireMessageServerCodec;
 use tokio_util::codec::Decoder;
 
-use super::listen::Codec;
+use super::codec::Codec;
 use super::params::decode_parameter;
 use crate::statement::parse_one;
 

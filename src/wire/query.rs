@@ -1,51 +1,30 @@
 //! Statements in both protocols: prepared, bound, run, and their rows streamed.
 
 mod extended;
-mod guard;
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::common::ScalarValue;
 use futures::StreamExt;
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::data::{FieldDescription, RowDescription};
 use pgwire::messages::response::{CommandComplete, EmptyQueryResponse};
 
-use self::extended::result_formats;
-use self::guard::deadline;
-pub(super) use self::guard::{Guard, Stop};
 use super::aside::{aside, has_long_rows};
-use super::connection::{Connection, End, Failure};
-use super::encode::{Format, RowEncoder};
+use super::connection::Connection;
+use super::encode::Format;
+use super::failure::{End, Failure};
+use super::guard::{Guard, Stop, deadline};
+use super::portal::{OpenRows, result_formats};
 use crate::catalog::{ORIGIN_KEY, field_modifier, field_type, type_size};
 use crate::error::{Error, ErrorKind, from_datafusion};
-use crate::session::{Lasts, Outcome, Prepared, Read, Rows, Session};
+use crate::session::{Lasts, Outcome, Read, Rows, Session};
 use crate::statement::{SessionCommand, Statement};
 
 /// Rows that are written before others on the thread have their turn.
 pub(super) const ROWS_PER_PAUSE: u64 = 1024;
 /// Portals that one connection may hold: each may hold a query half-way through its rows.
 const PORTALS_MAX: usize = 256;
-
-/// A prepared statement with its parameters, perhaps half-way through its rows.
-pub(super) struct Portal {
-    pub prepared: Arc<Prepared>,
-    values: Vec<ScalarValue>,
-    formats: Vec<i16>,
-    open: Option<OpenRows>,
-    /// It has run; what came of it.
-    finished: Option<String>,
-}
-
-/// Rows that are being taken.
-struct OpenRows {
-    rows: Rows,
-    encoder: RowEncoder,
-    batch: Option<RecordBatch>,
-    next: usize,
-}
 
 /// Why taking rows stopped.
 enum FetchResult {
@@ -263,24 +242,6 @@ impl Connection {
                 self.flush_under(guard).await?;
             }
         }
-    }
-}
-
-impl OpenRows {
-    fn new(rows: Rows, formats: &[i16], session: &Session) -> Result<Self, Error> {
-        let formats = result_formats(formats, rows.schema.fields().len())?;
-        let encoder = RowEncoder::new(
-            &rows.schema,
-            &formats,
-            session.time_zone(),
-            session.row_bytes_max(),
-        );
-        Ok(Self {
-            rows,
-            encoder,
-            batch: None,
-            next: 0,
-        })
     }
 }
 

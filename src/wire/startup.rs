@@ -11,7 +11,8 @@ use pgwire::messages::startup::{
 };
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage, ProtocolVersion};
 
-use super::connection::{Connection, End};
+use super::connection::Connection;
+use super::failure::End;
 use super::tls::common_name;
 use crate::error::{Error, ErrorKind};
 use crate::names::UserName;

@@ -270,7 +270,7 @@ impl EmbeddedCluster {
             .change(move |t, metastore| {
                 t.execute(
                     "INSERT OR IGNORE INTO pins (uid, garbage_after) VALUES (?1, ?2)",
-                    params![uid, metastore.garbage_seen],
+                    params![uid.as_str(), metastore.garbage_seen],
                 )
                 .map_err(sql_error)?;
                 Ok((planned(metastore, &database, &request)?, Vec::new()))
@@ -302,7 +302,7 @@ impl EmbeddedCluster {
     /// the pin keeps.
     async fn sources(
         &self,
-        uid: &str,
+        uid: &JobUid,
         tablet: &PlannedTablet,
         file: &DataFile,
     ) -> Result<Vec<PathBuf>, Error> {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
 use crate::job::DataFile;
-use crate::names::{BackendId, TabletId};
+use crate::names::{BackendId, JobUid, TabletId};
 use crate::repository::transfer::{PARTIAL_PREFIX, make_dir, partial_in, sync_dir};
 
 #[derive(Serialize, Deserialize)]
@@ -170,14 +170,19 @@ impl Backends {
         )
     }
 
-    fn snapshot_dir(&self, backend: BackendId, uid: &str) -> Option<PathBuf> {
-        Some(self.paths.get(&backend)?.join("snapshot").join(uid))
+    fn snapshot_dir(&self, backend: BackendId, uid: &JobUid) -> Option<PathBuf> {
+        Some(
+            self.paths
+                .get(&backend)?
+                .join("snapshot")
+                .join(uid.as_str()),
+        )
     }
 
     pub fn snapshot_file(
         &self,
         backend: BackendId,
-        uid: &str,
+        uid: &JobUid,
         tablet: TabletId,
         file: &DataFile,
     ) -> Option<PathBuf> {
@@ -206,7 +211,7 @@ impl Backends {
     /// matter while another has the file.
     pub fn link_snapshot(
         &self,
-        uid: &str,
+        uid: &JobUid,
         tablet: TabletId,
         replicas: &[BackendId],
         files: &[DataFile],
@@ -246,7 +251,7 @@ impl Backends {
     fn link(
         &self,
         backend: BackendId,
-        uid: &str,
+        uid: &JobUid,
         tablet: TabletId,
         file: &DataFile,
     ) -> Result<(), Error> {
@@ -291,7 +296,7 @@ impl Backends {
 
     /// Removes a job's snapshot directories from every backend. What a sick backend keeps, the
     /// sweep at a start removes.
-    pub fn drop_snapshot(&self, uid: &str) {
+    pub fn drop_snapshot(&self, uid: &JobUid) {
         for backend in self.paths.keys() {
             if let Err(e) = remove_dir(&self.snapshot_dir(*backend, uid).expect("an id of ours")) {
                 tracing::warn!(backend = backend.0, error = %e, "could not remove the links of a job");

@@ -404,7 +404,7 @@ impl EmbeddedCluster {
             .frontend
             .change(move |t, metastore| {
                 let into = Destination {
-                    uid: &uid,
+                    uid: uid.as_str(),
                     database: &target.database,
                     at,
                 };
@@ -520,7 +520,7 @@ impl EmbeddedCluster {
                         .prepare_cached("SELECT tablet_id FROM staged_tablets WHERE uid = ?1")
                         .map_err(sql_error)?;
                     let rows = select
-                        .query_map([uid], |r| r.get(0).map(TabletId))
+                        .query_map([uid.as_str()], |r| r.get(0).map(TabletId))
                         .map_err(sql_error)?;
                     rows.collect::<Result<Vec<_>, _>>().map_err(sql_error)
                 })
@@ -532,8 +532,11 @@ impl EmbeddedCluster {
             .frontend
             .change(move |t, _| {
                 for table in ["pins", "staged_tablets", "restore_locks", "swaps"] {
-                    t.execute(&format!("DELETE FROM {table} WHERE uid = ?1"), [&uid])
-                        .map_err(sql_error)?;
+                    t.execute(
+                        &format!("DELETE FROM {table} WHERE uid = ?1"),
+                        [uid.as_str()],
+                    )
+                    .map_err(sql_error)?;
                 }
                 Ok(((), Vec::new()))
             })

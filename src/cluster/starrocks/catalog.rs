@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 use super::client::{Client, lacks_backends};
 use super::native::HIDDEN;
 use super::print_statement::{identifier, literal};
-use super::scan::StarRocksTable;
+use super::remote_table::StarRocksTable;
 use super::table::lines;
 use super::types;
 use crate::error::Error;

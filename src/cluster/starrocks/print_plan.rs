@@ -19,7 +19,7 @@ use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, Join, JoinType, Lo
 pub(super) use self::expr::has_subquery;
 use self::expr::{agree, has, has_column, is_key};
 use super::print_statement::identifier;
-use super::push_down::table_of;
+use super::remote_table::table_of;
 use super::types::is_opaque;
 
 /// A whole query.

@@ -6,25 +6,16 @@
 //! over rows that the cluster filters as far as that is equal. What is printed for it is in
 //! `print_plan.rs`.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result as DfResult, TableReference};
-use datafusion::datasource::{provider_as_source, source_as_provider};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan};
+use datafusion::datasource::provider_as_source;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 
 use super::client::Client;
 use super::print_plan::{Printed, has_subquery, print_plan};
-use super::scan::{StarRocksQuery, StarRocksTable, numbered};
-
-/// The database and name of the cluster's table that a scan reads, if it reads one and as a whole.
-pub(super) fn table_of(scan: &TableScan) -> Option<(String, String)> {
-    let provider = source_as_provider(&scan.source).ok()?;
-    let table = (&*provider as &dyn Any).downcast_ref::<StarRocksTable>()?;
-    let is_whole = scan.filters.is_empty() && scan.fetch.is_none() && scan.projection.is_none();
-    is_whole.then(|| (table.database.clone(), table.name.clone()))
-}
+use super::scan::{StarRocksQuery, numbered};
 
 /// Whether a plan is one table, perhaps filtered and with some of its columns: its scan does that
 /// by itself, and the optimizer tells it which columns and how many rows are wanted.

@@ -24,6 +24,7 @@ use super::client::{Client, Connection};
 use super::options::Address;
 use super::print_plan::print_expr;
 use super::print_statement::identifier;
+use super::remote_table::StarRocksTable;
 use super::types;
 use crate::error::{Error, ErrorKind};
 
@@ -33,16 +34,6 @@ const CHANNEL_BATCHES: usize = 2;
 
 fn external(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
-}
-
-/// A table or view of the cluster.
-#[derive(Debug)]
-pub(super) struct StarRocksTable {
-    pub client: Arc<Client>,
-    pub database: String,
-    pub name: String,
-    pub schema: SchemaRef,
-    pub kind: TableType,
 }
 
 #[async_trait]

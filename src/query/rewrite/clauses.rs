@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::ast as sql;
 
 use super::super::meaning::WITH_TIES;
 use super::super::series::BIG_SERIES;
+use super::selects::selects;
 use super::{Copies, call, folded, sets, subqueries, unnesting};
 use crate::error::{Error, ErrorKind};
 
@@ -31,23 +32,6 @@ pub(super) fn mend(query: &mut sql::Query, is_top: bool, copies: &Copies) -> Res
         Some(order_by) => subqueries::mend_order(order_by, copies),
         None => Ok(()),
     }
-}
-
-/// The SELECTs of a query: one, or the parts of a UNION, INTERSECT or EXCEPT.
-pub(super) fn selects(body: &mut sql::SetExpr) -> Vec<&mut sql::Select> {
-    let (mut found, mut left) = (Vec::new(), vec![body]);
-    while let Some(body) = left.pop() {
-        match body {
-            sql::SetExpr::Select(select) => found.push(&mut **select),
-            sql::SetExpr::SetOperation {
-                left: first,
-                right: second,
-                ..
-            } => left.extend([&mut **second, &mut **first]),
-            _ => {}
-        }
-    }
-    found
 }
 
 fn in_select(

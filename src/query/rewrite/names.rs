@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::ast as sql;
 /// Gives items of the SELECT list that say the same a name of their own: DataFusion refuses two
 /// columns of one name. Clients are told PostgreSQL's names.
 pub(super) fn tell_apart(query: &mut sql::Query) {
-    for select in super::clauses::selects(&mut query.body) {
+    for select in super::selects::selects(&mut query.body) {
         in_select(select);
     }
 }

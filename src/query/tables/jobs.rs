@@ -10,8 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use self::estimate::{eta, fraction};
 pub(super) use self::events::{job_events, job_tasks};
-use super::super::system::{ScanContext, ScanRequest, Sources, system_row};
-use super::Chunks;
+use super::super::system::{Chunks, ScanContext, ScanRequest, Sources, system_row};
 use crate::cluster::CATALOGS;
 use crate::error::Error;
 use crate::job::{JobKind, JobRow, JobStatus, Phase, SlotStatus, TaskKind, TaskRow};

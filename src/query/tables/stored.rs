@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::super::system::{Int, ScanContext, ScanRequest, Sources};
-use super::repositories::{READS, RepositoriesRow, SnapshotFilesRow, SnapshotsRow, in_time};
+use super::repository_rows::{READS, RepositoriesRow, SnapshotFilesRow, SnapshotsRow, in_time};
 use crate::cluster::{Cluster, ClusterRole, ExternalCluster, ExternalRepository};
 use crate::error::{Error, ErrorKind};
 use crate::names::RepositoryName;

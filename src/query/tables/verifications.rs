@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::super::system::{ScanContext, Sources, system_row};
-use super::Chunks;
+use super::super::system::{Chunks, ScanContext, Sources, system_row};
 use crate::error::Error;
 use crate::job::{FindingKind, JobEvent, JobKind, JobRow, PruneEvent, SAMPLE_ALL, VerifyLevel};
 use crate::store::{ALL_JOBS, JobFilter, VerificationRow};

@@ -26,7 +26,7 @@ impl Attempt<'_> {
         command: PruneCommand,
     ) -> Result<PruneEvent, StepError> {
         let env = &self.context.inner.env;
-        let job_uid = self.job.spec.uid.as_str();
+        let job_uid = &self.job.spec.uid;
         match (command, state) {
             (PruneCommand::Plan, PruneState::Pending) => {
                 let repository = self.reached_repository().await?;

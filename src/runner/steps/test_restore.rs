@@ -11,7 +11,7 @@ use crate::job::{
     Requester, RestoreObject, RestoreRequest, RestoreView, Speaker, Target, TestRestore,
     VerifyReport, VerifyRequest, Work,
 };
-use crate::names::{BackupTimestamp, DatabaseName, JobId, SnapshotLabel, TaskId};
+use crate::names::{BackupTimestamp, DatabaseName, JobId, JobUid, SnapshotLabel, TaskId};
 use crate::repository::{Manifest, Repository};
 use crate::runner::Runner;
 use crate::statement::Definition;
@@ -23,6 +23,7 @@ fn scratch_prefix(job: &Job) -> String {
     let random: String = job
         .spec
         .uid
+        .as_str()
         .chars()
         .filter(char::is_ascii_hexdigit)
         .take(12)
@@ -202,7 +203,7 @@ impl Attempt<'_> {
                     repository: request.repository.clone(),
                 };
                 let spec = JobSpec {
-                    uid: format!("{}-{scratch}-{}", self.job.spec.uid, ours.len()),
+                    uid: JobUid::new(format!("{}-{scratch}-{}", self.job.spec.uid, ours.len()))?,
                     cluster: self.job.spec.cluster.clone(),
                     requester: Requester::Verification(self.job.id),
                     statement: String::new(),

@@ -5,7 +5,7 @@ use crate::job::{
     Finding, FindingKind, Findings, JobKind, JobStatus, SAMPLE_ALL, VerifyEvent, VerifyLevel,
     VerifyPlan, VerifyRequest,
 };
-use crate::names::BackupTimestamp;
+use crate::names::{BackupTimestamp, JobUid};
 
 /// Every job that a filter lets through, taken in pages.
 async fn in_pages(store: &dyn Store, filter: &JobFilter, page: usize) -> Vec<JobId> {
@@ -244,7 +244,7 @@ pub(super) async fn burial(store: Arc<dyn Store>) {
 pub(super) async fn verifications_and_uploads(store: Arc<dyn Store>) {
     let id = store.add_repository(&repository("r")).await.expect("added");
     let verify = JobSpec {
-        uid: "v".into(),
+        uid: JobUid::new("v").expect("valid"),
         work: Work::Verify(VerifyRequest {
             repository: repository("r").name,
             label: None,
@@ -386,7 +386,7 @@ pub(super) async fn mirrors(store: Arc<dyn Store>) {
 
     let journal = |uid: &str, at: i64, events: Vec<JobEvent>| JobJournal {
         spec: JobSpec {
-            uid: uid.into(),
+            uid: JobUid::new(uid).expect("valid"),
             ..spec("d", "old")
         },
         created_at: Timestamp(at),

@@ -11,7 +11,7 @@ fn imported(
     // A refused attempt has the id of none.
     let known = transaction
         .prepare_cached("SELECT 1 FROM jobs WHERE uid = ?1 AND status <> 'refused'")
-        .and_then(|mut select| select.exists([&spec.uid]))
+        .and_then(|mut select| select.exists([spec.uid.as_str()]))
         .map_err(sql_error)?;
     if known {
         return Ok(false);

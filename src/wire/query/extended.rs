@@ -11,15 +11,16 @@ use pgwire::messages::extendedquery::{
     PortalSuspended, TARGET_TYPE_BYTE_PORTAL, TARGET_TYPE_BYTE_STATEMENT,
 };
 
-use super::guard::{Guard, Stop, cancelled};
-use super::{Delivered, FetchResult, OpenRows, PORTALS_MAX, Portal, row_description, tag_of};
+use super::{Delivered, FetchResult, PORTALS_MAX, row_description, tag_of};
 use crate::catalog::{arrow_type, pg_type};
 use crate::error::{Error, ErrorKind, from_datafusion};
 use crate::session::{Lasts, Outcome, Read, Session};
 use crate::statement::{Direction, Statement, check_is_last};
-use crate::wire::connection::{Connection, Failure};
-use crate::wire::encode::Format;
+use crate::wire::connection::Connection;
+use crate::wire::failure::Failure;
+use crate::wire::guard::{Guard, Stop, cancelled};
 use crate::wire::params::decode_parameter;
+use crate::wire::portal::{OpenRows, Portal};
 
 impl Connection {
     pub async fn parse(&mut self, session: &mut Session, parse: Parse) -> Result<(), Error> {
@@ -346,32 +347,4 @@ fn unknown_portal(name: &str) -> Error {
         ErrorKind::InvalidCursorName,
         format!("portal \"{name}\" does not exist"),
     )
-}
-
-/// None given: text. One given: for all. Else one a column.
-pub(super) fn result_formats(codes: &[i16], columns: usize) -> Result<Vec<Format>, Error> {
-    let all: Vec<i16> = match codes {
-        [] => vec![0; columns],
-        [one] => vec![*one; columns],
-        many if many.len() == columns => many.to_vec(),
-        many => {
-            return Err(Error::new(
-                ErrorKind::Protocol,
-                format!(
-                    "bind message has {} result formats but query has {columns} columns",
-                    many.len()
-                ),
-            ));
-        }
-    };
-    Ok(all
-        .into_iter()
-        .map(|code| {
-            if code == 1 {
-                Format::Binary
-            } else {
-                Format::Text
-            }
-        })
-        .collect())
 }

@@ -6,9 +6,9 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::failure::{End, Failure};
 use crate::error::{Error, ErrorKind};
 use crate::session::Session;
-use crate::wire::connection::{End, Failure};
 
 /// When a statement that begins now must have ended.
 pub(super) fn deadline(session: &Session) -> Option<tokio::time::Instant> {

@@ -29,9 +29,8 @@ use datafusion::physical_plan::{
 };
 use futures::TryStreamExt;
 
-use super::{RowOrder, ScanContext};
 use crate::error::Error;
-use crate::query::tables::SystemTable;
+use crate::query::system::{RowOrder, ScanContext, SystemTable};
 
 /// What is read of a table.
 #[derive(Clone, Debug)]

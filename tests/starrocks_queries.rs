@@ -1,0 +1,463 @@
+//! What is asked of a StarRocks cluster: queries, system tables, statements that are passed on.
+
+use std::time::Duration;
+
+use crate::fake_fe::{FakeFe, Fault, Pace};
+use crate::starrocks::{FAST, Fixture, fixture};
+use crate::support::{connect, fails, rows, run};
+
+/// Those statements that read tables of users.
+fn selects(statements: &[String]) -> Vec<String> {
+    let is_users = |s: &&String| {
+        s.starts_with("SELECT") && s.contains("`.`") && !s.contains("information_schema")
+    };
+    statements.iter().filter(is_users).cloned().collect()
+}
+
+/// The last SELECT on a table of users that the cluster was asked.
+fn last_select(fe: &FakeFe) -> String {
+    fe.model(|m| selects(&m.statements).pop().unwrap_or_default())
+}
+
+/// What goes to the cluster as a whole gives what the embedded cluster gives over the same rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_give_the_same_here_and_there() {
+    let w = fixture("3.3.16", Pace::Manual).await;
+    let embedded = w.server.client().await;
+    run(
+        &embedded,
+        "CREATE DATABASE shop; CREATE DATABASE old; USE shop",
+    )
+    .await;
+    // A table of the same name in another database.
+    w.fe.model(|m| m.copy_database("shop", "old"));
+    run(
+        &embedded,
+        "CREATE TABLE orders (id BIGINT, customer INT, day DATE, amount DECIMAL(10,2), weight DOUBLE, note VARCHAR(100), paid BOOLEAN, at DATETIME);
+         CREATE TABLE customers (id INT, name VARCHAR(20), tags STRING)",
+    )
+    .await;
+    for table in ["orders", "customers"] {
+        let quoted = |v: &Option<String>| {
+            v.as_ref().map_or("NULL".to_owned(), |v| {
+                format!("'{}'", v.replace('\'', "''"))
+            })
+        };
+        for row in rows(&w.client, &format!("SELECT * FROM shop.{table}")).await {
+            let values: Vec<_> = row.iter().map(quoted).collect();
+            run(
+                &embedded,
+                &format!("INSERT INTO {table} VALUES ({})", values.join(", ")),
+            )
+            .await;
+        }
+    }
+    run(
+        &embedded,
+        "CREATE TABLE old.customers (id INT, name VARCHAR(20), tags STRING)",
+    )
+    .await;
+    run(
+        &embedded,
+        "INSERT INTO old.customers SELECT * FROM customers",
+    )
+    .await;
+    run(&w.client, "USE shop").await;
+    // Whether the cluster computes it as a whole; whether it only reads rows there, filtered if
+    // that is known to mean the same.
+    let (whole, parts) = (true, false);
+    for (query, handed_over) in [
+        ("SELECT id, note FROM shop.orders WHERE note = 'it''s \\ 4' OR note IS NULL ORDER BY id DESC LIMIT 3 OFFSET 1", whole),
+        ("SELECT o.id AS n FROM prod.shop.orders o WHERE o.customer IN (0, 2) AND o.id BETWEEN 2 AND 12 ORDER BY n", whole),
+        (
+            "SELECT customer, count(*), sum(amount), min(note), max(day), avg(weight) FROM orders GROUP BY customer ORDER BY customer",
+            whole,
+        ),
+        ("SELECT customer, sum(id) AS s FROM orders GROUP BY customer HAVING sum(id) > 40 ORDER BY s DESC NULLS LAST", whole),
+        ("SELECT count(DISTINCT customer), count(customer), count(*) FROM orders", whole),
+        (
+            "SELECT c.name, o.id FROM orders o JOIN customers c ON o.customer = c.id WHERE o.day >= '2026-01-03' ORDER BY o.id",
+            whole,
+        ),
+        ("SELECT o.id, c.name FROM orders o LEFT JOIN customers c ON o.customer = c.id ORDER BY o.id LIMIT 5", whole),
+        ("SELECT DISTINCT paid FROM orders ORDER BY paid NULLS FIRST", whole),
+        ("SELECT id FROM orders WHERE customer IN (SELECT id FROM customers WHERE name LIKE '%o%') ORDER BY id", whole),
+        (
+            "SELECT id, CASE WHEN customer = 1 THEN 'one' WHEN customer IS NULL THEN 'none' ELSE 'more' END AS k FROM orders ORDER BY id",
+            whole,
+        ),
+        ("SELECT n FROM (SELECT customer AS n, count(*) AS c FROM orders GROUP BY customer) t WHERE c > 4 ORDER BY n", whole),
+        ("SELECT id FROM orders WHERE at > '2026-01-01 10:00:00' AND paid ORDER BY id", whole),
+        ("SELECT id + 1 AS next, id * 2 - 1 FROM orders WHERE NOT paid ORDER BY 1", whole),
+        ("WITH big AS (SELECT id, amount FROM orders WHERE amount > 10.5) SELECT count(*), max(amount) FROM big", whole),
+        ("SELECT id FROM orders UNION ALL SELECT id FROM orders WHERE id < 3 ORDER BY id LIMIT 4", whole),
+        ("SELECT name, tags FROM customers ORDER BY id", whole),
+        ("SELECT id FROM orders WHERE id < 3 UNION ALL (SELECT id FROM orders ORDER BY id LIMIT 2) ORDER BY 1", whole),
+        (
+            "SELECT n FROM (SELECT id AS n FROM orders WHERE id < 3 UNION ALL SELECT id FROM orders WHERE id < 2 UNION ALL
+             (SELECT id FROM orders ORDER BY id DESC LIMIT 1)) u ORDER BY n DESC",
+            whole,
+        ),
+        ("SELECT id, (customer IS NULL) = (note IS NULL) FROM orders ORDER BY id", whole),
+        ("SELECT id, (NOT paid) IS NULL AS a, NOT (paid IS NULL) AS b FROM orders ORDER BY id", whole),
+        ("SELECT id FROM orders WHERE (id = 1 OR id = 2) AND (paid OR NOT paid OR paid IS NULL) ORDER BY id", whole),
+        ("SELECT id - (id - 5), -1 - id FROM orders WHERE customer IS NOT NULL ORDER BY id", whole),
+        (
+            "SELECT o.id, b.id, c.name FROM orders o LEFT JOIN (orders b CROSS JOIN customers c) ON o.id = b.id AND b.id < 3
+             ORDER BY o.id, c.name",
+            whole,
+        ),
+        // What is computed on the side that may be missing is NULL with the row, not with its own
+        // columns.
+        (
+            "SELECT o.id, x.flag, x.n FROM orders o LEFT JOIN (SELECT id, 1 AS flag, coalesce(name, 'x') AS n FROM customers) x
+             ON o.customer = x.id ORDER BY o.id",
+            whole,
+        ),
+        (
+            "SELECT o.id, c.name, d.name FROM orders o, customers c JOIN customers d ON d.id = c.id
+             WHERE o.customer = c.id ORDER BY o.id",
+            whole,
+        ),
+        (
+            "SELECT c.name, count(o.id) FROM customers c FULL JOIN orders o ON o.customer = c.id GROUP BY c.name ORDER BY 2, 1",
+            whole,
+        ),
+        ("SELECT id, customer FROM orders ORDER BY customer + id DESC, id", whole),
+        ("SELECT next FROM (SELECT id + 1 AS next FROM orders) WHERE next > 5 ORDER BY next", whole),
+        ("SELECT * FROM (SELECT id + 1 FROM orders) t ORDER BY 1", whole),
+        ("SELECT k, count(*) FROM (SELECT 100 AS k, id FROM orders) t GROUP BY k ORDER BY k", whole),
+        ("SELECT k FROM (SELECT 1 AS k, count(*) AS n FROM orders) t ORDER BY k", whole),
+        ("SELECT k + 1 AS k FROM (SELECT 1 AS k, count(*) AS n FROM orders) t LIMIT 5", whole),
+        ("SELECT 1 AS one FROM (SELECT count(*) FROM orders) t ORDER BY one", whole),
+        ("SELECT max(id), customer, min(id), customer AS again FROM orders GROUP BY customer ORDER BY customer", whole),
+        (
+            "SELECT count(*) AS n, customer FROM orders GROUP BY customer HAVING count(*) > 1 ORDER BY customer NULLS LAST LIMIT 3",
+            whole,
+        ),
+        ("SELECT id FROM orders WHERE '2026-01-03' BETWEEN day AND day OR day IN ('2026-01-05') ORDER BY id", whole),
+        (
+            "SELECT id, CASE day WHEN '2026-01-03' THEN 1 ELSE 0 END AS k FROM orders WHERE '2026-01-01 11:00:00' < at ORDER BY id",
+            whole,
+        ),
+        ("SELECT id FROM customers WHERE id IN (SELECT customer FROM orders WHERE id = 3)", whole),
+        ("SELECT count(*) FROM (SELECT customer, count(*) FROM orders GROUP BY customer) t", whole),
+        ("SELECT count(*) FROM (SELECT id FROM orders ORDER BY id LIMIT 7) t", whole),
+        ("SELECT customers.id, b.name FROM customers JOIN old.customers b ON customers.id = b.id ORDER BY 1", whole),
+        ("SELECT shop.customers.id, old.customers.name FROM shop.customers, old.customers ORDER BY 1, 2", whole),
+        // What means something else there is computed here: a difference of INTs is a BIGINT there.
+        ("SELECT id - (customer - 5) FROM orders WHERE customer IS NOT NULL ORDER BY id", parts),
+        ("SELECT * FROM orders WHERE id = 3", parts),
+        ("SELECT id FROM orders ORDER BY customer = (SELECT max(id) FROM customers) NULLS LAST, id", parts),
+        ("SELECT count(*) FROM orders WHERE amount < 10.125", parts),
+        ("SELECT customer, count(*) / 2 AS half, min(id) FROM orders GROUP BY customer ORDER BY customer", parts),
+        ("SELECT o.id FROM orders o JOIN customers c ON o.customer = c.id WHERE length(o.note) > 1 ORDER BY o.id", parts),
+        ("SELECT id FROM (SELECT id FROM orders ORDER BY id DESC LIMIT 9) t WHERE id > 3 LIMIT 4", parts),
+        ("SELECT id / 2, length(note), note || '!' FROM orders WHERE id < 4 ORDER BY id", parts),
+        ("SELECT upper(name) FROM customers WHERE tags = '[]'", parts),
+        ("SELECT id, row_number() OVER (ORDER BY id DESC) FROM orders ORDER BY id LIMIT 2", parts),
+        ("SELECT id FROM orders o WHERE EXISTS (SELECT 1 FROM customers c WHERE c.id = o.customer) ORDER BY id", parts),
+        ("SELECT date_trunc('month', at), count(*) FROM orders GROUP BY 1", parts),
+        ("SELECT sum(amount) FILTER (WHERE paid) FROM orders", parts),
+    ] {
+        let before = w.fe.model(|m| m.statements.len());
+        let there = rows(&w.client, query).await;
+        let here = rows(&embedded, &query.replace("prod.shop.", "")).await;
+        assert_eq!(there, here, "{query}");
+        assert!(!there.is_empty(), "{query}");
+        let asked = w.fe.model(|m| selects(&m.statements[before..]));
+        let plan = rows(&w.client, &format!("EXPLAIN {query}")).await.concat().into_iter().flatten().collect::<String>();
+        let computes = |words: &[&str]| words.iter().any(|word| plan.contains(word));
+        if handed_over {
+            assert_eq!(asked.len(), 1, "{query}: {asked:#?}");
+            // ORDER BY in StarRocks finds the names of the SELECT list first, so no two columns
+            // have one.
+            let names: Vec<_> = asked[0].split(" AS o").skip(1).filter_map(|rest| rest.split([',', ' ']).next()).collect();
+            assert!(names.iter().all(|name| names.iter().filter(|other| other == &name).count() == 1), "{query}: {asked:#?}");
+            assert!(!computes(&["AggregateExec", "HashJoinExec", "SortExec", "FilterExec"]), "{query}:\n{plan}");
+        } else {
+            let foreign = ["/", "length", "||", "upper", "row_number", "EXISTS", "date_trunc", "FILTER", "100"];
+            assert!(asked.iter().all(|s| foreign.iter().all(|word| !s.contains(word))), "{query}: {asked:#?}");
+            assert!(!asked.is_empty(), "{query}");
+        }
+    }
+    // Joined with the history, the aggregate is computed there and the join here.
+    run(&w.client, "BACKUP SNAPSHOT s TO r ON (orders)").await;
+    let joined = "SELECT j.snapshot, t.n FROM system.jobs j, (SELECT count(*) AS n FROM orders WHERE id <= 7) t";
+    assert_eq!(
+        rows(&w.client, joined).await,
+        [[Some("s".to_owned()), Some("7".to_owned())]]
+    );
+    assert_eq!(
+        last_select(&w.fe),
+        "SELECT count((1)) AS o1_0 FROM `shop`.`orders` AS t1 WHERE (t1.`id` <= (7))"
+    );
+    // A filter and a limit go along even where only a scan does.
+    rows(
+        &w.client,
+        "SELECT id, length(note) FROM orders WHERE id > 18 AND length(note) > 1",
+    )
+    .await;
+    assert_eq!(
+        last_select(&w.fe),
+        "SELECT `id`, `note` FROM `shop`.`orders` WHERE (`id` > (18))"
+    );
+    // Parameters are put in before it goes.
+    let row = w
+        .client
+        .query_one("SELECT name FROM customers WHERE id = $1", &[&2_i32])
+        .await
+        .expect("a row");
+    assert_eq!(row.get::<_, String>(0), "cem");
+    w.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancelled_queries_end_on_the_cluster() {
+    let w = fixture("3.3.16", Pace::Manual).await;
+    w.fe.fail("SELECT t1.`id` AS o1_0", Fault::Hold);
+    // Given up once it is there: what has not been sent needs no stopping.
+    let cancel = w.client.cancel_token();
+    let (failed, ()) = tokio::join!(
+        fails(&w.client, "SELECT * FROM shop.orders ORDER BY id"),
+        async {
+            w.fe.holds("SELECT t1.`id` AS o1_0").await;
+            cancel
+                .cancel_query(tokio_postgres::NoTls)
+                .await
+                .expect("sent");
+        }
+    );
+    assert_eq!(failed.0, "57014");
+    let killed = tokio::time::timeout(Duration::from_secs(10), async {
+        while w.fe.effects("KILL QUERY").is_empty() {
+            tokio::task::yield_now().await;
+        }
+    });
+    killed.await.expect("the query is stopped there, too");
+    w.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn system_tables_show_the_cluster() {
+    let w = fixture("3.3.16", Pace::Manual).await;
+    for (query, answer) in [
+        (
+            "SELECT name, is_leader, alive, version FROM system.frontends",
+            "fe0|t|t|3.3.16-abcdef",
+        ),
+        (
+            "SELECT backend_id, path, alive, tablets, bytes FROM system.backends",
+            "10100|10.0.0.1:9050|t|3|1536",
+        ),
+        (
+            "SELECT name, host, port, alive FROM system.brokers",
+            "hdfs_broker|10.0.0.9|8000|t",
+        ),
+        (
+            "SELECT string_agg(db_name, ',' ORDER BY db_name) FROM system.databases",
+            "empty,shop",
+        ),
+        (
+            "SELECT table_name, rows, bytes FROM system.tables WHERE db_name = 'shop' AND table_name = 'orders'",
+            "orders|20|1024",
+        ),
+        ("SELECT count(*) FROM system.tables", "2"),
+        ("SELECT view_name FROM system.views", "people"),
+        (
+            "SELECT column_name, type, is_key FROM system.columns WHERE table_name = 'customers' AND position = 2",
+            "name|varchar(20)|f",
+        ),
+        (
+            "SELECT count(*), sum(rows), min(kind) FROM system.partitions WHERE table_name = 'orders'",
+            "2|20|RANGE",
+        ),
+        (
+            "SELECT partition_name, rows, bytes, files FROM system.tablets WHERE tablet_id = 10111",
+            "p2|10|512|3",
+        ),
+        (
+            "SELECT count(*) FROM information_schema.columns WHERE table_schema = 'shop' AND table_name = 'orders'",
+            "8",
+        ),
+        (
+            "SELECT data_type FROM information_schema.columns WHERE table_name = 'orders' AND column_name = 'amount'",
+            "numeric",
+        ),
+        (
+            "SELECT table_type FROM information_schema.tables WHERE table_name = 'people'",
+            "VIEW",
+        ),
+    ] {
+        let row = rows(&w.client, query).await.remove(0);
+        let row: Vec<_> = row.into_iter().map(|v| v.unwrap_or_default()).collect();
+        assert_eq!(row.join("|"), answer, "{query}");
+    }
+    for (show, count) in [
+        ("SHOW PARTITIONS FROM shop.orders", 2),
+        (
+            "SHOW PARTITIONS FROM shop.orders WHERE PartitionName = 'p2'",
+            1,
+        ),
+        ("SHOW TABLET FROM shop.orders", 2),
+        ("SHOW TABLET 10110", 1),
+        ("SHOW FRONTENDS", 1),
+        ("SHOW BACKENDS", 1),
+        ("SHOW BROKER", 1),
+        ("SHOW TABLES FROM shop", 3),
+        ("SHOW DATABASES", 4),
+        ("SHOW CREATE TABLE shop.orders", 1),
+        ("DESC shop.orders", 8),
+    ] {
+        assert_eq!(rows(&w.client, show).await.len(), count, "{show}");
+    }
+    // Filters go along: only the table that is meant is asked about.
+    let asked = |w: &Fixture| {
+        w.fe.model(|m| {
+            m.statements
+                .iter()
+                .filter(|s| s.starts_with("SHOW PARTITIONS"))
+                .count()
+        })
+    };
+    let before = asked(&w);
+    rows(
+        &w.client,
+        "SELECT * FROM system.partitions WHERE db_name = 'shop' AND table_name = 'customers'",
+    )
+    .await;
+    assert_eq!(asked(&w), before + 1);
+    w.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passthrough_is_for_administrators() {
+    let w = fixture("3.3.16", Pace::Manual).await;
+    run(&w.client, "USE shop; SET starkeep.passthrough = on").await;
+    run(&w.client, "INSERT INTO customers VALUES (9, 'x', NULL)").await;
+    run(&w.client, "CREATE DATABASE more").await;
+    // What nothing here can read goes as it is, and what it answers comes back as text.
+    let shown = rows(&w.client, "SHOW FULL PROCESSLIST").await;
+    assert!(
+        shown
+            .iter()
+            .any(|r| r[4].as_deref() == Some("SHOW FULL PROCESSLIST")),
+        "{shown:?}"
+    );
+    assert_eq!(
+        fails(&w.client, "ALTER TABLE customers SHAKE").await.0,
+        "42601"
+    );
+    assert_eq!(
+        w.fe.effects("INSERT"),
+        ["INSERT INTO customers VALUES (9, 'x', NULL)"]
+    );
+    assert_eq!(
+        w.value("SELECT string_agg(db_name, ',' ORDER BY db_name) FROM system.databases")
+            .await,
+        "empty,more,shop"
+    );
+    run(&w.client, "SET starkeep.passthrough = off").await;
+    assert_eq!(fails(&w.client, "SHOW FULL PROCESSLIST").await.0, "0A000");
+    run(&w.client, "CREATE USER ana").await;
+    let ana = connect(w.server.server.addr(), "ana", "dbname=prod")
+        .await
+        .expect("connects");
+    run(&ana, "SET starkeep.passthrough = on").await;
+    assert_eq!(fails(&ana, "SHOW FULL PROCESSLIST").await.0, "42501");
+    assert_eq!(fails(&ana, "DELETE FROM shop.customers").await.0, "42501");
+    w.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn external_catalogs_and_other_objects_are_passed_on() {
+    let w = fixture("4.2.0", FAST).await;
+    run(&w.client, "BACKUP ALL EXTERNAL CATALOGS SNAPSHOT cats TO r").await;
+    assert_eq!(w.ends().await, "succeeded");
+    assert_eq!(
+        w.fe.effects("BACKUP"),
+        ["BACKUP ALL EXTERNAL CATALOGS SNAPSHOT `cats` TO `r`"]
+    );
+    assert_eq!(
+        w.value("SELECT db_name FROM system.jobs").await,
+        "_external_catalogs"
+    );
+    assert_eq!(
+        rows(&w.client, "SHOW BACKUP").await[0][2].as_deref(),
+        Some("")
+    );
+    run(&w.client, "BACKUP DATABASE shop SNAPSHOT objs TO r ON (TABLE orders, VIEW people) PROPERTIES (\"ttl\" = \"7 DAY\")").await;
+    assert_eq!(w.ends().await, "succeeded");
+    assert_eq!(
+        w.fe.effects("BACKUP")[1],
+        "BACKUP SNAPSHOT `shop`.`objs` TO `r` ON (TABLE `orders`, VIEW `people`) PROPERTIES ('ttl' = '7 DAY')"
+    );
+    // Without a database the snapshot's own is meant; one that is not there is made by the cluster.
+    run(
+        &w.client,
+        "RESTORE SNAPSHOT objs FROM r PROPERTIES (\"backup_timestamp\" = \"latest\")",
+    )
+    .await;
+    assert_eq!(w.ends().await, "succeeded");
+    run(&w.client, "RESTORE SNAPSHOT objs FROM r DATABASE shop AS copy PROPERTIES (\"backup_timestamp\" = \"latest\")").await;
+    assert_eq!(w.ends().await, "succeeded");
+    assert_eq!(w.value("SELECT count(*) FROM copy.orders").await, "20");
+    assert_eq!(
+        w.value("SELECT string_agg(db_name, ',' ORDER BY job_id) FROM system.jobs WHERE kind = 'restore'").await,
+        "shop,copy"
+    );
+    run(&w.client, "DROP SNAPSHOT objs ON r FORCE").await;
+    assert_eq!(
+        rows(&w.client, "SHOW SNAPSHOT ON r WHERE SNAPSHOT = 'objs'")
+            .await
+            .len(),
+        0
+    );
+    w.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watchers_cost_the_cluster_nothing() {
+    let w = fixture("3.3.16", Pace::Manual).await;
+    run(&w.client, "BACKUP SNAPSHOT shop.s TO r ON (customers)").await;
+    w.until("SELECT native_state FROM system.jobs", "PENDING")
+        .await;
+    run(
+        &w.client,
+        "ALTER CLUSTER prod SET (\"poll_fast_ms\" = \"3600000\", \"poll_slow_ms\" = \"3600000\", \"poll_idle_ms\" = \"3600000\")",
+    )
+    .await;
+    let looks = |w: &Fixture| {
+        w.fe.model(|m| {
+            m.statements
+                .iter()
+                .filter(|s| s.starts_with("SHOW "))
+                .count()
+        })
+    };
+    // The change itself is followed by one last look.
+    w.until(
+        "SELECT count(*) FROM system.jobs WHERE status = 'running'",
+        "1",
+    )
+    .await;
+    let before = looks(&w);
+    for _ in 0..4 {
+        let other = connect(w.server.server.addr(), "root", "dbname=prod")
+            .await
+            .expect("connects");
+        for _ in 0..5 {
+            assert_eq!(
+                rows(&other, "SHOW BACKUP").await[0][3].as_deref(),
+                Some("PENDING")
+            );
+            rows(&other, "SELECT * FROM system.jobs").await;
+        }
+    }
+    assert!(
+        looks(&w) <= before + 2,
+        "{} looks for 40 statements",
+        looks(&w) - before
+    );
+    w.server.stop().await;
+}
