@@ -151,6 +151,10 @@ impl Repository {
             });
         }
         for path in &inventory.partial {
+            // What was being written when it was listed has its name by now.
+            if !self.exists(path).await? {
+                continue;
+            }
             plan.findings.push(Finding {
                 kind: FindingKind::Unreferenced,
                 object: layout.relative(path),
