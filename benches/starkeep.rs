@@ -269,7 +269,12 @@ fn transfer(c: &mut Criterion) {
             |to| {
                 runtime.block_on(async {
                     let downloads = files.iter().map(|(_, file)| {
-                        repository.download(file, vec![to.path().join(&*file.sha256)], &budget)
+                        repository.download(
+                            file,
+                            vec![to.path().join(&*file.sha256)],
+                            &budget,
+                            || Ok(()),
+                        )
                     });
                     futures::future::try_join_all(downloads)
                         .await

@@ -243,6 +243,24 @@ impl Job {
         }
     }
 
+    /// What one of many commands of the same kind moves, bytes; `None` for every other command.
+    pub fn bytes_moved_by(&self, command: JobCommand) -> Option<u64> {
+        let of_task = |tasks: &[TransferTask], id| Some(transfer_task(tasks, id)?.planned.bytes);
+        match (&self.state, command) {
+            (
+                JobState::Backup(BackupState::Uploading { tasks, .. }),
+                JobCommand::Backup(BackupCommand::Upload(id)),
+            )
+            | (
+                JobState::Restore(RestoreState::Downloading { tasks, .. }),
+                JobCommand::Restore(RestoreCommand::Download(id)),
+            ) => of_task(tasks, id),
+            (_, JobCommand::Backup(BackupCommand::Snapshot(_)))
+            | (_, JobCommand::Restore(RestoreCommand::Prepare(_))) => Some(0),
+            _ => None,
+        }
+    }
+
     /// Whether the two are in one phase of one machine, in which the same may be done.
     pub fn is_in_phase_of(&self, other: &Self) -> bool {
         use std::mem::discriminant;

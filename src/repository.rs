@@ -60,7 +60,7 @@ pub use self::starrocks_layout::*;
 pub use self::survey::FileSet;
 pub use self::throttle::{SpeedLimit, Throttle};
 pub use self::transfer::{ByteBudget, hash_file};
-use self::transfer::{Over, PARTS_AFTER_BYTES};
+use self::transfer::{Copied, Over, PARTS_AFTER_BYTES, SyncedDirs};
 pub use self::uploads::UploadLog;
 use crate::error::{Error, ErrorKind};
 use crate::job::{DataFile, ManifestDigest};
@@ -91,6 +91,7 @@ pub struct Repository {
     /// Where the root is, if it is a local directory: there, files are written with fsync, which
     /// object_store does not do.
     local: Option<PathBuf>,
+    synced_dirs: Arc<SyncedDirs>,
     /// Where it is, and the manifests that are known of it.
     index: Option<(Arc<str>, Arc<ManifestIndex>)>,
 }
@@ -170,6 +171,7 @@ impl Repository {
             key: None,
             layout: Arc::default(),
             root,
+            synced_dirs: Arc::default(),
             index: None,
         }
     }
@@ -430,6 +432,9 @@ impl Repository {
     ) -> Result<bool, Error> {
         let layout = self.layout().await?;
         let path = layout.data(&file.sha256);
+        if self.local.is_none() {
+            transfer::find_source(from).await?;
+        }
         if self.puts_unseen(file, layout) {
             self.pass(file.bytes).await?;
             match self.upload_file(&path, file, from, true, budget).await {
@@ -446,10 +451,18 @@ impl Repository {
         if let Some(target) = self.local_path(&path) {
             let (copied, from) = (file.clone(), from.to_owned());
             let coding = layout.sealing(&path)?;
-            let found = self.copy_new(copied, from, target, coding, budget);
-            if let Some(found) = found.await? {
-                self.note_copied(file, &found, layout);
-                return Ok(true);
+            let copied = self.copy_new(copied, from, target, coding, budget);
+            match copied.await? {
+                Copied::New(found) => {
+                    self.note_copied(file, &found, layout);
+                    return Ok(true);
+                }
+                Copied::Occupied => {}
+                // Of an encrypted one the mark's copy may stand for it.
+                Copied::Unmounted => self.ping().await.map_err(|e| {
+                    e.of_kind(ErrorKind::Storage)
+                        .prefixed("the repository cannot be reached")
+                })?,
             }
         }
         let over = match self.presence(file, from).await? {
@@ -505,23 +518,14 @@ impl Repository {
 
     /// Brings a data file to each of these local paths, skipping those that have it. `true`: bytes
     /// were moved. The bytes are hashed on the way, and none of the paths exists until they proved
-    /// right.
+    /// right. `check` is asked before the paths are looked at.
     pub async fn download(
         &self,
         file: &DataFile,
         to: Vec<PathBuf>,
         budget: &ByteBudget,
+        check: impl FnOnce() -> Result<(), Error> + Send + 'static,
     ) -> Result<bool, Error> {
-        let bytes = file.bytes;
-        let missing = transfer::blocking(move || {
-            let is_missing =
-                |p: &PathBuf| !std::fs::metadata(p).is_ok_and(|found| found.len() == bytes);
-            Ok(to.into_iter().filter(is_missing).collect::<Vec<_>>())
-        });
-        let missing = missing.await?;
-        if missing.is_empty() {
-            return Ok(false);
-        }
         let layout = self.layout().await?;
         let path = layout.data(&file.sha256);
         match self.local_path(&path) {
@@ -530,7 +534,7 @@ impl Repository {
                 let coding = layout.opening(&path);
                 let object = layout.object_of(&file.sha256);
                 let copied = self
-                    .copy_file(file, from, missing, Over::Damaged, coding, budget)
+                    .copy_missing(file, from, to, coding, budget, check)
                     .await;
                 // A disk that lies has another time of change no more than another length.
                 if copied
@@ -542,6 +546,15 @@ impl Repository {
                 copied
             }
             None => {
+                let bytes = file.bytes;
+                let missing = transfer::blocking(move || {
+                    check()?;
+                    Ok(transfer::missing_of(to, bytes))
+                });
+                let missing = missing.await?;
+                if missing.is_empty() {
+                    return Ok(false);
+                }
                 let read =
                     self.read_again(|| self.download_file(&path, file, missing.clone(), budget));
                 let read = read.await;

@@ -11,6 +11,7 @@ mod external;
 mod lease;
 mod mirror;
 mod poll;
+mod run;
 mod steps;
 mod uploads;
 mod witness;
@@ -466,7 +467,7 @@ impl Inner {
             tracing::error!(%error, "a job cannot be taken up again yet");
             failures += 1;
             tokio::select! {
-                () = self.env.clock.sleep(drive::backoff(self, failures)) => {}
+                () = self.env.clock.sleep(run::backoff(self, failures)) => {}
                 // Who wants it to end is told why it cannot.
                 Some(request) = requests.recv() => drop(request.reply.send(Err(error))),
                 () = self.stop.cancelled() => return None,

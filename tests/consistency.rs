@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
-use crate::support::{TestServer, job_ends, run, value};
+use crate::support::{TestServer, job_ends, run, until, value};
 
 /// One client inserts batches of 100 rows without pause, each batch in one statement, while another
 /// backs up. The snapshot must hold whole batches only, those up to some version and none after it,
@@ -196,6 +196,89 @@ async fn a_lost_backend_loses_nothing() {
             "22023",
             "failed to find 3 different hosts to create table: u"
         )
+    );
+    server.stop().await;
+}
+
+/// A backend that goes while backups run and others read and write: what has another replica is
+/// backed up from that, and a tablet that has none ends its job with the reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_lost_during_backups_is_done_without() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    for (database, replicas) in [("three", 3), ("one", 1)] {
+        run(
+            &client,
+            &format!(
+                "CREATE DATABASE {database}; USE {database};
+                 CREATE TABLE t (a INT) DISTRIBUTED BY HASH (a) BUCKETS 6
+                     PROPERTIES (\"replication_num\" = \"{replicas}\");
+                 INSERT INTO t SELECT value FROM generate_series(1, 5000)"
+            ),
+        )
+        .await;
+    }
+    run(
+        &client,
+        &format!(
+            "CREATE REPOSITORY r WITH BROKER ON LOCATION \"{}\"",
+            server.repository().display()
+        ),
+    )
+    .await;
+    for (job, database) in [(1, "three"), (2, "one")] {
+        // So slow that nothing moves before the backend is gone.
+        let slow = "PROPERTIES (\"max_bytes_per_second\" = \"1\")";
+        run(
+            &client,
+            &format!("BACKUP SNAPSHOT {database}.of_{database} TO r {slow}"),
+        )
+        .await;
+        let state = format!("SELECT state FROM system.jobs WHERE job_id = {job}");
+        until(&client, &state, "UPLOADING").await;
+    }
+    let ended = AtomicBool::new(false);
+    let others = async {
+        let other = server.client().await;
+        let mut written = 0;
+        while !ended.load(Ordering::Relaxed) || written == 0 {
+            written += 1;
+            run(&other, &format!("INSERT INTO three.t VALUES (-{written})")).await;
+            let sum = "SELECT sum(a), count(*) FROM three.t WHERE a > 0";
+            assert_eq!(value(&other, sum).await, "12502500");
+        }
+        written
+    };
+    let jobs = async {
+        std::fs::remove_dir_all(server.dir.path().join("data/be2")).expect("removed");
+        for job in [1, 2] {
+            let fast = format!("ALTER JOB {job} SET (\"max_bytes_per_second\" = \"0\")");
+            // The second may have met a file that is not there by now, and have ended.
+            let changed = client.batch_execute(&fast).await;
+            assert!(job == 2 || changed.is_ok());
+        }
+        let outcomes = (
+            job_ends(&client, "three").await,
+            job_ends(&client, "one").await,
+        );
+        ended.store(true, Ordering::Relaxed);
+        outcomes
+    };
+    let (written, outcomes) = tokio::join!(others, jobs);
+    assert_eq!(outcomes, ("succeeded".to_owned(), "failed".to_owned()));
+    let why = "SELECT error_message LIKE 'no replica of tablet % has file %' FROM system.jobs WHERE job_id = 2";
+    assert_eq!(value(&client, why).await, "t");
+    let there = "SELECT count(*) FROM three.t WHERE a < 0";
+    assert_eq!(value(&client, there).await, written.to_string());
+    run(
+        &client,
+        "RESTORE SNAPSHOT three.of_three FROM r ON (t AS back) PROPERTIES (\"backup_timestamp\" = \"latest\", \"replication_num\" = \"2\")",
+    )
+    .await;
+    assert_eq!(job_ends(&client, "three").await, "succeeded");
+    assert_eq!(
+        value(&client, "SELECT sum(a) FROM three.back").await,
+        "12502500"
     );
     server.stop().await;
 }

@@ -81,15 +81,30 @@ fn fixture_with_table() -> Fixture {
     fixture
 }
 
-/// Runs a job under a fault, lives on if the process died, and checks the fixture.
+/// The same, where one task of the runtime carries out many commands.
+fn fixture_with_runs() -> Fixture {
+    Fixture {
+        tasks_at_a_time: 1,
+        ..fixture_with_table()
+    }
+}
+
 fn run_backup(fault: Fault) -> Counts {
-    let fixture = fixture_with_table();
+    backup(&fixture_with_table(), fault)
+}
+
+fn run_backup_in_runs(fault: Fault) -> Counts {
+    backup(&fixture_with_runs(), fault)
+}
+
+/// Runs a job under a fault, lives on if the process died, and checks the fixture.
+fn backup(fixture: &Fixture, fault: Fault) -> Counts {
     let life = fixture.live(fault);
     let before = life.rows("t");
     let job = life.submit(backup_request(), "u1");
     let counts = life.counts();
     life.end();
-    recover(&fixture);
+    recover(fixture);
     let context = format!("backup, {fault:?}");
     let finished = fixture.check(&context, job);
     expect_outcome(&context, fault, finished);
@@ -461,9 +476,16 @@ fn verify(fixture: &Fixture, level: VerifyLevel, fault: Fault, expected: &[&str]
     counts
 }
 
-/// Restores over a damaged table and into a new one at once.
 fn run_restore(fault: Fault) -> Counts {
-    let fixture = fixture_with_table();
+    restore(&fixture_with_table(), fault)
+}
+
+fn run_restore_in_runs(fault: Fault) -> Counts {
+    restore(&fixture_with_runs(), fault)
+}
+
+/// Restores over a damaged table and into a new one at once.
+fn restore(fixture: &Fixture, fault: Fault) -> Counts {
     let life = fixture.live(Fault::None);
     let backed_up = life.rows("t");
     life.submit(backup_request(), "u1");
@@ -472,12 +494,12 @@ fn run_restore(fault: Fault) -> Counts {
     life.insert("t", "SELECT cast(99 AS int), 'damaged'");
     let damaged = life.rows("t");
     life.end();
-    let request = restore_request(&fixture);
+    let request = restore_request(fixture);
     let life = fixture.live(fault);
     let job = life.submit(request, "u2");
     let counts = life.counts();
     life.end();
-    recover(&fixture);
+    recover(fixture);
     let context = format!("restore, {fault:?}");
     let finished = fixture.check(&context, job);
     expect_outcome(&context, fault, finished);
@@ -577,6 +599,26 @@ fn a_restore_survives_every_fault() {
         requests: 3,
     };
     every_fault(run_restore, at_least);
+}
+
+#[test]
+fn a_backup_in_runs_survives_every_fault() {
+    let at_least = Counts {
+        commands: 9,
+        appends: 7,
+        requests: 6,
+    };
+    every_fault(run_backup_in_runs, at_least);
+}
+
+#[test]
+fn a_restore_in_runs_survives_every_fault() {
+    let at_least = Counts {
+        commands: 9,
+        appends: 7,
+        requests: 3,
+    };
+    every_fault(run_restore_in_runs, at_least);
 }
 
 // These have no commands of the cluster: what they do, they ask of the repository.

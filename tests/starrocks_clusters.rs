@@ -307,14 +307,20 @@ async fn a_bucket_is_reached_with_properties_of_its_own() {
         br#"{"name":"s","database":"d","id":1,"backup_time":1767225600000,"backup_objects":{}}"#;
     crate::fake_fe::put(&root.join("__ss_s"), "__info_2026-01-01-00-00-00-000", info);
     crate::fake_fe::put(&root.join("__ss_s"), "__meta", b"meta");
-    run(
-        &w.client,
-        &format!(
-            "ALTER REPOSITORY theirs SET PROPERTIES ({})",
-            s3.properties()
-        ),
-    )
-    .await;
+    let (client, mut notices) = w.server.client_with_notices_of("prod").await;
+    let alter = format!(
+        "ALTER REPOSITORY theirs SET PROPERTIES ({}, \"max_bytes_per_second\" = \"1\")",
+        s3.properties()
+    );
+    run(&client, &alter).await;
+    assert_eq!(
+        notices.recv().await.expect("a notice"),
+        (
+            "WARNING".to_owned(),
+            "the storage property \"max_bytes_per_second\" has no effect: StarRocks moves the data"
+                .to_owned()
+        )
+    );
     assert_eq!(w.value(why).await, "");
     let found = "SELECT snapshot || ' ' || db_name || ' ' || status FROM system.snapshots WHERE repository = 'theirs'";
     assert_eq!(w.value(found).await, "s d OK");

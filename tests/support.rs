@@ -102,8 +102,19 @@ impl TestServer {
         Client,
         tokio::sync::mpsc::UnboundedReceiver<(String, String)>,
     ) {
+        self.client_with_notices_of("embedded").await
+    }
+
+    /// The same, connected to a cluster.
+    pub async fn client_with_notices_of(
+        &self,
+        cluster: &str,
+    ) -> (
+        Client,
+        tokio::sync::mpsc::UnboundedReceiver<(String, String)>,
+    ) {
         let config = format!(
-            "host=127.0.0.1 port={} user=root",
+            "host=127.0.0.1 port={} user=root dbname={cluster}",
             self.server.addr().port()
         );
         let (client, mut connection) = tokio_postgres::connect(&config, NoTls)

@@ -4,19 +4,23 @@
 //! Between two local paths the work is a plain copy loop on a blocking thread: object_store's local
 //! streams are small-chunked and never synced.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tempfile::NamedTempFile;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Repository;
 pub(crate) use super::cipher::Coding;
 use super::cipher::PlainDigest;
+use super::{Repository, layout};
 use crate::error::{Error, ErrorKind};
 use crate::job::DataFile;
 
@@ -45,6 +49,42 @@ pub(crate) enum Over {
     Nothing,
     /// What is there has proved wrong.
     Damaged,
+}
+
+/// What stands in the place of a file that was to be copied.
+pub(super) enum Copied {
+    /// The file.
+    New(fs::Metadata),
+    /// What stood there before.
+    Occupied,
+    /// The directory has lost its mark: something else may be mounted there.
+    Unmounted,
+}
+
+/// Directories whose names are known to be on disk: a file that goes into one of them needs no sync
+/// of what names it.
+#[derive(Debug, Default)]
+pub(crate) struct SyncedDirs(Mutex<HashMap<PathBuf, DirStamp>>);
+
+/// What tells a directory from another one of its name: device, inode, and time of creation where
+/// the file system keeps it.
+type DirStamp = (u64, u64, Option<SystemTime>);
+
+impl SyncedDirs {
+    fn make(&self, dir: &Path) -> Result<(), Error> {
+        let stamp = || {
+            let found = fs::metadata(dir).ok()?;
+            Some((found.dev(), found.ino(), found.created().ok()))
+        };
+        if stamp().is_some_and(|stamp| self.0.lock().get(dir) == Some(&stamp)) {
+            return Ok(());
+        }
+        make_dir(dir)?;
+        if let Some(stamp) = stamp() {
+            self.0.lock().insert(dir.to_owned(), stamp);
+        }
+        Ok(())
+    }
 }
 
 /// How many bytes of data may be in memory at once, over all transfers.
@@ -91,6 +131,16 @@ pub(super) fn corrupted(
     ))
 }
 
+/// Checks that a source is there before a store is asked anything about it.
+pub(super) async fn find_source(from: &Path) -> Result<(), Error> {
+    let path = from.to_owned();
+    blocking(move || match fs::metadata(&path) {
+        Ok(_) => Ok(()),
+        Err(e) => Err(unreadable("look at", &path, e)),
+    })
+    .await
+}
+
 /// A source that cannot be read is as good as missing: another replica may have the bytes.
 pub(super) fn unreadable(what: &str, path: &Path, error: std::io::Error) -> Error {
     let error = Error::io(what, path, error);
@@ -130,6 +180,11 @@ pub(crate) fn make_dir(dir: &Path) -> Result<(), Error> {
 
 pub(crate) fn partial_in(dir: &Path) -> Result<NamedTempFile, Error> {
     make_dir(dir)?;
+    partial_within(dir)
+}
+
+/// The same in a directory that is there.
+fn partial_within(dir: &Path) -> Result<NamedTempFile, Error> {
     tempfile::Builder::new()
         .prefix(PARTIAL_PREFIX)
         .tempfile_in(dir)
@@ -278,12 +333,17 @@ pub(crate) fn copy_hashed(
     targets: &[PathBuf],
     over: Over,
     mut coding: Coding,
+    dirs: &SyncedDirs,
     mut pass: impl FnMut(u64) -> Result<(), Error>,
 ) -> Result<bool, Error> {
     let mut source = File::open(from).map_err(|e| unreadable("open", from, e))?;
     let mut partials = targets
         .iter()
-        .map(|t| partial_in(t.parent().expect("a file has a directory")))
+        .map(|target| {
+            let dir = target.parent().expect("a file has a directory");
+            dirs.make(dir)?;
+            partial_within(dir)
+        })
         .collect::<Result<Vec<_>, _>>()?;
     let mut write = |bytes: &[u8]| {
         for (partial, target) in partials.iter_mut().zip(targets) {
@@ -323,9 +383,14 @@ pub(crate) fn copy_hashed(
     Ok(created)
 }
 
+/// Those of some paths that do not have a file of this length.
+pub(super) fn missing_of(paths: Vec<PathBuf>, bytes: u64) -> Vec<PathBuf> {
+    let has_it = |path: &PathBuf| fs::metadata(path).is_ok_and(|found| found.len() == bytes);
+    paths.into_iter().filter(|path| !has_it(path)).collect()
+}
+
 impl Repository {
-    /// Copies a local file to where nothing stands, in one go; what stands there then. `None`:
-    /// something stood there before.
+    /// Copies a local file to where nothing stands, in one go.
     pub(super) async fn copy_new(
         &self,
         file: DataFile,
@@ -333,23 +398,55 @@ impl Repository {
         target: PathBuf,
         coding: Coding,
         budget: &ByteBudget,
-    ) -> Result<Option<fs::Metadata>, Error> {
-        let pace = self.pace(budget);
+    ) -> Result<Copied, Error> {
+        let (pace, dirs) = (self.pace(budget), self.synced_dirs.clone());
+        let mark = self.local_path(&layout::info(&self.root));
         blocking(move || {
-            match fs::symlink_metadata(&target) {
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-                Ok(_) => return Ok(None),
-                Err(e) => return Err(Error::io("look at", &target, e)),
+            let look = |path: &Path| match fs::symlink_metadata(path) {
+                Ok(found) => Ok(Some(found)),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                Err(e) => Err(Error::io("look at", path, e).of_kind(ErrorKind::Storage)),
+            };
+            if let Some(mark) = mark
+                && look(&mark)?.is_none()
+            {
+                return Ok(Copied::Unmounted);
+            }
+            if look(&target)?.is_some() {
+                return Ok(Copied::Occupied);
             }
             let targets = [target];
-            if !copy_hashed(&file, &from, &targets, Over::Nothing, coding, pace)? {
-                return Ok(None);
+            if !copy_hashed(&file, &from, &targets, Over::Nothing, coding, &dirs, pace)? {
+                return Ok(Copied::Occupied);
             }
             let [target] = targets;
             let found = fs::symlink_metadata(&target);
             found
-                .map(Some)
+                .map(Copied::New)
                 .map_err(|e| gone_meanwhile(Error::io("look at", &target, e)))
+        })
+        .await
+    }
+
+    /// Copies a file of the repository to those of the targets that do not have it; `check` is
+    /// asked before. `false`: all of them had it.
+    pub(super) async fn copy_missing(
+        &self,
+        file: DataFile,
+        from: PathBuf,
+        targets: Vec<PathBuf>,
+        coding: Coding,
+        budget: &ByteBudget,
+        check: impl FnOnce() -> Result<(), Error> + Send + 'static,
+    ) -> Result<bool, Error> {
+        let (pace, dirs) = (self.pace(budget), self.synced_dirs.clone());
+        blocking(move || {
+            check()?;
+            let missing = missing_of(targets, file.bytes);
+            if missing.is_empty() {
+                return Ok(false);
+            }
+            copy_hashed(&file, &from, &missing, Over::Damaged, coding, &dirs, pace)
         })
         .await
     }
@@ -379,8 +476,8 @@ impl Repository {
         coding: Coding,
         budget: &ByteBudget,
     ) -> Result<bool, Error> {
-        let pace = self.pace(budget);
-        blocking(move || copy_hashed(&file, &from, &targets, over, coding, pace)).await
+        let (pace, dirs) = (self.pace(budget), self.synced_dirs.clone());
+        blocking(move || copy_hashed(&file, &from, &targets, over, coding, &dirs, pace)).await
     }
 }
 

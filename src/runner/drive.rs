@@ -7,14 +7,13 @@
 //! everything in flight has ended: what is deleted must not be written again.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::run::{RUN_BYTES_MAX, RUN_MAX, Run, RunResult, StepResult, backoff};
 use super::steps::StepContext;
 use super::{Inner, Request, Wish, cannot_cancel, overdue};
 use crate::cluster::StepError;
@@ -23,16 +22,10 @@ use crate::error::{Error, ErrorKind};
 use crate::job::{CancelCause, ControlEvent, Delta, Failure, Job, JobCommand, JobEvent, Queue};
 use crate::names::Timestamp;
 
-/// How long a transfer may go on once its job has ended: long enough for the file it is at, where
-/// storage answers at all.
-const ABANDON_GRACE: Duration = Duration::from_secs(5);
 /// Events that may wait for an append before no more steps are started.
 const BROUGHT_MAX: usize = 1000;
-
 /// Why the loop stopped before the job was over.
 struct Stopped;
-
-type StepResult = (JobCommand, Result<JobEvent, StepError>);
 
 /// What has happened, and the command that it came of, if it came of one.
 type Brought = (Option<JobCommand>, JobEvent);
@@ -50,7 +43,12 @@ struct Drive<'a> {
     inner: &'a Arc<Inner>,
     context: Arc<StepContext>,
     job: Arc<Job>,
-    in_flight: JoinSet<StepResult>,
+    in_flight: JoinSet<RunResult>,
+    /// What runs have done before their last command has come to an end.
+    early: (
+        mpsc::UnboundedSender<Vec<StepResult>>,
+        mpsc::UnboundedReceiver<Vec<StepResult>>,
+    ),
     /// What is in `in_flight`.
     running: HashSet<JobCommand>,
     /// What may be started: neither in flight, nor with an event that is not in the journal yet.
@@ -80,6 +78,7 @@ pub(super) async fn drive(
         ready: job.commands().into(),
         job,
         in_flight: JoinSet::new(),
+        early: mpsc::unbounded_channel(),
         running: HashSet::new(),
         brought: Vec::new(),
         appending: None,
@@ -121,6 +120,7 @@ pub(super) async fn drive(
                 drive.time_over().await
             }
             appended = landing(&mut drive.appending) => drive.appended(appended),
+            Some(done) = drive.early.1.recv() => drive.on_steps_done(done).await,
             Some(done) = drive.in_flight.join_next() => drive.on_step_finished(done).await,
             acquired = next_turn(&mut turn), if permit.is_none() && !is_paused => {
                 permit = Some(acquired);
@@ -224,63 +224,59 @@ impl Drive<'_> {
         if self.job.is_settled() && !self.in_flight.is_empty() {
             return;
         }
-        while self.running.len() < self.inner.settings.task_concurrency
+        while self.in_flight.len() < self.inner.settings.task_concurrency
             && self.brought.len() < BROUGHT_MAX
         {
-            let Some(command) = self.ready.pop_front() else {
+            let run = self.next_run();
+            if run.is_empty() {
                 return;
-            };
-            if self.job.allows(command) && self.running.insert(command) {
-                self.spawn_step(command);
             }
+            let run = Run {
+                context: self.context.clone(),
+                job: self.job.clone(),
+                commands: run,
+                mended: self.inner.mended.subscribe(),
+                early: self.early.0.clone(),
+            };
+            self.in_flight
+                .spawn(tracing::Instrument::in_current_span(run.carry_out()));
         }
     }
 
-    fn spawn_step(&mut self, command: JobCommand) {
-        let attempts = self.attempts.get(&command).copied().unwrap_or(0);
-        let (context, job) = (self.context.clone(), self.job.clone());
-        let wait = backoff(self.inner, attempts);
-        let mut mended = self.inner.mended.subscribe();
-        self.in_flight.spawn(tracing::Instrument::in_current_span(async move {
-            let (inner, abandon, settled) = (&context.inner, &context.abandon, job.is_settled());
-            if !wait.is_zero() {
-                tokio::select! {
-                    () = inner.env.clock.sleep(wait) => {}
-                    _ = mended.changed() => {}
-                    () = abandon.cancelled(), if !settled => {}
-                    () = inner.stop.cancelled() => {}
-                }
-            }
-            if inner.stop.is_cancelled() || (abandon.is_cancelled() && !settled) {
-                let stopped = Error::new(ErrorKind::Cancelled, "the job was cancelled");
-                return (command, Err(StepError::Retry(stopped)));
-            }
-            let work = AssertUnwindSafe(context.perform(&job, command, attempts)).catch_unwind();
-            // Storage that hangs must hold up neither the end of the job nor that of the server.
-            let given_up = async {
-                if !command.waits_for_storage() {
-                    std::future::pending::<()>().await;
-                }
-                abandon.cancelled().await;
-                inner.env.clock.sleep(ABANDON_GRACE).await;
+    /// What one task of the runtime does next, with the attempts before: one command, or several
+    /// small ones where there are enough for every task.
+    fn next_run(&mut self) -> Vec<(JobCommand, u32)> {
+        let share = self.ready.len() / self.inner.settings.task_concurrency.max(1);
+        let (mut run, mut bytes) = (Vec::new(), 0);
+        while run.len() < share.clamp(1, RUN_MAX) {
+            let Some(command) = self.ready.front().copied() else {
+                break;
             };
-            let result = tokio::select! {
-                result = work => {
-                    // Who waits for a job is told; the other kinds try again.
-                    let is_awaited = job.is_awaited() && context.is_fresh;
-                    let died = Error::internal("a step of the job died");
-                    result.unwrap_or_else(|_| Err(if is_awaited { StepError::Fatal(died) } else { StepError::Retry(died) }))
-                }
-                () = given_up => Err(StepError::Retry(Error::new(ErrorKind::Cancelled, "storage did not answer before the job ended"))),
-            };
-            (command, result)
-        }));
+            if !self.job.allows(command) || self.running.contains(&command) {
+                self.ready.pop_front();
+                continue;
+            }
+            let attempts = self.attempts.get(&command).copied().unwrap_or(0);
+            // What waits before it is tried again must not hold up others.
+            let moves = self.job.bytes_moved_by(command).filter(|_| attempts == 0);
+            bytes += moves.unwrap_or(RUN_BYTES_MAX);
+            if !run.is_empty() && (moves.is_none() || bytes > RUN_BYTES_MAX) {
+                break;
+            }
+            self.ready.pop_front();
+            self.running.insert(command);
+            run.push((command, attempts));
+            if moves.is_none() {
+                break;
+            }
+        }
+        run
     }
 
     /// Something in flight has ended, and perhaps more.
     async fn on_step_finished(
         &mut self,
-        done: Result<StepResult, tokio::task::JoinError>,
+        done: Result<RunResult, tokio::task::JoinError>,
     ) -> Result<(), Stopped> {
         let mut next = Some(done);
         while let Some(done) = next {
@@ -288,13 +284,24 @@ impl Drive<'_> {
             if self.inner.stop.is_cancelled() {
                 return Err(Stopped);
             }
-            let (command, result) = done.map_err(|_| Stopped)?;
+            let RunResult { done, left } = done.map_err(|_| Stopped)?;
+            for command in left.into_iter().rev() {
+                self.running.remove(&command);
+                self.ready.push_front(command);
+            }
+            self.on_steps_done(done).await?;
+            next = self.in_flight.try_join_next();
+        }
+        Ok(())
+    }
+
+    async fn on_steps_done(&mut self, done: Vec<StepResult>) -> Result<(), Stopped> {
+        for (command, result) in done {
             self.running.remove(&command);
             match result {
                 Ok(event) => self.brought.push((Some(command), event)),
                 Err(error) => self.failed(command, error).await?,
             }
-            next = self.in_flight.try_join_next();
         }
         Ok(())
     }
@@ -555,16 +562,5 @@ impl Drive<'_> {
                 tracing::warn!(%error, "the tables of a restore stay locked until it is cleaned up");
             }
         });
-    }
-}
-
-pub(super) fn backoff(inner: &Inner, attempts: u32) -> Duration {
-    match attempts {
-        0 => Duration::ZERO,
-        n => inner
-            .settings
-            .retry_first
-            .saturating_mul(1 << (n - 1).min(16))
-            .min(inner.settings.retry_longest),
     }
 }

@@ -215,18 +215,22 @@ impl Attempt<'_> {
         })))
     }
 
-    /// The repository for one transfer of many: opened once, and again after a failed step.
+    /// The repository for one transfer of many: opened once, and again after a failed step. A
+    /// transfer looks itself whether it is still there.
     async fn repository(&self) -> Result<Arc<Repository>, StepError> {
         let mut known = self.context.repository.lock().await;
         if let Some(repository) = known.clone() {
-            drop(known);
-            // A directory may be unmounted between two files, and then takes them all the same.
-            let there = repository.is_mounted().await;
-            there.map_err(unreached)?;
             return Ok(repository);
         }
         let repository = self.reached_repository().await?;
         *known = Some(repository.clone());
+        Ok(repository)
+    }
+
+    /// The same, of which nothing is believed missing once its directory is unmounted.
+    async fn mounted_repository(&self) -> Result<Arc<Repository>, StepError> {
+        let repository = self.repository().await?;
+        repository.is_mounted().await.map_err(unreached)?;
         Ok(repository)
     }
 

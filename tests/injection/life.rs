@@ -31,6 +31,8 @@ pub struct Fixture {
     pub dir: tempfile::TempDir,
     pub store: MemoryStore,
     pub objects: Arc<InMemory>,
+    /// Of the runtime, that each job has.
+    pub tasks_at_a_time: usize,
     /// How far its clock is ahead of the machine's, milliseconds.
     pub ahead: Arc<AtomicI64>,
 }
@@ -49,6 +51,7 @@ impl Fixture {
             dir: tempfile::tempdir().expect("a directory"),
             store: MemoryStore::default(),
             objects: Arc::default(),
+            tasks_at_a_time: 4,
             ahead: Arc::default(),
         }
     }
@@ -84,6 +87,7 @@ impl Fixture {
             env,
             RunnerSettings {
                 retry_first: Duration::from_millis(1),
+                task_concurrency: self.tasks_at_a_time,
                 ..RunnerSettings::default()
             },
         );

@@ -298,27 +298,24 @@ impl EmbeddedCluster {
         .await
     }
 
-    /// Every place where a planned file may be read: the linked one first, then any replica, which
-    /// the pin keeps.
-    async fn sources(
+    /// Every place where a planned file may be read: the link on the planned replica first, which
+    /// most have, then other links, then any replica, which the pin keeps.
+    fn sources(
         &self,
         uid: &JobUid,
         tablet: &PlannedTablet,
         file: &DataFile,
-    ) -> Result<Vec<PathBuf>, Error> {
+    ) -> impl Iterator<Item = PathBuf> {
         let backends = &self.inner.backends;
-        let linked = backends
-            .iter()
-            .filter_map(|(id, _)| backends.snapshot_file(id, uid, tablet.tablet_id, file));
+        let others = backends.iter().map(|(id, _)| id);
+        let others = others.filter(|id| *id != tablet.backend_id);
+        let linked = std::iter::once(tablet.backend_id)
+            .chain(others)
+            .filter_map(|id| backends.snapshot_file(id, uid, tablet.tablet_id, file));
         let replicas = backends
             .iter()
             .filter_map(|(id, _)| backends.file(id, tablet.tablet_id, file));
-        let mut paths: Vec<PathBuf> = linked.chain(replicas).collect();
-        blocking(move || {
-            paths.retain(|path| path.is_file());
-            Ok(paths)
-        })
-        .await
+        linked.chain(replicas)
     }
 
     /// Brings one file of a tablet into the repository from wherever it is whole. `true`: its bytes
@@ -330,25 +327,34 @@ impl EmbeddedCluster {
         file: &DataFile,
         repository: &Repository,
     ) -> Result<bool, StepError> {
-        let mut damage = None;
-        for source in self.sources(&job.spec.uid, tablet, file).await? {
+        let (mut damage, mut unreadable) = (None, None);
+        for source in self.sources(&job.spec.uid, tablet, file) {
             match repository.upload(file, &source, &self.inner.budget).await {
                 Ok(new) => return Ok(new),
                 // A damaged or vanished replica is no reason to fail while another is whole.
-                Err(e) if matches!(e.kind, ErrorKind::Corrupted | ErrorKind::MissingFile) => {
-                    damage = Some(e)
+                Err(e) if e.kind == ErrorKind::Corrupted => damage = Some(e),
+                Err(e) if e.kind == ErrorKind::MissingFile => {
+                    let cause = std::error::Error::source(&e);
+                    let cause = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>());
+                    if cause.is_some_and(|cause| cause.kind() != std::io::ErrorKind::NotFound) {
+                        unreadable = Some(e);
+                    }
                 }
                 Err(e) => return Err(e.into()),
             }
         }
         let nowhere = || {
-            Error::new(
+            let error = Error::new(
                 ErrorKind::MissingFile,
                 format!(
                     "no replica of tablet {} has file {}",
                     tablet.tablet_id, file.sha256
                 ),
-            )
+            );
+            match unreadable {
+                Some(unreadable) => error.detail(unreadable.message),
+                None => error,
+            }
         };
         Err(StepError::Fatal(damage.unwrap_or_else(nowhere)))
     }

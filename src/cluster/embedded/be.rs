@@ -255,19 +255,24 @@ impl Backends {
         tablet: TabletId,
         file: &DataFile,
     ) -> Result<(), Error> {
-        self.check(backend)?;
         let (Some(dir), Some(link), Some(from)) = (
             self.snapshot_dir(backend, uid),
             self.snapshot_file(backend, uid, tablet, file),
             self.file(backend, tablet, file),
         ) else {
+            self.check(backend)?;
             return Err(Error::internal(
                 "a backend that was checked has no directory",
             ));
         };
-        let length = fs::metadata(&from)
-            .map_err(|e| Error::io("look at", &from, e))?
-            .len();
+        let length = match fs::metadata(&from) {
+            Ok(found) => found.len(),
+            // A backend that is away is another matter than a file that is.
+            Err(e) => {
+                self.check(backend)?;
+                return Err(Error::io("look at", &from, e));
+            }
+        };
         if length != file.bytes {
             return Err(Error::new(
                 ErrorKind::Corrupted,
@@ -284,6 +289,7 @@ impl Backends {
             .as_ref()
             .is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
         {
+            self.check(backend)?;
             fs::create_dir_all(&dir).map_err(|e| Error::io("create directory", &dir, e))?;
             linked = fs::hard_link(&from, &link);
         }

@@ -34,7 +34,9 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind};
 use crate::job::DataFile;
 use crate::names::*;
-use crate::repository::transfer::{Coding, Over, blocking, copy_hashed, finish, partial_in};
+use crate::repository::transfer::{
+    Coding, Over, SyncedDirs, blocking, copy_hashed, finish, partial_in,
+};
 use crate::schema::{Codec, TableSchema};
 
 /// Buffered rows of all open files together, before the largest are written out.
@@ -562,6 +564,7 @@ impl TabletFile {
             &paths[1..],
             Over::Nothing,
             Coding::Plain,
+            &SyncedDirs::default(),
             |_| Ok(()),
         )?;
         Ok(NewFile {

@@ -459,14 +459,19 @@ impl EmbeddedCluster {
         let backends: &Arc<super::be::Backends> = &self.inner.backends;
         each_file(&tablet.files, progress, |file| async move {
             let (checked, on) = (backends.clone(), tablet.backends.clone());
-            let check = blocking(move || on.iter().try_for_each(|backend| checked.check(*backend)));
-            check.await.map_err(unavailable)?;
+            let check = move || {
+                on.iter()
+                    .try_for_each(|backend| checked.check(*backend))
+                    .map_err(unavailable)
+            };
             let paths = tablet
                 .backends
                 .iter()
                 .filter_map(|b| backends.file(*b, tablet.tablet_id, file))
                 .collect();
-            let moved = repository.download(file, paths, &self.inner.budget).await;
+            let moved = repository
+                .download(file, paths, &self.inner.budget, check)
+                .await;
             Ok(moved?)
         })
         .await

@@ -30,7 +30,7 @@ impl Attempt<'_> {
                 }
             }
             (BackupCommand::PlanUpload, BackupState::UploadSnapshot { plan }) => {
-                let repository = self.repository().await?;
+                let repository = self.mounted_repository().await?;
                 match repository.mend_info().await {
                     Ok(()) => {}
                     Err(e) if e.kind == ErrorKind::WrongState => return Err(e.into()),

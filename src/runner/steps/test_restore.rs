@@ -77,7 +77,7 @@ impl Attempt<'_> {
         let TaskId(place) = task;
         let backup = &report.backups[place as usize];
         let (label, timestamp) = (&backup.label, &backup.timestamp);
-        let repository = self.repository().await?;
+        let repository = self.mounted_repository().await?;
         let mut restored = TestRestore::default();
         let not_restorable = |detail: String| Finding {
             kind: FindingKind::NotRestorable,

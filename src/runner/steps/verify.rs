@@ -37,7 +37,7 @@ impl Attempt<'_> {
                 })
             }
             (VerifyCommand::Check(task), VerifyState::Verifying { .. }) => {
-                let repository = self.repository().await?;
+                let repository = self.mounted_repository().await?;
                 if let VerifyState::Verifying { report, .. } = state
                     && repository.id().await? != report.repository_id
                 {
