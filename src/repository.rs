@@ -449,15 +449,16 @@ impl Repository {
             }
         }
         if let Some(target) = self.local_path(&path) {
-            let (copied, from) = (file.clone(), from.to_owned());
+            let (copied, source) = (file.clone(), from.to_owned());
             let coding = layout.sealing(&path)?;
-            let copied = self.copy_new(copied, from, target, coding, budget);
+            let copied = self.copy_new(copied, source, target, coding, budget);
             match copied.await? {
                 Copied::New(found) => {
                     self.note_copied(file, &found, layout);
                     return Ok(true);
                 }
-                Copied::Occupied => {}
+                // What stands there is read only where there is something to compare it with.
+                Copied::Occupied => transfer::find_source(from).await?,
                 // Of an encrypted one the mark's copy may stand for it.
                 Copied::Unmounted => self.ping().await.map_err(|e| {
                     e.of_kind(ErrorKind::Storage)

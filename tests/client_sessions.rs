@@ -533,6 +533,27 @@ fn data_files(dir: &Path) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn prepared_changes_follow_their_table() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    run(&client, "CREATE DATABASE d; USE d").await;
+    let make = |default: i32| format!("CREATE TABLE t (a INT, b INT DEFAULT \"{default}\")");
+    run(&client, &make(1)).await;
+    let prepare = async |text: &str| client.prepare(text).await.expect("prepares");
+    let insert = prepare("INSERT INTO t (a) VALUES ($1)").await;
+    let delete = prepare("DELETE FROM t WHERE a IN (SELECT a FROM t WHERE b = $1)").await;
+    let change = async |statement, value: i32| client.execute(statement, &[&value]).await;
+    assert_eq!(change(&insert, 10).await.expect("inserted"), 1);
+    run(&client, &format!("DROP TABLE t; {}", make(2))).await;
+    assert_eq!(change(&insert, 20).await.expect("inserted"), 1);
+    let all = "SELECT string_agg(a || ' ' || b, ', ') FROM t";
+    assert_eq!(value(&client, all).await, "20 2");
+    assert_eq!(change(&delete, 1).await.expect("deleted"), 0);
+    assert_eq!(change(&delete, 2).await.expect("deleted"), 1);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn cached_plans_hold_no_files() {
     let (server, client) = with_tables().await;
     let by_id = "SELECT o.customer, (SELECT count(*) FROM market.events) FROM market.orders AS o WHERE id = $1";

@@ -11,13 +11,13 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{Field, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::datasource::{TableType, provider_as_source, source_as_provider};
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{LogicalPlan, TableSource};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableSource};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast as sql;
 
@@ -50,13 +50,28 @@ impl PartialEq for PlanningContext {
 #[derive(Clone, Debug)]
 pub struct CachedPlan(LogicalPlan);
 
-/// What stands in a table's place.
-#[derive(Debug)]
-struct TablePlaceholder(SchemaRef);
+/// What stands in a table's place: all of it that a plan was made of.
+#[derive(Clone, Debug, PartialEq)]
+struct TablePlaceholder {
+    schema: SchemaRef,
+    /// What an INSERT that leaves a column out puts there.
+    defaults: Vec<Option<Expr>>,
+}
+
+impl TablePlaceholder {
+    fn of(source: &dyn TableSource) -> Self {
+        let schema = source.schema();
+        let default = |field: &Arc<Field>| source.get_column_default(field.name()).cloned();
+        Self {
+            defaults: schema.fields().iter().map(default).collect(),
+            schema,
+        }
+    }
+}
 
 impl TableSource for TablePlaceholder {
     fn schema(&self) -> SchemaRef {
-        self.0.clone()
+        self.schema.clone()
     }
 }
 
@@ -74,7 +89,8 @@ async fn table(
 }
 
 impl CachedPlan {
-    /// A plan of this statement to keep; nothing if it reads what is a plan itself, or itself.
+    /// A plan of this statement to keep; nothing if it reads or changes what is a plan itself, or
+    /// reads itself.
     pub async fn of(
         plan: &LogicalPlan,
         ast: &sql::Statement,
@@ -100,14 +116,14 @@ impl CachedPlan {
         let blanked = replaced(plan, |name, source| {
             known
                 .contains(name)
-                .then(|| Arc::new(TablePlaceholder(source.schema())) as Arc<dyn TableSource>)
+                .then(|| Arc::new(TablePlaceholder::of(&**source)) as Arc<dyn TableSource>)
         })?;
         // Whatever a name meant: no table of the cluster is kept.
         let mut holds_a_table = false;
         blanked
             .apply_with_subqueries(|node| {
                 if let Some((_, source)) = table_in(node)
-                    && !is_blank(source)
+                    && placeholder(source).is_none()
                 {
                     holds_a_table |= cluster.table_of(&*source_as_provider(source)?).is_some();
                 }
@@ -117,31 +133,32 @@ impl CachedPlan {
         Ok((!holds_a_table).then_some(Self(blanked)))
     }
 
-    /// The plan against the tables of this state; nothing if one of them has changed its columns,
-    /// or is gone.
+    /// The plan against the tables of this state; nothing if one of them has changed its columns or
+    /// their defaults, or is gone.
     pub async fn against(&self, state: &SessionState) -> Result<Option<LogicalPlan>, Error> {
         let mut placeholders = HashMap::new();
         self.0
             .apply_with_subqueries(|node| {
                 if let Some((name, source)) = table_in(node)
-                    && is_blank(source)
+                    && let Some(before) = placeholder(source)
                 {
-                    placeholders.insert(name.clone(), source.schema());
+                    placeholders.insert(name.clone(), before.clone());
                 }
                 Ok(TreeNodeRecursion::Continue)
             })
             .map_err(from_datafusion)?;
         let mut tables = HashMap::new();
-        for (name, schema) in placeholders {
-            match table(state, &name).await? {
-                Some(table) if table.schema() == schema => {
-                    tables.insert(name, provider_as_source(table))
-                }
-                _ => return Ok(None),
+        for (name, before) in placeholders {
+            let Some(now) = table(state, &name).await?.map(provider_as_source) else {
+                return Ok(None);
             };
+            if TablePlaceholder::of(&*now) != before {
+                return Ok(None);
+            }
+            tables.insert(name, now);
         }
         replaced(&self.0, |name, source| {
-            tables.get(name).filter(|_| is_blank(source)).cloned()
+            placeholder(source).and_then(|_| tables.get(name)).cloned()
         })
         .map(Some)
     }
@@ -172,8 +189,8 @@ fn table_in(node: &LogicalPlan) -> Option<(&TableReference, &Arc<dyn TableSource
     }
 }
 
-fn is_blank(source: &Arc<dyn TableSource>) -> bool {
-    (&**source as &dyn Any).is::<TablePlaceholder>()
+fn placeholder(source: &Arc<dyn TableSource>) -> Option<&TablePlaceholder> {
+    (&**source as &dyn Any).downcast_ref()
 }
 
 /// A plan with other tables in the places of those for which there are any.

@@ -132,7 +132,7 @@ pub(super) fn corrupted(
 }
 
 /// Checks that a source is there before a store is asked anything about it.
-pub(super) async fn find_source(from: &Path) -> Result<(), Error> {
+pub(crate) async fn find_source(from: &Path) -> Result<(), Error> {
     let path = from.to_owned();
     blocking(move || match fs::metadata(&path) {
         Ok(_) => Ok(()),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::run::{RUN_BYTES_MAX, RUN_MAX, Run, RunResult, StepResult, backoff};
+use super::run::{RUN_BYTES_MAX, RUN_MAX, Run, RunResult, backoff};
 use super::steps::StepContext;
 use super::{Inner, Request, Wish, cannot_cancel, overdue};
 use crate::cluster::StepError;
@@ -44,10 +44,10 @@ struct Drive<'a> {
     context: Arc<StepContext>,
     job: Arc<Job>,
     in_flight: JoinSet<RunResult>,
-    /// What runs have done before their last command has come to an end.
+    /// What runs tell before their last command has come to an end.
     early: (
-        mpsc::UnboundedSender<Vec<StepResult>>,
-        mpsc::UnboundedReceiver<Vec<StepResult>>,
+        mpsc::UnboundedSender<RunResult>,
+        mpsc::UnboundedReceiver<RunResult>,
     ),
     /// What is in `in_flight`.
     running: HashSet<JobCommand>,
@@ -120,7 +120,7 @@ pub(super) async fn drive(
                 drive.time_over().await
             }
             appended = landing(&mut drive.appending) => drive.appended(appended),
-            Some(done) = drive.early.1.recv() => drive.on_steps_done(done).await,
+            Some(told) = drive.early.1.recv() => drive.on_told(told).await,
             Some(done) = drive.in_flight.join_next() => drive.on_step_finished(done).await,
             acquired = next_turn(&mut turn), if permit.is_none() && !is_paused => {
                 permit = Some(acquired);
@@ -284,19 +284,18 @@ impl Drive<'_> {
             if self.inner.stop.is_cancelled() {
                 return Err(Stopped);
             }
-            let RunResult { done, left } = done.map_err(|_| Stopped)?;
-            for command in left.into_iter().rev() {
-                self.running.remove(&command);
-                self.ready.push_front(command);
-            }
-            self.on_steps_done(done).await?;
+            self.on_told(done.map_err(|_| Stopped)?).await?;
             next = self.in_flight.try_join_next();
         }
         Ok(())
     }
 
-    async fn on_steps_done(&mut self, done: Vec<StepResult>) -> Result<(), Stopped> {
-        for (command, result) in done {
+    async fn on_told(&mut self, told: RunResult) -> Result<(), Stopped> {
+        for command in told.left.into_iter().rev() {
+            self.running.remove(&command);
+            self.ready.push_front(command);
+        }
+        for (command, result) in told.done {
             self.running.remove(&command);
             match result {
                 Ok(event) => self.brought.push((Some(command), event)),

@@ -21,8 +21,8 @@ const ABANDON_GRACE: Duration = Duration::from_secs(5);
 pub(super) const RUN_MAX: usize = 16;
 /// What they may move together, bytes.
 pub(super) const RUN_BYTES_MAX: u64 = 1 << 20;
-/// How long after its beginning a run begins no more commands, and tells what it has done: what is
-/// slow is told one by one.
+/// How long after its beginning a run begins no more commands, tells what it has done and gives back
+/// the rest: what is slow holds up nothing else.
 const RUN_TIME: Duration = Duration::from_millis(50);
 
 pub(super) type StepResult = (JobCommand, Result<JobEvent, StepError>);
@@ -40,8 +40,8 @@ pub(super) struct Run {
     pub job: Arc<Job>,
     pub commands: Vec<(JobCommand, u32)>,
     pub mended: watch::Receiver<u64>,
-    /// Takes what is done while the next command takes its time.
-    pub early: mpsc::UnboundedSender<Vec<StepResult>>,
+    /// Takes what is done, and what others may begin, while one command takes its time.
+    pub early: mpsc::UnboundedSender<RunResult>,
 }
 
 impl Run {
@@ -52,7 +52,7 @@ impl Run {
             std::mem::take(&mut self.commands).into_iter(),
         );
         let mut done = Vec::with_capacity(commands.len());
-        for (command, attempts) in commands.by_ref() {
+        while let Some((command, attempts)) = commands.next() {
             let step = perform(
                 &self.context,
                 &self.job,
@@ -62,10 +62,13 @@ impl Run {
             );
             tokio::pin!(step);
             let time_left = RUN_TIME.saturating_sub(clock.ticks() - begun);
+            let has_more = !done.is_empty() || commands.len() > 0;
             let result = tokio::select! {
                 result = &mut step => result,
-                () = clock.sleep(time_left), if !done.is_empty() => {
-                    let _ = self.early.send(std::mem::take(&mut done));
+                () = clock.sleep(time_left), if has_more => {
+                    let left = commands.by_ref().map(|(command, _)| command).collect();
+                    let done = std::mem::take(&mut done);
+                    let _ = self.early.send(RunResult { done, left });
                     step.await
                 }
             };

@@ -20,6 +20,9 @@ use crate::query::{
 };
 use crate::statement::{SessionCommand, Show, Statement};
 
+/// The plan of a longer INSERT or DELETE is made anew for its run, away from the connection.
+const KEPT_DML_BYTES_MAX: usize = 64 << 10;
+
 /// A statement's way, with what only that way needs.
 #[derive(Clone, Debug)]
 pub(super) enum Route {
@@ -294,15 +297,18 @@ impl Session {
             }
         };
         let parameters = parameter_types(&plan, ast, declared)?;
-        // PostgreSQL's catalogs are tables of one instant.
-        let cached = if self.names_a_catalog(ast) {
+        let is_query = matches!(ast, sql::Statement::Query(_));
+        // PostgreSQL's catalogs are tables of one instant; what has many rows in its text takes long
+        // to copy.
+        let cached = if self.names_a_catalog(ast) || (!is_query && text.len() > KEPT_DML_BYTES_MAX)
+        {
             None
         } else {
             CachedPlan::of(&plan, ast, &state, &*self.caller.cluster)
                 .await?
                 .map(Arc::new)
         };
-        if !matches!(ast, sql::Statement::Query(_)) {
+        if !is_query {
             return Ok(Described {
                 parameters,
                 schema: None,

@@ -63,7 +63,10 @@ pub(super) fn declare(text: &str, reading: &Reading) -> Result<Statement, Error>
         .at(at));
     }
     let query = parse_query(&text[at..], reading).map_err(|e| e.shifted(at))?;
-    declared.query = Some(query);
+    if query.is_none() {
+        return Err(Error::new(ErrorKind::Syntax, "DECLARE CURSOR is for queries").at(at));
+    }
+    declared.query = query;
     declared.text = text.to_owned();
     Ok(Statement::Session(SessionCommand::Declare(Box::new(
         declared,

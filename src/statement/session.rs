@@ -417,7 +417,8 @@ pub(super) fn copy(statement: sql::Statement, reading: &Reading) -> Result<State
             } else {
                 columns.join(", ")
             };
-            let query = parse_query(&format!("SELECT {list} FROM {table_name}"), reading)?;
+            let query = parse_query(&format!("SELECT {list} FROM {table_name}"), reading)?
+                .ok_or_else(|| Error::internal("a table was no query"))?;
             Ok(Statement::CopyTo(CopyTo {
                 query,
                 format,

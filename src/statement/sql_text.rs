@@ -36,17 +36,17 @@ pub(super) fn parse_ast(
     }
 }
 
-/// Reads a text as one query.
-pub(super) fn parse_query(text: &str, reading: &Reading) -> Result<Box<sql::Statement>, Error> {
+/// Reads a text as one query; `None` if it is another statement, or nothing.
+pub(super) fn parse_query(
+    text: &str,
+    reading: &Reading,
+) -> Result<Option<Box<sql::Statement>>, Error> {
     match parse_ast(text, "", reading)? {
         Some(query @ sql::Statement::Query(_)) => {
             refuse_reserved(&query, text)?;
-            Ok(Box::new(query))
+            Ok(Some(Box::new(query)))
         }
-        _ => Err(Error::new(
-            ErrorKind::Syntax,
-            "syntax error: expected a query",
-        )),
+        _ => Ok(None),
     }
 }
 

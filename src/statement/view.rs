@@ -90,8 +90,8 @@ pub(super) fn table_name(name: &ObjectName) -> Result<Qualified<TableName>, Erro
 /// The query's text, if that reads back as the same query.
 fn canonical(query: &sql::Query, reading: &Reading) -> Result<String, Error> {
     let text = query.to_string();
-    match parse_query(&text, reading).as_deref() {
-        Ok(sql::Statement::Query(again)) if **again == *query => Ok(text),
+    match parse_query(&text, reading).ok().flatten().as_deref() {
+        Some(sql::Statement::Query(again)) if **again == *query => Ok(text),
         _ => Err(Error::unsupported("a view with this query").detail(text)),
     }
 }
@@ -101,7 +101,8 @@ fn canonical(query: &sql::Query, reading: &Reading) -> Result<String, Error> {
 pub fn qualify_tables(query: &str, database: &DatabaseName) -> Result<String, Error> {
     let reading = Reading::default();
     check_text(query, Language::Postgres, &reading.bounds)?;
-    let mut ast = parse_query(query, &reading)?;
+    let mut ast = parse_query(query, &reading)?
+        .ok_or_else(|| Error::internal("a view's query is no query"))?;
     let mut own = Vec::new();
     collect_ctes(&ast, &mut own);
     let _ = sql::visit_relations_mut(&mut *ast, |relation| {

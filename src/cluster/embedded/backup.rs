@@ -12,7 +12,7 @@ use crate::cluster::StepError;
 use crate::error::{Error, ErrorKind};
 use crate::job::*;
 use crate::names::*;
-use crate::repository::transfer::blocking;
+use crate::repository::transfer::{blocking, find_source};
 use crate::repository::{Manifest, Placed, Repository};
 use crate::sqlite::sql_error;
 use crate::statement::{ObjectKind, ObjectRef, Partitions, TableRef};
@@ -327,36 +327,31 @@ impl EmbeddedCluster {
         file: &DataFile,
         repository: &Repository,
     ) -> Result<bool, StepError> {
-        let (mut damage, mut unreadable) = (None, None);
+        let mut failure = None;
         for source in self.sources(&job.spec.uid, tablet, file) {
             match repository.upload(file, &source, &self.inner.budget).await {
                 Ok(new) => return Ok(new),
                 // A damaged or vanished replica is no reason to fail while another is whole.
-                Err(e) if e.kind == ErrorKind::Corrupted => damage = Some(e),
+                Err(e) if e.kind == ErrorKind::Corrupted => failure = Some(e),
                 Err(e) if e.kind == ErrorKind::MissingFile => {
-                    let cause = std::error::Error::source(&e);
-                    let cause = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>());
-                    if cause.is_some_and(|cause| cause.kind() != std::io::ErrorKind::NotFound) {
-                        unreadable = Some(e);
+                    // Of a source that is there something else went wrong.
+                    if find_source(&source).await.is_ok() {
+                        failure = Some(e);
                     }
                 }
                 Err(e) => return Err(e.into()),
             }
         }
         let nowhere = || {
-            let error = Error::new(
+            Error::new(
                 ErrorKind::MissingFile,
                 format!(
                     "no replica of tablet {} has file {}",
                     tablet.tablet_id, file.sha256
                 ),
-            );
-            match unreadable {
-                Some(unreadable) => error.detail(unreadable.message),
-                None => error,
-            }
+            )
         };
-        Err(StepError::Fatal(damage.unwrap_or_else(nowhere)))
+        Err(StepError::Fatal(failure.unwrap_or_else(nowhere)))
     }
 
     /// Waits while a file of the backup is about to be deleted.
