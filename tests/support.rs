@@ -79,10 +79,22 @@ impl TestServer {
     pub async fn start_with(dir: TempDir, env: Env, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = settings(dir.path());
         change(&mut settings);
-        let server = Server::start(&settings, env)
-            .await
-            .expect("the server starts");
-        Self { server, dir }
+        // A program that another test starts has a copy of every open file, locks too, until it runs.
+        let freed = async {
+            loop {
+                match Server::start(&settings, env.clone()).await {
+                    Err(e) if e.message.ends_with("is in use by another Starkeep") => {
+                        tokio::task::yield_now().await;
+                    }
+                    started => return started.expect("the server starts"),
+                }
+            }
+        };
+        let server = tokio::time::timeout(Duration::from_secs(20), freed).await;
+        Self {
+            server: server.expect("the directory is free"),
+            dir,
+        }
     }
 
     pub fn repository(&self) -> PathBuf {
