@@ -21,6 +21,7 @@ mod puts;
 mod remote;
 mod single_deletes;
 mod starrocks_layout;
+mod starrocks_survey;
 mod survey;
 mod throttle;
 pub(crate) mod transfer;
@@ -57,6 +58,7 @@ pub use self::open::{Locations, OpenRepository};
 pub use self::prune::{GRACE_SECONDS_MIN, PRUNE_WAIT};
 use self::remote::Sent;
 pub use self::starrocks_layout::*;
+pub use self::starrocks_survey::StoredSet;
 pub use self::survey::FileSet;
 pub use self::throttle::{SpeedLimit, Throttle};
 pub use self::transfer::{ByteBudget, hash_file};
@@ -91,6 +93,8 @@ pub struct Repository {
     /// Where the root is, if it is a local directory: there, files are written with fsync, which
     /// object_store does not do.
     local: Option<PathBuf>,
+    /// Whether a file has another name while it is written, which a kill leaves.
+    writes_beside: bool,
     synced_dirs: Arc<SyncedDirs>,
     /// Where it is, and the manifests that are known of it.
     index: Option<(Arc<str>, Arc<ManifestIndex>)>,
@@ -162,6 +166,7 @@ impl Repository {
         let directory = layout::repository_dir(&name);
         let root = prefix.clone().join(directory.as_str());
         Self {
+            writes_beside: local.is_some(),
             local: local.map(|dir| dir.join(directory)),
             name,
             store: store.into(),
@@ -191,6 +196,7 @@ impl Repository {
         location.hosts().hash(&mut place);
         let key = format!("{} {} {:x}", location.url, self.root, place.finish());
         Self {
+            writes_beside: location.is_file_system(),
             index: Some((key.into(), index)),
             ..self
         }
@@ -410,7 +416,10 @@ impl Repository {
             return transfer::remove_file_and_empty_dir(target).await;
         }
         let error = match self.store.delete(&path).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => return Ok(()),
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {
+                self.remove_empty_directory_of(&path).await;
+                return Ok(());
+            }
             Err(e) => e,
         };
         // Where only the answer was lost, it is gone.

@@ -28,6 +28,7 @@ mod show;
 mod split;
 mod sql_error;
 mod sql_text;
+mod told_position;
 mod verify;
 mod view;
 
@@ -40,6 +41,7 @@ pub use self::read::{
     parse_one,
 };
 pub use self::sql_error::offset_of;
+pub use self::told_position::placed;
 pub use self::view::qualify_tables;
 pub use crate::catalog::{
     SYMMETRIC, array_items, column_name, date_before_time, folded, interval_text, type_name,

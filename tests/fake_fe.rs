@@ -2,9 +2,12 @@
 //! StarRocks' backup system in the words of their version, and write real files in StarRocks'
 //! layout. What goes wrong, goes wrong when a test says so.
 
+mod jobs;
 mod model;
 mod query;
+mod show;
 mod wire;
+mod words;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, broadcast};
 use tokio_rustls::TlsAcceptor;
 
-pub use self::model::{Model, put};
+pub use self::model::{FeSession, Model, put};
 pub use self::wire::{Column, Connection, Reply};
 
 /// What goes wrong with the next statement that begins with a text.
@@ -326,20 +329,11 @@ async fn run(
     sql: &str,
 ) -> Reply {
     if sql.starts_with("SHOW FULL PROCESSLIST") {
-        let row = |id: &u32, command: &str, state: &str, sql: &str| {
-            [&id.to_string(), "keeper", command, state, sql].map(|v| Some(v.to_owned()))
-        };
         let (busy, idle) = (shared.in_flight.lock(), shared.idle.lock());
-        let busy = busy.iter().map(|(id, sql)| row(id, "Query", "OK", sql));
-        let idle = idle
-            .iter()
-            .map(|(id, (sql, state))| row(id, "Sleep", state, sql));
-        return Reply::Rows {
-            columns: ["Id", "User", "Command", "State", "Info"]
-                .map(Into::into)
-                .to_vec(),
-            rows: busy.chain(idle).map(Vec::from).collect(),
-        };
+        let busy = busy.iter().map(|(id, sql)| (*id, "Query", "OK", &**sql));
+        let idle = idle.iter();
+        let idle = idle.map(|(id, (sql, state))| (*id, "Sleep", *state, &**sql));
+        return shared.model.lock().show_connections(busy.chain(idle));
     }
     let (ports, up) = (shared.ports.lock().clone(), shared.up.lock().clone());
     let answered = shared

@@ -16,8 +16,10 @@ use crate::support::{rows, run, value};
 
 /// Kills without `STARKEEP_KILLS`.
 const KILLS: u32 = 15;
-/// The longest life, milliseconds, from the first statement on.
+/// The longest life, milliseconds, from the first statement on, and that of every fourth one: long
+/// enough for a PRUNE to come to what it deletes.
 const LIFE_MS: u64 = 500;
+const LONG_LIFE_MS: u64 = 3000;
 const LATEST: &str = "PROPERTIES (\"backup_timestamp\" = \"latest\")";
 
 /// Knuth's generator: small, and the same everywhere.
@@ -115,7 +117,9 @@ async fn step(
             known.repositories_perhaps = Some(after);
             statement
         }
-        _ => "PRUNE REPOSITORY r DRY RUN".into(),
+        (_, _) if n % 4 == 0 => "PRUNE REPOSITORY r DRY RUN".into(),
+        _ => "PRUNE REPOSITORY r PROPERTIES (\"grace\" = \"10 SECOND\", \"wait\" = \"1 SECOND\")"
+            .into(),
     };
     let said = client.batch_execute(&statement).await;
     let is_refused = said.as_ref().is_err_and(|e| e.as_db_error().is_some());
@@ -280,11 +284,12 @@ async fn nothing_is_lost_by_kills_at_random_moments() {
     run(&client, &create).await;
     process.kill();
     let mut known = Known::default();
-    for _ in 0..kills {
+    for n in 0..kills {
         let process = Process::start_with(&data, &[("STARKEEP_BACKENDS", "3")]);
         let client = process.client().await;
         check_rows(&client, &mut known).await;
-        let life = Duration::from_millis(random.below(LIFE_MS));
+        let longest = if n % 4 == 3 { LONG_LIFE_MS } else { LIFE_MS };
+        let life = Duration::from_millis(random.below(longest));
         let living = async {
             while step(&client, &mut known, &mut random, &location)
                 .await
@@ -299,5 +304,7 @@ async fn nothing_is_lost_by_kills_at_random_moments() {
     let client = process.client().await;
     check_rows(&client, &mut known).await;
     check_end(&client, &known, &data).await;
+    let pruned = "SELECT count(*) FROM system.pruned_objects WHERE outcome = 'deleted'";
+    println!("{} files pruned", value(&client, pruned).await);
     process.kill();
 }

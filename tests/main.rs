@@ -3,6 +3,7 @@
 mod broken_repositories;
 mod client_sessions;
 mod consistency;
+mod double;
 mod encryption;
 mod endings;
 mod expire;

@@ -223,6 +223,10 @@ async fn prune_waits_for_readable_manifests() {
             "22023",
         ),
         (
+            "PRUNE REPOSITORY r PROPERTIES (\"wait\" = \"soon\")",
+            "22023",
+        ),
+        (
             "PRUNE REPOSITORY r PROPERTIES (\"graze\" = \"1 DAY\")",
             "22023",
         ),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio_postgres::Client;
+use tokio_postgres::error::ErrorPosition;
 
 use crate::fake_fe::{FakeFe, Fault, Pace, Reply};
 use crate::support::{TestServer, connect, fails, rows, run, until, value};
@@ -119,7 +120,7 @@ async fn each_version_backs_up_and_restores() {
         let shown = rows(&w.client, "SHOW BACKUP FROM shop").await;
         assert_eq!(
             shown[0][4].as_deref(),
-            Some("[shop.ordersPARTITIONS (p1)], [shop.customers]"),
+            Some("[shop.customers], [shop.ordersPARTITIONS (p1)]"),
             "{version}"
         );
         assert_eq!(shown[0][12].as_deref(), Some("[OK]"));
@@ -149,7 +150,7 @@ async fn each_version_backs_up_and_restores() {
         assert_eq!(
             sent,
             [format!(
-                "RESTORE SNAPSHOT `shop`.`s1` FROM `r` ON (`customers` AS `again`) PROPERTIES ('backup_timestamp' = '{}', 'replication_num' = '1')",
+                "RESTORE SNAPSHOT `shop`.`s1` FROM `r` ON (`customers` AS `again`) PROPERTIES ('backup_timestamp' = '{}', 'replication_num' = '3')",
                 job[8]
             )],
             "{version}"
@@ -162,7 +163,7 @@ async fn each_version_backs_up_and_restores() {
         let shown = rows(&w.client, "SHOW RESTORE").await;
         assert_eq!(
             (shown[0][1].as_deref(), shown[0][6].as_deref()),
-            (Some("s1"), Some("1")),
+            (Some("s1"), Some("3")),
             "{version}"
         );
         // A later RESTORE hides no BACKUP.
@@ -179,42 +180,42 @@ async fn refusals_come_in_the_clusters_words() {
         (
             "BACKUP SNAPSHOT shop.x TO nowhere",
             "42704",
-            "Repository [nowhere] does not exist",
+            "Getting analyzing error. Detail message: Repository [nowhere] does not exist.",
         ),
         (
             "BACKUP SNAPSHOT gone.x TO r",
             "3F000",
-            "Unknown database 'gone'",
+            "Getting analyzing error. Detail message: Unknown database 'gone'.",
         ),
         (
             "BACKUP SNAPSHOT x TO r ON (nothing)",
             "42P01",
-            "Incorrect table name 'nothing'",
+            "Getting analyzing error. Detail message: Incorrect table name 'nothing'.",
         ),
         (
             "BACKUP SNAPSHOT x TO r ON (orders PARTITION (p9))",
             "42704",
-            "partition[p9] does not exist  in tableorders",
+            "Getting analyzing error. Detail message: partition[p9] does not exist  in tableorders.",
         ),
         (
             "BACKUP SNAPSHOT x TO r PROPERTIES (\"timeout\" = \"1\")",
             "22023",
-            "timeout must be at least 10 min",
+            "Getting analyzing error. Detail message: timeout must be at least 10 min.",
         ),
         (
             "BACKUP SNAPSHOT x TO r PROPERTIES (\"nonsense\" = \"1\")",
             "22023",
-            "Unknown backup job properties: [nonsense]",
+            "Getting analyzing error. Detail message: Unknown backup job properties: [nonsense].",
         ),
         (
             "BACKUP SNAPSHOT empty.x TO r",
             "55000",
-            "Database: empty is empty",
+            "Getting analyzing error. Detail message: Database: empty is empty.",
         ),
         (
             "RESTORE SNAPSHOT x FROM r",
             "22023",
-            "Missing backup_timestamp property",
+            "Getting analyzing error. Detail message: Missing backup_timestamp property.",
         ),
         (
             "CANCEL BACKUP",
@@ -229,7 +230,7 @@ async fn refusals_come_in_the_clusters_words() {
         (
             "DROP REPOSITORY nowhere",
             "42704",
-            "Repository does not exist",
+            "Getting analyzing error. Detail message: Repository does not exist.",
         ),
         // What the version cannot do never gets there.
         (
@@ -279,19 +280,25 @@ async fn refusals_come_in_the_clusters_words() {
         .batch_execute("BACKUP SNAPSHOT shop.x TO nowhere")
         .await
         .expect_err("refused");
+    // Where the cluster sees it, in what the user wrote.
+    let unknown = "backup snapshot x  to r on (customers,\n orders partition (p1, p9))";
+    let placed = w.client.batch_execute(unknown).await.expect_err("refused");
+    let placed = placed.as_db_error().expect("of the server");
+    let at = unknown.find("partition").expect("there") as u32 + 1;
+    assert_eq!(placed.position(), Some(&ErrorPosition::Original(at)));
     let detail = error
         .as_db_error()
         .and_then(|e| e.detail())
         .map(str::to_owned)
         .unwrap_or_default();
     assert!(
-        detail.starts_with("StarRocks error 1064 (HY000) from 127.0.0.1:"),
+        detail.starts_with("StarRocks error 5064 (42000) from 127.0.0.1:"),
         "{detail}"
     );
     assert_eq!(
         w.value("SELECT count(*) FROM system.jobs WHERE status = 'refused' AND state IS NULL")
             .await,
-        "11"
+        "12"
     );
 
     // One job a database: the second is the cluster's to refuse.

@@ -279,14 +279,16 @@ async fn a_bucket_is_reached_with_properties_of_its_own() {
     // Created past the gateway: the cluster knows how it is reached, and the gateway does not.
     w.fe.say(
         None,
-        &format!("CREATE REPOSITORY theirs WITH BROKER b ON LOCATION \"s3://{BUCKET}/x\""),
+        &format!(
+            "CREATE REPOSITORY theirs WITH BROKER hdfs_broker ON LOCATION \"s3://{BUCKET}/x\""
+        ),
     );
     let why = "SELECT error FROM system.repositories WHERE repository = 'theirs'";
     // StarRocks would write it as it is.
     let key = format!("\"encryption.key\" = \"{}\"", "1".repeat(64));
     for statement in [
         format!(
-            "CREATE REPOSITORY q WITH BROKER b ON LOCATION \"s3://{BUCKET}/y\" PROPERTIES (\"encryption\" = \"aes256-gcm\", {key})"
+            "CREATE REPOSITORY q WITH BROKER hdfs_broker ON LOCATION \"s3://{BUCKET}/y\" PROPERTIES (\"encryption\" = \"aes256-gcm\", {key})"
         ),
         format!("ALTER REPOSITORY theirs SET PROPERTIES ({key})"),
     ] {
@@ -482,7 +484,7 @@ async fn clusters_are_created_changed_and_dropped() {
     run(
         &prod,
         &format!(
-            "CREATE REPOSITORY r WITH BROKER b ON LOCATION \"{}\"",
+            "CREATE REPOSITORY r WITH BROKER hdfs_broker ON LOCATION \"{}\"",
             server.dir.path().join("b").display()
         ),
     )

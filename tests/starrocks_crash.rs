@@ -64,7 +64,7 @@ async fn crash_at(kind: &str, statement: &str, step: Step, dir: &Path) {
     run(
         &session,
         &format!(
-            "CREATE REPOSITORY r WITH BROKER b ON LOCATION \"{}\"",
+            "CREATE REPOSITORY r WITH BROKER hdfs_broker ON LOCATION \"{}\"",
             dir.join("bucket").display()
         ),
     )

@@ -247,7 +247,7 @@ async fn system_tables_show_the_cluster() {
             "fe0|t|t|3.3.16-abcdef",
         ),
         (
-            "SELECT backend_id, path, alive, tablets, bytes FROM system.backends",
+            "SELECT backend_id, path, alive, tablets, bytes FROM system.backends ORDER BY 1 LIMIT 1",
             "10100|10.0.0.1:9050|t|3|1536",
         ),
         (
@@ -302,7 +302,7 @@ async fn system_tables_show_the_cluster() {
         ("SHOW TABLET FROM shop.orders", 2),
         ("SHOW TABLET 10110", 1),
         ("SHOW FRONTENDS", 1),
-        ("SHOW BACKENDS", 1),
+        ("SHOW BACKENDS", 3),
         ("SHOW BROKER", 1),
         ("SHOW TABLES FROM shop", 3),
         ("SHOW DATABASES", 4),
@@ -341,7 +341,7 @@ async fn passthrough_is_for_administrators() {
     assert!(
         shown
             .iter()
-            .any(|r| r[4].as_deref() == Some("SHOW FULL PROCESSLIST")),
+            .any(|r| r[8].as_deref() == Some("SHOW FULL PROCESSLIST")),
         "{shown:?}"
     );
     assert_eq!(
@@ -395,7 +395,7 @@ async fn external_catalogs_and_other_objects_are_passed_on() {
     // Without a database the snapshot's own is meant; one that is not there is made by the cluster.
     run(
         &w.client,
-        "RESTORE SNAPSHOT objs FROM r PROPERTIES (\"backup_timestamp\" = \"latest\")",
+        "RESTORE SNAPSHOT objs FROM r PROPERTIES (\"backup_timestamp\" = \"latest\", \"replication_num\" = \"1\")",
     )
     .await;
     assert_eq!(w.ends().await, "succeeded");
@@ -460,4 +460,127 @@ async fn watchers_cost_the_cluster_nothing() {
         looks(&w) - before
     );
     w.server.stop().await;
+}
+
+/// What the last verification found: kind, object, severity; and whether each backup is whole.
+async fn found(w: &Fixture, statement: &str) -> (Vec<String>, Vec<String>) {
+    run(&w.client, statement).await;
+    let id = w.value("SELECT max(job_id) FROM system.jobs").await;
+    run(&w.client, &format!("WAIT FOR JOB {id}")).await;
+    let lines = async |query: String| {
+        let lines = rows(&w.client, &query).await.into_iter().flatten();
+        lines.map(Option::unwrap_or_default).collect::<Vec<_>>()
+    };
+    let findings = format!(
+        "SELECT kind || ' ' || object FROM system.repository_findings WHERE job_id = {id} ORDER BY 1"
+    );
+    let backups = format!(
+        "SELECT snapshot || ' ' || ok::text FROM system.verifications WHERE job_id = {id} ORDER BY 1"
+    );
+    (lines(findings).await, lines(backups).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn starrocks_repositories_are_verified_from_the_bucket() {
+    for version in ["3.2.1", "3.5.0"] {
+        let w = fixture(version, FAST).await;
+        run(&w.client, "BACKUP SNAPSHOT shop.good TO r ON (orders)").await;
+        assert_eq!(w.ends().await, "succeeded");
+        run(&w.client, "BACKUP SNAPSHOT shop.bad TO r ON (orders)").await;
+        assert_eq!(w.ends().await, "succeeded");
+        let whole = (
+            Vec::<String>::new(),
+            vec!["bad true".to_owned(), "good true".to_owned()],
+        );
+        assert_eq!(found(&w, "VERIFY REPOSITORY r").await, whole, "{version}");
+
+        let root = w.bucket().join("__starrocks_repository_r");
+        let bad = root.join("__ss_bad");
+        let files = crate::consistency::files(&bad);
+        let named = |part: &str| {
+            let mut found = files.iter().filter(|f| f.to_string_lossy().contains(part));
+            found.next().expect("there").clone()
+        };
+        let (rows_1, rows_2) = (named("__10110/0200_0.dat"), named("__10111/0200_0.dat"));
+        // Other bytes of the same length; another file of the same name; a header that is gone.
+        std::fs::write(&rows_1, "rows of 10119").expect("written");
+        let name = rows_2
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        let twin = rows_2.with_file_name("0200_0.dat.0cc175b9c0f1b6a831c399e269772661");
+        std::fs::write(twin, "a").expect("written");
+        std::fs::remove_file(named("__10111/10111.hdr")).expect("gone");
+        // What was not finished, a tablet that nothing names, a snapshot without an end, a stranger.
+        std::fs::write(rows_2.with_file_name(format!("{name}.part")), "r").expect("written");
+        let orphan = rows_2.parent().expect("a directory").with_file_name("__9");
+        crate::fake_fe::put(&orphan, "9.hdr", b"header");
+        crate::fake_fe::put(
+            &root.join("__ss_half/__ss_content/__db_1/__tbl_2/__part_3/__idx_4/__5"),
+            "5.hdr",
+            b"h",
+        );
+        std::fs::write(root.join("notes"), "n").expect("written");
+
+        let (findings, backups) = found(&w, "VERIFY REPOSITORY r LEVEL FILES").await;
+        let kinds: Vec<&str> = findings
+            .iter()
+            .filter_map(|f| f.split(' ').next())
+            .collect();
+        let expected = [
+            "damaged",
+            "foreign",
+            "missing",
+            "unreferenced",
+            "unreferenced",
+            "unreferenced",
+        ];
+        assert_eq!(kinds, expected, "{version}: {findings:?}");
+        assert!(findings[1].ends_with("notes"), "{findings:?}");
+        assert!(findings[2].contains("10111.hdr"), "{findings:?}");
+        assert_eq!(backups, ["bad false", "good true"], "{version}");
+
+        // Only the bytes tell what was changed in place.
+        let (findings, _) = found(&w, "VERIFY SNAPSHOT bad ON r").await;
+        let damaged = findings.iter().filter(|f| f.starts_with("damaged"));
+        assert_eq!(damaged.count(), 2, "{version}: {findings:?}");
+        let shown = rows(
+            &w.client,
+            "SELECT snapshot, last_verified_ok, last_verified_level FROM system.snapshots WHERE status = 'OK' ORDER BY 1",
+        )
+        .await;
+        let shown: Vec<String> = shown
+            .iter()
+            .map(|r| r.iter().flatten().cloned().collect::<Vec<_>>().join(" "))
+            .collect();
+        assert_eq!(shown, ["bad f checksum", "good t files"], "{version}");
+
+        // An `__info_` file that does not have the MD5 of its name.
+        let info = named("__ss_bad/__info_");
+        std::fs::write(&info, "{}").expect("written");
+        let (findings, backups) = found(&w, "VERIFY SNAPSHOT bad ON r LEVEL FILES").await;
+        assert!(
+            findings.iter().any(|f| f.starts_with("manifest_damaged")),
+            "{findings:?}"
+        );
+        assert_eq!(backups, ["bad false"]);
+        for (statement, code) in [
+            ("VERIFY SNAPSHOT nope ON r", "42704"),
+            ("VERIFY REPOSITORY r LEVEL RESTORE", "0A000"),
+            ("VERIFY REPOSITORY nope", "42704"),
+        ] {
+            let refused = fails(&w.client, statement);
+            let refused = match statement.contains("nope ON") {
+                true => {
+                    run(&w.client, statement).await;
+                    let id = w.value("SELECT max(job_id) FROM system.jobs").await;
+                    fails(&w.client, &format!("WAIT FOR JOB {id}")).await
+                }
+                false => refused.await,
+            };
+            assert_eq!(refused.0, code, "{statement}: {refused:?}");
+        }
+        w.server.stop().await;
+    }
 }

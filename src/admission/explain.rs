@@ -398,11 +398,21 @@ impl Caller {
         };
         self.check_locks(Work::Verify(request.clone()), &mut checks)
             .await?;
-        let Some((_, repository)) = checks.take(self.open(&verify.repository).await)? else {
-            return Ok(refusals(&verify.repository, checks));
+        let (planned, repository) = if self.cluster.managed().is_err() {
+            let stored = self.stored_repository(&verify.repository).await;
+            let Some(stored) = checks.take(stored)? else {
+                return Ok(refusals(&verify.repository, checks));
+            };
+            let planned = stored.plan_verification(&request, true).await;
+            (planned.map(|(plan, _)| plan), None)
+        } else {
+            let Some((_, repository)) = checks.take(self.open(&verify.repository).await)? else {
+                return Ok(refusals(&verify.repository, checks));
+            };
+            let planned = repository.plan_verification(&request, true, None).await;
+            (planned.map(|(plan, _)| plan), Some(repository))
         };
-        let planned = repository.plan_verification(&request, true).await;
-        let Some((plan, _)) = checks.take(planned)? else {
+        let Some(plan) = checks.take(planned)? else {
             return Ok(refusals(&verify.repository, checks));
         };
         let mut steps = refusals(&verify.repository, checks);
@@ -414,7 +424,6 @@ impl Caller {
             note: finding.detail.clone(),
             ..JobStep::default()
         }));
-        let restores = request.level == crate::job::VerifyLevel::Restore;
         let share = f64::from(request.sample) / f64::from(crate::job::SAMPLE_ALL);
         let read = match request.level {
             crate::job::VerifyLevel::Files => 0,
@@ -433,7 +442,9 @@ impl Caller {
             note: format!("{} backups; new_bytes are read", plan.backups.len()),
             ..JobStep::default()
         });
-        if restores {
+        if request.level == crate::job::VerifyLevel::Restore
+            && let Some(repository) = repository
+        {
             let pace = self.pace(JobKind::Restore, &verify.repository).await?;
             for backup in &plan.backups {
                 let manifest = repository.manifest(&backup.label, &backup.timestamp).await;

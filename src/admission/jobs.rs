@@ -6,9 +6,9 @@ use super::Caller;
 use super::checks::Checks;
 use crate::error::{Error, ErrorKind};
 use crate::job::{ControlEvent, PruneRequest, Speaker, VerifyLevel, VerifyRequest, Work};
-use crate::names::{JobId, Timestamp};
+use crate::names::{JobId, RepositoryName, Timestamp, Ttl};
 use crate::privilege::{Privilege, Securable};
-use crate::repository::{GRACE_SECONDS_MIN, PRUNE_WAIT};
+use crate::repository::{GRACE_SECONDS_MIN, Location, PRUNE_WAIT, StarRocksRepository};
 use crate::statement::{JobControl, Prune, Verify, WaitForJob};
 
 /// What was written within the last day may be of a backup that is under way elsewhere.
@@ -23,10 +23,18 @@ impl Caller {
         let required = self.require(Privilege::Repository, Securable::System).await;
         let is_allowed = checks.take(required)?;
         if self.cluster.managed().is_err() {
-            let message = "VERIFY of a repository that a StarRocks cluster writes";
-            let foreign = Error::unsupported(message).hint("Its format has no checksums of its files; system.snapshot_files shows what is missing.");
-            checks.fail(foreign)?;
-            return Ok(None);
+            if verify.level == VerifyLevel::Restore {
+                let message =
+                    "VERIFY … LEVEL RESTORE of a repository that a StarRocks cluster writes";
+                let hint =
+                    "LEVEL CHECKSUM reads every file and holds it against the MD5 of its name.";
+                checks.fail(Error::unsupported(message).hint(hint))?;
+                return Ok(None);
+            }
+            let known = self.stored_repository(&verify.repository).await;
+            if checks.take(known.map(drop))?.is_none() {
+                return Ok(None);
+            }
         }
         let is_allowed = match verify.level {
             VerifyLevel::Restore => {
@@ -43,6 +51,26 @@ impl Caller {
             level: verify.level,
             sample: verify.sample,
         }))
+    }
+
+    /// The repository that a StarRocks cluster writes, as it can be read from here. 42704, too, if
+    /// it is not known how it is reached.
+    pub(super) async fn stored_repository(
+        &self,
+        name: &RepositoryName,
+    ) -> Result<StarRocksRepository, Error> {
+        let store = &self.gateway.store;
+        let record = store.repository(self.cluster.name(), name).await?;
+        let location = Location {
+            url: record.location,
+            properties: record.properties,
+        };
+        if location.properties.is_empty() && !location.is_local() {
+            let message = format!("how repository \"{name}\" is reached is not known here");
+            return Err(Error::new(ErrorKind::UndefinedObject, message)
+                .hint("ALTER REPOSITORY … SET PROPERTIES (…) gives it."));
+        }
+        self.gateway.open.open_starrocks(name, &location)
     }
 
     pub(super) async fn verify(&mut self, verify: &Verify) -> Result<String, Error> {
@@ -78,21 +106,26 @@ impl Caller {
             let message = format!("Repository {name} is read only");
             checks.fail(Error::new(ErrorKind::WrongState, message))?;
         }
-        let grace_seconds = match prune.grace {
-            None => GRACE_SECONDS,
-            Some(grace) => {
-                let end = grace.after(Timestamp(0)).map_or(i64::MAX, |end| end.0);
+        let seconds = |duration: Option<Ttl>, default: u64| {
+            duration.map_or(default, |duration| {
+                let end = duration.after(Timestamp(0)).map_or(i64::MAX, |end| end.0);
                 u64::try_from(end / 1000).unwrap_or(u64::MAX)
-            }
+            })
         };
+        let grace_seconds = seconds(prune.grace, GRACE_SECONDS);
         if grace_seconds < GRACE_SECONDS_MIN {
             let message = format!("\"grace\" is shorter than {GRACE_SECONDS_MIN} seconds");
+            checks.fail(Error::new(ErrorKind::InvalidParameter, message))?;
+        }
+        let wait_seconds = seconds(prune.wait, PRUNE_WAIT.as_secs());
+        if wait_seconds == 0 {
+            let message = "\"wait\" is shorter than a second";
             checks.fail(Error::new(ErrorKind::InvalidParameter, message))?;
         }
         Ok(is_allowed.and(known).map(|_| PruneRequest {
             repository: name.clone(),
             grace_seconds,
-            wait_seconds: PRUNE_WAIT.as_secs(),
+            wait_seconds,
             dry_run: prune.dry_run,
         }))
     }

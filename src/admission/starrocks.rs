@@ -77,6 +77,12 @@ fn shown_objects(database: &DatabaseName, objects: Option<&[ObjectRef]>) -> Vec<
     objects.unwrap_or_default().iter().map(shown).collect()
 }
 
+/// Sends a statement that was printed for the cluster.
+async fn send(cluster: &dyn ExternalCluster, sql: &str) -> Result<(), Error> {
+    let sent = cluster.send(sql).await.map_err(SendError::into_error);
+    sent.map_err(|e| e.printed_as(sql))
+}
+
 impl Caller {
     fn external(&self) -> Result<&dyn ExternalCluster, Error> {
         self.cluster
@@ -107,13 +113,16 @@ impl Caller {
         tag: &str,
     ) -> Result<String, Error> {
         let checked = match allowed {
-            Ok(()) => self.external()?.render(&statement).await.map(drop),
+            Ok(()) => self.external()?.render(&statement).await,
             Err(e) => Err(e),
         };
-        if let Err(error) = checked {
-            self.record_refusal(spec, &error).await;
-            return Err(error);
-        }
+        let printed = match checked {
+            Ok(printed) => printed,
+            Err(error) => {
+                self.record_refusal(spec, &error).await;
+                return Err(error);
+            }
+        };
         let kind = spec.kind();
         let database = spec
             .work
@@ -122,7 +131,8 @@ impl Caller {
         let from = database
             .map(|database| format!(" FROM {database}"))
             .unwrap_or_default();
-        match self.gateway.runner.submit_external(spec).await? {
+        let submitted = self.gateway.runner.submit_external(spec).await;
+        match submitted.map_err(|e| e.printed_as(&printed))? {
             Submitted::Accepted(id) => {
                 let show = if kind == JobKind::Restore { "SHOW RESTORE" } else { "SHOW BACKUP" };
                 self.notice(format!("job {id} submitted; watch it with {show}{from}"));
@@ -492,7 +502,7 @@ impl Caller {
         let sql = external
             .render(&Statement::CreateRepository(create.clone()))
             .await?;
-        external.send(&sql).await.map_err(SendError::into_error)?;
+        send(external, &sql).await?;
         let record = self.repository_record(create, self.gateway.env.now());
         self.remember(record).await?;
         Ok("CREATE REPOSITORY".into())
@@ -510,7 +520,7 @@ impl Caller {
             .await?;
         let changed = (self.cluster.name(), name);
         let _held = self.gateway.repository_changes.lock(changed).await;
-        external.send(&sql).await.map_err(SendError::into_error)?;
+        send(external, &sql).await?;
         match self
             .gateway
             .store
@@ -535,7 +545,7 @@ impl Caller {
         let sql = external
             .render(&Statement::DropSnapshot(drop.clone()))
             .await?;
-        external.send(&sql).await.map_err(SendError::into_error)?;
+        send(external, &sql).await?;
         Ok("DROP SNAPSHOT".into())
     }
 
@@ -550,7 +560,7 @@ impl Caller {
         };
         let external = self.external()?;
         let sql = external.render(&Statement::Recover(recover)).await?;
-        external.send(&sql).await.map_err(SendError::into_error)?;
+        send(external, &sql).await?;
         self.cluster.forget_names();
         Ok("RECOVER".into())
     }

@@ -179,7 +179,12 @@ impl Layout {
     pub fn place_of(&self, object: &Path) -> Option<Place> {
         let parts: Vec<_> = object.prefix_match(&self.root)?.collect();
         let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
-        let partial = |name: &str| name.starts_with(PARTIAL_PREFIX);
+        // HDFS' client writes `.name.tmp.number`, and gives it its name at the end.
+        let partial = |name: &str| {
+            let of_hdfs = name.strip_prefix('.').and_then(|n| n.rsplit_once(".tmp."));
+            name.starts_with(PARTIAL_PREFIX)
+                || of_hdfs.is_some_and(|(_, number)| number.parse::<u32>().is_ok())
+        };
         match parts[..] {
             [name] | [_, name] | ["data", _, name] if partial(name) => Some(Place::Partial),
             ["__repo_info" | INFO_COPY | MARK] => Some(Place::Other),
@@ -258,9 +263,18 @@ mod tests {
         for ours in [info(&root), layout.manifest(&label, &timestamp)] {
             assert_eq!(layout.place_of(&ours), Some(Place::Other), "{ours}");
         }
+        for unfinished in [
+            "x/data/ab/.partial-1",
+            "x/__history/.u.json.tmp.1",
+            "x/.__repo_info.tmp.12",
+        ] {
+            let place = layout.place_of(&Path::from(unfinished));
+            assert_eq!(place, Some(Place::Partial), "{unfinished}");
+        }
         let elsewhere = format!("x/data/cd/{sha256}.parquet");
         for foreign in [
             "x/data/ab/readme",
+            "x/__history/.u.json.tmp.x",
             &elsewhere,
             "x/notes",
             "x/__ss_a/__info_x",

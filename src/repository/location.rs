@@ -123,6 +123,11 @@ impl Location {
         Kind::of(&self.url) == Some(Kind::Directory)
     }
 
+    /// Whether files can be renamed there: a directory, or HDFS.
+    pub fn is_file_system(&self) -> bool {
+        matches!(Kind::of(&self.url), Some(Kind::Directory | Kind::Hdfs))
+    }
+
     /// Whether its properties name a file of that machine.
     pub fn names_a_file(&self) -> bool {
         self.property(GCS_KEY_PATH).is_some() || self.names_an_authority_file()

@@ -109,13 +109,13 @@ impl Repository {
     }
 
     /// Deletes what was left by those who were killed: what trying the location has put, which
-    /// lives for moments only, and in a directory files that were not finished and that nobody has
-    /// written to for so long.
+    /// lives for moments only, and in a directory or on HDFS files that were not finished and that
+    /// nobody has written to for so long.
     pub async fn remove_leftovers(&self, grace_seconds: u64, env: &Env) -> Result<(), Error> {
         let now = self.store_time(env).await?;
         self.remove_old_leases(now).await?;
         let now = now.0;
-        if self.local.is_some() {
+        if self.writes_beside {
             let before = now.saturating_sub_unsigned(grace_seconds.saturating_mul(1000));
             let layout = self.layout().await?;
             let failed = |e| storage_error("list", &self.root, e);
@@ -453,8 +453,20 @@ impl Repository {
             return remove_file_and_empty_dir(target).await;
         }
         match self.store.delete(path).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(e) => Err(storage_error("delete", path, e)),
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(e) => return Err(storage_error("delete", path, e)),
+        }
+        self.remove_empty_directory_of(path).await;
+        Ok(())
+    }
+
+    /// HDFS has directories, and refuses to delete one that is not empty.
+    pub(super) async fn remove_empty_directory_of(&self, path: &Path) {
+        let mut parts: Vec<_> = path.parts().collect();
+        parts.pop();
+        let directory = Path::from_iter(parts);
+        if self.writes_beside && directory != self.root {
+            let _ = self.store.delete(&directory).await;
         }
     }
 }

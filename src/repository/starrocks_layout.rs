@@ -24,10 +24,10 @@ use crate::names::{RepositoryName, Timestamp};
 /// The longest `__info_` file that is read into memory.
 const INFO_BYTES_MAX: u64 = 256 << 20;
 
-const LABEL_PREFIX: &str = "__ss_";
-const INFO_PREFIX: &str = "__info_";
-const CONTENT: &str = "__ss_content";
-const PART: &str = ".part";
+pub(super) const LABEL_PREFIX: &str = "__ss_";
+pub(super) const INFO_PREFIX: &str = "__info_";
+pub(super) const CONTENT: &str = "__ss_content";
+pub(super) const PART: &str = ".part";
 
 /// A repository that a StarRocks cluster writes.
 #[derive(Clone, Debug)]
@@ -272,7 +272,7 @@ impl FileStatus {
 }
 
 /// A name and the MD5 after its last dot.
-fn split_md5(name: &str) -> Option<(&str, &str)> {
+pub(super) fn split_md5(name: &str) -> Option<(&str, &str)> {
     let (name, md5) = name.rsplit_once('.')?;
     (md5.len() == 32 && md5.bytes().all(|b| b.is_ascii_hexdigit())).then_some((name, md5))
 }
@@ -327,6 +327,23 @@ impl StarRocksRepository {
             store: store.objects(),
             prefix,
             root: tokio::sync::OnceCell::new(),
+        })
+    }
+
+    pub fn name(&self) -> &RepositoryName {
+        &self.name
+    }
+
+    pub(super) fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    /// Where a file is, by its path below the repository.
+    pub(super) async fn path(&self, relative: &str) -> Result<Path, Error> {
+        let path = format!("{}/{relative}", self.root().await?);
+        Path::parse(&path).map_err(|e| {
+            let message = format!("\"{path}\" is no path of an object store");
+            Error::new(ErrorKind::InvalidName, message).source(e)
         })
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hasher;
+use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::path::Path;
@@ -13,6 +14,7 @@ use super::cipher::PlainDigest;
 use super::layout::{Layout, Place};
 use super::transfer::{blocking, digest_file, forget_cached};
 use super::{LISTINGS, Repository, storage_error};
+use crate::env::Env;
 use crate::error::{Error, ErrorKind};
 use crate::job::{
     BackupName, Checked, DataFile, Finding, FindingKind, Findings, PARTS_MAX, SAMPLE_ALL,
@@ -22,6 +24,8 @@ use crate::names::{BackupTimestamp, JobUid, Sha256, SnapshotLabel};
 
 /// Files of one part, on the average: each part is an event of its own.
 const FILES_PER_PART: usize = 256;
+/// How long a file that is being written has to get its name: a few seconds on HDFS.
+const UNFINISHED: Duration = Duration::from_secs(5);
 /// Files that are read at a time in one part.
 const READ_AT_A_TIME: usize = 2;
 
@@ -89,11 +93,13 @@ fn is_sampled(sha256: &Sha256, job: &JobUid, sample: u32) -> bool {
 
 impl Repository {
     /// Reads the manifests that a verification is about, and sees what there is to look at. 42704
-    /// if there is no such snapshot. `tolerant`: a manifest that cannot be read is a finding.
+    /// if there is no such snapshot. `tolerant`: a manifest that cannot be read is a finding. With
+    /// an environment, what may be under way is waited for.
     pub async fn plan_verification(
         &self,
         request: &VerifyRequest,
         tolerant: bool,
+        env: Option<&Env>,
     ) -> Result<(VerifyPlan, FileSet), Error> {
         // What is listed before the manifests are read, and named by one of them then, is needed.
         let inventory = match request.label {
@@ -150,11 +156,12 @@ impl Repository {
                 detail: "nothing that a repository has is called so".into(),
             });
         }
-        for path in &inventory.partial {
-            // What was being written when it was listed has its name by now.
-            if !self.exists(path).await? {
-                continue;
-            }
+        let mut unfinished = self.still_there(inventory.partial).await?;
+        if let (Some(env), false) = (env, unfinished.is_empty()) {
+            env.clock.sleep(UNFINISHED).await;
+            unfinished = self.still_there(unfinished).await?;
+        }
+        for path in &unfinished {
             plan.findings.push(Finding {
                 kind: FindingKind::Unreferenced,
                 object: layout.relative(path),
@@ -254,6 +261,17 @@ impl Repository {
     pub async fn id(&self) -> Result<String, Error> {
         let info = self.info().await?.ok_or_else(|| self.no_repository())?;
         Ok(info.id)
+    }
+
+    /// What was being written when it was listed has its name by now, and is not there.
+    async fn still_there(&self, paths: Vec<Path>) -> Result<Vec<Path>, Error> {
+        let mut there = Vec::new();
+        for path in paths {
+            if self.exists(&path).await? {
+                there.push(path);
+            }
+        }
+        Ok(there)
     }
 
     /// Lists everything.

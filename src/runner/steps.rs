@@ -19,8 +19,17 @@ use super::{Inner, location_of};
 use crate::cluster::{ReportProgress, StepError};
 use crate::error::{Error, ErrorKind};
 use crate::job::{Job, JobCommand, JobEvent, JobState, Work};
-use crate::names::TaskId;
-use crate::repository::{FileSet, Repository, SpeedLimit, Throttle};
+use crate::names::{RepositoryName, TaskId};
+use crate::repository::{
+    FileSet, Location, Repository, SpeedLimit, StarRocksRepository, StoredSet, Throttle,
+};
+
+/// The files that a verification looks at.
+#[derive(Clone, Debug)]
+enum VerifiedFiles {
+    Ours(Arc<FileSet>),
+    OfStarRocks(Arc<StoredSet>),
+}
 
 /// What the steps of one job share.
 #[derive(Debug)]
@@ -33,7 +42,7 @@ pub(super) struct StepContext {
     /// The job's repository, once it was opened.
     repository: Mutex<Option<Arc<Repository>>>,
     /// What a verification looks at, once that was read.
-    files: Mutex<Option<Arc<FileSet>>>,
+    files: Mutex<Option<VerifiedFiles>>,
     /// Held by the one backup that is being restored to see whether it can be.
     restoring: Mutex<()>,
     /// What a restore reads, kept from a PRUNE of another gateway.
@@ -186,6 +195,35 @@ fn misplaced() -> StepError {
 }
 
 impl Attempt<'_> {
+    /// What the transfers of a repository go through.
+    fn throttle(&self, name: &RepositoryName, location: &Location) -> Result<Throttle, Error> {
+        let (inner, spec) = (&self.context.inner, &self.job.spec);
+        let pace = location.max_bytes_per_second()?;
+        let of_repository = inner.limit_of(&spec.cluster, name, pace);
+        Ok(Throttle {
+            limits: vec![
+                self.context.limit.clone(),
+                of_repository,
+                inner.limit.clone(),
+            ],
+            paused: self.context.paused.subscribe(),
+            abandon: self.context.abandon.clone(),
+            env: inner.env.clone(),
+        })
+    }
+
+    /// The repository that a StarRocks cluster writes, with what reading it goes through.
+    async fn starrocks_repository(&self) -> Result<(StarRocksRepository, Throttle), StepError> {
+        let (inner, spec) = (&self.context.inner, &self.job.spec);
+        let unknown = || StepError::Fatal(Error::internal("a job of ours has no repository"));
+        let name = spec.work.repository().ok_or_else(unknown)?;
+        let record = inner.store.repository(&spec.cluster, name).await?;
+        let location = location_of(&record);
+        let repository = inner.open.open_starrocks(&record.name, &location)?;
+        repository.ping().await.map_err(unreached)?;
+        Ok((repository, self.throttle(&record.name, &location)?))
+    }
+
     /// The repository, looked up by its name and reached just now.
     async fn reached_repository(&self) -> Result<Arc<Repository>, StepError> {
         let (inner, spec) = (&self.context.inner, &self.job.spec);
@@ -195,18 +233,7 @@ impl Attempt<'_> {
         let location = location_of(&record);
         let repository = inner.open.open(&record.name, &location)?;
         reach(&repository).await?;
-        let pace = location.max_bytes_per_second()?;
-        let of_repository = inner.limit_of(&spec.cluster, &record.name, pace);
-        let throttle = Throttle {
-            limits: vec![
-                self.context.limit.clone(),
-                of_repository,
-                inner.limit.clone(),
-            ],
-            paused: self.context.paused.subscribe(),
-            abandon: self.context.abandon.clone(),
-            env: inner.env.clone(),
-        };
+        let throttle = self.throttle(&record.name, &location)?;
         let repository = repository.throttled(throttle);
         Ok(repository.with_uploads(Arc::new(JobUploads {
             inner: inner.clone(),

@@ -52,7 +52,8 @@ impl Session {
             .ok_or_else(|| Error::internal("the cluster does its work elsewhere"))?;
         let answer = external
             .ask(self.caller.database.as_ref(), &prepared.text)
-            .await?;
+            .await
+            .map_err(|e| e.printed_as(&prepared.text))?;
         // It may have changed what there is.
         self.caller.cluster.forget_names();
         if answer.columns.is_empty() {

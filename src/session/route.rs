@@ -18,7 +18,7 @@ use crate::query::{
     AsOf, CachedPlan, Explain, Lookup, described, described_as, job_plan, job_plan_schema,
     parameter_types, plan_sql, refuse_unknown_sql, same_shape, with_position,
 };
-use crate::statement::{SessionCommand, Show, Statement};
+use crate::statement::{SessionCommand, Show, Statement, placed};
 
 /// The plan of a longer INSERT or DELETE is made anew for its run, away from the connection.
 const KEPT_DML_BYTES_MAX: usize = 64 << 10;
@@ -335,7 +335,8 @@ impl Session {
         values: Vec<ScalarValue>,
     ) -> Result<Outcome, Error> {
         let span = tracing::info_span!("statement", pid = self.client.pid, user = %self.client.user, statement = %self.shown_as(&prepared.statement, &prepared.text));
-        self.carry_out(prepared, values).instrument(span).await
+        let carried_out = self.carry_out(prepared, values).instrument(span).await;
+        carried_out.map_err(|e| placed(e, &prepared.text))
     }
 
     pub(super) async fn carry_out(

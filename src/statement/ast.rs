@@ -481,11 +481,13 @@ pub struct WaitForJob {
     pub timeout_seconds: Option<u64>,
 }
 
-/// `PRUNE REPOSITORY repository [DRY RUN] [PROPERTIES ("grace" = "1 DAY")]`
+/// `PRUNE REPOSITORY repository [DRY RUN] [PROPERTIES ("grace" = "1 DAY", "wait" = "10 MINUTE")]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prune {
     pub repository: RepositoryName,
     pub dry_run: bool,
     /// What was written later than so long ago stays.
     pub grace: Option<Ttl>,
+    /// How long other gateways are given to see what is to go.
+    pub wait: Option<Ttl>,
 }

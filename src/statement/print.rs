@@ -332,10 +332,13 @@ impl Display for Prune {
         if self.dry_run {
             f.write_str(" DRY RUN")?;
         }
-        match self.grace {
-            Some(grace) => write!(f, " PROPERTIES (\"grace\" = \"{grace}\")"),
-            None => Ok(()),
+        let mut properties = Properties::default();
+        for (name, duration) in [("grace", self.grace), ("wait", self.wait)] {
+            if let Some(duration) = duration {
+                properties.0.insert(name.into(), duration.to_string());
+            }
         }
+        properties.fmt(f)
     }
 }
 

@@ -99,17 +99,18 @@ impl Parser<'_> {
         let dry_run = self.eat("DRY RUN");
         let at = self.offset();
         let mut properties = self.properties()?;
-        let grace = match properties.0.remove("grace") {
-            None => None,
+        let mut duration = |name: &str| match properties.0.remove(name) {
+            None => Ok(None),
             Some(text) => Ttl::parse(&text).map_err(|_| {
                 Error::new(
                     ErrorKind::InvalidParameter,
-                    format!("\"grace\" is \"{text}\""),
+                    format!("\"{name}\" is \"{text}\""),
                 )
                 .hint("It is a duration such as \"1 DAY\" or \"12 HOUR\".")
                 .at(at)
-            })?,
+            }),
         };
+        let (grace, wait) = (duration("grace")?, duration("wait")?);
         if let Some(unknown) = properties.0.keys().next() {
             let message = format!("Unknown prune job properties: [{unknown}]");
             return Err(Error::new(ErrorKind::InvalidParameter, message).at(at));
@@ -118,6 +119,7 @@ impl Parser<'_> {
             repository,
             dry_run,
             grace,
+            wait,
         })
     }
 

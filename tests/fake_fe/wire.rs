@@ -57,6 +57,21 @@ impl From<&str> for Column {
 }
 
 impl Column {
+    pub fn text(name: &str, length: u32) -> Self {
+        Self {
+            length,
+            ..name.into()
+        }
+    }
+
+    pub fn number(name: &str, mysql_type: &str, length: u32) -> Self {
+        Self {
+            mysql_type: mysql_type.to_owned(),
+            charset: 63,
+            ..Self::text(name, length)
+        }
+    }
+
     fn type_code(&self) -> u8 {
         match self.mysql_type.as_str() {
             "SHORT" => 2,

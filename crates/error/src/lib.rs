@@ -220,8 +220,19 @@ pub struct Error {
     /// Byte offset into the statement's text, from 0; the wire turns it into PostgreSQL's character
     /// position from 1.
     pub position: Option<usize>,
+    /// The statement as a StarRocks cluster got it, of which its message speaks.
+    pub printed: Option<Arc<Printed>>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
     of_cluster: bool,
+}
+
+/// A statement's text, which may have secrets and is not shown.
+pub struct Printed(pub String);
+
+impl fmt::Debug for Printed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
 }
 
 impl Error {
@@ -233,6 +244,7 @@ impl Error {
             detail: None,
             hint: None,
             position: None,
+            printed: None,
             source: None,
             of_cluster: false,
         }
@@ -252,6 +264,12 @@ impl Error {
     /// Marks the message as the words of a StarRocks cluster.
     pub fn of_cluster(mut self) -> Self {
         self.of_cluster = true;
+        self
+    }
+
+    /// Says which text a cluster's message is about, where it is not the user's own.
+    pub fn printed_as(mut self, printed: &str) -> Self {
+        self.printed = Some(Arc::new(Printed(printed.to_owned())));
         self
     }
 

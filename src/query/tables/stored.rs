@@ -7,6 +7,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::super::system::{Int, ScanContext, ScanRequest, Sources};
 use super::repository_rows::{READS, RepositoriesRow, SnapshotFilesRow, SnapshotsRow, in_time};
+use super::verifications::{self, Latest};
 use crate::cluster::{Cluster, ClusterRole, ExternalCluster, ExternalRepository};
 use crate::error::{Error, ErrorKind};
 use crate::names::RepositoryName;
@@ -168,6 +169,8 @@ struct Ask<'a> {
     cluster: &'a dyn Cluster,
     repository: &'a str,
     label: Option<String>,
+    /// When each backup was looked at last, if that is asked for.
+    verified: Option<&'a Latest>,
 }
 
 impl Ask<'_> {
@@ -278,7 +281,18 @@ impl Ask<'_> {
             "ERROR: Failed to get info: there is no __meta".into()
         };
         let (tables, partitions, views) = info.counts();
+        let verified = self.verified.and_then(|latest| {
+            latest.get(&(
+                self.cluster.name().to_string(),
+                self.repository.to_owned(),
+                label.to_owned(),
+                stored.timestamp.clone(),
+            ))
+        });
         SnapshotsRow {
+            last_verified_at: verified.map(|v| v.verified_at).into(),
+            last_verified_level: verified.map(|v| v.level.clone()).into(),
+            last_verified_ok: verified.map(|v| v.damage == 0).into(),
             backup_timestamp: stored.timestamp.clone().into(),
             db_name: info.database.clone().into(),
             kind: "full".into(),
@@ -360,6 +374,13 @@ pub(super) async fn snapshots(context: &ScanContext) -> Result<Vec<SnapshotsRow>
         ..
     } = context;
     let mut out = Vec::new();
+    let is_asked = wanted.needs("last_verified_at")
+        || wanted.needs("last_verified_level")
+        || wanted.needs("last_verified_ok");
+    let verified = match is_asked {
+        true => Some(verifications::latest(sources).await?),
+        false => None,
+    };
     let counted = COUNTED.iter().any(|column| wanted.needs(column));
     for cluster in clusters(sources, wanted) {
         let (known, unreachable) = asked(sources, &*cluster, wanted).await?;
@@ -377,6 +398,7 @@ pub(super) async fn snapshots(context: &ScanContext) -> Result<Vec<SnapshotsRow>
                 cluster: &*cluster,
                 repository: &one.name,
                 label: wanted.text("snapshot"),
+                verified: verified.as_ref(),
             };
             let stored = match one.stored(sources) {
                 Some(Ok(stored)) => ask.stored(sources, &stored, counted).await,
@@ -420,6 +442,7 @@ pub(super) async fn snapshot_files(context: &ScanContext) -> Result<Vec<Snapshot
                 cluster: &*cluster,
                 repository: &one.name,
                 label: wanted.text("snapshot"),
+                verified: None,
             };
             let listed = match one.stored(sources) {
                 Some(Ok(stored)) => ask.files(sources, &stored).await,

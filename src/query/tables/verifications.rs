@@ -177,7 +177,10 @@ pub(super) async fn repository_findings(
 /// Cluster, repository, snapshot and timestamp.
 type Backup = (String, String, String, String);
 
-pub(super) async fn latest(sources: &Sources) -> Result<HashMap<Backup, VerificationRow>, Error> {
+/// What is known of each backup that was looked at.
+pub(super) type Latest = HashMap<Backup, VerificationRow>;
+
+pub(super) async fn latest(sources: &Sources) -> Result<Latest, Error> {
     let mut latest = HashMap::new();
     let mut rows = sources.store.verifications(ALL_JOBS).await?;
     // Those that were imported have larger numbers than what came after them.

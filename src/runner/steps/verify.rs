@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Attempt, misplaced};
+use super::{Attempt, VerifiedFiles, misplaced};
 use crate::cluster::StepError;
 use crate::error::{Error, ErrorKind};
 use crate::job::{
@@ -21,17 +21,22 @@ impl Attempt<'_> {
         state: &VerifyState,
         command: VerifyCommand,
     ) -> Result<VerifyEvent, StepError> {
+        let inner = &self.context.inner;
+        if inner.cluster(&self.job.spec.cluster)?.managed().is_err() {
+            return self.verify_starrocks(request, state, command).await;
+        }
         match (command, state) {
             (VerifyCommand::Plan, VerifyState::Pending) => {
                 let repository = self.reached_repository().await?;
+                let env = &self.context.inner.env;
                 let planned = repository
-                    .plan_verification(request, self.is_tolerant())
+                    .plan_verification(request, self.is_tolerant(), Some(env))
                     .await;
                 let (plan, files) = planned.map_err(|e| match e.kind {
                     ErrorKind::UndefinedObject => StepError::Fatal(e),
                     _ => StepError::Retry(e),
                 })?;
-                *self.context.files.lock().await = Some(Arc::new(files));
+                *self.context.files.lock().await = Some(VerifiedFiles::Ours(Arc::new(files)));
                 Ok(VerifyEvent::Planned {
                     plan: Arc::new(plan),
                 })
@@ -78,6 +83,53 @@ impl Attempt<'_> {
         }
     }
 
+    /// The same of a repository that a StarRocks cluster writes.
+    async fn verify_starrocks(
+        &self,
+        request: &VerifyRequest,
+        state: &VerifyState,
+        command: VerifyCommand,
+    ) -> Result<VerifyEvent, StepError> {
+        match (command, state) {
+            (VerifyCommand::Plan, VerifyState::Pending) => {
+                let (repository, _) = self.starrocks_repository().await?;
+                let planned = repository.plan_verification(request, self.is_tolerant());
+                let (plan, files) = planned.await.map_err(|e| match e.kind {
+                    ErrorKind::UndefinedObject => StepError::Fatal(e),
+                    _ => StepError::Retry(e),
+                })?;
+                let files = VerifiedFiles::OfStarRocks(Arc::new(files));
+                *self.context.files.lock().await = Some(files);
+                Ok(VerifyEvent::Planned {
+                    plan: Arc::new(plan),
+                })
+            }
+            (VerifyCommand::Check(task), VerifyState::Verifying { report, .. }) => {
+                let (repository, throttle) = self.starrocks_repository().await?;
+                let mut known = self.context.files.lock().await;
+                let files = match &*known {
+                    Some(VerifiedFiles::OfStarRocks(files)) => files.clone(),
+                    _ => {
+                        let read = repository.files_of(&report.backups, self.is_tolerant());
+                        let files = Arc::new(read.await.map_err(StepError::Retry)?);
+                        *known = Some(VerifiedFiles::OfStarRocks(files.clone()));
+                        files
+                    }
+                };
+                drop(known);
+                let TaskId(part) = task;
+                let parts = (part as u32, self.parts(request));
+                let tolerant = self.is_tolerant();
+                let checked = repository.check_part(&files, parts, request, &throttle, tolerant);
+                let checked = checked.await.map_err(StepError::Retry)?;
+                let checked = repository.without_dropped(&report.backups, checked).await;
+                let checked = checked.map_err(StepError::Retry)?;
+                Ok(VerifyEvent::Checked { task, checked })
+            }
+            _ => Err(misplaced()),
+        }
+    }
+
     /// How many parts the files are in.
     fn parts(&self, request: &VerifyRequest) -> u32 {
         let restores = match (&self.job.state, request.level) {
@@ -102,7 +154,7 @@ impl Attempt<'_> {
         repository: &Repository,
     ) -> Result<(Arc<FileSet>, Vec<Finding>), StepError> {
         let mut known = self.context.files.lock().await;
-        if let Some(files) = &*known {
+        if let Some(VerifiedFiles::Ours(files)) = &*known {
             return Ok((files.clone(), Vec::new()));
         }
         let VerifyState::Verifying { report, .. } = state else {
@@ -113,7 +165,7 @@ impl Attempt<'_> {
             .await;
         let (files, findings, _) = read.map_err(StepError::Retry)?;
         let files = Arc::new(files);
-        *known = Some(files.clone());
+        *known = Some(VerifiedFiles::Ours(files.clone()));
         Ok((files, findings.kept().to_vec()))
     }
 }
