@@ -20,6 +20,7 @@ mod prune;
 mod puts;
 mod remote;
 mod single_deletes;
+mod starrocks_delete;
 mod starrocks_layout;
 mod starrocks_survey;
 mod survey;

@@ -110,7 +110,7 @@ fn ago(time: Duration) -> SystemTime {
 }
 
 /// Makes files as old as that.
-fn age(data: &Path, time: Duration) {
+pub fn age(data: &Path, time: Duration) {
     for file in crate::consistency::files(data) {
         let file = std::fs::File::options()
             .write(true)
@@ -224,6 +224,10 @@ async fn prune_waits_for_readable_manifests() {
         ),
         (
             "PRUNE REPOSITORY r PROPERTIES (\"wait\" = \"soon\")",
+            "22023",
+        ),
+        (
+            "PRUNE REPOSITORY r PROPERTIES (\"wait\" = \"7 HOUR\")",
             "22023",
         ),
         (

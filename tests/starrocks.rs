@@ -240,8 +240,8 @@ async fn refusals_come_in_the_clusters_words() {
         ),
         (
             "DROP SNAPSHOT x ON r",
-            "0A000",
-            "DROP SNAPSHOT needs StarRocks 4.2; cluster \"prod\" is 3.3.16",
+            "42704",
+            "Snapshot does not exist in repository r: x",
         ),
         (
             "BACKUP SNAPSHOT x TO r PROPERTIES (\"ttl\" = \"7 DAY\")",

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::fake_fe::{FakeFe, Fault, Pace};
+use crate::prune::age;
 use crate::starrocks::{FAST, Fixture, fixture};
 use crate::support::{connect, fails, rows, run};
 
@@ -504,16 +505,13 @@ async fn starrocks_repositories_are_verified_from_the_bucket() {
         let (rows_1, rows_2) = (named("__10110/0200_0.dat"), named("__10111/0200_0.dat"));
         // Other bytes of the same length; another file of the same name; a header that is gone.
         std::fs::write(&rows_1, "rows of 10119").expect("written");
-        let name = rows_2
-            .file_name()
-            .expect("a name")
-            .to_string_lossy()
-            .into_owned();
         let twin = rows_2.with_file_name("0200_0.dat.0cc175b9c0f1b6a831c399e269772661");
         std::fs::write(twin, "a").expect("written");
-        std::fs::remove_file(named("__10111/10111.hdr")).expect("gone");
+        std::fs::remove_file(named("__10111/meta")).expect("gone");
         // What was not finished, a tablet that nothing names, a snapshot without an end, a stranger.
-        std::fs::write(rows_2.with_file_name(format!("{name}.part")), "r").expect("written");
+        std::fs::write(rows_2.with_file_name("0200_0.dat.part"), "r").expect("written");
+        // StarRocks would take it for a file of the tablet.
+        std::fs::write(rows_1.with_file_name("notes.txt"), "n").expect("written");
         let orphan = rows_2.parent().expect("a directory").with_file_name("__9");
         crate::fake_fe::put(&orphan, "9.hdr", b"header");
         crate::fake_fe::put(
@@ -532,13 +530,15 @@ async fn starrocks_repositories_are_verified_from_the_bucket() {
             "damaged",
             "foreign",
             "missing",
+            "not_restorable",
             "unreferenced",
             "unreferenced",
             "unreferenced",
         ];
         assert_eq!(kinds, expected, "{version}: {findings:?}");
         assert!(findings[1].ends_with("notes"), "{findings:?}");
-        assert!(findings[2].contains("10111.hdr"), "{findings:?}");
+        assert!(findings[2].contains("__10111/"), "{findings:?}");
+        assert!(findings[3].ends_with("__10110/notes.txt"), "{findings:?}");
         assert_eq!(backups, ["bad false", "good true"], "{version}");
 
         // Only the bytes tell what was changed in place.
@@ -583,4 +583,139 @@ async fn starrocks_repositories_are_verified_from_the_bucket() {
         }
         w.server.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_of_earlier_versions_are_dropped_from_the_bucket() {
+    let w = fixture("3.2.1", Pace::Manual).await;
+    let label = |name: &str| {
+        w.bucket()
+            .join(format!("__starrocks_repository_r/__ss_{name}"))
+    };
+    let last = "SELECT status FROM system.jobs WHERE kind = 'backup' ORDER BY job_id DESC LIMIT 1";
+    run(&w.client, "BACKUP SNAPSHOT shop.s TO r ON (orders)").await;
+    // Not while it is written, whoever asks.
+    w.fe.until(|m| m.slots.contains_key("shop")).await;
+    w.fe.model(|m| (0..3).for_each(|_| m.tick()));
+    assert_eq!(w.fe.model(|m| m.slots["shop"].state), "UPLOADING");
+    let refused = fails(&w.client, "DROP SNAPSHOT s ON r FORCE").await;
+    let message = "Can not drop snapshot s: a backup is writing it";
+    assert_eq!(refused, ("55006".to_owned(), message.to_owned()));
+    w.fe.model(|m| (0..8).for_each(|_| m.tick()));
+    w.until(last, "succeeded").await;
+
+    let refused = fails(&w.client, "DROP SNAPSHOT s ON r").await;
+    let message = "Snapshot s in repository r does not record which cluster created it. Use DROP SNAPSHOT ... FORCE to drop it anyway";
+    assert_eq!(refused, ("55000".to_owned(), message.to_owned()));
+    assert!(label("s").exists());
+    run(&w.client, "DROP SNAPSHOT s ON r FORCE").await;
+    assert!(!label("s").exists());
+    assert_eq!(
+        fails(&w.client, "DROP SNAPSHOT s ON r FORCE").await.0,
+        "42704"
+    );
+    let dropped = "SELECT status, snapshot FROM system.jobs WHERE kind = 'drop_snapshot' ORDER BY job_id DESC LIMIT 2";
+    assert_eq!(
+        rows(&w.client, dropped)
+            .await
+            .into_iter()
+            .flatten()
+            .flatten()
+            .collect::<Vec<_>>(),
+        ["failed", "s", "succeeded", "s"]
+    );
+
+    // What a cancelled backup has left keeps its label until it is dropped.
+    run(&w.client, "BACKUP SNAPSHOT shop.half TO r ON (orders)").await;
+    w.fe.until(|m| m.slots["shop"].label == "half").await;
+    w.fe.model(|m| (0..3).for_each(|_| m.tick()));
+    run(&w.client, "CANCEL BACKUP FROM shop").await;
+    w.until(last, "cancelled").await;
+    assert!(label("half").exists());
+    let again = "BACKUP SNAPSHOT shop.half TO r ON (orders)";
+    assert_eq!(fails(&w.client, again).await.0, "42710");
+    // Its backends may still write.
+    let (code, _) = fails(&w.client, "DROP SNAPSHOT half ON r FORCE").await;
+    assert_eq!(code, "55006");
+    age(&label("half"), Duration::from_secs(3600));
+    run(&w.client, "DROP SNAPSHOT half ON r FORCE").await;
+    run(&w.client, again).await;
+    w.fe.model(|m| (0..8).for_each(|_| m.tick()));
+    w.until(last, "succeeded").await;
+    w.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_on_a_cluster_are_explained() {
+    let w = fixture("3.5.0", FAST).await;
+    let explained = async |statement: &str| {
+        let query = format!("EXPLAIN {statement}");
+        let told = rows(&w.client, &query).await.into_iter().map(|row| {
+            let value = |at: usize| row[at].clone().unwrap_or_default();
+            // Step, object, action, partitions, tablets, severity; and the SQLSTATE of a refusal.
+            let code = value(10).get(..5).unwrap_or_default().to_owned();
+            let code = if value(9) == "ERROR" {
+                code
+            } else {
+                String::new()
+            };
+            [value(0), value(1), value(2), value(3), value(4), code].join("|")
+        });
+        told.collect::<Vec<_>>()
+    };
+    let backup = "BACKUP SNAPSHOT shop.s TO r ON (orders PARTITION (p1), customers)";
+    assert_eq!(
+        explained(backup).await,
+        [
+            "UPLOADING|shop.orders|upload|1|1|",
+            "UPLOADING|shop.customers|upload|1|1|",
+            "total|s|sum|2|2|",
+        ]
+    );
+    assert!(w.fe.effects("BACKUP").is_empty(), "nothing was begun");
+    run(&w.client, "BACKUP SNAPSHOT shop.s TO r ON (orders, customers)").await;
+    assert_eq!(w.ends().await, "succeeded");
+    // Every blocker, not only the first.
+    let refused =
+        explained("BACKUP SNAPSHOT shop.s TO r ON (orders PARTITION (p9), nothing)").await;
+    let codes: Vec<&str> = refused
+        .iter()
+        .filter_map(|r| r.rsplit('|').next())
+        .collect();
+    assert_eq!(codes[..3], ["42710", "42704", "42P01"], "{refused:?}");
+    assert_eq!(
+        explained("BACKUP SNAPSHOT shop.t TO nowhere ON (orders)").await[0],
+        "check|t|refuse|||42704"
+    );
+
+    let latest = "PROPERTIES (\"backup_timestamp\" = \"latest\", \"replication_num\" = \"1\")";
+    let restore = format!("RESTORE SNAPSHOT shop.s FROM r ON (orders, customers AS copy) {latest}");
+    assert_eq!(
+        explained(&restore).await,
+        [
+            "DOWNLOADING|shop.orders|replace|2||",
+            "DOWNLOADING|shop.copy|create|1||",
+            "total|s|sum|3||",
+        ]
+    );
+    let wrong = "RESTORE SNAPSHOT shop.s FROM r ON (orders, nothing) PROPERTIES (\"backup_timestamp\" = \"latest\", \"replication_num\" = \"5\")";
+    let refused = explained(wrong).await;
+    let codes: Vec<&str> = refused
+        .iter()
+        .filter_map(|r| r.rsplit('|').next())
+        .collect();
+    assert_eq!(codes[..2], ["55000", "42P01"], "{refused:?}");
+    assert!(w.fe.effects("RESTORE").is_empty(), "nothing was begun");
+
+    assert_eq!(
+        explained("VERIFY SNAPSHOT s ON r").await,
+        ["VERIFYING|s|checksum|||"]
+    );
+    let dropped = explained("DROP SNAPSHOT s ON r").await;
+    assert_eq!(dropped, ["check|s|refuse|||55000", "DELETING|s|delete|||"]);
+    assert_eq!(
+        explained("DROP SNAPSHOT s ON r FORCE").await,
+        ["DELETING|s|delete|||"]
+    );
+    w.server.stop().await;
 }

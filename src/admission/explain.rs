@@ -1,6 +1,7 @@
 //! EXPLAIN of a statement that starts a job: what it would do, what that would cost, and every
 //! check that it would not pass. Nothing is changed, and nothing is held while it is looked at.
 
+mod external;
 mod steps;
 
 use std::collections::{HashMap, HashSet};
@@ -59,13 +60,7 @@ impl Caller {
     /// The steps of a statement that starts a job; 0A000 where its cluster does the work itself.
     pub async fn explain(&mut self, statement: &Statement) -> Result<Vec<JobStep>, Error> {
         if self.cluster.managed().is_err() {
-            return Err(Error::unsupported(format_args!(
-                "EXPLAIN {} on cluster \"{}\" of type {}",
-                statement.verb(),
-                self.cluster.name(),
-                self.cluster.kind().name()
-            ))
-            .hint("What the job would move is known to the cluster alone."));
+            return self.explain_external(statement).await;
         }
         match statement {
             Statement::Backup(backup) => self.explain_backup(backup).await,
@@ -403,7 +398,7 @@ impl Caller {
             let Some(stored) = checks.take(stored)? else {
                 return Ok(refusals(&verify.repository, checks));
             };
-            let planned = stored.plan_verification(&request, true).await;
+            let planned = stored.plan_verification(&request, true, None).await;
             (planned.map(|(plan, _)| plan), None)
         } else {
             let Some((_, repository)) = checks.take(self.open(&verify.repository).await)? else {

@@ -13,6 +13,8 @@ use crate::statement::{JobControl, Prune, Verify, WaitForJob};
 
 /// What was written within the last day may be of a backup that is under way elsewhere.
 const GRACE_SECONDS: u64 = 24 * 3600;
+/// A mark that is half a day old is not believed any more by whoever deletes.
+const WAIT_SECONDS_MAX: u64 = 6 * 3600;
 
 impl Caller {
     pub(super) async fn check_verify(
@@ -70,6 +72,19 @@ impl Caller {
             return Err(Error::new(ErrorKind::UndefinedObject, message)
                 .hint("ALTER REPOSITORY … SET PROPERTIES (…) gives it."));
         }
+        // Somebody may have made it anew, elsewhere. A cluster that does not answer is not needed.
+        if let Some(external) = self.cluster.external()
+            && let Ok(known) = external.repositories().await
+            && let Some(there) = known.iter().find(|r| r.name == name.as_str())
+            && there.location.trim_end_matches('/') != location.url.trim_end_matches('/')
+        {
+            let message = format!(
+                "repository \"{name}\" is at {} by now, and was at {} when it was created here",
+                there.location, location.url
+            );
+            return Err(Error::new(ErrorKind::WrongState, message)
+                .hint("DROP REPOSITORY, and create it again from here."));
+        }
         self.gateway.open.open_starrocks(name, &location)
     }
 
@@ -118,8 +133,8 @@ impl Caller {
             checks.fail(Error::new(ErrorKind::InvalidParameter, message))?;
         }
         let wait_seconds = seconds(prune.wait, PRUNE_WAIT.as_secs());
-        if wait_seconds == 0 {
-            let message = "\"wait\" is shorter than a second";
+        if wait_seconds > WAIT_SECONDS_MAX {
+            let message = "\"wait\" is longer than 6 hours";
             checks.fail(Error::new(ErrorKind::InvalidParameter, message))?;
         }
         Ok(is_allowed.and(known).map(|_| PruneRequest {

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use super::{Caller, no_database};
 use crate::cluster::{CATALOGS, ExternalCluster, ExternalDetails, NativeTable, Scope, SendError};
 use crate::error::{Error, ErrorKind};
-use crate::job::{ExternalRequest, ExternalState, JobKind, JobSpec, Work};
+use crate::job::{
+    DropRequest, DroppedBackups, ExternalRequest, ExternalState, JobKind, JobSpec, Work,
+};
 use crate::names::*;
 use crate::privilege::{Privilege, Securable};
 use crate::runner::{Cancelled, Submitted};
@@ -24,7 +26,7 @@ const QUEUE: &str = "queue";
 const REPLICAS: u16 = 3;
 
 /// Takes our property out of those that go to the cluster.
-fn take_queue(properties: &mut Properties, default: bool) -> Result<bool, Error> {
+pub(super) fn take_queue(properties: &mut Properties, default: bool) -> Result<bool, Error> {
     match properties
         .0
         .remove(QUEUE)
@@ -162,7 +164,7 @@ impl Caller {
     }
 
     /// EXPORT on every table that a BACKUP names, or on all that the database has.
-    async fn check_export(
+    pub(super) async fn check_export(
         &self,
         database: &DatabaseName,
         objects: Option<&[ObjectRef]>,
@@ -542,11 +544,31 @@ impl Caller {
         self.require(Privilege::Repository, Securable::System)
             .await?;
         let external = self.external()?;
-        let sql = external
+        match external
             .render(&Statement::DropSnapshot(drop.clone()))
-            .await?;
-        send(external, &sql).await?;
+            .await
+        {
+            Ok(sql) => send(external, &sql).await?,
+            // Before 4.2 nobody but whoever reaches the bucket can delete one.
+            Err(e) if e.kind == ErrorKind::Unsupported => self.drop_stored_snapshot(drop).await?,
+            Err(e) => return Err(e),
+        }
         Ok("DROP SNAPSHOT".into())
+    }
+
+    async fn drop_stored_snapshot(&mut self, drop: &DropSnapshot) -> Result<(), Error> {
+        self.stored_repository(&drop.repository).await?;
+        let backups = DroppedBackups::All {
+            cluster_id: String::new(),
+            force: drop.force,
+        };
+        let work = Work::DropSnapshot(DropRequest {
+            repository: drop.repository.clone(),
+            label: drop.label.clone(),
+            backups,
+        });
+        let spec = self.spec(None, work, &drop.to_string());
+        self.gateway.runner.drop_snapshot(spec).await
     }
 
     pub(super) async fn external_recover(&mut self, recover: &Recover) -> Result<String, Error> {

@@ -242,15 +242,36 @@ impl SlotStatus {
                 .starts_with("user cancelled")
                 .then_some(CancelCause::User),
         };
-        let kind = if cause.is_some() {
-            ErrorKind::Cancelled
-        } else {
-            ErrorKind::Remote
+        let kind = match cause {
+            Some(_) => ErrorKind::Cancelled,
+            None => kind_of(code, message),
         };
         Failure {
             cause,
             ..Failure::new(super::StatusCode::parse(code), kind, message)
         }
+    }
+}
+
+/// The kind of what a cluster ends a job with: by its code, and by the words of those that real
+/// frontends have said (`tests/transcripts`).
+fn kind_of(code: &str, message: &str) -> ErrorKind {
+    let says = |words: &str| message.contains(words);
+    let of_definitions = [
+        "partition type is different",
+        "with different schema",
+        "different range with partition",
+        "conflict range with existing",
+        "Only support restore OLAP table",
+    ];
+    match code {
+        "NOT_FOUND" if message.starts_with("table ") => ErrorKind::UndefinedTable,
+        "NOT_FOUND" => ErrorKind::UndefinedObject,
+        "BAD_FILE" => ErrorKind::Corrupted,
+        _ if of_definitions.into_iter().any(says) => ErrorKind::WrongObjectType,
+        _ if says("has different replication num") => ErrorKind::InvalidParameter,
+        _ if says("different hosts to create table") => ErrorKind::WrongState,
+        _ => ErrorKind::Remote,
     }
 }
 
@@ -648,8 +669,20 @@ mod tests {
             (
                 "[NOT_FOUND, msg: table 7 has been dropped]",
                 "NOT_FOUND",
-                ErrorKind::Remote,
+                ErrorKind::UndefinedTable,
                 "table 7 has been dropped",
+            ),
+            (
+                "[COMMON_ERROR, msg: Partition p1 in table orders has different replication num '1' with partition in repository, which is 3]",
+                "COMMON_ERROR",
+                ErrorKind::InvalidParameter,
+                "Partition p1 in table orders has different replication num '1' with partition in repository, which is 3",
+            ),
+            (
+                "[COMMON_ERROR, msg: Table's partition type is different]",
+                "COMMON_ERROR",
+                ErrorKind::WrongObjectType,
+                "Table's partition type is different",
             ),
             (
                 "[OLAP_VERSION_ALREADY_MERGED, msg: x]",

@@ -7,6 +7,7 @@
 //! somebody else's is told as what it is, and fails nothing.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::stream::BoxStream;
@@ -35,6 +36,9 @@ pub struct StarRocksRepository {
     name: RepositoryName,
     store: Arc<dyn ObjectStore>,
     prefix: Path,
+    /// The directory of its location, where that is on this machine.
+    local: Option<PathBuf>,
+    has_directories: bool,
     /// Its directory, once it has been found.
     root: tokio::sync::OnceCell<Path>,
 }
@@ -46,6 +50,8 @@ pub struct StoredLabel {
     /// Every `__info_` file with a checksum in its name, by timestamp.
     pub infos: Vec<StoredInfo>,
     pub has_meta: bool,
+    /// Whole `__meta` files; StarRocks wants one.
+    pub metas: usize,
     /// Files beside them that stop StarRocks from reading the snapshot, or that are no part of one.
     pub strays: Vec<String>,
 }
@@ -57,6 +63,12 @@ pub struct StoredInfo {
     pub md5: String,
     pub bytes: u64,
     path: Path,
+}
+
+impl StoredInfo {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 impl StoredLabel {
@@ -79,6 +91,8 @@ impl StoredLabel {
 #[derive(Clone, Debug, Deserialize)]
 pub struct Info {
     pub name: String,
+    /// The database's id, which stands in paths.
+    pub id: Option<i64>,
     /// The database; empty for external catalogs.
     #[serde(default)]
     pub database: String,
@@ -321,11 +335,13 @@ fn read_file(relative: &str, bytes: u64) -> StoredFile {
 impl StarRocksRepository {
     /// The repository of this name at this location. Nothing is touched.
     pub fn new(name: RepositoryName, location: &Location) -> Result<Self, Error> {
-        let (store, prefix, _) = location.connect()?;
+        let (store, prefix, local) = location.connect()?;
         Ok(Self {
             name,
             store: store.objects(),
             prefix,
+            local,
+            has_directories: location.is_file_system(),
             root: tokio::sync::OnceCell::new(),
         })
     }
@@ -334,8 +350,32 @@ impl StarRocksRepository {
         &self.name
     }
 
+    /// Its directory.
+    pub(super) async fn root_path(&self) -> Result<Path, Error> {
+        self.root().await
+    }
+
     pub(super) fn store(&self) -> &Arc<dyn ObjectStore> {
         &self.store
+    }
+
+    /// Whether the store has directories of its own.
+    pub(super) fn has_directories(&self) -> bool {
+        self.has_directories
+    }
+
+    /// Where an object is on this machine, if it is there.
+    pub(super) fn local_path(&self, path: &Path) -> Option<PathBuf> {
+        let below: PathBuf = path
+            .prefix_match(&self.prefix)?
+            .map(|p| p.as_ref().to_owned())
+            .collect();
+        Some(self.local.as_ref()?.join(below))
+    }
+
+    /// The directory of a label.
+    pub(super) async fn label_path(&self, label: &str) -> Result<Path, Error> {
+        Self::label_dir(&self.root().await?, label)
     }
 
     /// Where a file is, by its path below the repository.
@@ -451,7 +491,9 @@ impl StarRocksRepository {
                     bytes: object.size,
                     path: object.location.clone(),
                 }),
-                Some(("__meta", _)) => out.has_meta = true,
+                Some(("__meta", _)) => {
+                    (out.has_meta, out.metas) = (true, out.metas + 1);
+                }
                 _ => out.strays.push(file.to_owned()),
             }
         }

@@ -2,27 +2,34 @@
 //! its `__info_` files name is there, whether bytes have the MD5 of their names, and what else lies
 //! about. Nothing is written.
 //!
-//! An `__info_` file names tablets and, up to 3.3, their files; lengths it does not have, so a file
-//! that was cut short is found by its MD5.
+//! An `__info_` file names tablets and, in some versions, their files; lengths it does not have, so
+//! a file that was cut short is found by its MD5. StarRocks looks for files by the beginnings of
+//! their names, and for a tablet takes whatever stands in its directory; so what is too much keeps
+//! it from a restore as what is missing does.
+
+mod expected;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use md5::{Digest, Md5};
-use object_store::ObjectStoreExt;
+use object_store::{ObjectStore, ObjectStoreExt};
 
+use self::expected::{check_names, check_tablet, tablets};
 use super::starrocks_layout::{
-    CONTENT, FileStatus, INFO_PREFIX, Info, LABEL_PREFIX, PART, StarRocksRepository, StoredFile,
-    StoredLabel, split_md5,
+    FileStatus, INFO_PREFIX, Info, LABEL_PREFIX, StarRocksRepository, StoredFile, StoredLabel,
+    split_md5,
 };
+use super::survey::{UNFINISHED, is_sampled};
 use super::throttle::Throttle;
 use super::{LISTINGS, storage_error};
+use crate::env::Env;
 use crate::error::{Error, ErrorKind};
 use crate::job::{
-    BackupName, Checked, Finding, FindingKind, Findings, PARTS_MAX, SAMPLE_ALL, VerifyLevel,
-    VerifyPlan, VerifyRequest, Volume,
+    BackupName, Checked, Finding, FindingKind, Findings, PARTS_MAX, VerifyLevel, VerifyPlan,
+    VerifyRequest, Volume,
 };
-use crate::names::{BackupTimestamp, SnapshotLabel};
+use crate::names::{BackupTimestamp, JobUid, SnapshotLabel};
 
 /// Files of one part, on the average.
 const FILES_PER_PART: usize = 256;
@@ -30,94 +37,131 @@ const FILES_PER_PART: usize = 256;
 const READ_AT_A_TIME: usize = 2;
 /// How often a file that reads wrong is read before that is believed.
 const READS: u32 = 3;
+/// How often a label is looked at anew because a backup has gone meanwhile.
+const LOOKS: u32 = 3;
+/// Files that one verification looks at: their names are kept in memory.
+const FILES_MAX: usize = 5_000_000;
 
-/// The files of some snapshots: their names, and which snapshots need them, by their places.
-#[derive(Debug, Default)]
-pub struct StoredSet(Vec<(StoredFile, u32)>);
+/// A file that is looked at.
+#[derive(Debug)]
+struct SetFile {
+    path: Box<str>,
+    bytes: u64,
+    /// The backups that need it, by their places.
+    backups: Vec<u32>,
+}
 
-impl StoredSet {
-    /// Those of one part of so many: a file's part goes by its MD5, so it is the same after a
-    /// restart.
-    fn part(&self, (part, parts): (u32, u32)) -> impl Iterator<Item = &(StoredFile, u32)> {
-        let range = 256 * part / parts.max(1)..256 * (part + 1) / parts.max(1);
-        self.0.iter().filter(move |(file, _)| {
-            let first = file.md5.as_deref().and_then(|md5| md5.get(..2));
-            let first = first.and_then(|byte| u32::from_str_radix(byte, 16).ok());
-            first.is_some_and(|first| range.contains(&first))
-        })
+impl SetFile {
+    fn md5(&self) -> &str {
+        split_md5(&self.path).map_or("", |(_, md5)| md5)
     }
 
-    fn volume(&self) -> Volume {
-        volume(self.0.iter().map(|(file, _)| file))
+    fn first_byte(&self) -> u32 {
+        let first = self.md5().get(..2).unwrap_or("00");
+        u32::from_str_radix(first, 16).unwrap_or_default()
     }
 }
 
-fn volume<'a>(files: impl Iterator<Item = &'a StoredFile>) -> Volume {
-    let mut volume = Volume::default();
-    for file in files {
-        volume.add(Volume {
-            files: 1,
-            bytes: file.bytes,
-        });
+/// The files of some snapshots, by the first bytes of their MD5s.
+#[derive(Debug, Default)]
+pub struct StoredSet(Vec<SetFile>);
+
+impl StoredSet {
+    /// Those of one part of so many; the same after a restart.
+    fn part(&self, (part, parts): (u32, u32)) -> &[SetFile] {
+        let bounds = [part, part + 1].map(|part| 256 * part / parts.max(1));
+        let [from, to] = bounds.map(|bound| self.0.partition_point(|f| f.first_byte() < bound));
+        &self.0[from..to]
     }
-    volume
+
+    /// How many files there are, and their bytes.
+    pub fn volume(&self) -> Volume {
+        let mut volume = Volume::default();
+        self.0.iter().for_each(|file| volume.add(volume_of(file)));
+        volume
+    }
+
+    /// Adds what one label has, whose first backup has this place.
+    fn add(&mut self, files: BTreeMap<String, (u64, Vec<u32>)>, first: u32) -> Result<(), Error> {
+        if self.0.len() + files.len() > FILES_MAX {
+            let message = format!("more than {FILES_MAX} files in one verification");
+            return Err(Error::new(ErrorKind::LimitExceeded, message)
+                .hint("VERIFY SNAPSHOT looks at one snapshot."));
+        }
+        self.0
+            .extend(files.into_iter().map(|(path, (bytes, backups))| {
+                let backups = backups.into_iter().map(|place| first + place);
+                SetFile {
+                    path: path.into(),
+                    bytes,
+                    backups: backups.collect(),
+                }
+            }));
+        Ok(())
+    }
+
+    fn sort(&mut self) {
+        self.0.sort_by_key(SetFile::first_byte);
+    }
+}
+
+fn volume_of(file: &SetFile) -> Volume {
+    Volume {
+        files: 1,
+        bytes: file.bytes,
+    }
 }
 
 /// What looking at one label came to.
 #[derive(Default)]
 struct Looked {
     backups: Vec<BackupName>,
-    /// Files that a backup needs, by its place among these.
-    files: Vec<(StoredFile, u32)>,
+    /// Files that backups need, by their places among these.
+    files: BTreeMap<String, (u64, Vec<u32>)>,
     findings: Vec<Finding>,
+    /// Whether something was not finished, and may be by now.
+    is_unfinished: bool,
 }
 
 impl Looked {
-    fn find(&mut self, kind: FindingKind, object: String, backups: Vec<u32>, detail: &str) {
+    fn find(&mut self, kind: FindingKind, object: String, backups: &[u32], detail: &str) {
         self.findings.push(Finding {
             kind,
             object,
-            backups,
+            backups: backups.to_vec(),
             detail: detail.to_owned(),
         });
     }
-}
 
-/// The directory of a tablet below its label, and the files that it must have, where they are
-/// named.
-fn tablets(info: &Info) -> Vec<(String, &[String])> {
-    let mut found = Vec::new();
-    for table in info.backup_objects.values() {
-        for partition in table.partitions.values() {
-            let physical = partition.physical.values();
-            let physical = physical.map(|physical| (physical.id, &physical.indexes));
-            let logical = [(partition.id, &partition.indexes)];
-            for (id, indexes) in logical.into_iter().chain(physical) {
-                for index in indexes.values() {
-                    for (tablet, files) in &index.tablets {
-                        let place = format!(
-                            "__tbl_{}/__part_{id}/__idx_{}/__{tablet}",
-                            table.id, index.id
-                        );
-                        found.push((place, files.as_slice()));
-                    }
-                }
-            }
+    fn need(&mut self, file: &StoredFile, place: u32) {
+        let (_, backups) = self
+            .files
+            .entry(file.path.clone())
+            .or_insert((file.bytes, Vec::new()));
+        if backups.last() != Some(&place) {
+            backups.push(place);
         }
     }
-    found
+
+    fn has_damage(&self) -> bool {
+        self.findings.iter().any(|finding| finding.kind.is_damage())
+    }
 }
 
 impl StarRocksRepository {
     /// Reads the `__info_` files that a verification is about, and sees what there is to look at.
-    /// 42704 if there is no such snapshot. `tolerant`: an `__info_` file that cannot be read is a
-    /// finding.
+    /// 42704 if there is no such snapshot. `tolerant`: what cannot be read is a finding. With an
+    /// environment, what may be under way is waited for.
     pub async fn plan_verification(
         &self,
         request: &VerifyRequest,
         tolerant: bool,
+        env: Option<&Env>,
     ) -> Result<(VerifyPlan, StoredSet), Error> {
-        let repository_id = self.ping().await?;
+        let mut plan = VerifyPlan {
+            repository_id: self.ping().await?,
+            ..VerifyPlan::default()
+        };
         let labels = match &request.label {
             Some(label) => vec![label.to_string()],
             None => self.labels().await?,
@@ -125,32 +169,28 @@ impl StarRocksRepository {
         let looking = labels
             .iter()
             .map(|label| self.look(label, tolerant).boxed());
-        let looked: Vec<Looked> = futures::stream::iter(looking.collect::<Vec<_>>())
-            .buffered(LISTINGS)
-            .try_collect()
-            .await?;
-        if let (Some(label), [only]) = (&request.label, &looked[..])
-            && only.backups.is_empty()
-            && only.findings.is_empty()
-        {
-            let message = format!(
-                "snapshot \"{label}\" does not exist in repository \"{}\"",
-                self.name()
-            );
-            return Err(Error::new(ErrorKind::UndefinedObject, message));
-        }
-        let mut plan = VerifyPlan {
-            repository_id,
-            ..VerifyPlan::default()
-        };
+        let mut looking = futures::stream::iter(looking.collect::<Vec<_>>()).buffered(LISTINGS);
         let mut set = StoredSet::default();
-        for mut label in looked {
+        let (mut labels, mut has_waited) = (labels.iter(), false);
+        while let Some(mut looked) = looking.try_next().await? {
+            let label = labels.next().map(String::as_str).unwrap_or_default();
+            if let (true, Some(env)) = (looked.is_unfinished, env) {
+                if !has_waited {
+                    env.clock.sleep(UNFINISHED).await;
+                    has_waited = true;
+                }
+                looked = self.look(label, tolerant).await?;
+            }
+            if request.label.is_some() && looked.backups.is_empty() && looked.findings.is_empty() {
+                let name = self.name();
+                let message = format!("Snapshot does not exist in repository {name}: {label}");
+                return Err(Error::new(ErrorKind::UndefinedObject, message)
+                    .hint(format!("See SHOW SNAPSHOT ON {name}.")));
+            }
             let first = plan.backups.len() as u32;
-            plan.backups.append(&mut label.backups);
-            let files = label.files.into_iter();
-            set.0
-                .extend(files.map(|(file, place)| (file, first + place)));
-            for mut finding in label.findings {
+            plan.backups.append(&mut looked.backups);
+            set.add(looked.files, first)?;
+            for mut finding in looked.findings {
                 finding.backups.iter_mut().for_each(|place| *place += first);
                 plan.findings.push(finding);
             }
@@ -158,49 +198,93 @@ impl StarRocksRepository {
         if request.label.is_none() {
             self.find_strays(&mut plan.findings).await?;
         }
+        set.sort();
         plan.files = set.volume();
         plan.parts = set.0.len().div_ceil(FILES_PER_PART).min(PARTS_MAX as usize) as u32;
         Ok((plan, set))
     }
 
-    /// The files of these snapshots, read again after a restart.
+    /// The files of these backups, read again after a restart, and what is wrong with their
+    /// `__info_` files by now.
     pub async fn files_of(
         &self,
         backups: &[BackupName],
         tolerant: bool,
-    ) -> Result<StoredSet, Error> {
+    ) -> Result<(StoredSet, Vec<Finding>), Error> {
         let places: HashMap<&BackupName, u32> = backups.iter().zip(0..).collect();
         let labels: BTreeSet<&SnapshotLabel> = backups.iter().map(|b| &b.label).collect();
-        let mut set = StoredSet::default();
+        let (mut set, mut findings) = (StoredSet::default(), Vec::new());
         for label in labels {
             let looked = self.look(label.as_str(), tolerant).await?;
-            for (file, place) in looked.files {
-                if let Some(place) = places.get(&looked.backups[place as usize]) {
-                    set.0.push((file, *place));
+            let place = |found: &u32| places.get(&looked.backups[*found as usize]).copied();
+            let mut files = BTreeMap::new();
+            for (path, (bytes, found)) in &looked.files {
+                let found: Vec<u32> = found.iter().filter_map(place).collect();
+                if !found.is_empty() {
+                    files.insert(path.clone(), (*bytes, found));
+                }
+            }
+            set.add(files, 0)?;
+            for finding in &looked.findings {
+                let backups: Vec<u32> = finding.backups.iter().filter_map(place).collect();
+                if finding.kind.is_damage() && !backups.is_empty() {
+                    findings.push(Finding {
+                        backups,
+                        ..finding.clone()
+                    });
                 }
             }
         }
-        Ok(set)
+        set.sort();
+        Ok((set, findings))
     }
 
     /// What lies in the repository's directory itself and is none of a repository's.
     async fn find_strays(&self, findings: &mut Findings) -> Result<(), Error> {
-        let mut files = self.files(None).await?;
-        while let Some(file) = files.try_next().await? {
-            if file.status == FileStatus::Foreign && !file.path.starts_with(LABEL_PREFIX) {
-                findings.push(Finding {
-                    kind: FindingKind::Foreign,
-                    object: file.path,
-                    backups: Vec::new(),
-                    detail: "nothing that a repository has is called so".into(),
-                });
-            }
+        let (directories, files) = self.top().await?;
+        let known = |name: &str| name == "__repo_info" || name.starts_with(LABEL_PREFIX);
+        let strange = directories.into_iter().chain(files);
+        for object in strange.filter(|name| !name.is_empty() && !known(name)) {
+            findings.push(Finding {
+                kind: FindingKind::Foreign,
+                object,
+                backups: Vec::new(),
+                detail: "nothing that a repository has is called so".into(),
+            });
         }
         Ok(())
     }
 
-    /// Looks at everything under one label.
+    /// Looks at everything under one label. What is dropped meanwhile is looked at anew, so nothing
+    /// is said of it.
     async fn look(&self, label: &str, tolerant: bool) -> Result<Looked, Error> {
+        let mut looks = 1;
+        loop {
+            let looked = match self.look_once(label, tolerant).await {
+                Err(e) if tolerant && e.kind == ErrorKind::Storage => {
+                    let mut looked = Looked::default();
+                    let object = format!("{LABEL_PREFIX}{label}");
+                    looked.find(FindingKind::Unreadable, object, &[], &e.message);
+                    return Ok(looked);
+                }
+                looked => looked?,
+            };
+            if !looked.has_damage() || looks == LOOKS {
+                return Ok(looked);
+            }
+            let there = self.label(label).await?.infos;
+            let is_gone = |backup: &BackupName| {
+                let mut times = there.iter().map(|info| &info.timestamp);
+                !times.any(|time| time == backup.timestamp.as_str())
+            };
+            if !looked.backups.iter().any(is_gone) {
+                return Ok(looked);
+            }
+            looks += 1;
+        }
+    }
+
+    async fn look_once(&self, label: &str, tolerant: bool) -> Result<Looked, Error> {
         let mut looked = Looked::default();
         let stored = self.label(label).await?;
         let files: Vec<StoredFile> = self.files(Some(label)).await?.try_collect().await?;
@@ -208,78 +292,43 @@ impl StarRocksRepository {
         let infos = self.read_infos(&stored, tolerant, &mut looked).await?;
         if stored.infos.is_empty() && !files.is_empty() {
             let detail = "no __info_ file: a backup that is under way, or was broken off";
-            looked.find(
-                FindingKind::Unreferenced,
-                directory.clone(),
-                Vec::new(),
-                detail,
-            );
+            looked.find(FindingKind::Unreferenced, directory.clone(), &[], detail);
         }
-        let all: Vec<u32> = (0..looked.backups.len() as u32).collect();
-        for stray in stored.strays.iter().filter(|s| s.ends_with(PART)) {
-            let detail = "was not finished, and keeps StarRocks from reading the snapshot";
-            let kind = FindingKind::NotRestorable;
-            looked.find(kind, format!("{directory}/{stray}"), all.clone(), detail);
-        }
-        if !stored.has_meta && !stored.infos.is_empty() {
-            let object = format!("{directory}/__meta");
-            looked.find(
-                FindingKind::Missing,
-                object,
-                all.clone(),
-                "the definitions of its tables",
-            );
-        }
-        let mut of_tablets: BTreeMap<String, Vec<&StoredFile>> = BTreeMap::new();
+        check_names(&mut looked, &directory, &stored);
+        let mut of_tablets: BTreeMap<&str, Vec<&StoredFile>> = BTreeMap::new();
         for file in &files {
-            // Below __ss_<label>/__ss_content/__db_<id>.
-            let mut parts = file.path.splitn(4, '/').skip(1);
-            let (content, rest) = (parts.next(), parts.nth(1));
-            match (file.status, rest.and_then(|rest| rest.rsplit_once('/'))) {
-                (FileStatus::Foreign, _) => {
-                    let detail = "nothing that a snapshot has is called so";
-                    looked.find(FindingKind::Foreign, file.path.clone(), Vec::new(), detail);
+            if file.tablet_id.is_some() {
+                let below = file.path.split_once('/').map_or("", |(_, below)| below);
+                let tablet = below.rsplit_once('/').map_or("", |(tablet, _)| tablet);
+                of_tablets.entry(tablet).or_default().push(file);
+            } else if file.status == FileStatus::Whole {
+                for (place, _) in &infos {
+                    looked.need(file, *place);
                 }
-                (FileStatus::Partial, Some(_)) => {
-                    let detail = "a file that was not finished";
-                    looked.find(
-                        FindingKind::Unreferenced,
-                        file.path.clone(),
-                        Vec::new(),
-                        detail,
-                    );
-                }
-                (FileStatus::Whole, Some((tablet, _))) if content == Some(CONTENT) => {
-                    of_tablets.entry(tablet.to_owned()).or_default().push(file);
-                }
-                _ => {}
+            } else if file.status == FileStatus::Foreign && !is_marker(file) {
+                let detail = "nothing that a snapshot has is called so";
+                looked.find(FindingKind::Foreign, file.path.clone(), &[], detail);
             }
         }
+        let mut named = BTreeSet::new();
         for (place, info) in &infos {
-            let metadata = files
-                .iter()
-                .filter(|f| f.tablet_id.is_none() && f.md5.is_some());
-            looked
-                .files
-                .extend(metadata.map(|file| (file.clone(), *place)));
-            check_tablets(&mut looked, &directory, (*place, info), &of_tablets);
+            for tablet in tablets(info) {
+                check_tablet(&mut looked, &directory, *place, &tablet, &of_tablets);
+                named.insert(tablet.directory);
+            }
         }
-        let named: BTreeSet<String> = infos
-            .iter()
-            .flat_map(|(_, info)| tablets(info))
-            .map(|(place, _)| place)
-            .collect();
         // Without a readable __info_ file it is not known what is needed.
         let is_known = infos.len() == looked.backups.len() && !infos.is_empty();
-        for (_, files) in of_tablets
+        let mut others = of_tablets
             .iter()
-            .filter(|(t, _)| is_known && !named.contains(*t))
-        {
+            .filter(|(tablet, _)| !named.contains(**tablet));
+        while let (true, Some((tablet, files))) = (is_known, others.next()) {
             let bytes: u64 = files.iter().map(|file| file.bytes).sum();
             let detail = format!("a tablet of {bytes} bytes that no __info_ file names");
-            let object = directory_of(files);
-            looked.find(FindingKind::Unreferenced, object, Vec::new(), &detail);
+            let object = format!("{directory}/{tablet}");
+            looked.find(FindingKind::Unreferenced, object, &[], &detail);
         }
+        looked.is_unfinished = files.iter().any(|file| file.status == FileStatus::Partial);
         Ok(looked)
     }
 
@@ -301,28 +350,19 @@ impl StarRocksRepository {
             });
             let Ok(name) = named else {
                 let detail = "its name tells no time of a backup";
-                looked.find(FindingKind::Foreign, object, Vec::new(), detail);
+                looked.find(FindingKind::Foreign, object, &[], detail);
                 continue;
             };
-            let place = match looked.backups.iter().position(|known| *known == name) {
-                Some(known) => {
-                    let detail = "a second file for the same time: StarRocks reads neither";
-                    let kind = FindingKind::NotRestorable;
-                    looked.find(kind, object.clone(), vec![known as u32], detail);
-                    known as u32
-                }
-                None => {
-                    looked.backups.push(name);
-                    looked.backups.len() as u32 - 1
-                }
-            };
+            let known = looked.backups.iter().position(|known| *known == name);
+            let place = known.unwrap_or(looked.backups.len()) as u32;
+            if known.is_none() {
+                looked.backups.push(name);
+            }
             let (kind, error) = match self.info(one).await {
                 Ok(info) if info.name != stored.label => {
                     let detail = format!("it says that it is of snapshot \"{}\"", info.name);
-                    (
-                        FindingKind::ManifestDamaged,
-                        Error::new(ErrorKind::Corrupted, detail),
-                    )
+                    let error = Error::new(ErrorKind::Corrupted, detail);
+                    (FindingKind::ManifestDamaged, error)
                 }
                 Ok(info) => {
                     infos.push((place, info));
@@ -330,10 +370,11 @@ impl StarRocksRepository {
                 }
                 Err(e) if e.kind == ErrorKind::Corrupted => (FindingKind::ManifestDamaged, e),
                 Err(e) if e.kind == ErrorKind::MissingFile => (FindingKind::Missing, e),
-                Err(e) if tolerant => (FindingKind::Unreadable, e),
+                Err(e) if e.kind == ErrorKind::LimitExceeded => (FindingKind::Unreadable, e),
+                Err(e) if tolerant && e.kind == ErrorKind::Storage => (FindingKind::Unreadable, e),
                 Err(e) => return Err(e),
             };
-            looked.find(kind, object, vec![place], &error.message);
+            looked.find(kind, object, &[place], &error.message);
         }
         Ok(infos)
     }
@@ -344,35 +385,36 @@ impl StarRocksRepository {
         set: &StoredSet,
         part: (u32, u32),
         request: &VerifyRequest,
-        throttle: &Throttle,
-        tolerant: bool,
+        job: &JobUid,
+        (throttle, tolerant): (&Throttle, bool),
     ) -> Result<Checked, Error> {
         let mut checked = Checked::default();
-        let is_wanted = |file: &StoredFile| match request.level {
-            VerifyLevel::Files => false,
-            VerifyLevel::Checksum | VerifyLevel::Restore => is_sampled(file, request.sample),
-        };
-        let (to_read, others): (Vec<_>, Vec<_>) =
-            set.part(part).partition(|(file, _)| is_wanted(file));
+        let files = set.part(part);
         if request.level == VerifyLevel::Files {
-            checked.volume = volume(others.into_iter().map(|(file, _)| file));
+            files
+                .iter()
+                .for_each(|file| checked.volume.add(volume_of(file)));
+            return Ok(checked);
         }
-        let reading = to_read.into_iter().map(|(file, place)| {
+        let wanted = files
+            .iter()
+            .filter(|file| is_sampled(&file.path, job, request.sample));
+        let reading = wanted.map(|file| {
             async move {
                 let wrong = self.is_wrong(file, throttle, tolerant).await?;
-                Ok::<_, Error>((file, *place, wrong))
+                Ok::<_, Error>((file, wrong))
             }
             .boxed()
         });
         let mut read =
             futures::stream::iter(reading.collect::<Vec<_>>()).buffer_unordered(READ_AT_A_TIME);
-        while let Some((file, place, wrong)) = read.try_next().await? {
-            checked.volume.add(volume([file].into_iter()));
+        while let Some((file, wrong)) = read.try_next().await? {
+            checked.volume.add(volume_of(file));
             if let Some((kind, detail)) = wrong {
                 checked.findings.push(Finding {
                     kind,
-                    object: file.path.clone(),
-                    backups: vec![place],
+                    object: file.path.to_string(),
+                    backups: file.backups.clone(),
                     detail,
                 });
             }
@@ -380,7 +422,7 @@ impl StarRocksRepository {
         Ok(checked)
     }
 
-    /// What was found, without what only snapshots need that have been dropped since.
+    /// What was found, without what only backups need that have been dropped since.
     pub async fn without_dropped(
         &self,
         backups: &[BackupName],
@@ -409,23 +451,20 @@ impl StarRocksRepository {
 
     async fn is_wrong(
         &self,
-        file: &StoredFile,
+        file: &SetFile,
         throttle: &Throttle,
         tolerant: bool,
     ) -> Result<Option<(FindingKind, String)>, Error> {
-        let Some(wanted) = &file.md5 else {
-            return Ok(None);
-        };
         let mut detail = String::new();
         for _ in 0..READS {
             match self.md5_of(&file.path, throttle).await {
-                Ok((found, _)) if found.eq_ignore_ascii_case(wanted) => return Ok(None),
+                Ok((found, _)) if found.eq_ignore_ascii_case(file.md5()) => return Ok(None),
                 Ok((found, bytes)) => detail = format!("{bytes} bytes with MD5 {found}"),
                 Err(e) if e.kind == ErrorKind::MissingFile => {
                     let detail = format!("{} bytes are missing", file.bytes);
                     return Ok(Some((FindingKind::Missing, detail)));
                 }
-                Err(e) if tolerant && e.kind != ErrorKind::Cancelled => {
+                Err(e) if tolerant && e.kind == ErrorKind::Storage => {
                     return Ok(Some((FindingKind::Unreadable, e.message)));
                 }
                 Err(e) => return Err(e),
@@ -447,74 +486,28 @@ impl StarRocksRepository {
         }
         Ok((hex::encode(digest.finalize()), bytes))
     }
-}
 
-/// Whether a file is among so many of ten thousand; which ones goes by their MD5.
-fn is_sampled(file: &StoredFile, sample: u32) -> bool {
-    let last = file.md5.as_deref().and_then(|md5| md5.get(24..));
-    let number = last.and_then(|digits| u32::from_str_radix(digits, 16).ok());
-    number.is_none_or(|number| number % SAMPLE_ALL < sample)
-}
-
-/// The directory of a tablet that has files.
-fn directory_of(files: &[&StoredFile]) -> String {
-    let first = files.first().and_then(|file| file.path.rsplit_once('/'));
-    first
-        .map(|(directory, _)| directory.to_owned())
-        .unwrap_or_default()
-}
-
-/// Holds the tablets that an `__info_` file names against the files that are there.
-fn check_tablets(
-    looked: &mut Looked,
-    directory: &str,
-    (place, info): (u32, &Info),
-    there: &BTreeMap<String, Vec<&StoredFile>>,
-) {
-    for (tablet, named) in tablets(info) {
-        let object = format!("{directory}/{CONTENT}/…/{tablet}");
-        let Some(files) = there.get(&tablet) else {
-            let detail = "none of this tablet's files is there";
-            looked.find(FindingKind::Missing, object, vec![place], detail);
-            continue;
-        };
-        let object = directory_of(files);
-        let mut known: BTreeMap<&str, u32> = BTreeMap::new();
-        let mut whole = BTreeSet::new();
-        for file in files {
-            looked.files.push(((*file).clone(), place));
-            let name = file.path.rsplit('/').next().unwrap_or_default();
-            whole.insert(name);
-            let name = split_md5(name).map_or(name, |(name, _)| name);
-            *known.entry(name).or_default() += 1;
-        }
-        for (name, count) in &known {
-            if *count > 1 {
-                let detail = format!("{count} files of different MD5s are called so");
-                let object = format!("{object}/{name}");
-                looked.find(FindingKind::Damaged, object, vec![place], &detail);
-            }
-        }
-        for name in named.iter().filter(|name| !whole.contains(name.as_str())) {
-            let object = format!("{object}/{name}");
-            looked.find(
-                FindingKind::Missing,
-                object,
-                vec![place],
-                "named by the __info_ file",
-            );
-        }
-        let id = tablet.rsplit("/__").next().unwrap_or_default();
-        let header = format!("{id}.hdr");
-        let is_named = named.iter().any(|name| name.starts_with(&header));
-        if !known.contains_key(header.as_str()) && !is_named {
-            let object = format!("{object}/{header}");
-            looked.find(
-                FindingKind::Missing,
-                object,
-                vec![place],
-                "the header of the tablet",
-            );
-        }
+    /// The names of the directories and files that stand directly in the repository's directory.
+    async fn top(&self) -> Result<(Vec<String>, Vec<String>), Error> {
+        let root = self.root_path().await?;
+        let listed = self.store().list_with_delimiter(Some(&root)).await;
+        let listed = listed.map_err(|e| storage_error("list", &root, e))?;
+        let name = |path: &object_store::path::Path| path.filename().unwrap_or_default().to_owned();
+        let is_below = |path: &object_store::path::Path| *path != root;
+        Ok((
+            listed.common_prefixes.iter().map(name).collect(),
+            listed
+                .objects
+                .iter()
+                .filter(|object| is_below(&object.location) && object.size > 0)
+                .map(|object| name(&object.location))
+                .collect(),
+        ))
     }
+}
+
+/// An empty object that some tools put in a directory's place.
+fn is_marker(file: &StoredFile) -> bool {
+    let name = file.path.rsplit('/').next().unwrap_or_default();
+    file.bytes == 0 && (name.is_empty() || name.starts_with("__"))
 }

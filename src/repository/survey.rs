@@ -25,7 +25,7 @@ use crate::names::{BackupTimestamp, JobUid, Sha256, SnapshotLabel};
 /// Files of one part, on the average: each part is an event of its own.
 const FILES_PER_PART: usize = 256;
 /// How long a file that is being written has to get its name: a few seconds on HDFS.
-const UNFINISHED: Duration = Duration::from_secs(5);
+pub(super) const UNFINISHED: Duration = Duration::from_secs(5);
 /// Files that are read at a time in one part.
 const READ_AT_A_TIME: usize = 2;
 
@@ -84,10 +84,10 @@ pub(super) fn first_byte(sha256: &Sha256) -> u32 {
 }
 
 /// Whether a file is among so many of ten thousand; another job chooses others.
-fn is_sampled(sha256: &Sha256, job: &JobUid, sample: u32) -> bool {
+pub(super) fn is_sampled(name: &str, job: &JobUid, sample: u32) -> bool {
     let mut hasher = XxHash64::default();
     hasher.write(job.as_str().as_bytes());
-    hasher.write(sha256.as_bytes());
+    hasher.write(name.as_bytes());
     hasher.finish() % u64::from(SAMPLE_ALL) < u64::from(sample)
 }
 

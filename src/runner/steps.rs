@@ -18,7 +18,7 @@ use super::uploads::JobUploads;
 use super::{Inner, location_of};
 use crate::cluster::{ReportProgress, StepError};
 use crate::error::{Error, ErrorKind};
-use crate::job::{Job, JobCommand, JobEvent, JobState, Work};
+use crate::job::{Finding, Job, JobCommand, JobEvent, JobState, Work};
 use crate::names::{RepositoryName, TaskId};
 use crate::repository::{
     FileSet, Location, Repository, SpeedLimit, StarRocksRepository, StoredSet, Throttle,
@@ -28,7 +28,8 @@ use crate::repository::{
 #[derive(Clone, Debug)]
 enum VerifiedFiles {
     Ours(Arc<FileSet>),
-    OfStarRocks(Arc<StoredSet>),
+    /// And what was wrong with the `__info_` files when they were read again after a restart.
+    OfStarRocks(Arc<StoredSet>, Arc<Vec<Finding>>),
 }
 
 /// What the steps of one job share.

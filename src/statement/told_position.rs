@@ -50,6 +50,9 @@ fn offset(text: &str, line: &str, column: &str) -> Option<usize> {
 }
 
 fn same_token(printed: &str, place: usize, written: &str) -> Option<usize> {
+    if printed == written {
+        return Some(place);
+    }
     let (printed, written) = (tokens(printed).ok()?, tokens(written).ok()?);
     let Some(at) = printed.iter().position(|token| token.end > place) else {
         // It ends too early.

@@ -547,21 +547,28 @@ impl Model {
             .filter_map(|(name, ..)| Some((name.clone(), database.tables.get(name)?.clone())))
             .collect();
         match job.state {
-            "UPLOADING" => fs::create_dir_all(dir.join("__ss_content")).expect("a directory"),
-            "SAVE_META" => {
-                for table in chosen.values().filter(|t| !t.is_view) {
-                    for i in 0..table.partitions.len() as i64 {
-                        let tablet = table.id + 100 + i;
-                        let path = dir.join(format!(
-                            "__ss_content/__db_{}/__tbl_{}/__part_{}/__idx_{}/__{tablet}",
-                            database.id,
-                            table.id,
-                            table.id + 10 + i,
-                            table.id + 1
-                        ));
-                        put(&path, "0200_0.dat", format!("rows of {tablet}").as_bytes());
-                        put(&path, &format!("{tablet}.hdr"), b"header");
-                    }
+            // One tablet after the other: the first is there.
+            "UPLOADING" | "SAVE_META" => {
+                let most = if job.state == "UPLOADING" {
+                    1
+                } else {
+                    usize::MAX
+                };
+                let tables = chosen.iter().filter(|(_, t)| !t.is_view);
+                let tablets = tables.flat_map(|(name, table)| {
+                    (0..table.partitions.len() as i64).map(move |i| (name, table, i))
+                });
+                for (name, table, i) in tablets.take(most) {
+                    let tablet = table.id + 100 + i;
+                    let path = dir.join(format!(
+                        "__ss_content/__db_{}/__tbl_{}/__part_{}/__idx_{}/__{tablet}",
+                        database.id,
+                        table.id,
+                        table.id + 10 + i,
+                        table.id + 1
+                    ));
+                    put(&path, "0200_0.dat", format!("rows of {tablet}").as_bytes());
+                    put(&path, &header(name, tablet), b"header");
                 }
             }
             "FINISHED" => {
@@ -604,7 +611,7 @@ impl Model {
                     } else {
                         serde_json::json!([
                             named("0200_0.dat", format!("rows of {tablet}").as_bytes()),
-                            named(&format!("{tablet}.hdr"), b"header"),
+                            named(&header(name, tablet), b"header"),
                         ])
                     };
                     let index = serde_json::json!({ name: { "id": table.id + 1, "schema_hash": 1, "tablets": { tablet.to_string(): files }, "tablets_order": [tablet.to_string()] } });
@@ -669,6 +676,14 @@ pub fn info_file(dir: &Path, timestamp: &str) -> Option<PathBuf> {
 pub fn put(dir: &Path, name: &str, content: &[u8]) {
     fs::create_dir_all(dir).expect("a directory");
     fs::write(dir.join(named(name, content)), content).expect("written");
+}
+
+/// What describes a tablet; those of primary key tables, as `orders` is one, have something else.
+fn header(table: &str, tablet: i64) -> String {
+    match table {
+        "orders" => "meta".into(),
+        _ => format!("{tablet}.hdr"),
+    }
 }
 
 fn named(name: &str, content: &[u8]) -> String {

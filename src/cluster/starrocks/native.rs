@@ -28,15 +28,21 @@ fn put(record: &mut Record, column: &'static str, value: Option<impl ToString>) 
 }
 
 impl StarRocksCluster {
+    /// All databases, by name.
+    pub(super) async fn all_database_names(&self) -> Result<Vec<String>, Error> {
+        let answer = self.client.query("SHOW DATABASES").await?;
+        let names = answer.rows.into_iter();
+        let mut names: Vec<String> = names
+            .filter_map(|row| row.into_iter().next().flatten())
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
     /// The databases of users, by name.
     pub(super) async fn database_names(&self) -> Result<Vec<String>, Error> {
-        let answer = self.client.query("SHOW DATABASES").await?;
-        let names = answer
-            .rows
-            .into_iter()
-            .filter_map(|row| row.into_iter().next().flatten());
-        let mut names: Vec<String> = names.filter(|n| !HIDDEN.contains(&n.as_str())).collect();
-        names.sort();
+        let mut names = self.all_database_names().await?;
+        names.retain(|name| !HIDDEN.contains(&name.as_str()));
         Ok(names)
     }
 

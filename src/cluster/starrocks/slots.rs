@@ -111,7 +111,7 @@ impl StarRocksCluster {
         // One question a database and kind; those without a job of ours are asked about, too, for
         // the jobs of others.
         let mut names: Vec<String> = databases.iter().map(ToString::to_string).collect();
-        names.extend(self.database_names().await?);
+        names.extend(self.all_database_names().await?);
         names.sort();
         names.dedup();
         for name in names.iter().filter(|n| *n != CATALOGS) {

@@ -4,11 +4,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Attempt, misplaced};
-use crate::cluster::StepError;
+use crate::cluster::{ExternalCluster, StepError};
 use crate::error::{Error, ErrorKind};
-use crate::job::{DropCommand, DropEvent, DropRequest, DropState, DroppedBackups, Failure};
-use crate::names::{BackupTimestamp, RepositoryName};
-use crate::repository::Repository;
+use crate::job::{
+    DropCommand, DropEvent, DropRequest, DropState, DroppedBackups, Failure, JobKind, JobRow,
+    JobStatus,
+};
+use crate::names::{BackupTimestamp, RepositoryName, SnapshotLabel};
+use crate::repository::{Repository, StarRocksRepository};
+use crate::runner::location_of;
+use crate::store::JobFilter;
+
+/// How long nothing was written to what may be a backup under way, milliseconds.
+const QUIET_MS: i64 = 10 * 60_000;
 
 impl Attempt<'_> {
     pub(super) async fn drop_snapshot(
@@ -19,7 +27,31 @@ impl Attempt<'_> {
     ) -> Result<DropEvent, StepError> {
         // Whoever waits for it is told at once; what was taken up again goes on when it can.
         let is_fresh = self.context.is_fresh;
+        let cluster = self.context.inner.cluster(&self.job.spec.cluster)?;
+        let external = cluster.external();
         match (command, state) {
+            (DropCommand::Check, DropState::Pending) if let Some(external) = external => {
+                let checked = self.check_starrocks(request, external).await;
+                let checked = checked.map(|timestamps| DropEvent::Checked { timestamps });
+                checked.map_err(|e| {
+                    if is_fresh {
+                        StepError::Fatal(e)
+                    } else {
+                        StepError::Retry(e)
+                    }
+                })
+            }
+            (DropCommand::Delete, DropState::Deleting { timestamps })
+                if let Some(external) = external =>
+            {
+                match self.delete_starrocks(request, timestamps, external).await {
+                    Err(error) if is_fresh => Ok(DropEvent::Cancelled {
+                        failure: Failure::verbatim(&error),
+                    }),
+                    Ok(()) => Ok(DropEvent::Deleted),
+                    Err(error) => Err(StepError::Retry(error)),
+                }
+            }
             (DropCommand::Check, DropState::Pending) => {
                 let checked = async {
                     if !is_fresh {
@@ -44,6 +76,183 @@ impl Attempt<'_> {
             }
             _ => Err(misplaced()),
         }
+    }
+
+    /// What goes of a repository that a StarRocks cluster writes.
+    async fn check_starrocks(
+        &self,
+        request: &DropRequest,
+        external: &dyn ExternalCluster,
+    ) -> Result<Vec<BackupTimestamp>, Error> {
+        let DropRequest {
+            repository: name,
+            label,
+            backups,
+        } = request;
+        let failed = |e: Error| {
+            let message = format!(
+                "Failed to list snapshots in repository {name}: {}",
+                e.message
+            );
+            Error::new(e.kind, message)
+        };
+        let repository = self.opened_starrocks(name, external).await?;
+        let stored = repository.label(label.as_str()).await.map_err(failed)?;
+        if repository.is_free(&stored).await.map_err(failed)? {
+            return Err(Error::new(
+                ErrorKind::UndefinedObject,
+                format!("Snapshot does not exist in repository {name}: {label}"),
+            )
+            .hint(format!("See SHOW SNAPSHOT ON {name}.")));
+        }
+        if !matches!(backups, DroppedBackups::All { force: true, .. }) {
+            repository.check_maker(&stored).await?;
+        }
+        self.check_unused(request, external).await?;
+        if stored.infos.is_empty() {
+            self.check_quiet(&repository, label).await?;
+        }
+        let timestamps = stored.infos.iter();
+        let timestamps = timestamps.filter_map(|info| BackupTimestamp::new(&info.timestamp).ok());
+        Ok(timestamps.collect())
+    }
+
+    async fn delete_starrocks(
+        &self,
+        request: &DropRequest,
+        timestamps: &[BackupTimestamp],
+        external: &dyn ExternalCluster,
+    ) -> Result<(), Error> {
+        let DropRequest {
+            repository: name,
+            label,
+            ..
+        } = request;
+        let failed = |e: Error| {
+            let message = format!(
+                "Failed to delete snapshot {label} in repository {name}: {}",
+                e.message
+            );
+            Error::new(e.kind, message).hint("What is deleted stays deleted; say it again.")
+        };
+        let repository = self.opened_starrocks(name, external).await?;
+        let stored = repository.label(label.as_str()).await.map_err(failed)?;
+        let is_ours = |time: &String| timestamps.iter().any(|ours| ours.as_str() == time);
+        if !stored.infos.iter().all(|info| is_ours(&info.timestamp)) {
+            // What was to go is gone, and its label is another backup's by now.
+            return Ok(());
+        }
+        // Of what was looked at before a restart, much may have begun since.
+        self.check_unused(request, external).await?;
+        repository.delete_infos(&stored).await.map_err(failed)?;
+        // No restore can begin from here on; one that has begun in between keeps its files.
+        self.check_unused(request, external).await?;
+        let go_on = || match self.context.abandon.is_cancelled() {
+            true => Err(Error::new(ErrorKind::Cancelled, "the job was given up")),
+            false => Ok(()),
+        };
+        let deleted = repository.delete_label(label.as_str(), go_on).await;
+        deleted.map_err(failed)?;
+        tracing::info!(repository = %name, snapshot = %label, "snapshot dropped");
+        Ok(())
+    }
+
+    /// The repository as the cluster has it now: there, where it was, and for writing.
+    async fn opened_starrocks(
+        &self,
+        name: &RepositoryName,
+        external: &dyn ExternalCluster,
+    ) -> Result<StarRocksRepository, Error> {
+        let inner = &self.context.inner;
+        let record = inner.store.repository(&self.job.spec.cluster, name).await?;
+        let known = external.repositories().await?;
+        let Some(there) = known.iter().find(|r| r.name == name.as_str()) else {
+            let message = format!("Repository does not exist: {name}");
+            return Err(Error::new(ErrorKind::UndefinedObject, message));
+        };
+        if there.read_only || record.read_only {
+            let message = format!("Repository {name} is read only");
+            return Err(Error::new(ErrorKind::WrongState, message));
+        }
+        if there.location.trim_end_matches('/') != record.location.trim_end_matches('/') {
+            let message = format!("Repository {name} is at {} by now", there.location);
+            return Err(Error::new(ErrorKind::WrongState, message)
+                .hint("DROP REPOSITORY, and create it again from here."));
+        }
+        let repository = inner
+            .open
+            .open_starrocks(&record.name, &location_of(&record))?;
+        repository.ping().await?;
+        Ok(repository)
+    }
+
+    /// What has no `__info_` file may be of a backup that nothing shows: one whose user sees more
+    /// than ours, or one that was cancelled while its backends still upload.
+    async fn check_quiet(
+        &self,
+        repository: &StarRocksRepository,
+        label: &SnapshotLabel,
+    ) -> Result<(), Error> {
+        let Some(last) = repository.last_put(label.as_str()).await? else {
+            return Ok(());
+        };
+        let age = self.context.inner.env.now().0 - last.0;
+        if age < QUIET_MS {
+            let message = format!("Can not drop snapshot {label}: a backup is writing it");
+            let seconds = age.max(0) / 1000;
+            return Err(Error::new(ErrorKind::ObjectInUse, message)
+                .detail(format!(
+                    "It has no __info_ file, and a file in it was written {seconds} seconds ago."
+                ))
+                .hint(format!(
+                    "Say it again when nothing was written for {} minutes.",
+                    QUIET_MS / 60_000
+                )));
+        }
+        Ok(())
+    }
+
+    /// Whether no job, here or on the cluster, is about a label. 55006 otherwise; an error, too, if
+    /// the cluster cannot be asked.
+    async fn check_unused(
+        &self,
+        request: &DropRequest,
+        external: &dyn ExternalCluster,
+    ) -> Result<(), Error> {
+        let label = &request.label;
+        let used = |kind: JobKind| {
+            let how = match kind {
+                JobKind::Backup => "a backup is writing it",
+                _ => "a restore is reading it",
+            };
+            let message = format!("Can not drop snapshot {label}: {how}");
+            Error::new(ErrorKind::ObjectInUse, message)
+        };
+        // Backups and restores are asked for one after the other: a slot that changes in between is
+        // in one of two looks.
+        let mut slots = external.slots(&[]).await?;
+        slots.extend(external.slots(&[]).await?);
+        for slot in slots {
+            let is_over = ["FINISHED", "CANCELLED"].contains(&slot.seen.state.as_str());
+            if slot.seen.label == label.as_str() && !is_over {
+                return Err(used(slot.kind));
+            }
+        }
+        for status in [JobStatus::Queued, JobStatus::Running] {
+            let filter = JobFilter {
+                cluster: Some(self.job.spec.cluster.to_string()),
+                snapshot: Some(label.to_string()),
+                repository: Some(request.repository.to_string()),
+                status: Some(status),
+                ..JobFilter::default()
+            };
+            let jobs = self.context.inner.store.jobs(&filter).await?;
+            let other = |job: &&JobRow| matches!(job.kind, JobKind::Backup | JobKind::Restore);
+            if let Some(job) = jobs.iter().find(other) {
+                return Err(used(job.kind).detail(format!("It is job {}.", job.job_id)));
+            }
+        }
+        Ok(())
     }
 
     async fn opened(&self, name: &RepositoryName) -> Result<Arc<Repository>, Error> {

@@ -6,10 +6,11 @@ use super::{Attempt, VerifiedFiles, misplaced};
 use crate::cluster::StepError;
 use crate::error::{Error, ErrorKind};
 use crate::job::{
-    Finding, JobState, VerifyCommand, VerifyEvent, VerifyLevel, VerifyRequest, VerifyState,
+    Finding, JobState, VerifyCommand, VerifyEvent, VerifyLevel, VerifyReport, VerifyRequest,
+    VerifyState,
 };
 use crate::names::TaskId;
-use crate::repository::{FileSet, Repository};
+use crate::repository::{FileSet, Repository, StarRocksRepository, StoredSet};
 
 /// An object that does not read as often is a finding.
 const TRIES: u32 = 3;
@@ -93,41 +94,75 @@ impl Attempt<'_> {
         match (command, state) {
             (VerifyCommand::Plan, VerifyState::Pending) => {
                 let (repository, _) = self.starrocks_repository().await?;
-                let planned = repository.plan_verification(request, self.is_tolerant());
+                let env = &self.context.inner.env;
+                let planned = repository.plan_verification(request, self.is_tolerant(), Some(env));
                 let (plan, files) = planned.await.map_err(|e| match e.kind {
-                    ErrorKind::UndefinedObject => StepError::Fatal(e),
+                    ErrorKind::UndefinedObject | ErrorKind::LimitExceeded => StepError::Fatal(e),
                     _ => StepError::Retry(e),
                 })?;
-                let files = VerifiedFiles::OfStarRocks(Arc::new(files));
+                let files = VerifiedFiles::OfStarRocks(Arc::new(files), Arc::default());
                 *self.context.files.lock().await = Some(files);
                 Ok(VerifyEvent::Planned {
                     plan: Arc::new(plan),
                 })
             }
-            (VerifyCommand::Check(task), VerifyState::Verifying { report, .. }) => {
+            (VerifyCommand::Check(task), VerifyState::Verifying { report, left }) => {
                 let (repository, throttle) = self.starrocks_repository().await?;
-                let mut known = self.context.files.lock().await;
-                let files = match &*known {
-                    Some(VerifiedFiles::OfStarRocks(files)) => files.clone(),
-                    _ => {
-                        let read = repository.files_of(&report.backups, self.is_tolerant());
-                        let files = Arc::new(read.await.map_err(StepError::Retry)?);
-                        *known = Some(VerifiedFiles::OfStarRocks(files.clone()));
-                        files
-                    }
-                };
-                drop(known);
-                let TaskId(part) = task;
-                let parts = (part as u32, self.parts(request));
+                if repository.ping().await.map_err(StepError::Retry)? != report.repository_id {
+                    let message = "another repository stands at this name by now";
+                    let error = Error::new(ErrorKind::WrongState, message);
+                    return Err(StepError::Fatal(error.hint("Verify it anew.")));
+                }
                 let tolerant = self.is_tolerant();
-                let checked = repository.check_part(&files, parts, request, &throttle, tolerant);
-                let checked = checked.await.map_err(StepError::Retry)?;
+                let (files, found_again) = self.stored_files(report, &repository).await?;
+                let TaskId(part) = task;
+                let (parts, uid) = ((part as u32, self.parts(request)), &self.job.spec.uid);
+                let how = (&throttle, tolerant);
+                let checked = repository
+                    .check_part(&files, parts, request, uid, how)
+                    .await;
+                let mut checked = checked.map_err(StepError::Retry)?;
+                // Told once, with the first part that is left.
+                let is_first = left.iter().next() == Some(task);
+                let known = report.findings.kept();
+                let new = found_again
+                    .iter()
+                    .filter(|f| is_first && !known.contains(f));
+                new.for_each(|finding| checked.findings.push(finding.clone()));
                 let checked = repository.without_dropped(&report.backups, checked).await;
                 let checked = checked.map_err(StepError::Retry)?;
+                // What is gone with the whole repository was not lost file by file.
+                if !checked.findings.is_empty() {
+                    repository.ping().await.map_err(StepError::Retry)?;
+                }
                 Ok(VerifyEvent::Checked { task, checked })
             }
             _ => Err(misplaced()),
         }
+    }
+
+    /// The files that are looked at: those of the plan, or after a restart read again, with what is
+    /// wrong with the `__info_` files by now.
+    async fn stored_files(
+        &self,
+        report: &VerifyReport,
+        repository: &StarRocksRepository,
+    ) -> Result<(Arc<StoredSet>, Arc<Vec<Finding>>), StepError> {
+        let mut known = self.context.files.lock().await;
+        if let Some(VerifiedFiles::OfStarRocks(files, findings)) = &*known {
+            return Ok((files.clone(), findings.clone()));
+        }
+        let read = repository.files_of(&report.backups, self.is_tolerant());
+        let (files, findings) = read.await.map_err(StepError::Retry)?;
+        if files.volume() != report.files && findings.is_empty() {
+            // Which files it was about is known no more.
+            let message = "the snapshots have changed since they were looked at first";
+            let error = Error::new(ErrorKind::WrongState, message);
+            return Err(StepError::Fatal(error.hint("Verify them anew.")));
+        }
+        let (files, findings) = (Arc::new(files), Arc::new(findings));
+        *known = Some(VerifiedFiles::OfStarRocks(files.clone(), findings.clone()));
+        Ok((files, findings))
     }
 
     /// How many parts the files are in.
