@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::names::{ClusterName, UserName};
 use crate::privilege::{Grant, Securable};
 use crate::progress::Progress;
-use crate::query::{QueryEngine, QuerySettings, Sources};
+use crate::query::{QueryEngine, QuerySettings, Sources, keep_stack_left};
 use crate::repository::{ByteBudget, Locations, OpenRepository};
 use crate::runner::{Runner, RunnerSettings};
 use crate::settings::Settings;
@@ -195,6 +195,7 @@ async fn forget_lost_objects(store: &dyn Store, cluster: &dyn Cluster) -> Result
 impl Server {
     /// Starts a server. It answers connections when this returns.
     pub async fn start(settings: &Settings, env: Env) -> Result<Self, Error> {
+        keep_stack_left();
         let data_dir = &settings.data_dir;
         std::fs::create_dir_all(data_dir).map_err(|e| {
             Error::new(

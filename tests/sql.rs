@@ -134,6 +134,10 @@ async fn shared_features_are_the_same_on_every_cluster() {
                 crate::fake_fe::Pace::Every(std::time::Duration::from_millis(5)),
             )
             .await;
+            fe.model(|model| {
+                model.brokers.push("b".into());
+                model.backends = vec![true];
+            });
             let server = TestServer::start().await;
             std::fs::create_dir(server.dir.path().join("shared")).expect("made");
             crate::support::run(&server.client().await, &fe.create("prod", "")).await;

@@ -673,7 +673,11 @@ async fn jobs_on_a_cluster_are_explained() {
         ]
     );
     assert!(w.fe.effects("BACKUP").is_empty(), "nothing was begun");
-    run(&w.client, "BACKUP SNAPSHOT shop.s TO r ON (orders, customers)").await;
+    run(
+        &w.client,
+        "BACKUP SNAPSHOT shop.s TO r ON (orders, customers)",
+    )
+    .await;
     assert_eq!(w.ends().await, "succeeded");
     // Every blocker, not only the first.
     let refused =

@@ -56,6 +56,7 @@ const LITERAL_ITEMS_MAX: usize = 10_000;
 
 /// A statement in words that DataFusion reads.
 pub fn to_datafusion_dialect(statement: &sql::Statement) -> Result<sql::Statement, Error> {
+    super::stack::keep_stack_left();
     let mut statement = statement.clone();
     mend_statement(&mut statement)?;
     let copies = Copies::default();
