@@ -1,4 +1,5 @@
-//! Data files that no manifest or lease names, found and deleted: the only code that deletes data.
+//! Data files that no manifest or lease names, found and deleted: the only code that deletes data
+//! of our own format.
 //!
 //! A gateway that is about to put a manifest may rely on such a file, because it found it there. So
 //! what is to go is announced in an object, the mark, first. Whoever commits a backup looks for the

@@ -1,10 +1,11 @@
 //! StarRocks' own repository layout, read straight from where it is: no cluster is needed to list,
 //! size or check what is there.
 //!
-//! The frontend and the backends of StarRocks write it, and nothing here does. Names carry the MD5
-//! of their content, so a listing tells what a file should be. Ids of tables and partitions stand
-//! in paths, their names only in `__info_<timestamp>.<md5>`. What is damaged, half-written or
-//! somebody else's is told as what it is, and fails nothing.
+//! The frontend and the backends of StarRocks write it; here it is read, and in `starrocks_delete`
+//! a snapshot is deleted. Names carry the MD5 of their content, so a listing tells what a file
+//! should be. Ids of tables and partitions stand in paths, their names only in
+//! `__info_<timestamp>.<md5>`. What is damaged, half-written or somebody else's is told as what it
+//! is, and fails nothing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
-//! The steps that delete a snapshot: its manifests are taken away, and nothing else.
+//! The steps that delete a snapshot. Of our own format its manifests are taken away, and nothing
+//! else; of StarRocks' everything under its label, as nothing is shared there.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
