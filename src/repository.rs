@@ -62,7 +62,7 @@ pub use self::starrocks_layout::*;
 pub use self::starrocks_survey::StoredSet;
 pub use self::survey::FileSet;
 pub use self::throttle::{SpeedLimit, Throttle};
-pub use self::transfer::{ByteBudget, hash_file};
+pub use self::transfer::{ByteBudget, Moved, hash_file};
 use self::transfer::{Copied, Over, PARTS_AFTER_BYTES, SyncedDirs};
 pub use self::uploads::UploadLog;
 use crate::error::{Error, ErrorKind};
@@ -86,6 +86,7 @@ pub struct Repository {
     /// Where uploads in parts are noted while they are under way.
     uploads: Option<Arc<dyn UploadLog>>,
     throttle: Option<Throttle>,
+    moved: Moved,
     /// The key that the user has given, of an encrypted repository.
     key: Option<UserKey>,
     /// Once it is known.
@@ -174,6 +175,7 @@ impl Repository {
             puts_on_condition: true,
             uploads: None,
             throttle: None,
+            moved: Moved::default(),
             key: None,
             layout: Arc::default(),
             root,
@@ -188,6 +190,14 @@ impl Repository {
             uploads: Some(uploads),
             ..(**self).clone()
         })
+    }
+
+    /// The same, telling of the bytes that it moves.
+    pub fn telling(&self, moved: Moved) -> Self {
+        Self {
+            moved,
+            ..self.clone()
+        }
     }
 
     /// The same with an index of manifests, in which it is known by its location: what is read from
@@ -442,9 +452,6 @@ impl Repository {
     ) -> Result<bool, Error> {
         let layout = self.layout().await?;
         let path = layout.data(&file.sha256);
-        if self.local.is_none() {
-            transfer::find_source(from).await?;
-        }
         if self.puts_unseen(file, layout) {
             self.pass(file.bytes).await?;
             match self.upload_file(&path, file, from, true, budget).await {
@@ -457,6 +464,9 @@ impl Repository {
                 Err(e) if matches!(e.kind, ErrorKind::Corrupted | ErrorKind::MissingFile) => {}
                 Err(e) => return Err(e),
             }
+        }
+        if self.local.is_none() {
+            transfer::find_source(from).await?;
         }
         if let Some(target) = self.local_path(&path) {
             let (copied, source) = (file.clone(), from.to_owned());
@@ -491,7 +501,7 @@ impl Repository {
                 let copied = self.copy_file(file, from, vec![target], over, coding, budget);
                 (copied.await?, None)
             }
-            None if file.bytes <= PARTS_AFTER_BYTES => {
+            None if file.bytes <= PARTS_AFTER_BYTES && budget.holds(file.bytes) => {
                 let is_new = over == Over::Nothing && self.puts_on_condition;
                 self.pass(file.bytes).await?;
                 match self.upload_file(&path, file, from, is_new, budget).await? {

@@ -24,7 +24,7 @@ async fn with_table(client: &Client) {
     .await;
     run(
         client,
-        "INSERT INTO secret_table SELECT value, encode(sha512(concat('x', value)), 'hex') FROM generate_series(1, 200000)",
+        "INSERT INTO secret_table SELECT value, encode(sha512(concat('x', value)), 'hex') FROM generate_series(1, 260000)",
     )
     .await;
     run(client, "INSERT INTO secret_table VALUES (0, 'secret row')").await;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -12,7 +12,7 @@ use starkeep::names::Timestamp;
 use tokio_postgres::Client;
 
 use crate::support::{
-    BUCKET, Fault, Misbehaviour, S3, TestServer, fails, job_ends, run, until, value,
+    BUCKET, Fault, Misbehaviour, S3, TestServer, fails, job_ends, rows, run, until, value,
 };
 
 const LATEST: &str = "PROPERTIES (\"backup_timestamp\" = \"latest\")";
@@ -387,6 +387,43 @@ async fn other_refusals_give_advice() {
     }
 }
 
+/// Few files in many directories are looked for together.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_directories_take_few_listings() {
+    let listed = Arc::new(AtomicUsize::new(0));
+    let listings = listed.clone();
+    let s3 = S3::misbehaving(Arc::new(move |method, path| {
+        if method == "GET" && path.contains("list-type=2") && path.contains("data") {
+            listings.fetch_add(1, Ordering::Relaxed);
+        }
+        Fault::None
+    }))
+    .await;
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    run(
+        &client,
+        "CREATE DATABASE d; USE d;
+         CREATE TABLE t (a BIGINT) DISTRIBUTED BY HASH (a) BUCKETS 40;
+         INSERT INTO t SELECT value FROM generate_series(1, 1000)",
+    )
+    .await;
+    run(&client, &create(&s3, "r", "")).await;
+    run(&client, "BACKUP SNAPSHOT s TO r").await;
+    assert_eq!(job_ends(&client, "d").await, "succeeded");
+    // Before the manifest is fixed, before it is put, and after it.
+    assert_eq!(listed.swap(0, Ordering::Relaxed), 3);
+    run(&client, "VERIFY SNAPSHOT s ON r").await;
+    run(&client, "WAIT FOR JOB 2").await;
+    let checked = "SELECT files_checked, ok FROM system.verifications WHERE job_id = 2";
+    assert_eq!(
+        rows(&client, checked).await,
+        [[Some("40".to_owned()), Some("t".to_owned())]]
+    );
+    assert_eq!(listed.load(Ordering::Relaxed), 1);
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn storage_that_hangs_holds_up_no_statement() {
     let hanging = Arc::new(AtomicBool::new(false));
@@ -441,7 +478,9 @@ async fn storage_that_hangs_holds_up_no_statement() {
     assert_eq!(code, "57014");
     hanging.store(false, Ordering::Relaxed);
     // A request that is still on its way ends statements of the session it is for.
-    round_trip_again(&server.client().await).await;
+    let client = server.client().await;
+    run(&client, "USE d").await;
+    round_trip_again(&client).await;
     server.stop().await;
 }
 

@@ -13,6 +13,7 @@ mod faults;
 mod faulty_store;
 mod frontends;
 mod full_disks;
+mod gcs;
 mod grammar;
 mod history;
 mod hostile;

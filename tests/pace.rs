@@ -44,6 +44,48 @@ async fn uploads(client: &Client) {
     .await;
 }
 
+/// A table of one file shows how far it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_is_told_within_a_file() {
+    let server = TestServer::start().await;
+    let client = with_tables(&server).await;
+    run(
+        &client,
+        "CREATE TABLE d.one (a BIGINT, b STRING) DISTRIBUTED BY HASH (a) BUCKETS 1;
+         INSERT INTO d.one SELECT value, encode(sha512(concat('x', value)), 'hex') FROM generate_series(1, 60000)",
+    )
+    .await;
+    let pace = "\"max_bytes_per_second\" = \"2000000\"";
+    for (job, statement) in [
+        (
+            1,
+            format!("BACKUP SNAPSHOT d.s TO r ON (one) PROPERTIES ({pace})"),
+        ),
+        (
+            2,
+            format!(
+                "RESTORE SNAPSHOT d.s FROM r ON (one AS back) PROPERTIES (\"backup_timestamp\" = \"latest\", {pace})"
+            ),
+        ),
+    ] {
+        run(&client, &statement).await;
+        let within = format!(
+            "SELECT files_done = 0 AND bytes_done > 0 AND bytes_done < bytes_total FROM system.jobs WHERE job_id = {job}"
+        );
+        until(&client, &within, "t").await;
+        run(
+            &client,
+            &format!("ALTER JOB {job} SET (\"max_bytes_per_second\" = \"0\"); WAIT FOR JOB {job}"),
+        )
+        .await;
+        let whole = format!(
+            "SELECT files_done = 1 AND bytes_done = bytes_total FROM system.jobs WHERE job_id = {job}"
+        );
+        assert_eq!(value(&client, &whole).await, "t");
+    }
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_outlives_a_restart() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -279,12 +279,34 @@ pub enum Fault {
 /// Which fault a request meets, by its method and its path with query.
 pub type Misbehaviour = Arc<dyn Fn(&str, &str) -> Fault + Send + Sync>;
 
+/// Turns a request of another protocol into S3's; nothing if who asks may not.
+pub type Translation = Arc<dyn Fn(&mut http::HeaderMap) -> Option<()> + Send + Sync>;
+
+/// How a server answers.
+#[derive(Clone)]
+struct Manner {
+    misbehave: Misbehaviour,
+    /// Whoever is not asked by S3's own signatures.
+    translate: Option<Translation>,
+    root: PathBuf,
+}
+
 async fn answer(
     service: s3s::service::S3Service,
-    (misbehave, root): (Misbehaviour, PathBuf),
+    manner: Manner,
     mut request: http::Request<hyper::body::Incoming>,
 ) -> Result<http::Response<s3s::Body>, s3s::HttpError> {
     use http_body_util::BodyExt;
+    let Manner {
+        misbehave,
+        translate,
+        root,
+    } = manner;
+    if translate.is_some_and(|translate| translate(request.headers_mut()).is_none()) {
+        let mut response = http::Response::new(s3s::Body::empty());
+        *response.status_mut() = http::StatusCode::UNAUTHORIZED;
+        return Ok(response);
+    }
     let path = request.uri().path_and_query().map_or("", |p| p.as_str());
     let fault = misbehave(request.method().as_str(), path);
     match fault {
@@ -360,30 +382,46 @@ impl S3 {
             )
             .expect("a certificate and its key");
         let tls = TlsAcceptor::from(Arc::new(config));
-        let s3 = Self::serving(Arc::new(|_, _| Fault::None), Some(tls)).await;
+        let s3 = Self::serving(Arc::new(|_, _| Fault::None), None, Some(tls)).await;
         (s3, issuer.pem())
     }
 
     /// One that does to requests what it is told.
     pub async fn misbehaving(misbehave: Misbehaviour) -> Self {
-        Self::serving(misbehave, None).await
+        Self::serving(misbehave, None, None).await
     }
 
-    async fn serving(misbehave: Misbehaviour, tls: Option<TlsAcceptor>) -> Self {
+    /// One that speaks another protocol.
+    pub async fn speaking(translate: Translation) -> Self {
+        Self::serving(Arc::new(|_, _| Fault::None), Some(translate), None).await
+    }
+
+    async fn serving(
+        misbehave: Misbehaviour,
+        translate: Option<Translation>,
+        tls: Option<TlsAcceptor>,
+    ) -> Self {
         use hyper_util::rt::{TokioExecutor, TokioIo};
         let dir = tempfile::tempdir().expect("a directory");
         let root = dir.path().to_owned();
         std::fs::create_dir(root.join(BUCKET)).expect("a bucket");
         let files = s3s_fs::FileSystem::new(&root).expect("a file system");
         let mut builder = s3s::service::S3ServiceBuilder::new(files);
-        builder.set_auth(s3s::auth::SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        if translate.is_none() {
+            builder.set_auth(s3s::auth::SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        }
         let service = builder.build();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
             .await
             .expect("a port");
         let addr = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();
-        let (stopped, served) = (stop.clone(), root.clone());
+        let stopped = stop.clone();
+        let manner = Manner {
+            misbehave,
+            translate,
+            root: root.clone(),
+        };
         tokio::spawn(async move {
             let http = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
             loop {
@@ -391,9 +429,9 @@ impl S3 {
                     accepted = listener.accept() => accepted.expect("accepts").0,
                     () = stopped.cancelled() => return,
                 };
-                let (service, how) = (service.clone(), (misbehave.clone(), served.clone()));
+                let (service, manner) = (service.clone(), manner.clone());
                 let answering = hyper::service::service_fn(move |request| {
-                    answer(service.clone(), how.clone(), request)
+                    answer(service.clone(), manner.clone(), request)
                 });
                 let (http, tls, stopped) = (http.clone(), tls.clone(), stopped.clone());
                 tokio::spawn(async move {

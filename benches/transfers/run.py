@@ -2,8 +2,8 @@
 """How fast a backup and a restore move bytes, beside `cp -r` and a sync on the same disk and beside rclone on the same S3 server, with as many transfers
 at a time.
 
-    pip install 'psycopg[binary]'; apt install rclone; cargo install s3s-fs --features binary
-    benches/transfers/run.py --server target/release/starkeep --s3 s3s-fs
+    pip install 'psycopg[binary]'; apt install rclone; go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
+    benches/transfers/run.py --server target/release/starkeep --s3 ~/go/bin/versitygw
 
 Two tables are moved: one of large files, and one of as many small files as it has tablets, some 2 kB each. A ratio is the other one's time over
 ours, so more than 1 means that Starkeep is faster. Each number is the best of --rounds. What a job does beside moving bytes (plan, links, hashes, syncs,
@@ -78,7 +78,7 @@ def report(what, ours, other, size):
 def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--server", default="target/release/starkeep")
-    arguments.add_argument("--s3", default="s3s-fs")
+    arguments.add_argument("--s3", default="versitygw", help="versitygw, a gateway from S3 to a directory")
     arguments.add_argument("--rclone", default="rclone")
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--megabytes", type=int, default=400)
@@ -87,7 +87,7 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         (bucket := pathlib.Path(directory, "s3", "bench")).mkdir(parents=True)
         s3 = subprocess.Popen(
-            [arguments.s3, "--access-key", "AKEXAMPLE", "--secret-key", "SKEXAMPLE", "--host", "127.0.0.1", "--port", "18014", str(bucket.parent)],
+            [arguments.s3, "--access", "AKEXAMPLE", "--secret", "SKEXAMPLE", "--port", "127.0.0.1:18014", "posix", str(bucket.parent)],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )
         server = Server(arguments.server, directory)

@@ -6,14 +6,14 @@
 //! believed by the length. What has proved right is not hashed again while it is what it was: the
 //! same object by its tag, the same file by its times.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::path::{Path as FilePath, PathBuf};
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use md5::{Digest, Md5};
-use object_store::ObjectStoreExt;
 use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStoreExt};
 
 use super::layout::Layout;
 use super::survey::first_byte;
@@ -195,11 +195,17 @@ impl Repository {
             let alike = by_directory.entry(first_byte(&object)).or_default();
             alike.push((object, file));
         }
+        let together = self.listed_together(by_directory.len()).await?;
         let looking = by_directory.into_iter().map(|(first, files)| {
+            let together = &together;
             async move {
-                let are_there = match self.local {
-                    Some(_) => self.are_in_directory(&files, strictly).await?,
-                    None => self.are_listed(first, &files, strictly).await?,
+                let are_there = match (&self.local, together) {
+                    (Some(_), _) => self.are_in_directory(&files, strictly).await?,
+                    (None, Some(there)) => self.are_among(there, &files, strictly).await?,
+                    (None, None) => {
+                        let there = self.listed_under(first).await?;
+                        self.are_among(&there, &files, strictly).await?
+                    }
                 };
                 let lacking = files.into_iter().zip(are_there);
                 let lacking = lacking.filter(|(_, is_there)| !is_there);
@@ -211,15 +217,14 @@ impl Repository {
         Ok(lacking.try_collect::<Vec<_>>().await?.concat())
     }
 
-    /// Which of some files a store lists, all in one directory.
-    async fn are_listed(
+    /// Which of some files a store lists.
+    async fn are_among(
         &self,
-        first: u32,
+        there: &HashMap<Sha256, ObjectMeta>,
         files: &[(Sha256, &DataFile)],
         strictly: bool,
     ) -> Result<Vec<bool>, Error> {
         let layout = self.layout().await?;
-        let there = self.listed_under(first).await?;
         let is_there = |(object, file): &(Sha256, &DataFile)| {
             there.get(object).is_some_and(|found| {
                 let tag = found.e_tag.as_deref().map(plain_tag);

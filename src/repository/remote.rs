@@ -1,22 +1,23 @@
 //! Moving bytes to and from object stores: in parts and ranges, several at a time, hashed on the
 //! way and within a budget of bytes in flight.
 
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 
 use bytes::Bytes;
+use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt, TryStreamExt};
 use object_store::multipart::PartId;
 use object_store::path::Path as ObjectPath;
 use object_store::{GetOptions, PutMode, PutOptions, PutPayload};
-use ring::digest::SHA256;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::cipher::PlainDigest;
 use super::transfer::{
-    ByteBudget, Over, PART_BYTES, blocking, corrupted, finish_over, part_bytes, partial_in,
-    unreadable,
+    ByteBudget, Coding, Over, PART_BYTES, Writing, blocking, corrupted, part_bytes, unreadable,
 };
 use super::uploads::Upload;
 use super::{Repository, storage_error};
@@ -33,17 +34,101 @@ pub(super) enum Sent {
     Occupied(Error),
 }
 
-/// Writes the same to each of some files.
-async fn write_all(
-    writers: &mut [tokio::fs::File],
-    targets: &[PathBuf],
-    bytes: &[u8],
-) -> Result<(), Error> {
-    for (writer, target) in writers.iter_mut().zip(targets) {
-        let written = writer.write_all(bytes).await;
-        written.map_err(|e| Error::io("write", target, e))?;
+/// A local file on its way into an object: read, hashed and sealed on threads that may block.
+struct Reading {
+    from: PathBuf,
+    /// Once the first bytes were asked for.
+    source: Option<File>,
+    /// Until the file has come to its end.
+    coding: Option<Coding>,
+    digest: PlainDigest,
+    /// What the object has next, beyond what was taken.
+    ready: Vec<u8>,
+}
+
+impl Reading {
+    fn of(from: &Path, coding: Coding) -> Self {
+        Self {
+            from: from.to_owned(),
+            source: None,
+            coding: Some(coding),
+            digest: PlainDigest::default(),
+            ready: Vec::new(),
+        }
     }
-    Ok(())
+
+    /// The next bytes of the object; fewer than were asked for are the last ones.
+    async fn take(mut self, bytes: usize) -> Result<(Self, Vec<u8>), Error> {
+        blocking(move || {
+            self.make_ready(bytes)?;
+            let rest = self.ready.split_off(self.ready.len().min(bytes));
+            let taken = std::mem::replace(&mut self.ready, rest);
+            Ok((self, taken))
+        })
+        .await
+    }
+
+    fn make_ready(&mut self, bytes: usize) -> Result<(), Error> {
+        let from = &self.from;
+        let mut source = match self.source.take() {
+            Some(source) => source,
+            None => File::open(from).map_err(|e| unreadable("open", from, e))?,
+        };
+        while self.ready.len() < bytes
+            && let Some(mut coding) = self.coding.take()
+        {
+            // No more than is asked for: what is over is held beside it.
+            let wanted = bytes - self.ready.len();
+            let mut plain = Vec::with_capacity(wanted);
+            Read::by_ref(&mut source)
+                .take(wanted as u64)
+                .read_to_end(&mut plain)
+                .map_err(|e| unreadable("read", from, e))?;
+            if plain.is_empty() {
+                self.ready.extend(coding.finish(&mut self.digest)?);
+                break;
+            }
+            let sealed = match coding.pass(&plain, &mut self.digest)? {
+                Cow::Borrowed(_) => None,
+                Cow::Owned(sealed) => Some(sealed),
+            };
+            let stored = sealed.unwrap_or(plain);
+            if self.ready.is_empty() {
+                self.ready = stored;
+            } else {
+                self.ready.extend(stored);
+            }
+            self.coding = Some(coding);
+        }
+        self.source = Some(source);
+        Ok(())
+    }
+
+    /// Whether what was read is the file that it should be.
+    fn check(self, file: &DataFile) -> Result<(), Error> {
+        let length = self.digest.length;
+        let found = self.digest.finish();
+        if file.sha256 == found {
+            return Ok(());
+        }
+        let what = format_args!("\"{}\"", self.from.display());
+        Err(corrupted(what, file, &found, length))
+    }
+}
+
+/// What comes of some work, while the parts that are on their way go on.
+async fn meanwhile<T, P>(
+    work: impl Future<Output = Result<T, Error>>,
+    parts: &mut FuturesUnordered<impl Future<Output = Result<P, Error>>>,
+    sent: &mut Vec<P>,
+) -> Result<T, Error> {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            Some(part) = parts.next() => sent.push(part?),
+        }
+    }
 }
 
 impl Repository {
@@ -56,28 +141,13 @@ impl Repository {
         is_new: bool,
         budget: &ByteBudget,
     ) -> Result<Sent, Error> {
-        let source = tokio::fs::File::open(from)
-            .await
-            .map_err(|e| unreadable("open", from, e))?;
-        let _permit = budget.take(file.bytes as usize).await;
-        let mut body = Vec::with_capacity(file.bytes as usize);
-        // One byte more than expected is enough to see that a file has grown.
-        source
-            .take(file.bytes + 1)
-            .read_to_end(&mut body)
-            .await
-            .map_err(|e| unreadable("read", from, e))?;
-        let found = hex::encode(ring::digest::digest(&SHA256, &body));
-        if file.sha256 != found {
-            return Err(corrupted(
-                format_args!("\"{}\"", from.display()),
-                file,
-                &found,
-                body.len() as u64,
-            ));
-        }
         let layout = self.layout().await?;
-        let body = layout.seal(path, body.into())?;
+        let bytes = layout.stored_bytes(file) as usize;
+        let _permit = budget.take(bytes).await;
+        // One byte more than expected is enough to see that a file has grown.
+        let reading = Reading::of(from, layout.sealing(path)?).take(bytes + 1);
+        let (reading, body) = reading.await?;
+        reading.check(file)?;
         let mode = if is_new {
             PutMode::Create
         } else {
@@ -88,7 +158,10 @@ impl Repository {
             .put_opts(path, PutPayload::from(body), PutOptions::from(mode))
             .await
         {
-            Ok(put) => Ok(Sent::New(put.e_tag)),
+            Ok(put) => {
+                self.moved.tell(file.bytes);
+                Ok(Sent::New(put.e_tag))
+            }
             Err(e @ object_store::Error::AlreadyExists { .. }) => {
                 Ok(Sent::Occupied(storage_error("write", path, e)))
             }
@@ -106,14 +179,7 @@ impl Repository {
         budget: &ByteBudget,
     ) -> Result<Option<String>, Error> {
         let sent = self.send_parts(&mut upload, path, file, from, budget).await;
-        let checked = sent.and_then(|(parts, found, length)| {
-            if file.sha256 == found {
-                Ok(parts)
-            } else {
-                let what = format_args!("\"{}\"", from.display()).to_string();
-                Err(corrupted(what, file, &found, length))
-            }
-        });
+        let checked = sent.and_then(|(parts, reading)| reading.check(file).map(|()| parts));
         let result = match checked {
             Ok(parts) => upload.complete(parts).await,
             Err(e) => Err(e),
@@ -126,7 +192,7 @@ impl Repository {
         result
     }
 
-    /// Sends a file; its parts, its SHA-256 and its length.
+    /// Sends a file; its parts, and what was read.
     async fn send_parts(
         &self,
         upload: &mut Upload,
@@ -134,71 +200,42 @@ impl Repository {
         file: &DataFile,
         from: &Path,
         budget: &ByteBudget,
-    ) -> Result<(Vec<(usize, PartId)>, String, u64), Error> {
-        let mut source = tokio::fs::File::open(from)
-            .await
-            .map_err(|e| unreadable("open", from, e))?;
+    ) -> Result<(Vec<(usize, PartId)>, Reading), Error> {
         let layout = self.layout().await?;
         let (total, mut taken) = (layout.stored_bytes(file), 0);
         let part_bytes = part_bytes(total);
-        let mut coding = Some(layout.sealing(path)?);
-        let mut digest = PlainDigest::default();
-        // What is ready to be sent and is not a whole part yet.
-        let mut ready = Vec::new();
+        let mut reading = Reading::of(from, layout.sealing(path)?);
         let mut sent = Vec::new();
-        let mut parts = futures::stream::FuturesUnordered::new();
+        let mut parts = FuturesUnordered::new();
         for number in 0.. {
             // Who waits for its turn holds nothing that others need, and does not starve the parts
             // that are on their way.
             let next = total.saturating_sub(taken).min(part_bytes as u64);
             taken += next;
-            let mut admitted = pin!(async {
+            let read = async {
                 self.pass(next).await?;
-                Ok::<_, Error>(budget.take(part_bytes).await)
-            });
-            let permit = loop {
-                tokio::select! {
-                    permit = &mut admitted => break permit?,
-                    Some(part) = parts.next() => {
-                        let part: Result<_, Error> = part;
-                        sent.push(part?);
-                    }
-                }
+                let permit = budget.take(part_bytes).await;
+                let (reading, body) = reading.take(part_bytes).await?;
+                Ok((reading, body, permit))
             };
-            while ready.len() < part_bytes
-                && let Some(mut going_on) = coding.take()
-            {
-                // No more than fills the part: what is over is held beside it.
-                let wanted = part_bytes - ready.len();
-                let mut plain = Vec::with_capacity(wanted);
-                (&mut source)
-                    .take(wanted as u64)
-                    .read_to_end(&mut plain)
-                    .await
-                    .map_err(|e| unreadable("read", from, e))?;
-                if plain.is_empty() {
-                    ready.extend(going_on.finish(&mut digest)?);
-                } else {
-                    ready.extend_from_slice(&going_on.pass(&plain, &mut digest)?);
-                    coding = Some(going_on);
-                }
-            }
-            if ready.is_empty() {
+            let (going_on, body, permit) = meanwhile(read, &mut parts, &mut sent).await?;
+            reading = going_on;
+            if body.is_empty() {
                 break;
             }
-            let rest = ready.split_off(ready.len().min(part_bytes));
-            let body = std::mem::replace(&mut ready, rest);
+            let bytes = body.len() as u64;
             let part = upload.part(number, PutPayload::from(body));
             parts.push(async move {
                 let _permit = permit;
-                part.await.map_err(|e| storage_error("write", path, e))
+                let part = part.await.map_err(|e| storage_error("write", path, e))?;
+                self.moved.tell(bytes);
+                Ok(part)
             });
         }
         while let Some(part) = parts.next().await {
             sent.push(part?);
         }
-        let length = digest.length;
-        Ok((sent, digest.finish(), length))
+        Ok((sent, reading))
     }
 
     /// Brings an object to each of the targets, hashing on the way; no target exists before the
@@ -210,49 +247,22 @@ impl Repository {
         targets: Vec<PathBuf>,
         budget: &ByteBudget,
     ) -> Result<bool, Error> {
-        let dirs = targets.clone();
-        let partials = blocking(move || {
-            dirs.iter()
-                .map(|t| partial_in(t.parent().expect("a file has a directory")))
-                .collect::<Result<Vec<_>, _>>()
-        })
-        .await?;
-        let mut writers = Vec::with_capacity(partials.len());
-        for (partial, target) in partials.iter().zip(&targets) {
-            let handle = partial
-                .as_file()
-                .try_clone()
-                .map_err(|e| Error::io("open", target, e))?;
-            writers.push(tokio::fs::File::from_std(handle));
-        }
         let layout = self.layout().await?;
-        let (mut coding, mut digest) = (layout.opening(path), PlainDigest::default());
+        let mut writing = Writing::of(targets, layout.opening(path), &self.synced_dirs);
         let mut pieces = pin!(self.pieces(path, layout.stored_bytes(file), budget));
         while let Some((piece, permit)) = pieces.try_next().await? {
-            let plain = coding.pass(&piece, &mut digest)?;
-            write_all(&mut writers, &targets, &plain).await?;
-            drop(permit);
+            let bytes = piece.len() as u64;
+            let writes = blocking(move || {
+                writing.push(&piece)?;
+                drop(permit);
+                Ok(writing)
+            });
+            writing = writes.await?;
+            self.moved.tell(bytes);
         }
-        let last = coding.finish(&mut digest)?;
-        write_all(&mut writers, &targets, &last).await?;
-        for (mut writer, target) in writers.into_iter().zip(&targets) {
-            writer
-                .flush()
-                .await
-                .map_err(|e| Error::io("write", target, e))?;
-        }
-        let length = digest.length;
-        let found = digest.finish();
-        if file.sha256 != found || length != file.bytes {
-            return Err(corrupted(format_args!("\"{path}\""), file, &found, length));
-        }
-        blocking(move || {
-            for (partial, target) in partials.into_iter().zip(&targets) {
-                finish_over(partial, target, Over::Damaged)?;
-            }
-            Ok(true)
-        })
-        .await
+        let (file, path) = (file.clone(), path.clone());
+        blocking(move || writing.finish(&file, format_args!("\"{path}\""), Over::Damaged)).await?;
+        Ok(true)
     }
 
     /// The bytes of an object that should be so long, in their order: of a large one several ranges

@@ -26,6 +26,11 @@ use crate::names::{BackupTimestamp, JobUid, Sha256, SnapshotLabel};
 const FILES_PER_PART: usize = 256;
 /// How long a file that is being written has to get its name: a few seconds on HDFS.
 pub(super) const UNFINISHED: Duration = Duration::from_secs(5);
+/// So many directories of data files are listed each by itself; more are listed together where
+/// they have little.
+const LISTED_ALONE: usize = 4;
+/// The most objects of such a listing: four answers of S3.
+const LISTED_TOGETHER_MAX: usize = 4000;
 /// Files that are read at a time in one part.
 const READ_AT_A_TIME: usize = 2;
 
@@ -313,13 +318,19 @@ impl Repository {
         let layout = self.layout().await?;
         let mut checked = Checked::default();
         let mut to_read = Vec::new();
-        for first in bytes {
-            let needed = set.within(first..first + 1);
-            if needed.is_empty() {
-                continue;
-            }
-            let there = self.listed_under(first).await?;
-            for needed in needed {
+        let needed = |first: &u32| !set.within(*first..first + 1).is_empty();
+        let directories: Vec<_> = bytes.filter(needed).collect();
+        let together = self.listed_together(directories.len()).await?;
+        for first in directories {
+            let alone;
+            let there = match &together {
+                Some(all) => all,
+                None => {
+                    alone = self.listed_under(first).await?;
+                    &alone
+                }
+            };
+            for needed in set.within(first..first + 1) {
                 let file = &needed.file;
                 let wrong = match there.get(&needed.object) {
                     Some(found) if found.size == layout.stored_bytes(file) => None,
@@ -384,17 +395,43 @@ impl Repository {
         &self,
         first: u32,
     ) -> Result<HashMap<Sha256, ObjectMeta>, Error> {
+        let directory = self.layout().await?.data_dir().join(format!("{first:02x}"));
+        let found = self.listed_in(&directory, usize::MAX).await?;
+        Ok(found.unwrap_or_default())
+    }
+
+    /// The objects of all data files in one listing, where so many directories would take more
+    /// requests and the files are few.
+    pub(super) async fn listed_together(
+        &self,
+        directories: usize,
+    ) -> Result<Option<HashMap<Sha256, ObjectMeta>>, Error> {
+        if self.local.is_some() || directories <= LISTED_ALONE {
+            return Ok(None);
+        }
+        let directory = self.layout().await?.data_dir();
+        self.listed_in(&directory, LISTED_TOGETHER_MAX).await
+    }
+
+    /// The objects of data files in a directory and under it; nothing if there are more.
+    async fn listed_in(
+        &self,
+        directory: &Path,
+        at_most: usize,
+    ) -> Result<Option<HashMap<Sha256, ObjectMeta>>, Error> {
         let layout = self.layout().await?;
-        let directory = layout.data_dir().join(format!("{first:02x}"));
-        let mut objects = self.store.list(Some(&directory));
+        let mut objects = self.store.list(Some(directory));
         let mut found = HashMap::new();
-        let failed = |e| storage_error("list", &directory, e);
+        let failed = |e| storage_error("list", directory, e);
         while let Some(object) = objects.try_next().await.map_err(failed)? {
             if let Some(Place::Data(name)) = layout.place_of(&object.location) {
                 found.insert(name, object);
             }
+            if found.len() > at_most {
+                return Ok(None);
+            }
         }
-        Ok(found)
+        Ok(Some(found))
     }
 
     async fn length_is_wrong(

@@ -35,8 +35,8 @@ pub(super) fn part_bytes(total: u64) -> usize {
     usize::try_from(least).unwrap_or(usize::MAX).max(PART_BYTES)
 }
 
-/// Longer files go in parts.
-pub(super) const PARTS_AFTER_BYTES: u64 = PART_BYTES as u64;
+/// Longer files go in parts: of two parts the upload's beginning and end cost as many requests.
+pub(super) const PARTS_AFTER_BYTES: u64 = 2 * PART_BYTES as u64;
 /// One step of a local copy.
 pub(super) const COPY_BYTES: usize = 1 << 20;
 /// The prefix of files that are not finished; start-up deletes those it finds.
@@ -87,6 +87,28 @@ impl SyncedDirs {
     }
 }
 
+/// Who is told of the bytes of a file that have been moved, as they go.
+#[derive(Clone, Default)]
+pub struct Moved(Option<Arc<dyn Fn(u64) + Send + Sync>>);
+
+impl Moved {
+    pub fn to(listener: impl Fn(u64) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(listener)))
+    }
+
+    pub(super) fn tell(&self, bytes: u64) {
+        if let Some(listener) = &self.0 {
+            listener(bytes);
+        }
+    }
+}
+
+impl std::fmt::Debug for Moved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Moved")
+    }
+}
+
 /// How many bytes of data may be in memory at once, over all transfers.
 #[derive(Clone, Debug)]
 pub struct ByteBudget {
@@ -104,6 +126,11 @@ impl ByteBudget {
             kib: Arc::new(Semaphore::new(total_kib as usize)),
             total_kib,
         }
+    }
+
+    /// Whether so many bytes may ever be held at once.
+    pub(super) fn holds(&self, bytes: u64) -> bool {
+        bytes.div_ceil(1024) <= u64::from(self.total_kib)
     }
 
     /// Waits until this many bytes may be held; they are given back when the permit is dropped.
@@ -325,35 +352,102 @@ pub(super) fn digest_file(
     }
 }
 
+/// A file that is being written to each of its targets, hashed on the way; no target exists before
+/// the hash proved right.
+pub(super) struct Writing {
+    targets: Vec<PathBuf>,
+    /// Once the first bytes have come.
+    partials: Vec<NamedTempFile>,
+    dirs: Arc<SyncedDirs>,
+    coding: Coding,
+    digest: PlainDigest,
+}
+
+impl Writing {
+    pub fn of(targets: Vec<PathBuf>, coding: Coding, dirs: &Arc<SyncedDirs>) -> Self {
+        Self {
+            targets,
+            partials: Vec::new(),
+            dirs: dirs.clone(),
+            coding,
+            digest: PlainDigest::default(),
+        }
+    }
+
+    /// Takes the next bytes, as they are stored.
+    pub fn push(&mut self, stored: &[u8]) -> Result<(), Error> {
+        if self.partials.is_empty() {
+            self.begin()?;
+        }
+        let bytes = self.coding.pass(stored, &mut self.digest)?;
+        write_all(&mut self.partials, &self.targets, &bytes)
+    }
+
+    fn begin(&mut self) -> Result<(), Error> {
+        let partials = self.targets.iter().map(|target| {
+            let dir = target.parent().expect("a file has a directory");
+            self.dirs.make(dir)?;
+            partial_within(dir)
+        });
+        self.partials = partials.collect::<Result<_, Error>>()?;
+        Ok(())
+    }
+
+    /// Gives the targets their names; `true` if it made the last of them. `what` was read, and is
+    /// XX001 if it is not the file.
+    pub fn finish(
+        mut self,
+        file: &DataFile,
+        what: impl std::fmt::Display,
+        over: Over,
+    ) -> Result<bool, Error> {
+        // Of an empty file nothing has come.
+        if self.partials.is_empty() {
+            self.begin()?;
+        }
+        let last = self.coding.finish(&mut self.digest)?;
+        write_all(&mut self.partials, &self.targets, &last)?;
+        let length = self.digest.length;
+        let found = self.digest.finish();
+        if file.sha256 != found || length != file.bytes {
+            return Err(corrupted(what, file, &found, length));
+        }
+        let mut created = false;
+        for (partial, target) in self.partials.into_iter().zip(&self.targets) {
+            created = finish_over(partial, target, over)?;
+        }
+        Ok(created)
+    }
+}
+
+/// Writes the same to each of some files.
+fn write_all(
+    partials: &mut [NamedTempFile],
+    targets: &[PathBuf],
+    bytes: &[u8],
+) -> Result<(), Error> {
+    for (partial, target) in partials.iter_mut().zip(targets) {
+        let written = partial.write_all(bytes);
+        written.map_err(|e| Error::io("write", target, e))?;
+    }
+    Ok(())
+}
+
 /// The blocking part of a local copy; `true` if it made the last of the targets.
 /// `pass` is asked before bytes are read.
 pub(crate) fn copy_hashed(
     file: &DataFile,
     from: &Path,
-    targets: &[PathBuf],
+    targets: Vec<PathBuf>,
     over: Over,
-    mut coding: Coding,
-    dirs: &SyncedDirs,
+    coding: Coding,
+    dirs: &Arc<SyncedDirs>,
     mut pass: impl FnMut(u64) -> Result<(), Error>,
 ) -> Result<bool, Error> {
     let mut source = File::open(from).map_err(|e| unreadable("open", from, e))?;
-    let mut partials = targets
-        .iter()
-        .map(|target| {
-            let dir = target.parent().expect("a file has a directory");
-            dirs.make(dir)?;
-            partial_within(dir)
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut write = |bytes: &[u8]| {
-        for (partial, target) in partials.iter_mut().zip(targets) {
-            let written = partial.write_all(bytes);
-            written.map_err(|e| Error::io("write", target, e))?;
-        }
-        Ok::<_, Error>(())
-    };
-    let (mut digest, mut read) = (PlainDigest::default(), 0);
-    let mut buffer = vec![0; COPY_BYTES];
+    let mut writing = Writing::of(targets, coding, dirs);
+    let piece = usize::try_from(file.bytes).unwrap_or(COPY_BYTES);
+    let (mut buffer, mut read) = (vec![0; piece.clamp(1, COPY_BYTES)], 0);
     loop {
         pass(file.bytes.saturating_sub(read).min(COPY_BYTES as u64))?;
         let n = source
@@ -363,24 +457,9 @@ pub(crate) fn copy_hashed(
             break;
         }
         read += n as u64;
-        write(&coding.pass(&buffer[..n], &mut digest)?)?;
+        writing.push(&buffer[..n])?;
     }
-    write(&coding.finish(&mut digest)?)?;
-    let length = digest.length;
-    let found = digest.finish();
-    if file.sha256 != found || length != file.bytes {
-        return Err(corrupted(
-            format_args!("\"{}\"", from.display()),
-            file,
-            &found,
-            length,
-        ));
-    }
-    let mut created = false;
-    for (partial, target) in partials.into_iter().zip(targets) {
-        created = finish_over(partial, target, over)?;
-    }
-    Ok(created)
+    writing.finish(file, format_args!("\"{}\"", from.display()), over)
 }
 
 /// Those of some paths that do not have a file of this length.
@@ -415,11 +494,10 @@ impl Repository {
             if look(&target)?.is_some() {
                 return Ok(Copied::Occupied);
             }
-            let targets = [target];
-            if !copy_hashed(&file, &from, &targets, Over::Nothing, coding, &dirs, pace)? {
+            let targets = vec![target.clone()];
+            if !copy_hashed(&file, &from, targets, Over::Nothing, coding, &dirs, pace)? {
                 return Ok(Copied::Occupied);
             }
-            let [target] = targets;
             let found = fs::symlink_metadata(&target);
             found
                 .map(Copied::New)
@@ -446,19 +524,20 @@ impl Repository {
             if missing.is_empty() {
                 return Ok(false);
             }
-            copy_hashed(&file, &from, &missing, Over::Damaged, coding, &dirs, pace)
+            copy_hashed(&file, &from, missing, Over::Damaged, coding, &dirs, pace)
         })
         .await
     }
 
     /// What a copy asks before it reads so many bytes.
     fn pace(&self, budget: &ByteBudget) -> impl FnMut(u64) -> Result<(), Error> + Send + use<> {
-        let (passing, budget) = (self.passing(), budget.clone());
+        let (passing, budget, moved) = (self.passing(), budget.clone(), self.moved.clone());
         let runtime = Handle::current();
-        // Who waits for its turn holds nothing that others need.
-        let mut permit = None;
+        let (mut permit, mut under_way) = (None, 0);
         move |bytes| {
+            // Who waits for its turn holds nothing that others need.
             permit.take();
+            moved.tell(std::mem::replace(&mut under_way, bytes));
             passing(bytes)?;
             permit = Some(runtime.block_on(budget.take(COPY_BYTES)));
             Ok(())
@@ -477,7 +556,7 @@ impl Repository {
         budget: &ByteBudget,
     ) -> Result<bool, Error> {
         let (pace, dirs) = (self.pace(budget), self.synced_dirs.clone());
-        blocking(move || copy_hashed(&file, &from, &targets, over, coding, &dirs, pace)).await
+        blocking(move || copy_hashed(&file, &from, targets, over, coding, &dirs, pace)).await
     }
 }
 

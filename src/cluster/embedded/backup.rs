@@ -422,8 +422,9 @@ impl EmbeddedCluster {
         repository: &Repository,
         progress: ReportProgress,
     ) -> Result<Transfer, StepError> {
-        each_file(&tablet.files, progress, |file| {
-            self.bring(job, tablet, file, repository)
+        each_file(&tablet.files, progress, |file, moved| async move {
+            let repository = repository.telling(moved);
+            self.bring(job, tablet, file, &repository).await
         })
         .await
     }

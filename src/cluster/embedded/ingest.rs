@@ -561,10 +561,10 @@ impl TabletFile {
         copy_hashed(
             &file,
             &paths[0],
-            &paths[1..],
+            paths[1..].to_vec(),
             Over::Nothing,
             Coding::Plain,
-            &SyncedDirs::default(),
+            &Arc::new(SyncedDirs::default()),
             |_| Ok(()),
         )?;
         Ok(NewFile {

@@ -457,7 +457,7 @@ impl EmbeddedCluster {
         progress: ReportProgress,
     ) -> Result<Transfer, StepError> {
         let backends: &Arc<super::be::Backends> = &self.inner.backends;
-        each_file(&tablet.files, progress, |file| async move {
+        each_file(&tablet.files, progress, |file, moved| async move {
             let (checked, on) = (backends.clone(), tablet.backends.clone());
             let check = move || {
                 on.iter()
@@ -469,10 +469,9 @@ impl EmbeddedCluster {
                 .iter()
                 .filter_map(|b| backends.file(*b, tablet.tablet_id, file))
                 .collect();
-            let moved = repository
-                .download(file, paths, &self.inner.budget, check)
-                .await;
-            Ok(moved?)
+            let repository = repository.telling(moved);
+            let downloaded = repository.download(file, paths, &self.inner.budget, check);
+            Ok(downloaded.await?)
         })
         .await
     }
