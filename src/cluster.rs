@@ -36,6 +36,7 @@ use crate::job::{
 };
 use crate::names::*;
 use crate::repository::{Manifest, Placed, Repository};
+use crate::scan_at_once::scan_at_once;
 use crate::schema::{Bounds, PartitionDef, TableSchema, ViewDefinition};
 use crate::statement::{Definition, ObjectRef, Qualified};
 
@@ -478,7 +479,20 @@ impl ViewSource {
     }
 }
 
-#[async_trait]
+impl ViewSource {
+    fn planned(
+        &self,
+        _: &dyn Session,
+        _: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        Err(DataFusionError::Internal(
+            "a view was scanned instead of planned".into(),
+        ))
+    }
+}
+
 impl TableProvider for ViewSource {
     fn schema(&self) -> SchemaRef {
         Arc::new(Schema::empty())
@@ -492,17 +506,7 @@ impl TableProvider for ViewSource {
         Some(&self.definition.query)
     }
 
-    async fn scan(
-        &self,
-        _: &dyn Session,
-        _: Option<&Vec<usize>>,
-        _: &[Expr],
-        _: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-        Err(DataFusionError::Internal(
-            "a view was scanned instead of planned".into(),
-        ))
-    }
+    scan_at_once!();
 }
 
 #[derive(Clone, Debug)]

@@ -60,6 +60,7 @@ pub mod progress;
 pub mod query;
 pub mod repository;
 pub mod runner;
+mod scan_at_once;
 pub mod schema;
 pub mod server;
 pub mod session;

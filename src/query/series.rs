@@ -5,7 +5,6 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::array::Int32Array;
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -20,6 +19,8 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::memory::{LazyBatchGenerator, LazyMemoryExec};
 use parking_lot::RwLock;
+
+use crate::scan_at_once::scan_at_once;
 
 /// The series that is left to DataFusion.
 pub(super) const BIG_SERIES: &str = "series_of_bigints";
@@ -74,17 +75,8 @@ struct Integers {
     schema: SchemaRef,
 }
 
-#[async_trait]
-impl TableProvider for Integers {
-    fn schema(&self) -> SchemaRef {
-        self.schema.clone()
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    async fn scan(
+impl Integers {
+    fn planned(
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
@@ -108,6 +100,18 @@ impl TableProvider for Integers {
         }
         Ok(Arc::new(plan))
     }
+}
+
+impl TableProvider for Integers {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    scan_at_once!();
 }
 
 impl Iterator for Integers {

@@ -16,6 +16,7 @@ use self::scan::{SystemExec, SystemScan};
 use super::system::{ScanContext, ScanRequest, Sources, SystemTable};
 use super::tables;
 use crate::cluster::Cluster;
+use crate::scan_at_once::scan_at_once;
 
 /// The schema of one cluster's point of view, for one user.
 #[derive(Debug)]
@@ -67,24 +68,8 @@ struct Provider {
     viewer: String,
 }
 
-#[async_trait]
-impl TableProvider for Provider {
-    fn schema(&self) -> SchemaRef {
-        self.schema.clone()
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    fn supports_filters_pushdown(
-        &self,
-        filters: &[&Expr],
-    ) -> DfResult<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
-    }
-
-    async fn scan(
+impl Provider {
+    fn planned(
         &self,
         _state: &dyn Session,
         projection: Option<&Vec<usize>>,
@@ -113,4 +98,23 @@ impl TableProvider for Provider {
         };
         Ok(Arc::new(SystemExec::try_new(scan, None)?))
     }
+}
+
+impl TableProvider for Provider {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    scan_at_once!();
 }

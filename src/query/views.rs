@@ -22,6 +22,7 @@ use datafusion::prelude::ident;
 use super::{AsOf, SessionFacts, session_state, to_datafusion_dialect};
 use crate::cluster::ViewSource;
 use crate::error::{Error, ErrorKind};
+use crate::scan_at_once::scan_at_once;
 use crate::statement::{Statement, parse_one};
 
 /// How deep views may stand on views. One that is replaced by a query over itself would have no
@@ -170,17 +171,8 @@ struct BrokenView {
     error: String,
 }
 
-#[async_trait]
-impl TableProvider for BrokenView {
-    fn schema(&self) -> SchemaRef {
-        Arc::new(Schema::empty())
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::View
-    }
-
-    async fn scan(
+impl BrokenView {
+    fn planned(
         &self,
         _: &dyn Session,
         _: Option<&Vec<usize>>,
@@ -194,4 +186,16 @@ impl TableProvider for BrokenView {
         .hint("Bring back what it reads, or replace it with CREATE OR REPLACE VIEW.");
         Err(DataFusionError::External(Box::new(error)))
     }
+}
+
+impl TableProvider for BrokenView {
+    fn schema(&self) -> SchemaRef {
+        Arc::new(Schema::empty())
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::View
+    }
+
+    scan_at_once!();
 }

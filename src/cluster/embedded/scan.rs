@@ -33,6 +33,7 @@ use object_store::path::Path;
 use super::be::Backends;
 use super::metastore::{Partition, ReadGuard, Table};
 use crate::error::{Error, ErrorKind};
+use crate::scan_at_once::scan_at_once;
 use crate::schema::{
     Aggregate, Bound, Bounds, ColumnType, DefaultValue, KeyModel, RangeKey, SEQUENCE_COLUMN,
     TableSchema,
@@ -250,24 +251,8 @@ struct FilesTable {
     _guard: Arc<ReadGuard>,
 }
 
-#[async_trait]
-impl TableProvider for FilesTable {
-    fn schema(&self) -> SchemaRef {
-        self.schema.clone()
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    fn supports_filters_pushdown(
-        &self,
-        filters: &[&Expr],
-    ) -> DfResult<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
-    }
-
-    async fn scan(
+impl FilesTable {
+    fn planned(
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
@@ -334,6 +319,25 @@ impl TableProvider for FilesTable {
                 .build();
         Ok(DataSourceExec::from_data_source(config))
     }
+}
+
+impl TableProvider for FilesTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    scan_at_once!();
 }
 
 /// What the bounds of the partitions say about their partition column.

@@ -4,7 +4,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -27,6 +26,7 @@ use super::print_statement::identifier;
 use super::remote_table::StarRocksTable;
 use super::types;
 use crate::error::{Error, ErrorKind};
+use crate::scan_at_once::scan_at_once;
 
 const BATCH_ROWS: usize = 8192;
 /// Batches between the frontend and whoever takes the rows.
@@ -36,29 +36,8 @@ fn external(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 
-#[async_trait]
-impl TableProvider for StarRocksTable {
-    fn schema(&self) -> SchemaRef {
-        self.schema.clone()
-    }
-
-    fn table_type(&self) -> TableType {
-        self.kind
-    }
-
-    fn supports_filters_pushdown(
-        &self,
-        filters: &[&Expr],
-    ) -> DfResult<Vec<TableProviderFilterPushDown>> {
-        let schema = DFSchema::try_from(self.schema.as_ref().clone())?;
-        let support = |filter: &&Expr| match print_filter(filter, &schema) {
-            Some(_) => TableProviderFilterPushDown::Exact,
-            None => TableProviderFilterPushDown::Unsupported,
-        };
-        Ok(filters.iter().map(support).collect())
-    }
-
-    async fn scan(
+impl StarRocksTable {
+    fn planned(
         &self,
         _: &dyn Session,
         projection: Option<&Vec<usize>>,
@@ -106,6 +85,30 @@ impl TableProvider for StarRocksTable {
     }
 }
 
+impl TableProvider for StarRocksTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        self.kind
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        let schema = DFSchema::try_from(self.schema.as_ref().clone())?;
+        let support = |filter: &&Expr| match print_filter(filter, &schema) {
+            Some(_) => TableProviderFilterPushDown::Exact,
+            None => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(support).collect())
+    }
+
+    scan_at_once!();
+}
+
 /// A filter as the frontend reads it, if it means the same there.
 fn print_filter(filter: &Expr, schema: &DFSchema) -> Option<String> {
     let plain = filter.clone().transform(|e| match e {
@@ -137,17 +140,8 @@ pub(super) struct StarRocksQuery {
     pub schema: SchemaRef,
 }
 
-#[async_trait]
-impl TableProvider for StarRocksQuery {
-    fn schema(&self) -> SchemaRef {
-        self.schema.clone()
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Temporary
-    }
-
-    async fn scan(
+impl StarRocksQuery {
+    fn planned(
         &self,
         _: &dyn Session,
         projection: Option<&Vec<usize>>,
@@ -173,6 +167,18 @@ impl TableProvider for StarRocksQuery {
             _ => Ok(whole(self.sql.clone(), self.schema.clone())),
         }
     }
+}
+
+impl TableProvider for StarRocksQuery {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Temporary
+    }
+
+    scan_at_once!();
 }
 
 /// Some of a plan's columns.
