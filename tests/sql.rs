@@ -164,6 +164,7 @@ files!(
     databases_and_tables,
     integers_and_arrays,
     job_history,
+    json,
     key_models,
     numbers_and_times,
     numbers_and_times_meet,

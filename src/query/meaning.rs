@@ -15,6 +15,7 @@ mod correlation;
 mod formats;
 mod interval_sums;
 mod intervals;
+mod json;
 mod numbers;
 mod parts;
 mod reading;
@@ -37,6 +38,7 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
 pub(super) use self::arithmetic::Operators;
 pub(super) use self::arrays::{ARRAY_OR_EMPTY, BESIDE_NULL};
+pub(super) use self::json::{AS_JSON, AS_JSONB};
 pub(super) use self::numbers::AS_NUMERIC;
 pub(super) use self::parts::{extract_name, part_named};
 pub(super) use self::single::SINGLE_VALUE;
@@ -79,7 +81,11 @@ pub(super) fn add_to(state: &mut SessionState) -> DfResult<()> {
     ] {
         state.register_udf(Arc::new(function))?;
     }
-    for function in row_by_row::all().into_iter().chain(arrays::all()) {
+    for function in row_by_row::all()
+        .into_iter()
+        .chain(arrays::all())
+        .chain(json::all())
+    {
         state.register_udf(Arc::new(function))?;
     }
     state.register_expr_planner(Arc::new(Operators))?;

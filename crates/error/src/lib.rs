@@ -78,6 +78,8 @@ error_kinds! {
     InvalidParameter => "22023",
     /// Text that does not read as the type it should be.
     InvalidText => "22P02",
+    /// A character that a text cannot have.
+    UntranslatableCharacter => "22P05",
     /// A number outside the range of its type.
     OutOfRange => "22003",
     /// Text longer than its column.

@@ -4,6 +4,7 @@
 
 pub mod datetime;
 pub mod interval;
+pub mod json;
 pub mod like;
 pub mod number_format;
 pub mod text;

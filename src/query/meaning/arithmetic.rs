@@ -111,6 +111,9 @@ impl ExprPlanner for Operators {
         expr: RawBinaryExpr,
         schema: &DFSchema,
     ) -> DfResult<PlannerResult<RawBinaryExpr>> {
+        if let Some(found) = super::json::operator(&expr, schema)? {
+            return Ok(PlannerResult::Planned(found));
+        }
         let types = (expr.left.get_type(schema), expr.right.get_type(schema));
         let (Ok(left), Ok(right)) = types else {
             return Ok(PlannerResult::Original(expr));

@@ -19,13 +19,13 @@ use super::reading::{arrow_interval, external, interval_overflow, pg_interval};
 use super::type_name::type_name;
 use crate::error::{Error, ErrorKind};
 
-type Computed = DfResult<ScalarValue>;
+pub(super) type Computed = DfResult<ScalarValue>;
 
 /// What arguments are brought to, and the type of the answer; nothing if there is no such function.
-type Typed = Option<(Vec<DataType>, DataType)>;
+pub(super) type Typed = Option<(Vec<DataType>, DataType)>;
 
 /// One such function.
-struct RowByRow {
+pub(super) struct RowByRow {
     name: &'static str,
     typed: fn(&[DataType]) -> Typed,
     /// Whether NULL is the answer to any NULL.
@@ -58,6 +58,21 @@ const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
 const TIMESTAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
 impl RowByRow {
+    /// One whose answer to any NULL is NULL.
+    pub fn strict(
+        name: &'static str,
+        typed: fn(&[DataType]) -> Typed,
+        compute: fn(&[ScalarValue], &ConfigOptions) -> Computed,
+    ) -> Self {
+        Self {
+            name,
+            typed,
+            is_strict: true,
+            compute,
+            signature: Signature::user_defined(Volatility::Immutable),
+        }
+    }
+
     fn resolved(&self, types: &[DataType]) -> DfResult<(Vec<DataType>, DataType)> {
         (self.typed)(types).ok_or_else(|| {
             let types: Vec<_> = types.iter().map(type_name).collect();
@@ -136,7 +151,7 @@ fn out_of_range() -> DataFusionError {
     failure(ErrorKind::DateTimeOverflow, "timestamp out of range")
 }
 
-fn unexpected(value: &ScalarValue) -> DataFusionError {
+pub(super) fn unexpected(value: &ScalarValue) -> DataFusionError {
     DataFusionError::Internal(format!("unexpected {}", value.data_type()))
 }
 
@@ -167,14 +182,14 @@ fn float(value: &ScalarValue) -> DfResult<f64> {
     }
 }
 
-fn text(value: &ScalarValue) -> Option<&str> {
+pub(super) fn text(value: &ScalarValue) -> Option<&str> {
     match value {
         ScalarValue::Utf8(text) => text.as_deref(),
         _ => None,
     }
 }
 
-fn as_text(value: impl Into<String>) -> Computed {
+pub(super) fn as_text(value: impl Into<String>) -> Computed {
     Ok(ScalarValue::Utf8(Some(value.into())))
 }
 
@@ -376,13 +391,7 @@ fn in_words(args: &[ScalarValue], options: &ConfigOptions) -> Computed {
 
 pub(super) fn all() -> Vec<ScalarUDF> {
     use DataType::{Float64, Int32, Time64, Utf8};
-    let function = |name, typed, compute| RowByRow {
-        name,
-        typed,
-        is_strict: true,
-        compute,
-        signature: Signature::user_defined(Volatility::Immutable),
-    };
+    let function = RowByRow::strict;
     let functions = [
         function(
             "age",

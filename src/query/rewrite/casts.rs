@@ -3,7 +3,7 @@
 use datafusion::sql::sqlparser::ast as sql;
 use starkeep_pg_semantics::interval::interval as read_interval;
 
-use super::super::meaning::AS_NUMERIC;
+use super::super::meaning::{AS_JSON, AS_JSONB, AS_NUMERIC};
 use super::{call, literal};
 use crate::error::{Error, ErrorKind};
 
@@ -79,6 +79,8 @@ pub(super) fn as_type(
             let length = sql::Expr::value(sql::Value::Number(length.to_string(), false));
             Some(call("left", vec![text, length]))
         }
+        (_, T::JSON) => Some(call(AS_JSON, vec![cast_to(inner.clone(), T::Text)])),
+        (_, T::JSONB) => Some(call(AS_JSONB, vec![cast_to(inner.clone(), T::Text)])),
         (
             text,
             T::Numeric(sql::ExactNumberInfo::None)
