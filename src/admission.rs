@@ -11,6 +11,7 @@ mod embedded;
 mod explain;
 mod history;
 mod jobs;
+mod restore_target;
 mod starrocks;
 mod users;
 
@@ -81,6 +82,11 @@ impl Caller {
                     "\"encryption\" of a repository that a StarRocks cluster writes",
                 ));
             }
+        }
+        if let Statement::Restore(restore) = statement
+            && let Some(other) = &restore.cluster
+        {
+            return self.restore_elsewhere(other, restore).await;
         }
         if self.cluster.external().is_some() {
             match statement {

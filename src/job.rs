@@ -43,8 +43,8 @@ pub use self::journal::JobJournal;
 pub use self::machine::Machine;
 pub use self::phase::{CancelCause, End, Phase};
 pub use self::prune::{
-    CANDIDATES_MAX, Candidate, PruneCommand, PruneEvent, PruneRequest, PruneState, Pruned,
-    volume_of,
+    CANDIDATES_MAX, Candidate, Prunable, PruneCommand, PruneEvent, PruneRequest, PruneState,
+    Pruned, volume_of,
 };
 pub use self::record::Record;
 pub use self::restore::{RestoreCommand, RestoreEvent, RestoreState};

@@ -22,6 +22,7 @@ mod remote;
 mod single_deletes;
 mod starrocks_delete;
 mod starrocks_layout;
+mod starrocks_prune;
 mod starrocks_survey;
 mod survey;
 mod throttle;
@@ -31,6 +32,7 @@ mod uploads;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -50,7 +52,7 @@ use self::layout::Layout;
 use self::location::Store;
 pub use self::location::{
     CONDITIONAL_PUT_KEY, ENCRYPTION, ENCRYPTION_KEY, Location, MAX_BYTES_PER_SECOND_KEY,
-    check_location,
+    check_location, is_same_place,
 };
 pub use self::manifest::Manifest;
 #[doc(hidden)]
@@ -58,12 +60,13 @@ pub use self::manifest::check_manifest;
 pub use self::open::{Locations, OpenRepository};
 pub use self::prune::{GRACE_SECONDS_MIN, PRUNE_WAIT};
 use self::remote::Sent;
+pub use self::starrocks_delete::STORED_QUIET_SECONDS;
 pub use self::starrocks_layout::*;
 pub use self::starrocks_survey::StoredSet;
 pub use self::survey::FileSet;
 pub use self::throttle::{SpeedLimit, Throttle};
 pub use self::transfer::{ByteBudget, Moved, hash_file};
-use self::transfer::{Copied, Over, PARTS_AFTER_BYTES, SyncedDirs};
+use self::transfer::{Copied, Over, PART_BYTES, PARTS_AFTER_BYTES, SyncedDirs};
 pub use self::uploads::UploadLog;
 use crate::error::{Error, ErrorKind};
 use crate::job::{DataFile, ManifestDigest};
@@ -98,6 +101,8 @@ pub struct Repository {
     /// Whether a file has another name while it is written, which a kill leaves.
     writes_beside: bool,
     synced_dirs: Arc<SyncedDirs>,
+    /// Whether it was seen to have more data files than are listed together.
+    has_many_files: Arc<AtomicBool>,
     /// Where it is, and the manifests that are known of it.
     index: Option<(Arc<str>, Arc<ManifestIndex>)>,
 }
@@ -180,6 +185,7 @@ impl Repository {
             layout: Arc::default(),
             root,
             synced_dirs: Arc::default(),
+            has_many_files: Arc::default(),
             index: None,
         }
     }
@@ -501,7 +507,7 @@ impl Repository {
                 let copied = self.copy_file(file, from, vec![target], over, coding, budget);
                 (copied.await?, None)
             }
-            None if file.bytes <= PARTS_AFTER_BYTES && budget.holds(file.bytes) => {
+            None if self.goes_whole(file, budget) => {
                 let is_new = over == Over::Nothing && self.puts_on_condition;
                 self.pass(file.bytes).await?;
                 match self.upload_file(&path, file, from, is_new, budget).await? {
@@ -524,6 +530,16 @@ impl Repository {
             self.note_written(file, e_tag.as_deref()).await;
         }
         Ok(moved)
+    }
+
+    /// Whether a file is put in one piece. A put that fails leaves a file on HDFS, and an upload in
+    /// parts does not.
+    fn goes_whole(&self, file: &DataFile, budget: &ByteBudget) -> bool {
+        let longest = match self.writes_beside {
+            true => PART_BYTES as u64,
+            false => PARTS_AFTER_BYTES,
+        };
+        file.bytes <= longest && budget.holds(file.bytes)
     }
 
     /// Whether a file is put without a look at what is there: its few bytes cost no more than the

@@ -24,9 +24,11 @@ async fn with_table(client: &Client) {
     .await;
     run(
         client,
-        "INSERT INTO secret_table SELECT value, encode(sha512(concat('x', value)), 'hex') FROM generate_series(1, 260000)",
+        "INSERT INTO secret_table SELECT value, encode(sha512(concat('x', value)), 'hex') FROM generate_series(1, 300000)",
     )
     .await;
+    let in_parts = "SELECT bytes > 17000000 FROM system.tables WHERE table_name = 'secret_table'";
+    assert_eq!(value(client, in_parts).await, "t");
     run(client, "INSERT INTO secret_table VALUES (0, 'secret row')").await;
 }
 

@@ -80,9 +80,11 @@ async fn googles_storage_keeps_backups() {
          CREATE TABLE t (a BIGINT) DISTRIBUTED BY HASH (a) BUCKETS 8;
          INSERT INTO t SELECT value FROM generate_series(1, 1000);
          CREATE TABLE big (a BIGINT, b STRING) DISTRIBUTED BY HASH (a) BUCKETS 1;
-         INSERT INTO big SELECT value, encode(sha512(concat('x', value)), 'hex') FROM generate_series(1, 260000)",
+         INSERT INTO big SELECT value, encode(sha512(concat('x', value)), 'hex') FROM generate_series(1, 300000)",
     )
     .await;
+    let in_parts = "SELECT bytes > 17000000 FROM system.tables WHERE table_name = 'big'";
+    assert_eq!(value(&client, in_parts).await, "t");
     let (code, message) = fails(&client, &create(&gcs, "somebody@example.com")).await;
     assert_eq!(code, "58030", "{message}");
     run(&client, &create(&gcs, EMAIL)).await;

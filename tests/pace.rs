@@ -55,7 +55,7 @@ async fn progress_is_told_within_a_file() {
          INSERT INTO d.one SELECT value, encode(sha512(concat('x', value)), 'hex') FROM generate_series(1, 60000)",
     )
     .await;
-    let pace = "\"max_bytes_per_second\" = \"2000000\"";
+    let pace = "\"max_bytes_per_second\" = \"400000\"";
     for (job, statement) in [
         (
             1,

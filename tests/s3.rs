@@ -31,7 +31,7 @@ async fn another_starkeep_restores_what_one_backed_up() {
         "CREATE TABLE big (a BIGINT, b STRING) DISTRIBUTED BY HASH (a) BUCKETS 1",
     )
     .await;
-    run(&client, "INSERT INTO big SELECT value, encode(sha512(concat('x', value)), 'hex') FROM generate_series(1, 260000)").await;
+    run(&client, "INSERT INTO big SELECT value, encode(sha512(concat('x', value)), 'hex') FROM generate_series(1, 300000)").await;
     let size: i64 = value(
         &client,
         "SELECT bytes FROM system.tables WHERE table_name = 'big'",

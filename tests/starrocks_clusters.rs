@@ -706,3 +706,87 @@ async fn nothing_waits_for_a_silent_frontend() {
     );
     server.stop().await;
 }
+
+/// A snapshot of one cluster is restored into another that knows the repository; what is in the way
+/// is told before anything is begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_are_restored_into_another_cluster() {
+    let w = fixture("3.3.16", FAST).await;
+    run(
+        &w.client,
+        "BACKUP SNAPSHOT shop.s TO r ON (orders, customers)",
+    )
+    .await;
+    assert_eq!(w.ends().await, "succeeded");
+    let other = FakeFe::start("3.5.0", 1, FAST).await;
+    let kept = w.fe.model(|m| (m.kept.clone(), m.homes.clone()));
+    other.model(|m| (m.kept, m.homes) = kept);
+    run(&w.client, &other.create("other", "")).await;
+    let there = connect(w.server.server.addr(), "root", "dbname=other")
+        .await
+        .expect("connects");
+    let restore = |cluster: &str, objects: &str, replicas: u8| {
+        format!(
+            "RESTORE SNAPSHOT shop.s FROM r ON CLUSTER {cluster} ON ({objects}) PROPERTIES (\"backup_timestamp\" = \"latest\", \"replication_num\" = \"{replicas}\")"
+        )
+    };
+    let again = restore("other", "orders AS again, customers AS people", 1);
+    let refused = async |statement: &str, code: &str| {
+        let told = fails(&w.client, statement).await;
+        assert_eq!(told.0, code, "{statement}: {}", told.1);
+    };
+    // Not known there; then known in another place.
+    refused(&again, "42704").await;
+    let create = |location: &str| {
+        format!("CREATE REPOSITORY r WITH BROKER hdfs_broker ON LOCATION \"{location}\"")
+    };
+    let elsewhere = FakeFe::location(w.server.dir.path()).with_file_name("elsewhere");
+    std::fs::create_dir(&elsewhere).expect("made");
+    run(&there, &create(&elsewhere.display().to_string())).await;
+    refused(&again, "42704").await;
+    run(&there, "DROP REPOSITORY r").await;
+    run(&there, &create(&w.bucket().display().to_string())).await;
+
+    refused(&restore("nowhere", "orders", 1), "42704").await;
+    refused(&restore("embedded", "orders", 1), "0A000").await;
+    refused(&restore("other", "nothing", 1), "42P01").await;
+    refused(&restore("other", "orders", 9), "55000").await;
+    assert!(other.effects("RESTORE").is_empty(), "nothing was begun");
+    let steps = rows(&w.client, &format!("EXPLAIN {again}")).await;
+    let steps: Vec<_> = steps
+        .iter()
+        .map(|row| row[1].clone().unwrap_or_default())
+        .collect();
+    assert_eq!(steps, ["shop.again", "shop.people", "s"]);
+
+    run(&w.client, &again).await;
+    assert_eq!(w.ends().await, "succeeded");
+    let last = "SELECT cluster || ' ' || kind || ' ' || status || ' ' || requested_by FROM system.jobs ORDER BY job_id DESC LIMIT 1";
+    assert_eq!(w.value(last).await, "other restore succeeded root");
+    let tables = other.model(|m| {
+        m.databases["shop"]
+            .tables
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+    });
+    assert!(
+        tables.contains(&"again".to_owned()) && tables.contains(&"people".to_owned()),
+        "{tables:?}"
+    );
+    assert!(w.fe.effects("RESTORE").is_empty());
+    // From a cluster that is gone.
+    run(
+        &w.client,
+        "CREATE CLUSTER attic PROPERTIES (\"type\" = \"none\")",
+    )
+    .await;
+    let attic = connect(w.server.server.addr(), "root", "dbname=attic")
+        .await
+        .expect("connects");
+    run(&attic, &create(&w.bucket().display().to_string())).await;
+    run(&attic, &restore("other", "customers AS third", 1)).await;
+    assert_eq!(w.ends().await, "succeeded");
+    assert_eq!(w.value(last).await, "other restore succeeded root");
+    w.server.stop().await;
+}

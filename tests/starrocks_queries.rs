@@ -586,6 +586,118 @@ async fn starrocks_repositories_are_verified_from_the_bucket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_no_snapshot_needs_is_pruned_from_the_bucket() {
+    for version in ["3.2.1", "4.2.0"] {
+        let w = fixture(version, Pace::Manual).await;
+        let root = w.bucket().join("__starrocks_repository_r");
+        let last =
+            "SELECT status FROM system.jobs WHERE kind = 'backup' ORDER BY job_id DESC LIMIT 1";
+        run(&w.client, "BACKUP SNAPSHOT shop.good TO r ON (orders)").await;
+        w.fe.until(|m| m.slots.contains_key("shop")).await;
+        w.fe.model(|m| (0..8).for_each(|_| m.tick()));
+        w.until(last, "succeeded").await;
+        let files = crate::consistency::files(&root.join("__ss_good"));
+        let data = files
+            .iter()
+            .find(|f| f.to_string_lossy().contains("__10111/0200_0.dat"));
+        let data = data.expect("there");
+        // A file that was not finished, a tablet that nothing names, a backup without an end, one
+        // with something of another's in it.
+        std::fs::write(data.with_file_name("0200_0.dat.part"), "r").expect("written");
+        let orphan = data.parent().expect("a directory").with_file_name("__9");
+        crate::fake_fe::put(&orphan, "9.hdr", b"header");
+        let tablet = "__ss_content/__db_1/__tbl_2/__part_3/__idx_4/__5";
+        for label in ["half", "mixed"] {
+            let directory = root.join(format!("__ss_{label}")).join(tablet);
+            crate::fake_fe::put(&directory, "5.hdr", b"h");
+        }
+        std::fs::write(root.join("__ss_mixed/notes.txt"), "n").expect("written");
+        // And a backup under way, of which nobody knows how long it has not written.
+        run(&w.client, "BACKUP SNAPSHOT shop.live TO r ON (orders)").await;
+        w.fe.until(|m| m.slots["shop"].label == "live").await;
+        w.fe.model(|m| (0..3).for_each(|_| m.tick()));
+        let live = crate::consistency::files(&root.join("__ss_live"));
+        assert!(!live.is_empty(), "{version}");
+
+        let pruned = async |statement: &str| {
+            run(&w.client, statement).await;
+            let id = w.value("SELECT max(job_id) FROM system.jobs").await;
+            run(&w.client, &format!("WAIT FOR JOB {id}")).await;
+            let told = "SELECT outcome || ' ' || regexp_replace(object, '.*/', '') || ' ' || split_part(object, '/', 1) FROM system.pruned_objects WHERE job_id = ";
+            let told = rows(&w.client, &format!("{told}{id} ORDER BY object")).await;
+            let told = told.into_iter().flatten().flatten();
+            // Without the MD5s.
+            told.map(|line| match line.split_once(".hdr.") {
+                Some((name, rest)) => format!("{name}.hdr{}", &rest[32..]),
+                None => line,
+            })
+            .collect::<Vec<_>>()
+        };
+        let in_ten_minutes = "PRUNE REPOSITORY r PROPERTIES (\"grace\" = \"10 MINUTE\")";
+        let dry = "PRUNE REPOSITORY r DRY RUN PROPERTIES (\"grace\" = \"10 MINUTE\")";
+        assert_eq!(pruned(dry).await, [""; 0], "{version}: just written");
+        age(&root, Duration::from_secs(3600));
+        let all = |outcome: &str| {
+            [
+                ("9.hdr", "good"),
+                ("0200_0.dat.part", "good"),
+                ("5.hdr", "half"),
+                ("5.hdr", "mixed"),
+            ]
+            .map(|(name, label)| format!("{outcome} {name} __ss_{label}"))
+            .to_vec()
+        };
+        let mut told = pruned(dry).await;
+        told.sort();
+        let mut expected = all("would be deleted");
+        expected.sort();
+        assert_eq!(told, expected, "{version}");
+        let explained = rows(&w.client, &format!("EXPLAIN {in_ten_minutes}")).await;
+        let explained: Vec<_> = explained
+            .iter()
+            .map(|row| row[1].clone().unwrap_or_default())
+            .collect();
+        assert_eq!(explained, ["good", "half", "mixed"], "{version}");
+        assert!(orphan.exists());
+
+        let mut told = pruned(in_ten_minutes).await;
+        told.sort();
+        let mut expected = all("deleted");
+        expected.sort();
+        assert_eq!(told, expected, "{version}");
+        assert!(
+            !root.join("__ss_half").exists(),
+            "its label can be used again"
+        );
+        assert_eq!(
+            crate::consistency::files(&root.join("__ss_mixed")),
+            [root.join("__ss_mixed/notes.txt")]
+        );
+        assert_eq!(crate::consistency::files(&root.join("__ss_live")), live);
+        assert_eq!(crate::consistency::files(&root.join("__ss_good")), files);
+        w.fe.model(|m| (0..8).for_each(|_| m.tick()));
+        w.until(last, "succeeded").await;
+        let (_, backups) = found(&w, "VERIFY REPOSITORY r").await;
+        assert_eq!(backups, ["good true", "live true"], "{version}");
+
+        for (statement, code) in [
+            (
+                "PRUNE REPOSITORY r PROPERTIES (\"grace\" = \"9 MINUTE\")",
+                "22023",
+            ),
+            (
+                "PRUNE REPOSITORY r PROPERTIES (\"wait\" = \"1 MINUTE\")",
+                "0A000",
+            ),
+            ("PRUNE REPOSITORY nope", "42704"),
+        ] {
+            assert_eq!(fails(&w.client, statement).await.0, code, "{statement}");
+        }
+        w.server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn snapshots_of_earlier_versions_are_dropped_from_the_bucket() {
     let w = fixture("3.2.1", Pace::Manual).await;
     let label = |name: &str| {
@@ -699,6 +811,17 @@ async fn jobs_on_a_cluster_are_explained() {
         [
             "DOWNLOADING|shop.orders|replace|2||",
             "DOWNLOADING|shop.copy|create|1||",
+            "total|s|sum|3||",
+        ]
+    );
+    // Which database it is of stands in the snapshot.
+    let mut whole = explained(&format!("RESTORE SNAPSHOT s FROM r {latest}")).await;
+    whole.sort();
+    assert_eq!(
+        whole,
+        [
+            "DOWNLOADING|shop.customers|replace|1||",
+            "DOWNLOADING|shop.orders|replace|2||",
             "total|s|sum|3||",
         ]
     );

@@ -604,7 +604,7 @@ async fn a_killed_upload_leaves_no_parts() {
     )
     .await;
     // Random text does not compress: more than one part.
-    run(&client, "INSERT INTO big SELECT value, encode(sha512(concat('x', value)), 'hex') FROM generate_series(1, 260000)").await;
+    run(&client, "INSERT INTO big SELECT value, encode(sha512(concat('x', value)), 'hex') FROM generate_series(1, 300000)").await;
     run(&client, "BACKUP SNAPSHOT b TO r ON (big)").await;
     is_held(&gate).await;
     assert_eq!(open_uploads(&prepared.s3.root), 1);

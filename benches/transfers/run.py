@@ -11,6 +11,8 @@ manifest) counts; SHA-256 of every byte does, too, which neither cp nor rclone c
 """
 
 import argparse
+import asyncio
+import multiprocessing
 import os
 import pathlib
 import re
@@ -21,14 +23,62 @@ import time
 
 import psycopg
 
-CONCURRENCY = 4
+STORE_PORT, FAR_PORT = 18014, 18015
 KEYS = '"aws.s3.access_key" = "AKEXAMPLE", "aws.s3.secret_key" = "SKEXAMPLE", "aws.s3.enable_path_style_access" = "true", "aws.s3.region" = "us-east-1"'
 
 
+class Distance:
+    """What stands between a client and the store: everything arrives so many milliseconds later, either way, and nothing is held up by what came before it."""
+
+    def __init__(self, port, target, milliseconds):
+        ready = multiprocessing.Event()
+        self.process = multiprocessing.Process(target=self.relay, args=(port, target, milliseconds / 1000, ready), daemon=True)
+        self.process.start()
+        ready.wait()
+
+    @staticmethod
+    def relay(port, target, delay, ready):
+        async def forward(reader, writer):
+            loop, waiting = asyncio.get_running_loop(), asyncio.Queue()
+
+            async def deliver():
+                while (item := await waiting.get())[1]:
+                    await asyncio.sleep(item[0] - loop.time())
+                    writer.write(item[1])
+                    await writer.drain()
+                writer.close()
+
+            delivering = asyncio.create_task(deliver())
+            try:
+                while True:
+                    piece = await reader.read(1 << 18)
+                    waiting.put_nowait((loop.time() + delay, piece))
+                    if not piece:
+                        break
+                await delivering
+            except ConnectionError:
+                delivering.cancel()
+                writer.close()
+
+        async def meet(reader, writer):
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", target)
+            await asyncio.gather(forward(reader, far_writer), forward(far_reader, writer))
+
+        async def serve():
+            async with await asyncio.start_server(meet, "127.0.0.1", port):
+                ready.set()
+                await asyncio.Event().wait()
+
+        asyncio.run(serve())
+
+    def stop(self):
+        self.process.terminate()
+
+
 class Server:
-    def __init__(self, binary, directory):
+    def __init__(self, binary, directory, concurrency):
         command = [binary, "--data-dir", f"{directory}/data", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--backends", "1"]
-        environment = dict(os.environ, STARKEEP_LOG="error", STARKEEP_UPLOAD_CONCURRENCY=str(CONCURRENCY))
+        environment = dict(os.environ, STARKEEP_LOG="error", STARKEEP_UPLOAD_CONCURRENCY=str(concurrency))
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         port = int(re.search(r"root@127.0.0.1:(\d+)", self.process.stdout.readline())[1])
         self.connection = psycopg.connect(host="127.0.0.1", port=port, user="root", dbname="embedded", autocommit=True)
@@ -83,17 +133,22 @@ def main():
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--megabytes", type=int, default=400)
     arguments.add_argument("--files", type=int, default=3000)
+    arguments.add_argument("--concurrency", type=int, default=4, help="transfers at a time, of both")
+    arguments.add_argument("--delay-ms", type=int, default=0, help="to the S3 server, each way; then nothing else is measured")
     arguments = arguments.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         (bucket := pathlib.Path(directory, "s3", "bench")).mkdir(parents=True)
         s3 = subprocess.Popen(
-            [arguments.s3, "--access", "AKEXAMPLE", "--secret", "SKEXAMPLE", "--port", "127.0.0.1:18014", "posix", str(bucket.parent)],
+            [arguments.s3, "--access", "AKEXAMPLE", "--secret", "SKEXAMPLE", "--port", f"127.0.0.1:{STORE_PORT}", "posix", str(bucket.parent)],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )
-        server = Server(arguments.server, directory)
+        distance = Distance(FAR_PORT, STORE_PORT, arguments.delay_ms) if arguments.delay_ms else None
+        server = Server(arguments.server, directory, arguments.concurrency)
         try:
             play(server, arguments, directory)
         finally:
+            if distance:
+                distance.stop()
             server.stop()
             s3.terminate()
             s3.wait()
@@ -110,9 +165,10 @@ def play(server, arguments, directory):
     server.run(f"CREATE TABLE d.small (p INT, a BIGINT, b STRING) PARTITION BY RANGE (p) ({partitions}) DISTRIBUTED BY HASH (a) BUCKETS {arguments.files // 3}")
     server.run(f"INSERT INTO d.small SELECT value % 3, value, encode(sha512(concat('z', value)), 'hex') FROM generate_series(1, {arguments.files * 12})")
     server.run(f'CREATE REPOSITORY here WITH BROKER ON LOCATION "{directory}/repository"')
-    server.run(f'CREATE REPOSITORY there WITH BROKER ON LOCATION "s3://bench/p" PROPERTIES ({KEYS}, "aws.s3.endpoint" = "http://127.0.0.1:18014")')
-    remote = ":s3,provider=Other,access_key_id=AKEXAMPLE,secret_access_key=SKEXAMPLE,endpoint='http://127.0.0.1:18014',force_path_style=true:bench"
-    flags = ["--transfers", str(CONCURRENCY), "--checkers", str(CONCURRENCY), "--no-check-dest", "--multi-thread-streams", "0", "--quiet", "--config", "/dev/null"]
+    endpoint = f"http://127.0.0.1:{FAR_PORT if arguments.delay_ms else STORE_PORT}"
+    server.run(f'CREATE REPOSITORY there WITH BROKER ON LOCATION "s3://bench/p" PROPERTIES ({KEYS}, "aws.s3.endpoint" = "{endpoint}")')
+    remote = f":s3,provider=Other,access_key_id=AKEXAMPLE,secret_access_key=SKEXAMPLE,endpoint='{endpoint}',force_path_style=true,no_check_bucket=true:bench"
+    flags = ["--transfers", str(arguments.concurrency), "--checkers", str(arguments.concurrency), "--no-check-dest", "--multi-thread-streams", "0", "--expect-continue-timeout", "0", "--quiet", "--config", "/dev/null"]
     print(f"{'':<34} {'ours':>10} {'beside':>10}")
     for table in ["large", "small"]:
         tablets = server.run(f"SELECT DISTINCT tablet_id FROM system.tablets WHERE table_name = '{table}'")
@@ -152,8 +208,9 @@ def play(server, arguments, directory):
             shutil.rmtree(f"{directory}/fetched")
             return took
 
-        report("  backup, directory; cp -r, sync", backup("here"), best(arguments.rounds, copied), size)
-        report("  restore, directory; cp -r, sync", restore("here"), best(arguments.rounds, copied), size)
+        if not arguments.delay_ms:
+            report("  backup, directory; cp -r, sync", backup("here"), best(arguments.rounds, copied), size)
+            report("  restore, directory; cp -r, sync", restore("here"), best(arguments.rounds, copied), size)
         report("  backup, S3; rclone", backup("there"), best(arguments.rounds, sent), size)
         report("  restore, S3; rclone, sync", restore("there"), best(arguments.rounds, fetched), size)
 

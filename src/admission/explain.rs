@@ -3,6 +3,7 @@
 
 mod external;
 mod steps;
+mod stored_prune;
 
 use std::collections::{HashMap, HashSet};
 
@@ -59,6 +60,11 @@ fn refusals(object: impl ToString, checks: Checks) -> Vec<JobStep> {
 impl Caller {
     /// The steps of a statement that starts a job; 0A000 where its cluster does the work itself.
     pub async fn explain(&mut self, statement: &Statement) -> Result<Vec<JobStep>, Error> {
+        if let Statement::Restore(restore) = statement
+            && let Some(other) = &restore.cluster
+        {
+            return self.explain_elsewhere(other, restore).await;
+        }
         if self.cluster.managed().is_err() {
             return self.explain_external(statement).await;
         }

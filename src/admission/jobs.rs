@@ -8,7 +8,10 @@ use crate::error::{Error, ErrorKind};
 use crate::job::{ControlEvent, PruneRequest, Speaker, VerifyLevel, VerifyRequest, Work};
 use crate::names::{JobId, RepositoryName, Timestamp, Ttl};
 use crate::privilege::{Privilege, Securable};
-use crate::repository::{GRACE_SECONDS_MIN, Location, PRUNE_WAIT, StarRocksRepository};
+use crate::repository::{
+    GRACE_SECONDS_MIN, Location, PRUNE_WAIT, STORED_QUIET_SECONDS, StarRocksRepository,
+    is_same_place,
+};
 use crate::statement::{JobControl, Prune, Verify, WaitForJob};
 
 /// What was written within the last day may be of a backup that is under way elsewhere.
@@ -76,7 +79,7 @@ impl Caller {
         if let Some(external) = self.cluster.external()
             && let Ok(known) = external.repositories().await
             && let Some(there) = known.iter().find(|r| r.name == name.as_str())
-            && there.location.trim_end_matches('/') != location.url.trim_end_matches('/')
+            && !is_same_place(&there.location, &location.url)
         {
             let message = format!(
                 "repository \"{name}\" is at {} by now, and was at {} when it was created here",
@@ -107,12 +110,12 @@ impl Caller {
     ) -> Result<Option<PruneRequest>, Error> {
         let required = self.require(Privilege::Repository, Securable::System).await;
         let is_allowed = checks.take(required)?;
-        if self.cluster.managed().is_err() {
-            let message = "PRUNE of a repository that a StarRocks cluster writes";
-            let foreign = Error::unsupported(message).hint(
-                "In its format each snapshot has files of its own: they go with the snapshot.",
-            );
-            checks.fail(foreign)?;
+        let is_ours = self.cluster.managed().is_ok();
+        if !is_ours && self.cluster.external().is_none() {
+            let message = "PRUNE of a repository whose StarRocks cluster is not known";
+            let unknown = Error::unsupported(message)
+                .hint("Only its cluster tells whether a backup is under way.");
+            checks.fail(unknown)?;
             return Ok(None);
         }
         let (store, name) = (&self.gateway.store, &prune.repository);
@@ -121,6 +124,9 @@ impl Caller {
             let message = format!("Repository {name} is read only");
             checks.fail(Error::new(ErrorKind::WrongState, message))?;
         }
+        if !is_ours && known.is_some() {
+            checks.take(self.stored_repository(name).await)?;
+        }
         let seconds = |duration: Option<Ttl>, default: u64| {
             duration.map_or(default, |duration| {
                 let end = duration.after(Timestamp(0)).map_or(i64::MAX, |end| end.0);
@@ -128,11 +134,21 @@ impl Caller {
             })
         };
         let grace_seconds = seconds(prune.grace, GRACE_SECONDS);
-        if grace_seconds < GRACE_SECONDS_MIN {
-            let message = format!("\"grace\" is shorter than {GRACE_SECONDS_MIN} seconds");
+        let grace_min = match is_ours {
+            true => GRACE_SECONDS_MIN,
+            false => STORED_QUIET_SECONDS,
+        };
+        if grace_seconds < grace_min {
+            let message = format!("\"grace\" is shorter than {grace_min} seconds");
             checks.fail(Error::new(ErrorKind::InvalidParameter, message))?;
         }
-        let wait_seconds = seconds(prune.wait, PRUNE_WAIT.as_secs());
+        // What a StarRocks cluster would not heed is neither announced nor waited for.
+        let wait_default = if is_ours { PRUNE_WAIT.as_secs() } else { 0 };
+        let wait_seconds = seconds(prune.wait, wait_default);
+        if !is_ours && prune.wait.is_some() {
+            let message = "\"wait\" in a repository that a StarRocks cluster writes";
+            checks.fail(Error::unsupported(message))?;
+        }
         if wait_seconds > WAIT_SECONDS_MAX {
             let message = "\"wait\" is longer than 6 hours";
             checks.fail(Error::new(ErrorKind::InvalidParameter, message))?;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Caller, no_database};
+use super::Caller;
 use crate::cluster::{CATALOGS, ExternalCluster, ExternalDetails, NativeTable, Scope, SendError};
 use crate::error::{Error, ErrorKind};
 use crate::job::{
@@ -251,23 +251,9 @@ impl Caller {
             .properties
             .get("backup_timestamp")
             .map(str::to_owned);
-        let clause = restore
-            .database
-            .as_ref()
-            .map(|(source, target)| target.clone().unwrap_or_else(|| source.clone()));
-        let named = restore
-            .label
-            .database
-            .clone()
-            .or(clause)
-            .or_else(|| self.database.clone());
-        let database = match (&restore.catalogs, named) {
-            (Some(_), _) => DatabaseName::new(CATALOGS)?,
-            (None, Some(name)) => self.spelled(&name),
-            (None, None) => {
-                self.snapshot_database(&restore, timestamp.as_deref())
-                    .await?
-            }
+        let database = match &restore.catalogs {
+            Some(_) => DatabaseName::new(CATALOGS)?,
+            None => self.target_database(&restore).await?,
         };
         if restore.catalogs.is_none() && restore.database.is_none() {
             restore.label.database = Some(database.clone());
@@ -303,7 +289,10 @@ impl Caller {
     }
 
     /// `"backup_timestamp" = "latest"` becomes the timestamp that the repository has now.
-    async fn resolve_latest(&mut self, restore: &mut RestoreSnapshot) -> Result<(), Error> {
+    pub(super) async fn resolve_latest(
+        &mut self,
+        restore: &mut RestoreSnapshot,
+    ) -> Result<(), Error> {
         if !restore
             .properties
             .get("backup_timestamp")
@@ -399,7 +388,7 @@ impl Caller {
         Ok(())
     }
 
-    async fn details_of(
+    pub(super) async fn details_of(
         &self,
         restore: &RestoreSnapshot,
         timestamp: &str,
@@ -441,22 +430,6 @@ impl Caller {
         let objects = told.get("backup_objects").and_then(|o| o.as_object());
         named.extend(objects.into_iter().flat_map(|o| o.keys().cloned()));
         Ok(named)
-    }
-
-    /// The database that a snapshot is of: where it is restored into when nothing says another.
-    async fn snapshot_database(
-        &self,
-        restore: &RestoreSnapshot,
-        timestamp: Option<&str>,
-    ) -> Result<DatabaseName, Error> {
-        let Some(timestamp) = timestamp.filter(|_| restore.objects.is_none()) else {
-            return Err(no_database());
-        };
-        let details = self.details_of(restore, timestamp).await?;
-        match details.database {
-            Some(name) if !name.is_empty() => DatabaseName::new(name),
-            _ => Err(no_database().detail(details.status)),
-        }
     }
 
     pub(super) async fn external_cancel(&mut self, cancel: &CancelJob) -> Result<String, Error> {

@@ -24,13 +24,49 @@ pub struct PruneRequest {
     pub dry_run: bool,
 }
 
-/// A file that no manifest named.
+/// An object that no backup needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {
-    pub sha256: Sha256,
+    #[serde(flatten)]
+    pub object: Prunable,
     pub bytes: u64,
     /// When it was written, as the store says.
     pub written_at: Timestamp,
+}
+
+/// What is pruned of a repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Prunable {
+    /// A data file of our own format, by what its object is called.
+    #[serde(rename = "sha256")]
+    File(Sha256),
+    /// A file of a repository that a StarRocks cluster writes, from the repository's directory on.
+    #[serde(rename = "path")]
+    Stored(String),
+}
+
+impl Prunable {
+    pub fn name(&self) -> &str {
+        match self {
+            Self::File(sha256) => sha256,
+            Self::Stored(path) => path,
+        }
+    }
+
+    pub fn file(&self) -> Option<&Sha256> {
+        match self {
+            Self::File(sha256) => Some(sha256),
+            Self::Stored(_) => None,
+        }
+    }
+
+    /// Where it is, from the repository's directory on.
+    pub fn path(&self) -> String {
+        match self {
+            Self::File(sha256) => format!("data/{}/{sha256}.parquet", &sha256[..2]),
+            Self::Stored(path) => path.clone(),
+        }
+    }
 }
 
 /// Files of one job, at most: the rest goes with the next one.
@@ -95,10 +131,10 @@ pub enum PruneEvent {
     },
     Marked,
     Waited,
-    /// `kept`: the files that a manifest has named since, or that were written anew.
+    /// `kept`: the names of those that a backup needs by now, or that were written anew.
     Deleted {
         pruned: Pruned,
-        kept: Vec<Sha256>,
+        kept: Vec<String>,
     },
     Unmarked,
     /// The mark cannot be taken away, and is left to whoever prunes next.
@@ -269,7 +305,7 @@ mod tests {
         let failure = || Failure::user_cancelled(None);
         let candidates = || {
             Arc::new(vec![Candidate {
-                sha256: Sha256::new("ab".repeat(32)).expect("valid"),
+                object: Prunable::File(Sha256::new("ab".repeat(32)).expect("valid")),
                 bytes: 3,
                 written_at: Timestamp(0),
             }])

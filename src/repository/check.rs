@@ -195,7 +195,8 @@ impl Repository {
             let alike = by_directory.entry(first_byte(&object)).or_default();
             alike.push((object, file));
         }
-        let together = self.listed_together(by_directory.len()).await?;
+        let count = by_directory.values().map(Vec::len).sum();
+        let together = self.listed_together(by_directory.len(), count).await?;
         let looking = by_directory.into_iter().map(|(first, files)| {
             let together = &together;
             async move {

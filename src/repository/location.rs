@@ -117,6 +117,11 @@ pub type RemoteStore = (Url, Arc<dyn ObjectStore>);
 /// A store, the prefix in it, and the directory if it is local.
 pub(super) type Connected = (Store, Path, Option<PathBuf>);
 
+/// Whether two locations are one, as clusters write them.
+pub fn is_same_place(one: &str, other: &str) -> bool {
+    one.trim_end_matches('/') == other.trim_end_matches('/')
+}
+
 impl Location {
     /// Whether it is a directory of the machine that this runs on.
     pub fn is_local(&self) -> bool {

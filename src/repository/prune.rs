@@ -21,7 +21,7 @@ use super::transfer::remove_file_and_empty_dir;
 use super::{LISTINGS, Repository, layout, storage_error};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
-use crate::job::{CANDIDATES_MAX, Candidate, DataFile, Pruned, Volume};
+use crate::job::{CANDIDATES_MAX, Candidate, DataFile, Prunable, Pruned, Volume};
 use crate::names::{JobUid, Sha256, Timestamp};
 
 /// How long the mark stands before anything is deleted, and after a deletion that was broken off:
@@ -53,6 +53,11 @@ struct Found {
     mark: Mark,
     /// By the store's clock.
     written_at: Timestamp,
+}
+
+/// The data files among what is to go.
+fn files_of(candidates: &[Candidate]) -> impl Iterator<Item = &Sha256> {
+    candidates.iter().filter_map(|c| c.object.file())
 }
 
 fn unreadable(error: &Error) -> Error {
@@ -96,15 +101,16 @@ impl Repository {
                 && written_at.0 < before
             {
                 found.push(Candidate {
-                    sha256,
+                    object: Prunable::File(sha256),
                     bytes: object.size,
                     written_at,
                 });
             }
         }
-        let needed = self.needed(found.iter().map(|c| &c.sha256), now).await?;
-        found.retain(|candidate| !needed.contains(&candidate.sha256));
-        found.sort_by(|a, b| a.sha256.cmp(&b.sha256));
+        let needed = self.needed(files_of(&found), now).await?;
+        let is_needed = |c: &Candidate| c.object.file().is_some_and(|file| needed.contains(file));
+        found.retain(|candidate| !is_needed(candidate));
+        found.sort_by(|a, b| a.object.name().cmp(b.object.name()));
         found.truncate(CANDIDATES_MAX);
         Ok(found)
     }
@@ -321,7 +327,7 @@ impl Repository {
             format: layout::FORMAT,
             job_uid: job_uid.clone(),
             created_at: env.now(),
-            files: candidates.iter().map(|c| c.sha256.clone()).collect(),
+            files: files_of(candidates).cloned().collect(),
         };
         let body = serde_json::to_vec(&mark).map_err(|e| Error::internal(e.to_string()))?;
         let body = Bytes::from(body);
@@ -375,11 +381,10 @@ impl Repository {
         candidates: &[Candidate],
         env: &Env,
         go_on: impl Fn() -> Result<(), Error> + Sync,
-    ) -> Result<(Pruned, Vec<Sha256>), Error> {
+    ) -> Result<(Pruned, Vec<String>), Error> {
         self.check_mark(job_uid, env).await?;
         let now = self.store_time(env).await?;
-        let needed = self.needed(candidates.iter().map(|c| &c.sha256), now);
-        let needed = needed.await?;
+        let needed = self.needed(files_of(candidates), now).await?;
         let (mut pruned, mut kept) = (Pruned::default(), Vec::new());
         for some in candidates.chunks(FILES_PER_LOOK) {
             self.check_mark(job_uid, env).await?;
@@ -387,8 +392,12 @@ impl Repository {
                 let (needed, go_on) = (&needed, &go_on);
                 async move {
                     go_on()?;
-                    let is_needed = needed.contains(&candidate.sha256);
-                    let deleted = !is_needed && self.delete_unchanged(candidate).await?;
+                    let file = candidate.object.file();
+                    let file = file.filter(|sha256| !needed.contains(*sha256));
+                    let deleted = match file {
+                        Some(sha256) => self.delete_unchanged(sha256, candidate).await?,
+                        None => false,
+                    };
                     Ok::<_, Error>((candidate, deleted))
                 }
                 .boxed()
@@ -404,7 +413,7 @@ impl Repository {
                     pruned.deleted.add(volume);
                 } else {
                     pruned.kept.add(volume);
-                    kept.push(candidate.sha256.clone());
+                    kept.push(candidate.object.name().to_owned());
                 }
             }
         }
@@ -433,8 +442,12 @@ impl Repository {
     }
 
     /// Deletes a file, unless it was written anew since it was found; whether it is gone.
-    async fn delete_unchanged(&self, candidate: &Candidate) -> Result<bool, Error> {
-        let path = self.layout().await?.object(&candidate.sha256);
+    async fn delete_unchanged(
+        &self,
+        sha256: &Sha256,
+        candidate: &Candidate,
+    ) -> Result<bool, Error> {
+        let path = self.layout().await?.object(sha256);
         match self.store.head(&path).await {
             Ok(found) => {
                 let later = found.last_modified.timestamp_millis() - candidate.written_at.0;

@@ -1,7 +1,6 @@
 //! Moving bytes to and from object stores: in parts and ranges, several at a time, hashed on the
 //! way and within a budget of bytes in flight.
 
-use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -17,7 +16,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::cipher::PlainDigest;
 use super::transfer::{
-    ByteBudget, Coding, Over, PART_BYTES, Writing, blocking, corrupted, part_bytes, unreadable,
+    ByteBudget, COPY_BYTES, Coding, Over, PART_BYTES, Writing, blocking, corrupted, part_bytes,
+    unreadable,
 };
 use super::uploads::Upload;
 use super::{Repository, storage_error};
@@ -68,36 +68,32 @@ impl Reading {
         .await
     }
 
+    /// Beside what is ready no more than one piece is in memory.
     fn make_ready(&mut self, bytes: usize) -> Result<(), Error> {
         let from = &self.from;
         let mut source = match self.source.take() {
             Some(source) => source,
             None => File::open(from).map_err(|e| unreadable("open", from, e))?,
         };
+        self.ready
+            .reserve_exact(bytes.saturating_sub(self.ready.len()));
+        let mut piece = Vec::new();
         while self.ready.len() < bytes
             && let Some(mut coding) = self.coding.take()
         {
-            // No more than is asked for: what is over is held beside it.
-            let wanted = bytes - self.ready.len();
-            let mut plain = Vec::with_capacity(wanted);
+            let wanted = (bytes - self.ready.len()).min(COPY_BYTES);
+            piece.clear();
+            piece.reserve_exact(wanted);
             Read::by_ref(&mut source)
                 .take(wanted as u64)
-                .read_to_end(&mut plain)
+                .read_to_end(&mut piece)
                 .map_err(|e| unreadable("read", from, e))?;
-            if plain.is_empty() {
+            if piece.is_empty() {
                 self.ready.extend(coding.finish(&mut self.digest)?);
                 break;
             }
-            let sealed = match coding.pass(&plain, &mut self.digest)? {
-                Cow::Borrowed(_) => None,
-                Cow::Owned(sealed) => Some(sealed),
-            };
-            let stored = sealed.unwrap_or(plain);
-            if self.ready.is_empty() {
-                self.ready = stored;
-            } else {
-                self.ready.extend(stored);
-            }
+            self.ready
+                .extend_from_slice(&coding.pass(&piece, &mut self.digest)?);
             self.coding = Some(coding);
         }
         self.source = Some(source);
@@ -214,8 +210,10 @@ impl Repository {
             taken += next;
             let read = async {
                 self.pass(next).await?;
-                let permit = budget.take(part_bytes).await;
-                let (reading, body) = reading.take(part_bytes).await?;
+                // At the end one byte shows that the file has grown.
+                let wanted = next.max(1) as usize;
+                let permit = budget.take(wanted).await;
+                let (reading, body) = reading.take(wanted).await?;
                 Ok((reading, body, permit))
             };
             let (going_on, body, permit) = meanwhile(read, &mut parts, &mut sent).await?;
@@ -248,7 +246,8 @@ impl Repository {
         budget: &ByteBudget,
     ) -> Result<bool, Error> {
         let layout = self.layout().await?;
-        let mut writing = Writing::of(targets, layout.opening(path), &self.synced_dirs);
+        let (coding, dirs) = (layout.opening(path), self.synced_dirs.clone());
+        let mut writing = blocking(move || Writing::begin(targets, coding, &dirs)).await?;
         let mut pieces = pin!(self.pieces(path, layout.stored_bytes(file), budget));
         while let Some((piece, permit)) = pieces.try_next().await? {
             let bytes = piece.len() as u64;

@@ -11,6 +11,9 @@ use super::transfer::blocking;
 use crate::error::{Error, ErrorKind};
 use crate::names::Timestamp;
 
+/// How long nothing was written to what is no backup under way: backends go on for a while with one
+/// that was cancelled.
+pub const STORED_QUIET_SECONDS: u64 = 10 * 60;
 /// Files that are deleted until it is asked whether to go on.
 const FILES_AT_A_TIME: usize = 1000;
 
@@ -100,14 +103,14 @@ impl StarRocksRepository {
         Ok(())
     }
 
-    async fn delete(&self, path: &Path) -> Result<(), Error> {
+    pub(super) async fn delete(&self, path: &Path) -> Result<(), Error> {
         match self.store().delete(path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(e) => Err(storage_error("delete", path, e)),
         }
     }
 
-    async fn delete_all(&self, paths: Vec<Path>) -> Result<(), Error> {
+    pub(super) async fn delete_all(&self, paths: Vec<Path>) -> Result<(), Error> {
         let first = paths.first().cloned().unwrap_or_default();
         let paths = futures::stream::iter(paths.into_iter().map(Ok)).boxed();
         let mut deleted = self.store().delete_stream(paths);
@@ -121,7 +124,7 @@ impl StarRocksRepository {
     }
 
     /// A directory that is left keeps StarRocks from using the label again.
-    async fn delete_directories(&self, label: &Path) -> Result<(), Error> {
+    pub(super) async fn delete_directories(&self, label: &Path) -> Result<(), Error> {
         if let Some(path) = self.local_path(label) {
             return blocking(move || match std::fs::remove_dir_all(&path) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {

@@ -257,6 +257,8 @@ pub struct StoredFile {
     /// Its path below the repository.
     pub path: String,
     pub bytes: u64,
+    /// As the store says.
+    pub written_at: Timestamp,
     pub md5: Option<String>,
     pub status: FileStatus,
     pub table_id: Option<i64>,
@@ -292,7 +294,7 @@ pub(super) fn split_md5(name: &str) -> Option<(&str, &str)> {
     (md5.len() == 32 && md5.bytes().all(|b| b.is_ascii_hexdigit())).then_some((name, md5))
 }
 
-fn read_file(relative: &str, bytes: u64) -> StoredFile {
+fn read_file(relative: &str, bytes: u64, written_at: Timestamp) -> StoredFile {
     let parts: Vec<&str> = relative.split('/').collect();
     let id = |prefix: &str, part: Option<&&str>| {
         part.and_then(|p| p.strip_prefix(prefix))
@@ -325,6 +327,7 @@ fn read_file(relative: &str, bytes: u64) -> StoredFile {
     StoredFile {
         path: relative.to_owned(),
         bytes,
+        written_at,
         md5,
         status,
         table_id: of_content(ids[1]),
@@ -548,7 +551,8 @@ impl StarRocksRepository {
                 .strip_prefix(root.as_ref())
                 .unwrap_or(path)
                 .trim_start_matches('/');
-            read_file(relative, object.size)
+            let written_at = Timestamp(object.last_modified.timestamp_millis());
+            read_file(relative, object.size, written_at)
         };
         Ok(listing.map_ok(relative).boxed())
     }
@@ -595,7 +599,7 @@ mod tests {
             ("__ss_l/notes.txt".into(), FileStatus::Foreign, None),
             ("__repo_info".into(), FileStatus::Whole, None),
         ] {
-            let file = read_file(&path, 1);
+            let file = read_file(&path, 1, Timestamp(0));
             assert_eq!((file.status, file.tablet_id), (status, tablet), "{path}");
         }
     }

@@ -17,8 +17,8 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use self::expected::{check_names, check_tablet, tablets};
 use super::starrocks_layout::{
-    FileStatus, INFO_PREFIX, Info, LABEL_PREFIX, StarRocksRepository, StoredFile, StoredLabel,
-    split_md5,
+    FileStatus, INFO_PREFIX, Info, LABEL_PREFIX, PART, StarRocksRepository, StoredFile,
+    StoredLabel, split_md5,
 };
 use super::survey::{UNFINISHED, is_sampled};
 use super::throttle::Throttle;
@@ -121,6 +121,8 @@ struct Looked {
     findings: Vec<Finding>,
     /// Whether something was not finished, and may be by now.
     is_unfinished: bool,
+    /// Files that no backup needs, in groups that go together or stay.
+    unneeded: Vec<Vec<StoredFile>>,
 }
 
 impl Looked {
@@ -149,6 +151,11 @@ impl Looked {
 }
 
 impl StarRocksRepository {
+    /// Files of a label that no backup needs, in groups that go together or stay.
+    pub(super) async fn unneeded_of(&self, label: &str) -> Result<Vec<Vec<StoredFile>>, Error> {
+        Ok(self.look(label, false).await?.unneeded)
+    }
+
     /// Reads the `__info_` files that a verification is about, and sees what there is to look at.
     /// 42704 if there is no such snapshot. `tolerant`: what cannot be read is a finding. With an
     /// environment, what may be under way is waited for.
@@ -293,6 +300,7 @@ impl StarRocksRepository {
         if stored.infos.is_empty() && !files.is_empty() {
             let detail = "no __info_ file: a backup that is under way, or was broken off";
             looked.find(FindingKind::Unreferenced, directory.clone(), &[], detail);
+            looked.unneeded.extend(broken_off(&files));
         }
         check_names(&mut looked, &directory, &stored);
         let mut of_tablets: BTreeMap<&str, Vec<&StoredFile>> = BTreeMap::new();
@@ -327,7 +335,21 @@ impl StarRocksRepository {
             let detail = format!("a tablet of {bytes} bytes that no __info_ file names");
             let object = format!("{directory}/{tablet}");
             looked.find(FindingKind::Unreferenced, object, &[], &detail);
+            // One whose name tells no time may name it.
+            if infos.len() == stored.infos.len() {
+                let ours = files.iter().filter(|f| f.status != FileStatus::Foreign);
+                let ours = ours.map(|file| (*file).clone());
+                looked.unneeded.push(ours.collect());
+            }
         }
+        let left = looked.findings.iter().filter(|finding| {
+            finding.kind == FindingKind::Unreferenced && finding.object.ends_with(PART)
+        });
+        let left: BTreeSet<&str> = left.map(|finding| finding.object.as_str()).collect();
+        let left = files
+            .iter()
+            .filter(|file| left.contains(file.path.as_str()));
+        looked.unneeded.extend(left.map(|file| vec![file.clone()]));
         looked.is_unfinished = files.iter().any(|file| file.status == FileStatus::Partial);
         Ok(looked)
     }
@@ -504,6 +526,18 @@ impl StarRocksRepository {
                 .collect(),
         ))
     }
+}
+
+/// What a backup has left that was broken off: everything that StarRocks has written under its
+/// label. Nothing, where something there may be an end that is not known.
+fn broken_off(files: &[StoredFile]) -> Option<Vec<StoredFile>> {
+    let name = |file: &StoredFile| file.path.rsplit('/').next().unwrap_or_default().to_owned();
+    let is_strange = |file: &&StoredFile| {
+        file.status == FileStatus::Foreign && name(file).starts_with(INFO_PREFIX)
+    };
+    let written = files.iter().filter(|f| f.status != FileStatus::Foreign);
+    let written: Vec<_> = written.cloned().collect();
+    (files.iter().find(is_strange).is_none() && !written.is_empty()).then_some(written)
 }
 
 /// An empty object that some tools put in a directory's place.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hasher;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
@@ -320,7 +321,7 @@ impl Repository {
         let mut to_read = Vec::new();
         let needed = |first: &u32| !set.within(*first..first + 1).is_empty();
         let directories: Vec<_> = bytes.filter(needed).collect();
-        let together = self.listed_together(directories.len()).await?;
+        let together = self.listed_together(directories.len(), set.0.len()).await?;
         for first in directories {
             let alone;
             let there = match &together {
@@ -400,17 +401,25 @@ impl Repository {
         Ok(found.unwrap_or_default())
     }
 
-    /// The objects of all data files in one listing, where so many directories would take more
-    /// requests and the files are few.
+    /// The objects of all data files in one listing, if so many files in so many directories are
+    /// looked for that this takes fewer requests. Where there are directories it never does.
     pub(super) async fn listed_together(
         &self,
         directories: usize,
+        files: usize,
     ) -> Result<Option<HashMap<Sha256, ObjectMeta>>, Error> {
-        if self.local.is_some() || directories <= LISTED_ALONE {
+        if self.writes_beside
+            || directories <= LISTED_ALONE
+            || files > LISTED_TOGETHER_MAX
+            || self.has_many_files.load(Ordering::Relaxed)
+        {
             return Ok(None);
         }
         let directory = self.layout().await?.data_dir();
-        self.listed_in(&directory, LISTED_TOGETHER_MAX).await
+        let listed = self.listed_in(&directory, LISTED_TOGETHER_MAX).await?;
+        self.has_many_files
+            .store(listed.is_none(), Ordering::Relaxed);
+        Ok(listed)
     }
 
     /// The objects of data files in a directory and under it; nothing if there are more.

@@ -24,7 +24,7 @@ use super::{Repository, layout};
 use crate::error::{Error, ErrorKind};
 use crate::job::DataFile;
 
-/// One part of a multipart upload, and the most that one transfer holds in memory twice.
+/// One part of a multipart upload.
 pub(super) const PART_BYTES: usize = 8 << 20;
 /// An upload has no more parts than this: S3's limit.
 const PARTS_MAX: u64 = 10_000;
@@ -356,41 +356,32 @@ pub(super) fn digest_file(
 /// the hash proved right.
 pub(super) struct Writing {
     targets: Vec<PathBuf>,
-    /// Once the first bytes have come.
     partials: Vec<NamedTempFile>,
-    dirs: Arc<SyncedDirs>,
     coding: Coding,
     digest: PlainDigest,
 }
 
 impl Writing {
-    pub fn of(targets: Vec<PathBuf>, coding: Coding, dirs: &Arc<SyncedDirs>) -> Self {
-        Self {
+    /// Opens a file beside each target. Whoever waits before the first bytes come keeps what is
+    /// mounted there from being unmounted.
+    pub fn begin(targets: Vec<PathBuf>, coding: Coding, dirs: &SyncedDirs) -> Result<Self, Error> {
+        let partials = targets.iter().map(|target| {
+            let dir = target.parent().expect("a file has a directory");
+            dirs.make(dir)?;
+            partial_within(dir)
+        });
+        Ok(Self {
+            partials: partials.collect::<Result<_, Error>>()?,
             targets,
-            partials: Vec::new(),
-            dirs: dirs.clone(),
             coding,
             digest: PlainDigest::default(),
-        }
+        })
     }
 
     /// Takes the next bytes, as they are stored.
     pub fn push(&mut self, stored: &[u8]) -> Result<(), Error> {
-        if self.partials.is_empty() {
-            self.begin()?;
-        }
         let bytes = self.coding.pass(stored, &mut self.digest)?;
         write_all(&mut self.partials, &self.targets, &bytes)
-    }
-
-    fn begin(&mut self) -> Result<(), Error> {
-        let partials = self.targets.iter().map(|target| {
-            let dir = target.parent().expect("a file has a directory");
-            self.dirs.make(dir)?;
-            partial_within(dir)
-        });
-        self.partials = partials.collect::<Result<_, Error>>()?;
-        Ok(())
     }
 
     /// Gives the targets their names; `true` if it made the last of them. `what` was read, and is
@@ -401,10 +392,6 @@ impl Writing {
         what: impl std::fmt::Display,
         over: Over,
     ) -> Result<bool, Error> {
-        // Of an empty file nothing has come.
-        if self.partials.is_empty() {
-            self.begin()?;
-        }
         let last = self.coding.finish(&mut self.digest)?;
         write_all(&mut self.partials, &self.targets, &last)?;
         let length = self.digest.length;
@@ -441,11 +428,11 @@ pub(crate) fn copy_hashed(
     targets: Vec<PathBuf>,
     over: Over,
     coding: Coding,
-    dirs: &Arc<SyncedDirs>,
+    dirs: &SyncedDirs,
     mut pass: impl FnMut(u64) -> Result<(), Error>,
 ) -> Result<bool, Error> {
     let mut source = File::open(from).map_err(|e| unreadable("open", from, e))?;
-    let mut writing = Writing::of(targets, coding, dirs);
+    let mut writing = Writing::begin(targets, coding, dirs)?;
     let piece = usize::try_from(file.bytes).unwrap_or(COPY_BYTES);
     let (mut buffer, mut read) = (vec![0; piece.clamp(1, COPY_BYTES)], 0);
     loop {

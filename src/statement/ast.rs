@@ -195,6 +195,8 @@ pub struct RestoreSnapshot {
     /// The snapshot, and the database to restore into.
     pub label: Qualified<SnapshotLabel>,
     pub repository: RepositoryName,
+    /// `ON CLUSTER other`: into that one, of a repository that both know.
+    pub cluster: Option<ClusterName>,
     /// Set instead of a database.
     pub catalogs: Option<ExternalCatalogs>,
     /// `DATABASE db [AS alias]`: the database in the snapshot, and the one to restore into.

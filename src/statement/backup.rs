@@ -69,6 +69,10 @@ impl Parser<'_> {
         let label = self.qualified::<SnapshotLabel>("a snapshot label")?;
         self.expect("FROM")?;
         let repository = self.repository("Repository is empty")?;
+        let cluster = match self.eat("ON CLUSTER") {
+            true => Some(self.named("a cluster name")?),
+            false => None,
+        };
         let catalogs_at = self.offset();
         let catalogs = self.external_catalogs(JobKeyword::Restore)?;
         let database = if self.eat("DATABASE") {
@@ -101,6 +105,7 @@ impl Parser<'_> {
         Ok(RestoreSnapshot {
             label,
             repository,
+            cluster,
             catalogs,
             database,
             objects,

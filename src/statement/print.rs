@@ -241,6 +241,9 @@ impl Display for RestoreSnapshot {
             self.label,
             Name(self.repository.as_str())
         )?;
+        if let Some(cluster) = &self.cluster {
+            write!(f, " ON CLUSTER {}", Name(cluster.as_str()))?;
+        }
         if let Some(catalogs) = &self.catalogs {
             write!(f, " {catalogs}")?;
         }
@@ -749,18 +752,24 @@ mod tests {
                     properties,
                 })
             }),
-            (qualified(), repository(), objects(true), properties()).prop_map(
-                |(label, repository, objects, properties)| {
+            (
+                qualified(),
+                repository(),
+                option::of(named(word())),
+                objects(true),
+                properties()
+            )
+                .prop_map(|(label, repository, cluster, objects, properties)| {
                     Statement::Restore(RestoreSnapshot {
                         label,
                         repository,
+                        cluster,
                         catalogs: None,
                         database: None,
                         objects,
                         properties,
                     })
-                }
-            ),
+                }),
             (
                 bare(),
                 repository(),
@@ -773,6 +782,7 @@ mod tests {
                     Statement::Restore(RestoreSnapshot {
                         label,
                         repository,
+                        cluster: None,
                         catalogs: None,
                         database,
                         objects,
@@ -785,6 +795,7 @@ mod tests {
                     Statement::Restore(RestoreSnapshot {
                         label,
                         repository,
+                        cluster: None,
                         catalogs,
                         database: None,
                         objects: None,

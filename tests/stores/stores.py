@@ -93,7 +93,7 @@ def play(store, binary, location, properties):
                 "INSERT INTO d.small SELECT value, 'row ' || value FROM generate_series(1, 8000)",
                 # Random text does not compress: more than one part.
                 "CREATE TABLE d.large (a BIGINT, b STRING) DISTRIBUTED BY HASH (a) BUCKETS 1",
-                "INSERT INTO d.large SELECT value, encode(sha512('x' || value), 'hex') FROM generate_series(1, 260000)",
+                "INSERT INTO d.large SELECT value, encode(sha512('x' || value), 'hex') FROM generate_series(1, 300000)",
                 create,
             ]:
                 server.run(statement)
@@ -108,7 +108,7 @@ def play(store, binary, location, properties):
             server.run(create)
             server.job(f"RESTORE SNAPSHOT two FROM r {latest}")
             rows = server.run("SELECT (SELECT count(*) FROM d.small), (SELECT count(DISTINCT b) FROM d.large)")
-            check("rows that are back", rows, [(8000, 260000)])
+            check("rows that are back", rows, [(8000, 300000)])
             server.run("DROP SNAPSHOT one ON r FORCE")
             check("snapshots", server.run("SELECT snapshot FROM system.snapshots"), [("two",)])
             server.run("DROP SNAPSHOT two ON r FORCE")

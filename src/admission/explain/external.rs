@@ -99,9 +99,11 @@ impl Caller {
                 self.explain_external_backup(backup).await
             }
             (Statement::Restore(restore), true) if restore.catalogs.is_none() => {
-                self.explain_external_restore(restore).await
+                self.explain_external_restore(restore, Checks::every())
+                    .await
             }
             (Statement::DropSnapshot(drop), true) => self.explain_stored_drop(drop).await,
+            (Statement::Prune(prune), _) => self.explain_stored_prune(prune).await,
             (Statement::Verify(verify), _) => self.explain_verify(verify).await,
             _ => Err(Error::unsupported(format_args!(
                 "EXPLAIN {} on cluster \"{}\" of type {}",
@@ -112,7 +114,7 @@ impl Caller {
         }
     }
 
-    fn explained_cluster(&self) -> Result<&dyn ExternalCluster, Error> {
+    pub(super) fn explained_cluster(&self) -> Result<&dyn ExternalCluster, Error> {
         let external = self.cluster.external();
         external.ok_or_else(|| Error::internal("the cluster does its work elsewhere"))
     }
@@ -157,7 +159,7 @@ impl Caller {
         let Some(Some(slot)) = checks.take(slot)? else {
             return Ok(None);
         };
-        if ["FINISHED", "CANCELLED"].contains(&slot.seen.state.as_str()) {
+        if slot.seen.phase().is_over() {
             return Ok(None);
         }
         let detail = format!("{} {} is {}.", slot.kind, slot.seen.label, slot.seen.state);
@@ -303,20 +305,24 @@ impl Caller {
         Ok(steps)
     }
 
-    async fn explain_external_restore(
+    /// What a restore would do; `checks` say whether all that would refuse it are told, or the first
+    /// one is an error.
+    pub(in crate::admission) async fn explain_external_restore(
         &mut self,
         restore: &RestoreSnapshot,
+        mut checks: Checks,
     ) -> Result<Vec<JobStep>, Error> {
-        let mut checks = Checks::every();
         let mut restore = restore.clone();
         let queues = self.explained_cluster()?.queues();
         let queue = take_queue(&mut restore.properties, queues)?;
+        let names_database = restore.label.database.is_some() || restore.database.is_some();
+        if !names_database && self.database.is_none() {
+            // Which database it is of stands in the snapshot.
+            self.resolve_latest(&mut restore).await?;
+        }
         let restore = &restore;
         let label = restore.label.name.clone();
-        let clause = restore.database.as_ref();
-        let clause = clause.map(|(source, target)| target.as_ref().unwrap_or(source));
-        let named = restore.label.database.as_ref().or(clause);
-        let database = self.database_or_current(named)?;
+        let database = self.target_database(restore).await?;
         let objects = restore.objects.as_deref();
         let allowed = self
             .check_restore_privileges(Some(&database), objects)
@@ -526,7 +532,7 @@ impl Caller {
             checks.take(stored.check_maker(&found).await)?;
         }
         for slot in checks.take(external.slots(&[]).await)?.unwrap_or_default() {
-            let is_over = ["FINISHED", "CANCELLED"].contains(&slot.seen.state.as_str());
+            let is_over = slot.seen.phase().is_over();
             if slot.seen.label == label.as_str() && !is_over {
                 let message = format!("Can not drop snapshot {label}: a {} uses it", slot.kind);
                 checks.fail(Error::new(ErrorKind::ObjectInUse, message))?;

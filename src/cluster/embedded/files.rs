@@ -41,6 +41,14 @@ impl Tally {
         (moved, counted)
     }
 
+    /// What was moved of a file that failed is not there.
+    fn failed(&self, counted: &Mutex<u64>) {
+        let counted = std::mem::take(&mut *counted.lock());
+        let mut done = self.done.lock();
+        done.bytes -= counted;
+        let _ = (self.progress)(*done);
+    }
+
     fn finished(&self, file: &DataFile, counted: &Mutex<u64>) -> Result<(), Error> {
         let counted = *counted.lock();
         let mut done = self.done.lock();
@@ -85,6 +93,7 @@ where
         let is_new = match done {
             Ok(is_new) => is_new,
             Err(e) => {
+                tally.failed(&counted);
                 let _ = failure.set(e);
                 continue;
             }

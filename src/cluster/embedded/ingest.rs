@@ -564,7 +564,7 @@ impl TabletFile {
             paths[1..].to_vec(),
             Over::Nothing,
             Coding::Plain,
-            &Arc::new(SyncedDirs::default()),
+            &SyncedDirs::default(),
             |_| Ok(()),
         )?;
         Ok(NewFile {

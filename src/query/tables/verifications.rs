@@ -98,22 +98,19 @@ async fn pruned_by(context: Arc<ScanContext>, job: JobRow) -> Result<Vec<PrunedO
     let rows = candidates
         .iter()
         .flat_map(|all| all.iter())
-        .map(|candidate| {
-            let sha256 = &candidate.sha256;
-            PrunedObjectsRow {
-                job_id: job.job_id.0.into(),
-                repository: job.repository.clone().into(),
-                object: format!("data/{}/{sha256}.parquet", &sha256[..2]).into(),
-                bytes: candidate.bytes.into(),
-                written_at: candidate.written_at.into(),
-                outcome: (if spared.contains(sha256) {
-                    "kept"
-                } else {
-                    outcome
-                })
-                .into(),
-                cluster: job.cluster.clone().into(),
-            }
+        .map(|candidate| PrunedObjectsRow {
+            job_id: job.job_id.0.into(),
+            repository: job.repository.clone().into(),
+            object: candidate.object.path().into(),
+            bytes: candidate.bytes.into(),
+            written_at: candidate.written_at.into(),
+            outcome: (if spared.contains(candidate.object.name()) {
+                "kept"
+            } else {
+                outcome
+            })
+            .into(),
+            cluster: job.cluster.clone().into(),
         });
     Ok(rows.collect())
 }

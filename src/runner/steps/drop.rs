@@ -5,19 +5,27 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Attempt, misplaced};
-use crate::cluster::{ExternalCluster, StepError};
+use crate::cluster::{ExternalCluster, SeenSlot, StepError};
 use crate::error::{Error, ErrorKind};
 use crate::job::{
     DropCommand, DropEvent, DropRequest, DropState, DroppedBackups, Failure, JobKind, JobRow,
     JobStatus,
 };
 use crate::names::{BackupTimestamp, RepositoryName, SnapshotLabel};
-use crate::repository::{Repository, StarRocksRepository};
+use crate::repository::{Repository, STORED_QUIET_SECONDS, StarRocksRepository, is_same_place};
 use crate::runner::location_of;
 use crate::store::JobFilter;
 
-/// How long nothing was written to what may be a backup under way, milliseconds.
-const QUIET_MS: i64 = 10 * 60_000;
+const QUIET_MS: i64 = STORED_QUIET_SECONDS as i64 * 1000;
+
+/// The jobs that a cluster has under way, whoever began them. Backups and restores are asked for one
+/// after the other: a slot that changes in between is in one of two looks.
+pub(super) async fn live_slots(external: &dyn ExternalCluster) -> Result<Vec<SeenSlot>, Error> {
+    let mut slots = external.slots(&[]).await?;
+    slots.extend(external.slots(&[]).await?);
+    slots.retain(|slot| !slot.seen.phase().is_over());
+    Ok(slots)
+}
 
 impl Attempt<'_> {
     pub(super) async fn drop_snapshot(
@@ -159,7 +167,7 @@ impl Attempt<'_> {
     }
 
     /// The repository as the cluster has it now: there, where it was, and for writing.
-    async fn opened_starrocks(
+    pub(super) async fn opened_starrocks(
         &self,
         name: &RepositoryName,
         external: &dyn ExternalCluster,
@@ -175,7 +183,7 @@ impl Attempt<'_> {
             let message = format!("Repository {name} is read only");
             return Err(Error::new(ErrorKind::WrongState, message));
         }
-        if there.location.trim_end_matches('/') != record.location.trim_end_matches('/') {
+        if !is_same_place(&there.location, &record.location) {
             let message = format!("Repository {name} is at {} by now", there.location);
             return Err(Error::new(ErrorKind::WrongState, message)
                 .hint("DROP REPOSITORY, and create it again from here."));
@@ -229,13 +237,8 @@ impl Attempt<'_> {
             let message = format!("Can not drop snapshot {label}: {how}");
             Error::new(ErrorKind::ObjectInUse, message)
         };
-        // Backups and restores are asked for one after the other: a slot that changes in between is
-        // in one of two looks.
-        let mut slots = external.slots(&[]).await?;
-        slots.extend(external.slots(&[]).await?);
-        for slot in slots {
-            let is_over = ["FINISHED", "CANCELLED"].contains(&slot.seen.state.as_str());
-            if slot.seen.label == label.as_str() && !is_over {
+        for slot in live_slots(external).await? {
+            if slot.seen.label == label.as_str() {
                 return Err(used(slot.kind));
             }
         }

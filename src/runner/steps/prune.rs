@@ -1,12 +1,20 @@
 //! The steps of pruning.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::drop::live_slots;
 use super::{Attempt, misplaced};
-use crate::cluster::StepError;
+use crate::cluster::{ExternalCluster, StepError};
 use crate::error::{Error, ErrorKind};
-use crate::job::{PruneCommand, PruneEvent, PruneRequest, PruneState};
+use crate::job::{
+    Candidate, JobKind, JobStatus, PruneCommand, PruneEvent, PruneRequest, PruneState, Pruned,
+    Volume,
+};
+use crate::names::Timestamp;
+use crate::repository::StarRocksRepository;
+use crate::store::JobFilter;
 
 /// What would not be otherwise another time ends the job.
 fn for_good(error: Error) -> StepError {
@@ -27,6 +35,14 @@ impl Attempt<'_> {
     ) -> Result<PruneEvent, StepError> {
         let env = &self.context.inner.env;
         let job_uid = &self.job.spec.uid;
+        let cluster = self.context.inner.cluster(&self.job.spec.cluster)?;
+        if let Some(external) = cluster.external() {
+            let pruned = self.prune_starrocks(request, state, command, external);
+            return pruned.await.map_err(|error| match error.kind {
+                ErrorKind::UndefinedObject => StepError::Fatal(error),
+                _ => for_good(error),
+            });
+        }
         match (command, state) {
             (PruneCommand::Plan, PruneState::Pending) => {
                 let repository = self.reached_repository().await?;
@@ -104,4 +120,112 @@ impl Attempt<'_> {
             _ => Err(misplaced()),
         }
     }
+
+    /// In a repository that a StarRocks cluster writes nothing is announced: the cluster would not
+    /// heed it.
+    async fn prune_starrocks(
+        &self,
+        request: &PruneRequest,
+        state: &PruneState,
+        command: PruneCommand,
+        external: &dyn ExternalCluster,
+    ) -> Result<PruneEvent, Error> {
+        let name = &request.repository;
+        match (command, state) {
+            (PruneCommand::Plan, PruneState::Pending) => {
+                let repository = self.opened_starrocks(name, external).await?;
+                // A dry run writes nothing, and asks no store what time it is there.
+                let now = match request.dry_run {
+                    true => self.context.inner.env.now(),
+                    false => self.time_of_both(&repository).await?,
+                };
+                let used = self.labels_in_use(request, external).await?;
+                let before = before(now, request);
+                let unneeded = repository.unneeded(before, |label| used.contains(label));
+                Ok(PruneEvent::Planned {
+                    candidates: Arc::new(unneeded.await?),
+                    dry_run: request.dry_run,
+                })
+            }
+            (PruneCommand::Mark, PruneState::Marking { .. }) => Ok(PruneEvent::Marked),
+            (PruneCommand::Wait, PruneState::Waiting { .. }) => Ok(PruneEvent::Waited),
+            (PruneCommand::Delete, PruneState::Deleting { candidates }) => {
+                self.delete_of_starrocks(request, candidates, external)
+                    .await
+            }
+            (PruneCommand::Unmark, _) => Ok(PruneEvent::Unmarked),
+            _ => Err(Error::internal(
+                "a command came in a state that does not have it",
+            )),
+        }
+    }
+
+    async fn delete_of_starrocks(
+        &self,
+        request: &PruneRequest,
+        candidates: &[Candidate],
+        external: &dyn ExternalCluster,
+    ) -> Result<PruneEvent, Error> {
+        let repository = self.opened_starrocks(&request.repository, external).await?;
+        let before = before(self.time_of_both(&repository).await?, request);
+        let (mut pruned, mut kept) = (Pruned::default(), Vec::new());
+        for (label, some) in StarRocksRepository::by_label(candidates) {
+            if self.context.abandon.is_cancelled() {
+                return Err(Error::new(ErrorKind::Cancelled, "the job was cancelled"));
+            }
+            // A job may have begun since the last label.
+            let is_used = self.labels_in_use(request, external).await?.contains(label);
+            let spared = match is_used {
+                true => some.clone(),
+                false => repository.delete_unneeded(label, &some, before).await?,
+            };
+            for candidate in some {
+                let volume = Volume {
+                    files: 1,
+                    bytes: candidate.bytes,
+                };
+                if spared.contains(&candidate) {
+                    pruned.kept.add(volume);
+                    kept.push(candidate.object.name().to_owned());
+                } else {
+                    pruned.deleted.add(volume);
+                }
+            }
+        }
+        Ok(PruneEvent::Deleted { pruned, kept })
+    }
+
+    /// What time it is by the store's clock and by ours: what both say is over, is.
+    async fn time_of_both(&self, repository: &StarRocksRepository) -> Result<Timestamp, Error> {
+        let env = &self.context.inner.env;
+        Ok(repository.store_time(env).await?.min(env.now()))
+    }
+
+    /// The labels that a job is about, here or on the cluster.
+    async fn labels_in_use(
+        &self,
+        request: &PruneRequest,
+        external: &dyn ExternalCluster,
+    ) -> Result<HashSet<String>, Error> {
+        let slots = live_slots(external).await?.into_iter();
+        let mut used: HashSet<String> = slots.map(|slot| slot.seen.label).collect();
+        for status in [JobStatus::Queued, JobStatus::Running] {
+            let filter = JobFilter {
+                cluster: Some(self.job.spec.cluster.to_string()),
+                repository: Some(request.repository.to_string()),
+                status: Some(status),
+                ..JobFilter::default()
+            };
+            let jobs = self.context.inner.store.jobs(&filter).await?;
+            let others = jobs.into_iter().filter(|job| job.kind != JobKind::Prune);
+            used.extend(others.map(|job| job.snapshot));
+        }
+        Ok(used)
+    }
+}
+
+/// What was written before this has had its grace time.
+fn before(now: Timestamp, request: &PruneRequest) -> Timestamp {
+    let grace = request.grace_seconds.saturating_mul(1000);
+    Timestamp(now.0.saturating_sub_unsigned(grace))
 }
