@@ -91,7 +91,7 @@ impl Caller {
         if self.cluster.external().is_some() {
             match statement {
                 Statement::Backup(backup) => return self.external_backup(backup).await,
-                Statement::Restore(restore) => return self.external_restore(restore).await,
+                Statement::Restore(restore) => return self.external_restore(restore, false).await,
                 Statement::Cancel(cancel) => return self.external_cancel(cancel).await,
                 Statement::CreateRepository(create) => {
                     return self.external_create_repository(create).await;

@@ -697,6 +697,54 @@ async fn what_no_snapshot_needs_is_pruned_from_the_bucket() {
     }
 }
 
+/// What a job of another cluster writes or reads is neither pruned nor dropped from this one.
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_of_other_clusters_keep_their_files() {
+    let w = fixture("3.3.16", Pace::Manual).await;
+    let root = w.bucket().join("__starrocks_repository_r");
+    let other = FakeFe::start("3.5.0", 1, Pace::Manual).await;
+    run(&w.client, &other.create("other", "")).await;
+    let there = connect(w.server.server.addr(), "root", "dbname=other")
+        .await
+        .expect("connects");
+    let create = format!(
+        "CREATE REPOSITORY r WITH BROKER hdfs_broker ON LOCATION \"{}\"",
+        w.bucket().display()
+    );
+    run(&there, &create).await;
+    run(&there, "BACKUP SNAPSHOT shop.theirs TO r ON (orders)").await;
+    other.until(|m| m.slots.contains_key("shop")).await;
+    other.model(|m| (0..3).for_each(|_| m.tick()));
+    let files = crate::consistency::files(&root.join("__ss_theirs"));
+    assert!(!files.is_empty());
+    age(&root, Duration::from_secs(3600));
+    let prune = "PRUNE REPOSITORY r PROPERTIES (\"grace\" = \"10 MINUTE\")";
+    run(&w.client, prune).await;
+    let id = w.value("SELECT max(job_id) FROM system.jobs").await;
+    run(&w.client, &format!("WAIT FOR JOB {id}")).await;
+    let count = format!("SELECT count(*) FROM system.pruned_objects WHERE job_id = {id}");
+    assert_eq!(w.value(&count).await, "0");
+    let refused = fails(&w.client, "DROP SNAPSHOT theirs ON r FORCE").await;
+    let message = "Can not drop snapshot theirs: a backup is writing it";
+    assert_eq!(refused, ("55006".to_owned(), message.to_owned()));
+    assert_eq!(crate::consistency::files(&root.join("__ss_theirs")), files);
+    // One that does not answer may have jobs.
+    other.set_up(0, false);
+    run(&w.client, prune).await;
+    let id = w.value("SELECT max(job_id) FROM system.jobs").await;
+    let waits = format!(
+        "SELECT block_reason LIKE '%of cluster \"other\"%' FROM system.jobs WHERE job_id = {id}"
+    );
+    w.until(&waits, "t").await;
+    run(&w.client, &format!("CANCEL JOB {id}")).await;
+    assert_eq!(
+        fails(&w.client, "DROP SNAPSHOT theirs ON r FORCE").await.0,
+        "08006"
+    );
+    assert_eq!(crate::consistency::files(&root.join("__ss_theirs")), files);
+    w.server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn snapshots_of_earlier_versions_are_dropped_from_the_bucket() {
     let w = fixture("3.2.1", Pace::Manual).await;

@@ -83,6 +83,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("job", &["names", "error", "schema"]),
     ("metrics", &["job"]),
     ("progress", &["job", "names"]),
+    ("scan_at_once", &[]),
     ("repository", &["names", "error", "env", "job"]),
     (
         "store",
@@ -107,6 +108,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "schema",
             "statement",
             "sqlite",
+            "scan_at_once",
         ],
     ),
     (
@@ -141,6 +143,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "privilege",
             "catalog",
             "progress",
+            "scan_at_once",
         ],
     ),
     ("auth", &["env", "store"]),

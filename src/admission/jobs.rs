@@ -75,20 +75,30 @@ impl Caller {
             return Err(Error::new(ErrorKind::UndefinedObject, message)
                 .hint("ALTER REPOSITORY … SET PROPERTIES (…) gives it."));
         }
-        // Somebody may have made it anew, elsewhere. A cluster that does not answer is not needed.
+        self.check_place(name, &location.url).await?;
+        self.gateway.open.open_starrocks(name, &location)
+    }
+
+    /// Refuses a repository that the cluster has in another place: somebody may have made it anew. A
+    /// cluster that does not answer is not needed.
+    pub(super) async fn check_place(
+        &self,
+        name: &RepositoryName,
+        location: &str,
+    ) -> Result<(), Error> {
         if let Some(external) = self.cluster.external()
             && let Ok(known) = external.repositories().await
             && let Some(there) = known.iter().find(|r| r.name == name.as_str())
-            && !is_same_place(&there.location, &location.url)
+            && !is_same_place(&there.location, location)
         {
             let message = format!(
-                "repository \"{name}\" is at {} by now, and was at {} when it was created here",
-                there.location, location.url
+                "repository \"{name}\" is at {} by now, and was at {location} when it was created here",
+                there.location
             );
             return Err(Error::new(ErrorKind::WrongState, message)
                 .hint("DROP REPOSITORY, and create it again from here."));
         }
-        self.gateway.open.open_starrocks(name, &location)
+        Ok(())
     }
 
     pub(super) async fn verify(&mut self, verify: &Verify) -> Result<String, Error> {

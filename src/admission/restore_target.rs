@@ -2,7 +2,6 @@
 //! that knows the repository.
 
 use super::Caller;
-use super::checks::Checks;
 use super::no_database;
 use crate::error::{Error, ErrorKind};
 use crate::names::{ClusterName, DatabaseName, RepositoryName};
@@ -28,11 +27,10 @@ impl Caller {
     ) -> Result<String, Error> {
         let mut there = self.elsewhere(cluster, &restore.repository).await?;
         let restore = said_there(restore);
-        if there.cluster.external().is_some() && restore.catalogs.is_none() {
-            let looked = there.explain_external_restore(&restore, Checks::first());
-            looked.await?;
-        }
-        let restored = Box::pin(there.change(&Statement::Restore(restore))).await;
+        let restored = match there.cluster.external() {
+            Some(_) => there.external_restore(&restore, true).await,
+            None => Box::pin(there.change(&Statement::Restore(restore))).await,
+        };
         self.notices.append(&mut there.notices);
         restored
     }
@@ -71,6 +69,7 @@ impl Caller {
             ));
         }
         let known = store.repository(here.name(), repository).await?;
+        self.check_place(repository, &known.location).await?;
         let there = match cluster.external() {
             Some(external) => {
                 let all = external.repositories().await?;

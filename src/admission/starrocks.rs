@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::Caller;
+use super::checks::Checks;
 use crate::cluster::{CATALOGS, ExternalCluster, ExternalDetails, NativeTable, Scope, SendError};
 use crate::error::{Error, ErrorKind};
 use crate::job::{
@@ -236,10 +237,13 @@ impl Caller {
             .await
     }
 
+    /// `looks_first`: what can be seen before the cluster is asked refuses it.
     pub(super) async fn external_restore(
         &mut self,
         restore: &RestoreSnapshot,
+        looks_first: bool,
     ) -> Result<String, Error> {
+        let said = restore;
         let mut restore = restore.clone();
         let queue = take_queue(&mut restore.properties, self.external()?.queues())?;
         // Which tables are there already decides which privileges are asked for, so it must be what
@@ -264,6 +268,13 @@ impl Caller {
                 self.check_restore_privileges(Some(&database), restore.objects.as_deref())
                     .await
             }
+        };
+        let allowed = match allowed {
+            Ok(()) if looks_first && said.catalogs.is_none() => {
+                let looked = self.explain_external_restore(said, Checks::first());
+                looked.await.map(drop)
+            }
+            allowed => allowed,
         };
         // What tables have is told to those alone who may restore over them.
         if allowed.is_ok() {

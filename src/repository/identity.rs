@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::cipher::{Encryption, UserKey};
 use super::layout::{self, Layout};
-use super::{READ_AGAIN_AFTER, Repository, http, storage_error, transfer};
+use super::moving::READ_AGAIN_AFTER;
+use super::{Repository, http, storage_error, transfer};
 use crate::error::{Error, ErrorKind};
 use crate::job::FindingKind;
 use crate::names::{RepositoryName, Timestamp};

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
-use super::{READ_AGAIN_AFTER, Repository, http, storage_error, transfer};
+use super::moving::READ_AGAIN_AFTER;
+use super::{Repository, http, storage_error, transfer};
 use crate::error::Error;
 
 impl Repository {

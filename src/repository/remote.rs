@@ -218,7 +218,8 @@ impl Repository {
             };
             let (going_on, body, permit) = meanwhile(read, &mut parts, &mut sent).await?;
             reading = going_on;
-            if body.is_empty() {
+            // A file that has grown is found out by what was read.
+            if body.is_empty() || next == 0 {
                 break;
             }
             let bytes = body.len() as u64;
@@ -247,9 +248,13 @@ impl Repository {
     ) -> Result<bool, Error> {
         let layout = self.layout().await?;
         let (coding, dirs) = (layout.opening(path), self.synced_dirs.clone());
-        let mut writing = blocking(move || Writing::begin(targets, coding, &dirs)).await?;
+        let begun = blocking(move || Writing::begin(targets, coding, &dirs));
         let mut pieces = pin!(self.pieces(path, layout.stored_bytes(file), budget));
-        while let Some((piece, permit)) = pieces.try_next().await? {
+        // Directories are made and synced while the first bytes come. Both are waited for: nothing
+        // is made once this is over.
+        let (begun, first) = tokio::join!(begun, pieces.try_next());
+        let (mut writing, mut next) = (begun?, first?);
+        while let Some((piece, permit)) = next {
             let bytes = piece.len() as u64;
             let writes = blocking(move || {
                 writing.push(&piece)?;
@@ -258,6 +263,7 @@ impl Repository {
             });
             writing = writes.await?;
             self.moved.tell(bytes);
+            next = pieces.try_next().await?;
         }
         let (file, path) = (file.clone(), path.clone());
         blocking(move || writing.finish(&file, format_args!("\"{path}\""), Over::Damaged)).await?;

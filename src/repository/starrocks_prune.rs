@@ -5,7 +5,7 @@
 //! no tablet that an `__info_` file does not name; so what is to go concerns only a backup under way,
 //! which is known by its job, and where it shows no job, by what it has just written.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::{ObjectStoreExt, PutPayload};
@@ -13,6 +13,7 @@ use object_store::{ObjectStoreExt, PutPayload};
 use super::LISTINGS;
 use super::layout;
 use super::starrocks_layout::{LABEL_PREFIX, StarRocksRepository, StoredFile};
+use super::starrocks_survey::is_marker;
 use super::storage_error;
 use super::transfer::blocking;
 use crate::env::Env;
@@ -80,52 +81,60 @@ impl StarRocksRepository {
         labels
     }
 
-    /// Deletes those files of a label that no backup needs by now and that are what they were; the
-    /// others are answered. What is gone already counts as deleted.
-    pub async fn delete_unneeded<'c>(
+    /// Deletes those of some files of a label that no backup needs by now and that are what they
+    /// were; the names of the others are answered. What is gone already counts as deleted.
+    pub async fn delete_unneeded(
         &self,
         label: &str,
-        candidates: &[&'c Candidate],
+        candidates: &[&Candidate],
         before: Timestamp,
-    ) -> Result<Vec<&'c Candidate>, Error> {
-        let by_name = |found: Vec<Candidate>| -> HashMap<String, Timestamp> {
-            let named = found.into_iter();
-            named
+    ) -> Result<HashSet<String>, Error> {
+        let unneeded: HashMap<String, Timestamp> =
+            self::candidates(self.unneeded_of(label).await?, before)
+                .into_iter()
                 .map(|c| (c.object.name().to_owned(), c.written_at))
-                .collect()
-        };
-        let unneeded = by_name(self::candidates(self.unneeded_of(label).await?, before));
+                .collect();
         let listed: Vec<StoredFile> = self.files(Some(label)).await?.try_collect().await?;
-        let there: HashMap<&str, &StoredFile> = listed
-            .iter()
-            .map(|file| (file.path.as_str(), file))
-            .collect();
-        let (mut paths, mut kept) = (Vec::new(), Vec::new());
+        let there: HashSet<&str> = listed.iter().map(|file| file.path.as_str()).collect();
+        let (mut paths, mut kept) = (Vec::new(), HashSet::new());
         for candidate in candidates {
             let name = candidate.object.name();
             if unneeded.get(name) == Some(&candidate.written_at) {
                 paths.push(self.path(name).await?);
-            } else if there.contains_key(name) {
-                kept.push(*candidate);
+            } else if there.contains(name) {
+                kept.insert(name.to_owned());
             }
         }
-        let goes_whole = paths.len() == listed.len();
+        let others = listed.iter().filter(|file| !is_marker(file)).count();
+        let goes_whole = paths.len() == others;
         self.delete_all(paths).await?;
         if goes_whole {
-            // An empty directory would keep StarRocks from using the label again.
-            let directory = self.label_path(label).await?;
-            match self.local_path(&directory) {
-                Some(directory) => {
-                    let emptied = blocking(move || {
-                        delete_empty(&directory);
-                        Ok(())
-                    });
-                    emptied.await?;
-                }
-                None => self.delete_directories(&directory).await?,
-            }
+            self.delete_emptied(label, &listed).await?;
         }
         Ok(kept)
+    }
+
+    /// Takes away what is left of a label without files: an empty directory, and objects that stand
+    /// for one, keep StarRocks from using it again.
+    async fn delete_emptied(&self, label: &str, listed: &[StoredFile]) -> Result<(), Error> {
+        for marker in listed.iter().filter(|file| is_marker(file)) {
+            self.delete(&self.path(&marker.path).await?).await?;
+        }
+        let directory = self.label_path(label).await?;
+        match self.local_path(&directory) {
+            Some(directory) => {
+                let emptied = blocking(move || {
+                    delete_empty(&directory);
+                    Ok(())
+                });
+                emptied.await?;
+            }
+            None => self.delete_directories(&directory).await?,
+        }
+        if self.labels().await?.iter().any(|left| left == label) {
+            tracing::warn!(%label, "a label without files is still there, and cannot be used again");
+        }
+        Ok(())
     }
 
     /// What time it is where the repository is, by an object that is put there for a moment.

@@ -15,13 +15,14 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use md5::{Digest, Md5};
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use self::expected::{check_names, check_tablet, tablets};
+use self::expected::{check_names, check_tablet, names_every_tablet, tablets};
 use super::starrocks_layout::{
     FileStatus, INFO_PREFIX, Info, LABEL_PREFIX, PART, StarRocksRepository, StoredFile,
     StoredLabel, split_md5,
 };
 use super::survey::{UNFINISHED, is_sampled};
 use super::throttle::Throttle;
+use super::transfer::blocking;
 use super::{LISTINGS, storage_error};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
@@ -152,8 +153,39 @@ impl Looked {
 
 impl StarRocksRepository {
     /// Files of a label that no backup needs, in groups that go together or stay.
+    /// None, where not all that stands there is understood: what is not may need them.
     pub(super) async fn unneeded_of(&self, label: &str) -> Result<Vec<Vec<StoredFile>>, Error> {
-        Ok(self.look(label, false).await?.unneeded)
+        let looked = self.look(label, false).await?;
+        if looked.has_damage() || self.hides_infos(label).await? {
+            return Ok(Vec::new());
+        }
+        Ok(looked.unneeded)
+    }
+
+    /// Whether a directory has an `__info_` file that its listing left out, as one does that cannot
+    /// be looked at.
+    async fn hides_infos(&self, label: &str) -> Result<bool, Error> {
+        let Some(directory) = self.local_path(&self.label_path(label).await?) else {
+            return Ok(false);
+        };
+        let stored = self.label(label).await?;
+        let strays = stored.strays.iter();
+        let listed = stored.infos.len() + strays.filter(|s| s.starts_with(INFO_PREFIX)).count();
+        blocking(move || {
+            let failed = |e| Error::io("list", &directory, e).of_kind(ErrorKind::Storage);
+            let entries = match std::fs::read_dir(&directory) {
+                Ok(entries) => entries,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+                Err(e) => return Err(failed(e)),
+            };
+            let mut there = 0;
+            for entry in entries {
+                let name = entry.map_err(failed)?.file_name();
+                there += usize::from(name.to_string_lossy().starts_with(INFO_PREFIX));
+            }
+            Ok(there != listed)
+        })
+        .await
     }
 
     /// Reads the `__info_` files that a verification is about, and sees what there is to look at.
@@ -327,6 +359,9 @@ impl StarRocksRepository {
         }
         // Without a readable __info_ file it is not known what is needed.
         let is_known = infos.len() == looked.backups.len() && !infos.is_empty();
+        // One whose name tells no time may name it, and so may what is not understood.
+        let is_understood = infos.len() == stored.infos.len()
+            && infos.iter().all(|(_, info)| names_every_tablet(info));
         let mut others = of_tablets
             .iter()
             .filter(|(tablet, _)| !named.contains(**tablet));
@@ -335,8 +370,7 @@ impl StarRocksRepository {
             let detail = format!("a tablet of {bytes} bytes that no __info_ file names");
             let object = format!("{directory}/{tablet}");
             looked.find(FindingKind::Unreferenced, object, &[], &detail);
-            // One whose name tells no time may name it.
-            if infos.len() == stored.infos.len() {
+            if is_understood {
                 let ours = files.iter().filter(|f| f.status != FileStatus::Foreign);
                 let ours = ours.map(|file| (*file).clone());
                 looked.unneeded.push(ours.collect());
@@ -541,7 +575,7 @@ fn broken_off(files: &[StoredFile]) -> Option<Vec<StoredFile>> {
 }
 
 /// An empty object that some tools put in a directory's place.
-fn is_marker(file: &StoredFile) -> bool {
+pub(super) fn is_marker(file: &StoredFile) -> bool {
     let name = file.path.rsplit('/').next().unwrap_or_default();
     file.bytes == 0 && (name.is_empty() || name.starts_with("__"))
 }

@@ -50,11 +50,15 @@ PARTS = ["second", "minute", "hour", "day", "week", "month", "quarter", "year", 
 PATTERNS = ["YYYY-MM-DD HH24:MI:SS", "FMMonth DDth, YYYY", "Dy, DD Mon YY HH12:MI am", "IYYY-IW-ID", "DDD D J Q", "SSSS MS US", "CC RM W WW"]
 NUMBER_PATTERNS = ["999999.99", "FM999,999,999.00", "000.0", "S9999", "9999MI", "9.9", "99999PR", "FM9999999999.99"]
 
+DOCUMENTS = ['{"a": {"b":  [10, "x", null]}, "n": null, "f": 1.50}', '[1, [2, 3], {"a":"v"}]', '"a\\"b"', "null", "-1.5e-3", '{"b":1,"a":2,"b":3,"aa":[]}', "[]", " [true ,false] ",
+             '{"": 1, "a": "\\u00e9\\n"}', "{", "{a:1}", "", "01", '"\\ud800"', '"\\u0000"', "[1,]", "1e5", "12345678901234567890.10"]
+
 # What is another value on purpose: a pattern of the statement, and why.
 DEVIATIONS = [
     (r"\b(stddev|variance|var_pop|var_samp|stddev_pop|power|sqrt|ln|log|exp)\(|\^", "double precision, where PostgreSQL has NUMERIC for whole numbers and NUMERIC"),
     (r"trunc\(|round\(", "a NUMERIC keeps the scale of its column"),
     (r"sign\(f", "the sign of NaN is NaN, where PostgreSQL has 0"),
+    (r"jsonb (->|->>|#>|#>>) |jsonb_extract", "a jsonb that is no object and no array is its own element 0 and -1 there"),
     (r" / ", "a quotient of NUMERIC has 16 digits after the point"),
     (r"timestamptz [+-] INTERVAL '1.5 years'", "the rules for summer time end in 2100"),
 ]
@@ -79,7 +83,7 @@ class Generator:
     def statement(self):
         make = self.one(self.cast_of_literal, self.cast_of_column, self.arithmetic, self.comparison, self.time_arithmetic, self.parts, self.formatted,
                         self.number_function, self.text_function, self.conditional, self.aggregate, self.window, self.join, self.subquery, self.union,
-                        self.sets, self.lateral, self.arrays, self.rows_of_functions, self.of_times)
+                        self.sets, self.lateral, self.arrays, self.rows_of_functions, self.of_times, self.json)
         return make()
 
     def of_rows(self, expr):
@@ -210,6 +214,15 @@ class Generator:
             f"SELECT percentile_disc({self.one('0', '0.25', '0.5', '0.9', '1')}) WITHIN GROUP (ORDER BY {self.one('v', 'id DESC', 'x', 'g')}) FROM w",
             f"SELECT id, v {self.one('', 'NOT ')}BETWEEN SYMMETRIC {self.one('5', '20', 'id')} AND {self.one('10', 'x', 'NULL')} FROM w ORDER BY id",
             "SELECT id FROM w WHERE v NOT IN (SELECT k FROM u WHERE u.id <= w.id) ORDER BY id", "SELECT id FROM w WHERE id NOT IN (SELECT k FROM u WHERE u.v = w.v) ORDER BY id")
+
+    def json(self):
+        document, of = self.one(*DOCUMENTS), self.one("json", "jsonb")
+        value = f"'{document}'::{of}"
+        step, path = self.one("'a'", "'b'", "''", "s", "0", "1", "-1", "i"), self.one("{a}", "{a,b}", "{a,b,1}", "{0,a}", "{-1}", "{}", "{a,NULL}", '{"a",b}', "{a")
+        return self.of_rows(self.one(
+            f"{value} ->> {step}", f"({value} -> {step})::text", f"{value} -> {step} ->> {self.one('0', chr(39) + 'b' + chr(39))}", f"{value} #>> '{path}'", f"({value} #> '{path}')::text",
+            f"{value}::text", f"('{document}'::text::{of})::text", f"{of}_typeof({value})", f"{of}_array_length({value})", f"{of}_extract_path_text({value}, 'a', 'b')",
+            f"{of}_extract_path({value}, 'a')::text", f"({value} ->> 'f')::numeric", f"s::{of}::text"))
 
     def of_times(self):
         times = [time for time in TIMES if time != "d"]

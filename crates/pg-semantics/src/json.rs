@@ -82,7 +82,7 @@ pub fn at_path(
         let step = step.as_ref();
         let next = match type_of(at)? {
             "object" => field(at, step)?,
-            "array" => match step.trim().parse() {
+            "array" => match step.trim_start().parse() {
                 Ok(place) => element(at, place)?,
                 Err(_) => None,
             },
@@ -100,9 +100,11 @@ pub fn at_path(
 pub fn as_text(text: &str) -> Result<Option<String>, Error> {
     match type_of(text)? {
         "null" => Ok(None),
-        "string" => serde_json::from_str(text)
-            .map(Some)
-            .map_err(|e| invalid(&e)),
+        "string" => {
+            let string: String = serde_json::from_str(text).map_err(|e| invalid(&e))?;
+            check_characters(&string)?;
+            Ok(Some(string))
+        }
         _ => Ok(Some(text.to_owned())),
     }
 }
@@ -120,15 +122,32 @@ pub fn array_length(text: &str) -> Result<i32, Error> {
 }
 
 /// A value in the form of `jsonb`: fields in the order of their lengths and bytes, the last one of
-/// each name, numbers as numerics.
-pub fn normal(text: &str) -> Result<String, Error> {
+/// each name, numbers as numerics. 54000 beyond so many bytes.
+pub fn normal(text: &str, most: usize) -> Result<String, Error> {
     check(text)?;
     let mut out = String::with_capacity(text.len());
-    write_normal(&mut out, text, 0)?;
+    write_normal(&mut out, text, 0, most)?;
     Ok(out)
 }
 
-fn write_normal(out: &mut String, text: &str, depth: usize) -> Result<(), Error> {
+/// The most bytes that a text has as `jsonb`.
+pub fn normal_bytes_max(text: &str) -> usize {
+    let numbers = text.split(['e', 'E']).skip(1).map(|after| {
+        let digits = after.trim_start_matches(['-', '+']);
+        let end = digits.find(|c: char| !c.is_ascii_digit());
+        let exponent = digits[..end.unwrap_or(digits.len())].parse::<usize>();
+        exponent.map_or(0, |exponent| exponent.min(DIGITS_MAX as usize))
+    });
+    // Blanks after colons and commas, and characters that were not escaped.
+    text.len().saturating_mul(2).saturating_add(numbers.sum())
+}
+
+fn write_normal(out: &mut String, text: &str, depth: usize, most: usize) -> Result<(), Error> {
+    if out.len() > most {
+        let message = format!("a jsonb of more than {most} bytes");
+        return Err(Error::new(ErrorKind::LimitExceeded, message)
+            .hint("The limit is the setting value_bytes_max."));
+    }
     if depth > DEPTH_MAX {
         let message = format!("JSON is nested more than {DEPTH_MAX} levels deep");
         return Err(Error::new(ErrorKind::LimitExceeded, message));
@@ -145,7 +164,7 @@ fn write_normal(out: &mut String, text: &str, depth: usize) -> Result<(), Error>
                 }
                 write_string(out, name)?;
                 out.push_str(": ");
-                write_normal(out, value.get(), depth + 1)?;
+                write_normal(out, value.get(), depth + 1, most)?;
             }
             out.push('}');
         }
@@ -155,7 +174,7 @@ fn write_normal(out: &mut String, text: &str, depth: usize) -> Result<(), Error>
                 if place > 0 {
                     out.push_str(", ");
                 }
-                write_normal(out, value.get(), depth + 1)?;
+                write_normal(out, value.get(), depth + 1, most)?;
             }
             out.push(']');
         }
@@ -169,12 +188,17 @@ fn write_normal(out: &mut String, text: &str, depth: usize) -> Result<(), Error>
     Ok(())
 }
 
-fn write_string(out: &mut String, string: &str) -> Result<(), Error> {
+fn check_characters(string: &str) -> Result<(), Error> {
     if string.contains('\0') {
         let message = "unsupported Unicode escape sequence";
         return Err(Error::new(ErrorKind::UntranslatableCharacter, message)
             .detail("\\u0000 cannot be converted to text."));
     }
+    Ok(())
+}
+
+fn write_string(out: &mut String, string: &str) -> Result<(), Error> {
+    check_characters(string)?;
     let quoted = serde_json::to_string(string).map_err(|e| invalid(&e))?;
     out.push_str(&quoted);
     Ok(())
@@ -185,6 +209,9 @@ fn write_number(out: &mut String, text: &str) -> Result<(), Error> {
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let overflow = || Error::new(ErrorKind::OutOfRange, "value overflows numeric format");
     let exponent: i64 = exponent.parse().map_err(|_| overflow())?;
+    if exponent.unsigned_abs() > (DIGITS_MAX + SCALE_MAX).unsigned_abs() {
+        return Err(overflow());
+    }
     let (sign, digits) = match mantissa.strip_prefix('-') {
         Some(digits) => ("-", digits),
         None => ("", mantissa),
@@ -218,6 +245,38 @@ fn write_number(out: &mut String, text: &str) -> Result<(), Error> {
 mod tests {
     use super::*;
 
+    const MOST: usize = 1 << 20;
+
+    #[test]
+    fn a_jsonb_has_a_limit() {
+        let long = format!("[{}1]", "1e131071,".repeat(100));
+        assert_eq!(
+            normal(&long, MOST).expect_err("refused").kind,
+            ErrorKind::LimitExceeded
+        );
+        assert!(normal_bytes_max(&long) > 100 * 131_071);
+        for text in [
+            "1e9223372036854775807",
+            "1e-9223372036854775808",
+            "1e99999999999999999999",
+        ] {
+            assert_eq!(
+                normal(text, MOST).expect_err(text).kind,
+                ErrorKind::OutOfRange
+            );
+        }
+        for text in [r#"{"bb":1,"a":[1,2,{"x":null}]}"#, "[1.5e10,-1e-20,\"e5\"]"] {
+            assert!(
+                normal(text, MOST).expect("read").len() <= normal_bytes_max(text),
+                "{text}"
+            );
+        }
+        assert_eq!(
+            as_text("\"x\\u0000y\"").expect_err("refused").kind,
+            ErrorKind::UntranslatableCharacter
+        );
+    }
+
     /// As PostgreSQL 15 answers.
     #[test]
     fn jsonb_has_one_form() {
@@ -238,7 +297,7 @@ mod tests {
             ("[]", "[]"),
             ("true", "true"),
         ] {
-            assert_eq!(normal(text).expect(text), expected, "{text}");
+            assert_eq!(normal(text, MOST).expect(text), expected, "{text}");
         }
         for text in [
             "",
@@ -250,10 +309,10 @@ mod tests {
             "\"\\u0000\"",
             "1e999999",
         ] {
-            assert!(normal(text).is_err(), "{text}");
+            assert!(normal(text, MOST).is_err(), "{text}");
         }
-        assert!(normal(&"[".repeat(2000)).is_err());
-        assert!(normal(&format!("{}{}", "[".repeat(2000), "]".repeat(2000))).is_err());
+        assert!(normal(&"[".repeat(2000), MOST).is_err());
+        assert!(normal(&format!("{}{}", "[".repeat(2000), "]".repeat(2000)), MOST).is_err());
     }
 
     #[test]

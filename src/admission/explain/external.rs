@@ -384,8 +384,11 @@ impl Caller {
             let target = one.alias.as_ref().unwrap_or(&one.table);
             let old = there.get(target);
             makes |= old.is_none() && !stored.partitions.is_empty();
-            let is_restored =
-                |part: &&Told| one.partitions.is_empty() || one.partitions.contains(&part.name);
+            // What the snapshot does not have stays as it is.
+            let is_restored = |part: &&Told| {
+                let is_meant = one.partitions.is_empty() || one.partitions.contains(&part.name);
+                is_meant && stored.partitions.contains_key(&part.name)
+            };
             let differs = old.into_iter().flatten().filter(is_restored);
             let differs = differs.filter_map(|part| part.replicas);
             if let Some(other) = differs.into_iter().find(|n| *n != replicas && !is_auto) {
@@ -473,7 +476,12 @@ impl Caller {
             }
             Ok((info, bytes))
         };
-        Ok(checks.take(read.await)?.ok_or(None))
+        match read.await {
+            Err(e) if matches!(e.kind, ErrorKind::Storage | ErrorKind::LimitExceeded) => {
+                Ok(Err(Some(told(Severity::Warning, label.as_str(), &e))))
+            }
+            read => Ok(checks.take(read)?.ok_or(None)),
+        }
     }
 
     async fn explain_stored_drop(&self, drop: &DropSnapshot) -> Result<Vec<JobStep>, Error> {

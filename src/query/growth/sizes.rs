@@ -7,6 +7,8 @@ use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::{DataFusionError, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::ColumnarValue;
 
+use starkeep_pg_semantics::json::normal_bytes_max;
+
 use super::WORK_MAX;
 use crate::error::{Error, ErrorKind};
 
@@ -35,6 +37,8 @@ pub enum Growth {
     Series,
     /// A text with a pattern in which each letter may become a word.
     Format,
+    /// JSON in one form: numbers without their exponents.
+    Json,
     /// Some times its input.
     Some,
     /// Small, but each letter of the first may be compared with each of the second.
@@ -58,6 +62,7 @@ pub fn growth_of(name: &str) -> Option<Growth> {
         | "regexp_match" | "array_replace" | "array_replace_n" | "array_replace_all"
         | "array_insert" | "map" | "named_struct" | "arrays_zip" | "initcap" | "upper"
         | "lower" => Growth::Some,
+        "jsonb_in" => Growth::Json,
         "to_char" | "date_format" => Growth::Format,
         "levenshtein" | "regexp_like" | "regexp_count" | "regexp_instr" | "array_has_all"
         | "array_has_any" => Growth::Work,
@@ -270,6 +275,7 @@ impl Growth {
             Self::Some => (0..args.len())
                 .fold(0usize, |sum, i| sum.saturating_add(len(i)))
                 .saturating_mul(4),
+            Self::Json => args.first().map_or(0, |v| normal_bytes_max(text(v, row))),
             Self::Work => 0,
         }
     }
@@ -293,7 +299,7 @@ impl Growth {
             } else {
                 bytes
             };
-            if bytes > most && !matches!(self, Self::Some | Self::Format) {
+            if bytes > most && !matches!(self, Self::Some | Self::Format | Self::Json) {
                 return Err(too_long(bytes, most));
             }
             total = total.saturating_add(bytes);

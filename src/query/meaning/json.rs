@@ -3,18 +3,32 @@
 
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::{DataType, Field};
-use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
+use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, ScalarValue};
+use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::planner::RawBinaryExpr;
-use datafusion::logical_expr::{Expr, ExprSchemable, ScalarUDF, cast};
+use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, ScalarUDF, cast};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use starkeep_pg_semantics::json;
 
+use super::super::growth::value_bytes_max;
 use super::failure;
 use super::reading::external;
 use super::row_by_row::{Computed, RowByRow, Typed, as_text, text, unexpected};
 use super::type_name::type_name;
 use crate::catalog::array_items;
 use crate::error::{Error, ErrorKind};
+
+/// Functions whose answer is JSON, which is not compared: as a text it would be in another way than in
+/// PostgreSQL.
+const OF_JSON: [&str; 7] = [
+    AS_JSON,
+    AS_JSONB,
+    FIELD,
+    ELEMENT,
+    PATH,
+    "json_extract_path",
+    "jsonb_extract_path",
+];
 
 /// What `::json` and `::jsonb` are.
 pub(crate) const AS_JSON: &str = "json_in";
@@ -127,9 +141,101 @@ fn at_path(args: &[ScalarValue]) -> DfResult<Result<Option<&str>, Error>> {
     })
 }
 
-fn at_names(args: &[ScalarValue]) -> Result<Option<&str>, Error> {
+fn at_names<'t>(args: &[ScalarValue], document: &'t str) -> Result<Option<&'t str>, Error> {
     let names = (1..args.len()).map(|place| of(args, place));
-    json::at_path(of(args, 0), names)
+    json::at_path(document, names)
+}
+
+/// The first argument as a jsonb.
+fn normal(args: &[ScalarValue], options: &ConfigOptions) -> DfResult<String> {
+    json::normal(of(args, 0), value_bytes_max(options)).map_err(external)
+}
+
+fn type_of(document: &str) -> Computed {
+    as_text(json::type_of(document).map_err(external)?)
+}
+
+fn length(document: &str) -> Computed {
+    let length = json::array_length(document).map_err(external)?;
+    Ok(ScalarValue::Int32(Some(length)))
+}
+
+/// Whether an expression is JSON by what it says.
+fn is_json(expr: &Expr) -> bool {
+    match expr {
+        Expr::Alias(alias) => is_json(&alias.expr),
+        Expr::ScalarFunction(call) => OF_JSON.contains(&call.name()),
+        _ => false,
+    }
+}
+
+fn refused(what: impl std::fmt::Display) -> DataFusionError {
+    let error = Error::unsupported(format_args!("{what} of JSON"))
+        .hint("Say ->> for the text, and cast it where it is a number.");
+    external(error)
+}
+
+/// Refuses what compares JSON inside of an expression.
+pub(super) fn check_expr(expr: &Expr) -> DfResult<()> {
+    let compares = match expr {
+        Expr::BinaryExpr(of) => is_json(&of.left) || is_json(&of.right),
+        Expr::InList(of) => is_json(&of.expr) || of.list.iter().any(is_json),
+        Expr::InSubquery(of) => is_json(&of.expr),
+        Expr::Between(of) => [&of.expr, &of.low, &of.high]
+            .into_iter()
+            .any(|e| is_json(e)),
+        Expr::Like(of) | Expr::SimilarTo(of) => is_json(&of.expr) || is_json(&of.pattern),
+        Expr::Case(of) => of.expr.as_deref().is_some_and(is_json),
+        Expr::AggregateFunction(of) => {
+            let params = &of.params;
+            let is_kept = ["count", "array_agg"].contains(&of.func.name()) && !params.distinct;
+            !is_kept && params.args.iter().any(is_json)
+                || params.order_by.iter().any(|key| is_json(&key.expr))
+        }
+        Expr::WindowFunction(of) => {
+            let params = &of.params;
+            params.partition_by.iter().any(is_json)
+                || params.order_by.iter().any(|key| is_json(&key.expr))
+        }
+        _ => false,
+    };
+    if compares {
+        return Err(refused("a comparison"));
+    }
+    Ok(())
+}
+
+/// Refuses to sort and group by JSON, and to join on it.
+pub(super) fn check_plan(plan: &LogicalPlan) -> DfResult<()> {
+    // What a key names may be said in the list below.
+    let said = |input: &LogicalPlan, key: &Expr| match (input, key) {
+        (LogicalPlan::Projection(list), Expr::Column(column)) => {
+            let place = list.schema.maybe_index_of_column(column);
+            place
+                .and_then(|place| list.expr.get(place))
+                .is_some_and(is_json)
+        }
+        _ => is_json(key),
+    };
+    let is_compared = match plan {
+        LogicalPlan::Sort(sort) => sort.expr.iter().any(|key| said(&sort.input, &key.expr)),
+        LogicalPlan::Aggregate(groups) => {
+            groups.group_expr.iter().any(|key| said(&groups.input, key))
+        }
+        LogicalPlan::Distinct(Distinct::On(distinct)) => distinct
+            .on_expr
+            .iter()
+            .any(|key| said(&distinct.input, key)),
+        LogicalPlan::Distinct(Distinct::All(input)) => {
+            matches!(&**input, LogicalPlan::Projection(list) if list.expr.iter().any(is_json))
+        }
+        LogicalPlan::Join(join) => join.on.iter().any(|(a, b)| is_json(a) || is_json(b)),
+        _ => false,
+    };
+    if is_compared {
+        return Err(refused("an order or a group"));
+    }
+    Ok(())
 }
 
 /// What a message calls the type of an operand.
@@ -147,6 +253,10 @@ pub(super) fn operator(expr: &RawBinaryExpr, schema: &DFSchema) -> DfResult<Opti
         BinaryOperator::LongArrow => (true, false, true),
         BinaryOperator::HashArrow => (false, true, false),
         BinaryOperator::HashLongArrow => (false, true, true),
+        // Of two jsonb even `||` is something else than of two texts.
+        _ if is_json(&expr.left) || is_json(&expr.right) => {
+            return Err(refused(format_args!("the operator {}", expr.op)));
+        }
         _ => return Ok(None),
     };
     let (left, right) = (expr.left.get_type(schema)?, expr.right.get_type(schema)?);
@@ -195,8 +305,8 @@ pub(super) fn all() -> Vec<ScalarUDF> {
             json::check(of(args, 0)).map_err(external)?;
             as_text(of(args, 0))
         }),
-        RowByRow::strict(AS_JSONB, to_text, |args, _| {
-            as_text(json::normal(of(args, 0)).map_err(external)?)
+        RowByRow::strict(AS_JSONB, to_text, |args, options| {
+            normal(args, options).and_then(as_text)
         }),
         RowByRow::strict(FIELD, with_name, |args, _| as_json(field(args))),
         RowByRow::strict(FIELD_TEXT, with_name, |args, _| as_plain(field(args))),
@@ -205,26 +315,27 @@ pub(super) fn all() -> Vec<ScalarUDF> {
         RowByRow::strict(PATH, with_path, |args, _| as_json(at_path(args)?)),
         RowByRow::strict(PATH_TEXT, with_path, |args, _| as_plain(at_path(args)?)),
     ];
-    for name in ["json_typeof", "jsonb_typeof"] {
-        all.push(RowByRow::strict(name, to_text, |args, _| {
-            as_text(json::type_of(of(args, 0)).map_err(external)?)
-        }));
-    }
-    for name in ["json_array_length", "jsonb_array_length"] {
-        all.push(RowByRow::strict(name, to_count, |args, _| {
-            let length = json::array_length(of(args, 0)).map_err(external)?;
-            Ok(ScalarValue::Int32(Some(length)))
-        }));
-    }
-    for name in ["json_extract_path", "jsonb_extract_path"] {
-        all.push(RowByRow::strict(name, with_names, |args, _| {
-            as_json(at_names(args))
-        }));
-    }
-    for name in ["json_extract_path_text", "jsonb_extract_path_text"] {
-        all.push(RowByRow::strict(name, with_names, |args, _| {
-            as_plain(at_names(args))
-        }));
-    }
+    all.extend([
+        RowByRow::strict("json_typeof", to_text, |args, _| type_of(of(args, 0))),
+        RowByRow::strict("jsonb_typeof", to_text, |args, options| {
+            type_of(&normal(args, options)?)
+        }),
+        RowByRow::strict("json_array_length", to_count, |args, _| length(of(args, 0))),
+        RowByRow::strict("jsonb_array_length", to_count, |args, options| {
+            length(&normal(args, options)?)
+        }),
+        RowByRow::strict("json_extract_path", with_names, |args, _| {
+            as_json(at_names(args, of(args, 0)))
+        }),
+        RowByRow::strict("jsonb_extract_path", with_names, |args, options| {
+            as_json(at_names(args, &normal(args, options)?))
+        }),
+        RowByRow::strict("json_extract_path_text", with_names, |args, _| {
+            as_plain(at_names(args, of(args, 0)))
+        }),
+        RowByRow::strict("jsonb_extract_path_text", with_names, |args, options| {
+            as_plain(at_names(args, &normal(args, options)?))
+        }),
+    ]);
     all.into_iter().map(ScalarUDF::from).collect()
 }

@@ -11,7 +11,7 @@ use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, bin
 use datafusion::optimizer::AnalyzerRule;
 
 use super::arithmetic::{Operation, length};
-use super::{casts, numbers};
+use super::{casts, json, numbers};
 use crate::error::{Error, ErrorKind};
 
 #[derive(Debug)]
@@ -29,6 +29,7 @@ impl AnalyzerRule for Meaning {
 }
 
 fn in_plan(plan: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
+    json::check_plan(&plan)?;
     // What can be named, for its types alone.
     let mut schema = merge_schema(&plan.inputs());
     if let LogicalPlan::TableScan(scan) = &plan {
@@ -52,6 +53,7 @@ fn in_plan(plan: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
 
 fn meant(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
     use datafusion::logical_expr::Operator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
+    json::check_expr(&expr)?;
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
             let types = (left.get_type(schema), right.get_type(schema));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Looked;
 use crate::job::FindingKind;
 use crate::repository::starrocks_layout::{
-    CONTENT, FileStatus, INFO_PREFIX, Info, PART, StoredFile, StoredLabel, split_md5,
+    CONTENT, FileStatus, INFO_PREFIX, Info, InfoIndex, PART, StoredFile, StoredLabel, split_md5,
 };
 
 const META: &str = "__meta";
@@ -45,6 +45,27 @@ pub(super) fn tablets(info: &Info) -> Vec<NamedTablet<'_>> {
         }
     }
     found
+}
+
+/// Whether an `__info_` file says of every index which tablets it has, in a form that is known.
+pub(super) fn names_every_tablet(info: &Info) -> bool {
+    let full = |indexes: &BTreeMap<String, InfoIndex>| {
+        indexes.values().all(|index| !index.tablets.is_empty())
+    };
+    let partitions = info
+        .backup_objects
+        .values()
+        .flat_map(|table| table.partitions.values());
+    info.id.is_some()
+        && partitions.into_iter().all(|partition| {
+            let has_some = !partition.indexes.is_empty() || !partition.physical.is_empty();
+            let physical = partition.physical.values();
+            has_some
+                && full(&partition.indexes)
+                && physical
+                    .into_iter()
+                    .all(|part| !part.indexes.is_empty() && full(&part.indexes))
+        })
 }
 
 /// StarRocks looks for `__meta*` and `__info_<time>*`, and wants one file of each.

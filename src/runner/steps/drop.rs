@@ -8,10 +8,9 @@ use super::{Attempt, misplaced};
 use crate::cluster::{ExternalCluster, SeenSlot, StepError};
 use crate::error::{Error, ErrorKind};
 use crate::job::{
-    DropCommand, DropEvent, DropRequest, DropState, DroppedBackups, Failure, JobKind, JobRow,
-    JobStatus,
+    DropCommand, DropEvent, DropRequest, DropState, DroppedBackups, Failure, JobKind, JobStatus,
 };
-use crate::names::{BackupTimestamp, RepositoryName, SnapshotLabel};
+use crate::names::{BackupTimestamp, JobId, RepositoryName, SnapshotLabel};
 use crate::repository::{Repository, STORED_QUIET_SECONDS, StarRocksRepository, is_same_place};
 use crate::runner::location_of;
 use crate::store::JobFilter;
@@ -20,11 +19,20 @@ const QUIET_MS: i64 = STORED_QUIET_SECONDS as i64 * 1000;
 
 /// The jobs that a cluster has under way, whoever began them. Backups and restores are asked for one
 /// after the other: a slot that changes in between is in one of two looks.
-pub(super) async fn live_slots(external: &dyn ExternalCluster) -> Result<Vec<SeenSlot>, Error> {
+async fn live_slots(external: &dyn ExternalCluster) -> Result<Vec<SeenSlot>, Error> {
     let mut slots = external.slots(&[]).await?;
     slots.extend(external.slots(&[]).await?);
     slots.retain(|slot| !slot.seen.phase().is_over());
     Ok(slots)
+}
+
+/// Who uses something of a repository.
+pub(super) struct Use {
+    pub kind: JobKind,
+    /// Empty for the repository as a whole.
+    pub label: String,
+    /// Its number, of a job of ours.
+    pub job: Option<JobId>,
 }
 
 impl Attempt<'_> {
@@ -117,7 +125,7 @@ impl Attempt<'_> {
         if !matches!(backups, DroppedBackups::All { force: true, .. }) {
             repository.check_maker(&stored).await?;
         }
-        self.check_unused(request, external).await?;
+        self.check_unused(request).await?;
         if stored.infos.is_empty() {
             self.check_quiet(&repository, label).await?;
         }
@@ -152,10 +160,10 @@ impl Attempt<'_> {
             return Ok(());
         }
         // Of what was looked at before a restart, much may have begun since.
-        self.check_unused(request, external).await?;
+        self.check_unused(request).await?;
         repository.delete_infos(&stored).await.map_err(failed)?;
         // No restore can begin from here on; one that has begun in between keeps its files.
-        self.check_unused(request, external).await?;
+        self.check_unused(request).await?;
         let go_on = || match self.context.abandon.is_cancelled() {
             true => Err(Error::new(ErrorKind::Cancelled, "the job was given up")),
             false => Ok(()),
@@ -221,42 +229,65 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// Whether no job, here or on the cluster, is about a label. 55006 otherwise; an error, too, if
-    /// the cluster cannot be asked.
-    async fn check_unused(
-        &self,
-        request: &DropRequest,
-        external: &dyn ExternalCluster,
-    ) -> Result<(), Error> {
+    /// Whether no job, here or on a cluster, is about a label or prunes. 55006 otherwise; an error,
+    /// too, if a cluster cannot be asked.
+    async fn check_unused(&self, request: &DropRequest) -> Result<(), Error> {
         let label = &request.label;
-        let used = |kind: JobKind| {
-            let how = match kind {
-                JobKind::Backup => "a backup is writing it",
-                _ => "a restore is reading it",
+        for used in self.uses_of(&request.repository).await? {
+            let how = match used.kind {
+                JobKind::Backup if used.label == label.as_str() => "a backup is writing it",
+                JobKind::Restore if used.label == label.as_str() => "a restore is reading it",
+                JobKind::Prune => "its repository is being pruned",
+                _ => continue,
             };
             let message = format!("Can not drop snapshot {label}: {how}");
-            Error::new(ErrorKind::ObjectInUse, message)
-        };
-        for slot in live_slots(external).await? {
-            if slot.seen.label == label.as_str() {
-                return Err(used(slot.kind));
-            }
-        }
-        for status in [JobStatus::Queued, JobStatus::Running] {
-            let filter = JobFilter {
-                cluster: Some(self.job.spec.cluster.to_string()),
-                snapshot: Some(label.to_string()),
-                repository: Some(request.repository.to_string()),
-                status: Some(status),
-                ..JobFilter::default()
-            };
-            let jobs = self.context.inner.store.jobs(&filter).await?;
-            let other = |job: &&JobRow| matches!(job.kind, JobKind::Backup | JobKind::Restore);
-            if let Some(job) = jobs.iter().find(other) {
-                return Err(used(job.kind).detail(format!("It is job {}.", job.job_id)));
-            }
+            let error = Error::new(ErrorKind::ObjectInUse, message);
+            return Err(match used.job {
+                Some(id) => error.detail(format!("It is job {id}.")),
+                None => error,
+            });
         }
         Ok(())
+    }
+
+    /// The jobs that are about a repository or something in it, here and on every cluster that has it
+    /// in the same place, whoever began them.
+    pub(super) async fn uses_of(&self, name: &RepositoryName) -> Result<Vec<Use>, Error> {
+        let (inner, ours) = (&self.context.inner, &self.job.spec.cluster);
+        let place = inner.store.repository(ours, name).await?.location;
+        let all = inner.store.repositories().await?.into_iter();
+        let same = all.filter(|r| r.name == *name && is_same_place(&r.location, &place));
+        let mut uses = Vec::new();
+        for cluster in same.map(|record| record.cluster) {
+            if let Some(external) = inner.cluster(&cluster)?.external() {
+                let slots = live_slots(external).await.map_err(|e| {
+                    e.prefixed(&format!(
+                        "who uses the repository is not known of cluster \"{cluster}\""
+                    ))
+                })?;
+                uses.extend(slots.into_iter().map(|slot| Use {
+                    kind: slot.kind,
+                    label: slot.seen.label,
+                    job: None,
+                }));
+            }
+            for status in [JobStatus::Queued, JobStatus::Running] {
+                let filter = JobFilter {
+                    cluster: Some(cluster.to_string()),
+                    repository: Some(name.to_string()),
+                    status: Some(status),
+                    ..JobFilter::default()
+                };
+                let jobs = inner.store.jobs(&filter).await?.into_iter();
+                let others = jobs.filter(|job| job.job_id != self.job.id);
+                uses.extend(others.map(|job| Use {
+                    kind: job.kind,
+                    label: job.snapshot,
+                    job: Some(job.job_id),
+                }));
+            }
+        }
+        Ok(uses)
     }
 
     async fn opened(&self, name: &RepositoryName) -> Result<Arc<Repository>, Error> {

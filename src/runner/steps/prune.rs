@@ -4,17 +4,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::drop::live_slots;
 use super::{Attempt, misplaced};
 use crate::cluster::{ExternalCluster, StepError};
 use crate::error::{Error, ErrorKind};
-use crate::job::{
-    Candidate, JobKind, JobStatus, PruneCommand, PruneEvent, PruneRequest, PruneState, Pruned,
-    Volume,
-};
+use crate::job::{Candidate, PruneCommand, PruneEvent, PruneRequest, PruneState, Pruned, Volume};
 use crate::names::Timestamp;
 use crate::repository::StarRocksRepository;
-use crate::store::JobFilter;
+
+/// Files of one label that are deleted until everything is looked at again.
+const FILES_PER_LOOK: usize = 1000;
 
 /// What would not be otherwise another time ends the job.
 fn for_good(error: Error) -> StepError {
@@ -139,7 +137,7 @@ impl Attempt<'_> {
                     true => self.context.inner.env.now(),
                     false => self.time_of_both(&repository).await?,
                 };
-                let used = self.labels_in_use(request, external).await?;
+                let used = self.labels_in_use(request).await?;
                 let before = before(now, request);
                 let unneeded = repository.unneeded(before, |label| used.contains(label));
                 Ok(PruneEvent::Planned {
@@ -169,26 +167,29 @@ impl Attempt<'_> {
         let repository = self.opened_starrocks(&request.repository, external).await?;
         let before = before(self.time_of_both(&repository).await?, request);
         let (mut pruned, mut kept) = (Pruned::default(), Vec::new());
-        for (label, some) in StarRocksRepository::by_label(candidates) {
-            if self.context.abandon.is_cancelled() {
-                return Err(Error::new(ErrorKind::Cancelled, "the job was cancelled"));
-            }
-            // A job may have begun since the last label.
-            let is_used = self.labels_in_use(request, external).await?.contains(label);
-            let spared = match is_used {
-                true => some.clone(),
-                false => repository.delete_unneeded(label, &some, before).await?,
-            };
-            for candidate in some {
-                let volume = Volume {
-                    files: 1,
-                    bytes: candidate.bytes,
+        for (label, all) in StarRocksRepository::by_label(candidates) {
+            for some in all.chunks(FILES_PER_LOOK) {
+                if self.context.abandon.is_cancelled() {
+                    return Err(Error::new(ErrorKind::Cancelled, "the job was cancelled"));
+                }
+                // A job may have begun since the last look.
+                let is_used = self.labels_in_use(request).await?.contains(label);
+                let spared = match is_used {
+                    true => some.iter().map(|c| c.object.name().to_owned()).collect(),
+                    false => repository.delete_unneeded(label, some, before).await?,
                 };
-                if spared.contains(&candidate) {
-                    pruned.kept.add(volume);
-                    kept.push(candidate.object.name().to_owned());
-                } else {
-                    pruned.deleted.add(volume);
+                for candidate in some {
+                    let volume = Volume {
+                        files: 1,
+                        bytes: candidate.bytes,
+                    };
+                    let name = candidate.object.name();
+                    if spared.contains(name) {
+                        pruned.kept.add(volume);
+                        kept.push(name.to_owned());
+                    } else {
+                        pruned.deleted.add(volume);
+                    }
                 }
             }
         }
@@ -201,26 +202,10 @@ impl Attempt<'_> {
         Ok(repository.store_time(env).await?.min(env.now()))
     }
 
-    /// The labels that a job is about, here or on the cluster.
-    async fn labels_in_use(
-        &self,
-        request: &PruneRequest,
-        external: &dyn ExternalCluster,
-    ) -> Result<HashSet<String>, Error> {
-        let slots = live_slots(external).await?.into_iter();
-        let mut used: HashSet<String> = slots.map(|slot| slot.seen.label).collect();
-        for status in [JobStatus::Queued, JobStatus::Running] {
-            let filter = JobFilter {
-                cluster: Some(self.job.spec.cluster.to_string()),
-                repository: Some(request.repository.to_string()),
-                status: Some(status),
-                ..JobFilter::default()
-            };
-            let jobs = self.context.inner.store.jobs(&filter).await?;
-            let others = jobs.into_iter().filter(|job| job.kind != JobKind::Prune);
-            used.extend(others.map(|job| job.snapshot));
-        }
-        Ok(used)
+    /// The labels that a job is about, here or on a cluster that has the repository.
+    async fn labels_in_use(&self, request: &PruneRequest) -> Result<HashSet<String>, Error> {
+        let uses = self.uses_of(&request.repository).await?.into_iter();
+        Ok(uses.map(|used| used.label).collect())
     }
 }
 
