@@ -724,6 +724,8 @@ async fn jobs_of_other_clusters_keep_their_files() {
     run(&w.client, &format!("WAIT FOR JOB {id}")).await;
     let count = format!("SELECT count(*) FROM system.pruned_objects WHERE job_id = {id}");
     assert_eq!(w.value(&count).await, "0");
+    let explained = rows(&w.client, &format!("EXPLAIN {prune}")).await;
+    assert!(explained.is_empty(), "{explained:?}");
     let refused = fails(&w.client, "DROP SNAPSHOT theirs ON r FORCE").await;
     let message = "Can not drop snapshot theirs: a backup is writing it";
     assert_eq!(refused, ("55006".to_owned(), message.to_owned()));

@@ -40,6 +40,34 @@ pub fn type_of(text: &str) -> Result<&'static str, Error> {
     })
 }
 
+/// Refuses escapes that no text can have, anywhere in a document: what looks into it reads all of
+/// them.
+fn check_escapes(text: &str) -> Result<(), Error> {
+    let bytes = text.as_bytes();
+    let code = |at: usize| {
+        let digits = bytes
+            .get(at..at + 6)
+            .filter(|escape| escape.starts_with(b"\\u"))?;
+        u32::from_str_radix(std::str::from_utf8(&digits[2..]).ok()?, 16).ok()
+    };
+    let mut at = 0;
+    while let Some(next) = bytes[at..].iter().position(|byte| *byte == b'\\') {
+        at += next;
+        at += match code(at) {
+            None => 2,
+            Some(0) => return Err(no_character()),
+            Some(0xd800..=0xdbff) if matches!(code(at + 6), Some(0xdc00..=0xdfff)) => 12,
+            Some(0xd800..=0xdfff) => {
+                let message = "invalid input syntax for type json";
+                return Err(Error::new(ErrorKind::InvalidText, message)
+                    .detail("A Unicode surrogate must be one of a pair."));
+            }
+            Some(_) => 6,
+        };
+    }
+    Ok(())
+}
+
 fn object(text: &str) -> Result<HashMap<Cow<'_, str>, &RawValue>, Error> {
     serde_json::from_str(text).map_err(|e| invalid(&e))
 }
@@ -50,7 +78,9 @@ fn array(text: &str) -> Result<Vec<&RawValue>, Error> {
 
 /// A field of an object, the last one of its name; nothing of what is no object.
 pub fn field<'t>(text: &'t str, name: &str) -> Result<Option<&'t str>, Error> {
-    match type_of(text)? {
+    let of = type_of(text)?;
+    check_escapes(text)?;
+    match of {
         "object" => Ok(object(text)?.get(name).map(|value| value.get())),
         _ => Ok(None),
     }
@@ -58,7 +88,9 @@ pub fn field<'t>(text: &'t str, name: &str) -> Result<Option<&'t str>, Error> {
 
 /// An element of an array, from its end if the number is below 0; nothing of what is no array.
 pub fn element(text: &str, place: i64) -> Result<Option<&str>, Error> {
-    if type_of(text)? != "array" {
+    let of = type_of(text)?;
+    check_escapes(text)?;
+    if of != "array" {
         return Ok(None);
     }
     let all = array(text)?;
@@ -77,6 +109,7 @@ pub fn at_path(
     path: impl IntoIterator<Item = impl AsRef<str>>,
 ) -> Result<Option<&str>, Error> {
     check(text)?;
+    check_escapes(text)?;
     let mut at = text;
     for step in path {
         let step = step.as_ref();
@@ -190,11 +223,16 @@ fn write_normal(out: &mut String, text: &str, depth: usize, most: usize) -> Resu
 
 fn check_characters(string: &str) -> Result<(), Error> {
     if string.contains('\0') {
-        let message = "unsupported Unicode escape sequence";
-        return Err(Error::new(ErrorKind::UntranslatableCharacter, message)
-            .detail("\\u0000 cannot be converted to text."));
+        return Err(no_character());
     }
     Ok(())
+}
+
+/// 22P05: a character that a text cannot have.
+fn no_character() -> Error {
+    let message = "unsupported Unicode escape sequence";
+    Error::new(ErrorKind::UntranslatableCharacter, message)
+        .detail("\\u0000 cannot be converted to text.")
 }
 
 fn write_string(out: &mut String, string: &str) -> Result<(), Error> {
@@ -313,6 +351,22 @@ mod tests {
         }
         assert!(normal(&"[".repeat(2000), MOST).is_err());
         assert!(normal(&format!("{}{}", "[".repeat(2000), "]".repeat(2000)), MOST).is_err());
+    }
+
+    #[test]
+    fn escapes_without_a_character_are_refused() {
+        for (text, kind) in [
+            (r#"{"a": "\u0000"}"#, ErrorKind::UntranslatableCharacter),
+            (r#"{"b": 1, "a": "\ud800"}"#, ErrorKind::InvalidText),
+            (r#"{"a": "\udc00\ud800"}"#, ErrorKind::InvalidText),
+        ] {
+            assert_eq!(field(text, "b").expect_err(text).kind, kind);
+            assert_eq!(at_path(text, ["b"]).expect_err(text).kind, kind);
+            assert_eq!(element(text, 0).expect_err(text).kind, kind);
+        }
+        for text in [r#"{"b": "\\u0000"}"#, r#"{"b": "\ud83d\ude00\"\\"}"#] {
+            assert!(field(text, "b").expect(text).is_some());
+        }
     }
 
     #[test]

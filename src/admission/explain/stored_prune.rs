@@ -7,9 +7,9 @@ use crate::admission::Caller;
 use crate::admission::checks::Checks;
 use crate::error::Error;
 use crate::job::Work;
-use crate::names::Timestamp;
+use crate::names::{RepositoryName, Timestamp};
 use crate::query::JobStep;
-use crate::repository::StarRocksRepository;
+use crate::repository::{StarRocksRepository, is_same_place};
 use crate::statement::Prune;
 
 impl Caller {
@@ -25,12 +25,8 @@ impl Caller {
         let Some(stored) = checks.take(self.stored_repository(name).await)? else {
             return Ok(refusals(name, checks));
         };
-        let external = self.explained_cluster()?;
-        let slots = checks.take(external.slots(&[]).await)?.unwrap_or_default();
-        let live = slots
-            .into_iter()
-            .filter(|slot| !slot.seen.phase().is_over());
-        let used: HashSet<String> = live.map(|slot| slot.seen.label).collect();
+        let used = checks.take(self.labels_under_way(name).await)?;
+        let used = used.unwrap_or_default();
         // Asking the repository for its own time would write to it.
         let grace = request.grace_seconds.saturating_mul(1000);
         let before = Timestamp(self.gateway.env.now().0.saturating_sub_unsigned(grace));
@@ -52,5 +48,22 @@ impl Caller {
             });
         }
         Ok(steps)
+    }
+
+    /// The labels that jobs of clusters are about which have the repository in the same place.
+    async fn labels_under_way(&self, name: &RepositoryName) -> Result<HashSet<String>, Error> {
+        let gateway = &self.gateway;
+        let ours = gateway.store.repository(self.cluster.name(), name).await?;
+        let mut labels = HashSet::new();
+        for record in gateway.store.repositories().await? {
+            let is_same = record.name == *name && is_same_place(&record.location, &ours.location);
+            let known = gateway.clusters.get(&record.cluster).filter(|_| is_same);
+            if let Some(external) = known.as_ref().and_then(|known| known.external()) {
+                let slots = external.slots(&[]).await?.into_iter();
+                let live = slots.filter(|slot| !slot.seen.phase().is_over());
+                labels.extend(live.map(|slot| slot.seen.label));
+            }
+        }
+        Ok(labels)
     }
 }

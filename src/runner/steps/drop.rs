@@ -259,7 +259,9 @@ impl Attempt<'_> {
         let same = all.filter(|r| r.name == *name && is_same_place(&r.location, &place));
         let mut uses = Vec::new();
         for cluster in same.map(|record| record.cluster) {
-            if let Some(external) = inner.cluster(&cluster)?.external() {
+            // One that is gone from the settings begins nothing from here.
+            let known = inner.clusters.get(&cluster);
+            if let Some(external) = known.as_ref().and_then(|known| known.external()) {
                 let slots = live_slots(external).await.map_err(|e| {
                     e.prefixed(&format!(
                         "who uses the repository is not known of cluster \"{cluster}\""
