@@ -7,11 +7,14 @@
 mod checks;
 mod clusters;
 mod define;
+mod drop_stored;
 mod embedded;
 mod explain;
 mod history;
 mod jobs;
+mod options;
 mod restore_target;
+mod staged;
 mod starrocks;
 mod users;
 

@@ -8,6 +8,7 @@
 //! what it held.
 
 mod backup;
+mod contents;
 mod control;
 mod data;
 mod delta;
@@ -21,6 +22,7 @@ mod record;
 mod restore;
 mod row;
 mod spec;
+mod staged;
 mod tasks;
 mod tell;
 mod validate;
@@ -31,13 +33,17 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use self::backup::{BackupCommand, BackupEvent, BackupState};
+pub use self::contents::{
+    Base, Contents, Followed, MovedPartition, PartitionContents, Selection, Stored, TableContents,
+    UNKNOWN_VERSION,
+};
 pub use self::control::{Control, ControlEvent, Pace, Speaker};
 pub use self::data::*;
 pub use self::delta::{Delta, Entry};
 pub use self::drop::{DropCommand, DropEvent, DropState};
 pub use self::external::{
     ExternalCommand, ExternalEvent, ExternalRequest, ExternalState, SlotIdentity, SlotStatus,
-    is_same_moment,
+    is_same_moment, is_taken,
 };
 pub use self::journal::JobJournal;
 pub use self::machine::Machine;
@@ -52,6 +58,10 @@ pub use self::row::{JobCourse, JobRow, JobStatus, TaskRow};
 pub use self::spec::{
     DropRequest, DroppedBackups, JobKind, JobSpec, Lock, LockMode, Requester, Resource, Target,
     Work,
+};
+pub use self::staged::{
+    Join, StagedCommand, StagedContent, StagedEvent, StagedPart, StagedRequest, StagedState,
+    StagedStep, StagedTable,
 };
 pub use self::tell::Actor;
 pub use self::verify::{
@@ -70,6 +80,7 @@ pub enum JobState {
     DropSnapshot(DropState),
     Verify(VerifyState),
     Prune(PruneState),
+    Staged(StagedState),
 }
 
 /// Something that happened, of any kind. The names are stored.
@@ -83,6 +94,7 @@ pub enum JobEvent {
     DropSnapshot(DropEvent),
     Verify(VerifyEvent),
     Prune(PruneEvent),
+    Staged(StagedEvent),
     /// Said to a job of any kind that is ours.
     Control(ControlEvent),
 }
@@ -96,6 +108,7 @@ pub enum JobCommand {
     DropSnapshot(DropCommand),
     Verify(VerifyCommand),
     Prune(PruneCommand),
+    Staged(StagedCommand),
 }
 
 /// An event that cannot happen in this state: a bug, or a damaged journal.
@@ -168,6 +181,7 @@ macro_rules! machine {
             JobState::DropSnapshot($machine) => $what,
             JobState::Verify($machine) => $what,
             JobState::Prune($machine) => $what,
+            JobState::Staged($machine) => $what,
         }
     };
 }
@@ -182,6 +196,7 @@ impl Job {
             Work::DropSnapshot(_) => JobState::DropSnapshot(DropState::Pending),
             Work::Verify(_) => JobState::Verify(VerifyState::Pending),
             Work::Prune(_) => JobState::Prune(PruneState::Pending),
+            Work::Staged(_) => JobState::Staged(StagedState::Pending),
         };
         Self {
             id,
@@ -226,6 +241,11 @@ impl Job {
                 .into_iter()
                 .map(JobCommand::Prune)
                 .collect(),
+            JobState::Staged(state) => state
+                .commands()
+                .into_iter()
+                .map(JobCommand::Staged)
+                .collect(),
         }
     }
 
@@ -239,6 +259,7 @@ impl Job {
             }
             (JobState::Verify(state), JobCommand::Verify(command)) => state.allows(command),
             (JobState::Prune(state), JobCommand::Prune(command)) => state.allows(command),
+            (JobState::Staged(state), JobCommand::Staged(command)) => state.allows(command),
             _ => false,
         }
     }
@@ -275,6 +296,8 @@ impl Job {
             }
             (JobState::Verify(a), JobState::Verify(b)) => discriminant(a) == discriminant(b),
             (JobState::Prune(a), JobState::Prune(b)) => discriminant(a) == discriminant(b),
+            // One step after the other: each is a phase of its own.
+            (JobState::Staged(a), JobState::Staged(b)) => a.commands() == b.commands(),
             _ => false,
         }
     }
@@ -313,6 +336,10 @@ impl Job {
                 state.apply(event)?;
                 self.record.note_prune(event);
             }
+            (JobState::Staged(state), JobEvent::Staged(event)) => {
+                state.apply(event)?;
+                self.record.note_staged(event, at);
+            }
             (_, event) => {
                 return Err(IllegalEvent {
                     phase: was,
@@ -329,9 +356,8 @@ impl Job {
     }
 
     fn apply_control(&mut self, event: &ControlEvent, at: Timestamp) -> Result<(), IllegalEvent> {
-        let is_possible = self.spec.external().is_none()
-            && !self.is_settled()
-            && self.record.control.apply(event, at);
+        let is_possible =
+            !self.spec.is_elsewhere() && !self.is_settled() && self.record.control.apply(event, at);
         if !is_possible {
             return Err(IllegalEvent {
                 phase: self.phase(),
@@ -363,7 +389,8 @@ impl Job {
             | JobState::Restore(_)
             | JobState::DropSnapshot(_)
             | JobState::Verify(_)
-            | JobState::Prune(_) => None,
+            | JobState::Prune(_)
+            | JobState::Staged(_) => None,
         }
     }
 
@@ -403,16 +430,18 @@ impl Job {
             JobState::DropSnapshot(_) => JobEvent::DropSnapshot(DropEvent::Cancelled { failure }),
             JobState::Verify(_) => JobEvent::Verify(VerifyEvent::Cancelled { failure }),
             JobState::Prune(_) => JobEvent::Prune(PruneEvent::Cancelled { failure }),
+            JobState::Staged(_) => JobEvent::Staged(StagedEvent::Cancelled { failure }),
         }
     }
 
-    /// Whether it had its turn, or may have: another cluster never saw one that was cancelled while
-    /// it waited.
-    pub fn was_begun(&self) -> bool {
-        !matches!(
+    /// Whether SHOW tells of it: not of one that was cancelled while it waited, which another
+    /// cluster never saw, nor of what is a part of another job.
+    pub fn is_shown(&self) -> bool {
+        let never_sent = matches!(
             self.external_state(),
             Some(ExternalState::Cancelled { seen: None, .. })
-        )
+        );
+        !never_sent && !matches!(self.spec.requester, Requester::Staging(_))
     }
 
     /// The event that gives up a job that cannot be cancelled any more. `None`: it has an end all
@@ -425,6 +454,7 @@ impl Job {
             }))),
             JobState::DropSnapshot(_) => Some(JobEvent::DropSnapshot(DropEvent::Lost { failure })),
             JobState::Prune(_) => Some(JobEvent::Prune(PruneEvent::MarkLeft)),
+            JobState::Staged(_) => Some(JobEvent::Staged(StagedEvent::Lost { failure })),
             JobState::Restore(_) | JobState::Verify(_) => None,
         }
     }
@@ -435,7 +465,10 @@ impl Job {
         match self.state {
             JobState::Backup(_) | JobState::Restore(_) => Queue::Transfers,
             JobState::Verify(_) => Queue::Verifications,
-            JobState::External(_) | JobState::DropSnapshot(_) | JobState::Prune(_) => Queue::None,
+            JobState::External(_)
+            | JobState::DropSnapshot(_)
+            | JobState::Prune(_)
+            | JobState::Staged(_) => Queue::None,
         }
     }
 
@@ -452,6 +485,9 @@ impl Job {
     /// What to do instead of cancelling it past the point of no return.
     pub fn past_return_hint(&self) -> &'static str {
         match self.state {
+            JobState::Staged(_) => {
+                "Restored tables take their places; wait, or give it up with CANCEL JOB … FORCE."
+            }
             JobState::DropSnapshot(_) => {
                 "What is being deleted cannot be taken back; wait, or give it up with CANCEL JOB … FORCE."
             }
@@ -484,9 +520,10 @@ impl Job {
             JobState::DropSnapshot(_) | JobState::Verify(_) | JobState::Prune(_) => {
                 Failure::verbatim(error)
             }
-            JobState::Backup(_) | JobState::Restore(_) | JobState::External(_) => {
-                Failure::of(error)
-            }
+            JobState::Backup(_)
+            | JobState::Restore(_)
+            | JobState::External(_)
+            | JobState::Staged(_) => Failure::of(error),
         }
     }
 
@@ -494,7 +531,7 @@ impl Job {
     /// jobs itself.
     pub fn deadline(&self) -> Option<Timestamp> {
         let control = &self.record.control;
-        let is_watched = self.spec.external().is_none() && !self.is_held();
+        let is_watched = !self.spec.is_elsewhere() && !self.is_held();
         is_watched.then(|| {
             let end = self.created_at.plus_seconds(self.spec.timeout_seconds);
             Timestamp(end.0.saturating_add(control.paused_ms))
@@ -512,6 +549,7 @@ impl JobEvent {
             Self::DropSnapshot(event) => event.name(),
             Self::Verify(event) => event.name(),
             Self::Prune(event) => event.name(),
+            Self::Staged(event) => event.name(),
             Self::Control(event) => event.name(),
         }
     }
@@ -529,6 +567,7 @@ impl JobCommand {
                 | Self::DropSnapshot(_)
                 | Self::Verify(VerifyCommand::Plan | VerifyCommand::Check(_))
                 | Self::Prune(PruneCommand::Plan | PruneCommand::Mark | PruneCommand::Delete)
+                | Self::Staged(StagedCommand::Prove)
         )
     }
 

@@ -47,6 +47,7 @@
 
 pub mod admission;
 pub mod auth;
+mod chains;
 pub mod cluster;
 pub mod demo;
 pub mod env;

@@ -303,7 +303,7 @@ impl Runner {
     /// ended or cannot be told that now.
     pub async fn control(&self, id: JobId, event: ControlEvent) -> Result<(), Error> {
         let job = self.inner.store.load(id).await?;
-        if job.spec.external().is_some() {
+        if job.spec.is_elsewhere() {
             let message = format!("job {id}: what another cluster does cannot be paused or paced");
             return Err(Error::unsupported(message));
         }

@@ -29,6 +29,7 @@ mod s3;
 mod simulation;
 mod sql;
 mod starrocks;
+mod starrocks_chains;
 mod starrocks_clusters;
 mod starrocks_crash;
 mod starrocks_queries;

@@ -567,7 +567,6 @@ async fn starrocks_repositories_are_verified_from_the_bucket() {
         assert_eq!(backups, ["bad false"]);
         for (statement, code) in [
             ("VERIFY SNAPSHOT nope ON r", "42704"),
-            ("VERIFY REPOSITORY r LEVEL RESTORE", "0A000"),
             ("VERIFY REPOSITORY nope", "42704"),
         ] {
             let refused = fails(&w.client, statement);

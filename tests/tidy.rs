@@ -124,6 +124,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "progress",
             "env",
             "statement",
+            "chains",
+        ],
+    ),
+    (
+        "chains",
+        &[
+            "names",
+            "error",
+            "job",
+            "store",
+            "cluster",
+            "repository",
+            "statement",
         ],
     ),
     // Crates of their own.
@@ -183,6 +196,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "schema",
             "auth",
             "gateway",
+            "chains",
         ],
     ),
     (

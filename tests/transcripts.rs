@@ -441,13 +441,20 @@ async fn a_recorded_backup_goes_through_its_phases() {
             ],
             "{version}"
         );
-        assert_eq!(w.fe.unknown(), [] as [&str; 0], "{version}");
+        // What a backup takes is noted as far as a frontend tells it, and these were not recorded.
+        let mut unknown = w.fe.unknown();
+        unknown.retain(|sql| !sql.starts_with("desc ") && !sql.starts_with("show create table "));
+        assert_eq!(unknown, [] as [&str; 0], "{version}");
         w.server.stop().await;
     }
 }
 
 /// Refusals that do not come back as they were recorded, and why.
-const NOT_AS_RECORDED: [(&str, &str); 5] = [
+const NOT_AS_RECORDED: [(&str, &str); 6] = [
+    (
+        "'type'='incremental'",
+        "what has changed is found out here, and sent as a full backup of that",
+    ),
     (
         "ON (other.t)",
         "a database inside ON is left out, as StarRocks takes no notice of it",

@@ -2,6 +2,7 @@
 //! check that it would not pass. Nothing is changed, and nothing is held while it is looked at.
 
 mod external;
+mod staged;
 mod steps;
 mod stored_prune;
 
@@ -12,7 +13,8 @@ use super::Caller;
 use super::checks::{BackupChecked, Checks, RestoreChecked};
 use crate::error::{Error, ErrorKind};
 use crate::job::{
-    DataFile, DropRequest, DroppedBackups, JobKind, JobStatus, RestorePlan, RestoreRequest, Work,
+    DataFile, DropRequest, DroppedBackups, JobKind, JobStatus, RestorePlan, RestoreRequest,
+    VerifyLevel, Work,
 };
 use crate::names::*;
 use crate::privilege::{Privilege, Securable};
@@ -443,7 +445,7 @@ impl Caller {
             note: format!("{} backups; new_bytes are read", plan.backups.len()),
             ..JobStep::default()
         });
-        if request.level == crate::job::VerifyLevel::Restore
+        if request.level == VerifyLevel::Restore
             && let Some(repository) = repository
         {
             let pace = self.pace(JobKind::Restore, &verify.repository).await?;
@@ -463,6 +465,14 @@ impl Caller {
                     ..of_tables(manifest.tables.iter())
                 });
             }
+        } else if request.level == VerifyLevel::Restore {
+            steps.extend(plan.backups.iter().map(|backup| JobStep {
+                step: "RESTORING",
+                object: format!("{}/{}", backup.label, backup.timestamp),
+                action: "restore, read and drop",
+                note: "by the cluster, with one replica".into(),
+                ..JobStep::default()
+            }));
         }
         Ok(steps)
     }

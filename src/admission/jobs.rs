@@ -28,9 +28,9 @@ impl Caller {
         let required = self.require(Privilege::Repository, Securable::System).await;
         let is_allowed = checks.take(required)?;
         if self.cluster.managed().is_err() {
-            if verify.level == VerifyLevel::Restore {
+            if verify.level == VerifyLevel::Restore && self.cluster.external().is_none() {
                 let message =
-                    "VERIFY … LEVEL RESTORE of a repository that a StarRocks cluster writes";
+                    "VERIFY … LEVEL RESTORE of a repository whose StarRocks cluster is not known";
                 let hint =
                     "LEVEL CHECKSUM reads every file and holds it against the MD5 of its name.";
                 checks.fail(Error::unsupported(message).hint(hint))?;

@@ -8,41 +8,22 @@ use std::collections::BTreeMap;
 
 use super::Caller;
 use super::checks::Checks;
+use super::options::{take_atomic, take_base, take_queue};
+use super::staged::names_tables;
+use crate::chains::Taken;
 use crate::cluster::{CATALOGS, ExternalCluster, ExternalDetails, NativeTable, Scope, SendError};
 use crate::error::{Error, ErrorKind};
-use crate::job::{
-    DropRequest, DroppedBackups, ExternalRequest, ExternalState, JobKind, JobSpec, Work,
-};
+use crate::job::{ExternalRequest, ExternalState, JobKind, JobSpec, Work};
 use crate::names::*;
 use crate::privilege::{Privilege, Securable};
 use crate::runner::{Cancelled, Submitted};
 use crate::statement::{
-    BackupSnapshot, CancelJob, CancelScope, CreateRepository, DropSnapshot, JobKeyword, ObjectRef,
-    Partitions, Properties, Recover, RestoreSnapshot, Statement,
+    BackupSnapshot, CancelJob, CancelScope, CreateRepository, JobKeyword, ObjectRef, Partitions,
+    Properties, Recover, RestoreSnapshot, Statement,
 };
 
-/// The property of BACKUP and RESTORE that is ours: to wait for the turn instead of being refused.
-const QUEUE: &str = "queue";
 /// Replicas of a restored table where nothing says otherwise, as in StarRocks.
 const REPLICAS: u16 = 3;
-
-/// Takes our property out of those that go to the cluster.
-pub(super) fn take_queue(properties: &mut Properties, default: bool) -> Result<bool, Error> {
-    match properties
-        .0
-        .remove(QUEUE)
-        .map(|v| v.trim().to_ascii_lowercase())
-        .as_deref()
-    {
-        None => Ok(default),
-        Some("true") => Ok(true),
-        Some("false") => Ok(false),
-        Some(other) => Err(Error::new(
-            ErrorKind::InvalidParameter,
-            format!("invalid value of \"{QUEUE}\": \"{other}\" is not true or false"),
-        )),
-    }
-}
 
 /// What a statement names, as `system.jobs` shows it.
 fn shown_objects(database: &DatabaseName, objects: Option<&[ObjectRef]>) -> Vec<String> {
@@ -81,18 +62,12 @@ fn shown_objects(database: &DatabaseName, objects: Option<&[ObjectRef]>) -> Vec<
 }
 
 /// Sends a statement that was printed for the cluster.
-async fn send(cluster: &dyn ExternalCluster, sql: &str) -> Result<(), Error> {
+pub(super) async fn send(cluster: &dyn ExternalCluster, sql: &str) -> Result<(), Error> {
     let sent = cluster.send(sql).await.map_err(SendError::into_error);
     sent.map_err(|e| e.printed_as(sql))
 }
 
 impl Caller {
-    fn external(&self) -> Result<&dyn ExternalCluster, Error> {
-        self.cluster
-            .external()
-            .ok_or_else(|| Error::internal("the cluster does its work elsewhere"))
-    }
-
     fn external_spec(
         &self,
         properties: &Properties,
@@ -139,7 +114,7 @@ impl Caller {
             Submitted::Accepted(id) => {
                 let show = if kind == JobKind::Restore { "SHOW RESTORE" } else { "SHOW BACKUP" };
                 self.notice(format!("job {id} submitted; watch it with {show}{from}"));
-                self.warn_of_left_out(id).await?;
+                self.tell_of(id).await?;
             }
             Submitted::Queued(id) => self.notice(format!(
                 "job {id} waits for its turn; SELECT queue_position, block_reason FROM system.jobs WHERE job_id = {id} tells for what, \
@@ -149,9 +124,13 @@ impl Caller {
         Ok(tag.to_owned())
     }
 
-    /// Says what a job should take and does not.
-    async fn warn_of_left_out(&mut self, id: JobId) -> Result<(), Error> {
+    /// Says what an incremental backup takes, and what a job should take and does not.
+    async fn tell_of(&mut self, id: JobId) -> Result<(), Error> {
         let job = self.gateway.store.load(id).await?;
+        let is_incremental = job.spec.external().is_some_and(|r| r.base.is_some());
+        if let Some(selection) = job.record.selection.as_ref().filter(|_| is_incremental) {
+            self.notice(selection.contents.summary());
+        }
         let seen = job.external_state().and_then(ExternalState::seen);
         let left_out = seen.map_or_else(Vec::new, |seen| seen.left_out.clone());
         if !left_out.is_empty() {
@@ -193,8 +172,14 @@ impl Caller {
         &mut self,
         backup: &BackupSnapshot,
     ) -> Result<String, Error> {
+        let said = backup;
         let mut backup = backup.clone();
         let queue = take_queue(&mut backup.properties, self.external()?.queues())?;
+        let base = match &backup.catalogs {
+            // What is no table has no versions.
+            Some(_) => None,
+            None => take_base(&mut backup.properties)?,
+        };
         let database = match (&backup.catalogs, &backup.label.database) {
             (Some(_), _) => DatabaseName::new(CATALOGS)?,
             (None, named) => {
@@ -211,9 +196,9 @@ impl Caller {
             }
         };
         let expected = match (&backup.catalogs, &allowed) {
-            (None, Ok(())) => {
-                let said = backup.objects.as_deref();
-                let expected = self.external()?.expected_objects(&database, said).await;
+            (None, Ok(())) if base.is_none() => {
+                let named = backup.objects.as_deref();
+                let expected = self.external()?.expected_objects(&database, named).await;
                 // Where it cannot be told what there is, it cannot be told what is left out.
                 expected.unwrap_or_default()
             }
@@ -231,8 +216,9 @@ impl Caller {
             catalogs: backup.catalogs.is_some(),
             timestamp: None,
             external: None,
+            base,
         };
-        let spec = self.external_spec(&backup.properties, &backup.to_string(), request);
+        let spec = self.external_spec(&backup.properties, &said.to_string(), request);
         self.submit_external(spec, allowed, Statement::Backup(backup), "BACKUP")
             .await
     }
@@ -246,11 +232,12 @@ impl Caller {
         let said = restore;
         let mut restore = restore.clone();
         let queue = take_queue(&mut restore.properties, self.external()?.queues())?;
+        let atomic = take_atomic(&mut restore.properties)?;
         // Which tables are there already decides which privileges are asked for, so it must be what
         // is true now.
         self.cluster.forget_names();
         self.cluster.refresh().await?;
-        self.resolve_latest(&mut restore).await?;
+        let chain = self.resolve_chain(&mut restore).await?;
         let timestamp = restore
             .properties
             .get("backup_timestamp")
@@ -281,6 +268,13 @@ impl Caller {
             self.resolve_replicas(&mut restore, &database, timestamp.as_deref())
                 .await?;
         }
+        let is_staged = restore.catalogs.is_none()
+            && (atomic || chain.is_some() && names_tables(restore.objects.as_deref()));
+        if allowed.is_ok() && is_staged {
+            return self
+                .staged_restore(said, &restore, &database, chain.as_ref())
+                .await;
+        }
         let request = ExternalRequest {
             expected: Vec::new(),
             kind: JobKind::Restore,
@@ -293,10 +287,43 @@ impl Caller {
             catalogs: restore.catalogs.is_some(),
             timestamp,
             external: None,
+            base: None,
         };
         let spec = self.external_spec(&restore.properties, &restore.to_string(), request);
         self.submit_external(spec, allowed, Statement::Restore(restore), "RESTORE")
             .await
+    }
+
+    /// The backup that a restore names, if others have a part of it. Its timestamp becomes that of
+    /// the repository, or the one that was noted if nothing is stored of it.
+    pub(super) async fn resolve_chain(
+        &mut self,
+        restore: &mut RestoreSnapshot,
+    ) -> Result<Option<Taken>, Error> {
+        let chain = match &restore.catalogs {
+            Some(_) => None,
+            None => self.chain_of(restore).await?,
+        };
+        let is_named = restore.label.database.is_some() || restore.database.is_some();
+        if let Some(taken) = chain
+            .as_ref()
+            .filter(|_| !is_named && self.database.is_none())
+        {
+            restore.label.database = Some(taken.database.clone());
+        }
+        match chain {
+            Some(taken) if !taken.has_own => {
+                let timestamp = taken.stored.timestamp.to_string();
+                let properties = &mut restore.properties.0;
+                properties.insert("backup_timestamp".into(), timestamp);
+                Ok(Some(taken))
+            }
+            chain => {
+                self.resolve_latest(restore).await?;
+                let timestamp = restore.properties.get("backup_timestamp");
+                Ok(chain.filter(|taken| timestamp == Some(taken.stored.timestamp.as_str())))
+            }
+        }
     }
 
     /// `"backup_timestamp" = "latest"` becomes the timestamp that the repository has now.
@@ -519,40 +546,6 @@ impl Caller {
             done => done?,
         }
         Ok("DROP REPOSITORY".into())
-    }
-
-    pub(super) async fn external_drop_snapshot(
-        &mut self,
-        drop: &DropSnapshot,
-    ) -> Result<String, Error> {
-        self.require(Privilege::Repository, Securable::System)
-            .await?;
-        let external = self.external()?;
-        match external
-            .render(&Statement::DropSnapshot(drop.clone()))
-            .await
-        {
-            Ok(sql) => send(external, &sql).await?,
-            // Before 4.2 nobody but whoever reaches the bucket can delete one.
-            Err(e) if e.kind == ErrorKind::Unsupported => self.drop_stored_snapshot(drop).await?,
-            Err(e) => return Err(e),
-        }
-        Ok("DROP SNAPSHOT".into())
-    }
-
-    async fn drop_stored_snapshot(&mut self, drop: &DropSnapshot) -> Result<(), Error> {
-        self.stored_repository(&drop.repository).await?;
-        let backups = DroppedBackups::All {
-            cluster_id: String::new(),
-            force: drop.force,
-        };
-        let work = Work::DropSnapshot(DropRequest {
-            repository: drop.repository.clone(),
-            label: drop.label.clone(),
-            backups,
-        });
-        let spec = self.spec(None, work, &drop.to_string());
-        self.gateway.runner.drop_snapshot(spec).await
     }
 
     pub(super) async fn external_recover(&mut self, recover: &Recover) -> Result<String, Error> {

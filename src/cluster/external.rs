@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::error::Error;
-use crate::job::{JobKind, SlotStatus};
-use crate::names::{DatabaseName, Timestamp};
+use crate::job::{JobKind, SlotStatus, TableContents};
+use crate::names::{DatabaseName, PartitionName, TableName, Timestamp};
 use crate::statement::{ObjectRef, Statement};
 
 /// The database that stands for all external catalogs: they have one slot for jobs of their own,
@@ -196,6 +196,53 @@ pub struct Answer {
     pub affected: u64,
 }
 
+/// What a BACKUP takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BackedUp {
+    /// Tables, each with the partitions that are named; none for all.
+    pub tables: Vec<(TableName, Vec<PartitionName>)>,
+    /// Everything else, as a statement names it.
+    pub others: Vec<ObjectRef>,
+}
+
+/// What is done to a table that takes the place of another.
+#[derive(Clone, Copy, Debug)]
+pub enum TableChange<'t> {
+    /// The two exchange their names, at once.
+    Swap {
+        table: &'t str,
+        with: &'t str,
+    },
+    Rename {
+        table: &'t str,
+        to: &'t str,
+    },
+    /// It goes, as far as it is there; the cluster keeps it for a while (RECOVER TABLE).
+    Drop {
+        table: &'t str,
+    },
+    /// It gets a partition, as [`ExternalCluster::partition_lines`] has it.
+    AddPartition {
+        table: &'t str,
+        line: &'t str,
+    },
+    /// These partitions of it become what another table has, whatever they were.
+    Overwrite {
+        table: &'t str,
+        partitions: &'t [PartitionName],
+        from: &'t str,
+    },
+}
+
+/// What is done to a database that a verification restores into.
+#[derive(Clone, Copy, Debug)]
+pub enum DatabaseChange {
+    /// It is made, unless it is there.
+    Create,
+    /// It goes with everything in it, as far as it is there.
+    Drop,
+}
+
 /// A cluster that does its jobs itself. Errors are 08006 with the address when it cannot be
 /// reached; what it refuses comes in its own words.
 #[async_trait]
@@ -256,11 +303,75 @@ pub trait ExternalCluster: Debug + Send + Sync {
         said: Option<&[ObjectRef]>,
     ) -> Result<Vec<String>, Error>;
 
+    /// What a BACKUP takes that says this: every object by its name, where it says none.
+    async fn backed_up(
+        &self,
+        database: &DatabaseName,
+        said: Option<&[ObjectRef]>,
+    ) -> Result<BackedUp, Error>;
+
+    /// Tables as they are now, with their definitions and partitions. One that is gone is left out.
+    async fn contents(
+        &self,
+        database: &DatabaseName,
+        tables: &[TableName],
+    ) -> Result<Vec<TableContents>, Error>;
+
+    /// What tells the cluster from others; `None` where it may not be asked.
+    async fn cluster_id(&self) -> Result<Option<String>, Error>;
+
+    /// What ADD PARTITION says to make these partitions of a table in another of its kind.
+    async fn partition_lines(
+        &self,
+        database: &DatabaseName,
+        table: &str,
+        names: &[PartitionName],
+    ) -> Result<Vec<String>, Error>;
+
+    /// Whether its version can put partitions of several tables together (INSERT OVERWRITE).
+    async fn puts_together(&self) -> Result<bool, Error>;
+
+    /// The most snapshots that one may need beside itself.
+    fn older_max(&self) -> usize;
+
     /// How many backends are alive.
     async fn backends_alive(&self) -> Result<u16, Error>;
 
     /// Rows of a system table.
     async fn native(&self, table: NativeTable, scope: &Scope) -> Result<Vec<Record>, Error>;
+
+    /// The statement that changes a table.
+    fn table_change(
+        &self,
+        database: &DatabaseName,
+        change: TableChange<'_>,
+    ) -> Result<String, Error>;
+
+    /// The statement that makes a database, or drops it.
+    fn database_change(
+        &self,
+        database: &DatabaseName,
+        change: DatabaseChange,
+    ) -> Result<String, Error>;
+
+    /// What tells a table from every other: the ids of its partitions. `None`: there is no table of
+    /// this name.
+    async fn partition_ids(
+        &self,
+        database: &DatabaseName,
+        table: &str,
+    ) -> Result<Option<Vec<i64>>, Error>;
+
+    /// How many rows a table has, or some of its partitions, by reading it.
+    async fn count_rows(
+        &self,
+        database: &DatabaseName,
+        table: &str,
+        partitions: &[PartitionName],
+    ) -> Result<u64, Error>;
+
+    /// The same as [`Self::send`] of a statement that moves rows, which may take long.
+    async fn send_long(&self, sql: &str) -> Result<(), SendError>;
 
     /// Carries out any text, in a database.
     async fn ask(&self, database: Option<&DatabaseName>, sql: &str) -> Result<Answer, Error>;

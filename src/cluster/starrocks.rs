@@ -6,6 +6,7 @@
 
 mod catalog;
 mod client;
+mod contents;
 mod native;
 mod options;
 mod print_plan;
@@ -21,6 +22,7 @@ use std::any::Any;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, TableProvider};
@@ -33,15 +35,18 @@ pub use self::options::{Options, kind_of};
 use self::print_statement::Printer;
 use self::remote_table::StarRocksTable;
 use super::{
-    Answer, Cluster, ClusterKind, ClusterRole, Condition, ExternalCluster, ExternalDetails,
-    ExternalRepository, ExternalSnapshot, Health, NativeTable, Polling, Record, Scope, SeenSlot,
-    SendError,
+    Answer, BackedUp, Cluster, ClusterKind, ClusterRole, Condition, DatabaseChange,
+    ExternalCluster, ExternalDetails, ExternalRepository, ExternalSnapshot, Health, NativeTable,
+    Polling, Record, Scope, SeenSlot, SendError, TableChange,
 };
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, from_datafusion};
-use crate::names::{ClusterName, DatabaseName, TableName, Timestamp};
+use crate::job::TableContents;
+use crate::names::{ClusterName, DatabaseName, PartitionName, TableName, Timestamp};
 use crate::statement::{ObjectKind, ObjectRef, Qualified, Statement};
 
+/// How long the rows of a table may be counted, or moved.
+pub(super) const COUNT_TIME: Duration = Duration::from_secs(3600);
 /// How long a failure to ask for the names stands, in milliseconds.
 const FAILED_MS: i64 = 500;
 
@@ -325,12 +330,116 @@ impl ExternalCluster for StarRocksCluster {
         Ok(qualified(database, out))
     }
 
+    async fn backed_up(
+        &self,
+        database: &DatabaseName,
+        said: Option<&[ObjectRef]>,
+    ) -> Result<BackedUp, Error> {
+        self.taken(database, said).await
+    }
+
+    async fn contents(
+        &self,
+        database: &DatabaseName,
+        tables: &[TableName],
+    ) -> Result<Vec<TableContents>, Error> {
+        self.contents_of(database, tables).await
+    }
+
+    fn older_max(&self) -> usize {
+        self.client.options().older_max
+    }
+
     async fn backends_alive(&self) -> Result<u16, Error> {
         self.alive().await
     }
 
     async fn native(&self, table: NativeTable, scope: &Scope) -> Result<Vec<Record>, Error> {
         self.native_rows(table, scope).await
+    }
+
+    fn table_change(
+        &self,
+        database: &DatabaseName,
+        change: TableChange<'_>,
+    ) -> Result<String, Error> {
+        print_statement::table_change(database, change)
+    }
+
+    fn database_change(
+        &self,
+        database: &DatabaseName,
+        change: DatabaseChange,
+    ) -> Result<String, Error> {
+        print_statement::database_change(database, change)
+    }
+
+    async fn partition_ids(
+        &self,
+        database: &DatabaseName,
+        table: &str,
+    ) -> Result<Option<Vec<i64>>, Error> {
+        let sql = format!(
+            "SHOW PARTITIONS FROM {}",
+            print_statement::path(database, table)?
+        );
+        let answer = match self.client.query(&sql).await {
+            Ok(answer) => answer,
+            Err(e) if e.kind == ErrorKind::Connection => return Err(e),
+            // Each version says in its own words that there is none.
+            Err(e) if self.is_there(database, table).await? => return Err(e),
+            Err(_) => return Ok(None),
+        };
+        let ids = table::lines(&answer).map(|line| {
+            let text = line.text("PartitionId");
+            text.parse().map_err(|_| {
+                let message = format!("SHOW PARTITIONS has an id that is no number: \"{text}\"");
+                Error::new(ErrorKind::Remote, message)
+            })
+        });
+        ids.collect::<Result<_, _>>().map(Some)
+    }
+
+    async fn count_rows(
+        &self,
+        database: &DatabaseName,
+        table: &str,
+        partitions: &[PartitionName],
+    ) -> Result<u64, Error> {
+        let table = print_statement::path(database, table)?;
+        let partitions = print_statement::partitions(partitions)?;
+        let seconds = COUNT_TIME.as_secs();
+        let sql = format!(
+            "SELECT /*+ SET_VAR(query_timeout = {seconds}) */ count(*) FROM {table}{partitions}"
+        );
+        let answer = self.client.query_within(COUNT_TIME, &sql).await?;
+        let count = answer.rows.first().and_then(|row| row.first());
+        let count = count.and_then(|count| count.as_ref()?.parse().ok());
+        count.ok_or_else(|| {
+            let message = format!("the cluster did not count the rows of {table}");
+            Error::new(ErrorKind::Remote, message)
+        })
+    }
+
+    async fn send_long(&self, sql: &str) -> Result<(), SendError> {
+        self.client.send_within(COUNT_TIME, sql).await.map(drop)
+    }
+
+    async fn cluster_id(&self) -> Result<Option<String>, Error> {
+        StarRocksCluster::cluster_id(self).await
+    }
+
+    async fn partition_lines(
+        &self,
+        database: &DatabaseName,
+        table: &str,
+        names: &[PartitionName],
+    ) -> Result<Vec<String>, Error> {
+        StarRocksCluster::partition_lines(self, database, table, names).await
+    }
+
+    async fn puts_together(&self) -> Result<bool, Error> {
+        Ok(self.client.version().await?.overwrites_partitions())
     }
 
     async fn ask(&self, database: Option<&DatabaseName>, sql: &str) -> Result<Answer, Error> {

@@ -7,8 +7,12 @@
 //! job is told apart from the one before it, and a statement is not sent twice. A job whose end
 //! nobody can tell any more is LOST: that is an end of its own, not a guess.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
+use super::contents::{Base, MovedPartition, Selection};
 use super::data::Failure;
 use super::{CancelCause, End, IllegalEvent, JobKind, Machine, Phase};
 use crate::error::ErrorKind;
@@ -39,6 +43,9 @@ pub struct ExternalRequest {
     /// Backup only: the objects, as `db.name`, that it should take, as far as they are known.
     #[serde(default)]
     pub expected: Vec<String>,
+    /// Backup only: what it follows, if it takes what has changed alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
 }
 
 impl ExternalRequest {
@@ -54,17 +61,18 @@ fn not_among(expected: &[String], objects: &str) -> Vec<String> {
     if objects.is_empty() {
         return Vec::new();
     }
-    let objects = objects.trim().trim_start_matches('[').trim_end_matches(']');
-    let taken: Vec<&str> = objects.split("], [").collect();
-    let is_taken = |name: &&String| {
-        taken.iter().any(|object| {
-            let rest = object.strip_prefix(name.as_str()).map(str::trim_start);
-            let follows = ["PARTITIONS (", "TEMPORARY PARTITIONS (", "AS "];
-            rest.is_some_and(|rest| rest.is_empty() || follows.iter().any(|f| rest.starts_with(f)))
-        })
-    };
-    let lacking = expected.iter().filter(|name| !is_taken(name));
+    let lacking = expected.iter().filter(|name| !is_taken(name, objects));
     lacking.cloned().collect()
+}
+
+/// Whether an object, as `db.name`, is among a backup's, as `BackupObjs` has them.
+pub fn is_taken(name: &str, objects: &str) -> bool {
+    let objects = objects.trim().trim_start_matches('[').trim_end_matches(']');
+    objects.split("], [").any(|object| {
+        let rest = object.strip_prefix(name).map(str::trim_start);
+        let follows = ["PARTITIONS (", "TEMPORARY PARTITIONS (", "AS "];
+        rest.is_some_and(|rest| rest.is_empty() || follows.iter().any(|f| rest.starts_with(f)))
+    })
 }
 
 /// How long a text of a slot may be in the journal.
@@ -342,7 +350,12 @@ pub enum ExternalEvent {
         /// Whether that could not be found out.
         #[serde(default)]
         label_unknown: bool,
+        /// What a backup takes, as far as that was looked at.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        selection: Option<Arc<Selection>>,
     },
+    /// Nothing has changed since the snapshot that the backup follows: nothing is sent.
+    Unchanged { selection: Arc<Selection> },
     Accepted {
         /// It, if it was found there and not just taken.
         seen: Option<SlotStatus>,
@@ -358,6 +371,10 @@ pub enum ExternalEvent {
         /// The backup's timestamp in the repository, once it is known.
         #[serde(default)]
         timestamp: Option<BackupTimestamp>,
+        /// What has moved between the first look and the time when the cluster had fixed what it
+        /// copies, once that was looked at.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        moved: Option<Arc<BTreeSet<MovedPartition>>>,
     },
     /// The cluster has forgotten the job; its snapshot is in the repository.
     Confirmed {
@@ -376,6 +393,7 @@ impl ExternalEvent {
         match self {
             Self::TurnCame => "turn_came",
             Self::Looked { .. } => "looked",
+            Self::Unchanged { .. } => "unchanged",
             Self::Accepted { .. } => "accepted",
             Self::Refused { .. } => "refused",
             Self::RequeuedBusy => "bounced",
@@ -425,12 +443,14 @@ impl ExternalState {
                     before,
                     label_was_taken,
                     label_unknown,
+                    ..
                 },
             ) => Self::Submitting {
                 before,
                 label_was_taken,
                 label_unknown,
             },
+            (Self::Pending, E::Unchanged { .. }) => Self::Finished { seen: None },
             (Self::Pending | Self::Submitting { .. }, E::Refused { failure }) => {
                 Self::Refused { failure }
             }
@@ -580,6 +600,10 @@ mod tests {
                 before: None,
                 label_was_taken: false,
                 label_unknown: false,
+                selection: None,
+            },
+            ExternalEvent::Unchanged {
+                selection: Arc::default(),
             },
             ExternalEvent::Accepted { seen: None },
             ExternalEvent::Refused { failure: failure() },
@@ -587,14 +611,17 @@ mod tests {
             ExternalEvent::Observed {
                 seen: seen("SNAPSHOTING", "[OK]"),
                 timestamp: None,
+                moved: None,
             },
             ExternalEvent::Observed {
                 seen: seen("FINISHED", "[OK]"),
                 timestamp: None,
+                moved: None,
             },
             ExternalEvent::Observed {
                 seen: seen("CANCELLED", "[COMMON_ERROR, msg: user cancelled]"),
                 timestamp: None,
+                moved: None,
             },
             ExternalEvent::Confirmed { timestamp: None },
             ExternalEvent::Lost { failure: failure() },
@@ -602,12 +629,26 @@ mod tests {
         ];
         let no = "";
         let expected = [
-            // TurnCame, Looked, Accepted, Refused, RequeuedBusy, Observed ×3, Confirmed, Lost,
+            // TurnCame, Looked, Unchanged, Accepted, Refused, RequeuedBusy, Observed ×3, Confirmed, Lost,
             // Cancelled
-            ["PENDING", no, no, no, no, no, no, no, no, no, "CANCELLED"],
+            [
+                "PENDING",
+                no,
+                no,
+                no,
+                no,
+                no,
+                no,
+                no,
+                no,
+                no,
+                no,
+                "CANCELLED",
+            ],
             [
                 no,
                 "PENDING",
+                "FINISHED",
                 no,
                 "REFUSED",
                 no,
@@ -619,9 +660,10 @@ mod tests {
                 "CANCELLED",
             ],
             [
-                no, no, "PENDING", "REFUSED", "QUEUED", no, no, no, "FINISHED", "LOST", no,
+                no, no, no, "PENDING", "REFUSED", "QUEUED", no, no, no, "FINISHED", "LOST", no,
             ],
             [
+                no,
                 no,
                 no,
                 no,
@@ -640,6 +682,7 @@ mod tests {
                 no,
                 no,
                 no,
+                no,
                 "SNAPSHOTING",
                 "FINISHED",
                 "CANCELLED",
@@ -647,10 +690,10 @@ mod tests {
                 "LOST",
                 no,
             ],
-            [no; 11],
-            [no; 11],
-            [no; 11],
-            [no; 11],
+            [no; 12],
+            [no; 12],
+            [no; 12],
+            [no; 12],
         ];
         crate::job::machine::tests::check_table(&states, &events, &expected);
         crate::job::machine::tests::check_names(&events, ExternalEvent::name);

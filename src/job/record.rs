@@ -1,8 +1,12 @@
 //! The course of a job, for people: times and sums.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use super::{
-    BackupEvent, BackupState, Control, ExternalEvent, ExternalState, Failure, Machine, Phase,
-    PruneEvent, RestoreEvent, RestoreState, SlotStatus, Transfer, VerifyEvent, Volume, volume_of,
+    BackupEvent, BackupState, Control, ExternalEvent, ExternalState, Failure, Machine,
+    MovedPartition, Phase, PruneEvent, RestoreEvent, RestoreState, Selection, SlotStatus,
+    StagedEvent, Transfer, VerifyEvent, Volume, volume_of,
 };
 use crate::names::{BackupTimestamp, Timestamp};
 
@@ -35,6 +39,10 @@ pub struct Record {
     /// What the finished ones have moved.
     pub moved: Transfer,
     pub control: Control,
+    /// What a backup of another cluster takes, as far as that was looked at.
+    pub selection: Option<Arc<Selection>>,
+    /// What of it has moved meanwhile, once that was looked at.
+    pub moved_partitions: Option<Arc<BTreeSet<MovedPartition>>>,
 }
 
 impl Record {
@@ -94,7 +102,19 @@ impl Record {
             self.backup_timestamp = timestamp.clone().or(self.backup_timestamp.take());
         }
         match event {
-            ExternalEvent::Looked { .. } => self.looked_at = Some(at),
+            ExternalEvent::Looked { selection, .. } => {
+                self.looked_at = Some(at);
+                self.selection = selection.clone();
+            }
+            ExternalEvent::Unchanged { selection } => {
+                self.selection = Some(selection.clone());
+                self.moved_partitions = Some(Arc::default());
+                // The cluster has given it none.
+                self.backup_timestamp = Some(BackupTimestamp::of(at));
+            }
+            ExternalEvent::Observed {
+                moved: Some(moved), ..
+            } => self.moved_partitions = Some(moved.clone()),
             ExternalEvent::RequeuedBusy => self.requeues += 1,
             _ => {}
         }
@@ -130,6 +150,22 @@ impl Record {
             | PruneEvent::Waited
             | PruneEvent::Unmarked
             | PruneEvent::MarkLeft => {}
+        }
+    }
+
+    pub(super) fn note_staged(&mut self, event: &StagedEvent, at: Timestamp) {
+        match event {
+            StagedEvent::Proved { steps, joins } => {
+                self.meta_prepared_at = Some(at);
+                self.snapshot_finished_at = Some(at);
+                self.tasks_total = u64::from(*steps) + u64::from(*joins);
+            }
+            StagedEvent::Restored { .. } | StagedEvent::Joined { .. } => self.tasks_done += 1,
+            StagedEvent::Counted { .. } => self.transfer_finished_at = Some(at),
+            StagedEvent::Cancelled { failure }
+            | StagedEvent::SwapRefused { failure }
+            | StagedEvent::Lost { failure } => self.failure = Some(failure.clone()),
+            StagedEvent::Swapped | StagedEvent::Released { .. } => {}
         }
     }
 

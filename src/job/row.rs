@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::data::{Assignment, BackupObject, RestoreObject, TransferTask, Volume};
 use super::{
     CancelCause, DropRequest, DroppedBackups, End, Failure, Job, JobKind, JobSpec, Phase,
-    Requester, SlotStatus, Target, TaskKind, Work,
+    Requester, SlotStatus, StagedTable, Target, TaskKind, Work,
 };
 use crate::error::{Error, ErrorKind};
 use crate::names::{
@@ -117,6 +117,15 @@ pub struct JobRow {
     /// The repository that it was taken over from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imported_from: Option<String>,
+    /// Older snapshots that have a part of what it has backed up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<String>,
+    /// Whether what it has backed up is known by its partitions.
+    #[serde(default)]
+    pub noted: bool,
+    /// Whether it takes what has changed since another backup, which may not be chosen yet.
+    #[serde(default)]
+    pub follows: bool,
     /// `[OK]` or `[CODE, msg: …]`.
     pub native_status: String,
     /// Restore only.
@@ -170,6 +179,10 @@ pub struct JobCourse {
     /// Why it ended badly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<String>,
+    #[serde(default)]
+    pub noted: bool,
     /// The last news of a job that another cluster does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<SlotStatus>,
@@ -222,6 +235,13 @@ fn objects(spec: &JobSpec) -> Vec<String> {
                 .collect()
         }
         Work::External(r) => r.objects.clone(),
+        Work::Staged(r) => {
+            let alias = |t: &StagedTable| Some(&t.target).filter(|_| t.target != t.name).cloned();
+            let tables = r.tables.iter();
+            tables
+                .map(|t| named(&r.target, t.name.as_str(), &[], alias(t).as_ref()))
+                .collect()
+        }
         Work::DropSnapshot(_) | Work::Verify(_) | Work::Prune(_) => Vec::new(),
     }
 }
@@ -267,6 +287,7 @@ fn native_objects(spec: &JobSpec) -> String {
             .chain(r.views.iter().map(|v| v.view.to_string()))
             .collect(),
         Work::External(r) => r.objects.clone(),
+        Work::Staged(r) => r.tables.iter().map(|t| t.name.to_string()).collect(),
         Work::DropSnapshot(_) | Work::Verify(_) | Work::Prune(_) => Vec::new(),
     };
     all.join(", ")
@@ -313,6 +334,15 @@ impl JobCourse {
             paused_ms: record.control.paused_ms,
             max_bytes_per_second: job.pace(),
             failure: record.failure.clone(),
+            noted: record.selection.is_some(),
+            needs: match (&job.spec.work, &record.selection) {
+                (Work::Staged(request), _) => request.labels().map(ToString::to_string).collect(),
+                (_, Some(selection)) => {
+                    let older = selection.contents.older.iter();
+                    older.map(|stored| stored.label.to_string()).collect()
+                }
+                (_, None) => Vec::new(),
+            },
             seen: seen.cloned(),
         }
     }
@@ -334,6 +364,8 @@ impl JobRow {
         self.tasks_total = course.tasks_total;
         self.tasks_done = course.tasks_done;
         self.update_from(course.seen.as_ref());
+        self.needs = course.needs;
+        self.noted = course.noted;
         self.started_at = course.started_at;
         self.meta_prepared_at = course.meta_prepared_at;
         self.snapshot_finished_at = course.snapshot_finished_at;
@@ -420,6 +452,11 @@ impl JobRow {
                 backups: DroppedBackups::Expired { timestamp },
                 ..
             }) => (Some(timestamp.clone()), None, None),
+            Work::Staged(r) => (
+                Some(r.timestamp.clone()),
+                Some(false),
+                Some(r.replication_num),
+            ),
             Work::DropSnapshot(_) | Work::Verify(_) | Work::Prune(_) => (None, None, None),
         };
         let (requested_by, client_addr, application_name) = match &spec.requester {
@@ -428,9 +465,10 @@ impl JobRow {
                 client_addr,
                 application_name,
             } => (name.clone(), client_addr.clone(), application_name.clone()),
-            Requester::Expiry | Requester::Outside | Requester::Verification(_) => {
-                (String::new(), None, None)
-            }
+            Requester::Expiry
+            | Requester::Outside
+            | Requester::Verification(_)
+            | Requester::Staging(_) => (String::new(), None, None),
         };
         let external = spec.external();
         Self {
@@ -471,6 +509,9 @@ impl JobRow {
             error_code: None,
             error_message: None,
             imported_from: None,
+            needs: Vec::new(),
+            noted: false,
+            follows: spec.external().is_some_and(|r| r.base.is_some()),
             native_status: "[OK]".into(),
             allow_load,
             replication_num,

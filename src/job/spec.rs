@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BackupRequest, ExternalRequest, PruneRequest, RestoreRequest, VerifyRequest};
+use super::{
+    BackupRequest, ExternalRequest, PruneRequest, RestoreRequest, StagedRequest, VerifyRequest,
+};
 use crate::error::Error;
 use crate::names::{
     BackupTimestamp, ClusterName, DatabaseName, JobId, JobUid, RepositoryName, SnapshotLabel,
@@ -43,6 +45,8 @@ pub enum Requester {
     /// Somebody who asked another cluster itself.
     Outside,
     Verification(JobId),
+    /// A restore that is done in several.
+    Staging(JobId),
 }
 
 /// What is to be done. The names are stored.
@@ -68,6 +72,8 @@ pub enum Work {
     Verify(VerifyRequest),
     /// PRUNE REPOSITORY
     Prune(PruneRequest),
+    /// RESTORE SNAPSHOT by another cluster, in several jobs of its own.
+    Staged(Box<StagedRequest>),
 }
 
 /// A database and a snapshot of it.
@@ -189,6 +195,7 @@ impl Work {
             Self::DropSnapshot(_) => JobKind::DropSnapshot,
             Self::Verify(_) => JobKind::Verify,
             Self::Prune(_) => JobKind::Prune,
+            Self::Staged(_) => JobKind::Restore,
         }
     }
 
@@ -197,6 +204,7 @@ impl Work {
         match self {
             Self::Backup { target, .. } | Self::Restore { target, .. } => Some(&target.database),
             Self::External(request) => Some(&request.database),
+            Self::Staged(request) => Some(&request.target.database),
             Self::DropSnapshot(_) | Self::Verify(_) | Self::Prune(_) => None,
         }
     }
@@ -206,6 +214,7 @@ impl Work {
         match self {
             Self::Backup { target, .. } | Self::Restore { target, .. } => Some(&target.label),
             Self::External(request) => Some(&request.label),
+            Self::Staged(request) => Some(&request.target.label),
             Self::DropSnapshot(request) => Some(&request.label),
             Self::Verify(request) => request.label.as_ref(),
             Self::Prune(_) => None,
@@ -217,6 +226,7 @@ impl Work {
         match self {
             Self::Backup { target, .. } | Self::Restore { target, .. } => Some(&target.repository),
             Self::External(request) => request.repository.as_ref(),
+            Self::Staged(request) => Some(&request.target.repository),
             Self::DropSnapshot(request) => Some(&request.repository),
             Self::Verify(request) => Some(&request.repository),
             Self::Prune(request) => Some(&request.repository),
@@ -228,6 +238,7 @@ impl Work {
         match self {
             Self::Backup { target, .. } | Self::Restore { target, .. } => target.repository = name,
             Self::External(request) => request.repository = Some(name),
+            Self::Staged(request) => request.target.repository = name,
             Self::DropSnapshot(request) => request.repository = name,
             Self::Verify(request) => request.repository = name,
             Self::Prune(request) => request.repository = name,
@@ -237,24 +248,28 @@ impl Work {
     /// What it keeps others from. For its own jobs another cluster decides how many a database may
     /// have.
     pub fn locks(&self, cluster: &ClusterName) -> Vec<Lock> {
-        let database = self
-            .database()
-            .filter(|_| !matches!(self, Self::External(_)));
+        let is_elsewhere = matches!(self, Self::External(_) | Self::Staged(_));
+        let database = self.database().filter(|_| !is_elsewhere);
         let database = database.map(|d| Lock {
             resource: Resource::Database(cluster.clone(), d.clone()),
             mode: LockMode::Exclusive,
         });
-        let snapshot = self
-            .repository()
-            .zip(self.label())
-            .filter(|_| !matches!(self, Self::External(_)))
-            .map(|(r, label)| Lock {
-                resource: Resource::Snapshot(cluster.clone(), r.clone(), label.clone()),
+        let mut labels: Vec<&SnapshotLabel> = match self {
+            Self::External(_) => Vec::new(),
+            Self::Staged(request) => request.labels().chain([&request.target.label]).collect(),
+            _ => self.label().into_iter().collect(),
+        };
+        labels.sort();
+        labels.dedup();
+        let snapshots = self.repository().into_iter().flat_map(|r| {
+            labels.iter().map(|label| Lock {
+                resource: Resource::Snapshot(cluster.clone(), r.clone(), (*label).clone()),
                 mode: match self {
-                    Self::Restore { .. } | Self::Verify(_) => LockMode::Shared,
+                    Self::Restore { .. } | Self::Verify(_) | Self::Staged(_) => LockMode::Shared,
                     _ => LockMode::Exclusive,
                 },
-            });
+            })
+        });
         let repository = self.repository();
         let repository = repository.map(|r| Lock {
             resource: Resource::Repository(cluster.clone(), r.clone()),
@@ -269,7 +284,7 @@ impl Work {
         };
         database
             .into_iter()
-            .chain(snapshot)
+            .chain(snapshots)
             .chain(repository)
             .chain(leftovers)
             .collect()
@@ -304,17 +319,28 @@ impl JobSpec {
             | Work::Restore { .. }
             | Work::DropSnapshot(_)
             | Work::Verify(_)
-            | Work::Prune(_) => None,
+            | Work::Prune(_)
+            | Work::Staged(_) => None,
         }
+    }
+
+    /// Whether another cluster moves what is moved.
+    pub fn is_elsewhere(&self) -> bool {
+        matches!(self.work, Work::External(_) | Work::Staged(_))
     }
 
     /// From where to where, of a backup or restore of ours; XX000 of another job.
     pub fn target(&self) -> Result<&Target, Error> {
         match &self.work {
             Work::Backup { target, .. } | Work::Restore { target, .. } => Ok(target),
-            Work::External(_) | Work::DropSnapshot(_) | Work::Verify(_) | Work::Prune(_) => Err(
-                Error::internal(format!("a {} has no tables of ours", self.kind())),
-            ),
+            Work::External(_)
+            | Work::DropSnapshot(_)
+            | Work::Verify(_)
+            | Work::Prune(_)
+            | Work::Staged(_) => Err(Error::internal(format!(
+                "a {} has no tables of ours",
+                self.kind()
+            ))),
         }
     }
 
@@ -336,7 +362,7 @@ impl JobSpec {
                 request.objects.truncate(OBJECTS_KEPT);
                 request.statement.clear();
             }
-            Work::DropSnapshot(_) | Work::Verify(_) | Work::Prune(_) => {}
+            Work::DropSnapshot(_) | Work::Verify(_) | Work::Prune(_) | Work::Staged(_) => {}
         }
         self
     }

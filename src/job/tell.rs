@@ -2,7 +2,7 @@
 
 use super::{
     BackupEvent, BackupPlan, CancelCause, DropEvent, ExternalEvent, Failure, JobEvent, PruneEvent,
-    RestoreEvent, RestorePlan, TaskKind, Transfer, VerifyEvent, Volume, volume_of,
+    RestoreEvent, RestorePlan, StagedEvent, TaskKind, Transfer, VerifyEvent, Volume, volume_of,
 };
 use crate::names::{TabletId, TaskId};
 
@@ -116,6 +116,7 @@ impl JobEvent {
             Self::DropSnapshot(event) => event.sentence(),
             Self::Verify(event) => event.sentence(),
             Self::Prune(event) => event.sentence(),
+            Self::Staged(event) => event.sentence(),
             Self::Control(event) => event.sentence(),
         }
     }
@@ -133,7 +134,11 @@ impl JobEvent {
             )
             | Self::DropSnapshot(DropEvent::Cancelled { failure } | DropEvent::Lost { failure })
             | Self::Verify(VerifyEvent::Cancelled { failure })
-            | Self::Prune(PruneEvent::Cancelled { failure }) => failure,
+            | Self::Prune(PruneEvent::Cancelled { failure })
+            | Self::Staged(StagedEvent::Cancelled { failure } | StagedEvent::Lost { failure }) => {
+                failure
+            }
+            Self::Staged(StagedEvent::SwapRefused { .. }) => return Actor::Cluster,
             Self::External(event) => match &**event {
                 ExternalEvent::Cancelled { failure } | ExternalEvent::Lost { failure } => failure,
                 ExternalEvent::Accepted { .. }
@@ -218,6 +223,10 @@ impl ExternalEvent {
             Self::Looked {
                 before: Some(_), ..
             } => "looked at the database's slot: it holds an older job".to_owned(),
+            Self::Unchanged { selection } => match &selection.contents.base {
+                Some(base) => format!("nothing has changed since snapshot {base}: nothing is sent"),
+                None => "nothing is to be sent".to_owned(),
+            },
             Self::Accepted { .. } => "the cluster has the job".to_owned(),
             Self::Refused { failure } => format!("the cluster refused: {}", failure.message),
             Self::RequeuedBusy => "somebody else's job came first; it waits again".to_owned(),
@@ -276,6 +285,45 @@ impl PruneEvent {
                 "left the announcement where it is; it is heeded for a day at most".to_owned()
             }
             Self::Cancelled { failure } => ended(failure),
+        }
+    }
+}
+
+impl StagedEvent {
+    fn sentence(&self) -> String {
+        match self {
+            Self::Proved { steps, .. } => {
+                format!("{} needed, all whole", count(*steps as usize, "snapshot"))
+            }
+            Self::Restored { job_id } => {
+                format!("job {job_id} has restored a snapshot beside what is there")
+            }
+            Self::Joined { rows } => format!(
+                "put a part of a table into the other one: {}",
+                count(*rows as usize, "row")
+            ),
+            Self::Counted { tables } => {
+                let rows = tables.iter().map(|table| table.rows).sum::<u64>();
+                let tables = count(tables.len(), "table");
+                format!(
+                    "read what was restored: {tables}, {}",
+                    count(rows as usize, "row")
+                )
+            }
+            Self::Swapped => "put a table into its place".to_owned(),
+            Self::SwapRefused { failure } => format!(
+                "the cluster would not put it into its place: {}",
+                failure.message
+            ),
+            Self::Cancelled { failure } => ended(failure),
+            Self::Lost { failure } => format!(
+                "given up, some tables may be in their places: {}",
+                failure.message
+            ),
+            Self::Released { dropped } if dropped.is_empty() => {
+                "nothing was to be dropped".to_owned()
+            }
+            Self::Released { dropped } => format!("dropped {}", dropped.join(", ")),
         }
     }
 }

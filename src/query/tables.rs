@@ -6,6 +6,7 @@ mod gateway;
 mod jobs;
 mod repositories;
 mod repository_rows;
+mod snapshot_partitions;
 mod stored;
 mod verifications;
 
@@ -78,6 +79,9 @@ pub(super) fn all() -> &'static [&'static dyn SystemTable] {
         },
         &Table {
             chunks: |c| once(async move { repositories::snapshot_files(&c).await }),
+        },
+        &Table {
+            chunks: snapshot_partitions::snapshot_partitions,
         },
         &Table {
             chunks: |c| once(async move { verifications::verifications(&c).await }),

@@ -113,7 +113,8 @@ impl Manifest {
             | Work::External(_)
             | Work::DropSnapshot(_)
             | Work::Verify(_)
-            | Work::Prune(_) => (None, None),
+            | Work::Prune(_)
+            | Work::Staged(_) => (None, None),
         };
         Ok(Self {
             format: FORMAT,

@@ -199,6 +199,7 @@ impl StarRocksRepository {
     ) -> Result<(VerifyPlan, StoredSet), Error> {
         let mut plan = VerifyPlan {
             repository_id: self.ping().await?,
+            restores: request.level == VerifyLevel::Restore,
             ..VerifyPlan::default()
         };
         let labels = match &request.label {

@@ -4,6 +4,7 @@
 //! not arrived. Where the slot proves nothing any more, the repository is asked; where that does
 //! not tell either, the job is lost, and says so.
 
+mod select;
 mod submit;
 mod watch;
 
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::submit::{Cancelled, Submitted};
 use super::Inner;
+use crate::chains::Chains;
 use crate::cluster::{Cluster, ExternalCluster, SeenSlot, SendError, StepError};
 use crate::error::{Error, ErrorKind};
 use crate::job::*;
@@ -79,7 +81,7 @@ fn is_ours(job: &Job, slot: &SeenSlot) -> bool {
             let was_there = before
                 .as_ref()
                 .is_some_and(|b| b.is_of(slot.kind, &slot.seen));
-            same_backup && !was_there && names_the_same(request, &slot.seen)
+            same_backup && !was_there && names_the_same(job, request, &slot.seen)
         }
         _ => false,
     }
@@ -87,7 +89,13 @@ fn is_ours(job: &Job, slot: &SeenSlot) -> bool {
 
 /// Whether a sight names every table that was asked for. Kinds of objects are not tables, and are
 /// not told.
-fn names_the_same(request: &ExternalRequest, seen: &SlotStatus) -> bool {
+fn names_the_same(job: &Job, request: &ExternalRequest, seen: &SlotStatus) -> bool {
+    let selection = job.record.selection.as_ref();
+    if let Some(selection) = selection.filter(|selection| selection.statement.is_some()) {
+        let parts = selection.contents.parts();
+        let mut names = parts.iter().map(|part| part.table.as_str());
+        return seen.objects.is_empty() || names.all(|name| seen.objects.contains(name));
+    }
     let names = request.objects.iter().filter(|o| !o.starts_with("ALL "));
     let table = |object: &str| {
         let name = object.split_once('.').map_or(object, |(_, rest)| rest);
@@ -187,13 +195,18 @@ impl Step<'_> {
     /// Why it is not the job's turn.
     async fn block_reason(&self) -> Result<Option<String>, StepError> {
         let (cluster, database) = (&self.job.spec.cluster, &self.request.database);
+        // What is a part of another job comes when that one does.
+        let place = match self.job.spec.requester {
+            Requester::Staging(whole) => whole,
+            _ => self.job.id,
+        };
         for before in self
             .inner
             .store
             .unsettled(cluster, database)
             .await?
             .into_iter()
-            .filter(|id| *id < self.job.id)
+            .filter(|id| *id < place)
         {
             // A journal that does not read is told when the server starts, and holds up nobody.
             let Ok(first) = self.inner.store.load(before).await else {
@@ -233,6 +246,14 @@ impl Step<'_> {
     }
 
     async fn look(&self) -> Result<ExternalEvent, StepError> {
+        let selection = match self.request.kind {
+            JobKind::Backup => self.select().await,
+            _ => Ok(None),
+        };
+        let selection = match selection {
+            Ok(selection) => selection,
+            Err(e) => return self.give_up_or_retry(e),
+        };
         let slot = match self.external.slot(&self.request.database).await {
             Ok(slot) => slot,
             Err(e) => return self.give_up_or_retry(e),
@@ -251,15 +272,58 @@ impl Step<'_> {
             }
             _ => LabelBefore::Free,
         };
+        if let Some(selection) = &selection
+            && selection.is_unchanged()
+        {
+            return self.record_unchanged(selection, label).await;
+        }
         Ok(ExternalEvent::Looked {
             before: slot.map(|s| s.seen.mark(s.kind)),
             label_was_taken: label != LabelBefore::Free,
             label_unknown: label == LabelBefore::Unknown,
+            selection,
         })
     }
 
+    /// The end of a backup that has nothing to take. No cluster looks whether its label is in use.
+    async fn record_unchanged(
+        &self,
+        selection: &Arc<Selection>,
+        label: LabelBefore,
+    ) -> Result<ExternalEvent, StepError> {
+        let name = &self.request.label;
+        let known = match &self.request.repository {
+            Some(repository) if label == LabelBefore::Free => {
+                let chains = Chains {
+                    store: &*self.inner.store,
+                    cluster: &self.job.spec.cluster,
+                    repository,
+                };
+                chains.is_unchanged(self.external, name).await
+            }
+            _ => Ok(label == LabelBefore::Taken),
+        };
+        match known {
+            _ if label == LabelBefore::Unknown => {
+                let message = format!("whether snapshot {name} is in the repository is not known");
+                self.give_up_or_retry(Error::new(ErrorKind::Remote, message))
+            }
+            Ok(false) => Ok(ExternalEvent::Unchanged {
+                selection: selection.clone(),
+            }),
+            Ok(true) => {
+                let message = format!("Snapshot with name '{name}' already exist in repository");
+                let error = Error::new(ErrorKind::DuplicateObject, message);
+                self.give_up_or_retry(error)
+            }
+            Err(e) => self.give_up_or_retry(e),
+        }
+    }
+
     fn statement(&self) -> Result<Statement, Error> {
-        parse_one(&self.request.statement)
+        let selection = self.job.record.selection.as_ref();
+        let selected = selection.and_then(|selection| selection.statement.as_deref());
+        parse_one(selected.unwrap_or(&self.request.statement))
     }
 
     async fn submit(&self) -> Result<ExternalEvent, StepError> {
@@ -283,6 +347,11 @@ impl Step<'_> {
         {
             return Ok(event);
         }
+        if !self.may_have_been_sent()
+            && let Some(gone) = self.check_older().await?
+        {
+            return Ok(gone);
+        }
         match self.external.send(&sql).await {
             Ok(()) => {
                 // A first look, so that whoever waits for the verdict hears what is left out.
@@ -303,6 +372,36 @@ impl Step<'_> {
             Err(SendError::NotSent(error)) => self.give_up_or_retry(error),
             Err(SendError::InDoubt(error)) => Err(StepError::Retry(error)),
         }
+    }
+
+    /// Refuses a backup that follows others of which one is gone: it could not be restored. From the
+    /// look on nobody can drop them from here.
+    async fn check_older(&self) -> Result<Option<ExternalEvent>, StepError> {
+        let selection = self.job.record.selection.as_ref();
+        let (Some(selection), Some(repository)) = (selection, &self.request.repository) else {
+            return Ok(None);
+        };
+        let chains = Chains {
+            store: &*self.inner.store,
+            cluster: &self.job.spec.cluster,
+            repository,
+        };
+        for older in &selection.contents.older {
+            match chains.is_stored(self.external, older).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    let message = format!(
+                        "snapshot {}, which has a part of what is backed up, was dropped meanwhile",
+                        older.label
+                    );
+                    let error = Error::new(ErrorKind::WrongState, message).hint("Say it again.");
+                    let failure = Failure::of(&error);
+                    return Ok(Some(ExternalEvent::Refused { failure }));
+                }
+                Err(e) => return self.give_up_or_retry(e).map(Some),
+            }
+        }
+        Ok(None)
     }
 
     /// What a refusal means. After a lost answer it may be about our own first statement.

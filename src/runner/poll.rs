@@ -342,7 +342,9 @@ async fn journalled(
         ..JobFilter::default()
     };
     let now = inner.env.now();
-    let rows = inner.store.jobs(&filter).await?;
+    let mut rows = inner.store.jobs(&filter).await?;
+    // What is restored in several jobs is in no slot itself.
+    rows.retain(|row| row.kind != JobKind::Restore || row.needs.is_empty());
     let was_seen = |row: &JobRow| {
         row.seen
             .as_ref()
@@ -389,6 +391,7 @@ fn external_spec(inner: &Inner, cluster: &ClusterName, slot: &SeenSlot) -> Optio
             timestamp: seen.timestamp.clone(),
             external: Some(seen.abridged()),
             expected: Vec::new(),
+            base: None,
         })),
     })
 }

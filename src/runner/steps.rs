@@ -4,7 +4,9 @@ mod backup;
 mod drop;
 mod prune;
 mod restore;
+mod staged;
 mod test_restore;
+mod test_restore_starrocks;
 mod verify;
 
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use super::uploads::JobUploads;
 use super::{Inner, location_of};
 use crate::cluster::{ReportProgress, StepError};
 use crate::error::{Error, ErrorKind};
-use crate::job::{Finding, Job, JobCommand, JobEvent, JobState, Work};
+use crate::job::{Finding, Job, JobCommand, JobEvent, JobState, StagedEvent, Work};
 use crate::names::{RepositoryName, TaskId};
 use crate::repository::{
     FileSet, Location, Repository, SpeedLimit, StarRocksRepository, StoredSet, Throttle,
@@ -126,6 +128,13 @@ impl StepContext {
         command: JobCommand,
         attempts: u32,
     ) -> Result<JobEvent, StepError> {
+        if let (JobState::Staged(_), true) = (&job.state, job.is_settled())
+            && self.inner.clusters.get(&job.spec.cluster).is_none()
+        {
+            // With the cluster, what is left there is out of reach.
+            let dropped = Vec::new();
+            return Ok(JobEvent::Staged(StagedEvent::Released { dropped }));
+        }
         let cluster = self.inner.cluster(&job.spec.cluster)?;
         if let (Some(request), JobCommand::External(command)) = (job.spec.external(), command) {
             let gone = || {
@@ -183,6 +192,12 @@ impl StepContext {
                 .prune(request, state, command)
                 .await
                 .map(JobEvent::Prune),
+            (JobState::Staged(state), JobCommand::Staged(command), Work::Staged(request)) => {
+                attempt
+                    .staged(request, state, command)
+                    .await
+                    .map(JobEvent::Staged)
+            }
             _ => Err(misplaced()),
         }
     }

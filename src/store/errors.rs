@@ -14,9 +14,9 @@ pub(super) fn database_busy() -> Error {
 pub(super) fn locked(spec: &JobSpec, resource: &Resource, holder: JobKind) -> Error {
     match (resource, spec.kind(), holder) {
         (Resource::Database(..), ..) => database_busy(),
-        (Resource::Snapshot(..), _, JobKind::DropSnapshot) => being_dropped(spec.label()),
-        (Resource::Snapshot(..), JobKind::Backup, _) => label_busy(spec.label()),
-        (Resource::Snapshot(..), kind, holder) => in_use(spec.label(), kind, holder),
+        (Resource::Snapshot(.., label), _, JobKind::DropSnapshot) => being_dropped(label.as_str()),
+        (Resource::Snapshot(.., label), JobKind::Backup, _) => label_busy(label.as_str()),
+        (Resource::Snapshot(.., label), kind, holder) => in_use(label.as_str(), kind, holder),
         (Resource::Repository(..), ..) => repository_busy(),
         (Resource::Leftovers(_, name), ..) => being_pruned(name),
     }

@@ -327,7 +327,7 @@ impl Journal for SqliteStore {
                 )
                 .and_then(|mut update| {
                     // Not among the jobs of its database's slot: it never was in it.
-                    let phase = course.state.filter(|_| job.was_begun()).map_or("", Phase::name);
+                    let phase = course.state.filter(|_| job.is_shown()).map_or("", Phase::name);
                     let version = job.version.0 as i64;
                     let (settled, open) = (job.is_settled(), !job.is_over());
                     update.execute(params![job.id.0, expected, version, settled, open, course.status.name(), course_json, phase])

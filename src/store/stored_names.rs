@@ -9,8 +9,8 @@ use crate::error::ErrorKind;
 use crate::job::{
     BackupEvent, BackupRequest, ControlEvent, DropEvent, DropRequest, DroppedBackups,
     ExternalEvent, ExternalRequest, JobEvent, JobKind, JobStatus, PruneEvent, PruneRequest,
-    Requester, Resource, RestoreEvent, RestoreRequest, SAMPLE_ALL, Speaker, StatusCode, Target,
-    TaskKind, VerifyEvent, VerifyLevel, VerifyRequest, Work,
+    Requester, Resource, RestoreEvent, RestoreRequest, SAMPLE_ALL, Speaker, StagedEvent,
+    StagedRequest, StatusCode, Target, TaskKind, VerifyEvent, VerifyLevel, VerifyRequest, Work,
 };
 use crate::names::*;
 use crate::privilege::{Grant, Grantee, Privilege, Securable};
@@ -98,6 +98,7 @@ fn stored_names_do_not_change() {
         Requester::Expiry => Requester::Expiry,
         Requester::Outside => Requester::Outside,
         Requester::Verification(_) => Requester::Verification(JobId(1)),
+        Requester::Staging(_) => Requester::Staging(JobId(1)),
     });
     section!(now, DroppedBackups {
         DroppedBackups::All { .. } => DroppedBackups::All {
@@ -164,6 +165,7 @@ fn stored_names_do_not_change() {
             timestamp: None,
             external: None,
             expected: Vec::new(),
+            base: None,
         })),
         Work::DropSnapshot(_) => Work::DropSnapshot(dropped()),
         Work::Verify(_) => Work::Verify(VerifyRequest {
@@ -178,6 +180,13 @@ fn stored_names_do_not_change() {
             wait_seconds: 0,
             dry_run: false,
         }),
+        Work::Staged(_) => Work::Staged(Box::new(StagedRequest {
+            target: target(),
+            timestamp: timestamp(),
+            tables: Vec::new(),
+            steps: Vec::new(),
+            replication_num: 1,
+        })),
     });
     section!(now, JobEvent {
         JobEvent::Backup(_) => JobEvent::Backup(BackupEvent::Released),
@@ -186,6 +195,7 @@ fn stored_names_do_not_change() {
         JobEvent::DropSnapshot(_) => JobEvent::DropSnapshot(DropEvent::Deleted),
         JobEvent::Verify(_) => JobEvent::Verify(VerifyEvent::Released),
         JobEvent::Prune(_) => JobEvent::Prune(PruneEvent::MarkLeft),
+        JobEvent::Staged(_) => JobEvent::Staged(StagedEvent::Swapped),
         JobEvent::Control(_) => JobEvent::Control(ControlEvent::Paused {
             by: Speaker::User("u".into()),
         }),

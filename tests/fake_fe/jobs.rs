@@ -102,6 +102,7 @@ impl Model {
             Err(e) if self.analysed(&e.message).is_some() => {
                 self.analysed(&e.message).expect("just seen")
             }
+            _ if sql.starts_with("INSERT OVERWRITE") => self.overwrite(sql),
             _ if sql.starts_with("INSERT") => Reply::Ok { affected: 2 },
             _ => self.define(sql),
         };
@@ -146,11 +147,49 @@ impl Model {
         }
     }
 
+    /// INSERT OVERWRITE of partitions of one table from another.
+    fn overwrite(&mut self, sql: &str) -> Reply {
+        let plain = sql.replace('`', "");
+        let names = between(&plain, "PARTITION (", ")").unwrap_or_default();
+        let names: Vec<String> = names.split(", ").map(str::to_owned).collect();
+        let table = |after: &str| {
+            let path = plain.split(after).nth(1)?.split_whitespace().next()?;
+            let (database, name) = path.split_once('.')?;
+            Some((database.to_owned(), name.to_owned()))
+        };
+        let (Some(to), Some(from)) = (table("OVERWRITE "), table(" FROM ")) else {
+            return self.syntax();
+        };
+        let source = self
+            .databases
+            .get(&from.0)
+            .and_then(|d| d.tables.get(&from.1));
+        let Some(source) = source.cloned() else {
+            return self.unknown_table(&from.1);
+        };
+        let target = self
+            .databases
+            .get_mut(&to.0)
+            .and_then(|d| d.tables.get_mut(&to.1));
+        match target.map(|target| target.overwrite(&names, &source)) {
+            Some(true) => Reply::Ok { affected: 1 },
+            Some(false) => self.analysis("Unknown partition"),
+            None => self.unknown_table(&to.1),
+        }
+    }
+
     /// CREATE and DROP of databases and tables, as much of them as anything here looks at.
     fn define(&mut self, sql: &str) -> Reply {
         let plain = sql.replace('`', "");
         let words: Vec<&str> = plain.split_whitespace().collect();
-        if let ["CREATE", "DATABASE", name] = words[..] {
+        if let ["DROP", "DATABASE", "IF", "EXISTS", name, "FORCE"] = words[..] {
+            self.databases.remove(name);
+            return Reply::done();
+        }
+        if let ["CREATE", "DATABASE", .., name] = words[..] {
+            if self.databases.contains_key(name) && words.len() > 3 {
+                return Reply::done();
+            }
             if self.databases.contains_key(name) {
                 let message = format!("Can't create database '{name}'; database exists");
                 return self.exists(&message);
@@ -166,6 +205,7 @@ impl Model {
             return Reply::done();
         }
         let qualified = match words[..] {
+            ["DROP", "TABLE", "IF", "EXISTS", name] => name,
             ["CREATE" | "DROP", "TABLE" | "VIEW", name, ..] => name,
             ["CREATE" | "DROP", "MATERIALIZED", "VIEW", name, ..] => name,
             ["ALTER", "TABLE", name, ..] => name,
@@ -181,6 +221,32 @@ impl Model {
         };
         match words[0] {
             "DROP" => drop(content.tables.remove(name)),
+            "ALTER" if self.refuse_swaps => {
+                return self.refused(&format!("Table {name}'s state is not NORMAL: ROLLUP"));
+            }
+            "ALTER" if words.get(3) == Some(&"SWAP") => {
+                let with = words[5];
+                let (Some(one), Some(other)) =
+                    (content.tables.remove(name), content.tables.remove(with))
+                else {
+                    return self.refused(&format!("Unknown table '{with}'"));
+                };
+                content.tables.insert(name.to_owned(), other);
+                content.tables.insert(with.to_owned(), one);
+            }
+            "ALTER" if words.get(3) == Some(&"RENAME") => {
+                let to = words[4];
+                let Some(table) = content.tables.remove(name) else {
+                    return self.refused(&format!("Unknown table '{name}'"));
+                };
+                content.tables.insert(to.to_owned(), table);
+            }
+            "ALTER" if words.get(3) == Some(&"ADD") && words.get(4) == Some(&"PARTITION") => {
+                let Some(table) = content.tables.get_mut(name) else {
+                    return self.refused(&format!("Unknown table '{name}'"));
+                };
+                table.add_partition(words[5]);
+            }
             "ALTER" => {
                 if let Some(table) = content.tables.get_mut(name) {
                     table.has_temporary_partitions |= plain.contains("TEMPORARY PARTITION");

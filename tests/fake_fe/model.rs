@@ -10,6 +10,7 @@ use datafusion::arrow::array::{
     BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array, RecordBatch,
     StringArray, TimestampMicrosecondArray,
 };
+use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use md5::{Digest, Md5};
 
@@ -32,6 +33,13 @@ pub struct Table {
     pub replicas: u16,
     /// Of its partitions, where they are not 2.
     pub versions: Vec<i64>,
+    /// Of its partitions, where they are not what follows from its own.
+    pub ids: Vec<i64>,
+    /// How many of the rows each of its partitions has, one after the other; the first has all where
+    /// that is not said.
+    pub lengths: Vec<usize>,
+    /// More of what SHOW CREATE TABLE says.
+    pub definition: String,
 }
 
 impl Table {
@@ -43,6 +51,103 @@ impl Table {
             replicas,
             ..table(id, &[("id", "bigint(20)")], rows, &[])
         }
+    }
+
+    pub fn partition_id(&self, place: usize) -> i64 {
+        let known = self.ids.get(place).copied();
+        known.unwrap_or(self.id + 10 + place as i64)
+    }
+
+    pub fn version(&self, place: usize) -> i64 {
+        self.versions.get(place).copied().unwrap_or(2)
+    }
+
+    fn rows_of(&self, place: usize) -> RecordBatch {
+        if self.lengths.is_empty() {
+            let rows = if place == 0 { self.rows.num_rows() } else { 0 };
+            return self.rows.slice(0, rows);
+        }
+        let from = self.lengths[..place].iter().sum();
+        self.rows.slice(from, self.lengths[place])
+    }
+
+    /// Its partitions as they are: name, id, version, rows.
+    fn parts(&self) -> Vec<(String, i64, i64, RecordBatch)> {
+        let part = |(i, name): (usize, &String)| {
+            (
+                name.clone(),
+                self.partition_id(i),
+                self.version(i),
+                self.rows_of(i),
+            )
+        };
+        self.partitions.iter().enumerate().map(part).collect()
+    }
+
+    fn set_parts(&mut self, parts: Vec<(String, i64, i64, RecordBatch)>) {
+        let rows: Vec<&RecordBatch> = parts.iter().map(|(.., rows)| rows).collect();
+        self.rows = concat_batches(&self.rows.schema(), rows).expect("of one schema");
+        self.lengths = parts.iter().map(|(.., rows)| rows.num_rows()).collect();
+        self.versions = parts.iter().map(|(_, _, version, _)| *version).collect();
+        self.ids = parts.iter().map(|(_, id, ..)| *id).collect();
+        self.partitions = parts.into_iter().map(|(name, ..)| name).collect();
+    }
+
+    /// The same with some of its partitions alone; none for all.
+    fn only(&self, names: &[String]) -> Self {
+        let mut table = self.clone();
+        if !names.is_empty() {
+            let parts = self.parts().into_iter();
+            table.set_parts(parts.filter(|(name, ..)| names.contains(name)).collect());
+        }
+        table
+    }
+
+    /// Puts a partition where it was, or beside the others, in its next version.
+    pub fn load(&mut self, name: &str, rows: RecordBatch) {
+        let mut parts = self.parts();
+        match parts.iter_mut().find(|(known, ..)| known == name) {
+            Some(part) => (part.2, part.3) = (part.2 + 1, rows),
+            None => {
+                let id = self.id + 500 + parts.len() as i64;
+                parts.push((name.to_owned(), id, 2, rows));
+            }
+        }
+        self.set_parts(parts);
+    }
+
+    /// Some of its partitions become what another table has.
+    pub fn overwrite(&mut self, names: &[String], from: &Self) -> bool {
+        let mut parts = self.parts();
+        for (name, .., rows) in from.parts() {
+            let place = parts.iter_mut().find(|(known, ..)| *known == name);
+            match place.filter(|_| names.contains(&name)) {
+                // It is another partition by that.
+                Some(part) => (part.1, part.2, part.3) = (part.1 + 7_000, 2, rows),
+                None => return false,
+            }
+        }
+        self.set_parts(parts);
+        true
+    }
+
+    /// Makes a partition without rows.
+    pub fn add_partition(&mut self, name: &str) {
+        let mut parts = self.parts();
+        let id = self.id + 700 + parts.len() as i64;
+        parts.push((name.to_owned(), id, 1, self.rows.slice(0, 0)));
+        self.set_parts(parts);
+    }
+
+    /// How many rows these of its partitions have.
+    pub fn count(&self, names: &[String]) -> usize {
+        self.only(names).rows.num_rows()
+    }
+
+    /// Takes a partition away.
+    pub fn drop_partition(&mut self, name: &str) {
+        let parts = self.parts().into_iter();
+        self.set_parts(parts.filter(|(known, ..)| known != name).collect());
     }
 }
 
@@ -134,6 +239,8 @@ pub struct Model {
     pub denied: bool,
     /// No frontend leads: each answers what it can by itself.
     pub leaderless: bool,
+    /// Refuses to exchange names of tables.
+    pub refuse_swaps: bool,
     /// Whether a backup of a whole database takes materialized views.
     pub backs_up_materialized_views: bool,
     pub brokers: Vec<String>,
@@ -186,6 +293,9 @@ fn table(id: i64, columns: &[(&str, &str)], rows: RecordBatch, partitions: &[&st
         has_temporary_partitions: false,
         replicas: 1,
         versions: Vec::new(),
+        ids: Vec::new(),
+        lengths: Vec::new(),
+        definition: String::new(),
         partitions: partitions.iter().map(|p| (*p).to_owned()).collect(),
     }
 }
@@ -205,6 +315,7 @@ impl Model {
             backends: vec![true; 3],
             denied: false,
             leaderless: false,
+            refuse_swaps: false,
             backs_up_materialized_views: true,
             brokers: vec!["hdfs_broker".into()],
             catalogs: vec!["lake".into()],
@@ -458,6 +569,12 @@ impl Model {
             if table.is_partitioned != kept[name].is_partitioned {
                 return Some("COMMON_ERROR, msg: Table's partition type is different".into());
             }
+            // The signature has the table's own name.
+            if alias.as_ref().is_some_and(|alias| alias != name) {
+                return Some(format!(
+                    "COMMON_ERROR, msg: Table {name} already exist but with different schema, errMsg: Table name is inconsistent"
+                ));
+            }
             if table.replicas != wanted && !table.is_view {
                 let partition = partitions.first().unwrap_or(name);
                 return Some(format!(
@@ -476,14 +593,43 @@ impl Model {
         let Some(database) = self.databases.get_mut(&job.database) else {
             return;
         };
-        for (table, _, alias) in &job.objects {
-            if let Some(content) = kept.get(table) {
-                let mut content = content.clone();
-                content.replicas = job.replication.parse().expect("a number");
-                database
-                    .tables
-                    .insert(alias.clone().unwrap_or_else(|| table.clone()), content);
+        for (table, partitions, alias) in &job.objects {
+            let Some(content) = kept.get(table) else {
+                continue;
+            };
+            let mut content = content.only(partitions);
+            content.replicas = job.replication.parse().expect("a number");
+            let target = alias.clone().unwrap_or_else(|| table.clone());
+            if let Some(there) = database.tables.get_mut(&target).filter(|t| !t.is_view) {
+                // What is not restored stays as it is.
+                let mut parts = there.parts();
+                for (mut name, _, version, rows) in content.parts() {
+                    if let ([only], false) = (&there.partitions[..], there.is_partitioned) {
+                        name.clone_from(only);
+                    }
+                    match parts.iter_mut().find(|(known, ..)| *known == name) {
+                        Some(part) => (part.2, part.3) = (version, rows),
+                        None => {
+                            self.next_id += 1;
+                            parts.push((name, self.next_id + 50_000, version, rows));
+                        }
+                    }
+                }
+                there.set_parts(parts);
+                continue;
             }
+            self.next_id += 1_000;
+            content.id = self.next_id + 50_000;
+            let mut parts = content.parts();
+            for (i, part) in parts.iter_mut().enumerate() {
+                part.1 = content.id + 10 + i as i64;
+            }
+            // The only partition of a table without any is called as it is.
+            if let ([only], false) = (&mut parts[..], content.is_partitioned) {
+                only.0.clone_from(&target);
+            }
+            content.set_parts(parts);
+            database.tables.insert(target, content);
         }
     }
 
@@ -544,7 +690,9 @@ impl Model {
         let chosen: BTreeMap<String, Table> = job
             .objects
             .iter()
-            .filter_map(|(name, ..)| Some((name.clone(), database.tables.get(name)?.clone())))
+            .filter_map(|(name, partitions, _)| {
+                Some((name.clone(), database.tables.get(name)?.only(partitions)))
+            })
             .collect();
         match job.state {
             // One tablet after the other: the first is there.
@@ -559,12 +707,13 @@ impl Model {
                     (0..table.partitions.len() as i64).map(move |i| (name, table, i))
                 });
                 for (name, table, i) in tablets.take(most) {
-                    let tablet = table.id + 100 + i;
+                    let part = table.partition_id(i as usize);
+                    let tablet = part + 90;
                     let path = dir.join(format!(
                         "__ss_content/__db_{}/__tbl_{}/__part_{}/__idx_{}/__{tablet}",
                         database.id,
                         table.id,
-                        table.id + 10 + i,
+                        part,
                         table.id + 1
                     ));
                     put(&path, "0200_0.dat", format!("rows of {tablet}").as_bytes());
@@ -604,7 +753,8 @@ impl Model {
             let mut partitions = serde_json::Map::new();
             if !table.is_view {
                 for (i, partition) in table.partitions.iter().enumerate() {
-                    let (id, tablet) = (table.id + 10 + i as i64, table.id + 100 + i as i64);
+                    let (id, version) = (table.partition_id(i), table.version(i));
+                    let tablet = id + 90;
                     let modern = self.at_least(3, 4);
                     let files = if modern {
                         serde_json::json!([])
@@ -617,9 +767,9 @@ impl Model {
                     let index = serde_json::json!({ name: { "id": table.id + 1, "schema_hash": 1, "tablets": { tablet.to_string(): files }, "tablets_order": [tablet.to_string()] } });
                     let content = if modern {
                         // The id in paths is the physical partition's.
-                        serde_json::json!({ "id": id + 5000, "version": 2, "version_hash": 0, "indexes": {}, "subPartitions": { id.to_string(): { "id": id, "version": 2, "indexes": index } } })
+                        serde_json::json!({ "id": id + 5000, "version": version, "version_hash": 0, "indexes": {}, "subPartitions": { id.to_string(): { "id": id, "version": version, "indexes": index } } })
                     } else {
-                        serde_json::json!({ "id": id, "version": 2, "version_hash": 0, "indexes": index })
+                        serde_json::json!({ "id": id, "version": version, "version_hash": 0, "indexes": index })
                     };
                     partitions.insert(partition.clone(), content);
                 }

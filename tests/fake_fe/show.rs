@@ -137,6 +137,7 @@ impl Model {
                 }
                 reply
             }
+            ["DESC", _, ".", _, "ALL"] => self.describe_all(&words[1], &words[3]),
             _ if changes.contains(&first) => self.change(session, sql),
             _ => return None,
         };
@@ -144,6 +145,25 @@ impl Model {
     }
 
     /// What a frontend answers of SELECT by itself.
+    /// The rows of some partitions of a table, which the query engine does not know.
+    fn counted(&self, sql: &str) -> Option<usize> {
+        let plain = sql.replace('`', "");
+        let (path, names) = plain
+            .split_once("count(*) FROM ")?
+            .1
+            .split_once(" PARTITION (")?;
+        let (database, table) = path.split_once('.')?;
+        let names = names.trim_end_matches(')').split(", ");
+        let names: Vec<String> = names.map(str::to_owned).collect();
+        Some(
+            self.databases
+                .get(database)?
+                .tables
+                .get(table)?
+                .count(&names),
+        )
+    }
+
     fn select(&self, upper: &[&str], sql: &str) -> Option<Reply> {
         let of_session = !sql.to_ascii_uppercase().contains("FROM");
         if upper.contains(&"@@VERSION_COMMENT") && self.at_least(3, 4) {
@@ -157,6 +177,12 @@ impl Model {
         if !self.backends.contains(&true) && !is_alone {
             let message = "Backend node not found. Check if any backend node is down.backend: [10.0.0.1 alive: false inBlacklist: false] ";
             return Some(Reply::error(1064, message));
+        }
+        if let Some(count) = self.counted(sql) {
+            return Some(Reply::Rows {
+                columns: vec![Column::number("count(*)", "LONGLONG", 20)],
+                rows: vec![vec![some(count)]],
+            });
         }
         match upper {
             ["SELECT", "CURRENT_VERSION", "(", ")"] => Some(Reply::Rows {
@@ -610,13 +636,13 @@ impl Model {
         }
         let row = |(i, partition): (usize, &String)| {
             let values = [
-                ("PartitionId", some(table.id + 10 + i as i64)),
+                ("PartitionId", some(table.partition_id(i))),
                 ("PartitionName", some(partition)),
+                ("VisibleVersion", some(table.version(i))),
                 (
-                    "VisibleVersion",
-                    some(table.versions.get(i).copied().unwrap_or(2)),
+                    "VisibleVersionTime",
+                    some(format!("2026-01-01 00:00:{:02}", table.version(i) % 60)),
                 ),
-                ("VisibleVersionTime", some("2026-01-01 00:00:00")),
                 ("VisibleVersionHash", some(0)),
                 ("State", some("NORMAL")),
                 ("PartitionKey", some("day")),
@@ -664,7 +690,7 @@ impl Model {
                     ("IndexName", some(name)),
                     ("DbId", some(content.id)),
                     ("TableId", some(table.id)),
-                    ("PartitionId", some(table.id + 10 + i as i64)),
+                    ("PartitionId", some(table.partition_id(i))),
                     ("IndexId", some(table.id + 1)),
                     ("IsSync", some(true)),
                     ("DetailCmd", some("SHOW PROC")),
@@ -709,7 +735,7 @@ impl Model {
             .enumerate()
             .filter(|(_, p)| only.as_ref().is_none_or(|o| o == *p));
         let row = |(i, _): (usize, &String)| {
-            let id = table.id + 100 + i as i64;
+            let id = table.partition_id(i) + 90;
             let values = [
                 ("TabletId", some(id)),
                 ("ReplicaId", some(id + 1)),
@@ -725,6 +751,23 @@ impl Model {
         Reply::Rows {
             columns: texts(names),
             rows: chosen.map(row).collect(),
+        }
+    }
+
+    /// The columns of each of a table's indexes; the double has the first of them alone.
+    fn describe_all(&self, database: &str, name: &str) -> Reply {
+        let Some(table) = self.find(database, name) else {
+            let otherwise = Reply::error(1064, format!("Unknown table '{name}'"));
+            return self.not_found(database, name, otherwise);
+        };
+        let columns = table.columns.iter().enumerate();
+        let row = |(i, (column, kind)): (usize, &(String, String))| {
+            let index = if i == 0 { name } else { "" };
+            vec![some(index), some("DUP_KEYS"), some(column), some(kind)]
+        };
+        Reply::Rows {
+            columns: texts("IndexName IndexKeysType Field Type"),
+            rows: columns.map(row).collect(),
         }
     }
 
@@ -745,7 +788,28 @@ impl Model {
             (false, true) => "Materialized View",
             (false, false) => "Table",
         };
-        let text = format!("CREATE {} `{name}` (…)", kind.to_uppercase());
+        let lines = table.partitions.iter().enumerate().map(|(i, partition)| {
+            let end = if i + 1 == table.partitions.len() {
+                ")"
+            } else {
+                ","
+            };
+            let start = if i == 0 { "(" } else { "" };
+            format!(
+                "\n{start}PARTITION {partition} VALUES [(\"{i}\"), (\"{}\")){end}",
+                i + 1
+            )
+        });
+        let lines: String = lines.collect();
+        let partitions = match table.is_partitioned {
+            true => format!("\nPARTITION BY RANGE(`day`){lines}"),
+            false => String::new(),
+        };
+        let text = format!(
+            "CREATE {} `{name}` (…){}{partitions}",
+            kind.to_uppercase(),
+            table.definition
+        );
         let mut columns = vec![
             Column::text(kind, 60),
             Column::from(format!("Create {kind}").as_str()),

@@ -9,7 +9,8 @@ use super::steps::total;
 use super::{refusals, told};
 use crate::admission::Caller;
 use crate::admission::checks::Checks;
-use crate::admission::starrocks::take_queue;
+use crate::admission::options::{take_atomic, take_base, take_queue};
+use crate::admission::staged::names_tables;
 use crate::cluster::{ExternalCluster, NativeTable, Scope};
 use crate::error::{Error, ErrorKind};
 use crate::job::{DropRequest, DroppedBackups, JobKind, Work};
@@ -217,6 +218,7 @@ impl Caller {
         let mut backup = backup.clone();
         let queues = self.explained_cluster()?.queues();
         let queue = take_queue(&mut backup.properties, queues)?;
+        let base = take_base(&mut backup.properties)?;
         let database = self.database_or_current(backup.label.database.as_ref())?;
         backup.label.database = Some(database.clone());
         let objects = backup.objects.as_deref();
@@ -276,26 +278,44 @@ impl Caller {
             let message = format!("Database: {database} is empty");
             checks.fail(Error::new(ErrorKind::WrongState, message))?;
         }
+        let changed = match &base {
+            Some(base) => {
+                let changed = self.changed(&backup, &database, base);
+                checks.take(changed.await)?
+            }
+            None => None,
+        };
         let pace = self.pace(JobKind::Backup, &backup.repository).await?;
         let mut steps = refusals(&backup.label.name, checks);
         steps.extend(busy);
         for (table, partitions) in &wanted {
             let bytes = partitions.iter().map(|part| part.bytes).sum();
             let is_list = partitions.iter().any(|part| part.kind == "LIST");
+            let is_new = |part: &&&Told| {
+                let changed = changed.as_ref();
+                changed.is_none_or(|changed| changed.has(table, &part.name))
+            };
+            let new = partitions.iter().filter(is_new);
+            let (count, new_bytes) = new.fold((0, 0), |(n, sum), p| (n + 1, sum + p.bytes));
+            let note = match &changed {
+                Some(changed) => changed.note(count, partitions.len()),
+                None if is_list => "partitions by lists are backed up from StarRocks 3.3 on".into(),
+                None => String::new(),
+            };
             steps.push(JobStep {
                 step: "UPLOADING",
                 object: format!("{database}.{table}"),
-                action: "upload",
+                action: if count > 0 || partitions.is_empty() {
+                    "upload"
+                } else {
+                    "keep"
+                },
                 partitions: Some(partitions.len() as u64),
                 tablets: Some(partitions.iter().map(|part| part.tablets).sum()),
                 bytes: Some(bytes),
-                new_bytes: Some(bytes),
-                estimated_seconds: pace.transfer(bytes),
-                note: if is_list {
-                    "partitions by lists are backed up from StarRocks 3.3 on".into()
-                } else {
-                    String::new()
-                },
+                new_bytes: Some(new_bytes),
+                estimated_seconds: pace.transfer(new_bytes),
+                note,
                 ..JobStep::default()
             });
         }
@@ -315,10 +335,11 @@ impl Caller {
         let mut restore = restore.clone();
         let queues = self.explained_cluster()?.queues();
         let queue = take_queue(&mut restore.properties, queues)?;
+        let atomic = take_atomic(&mut restore.properties)?;
         let names_database = restore.label.database.is_some() || restore.database.is_some();
         if !names_database && self.database.is_none() {
             // Which database it is of stands in the snapshot.
-            self.resolve_latest(&mut restore).await?;
+            self.resolve_chain(&mut restore).await?;
         }
         let restore = &restore;
         let label = restore.label.name.clone();
@@ -336,6 +357,12 @@ impl Caller {
         self.check_told_repository(&restore.repository, false, &mut checks)
             .await?;
         let busy = self.check_slot(&database, queue, &mut checks).await?;
+        let chain = self.chain_of(restore).await?;
+        if atomic || chain.is_some() && names_tables(objects) {
+            let chain = chain.as_ref();
+            let staged = self.explain_staged(restore, &database, chain, checks);
+            return Ok(busy.into_iter().chain(staged.await?).collect());
+        }
         let (info, bytes) = match self.stored_info(restore, &mut checks).await? {
             Ok(found) => found,
             Err(unread) => {

@@ -35,6 +35,18 @@ pub(super) struct Database {
     columns: OnceCell<HashMap<String, SchemaRef>>,
 }
 
+impl Database {
+    /// Whether there is something of this name.
+    pub fn has(&self, table: &str) -> bool {
+        self.tables.contains_key(table)
+    }
+
+    /// Whether that is a table, as far as is known.
+    pub fn is_table(&self, name: &str) -> bool {
+        self.tables.get(name).is_none_or(|o| *o == Object::Table)
+    }
+}
+
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Object {

@@ -385,11 +385,15 @@ impl Client {
 
     /// Sends a statement with an effect, once, over a connection that nobody has used.
     pub async fn send(&self, sql: &str) -> Result<Answer, SendError> {
+        self.send_within(self.options.submission_timeout, sql).await
+    }
+
+    /// The same, of one that may take longer.
+    pub async fn send_within(&self, limit: Duration, sql: &str) -> Result<Answer, SendError> {
         let mut connection = self
             .fresh_connection(&self.control)
             .await
             .map_err(SendError::NotSent)?;
-        let limit = self.options.submission_timeout;
         match self.within(limit, run(&mut connection.conn, sql)).await {
             Ok(answer) => {
                 self.give_back(connection);

@@ -68,6 +68,8 @@ pub struct Options {
     pub polling: Polling,
     /// How old the names of databases, tables and columns may be.
     pub names_max_age: Duration,
+    /// The most snapshots that an incremental backup may need beside its own; the one after is full.
+    pub older_max: usize,
 }
 
 impl fmt::Debug for Options {
@@ -240,6 +242,8 @@ impl Options {
                 0,
                 3_600_000,
             )?),
+            older_max: usize::try_from(left.number("incremental_chain_max", 30, 0, 1000)?)
+                .unwrap_or(usize::MAX),
         };
         match left.0.keys().next() {
             None => Ok(options),

@@ -3,8 +3,9 @@
 
 use std::fmt;
 
+use crate::cluster::{DatabaseChange, TableChange};
 use crate::error::{Error, ErrorKind};
-use crate::names::ClusterName;
+use crate::names::{ClusterName, DatabaseName, PartitionName};
 use crate::statement::{
     BackupSnapshot, CancelScope, CreateRepository, DropSnapshot, ExternalCatalogs, ObjectKind,
     ObjectRef, Partitions, Properties, Qualified, Recover, RestoreSnapshot, Statement, TableRef,
@@ -42,6 +43,11 @@ impl FeVersion {
     /// Whether SHOW SNAPSHOT takes a list of labels.
     pub fn lists_some_snapshots(self) -> bool {
         !self.is_before(3, 0)
+    }
+
+    /// Whether INSERT OVERWRITE takes partitions.
+    pub fn overwrites_partitions(self) -> bool {
+        !self.is_before(2, 5)
     }
 
     /// Whether times in SHOW are fixed to UTC+8, whatever the session says.
@@ -83,6 +89,64 @@ pub fn literal(text: &str) -> String {
     }
     out.push('\'');
     out
+}
+
+/// A table by its database.
+pub fn path(database: &DatabaseName, table: &str) -> Result<String, Error> {
+    let database = identifier(database.as_str())?;
+    Ok(format!("{database}.{}", identifier(table)?))
+}
+
+/// ` PARTITION (…)`; nothing for all of them.
+pub fn partitions(names: &[PartitionName]) -> Result<String, Error> {
+    if names.is_empty() {
+        return Ok(String::new());
+    }
+    let names = names.iter().map(|name| identifier(name.as_str()));
+    let names = names.collect::<Result<Vec<_>, _>>()?;
+    Ok(format!(" PARTITION ({})", names.join(", ")))
+}
+
+/// The statement of a change to a table; every version takes them.
+pub fn table_change(database: &DatabaseName, change: TableChange<'_>) -> Result<String, Error> {
+    Ok(match change {
+        TableChange::Swap { table, with } => format!(
+            "ALTER TABLE {} SWAP WITH {}",
+            path(database, table)?,
+            identifier(with)?
+        ),
+        TableChange::Rename { table, to } => format!(
+            "ALTER TABLE {} RENAME {}",
+            path(database, table)?,
+            identifier(to)?
+        ),
+        TableChange::Drop { table } => {
+            format!("DROP TABLE IF EXISTS {}", path(database, table)?)
+        }
+        TableChange::AddPartition { table, line } => {
+            format!("ALTER TABLE {} ADD {line}", path(database, table)?)
+        }
+        TableChange::Overwrite {
+            table,
+            partitions: names,
+            from,
+        } => format!(
+            "INSERT OVERWRITE {}{} SELECT /*+ SET_VAR(query_timeout = {}) */ * FROM {}{1}",
+            path(database, table)?,
+            partitions(names)?,
+            super::COUNT_TIME.as_secs(),
+            path(database, from)?,
+        ),
+    })
+}
+
+/// The statement that makes a database, or drops it; every version takes them.
+pub fn database_change(database: &DatabaseName, change: DatabaseChange) -> Result<String, Error> {
+    let database = identifier(database.as_str())?;
+    Ok(match change {
+        DatabaseChange::Create => format!("CREATE DATABASE IF NOT EXISTS {database}"),
+        DatabaseChange::Drop => format!("DROP DATABASE IF EXISTS {database} FORCE"),
+    })
 }
 
 /// Prints statements for one cluster.

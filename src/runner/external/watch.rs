@@ -94,6 +94,16 @@ impl Step<'_> {
         }
     }
 
+    /// Whether the repository has anything under the backup's label.
+    async fn is_stored(&self) -> Result<bool, StepError> {
+        let Some(repository) = &self.request.repository else {
+            return Ok(false);
+        };
+        let label = self.request.label.as_str();
+        let found = self.external.snapshots(repository.as_str(), Some(label));
+        Ok(!found.await.map_err(StepError::Retry)?.is_empty())
+    }
+
     /// What follows from a sight of the job beside what it says itself.
     pub(super) fn completed(&self, mut seen: SlotStatus) -> SlotStatus {
         seen.left_out = self.request.left_out(&seen.objects);
@@ -111,7 +121,9 @@ impl Step<'_> {
         let seen = self.completed(seen);
         let state = self.job.external_state()?;
         self.note(None, Some(seen.clone()));
-        if !seen.phase().is_over() && !seen.is_news_after(state.seen()) {
+        let moved = self.moved(&seen, &seen.objects).await;
+        let is_news = moved.is_some() || seen.is_news_after(state.seen());
+        if !seen.phase().is_over() && !is_news {
             return None;
         }
         if seen.phase().is_over() {
@@ -129,9 +141,19 @@ impl Step<'_> {
                 .and_then(|t| BackupTimestamp::new(t).ok()),
             _ => None,
         };
+        let needs_others = self.job.record.selection.as_ref();
+        let needs_others = needs_others.is_some_and(|s| !s.contents.older.is_empty());
+        if needs_others && seen.phase() == Phase::Finished && timestamp.is_none() {
+            // Without it nobody would know later that others have a part of what was backed up.
+            match self.is_stored().await {
+                Ok(false) => {}
+                Ok(true) | Err(_) => return None,
+            }
+        }
         Some(ExternalEvent::Observed {
             seen: seen.abridged(),
             timestamp,
+            moved,
         })
     }
 }

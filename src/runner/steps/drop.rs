@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Attempt, misplaced};
+use crate::chains::Chains;
 use crate::cluster::{ExternalCluster, SeenSlot, StepError};
 use crate::error::{Error, ErrorKind};
 use crate::job::{
@@ -33,6 +34,8 @@ pub(super) struct Use {
     pub label: String,
     /// Its number, of a job of ours.
     pub job: Option<JobId>,
+    /// Other labels that it reads, or relies on.
+    pub needs: Vec<String>,
 }
 
 impl Attempt<'_> {
@@ -115,7 +118,17 @@ impl Attempt<'_> {
         };
         let repository = self.opened_starrocks(name, external).await?;
         let stored = repository.label(label.as_str()).await.map_err(failed)?;
+        let chains = Chains {
+            store: &*self.context.inner.store,
+            cluster: &self.job.spec.cluster,
+            repository: name,
+        };
+        chains.check_unneeded(external, label).await?;
         if repository.is_free(&stored).await.map_err(failed)? {
+            // Of one that has nothing of its own nothing is stored.
+            if chains.is_unchanged(external, label).await? {
+                return Ok(Vec::new());
+            }
             return Err(Error::new(
                 ErrorKind::UndefinedObject,
                 format!("Snapshot does not exist in repository {name}: {label}"),
@@ -161,6 +174,12 @@ impl Attempt<'_> {
         }
         // Of what was looked at before a restart, much may have begun since.
         self.check_unused(request).await?;
+        let chains = Chains {
+            store: &*self.context.inner.store,
+            cluster: &self.job.spec.cluster,
+            repository: name,
+        };
+        chains.check_unneeded(external, label).await?;
         repository.delete_infos(&stored).await.map_err(failed)?;
         // No restore can begin from here on; one that has begun in between keeps its files.
         self.check_unused(request).await?;
@@ -238,6 +257,10 @@ impl Attempt<'_> {
                 JobKind::Backup if used.label == label.as_str() => "a backup is writing it",
                 JobKind::Restore if used.label == label.as_str() => "a restore is reading it",
                 JobKind::Prune => "its repository is being pruned",
+                JobKind::Backup if used.needs.contains(&label.to_string()) => "a backup follows it",
+                JobKind::Restore if used.needs.contains(&label.to_string()) => {
+                    "a restore is reading it"
+                }
                 _ => continue,
             };
             let message = format!("Can not drop snapshot {label}: {how}");
@@ -271,6 +294,7 @@ impl Attempt<'_> {
                     kind: slot.kind,
                     label: slot.seen.label,
                     job: None,
+                    needs: Vec::new(),
                 }));
             }
             for status in [JobStatus::Queued, JobStatus::Running] {
@@ -286,6 +310,7 @@ impl Attempt<'_> {
                     kind: job.kind,
                     label: job.snapshot,
                     job: Some(job.job_id),
+                    needs: job.needs,
                 }));
             }
         }

@@ -19,7 +19,7 @@ use crate::store::JobFilter;
 
 /// How the databases of a verification begin: with a part that nobody can guess, so that no one
 /// else's is taken for one of them.
-fn scratch_prefix(job: &Job) -> String {
+pub(super) fn scratch_prefix(job: &Job) -> String {
     let random: String = job
         .spec
         .uid
@@ -32,11 +32,11 @@ fn scratch_prefix(job: &Job) -> String {
 }
 
 /// The database that a verification restores one of its backups into.
-fn scratch_of(job: &Job, TaskId(place): TaskId) -> Result<DatabaseName, Error> {
+pub(super) fn scratch_of(job: &Job, TaskId(place): TaskId) -> Result<DatabaseName, Error> {
     DatabaseName::new(format!("{}{place}", scratch_prefix(job)))
 }
 
-fn cancelled() -> StepError {
+pub(super) fn cancelled() -> StepError {
     StepError::Retry(Error::new(ErrorKind::Cancelled, "the job was cancelled"))
 }
 

@@ -137,6 +137,17 @@ impl Attempt<'_> {
                 }
                 Ok(VerifyEvent::Checked { task, checked })
             }
+            (VerifyCommand::Restore(task), VerifyState::Restoring { report, .. }) => {
+                let cluster = self.context.inner.cluster(&self.job.spec.cluster)?;
+                let restored = self
+                    .test_restore_starrocks(request, report, task, &cluster)
+                    .await?;
+                Ok(VerifyEvent::Restored { task, restored })
+            }
+            (VerifyCommand::Release, VerifyState::Cancelled { .. }) => {
+                self.drop_starrocks_scratch().await?;
+                Ok(VerifyEvent::Released)
+            }
             _ => Err(misplaced()),
         }
     }

@@ -24,6 +24,7 @@ fn external(database: &str, label: &str, queue: bool) -> JobSpec {
             timestamp: None,
             external: None,
             expected: Vec::new(),
+            base: None,
         })),
         ..spec(database, label)
     }

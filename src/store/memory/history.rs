@@ -166,7 +166,7 @@ impl History for MemoryStore {
         }
         let never_sent: std::collections::BTreeSet<JobId> = content
             .admitted()
-            .filter(|job| !job.was_begun())
+            .filter(|job| !job.is_shown())
             .map(|job| job.id)
             .collect();
         let rows =
