@@ -58,7 +58,7 @@ enum There {
     /// Nothing that could be restored.
     Nothing,
     /// Backups of these times.
-    Backups(Vec<String>),
+    Backups(Vec<BackupTimestamp>),
     /// Something that the cluster cannot read now.
     Unread,
 }
@@ -93,8 +93,11 @@ impl Chains<'_> {
         let Some(row) = found.into_iter().find(|row| row.label == label) else {
             return Ok(There::Nothing);
         };
+        // What is half written is shown among the times.
+        let times = row.timestamps.into_iter();
+        let times = times.filter_map(|time| BackupTimestamp::new(time).ok());
         Ok(match row.status.as_str() {
-            "OK" => There::Backups(row.timestamps),
+            "OK" => There::Backups(times.collect()),
             "ERROR: no snapshot" => There::Nothing,
             _ => There::Unread,
         })
@@ -118,7 +121,12 @@ impl Chains<'_> {
         let timestamp = match &job.record.backup_timestamp {
             Some(timestamp) => timestamp.clone(),
             None => match self.there(external, label).await? {
-                There::Backups(times) if times.len() == 1 => BackupTimestamp::new(&*times[0])?,
+                There::Backups(times) if times.len() == 1 => {
+                    if self.was_taken_again(row).await? {
+                        return Ok(None);
+                    }
+                    times[0].clone()
+                }
                 There::Nothing => return Ok(None),
                 There::Backups(_) | There::Unread => {
                     let message = format!(
@@ -143,6 +151,34 @@ impl Chains<'_> {
         }))
     }
 
+    /// Whether a later backup under the label of this one has been made, or begun.
+    async fn was_taken_again(&self, row: &JobRow) -> Result<bool, Error> {
+        let later = JobFilter {
+            cluster: Some(row.cluster.clone()),
+            snapshot: Some(row.snapshot.clone()),
+            kind: Some(JobKind::Backup),
+            ids: Span {
+                from: Some(JobId(row.job_id.0 + 1)),
+                to: None,
+            },
+            ..JobFilter::default()
+        };
+        let later = self.store.jobs(&later).await?;
+        Ok(later.iter().any(|row| row.status != JobStatus::Refused))
+    }
+
+    /// The same; nothing where it cannot be told, of what needs no others.
+    async fn told(
+        &self,
+        external: &dyn ExternalCluster,
+        row: &JobRow,
+    ) -> Result<Option<Taken>, Error> {
+        match self.taken(external, row).await {
+            Err(e) if e.kind == ErrorKind::WrongState && row.needs.is_empty() => Ok(None),
+            taken => taken,
+        }
+    }
+
     /// The backup under a label that is there and whose content is known.
     pub async fn find(
         &self,
@@ -154,7 +190,7 @@ impl Chains<'_> {
             ..JobFilter::default()
         };
         for row in self.backups(of_label).await? {
-            if let Some(taken) = self.taken(external, &row).await?
+            if let Some(taken) = self.told(external, &row).await?
                 && self.is_there(external, &taken).await?
             {
                 return Ok(Some(taken));
@@ -180,7 +216,7 @@ impl Chains<'_> {
         if taken.has_own {
             return Ok(match there {
                 There::Nothing => false,
-                There::Backups(times) => times.iter().any(|time| time == timestamp.as_str()),
+                There::Backups(times) => times.contains(timestamp),
                 There::Unread => true,
             });
         }
@@ -216,7 +252,7 @@ impl Chains<'_> {
         stored: &Stored,
     ) -> Result<bool, Error> {
         Ok(match self.there(external, &stored.label).await? {
-            There::Backups(times) => times.iter().any(|time| time == stored.timestamp.as_str()),
+            There::Backups(times) => times.contains(&stored.timestamp),
             There::Nothing | There::Unread => false,
         })
     }
@@ -234,7 +270,8 @@ impl Chains<'_> {
             let is_it = |time: &String| time == stored.timestamp.as_str();
             let stays = found.iter().any(|row| {
                 let is_whole = row.label == label && row.status == "OK";
-                is_whole && row.expire_at.is_none() && row.timestamps.iter().any(is_it)
+                let expires = row.expire_at.is_some() || row.ttl.is_some();
+                is_whole && !expires && row.timestamps.iter().any(is_it)
             });
             if !stays {
                 return Ok(false);
@@ -257,7 +294,7 @@ impl Chains<'_> {
             ..JobFilter::default()
         };
         for row in self.backups(of_database).await? {
-            let Some(taken) = self.taken(external, &row).await? else {
+            let Some(taken) = self.told(external, &row).await? else {
                 continue;
             };
             if taken.moved.is_some() && self.can_be_followed(external, &taken).await? {
@@ -338,6 +375,11 @@ impl Chains<'_> {
         label: &SnapshotLabel,
     ) -> Result<(), Error> {
         let message = format!("Can not drop snapshot {label}: ");
+        let may_follow = |row: &JobRow| match row.follows.as_deref() {
+            Some("") => true,
+            Some(base) => base == label.as_str(),
+            None => false,
+        };
         for status in [JobStatus::Queued, JobStatus::Running] {
             let under_way = JobFilter {
                 repository: Some(self.repository.to_string()),
@@ -350,7 +392,7 @@ impl Chains<'_> {
                     JobKind::Restore if is_needed => "a restore is reading it",
                     JobKind::Backup if is_needed => "a backup follows it",
                     // Which one it will follow is not known yet.
-                    JobKind::Backup if row.follows && !row.noted => "a backup may follow it",
+                    JobKind::Backup if !row.noted && may_follow(&row) => "a backup may follow it",
                     _ => continue,
                 };
                 return Err(Error::new(ErrorKind::ObjectInUse, message + how)

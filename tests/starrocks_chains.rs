@@ -280,6 +280,11 @@ async fn what_has_not_changed_is_not_backed_up_again() {
         let w = fixture(version, FAST).await;
         load(&w.fe, "p1", &[1, 2]);
         load(&w.fe, "p2", &[3]);
+        let dynamic = " PROPERTIES (\"dynamic_partition.enable\" = \"true\")";
+        w.fe.model(|m| {
+            let shop = m.databases.get_mut("shop").expect("the database");
+            shop.tables.get_mut("orders").expect("there").definition = dynamic.into();
+        });
         let tables_of = "ON (orders, customers)";
         // Nothing is there to follow: it is a full backup.
         run(
@@ -404,6 +409,9 @@ async fn what_has_not_changed_is_not_backed_up_again() {
         .await;
         assert_eq!(finish(&w).await, "succeeded", "{version}");
         assert_eq!(ids(&w, "shop.orders").await, "1,2,3,4", "{version}");
+        let defined =
+            w.fe.model(|m| m.databases["shop"].tables["orders"].definition.clone());
+        assert_eq!(defined, dynamic, "{version}");
         run(
             &w.client,
             &format!("RESTORE SNAPSHOT shop.s2 FROM r ON (orders AS earlier) {LATEST}"),
@@ -507,6 +515,144 @@ async fn what_moves_while_it_is_backed_up_comes_again() {
     assert_eq!(finish(&w).await, "failed");
     assert_eq!(w.fe.effects("RESTORE").len(), begun);
     assert_eq!(ids(&w, "shop.orders").await, "1,2,3,4");
+    w.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_meanwhile_is_not_replaced() {
+    let w = fixture_of(FakeFe::start("3.3.16", 1, Pace::Manual).await, "").await;
+    load(&w.fe, "p1", &[1, 2]);
+    load(&w.fe, "p2", &[3]);
+    run(&w.client, "BACKUP SNAPSHOT shop.s TO r ON (orders)").await;
+    (0..6).for_each(|_| w.fe.step());
+    assert_eq!(finish(&w).await, "succeeded");
+    let before = tables(&w.fe, "shop");
+    let restore = |objects: &str| format!("RESTORE SNAPSHOT shop.s FROM r ON ({objects}) {ATOMIC}");
+    let restored = |begun: usize| {
+        let w = &w;
+        async move {
+            while w.fe.effects("RESTORE").len() == begun {
+                tokio::task::yield_now().await;
+            }
+            (0..6).for_each(|_| w.fe.step());
+        }
+    };
+    let told = || async {
+        let job = last_job(&w).await;
+        let query = format!("SELECT error_message FROM system.jobs WHERE job_id = {job}");
+        w.value(&query).await
+    };
+    let dropped = |n: usize| {
+        let w = &w;
+        async move {
+            let query = "SELECT count(*) FROM system.job_events WHERE event LIKE '%\"released\"%'";
+            w.until(query, &n.to_string()).await;
+        }
+    };
+    // Somebody makes a table of the name.
+    run(&w.client, &restore("orders AS fresh")).await;
+    w.fe.say(
+        None,
+        "CREATE TABLE `shop`.`fresh` (id BIGINT) PROPERTIES ('replication_num'='1')",
+    );
+    restored(0).await;
+    assert_eq!(finish(&w).await, "failed");
+    assert!(told().await.contains("was made while the restore went on"));
+    dropped(1).await;
+    w.fe.say(None, "DROP TABLE `shop`.`fresh`");
+    assert_eq!(tables(&w.fe, "shop"), before);
+    // The cluster drops a partition of what was restored.
+    w.fe.fail("SELECT /*+", Fault::Hold);
+    run(&w.client, &restore("orders")).await;
+    restored(1).await;
+    w.fe.holds("SELECT /*+").await;
+    w.fe.model(|m| {
+        let shop = m.databases.get_mut("shop").expect("the database");
+        let mut restored = shop
+            .tables
+            .iter_mut()
+            .filter(|(name, _)| name.starts_with("restore_"));
+        restored.next().expect("restored").1.drop_partition("p1");
+    });
+    w.fe.go_on();
+    assert_eq!(finish(&w).await, "failed");
+    let why = told().await;
+    assert!(
+        why.contains("without partitions that were backed up"),
+        "{why}"
+    );
+    dropped(2).await;
+    assert_eq!(tables(&w.fe, "shop"), before);
+    assert_eq!(ids(&w, "shop.orders").await, "1,2,3");
+    // Who may restore over a table may not take it away.
+    let root = w.server.client().await;
+    run(
+        &root,
+        "CREATE USER ana; GRANT REPOSITORY ON SYSTEM TO USER ana",
+    )
+    .await;
+    run(
+        &w.client,
+        "GRANT CREATE TABLE ON DATABASE shop TO USER ana; GRANT INSERT ON TABLE shop.orders TO USER ana",
+    )
+    .await;
+    let ana = connect(w.server.server.addr(), "ana", "dbname=prod")
+        .await
+        .expect("connects");
+    let (code, message) = fails(&ana, &restore("orders")).await;
+    assert_eq!(code, "42501", "{message}");
+    assert_eq!(w.fe.effects("RESTORE").len(), 2);
+    w.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_cannot_be_put_together_goes_whole() {
+    let w = fixture("4.2.0", FAST).await;
+    w.fe.model(|m| {
+        let shop = m.databases.get_mut("shop").expect("the database");
+        let orders = shop.tables.get_mut("orders").expect("there");
+        orders.definition = " AUTO_INCREMENT".into();
+    });
+    let back_up =
+        |label: &str| format!("BACKUP SNAPSHOT shop.{label} TO r ON (orders) {INCREMENTAL}");
+    run(&w.client, &back_up("s1")).await;
+    assert_eq!(finish(&w).await, "succeeded");
+    load(&w.fe, "p1", &[7]);
+    run(&w.client, &back_up("s2")).await;
+    assert_eq!(finish(&w).await, "succeeded");
+    let sent = w.fe.effects("BACKUP SNAPSHOT `shop`.`s2`");
+    assert_eq!(sent, ["BACKUP SNAPSHOT `shop`.`s2` TO `r` ON (`orders`)"]);
+    // Nothing has changed, and then it is gone with what it needs.
+    run(&w.client, &back_up("s3")).await;
+    assert_eq!(finish(&w).await, "succeeded");
+    run(&w.client, "DROP SNAPSHOT s1 ON r FORCE").await;
+    let (code, message) = fails(&w.client, "DROP SNAPSHOT s2 ON r FORCE").await;
+    assert_eq!(code, "55006", "{message}");
+    load(&w.fe, "p1", &[8]);
+    run(
+        &w.client,
+        &format!("RESTORE SNAPSHOT shop.s3 FROM r {LATEST}"),
+    )
+    .await;
+    assert_eq!(finish(&w).await, "succeeded");
+    assert_eq!(ids(&w, "shop.orders").await, "7");
+    // One that expires is not followed.
+    run(
+        &w.client,
+        "BACKUP SNAPSHOT shop.s4 TO r ON (orders) PROPERTIES (\"ttl\" = \"7 DAY\")",
+    )
+    .await;
+    assert_eq!(finish(&w).await, "succeeded");
+    let (code, message) = fails(
+        &w.client,
+        "BACKUP SNAPSHOT shop.s5 TO r ON (orders) PROPERTIES (\"type\" = \"incremental\", \"base\" = \"s4\")",
+    )
+    .await;
+    assert_eq!(
+        (code.as_str(), message.contains("expires")),
+        ("55000", true),
+        "{message}"
+    );
     w.server.stop().await;
 }
 
@@ -719,10 +865,7 @@ async fn backups_are_restored_to_see_whether_they_can_be() {
     w.until(ended, "0").await;
     assert_eq!(w.value(told).await, "f");
     let found = "SELECT detail FROM system.repository_findings ORDER BY job_id DESC LIMIT 1";
-    assert_eq!(
-        w.value(found).await,
-        "table orders has 1 partitions instead of 2"
-    );
+    assert_eq!(w.value(found).await, "table orders lacks partitions: p2");
     begin().await;
     let scratch = databases()
         .into_iter()

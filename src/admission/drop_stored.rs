@@ -19,7 +19,7 @@ impl Caller {
         chains.check_unneeded(external, &drop.label).await?;
         if chains.is_unchanged(external, &drop.label).await? {
             // The cluster has never heard of it.
-            self.drop_stored_snapshot(drop).await?;
+            self.submit_drop(drop).await?;
             return Ok("DROP SNAPSHOT".into());
         }
         match external
@@ -36,6 +36,10 @@ impl Caller {
 
     async fn drop_stored_snapshot(&mut self, drop: &DropSnapshot) -> Result<(), Error> {
         self.stored_repository(&drop.repository).await?;
+        self.submit_drop(drop).await
+    }
+
+    async fn submit_drop(&mut self, drop: &DropSnapshot) -> Result<(), Error> {
         let backups = DroppedBackups::All {
             cluster_id: String::new(),
             force: drop.force,

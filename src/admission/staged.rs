@@ -34,13 +34,26 @@ pub(super) struct Staging {
     pub replaces: Vec<bool>,
 }
 
-/// Whether a statement names what a restore in steps takes: tables, and not views alone.
-pub(super) fn names_tables(objects: Option<&[ObjectRef]>) -> bool {
-    let is_table = |object: &ObjectRef| {
-        matches!(
-            object,
-            ObjectRef::Untyped(_) | ObjectRef::Table(_) | ObjectRef::All(ObjectKind::Table)
-        )
+/// Whether a restore is done in steps: one that is to be, and one of a snapshot that needs others, if
+/// it names tables with partitions. What comes whole each time is in the snapshot itself, and
+/// restored as it stands there.
+pub(super) fn is_staged(
+    atomic: bool,
+    chain: Option<&Taken>,
+    objects: Option<&[ObjectRef]>,
+) -> bool {
+    let Some(taken) = chain.filter(|_| !atomic) else {
+        return atomic;
+    };
+    let contents = &taken.contents;
+    let has_parts = |name: &TableName| {
+        let mut tables = contents.tables.iter();
+        tables.any(|table| table.table == *name && !table.partitions.is_empty())
+    };
+    let is_table = |object: &ObjectRef| match object {
+        ObjectRef::Untyped(t) | ObjectRef::Table(t) => has_parts(&t.table.name),
+        ObjectRef::All(kind) => *kind == ObjectKind::Table,
+        ObjectRef::Named { .. } => false,
     };
     objects.is_none_or(|objects| objects.iter().any(is_table))
 }
@@ -110,6 +123,28 @@ impl Caller {
                 table
                     .partitions
                     .retain(|p| p.older.is_some() || has(p.name.as_str()));
+                for (name, partition) in copied.iter().flat_map(|t| &t.partitions) {
+                    let name = PartitionName::new(name.as_str())?;
+                    let known = table.partitions.iter().find(|p| p.name == name);
+                    if known.is_some_and(|known| known.older.is_some()) {
+                        let message = format!(
+                            "what is known of snapshot {label} is not what is stored under its name"
+                        );
+                        return Err(Error::new(ErrorKind::WrongState, message).detail(format!(
+                            "It has partition {name} of table {}, which was not sent.",
+                            table.table
+                        )));
+                    }
+                    if known.is_none() {
+                        table.partitions.push(PartitionContents {
+                            name,
+                            id: partition.id,
+                            version: partition.version,
+                            at: String::new(),
+                            older: None,
+                        });
+                    }
+                }
             }
             return Ok((contents, views_of(taken)));
         }

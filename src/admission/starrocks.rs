@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::Caller;
 use super::checks::Checks;
 use super::options::{take_atomic, take_base, take_queue};
-use super::staged::names_tables;
+use super::staged::is_staged;
 use crate::chains::Taken;
 use crate::cluster::{CATALOGS, ExternalCluster, ExternalDetails, NativeTable, Scope, SendError};
 use crate::error::{Error, ErrorKind};
@@ -268,8 +268,8 @@ impl Caller {
             self.resolve_replicas(&mut restore, &database, timestamp.as_deref())
                 .await?;
         }
-        let is_staged = restore.catalogs.is_none()
-            && (atomic || chain.is_some() && names_tables(restore.objects.as_deref()));
+        let objects = restore.objects.as_deref();
+        let is_staged = restore.catalogs.is_none() && is_staged(atomic, chain.as_ref(), objects);
         if allowed.is_ok() && is_staged {
             return self
                 .staged_restore(said, &restore, &database, chain.as_ref())

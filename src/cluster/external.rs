@@ -226,6 +226,11 @@ pub enum TableChange<'t> {
         table: &'t str,
         line: &'t str,
     },
+    /// Whether the cluster makes and drops its partitions by itself.
+    Dynamic {
+        table: &'t str,
+        enable: bool,
+    },
     /// These partitions of it become what another table has, whatever they were.
     Overwrite {
         table: &'t str,
@@ -327,6 +332,13 @@ pub trait ExternalCluster: Debug + Send + Sync {
         table: &str,
         names: &[PartitionName],
     ) -> Result<Vec<String>, Error>;
+
+    /// Whether the cluster makes and drops partitions of a table by itself.
+    async fn has_dynamic_partitions(
+        &self,
+        database: &DatabaseName,
+        table: &str,
+    ) -> Result<bool, Error>;
 
     /// Whether its version can put partitions of several tables together (INSERT OVERWRITE).
     async fn puts_together(&self) -> Result<bool, Error>;

@@ -422,7 +422,7 @@ impl ExternalCluster for StarRocksCluster {
     }
 
     async fn send_long(&self, sql: &str) -> Result<(), SendError> {
-        self.client.send_within(COUNT_TIME, sql).await.map(drop)
+        self.client.send_long(COUNT_TIME, sql).await.map(drop)
     }
 
     async fn cluster_id(&self) -> Result<Option<String>, Error> {
@@ -436,6 +436,14 @@ impl ExternalCluster for StarRocksCluster {
         names: &[PartitionName],
     ) -> Result<Vec<String>, Error> {
         StarRocksCluster::partition_lines(self, database, table, names).await
+    }
+
+    async fn has_dynamic_partitions(
+        &self,
+        database: &DatabaseName,
+        table: &str,
+    ) -> Result<bool, Error> {
+        StarRocksCluster::has_dynamic_partitions(self, database, table).await
     }
 
     async fn puts_together(&self) -> Result<bool, Error> {

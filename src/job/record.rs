@@ -8,7 +8,7 @@ use super::{
     MovedPartition, Phase, PruneEvent, RestoreEvent, RestoreState, Selection, SlotStatus,
     StagedEvent, Transfer, VerifyEvent, Volume, volume_of,
 };
-use crate::names::{BackupTimestamp, Timestamp};
+use crate::names::{BackupTimestamp, TableName, Timestamp};
 
 /// What is known about the course of a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct Record {
     pub control: Control,
     /// What a backup of another cluster takes, as far as that was looked at.
     pub selection: Option<Arc<Selection>>,
+    /// Restored tables whose dynamic partitioning is turned off until they are in their places.
+    pub dynamic: BTreeSet<TableName>,
     /// What of it has moved meanwhile, once that was looked at.
     pub moved_partitions: Option<Arc<BTreeSet<MovedPartition>>>,
 }
@@ -160,7 +162,11 @@ impl Record {
                 self.snapshot_finished_at = Some(at);
                 self.tasks_total = u64::from(*steps) + u64::from(*joins);
             }
-            StagedEvent::Restored { .. } | StagedEvent::Joined { .. } => self.tasks_done += 1,
+            StagedEvent::Restored { dynamic, .. } => {
+                self.tasks_done += 1;
+                self.dynamic.extend(dynamic.iter().cloned());
+            }
+            StagedEvent::Joined { .. } => self.tasks_done += 1,
             StagedEvent::Counted { .. } => self.transfer_finished_at = Some(at),
             StagedEvent::Cancelled { failure }
             | StagedEvent::SwapRefused { failure }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data::{Assignment, BackupObject, RestoreObject, TransferTask, Volume};
 use super::{
-    CancelCause, DropRequest, DroppedBackups, End, Failure, Job, JobKind, JobSpec, Phase,
+    Base, CancelCause, DropRequest, DroppedBackups, End, Failure, Job, JobKind, JobSpec, Phase,
     Requester, SlotStatus, StagedTable, Target, TaskKind, Work,
 };
 use crate::error::{Error, ErrorKind};
@@ -123,9 +123,9 @@ pub struct JobRow {
     /// Whether what it has backed up is known by its partitions.
     #[serde(default)]
     pub noted: bool,
-    /// Whether it takes what has changed since another backup, which may not be chosen yet.
-    #[serde(default)]
-    pub follows: bool,
+    /// The label that it was told to follow, of a backup of what has changed; empty: the latest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<String>,
     /// `[OK]` or `[CODE, msg: …]`.
     pub native_status: String,
     /// Restore only.
@@ -511,7 +511,10 @@ impl JobRow {
             imported_from: None,
             needs: Vec::new(),
             noted: false,
-            follows: spec.external().is_some_and(|r| r.base.is_some()),
+            follows: spec.external().and_then(|r| match r.base.as_ref()? {
+                Base::Latest => Some(String::new()),
+                Base::Label(label) => Some(label.to_string()),
+            }),
             native_status: "[OK]".into(),
             allow_load,
             replication_num,

@@ -90,11 +90,14 @@ impl StagedRequest {
 }
 
 /// A table that is restored and not in its place yet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StagedContent {
     pub rows: u64,
     /// What tells it from the table whose place it takes: the ids of its partitions.
     pub partition_ids: Vec<i64>,
+    /// The same of that table.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced_ids: Vec<i64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -164,6 +167,9 @@ pub enum StagedEvent {
     /// One of them is restored, by this job.
     Restored {
         job_id: JobId,
+        /// Tables whose dynamic partitioning was turned off meanwhile.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        dynamic: Vec<TableName>,
     },
     /// A part of a table is in the other one.
     Joined {
@@ -363,6 +369,7 @@ mod tests {
         let content = StagedContent {
             rows: 3,
             partition_ids: vec![7],
+            replaced_ids: Vec::new(),
         };
         let tables = Arc::new(vec![content.clone(), content]);
         let states = [
@@ -409,7 +416,10 @@ mod tests {
         ];
         let events = [
             StagedEvent::Proved { steps: 2, joins: 0 },
-            StagedEvent::Restored { job_id: JobId(2) },
+            StagedEvent::Restored {
+                job_id: JobId(2),
+                dynamic: Vec::new(),
+            },
             StagedEvent::Joined { rows: 3 },
             StagedEvent::Counted { tables },
             StagedEvent::Swapped,

@@ -295,7 +295,7 @@ impl StagedEvent {
             Self::Proved { steps, .. } => {
                 format!("{} needed, all whole", count(*steps as usize, "snapshot"))
             }
-            Self::Restored { job_id } => {
+            Self::Restored { job_id, .. } => {
                 format!("job {job_id} has restored a snapshot beside what is there")
             }
             Self::Joined { rows } => format!(

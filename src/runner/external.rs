@@ -572,7 +572,11 @@ impl Step<'_> {
             Ok(found) => Ok(found
                 .into_iter()
                 .find(|s| s.label == label && s.status == "OK")
-                .and_then(|s| s.timestamps.into_iter().next_back())),
+                .and_then(|s| {
+                    // What is half written is shown among them.
+                    let mut times = s.timestamps.into_iter().rev();
+                    times.find(|time| BackupTimestamp::new(time.as_str()).is_ok())
+                })),
             Err(e) => match self
                 .inner
                 .stored_snapshot(&self.job.spec.cluster, repository, label)

@@ -241,11 +241,26 @@ impl Model {
                 };
                 content.tables.insert(to.to_owned(), table);
             }
+            "ALTER"
+                if words.get(3) == Some(&"ADD")
+                    && content.tables.get(name).is_some_and(Table::is_dynamic) =>
+            {
+                let message = "Cannot add/drop partition on a Dynamic Partition Table";
+                return self.refused(message);
+            }
             "ALTER" if words.get(3) == Some(&"ADD") && words.get(4) == Some(&"PARTITION") => {
                 let Some(table) = content.tables.get_mut(name) else {
                     return self.refused(&format!("Unknown table '{name}'"));
                 };
                 table.add_partition(words[5]);
+            }
+            "ALTER" if plain.contains("dynamic_partition.enable") => {
+                let Some(table) = content.tables.get_mut(name) else {
+                    return self.refused(&format!("Unknown table '{name}'"));
+                };
+                let enable = |on: bool| format!("\"dynamic_partition.enable\" = \"{on}\"");
+                let on = plain.contains(&enable(true));
+                table.definition = table.definition.replace(&enable(!on), &enable(on));
             }
             "ALTER" => {
                 if let Some(table) = content.tables.get_mut(name) {

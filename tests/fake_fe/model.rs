@@ -53,6 +53,11 @@ impl Table {
         }
     }
 
+    pub fn is_dynamic(&self) -> bool {
+        self.definition
+            .contains("\"dynamic_partition.enable\" = \"true\"")
+    }
+
     pub fn partition_id(&self, place: usize) -> i64 {
         let known = self.ids.get(place).copied();
         known.unwrap_or(self.id + 10 + place as i64)

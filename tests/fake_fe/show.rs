@@ -570,6 +570,17 @@ impl Model {
             let status = if is_empty { "ERROR: no snapshot" } else { "OK" };
             let mut row = vec![some(label), some(infos.join("\n")), some(status)];
             row.resize(columns.len(), None);
+            let newest = infos
+                .last()
+                .and_then(|time| info_file(directory.as_deref()?, time));
+            if let (Some(path), Some(kept)) = (newest, row.get_mut(5)) {
+                let text = fs::read(path).expect("reads");
+                let info = serde_json::from_slice::<serde_json::Value>(&text);
+                let ttl = info
+                    .ok()
+                    .and_then(|info| Some(info["ttl"].as_str()?.to_owned()));
+                *kept = ttl;
+            }
             row
         };
         let rows = labels.iter().map(row).collect();

@@ -10,7 +10,7 @@ use super::{refusals, told};
 use crate::admission::Caller;
 use crate::admission::checks::Checks;
 use crate::admission::options::{take_atomic, take_base, take_queue};
-use crate::admission::staged::names_tables;
+use crate::admission::staged::is_staged;
 use crate::cluster::{ExternalCluster, NativeTable, Scope};
 use crate::error::{Error, ErrorKind};
 use crate::job::{DropRequest, DroppedBackups, JobKind, Work};
@@ -358,7 +358,7 @@ impl Caller {
             .await?;
         let busy = self.check_slot(&database, queue, &mut checks).await?;
         let chain = self.chain_of(restore).await?;
-        if atomic || chain.is_some() && names_tables(objects) {
+        if is_staged(atomic, chain.as_ref(), objects) {
             let chain = chain.as_ref();
             let staged = self.explain_staged(restore, &database, chain, checks);
             return Ok(busy.into_iter().chain(staged.await?).collect());

@@ -385,39 +385,63 @@ impl Client {
 
     /// Sends a statement with an effect, once, over a connection that nobody has used.
     pub async fn send(&self, sql: &str) -> Result<Answer, SendError> {
-        self.send_within(self.options.submission_timeout, sql).await
+        let connection = self.fresh_connection(&self.control).await;
+        let connection = connection.map_err(SendError::NotSent)?;
+        let limit = self.options.submission_timeout;
+        let (sent, connection) = self.send_over(connection, limit, sql).await;
+        if let Some(connection) = connection {
+            self.give_back(connection);
+        }
+        sent
     }
 
-    /// The same, of one that may take longer.
-    pub async fn send_within(&self, limit: Duration, sql: &str) -> Result<Answer, SendError> {
-        let mut connection = self
-            .fresh_connection(&self.control)
-            .await
-            .map_err(SendError::NotSent)?;
-        match self.within(limit, run(&mut connection.conn, sql)).await {
-            Ok(answer) => {
-                self.give_back(connection);
-                Ok(answer)
+    /// The same, of one that moves rows and may take so long; the frontend is told so first.
+    pub async fn send_long(&self, limit: Duration, sql: &str) -> Result<Answer, SendError> {
+        let connection = self.fresh_connection(&self.control).await;
+        let mut connection = connection.map_err(SendError::NotSent)?;
+        // Each version has some of them.
+        for name in ["query_timeout", "insert_timeout"] {
+            let set = format!("SET {name} = {}", limit.as_secs());
+            let asked = run(&mut connection.conn, &set);
+            match self.within(self.options.statement_timeout, asked).await {
+                Ok(_) | Err(Failed::Server(_)) => {}
+                Err(Failed::Broken(why) | Failed::Late(why)) => {
+                    let error = self.no_answer(&connection.address, &why);
+                    return Err(SendError::NotSent(error));
+                }
             }
+        }
+        // Nobody else takes a connection whose limits are others.
+        self.send_over(connection, limit, sql).await.0
+    }
+
+    /// Sends a statement; the connection comes back as long as it is of use.
+    async fn send_over(
+        &self,
+        mut connection: Connection,
+        limit: Duration,
+        sql: &str,
+    ) -> (Result<Answer, SendError>, Option<Connection>) {
+        match self.within(limit, run(&mut connection.conn, sql)).await {
+            Ok(answer) => (Ok(answer), Some(connection)),
             Err(Failed::Server(error)) => {
                 let error_of = refusal(&error, &connection.address);
                 if is_forwarding(&error.message) {
                     self.suspect(&connection.address);
-                    return Err(SendError::InDoubt(error_of));
+                    return (Err(SendError::InDoubt(error_of)), None);
                 }
-                self.give_back(connection);
                 let busy = error_of.kind == ErrorKind::ObjectInUse
                     || error.message.contains("Please wait and try again");
-                Err(SendError::Refused {
+                let refused = SendError::Refused {
                     error: error_of,
                     busy,
-                })
+                };
+                (Err(refused), Some(connection))
             }
             Err(Failed::Broken(why) | Failed::Late(why)) => {
                 self.suspect(&connection.address);
-                Err(SendError::InDoubt(
-                    self.no_answer(&connection.address, &why),
-                ))
+                let error = self.no_answer(&connection.address, &why);
+                (Err(SendError::InDoubt(error)), None)
             }
         }
     }

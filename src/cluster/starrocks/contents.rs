@@ -250,6 +250,20 @@ impl StarRocksCluster {
         names.iter().map(line).collect()
     }
 
+    pub(super) async fn has_dynamic_partitions(
+        &self,
+        database: &DatabaseName,
+        table: &str,
+    ) -> Result<bool, Error> {
+        let path = path(database, table)?;
+        let answer = self
+            .client
+            .query(&format!("SHOW CREATE TABLE {path}"))
+            .await?;
+        let mut texts = answer.rows.iter().flatten().flatten();
+        Ok(texts.any(|text| text.contains("\"dynamic_partition.enable\" = \"true\"")))
+    }
+
     /// What tells the cluster from others, as far as it may be asked.
     pub(super) async fn cluster_id(&self) -> Result<Option<String>, Error> {
         match self.client.query("SHOW FRONTENDS").await {

@@ -126,15 +126,18 @@ pub fn table_change(database: &DatabaseName, change: TableChange<'_>) -> Result<
         TableChange::AddPartition { table, line } => {
             format!("ALTER TABLE {} ADD {line}", path(database, table)?)
         }
+        TableChange::Dynamic { table, enable } => format!(
+            "ALTER TABLE {} SET (\"dynamic_partition.enable\" = \"{enable}\")",
+            path(database, table)?
+        ),
         TableChange::Overwrite {
             table,
             partitions: names,
             from,
         } => format!(
-            "INSERT OVERWRITE {}{} SELECT /*+ SET_VAR(query_timeout = {}) */ * FROM {}{1}",
+            "INSERT OVERWRITE {}{} SELECT * FROM {}{1}",
             path(database, table)?,
             partitions(names)?,
-            super::COUNT_TIME.as_secs(),
             path(database, from)?,
         ),
     })

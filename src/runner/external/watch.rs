@@ -5,6 +5,9 @@ use crate::cluster::{SeenSlot, StepError};
 use crate::job::*;
 use crate::names::*;
 
+/// How long the timestamp of a backup that is over is asked for, where it matters later.
+const UNTIMED_MS_MAX: i64 = 300_000;
+
 impl Step<'_> {
     pub(super) async fn watch(&self) -> Result<ExternalEvent, StepError> {
         let database = &self.request.database;
@@ -12,6 +15,7 @@ impl Step<'_> {
         let _interest = poller.interest(database);
         let mut polls = poller.polls();
         let (mut misses, mut missing_since) = (0, None);
+        let mut over_since = None;
         // A look from before the submission tells of the job before this one, which may be called
         // the same, of the same second.
         let stale = poller.begun();
@@ -58,7 +62,11 @@ impl Step<'_> {
             }
             if let Some(seen) = found {
                 (misses, missing_since) = (0, None);
-                if let Some(event) = self.news(seen).await {
+                if seen.phase().is_over() {
+                    over_since.get_or_insert_with(|| self.inner.env.now());
+                }
+                let over_ms = over_since.map_or(0, |since| self.inner.env.now().0 - since.0);
+                if let Some(event) = self.news(seen, over_ms < UNTIMED_MS_MAX).await {
                     return Ok(event);
                 }
             }
@@ -117,7 +125,8 @@ impl Step<'_> {
     }
 
     /// The event for what was seen, if it is worth one; the rest is noted.
-    async fn news(&self, seen: SlotStatus) -> Option<ExternalEvent> {
+    /// `waits`: for the timestamp of what relies on other snapshots.
+    async fn news(&self, seen: SlotStatus, waits: bool) -> Option<ExternalEvent> {
         let seen = self.completed(seen);
         let state = self.job.external_state()?;
         self.note(None, Some(seen.clone()));
@@ -143,7 +152,7 @@ impl Step<'_> {
         };
         let needs_others = self.job.record.selection.as_ref();
         let needs_others = needs_others.is_some_and(|s| !s.contents.older.is_empty());
-        if needs_others && seen.phase() == Phase::Finished && timestamp.is_none() {
+        if waits && needs_others && seen.phase() == Phase::Finished && timestamp.is_none() {
             // Without it nobody would know later that others have a part of what was backed up.
             match self.is_stored().await {
                 Ok(false) => {}

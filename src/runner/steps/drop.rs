@@ -116,19 +116,19 @@ impl Attempt<'_> {
             );
             Error::new(e.kind, message)
         };
-        let repository = self.opened_starrocks(name, external).await?;
-        let stored = repository.label(label.as_str()).await.map_err(failed)?;
         let chains = Chains {
             store: &*self.context.inner.store,
             cluster: &self.job.spec.cluster,
             repository: name,
         };
         chains.check_unneeded(external, label).await?;
+        // Of one that has nothing of its own nothing is stored.
+        if chains.is_unchanged(external, label).await? {
+            return Ok(Vec::new());
+        }
+        let repository = self.opened_starrocks(name, external).await?;
+        let stored = repository.label(label.as_str()).await.map_err(failed)?;
         if repository.is_free(&stored).await.map_err(failed)? {
-            // Of one that has nothing of its own nothing is stored.
-            if chains.is_unchanged(external, label).await? {
-                return Ok(Vec::new());
-            }
             return Err(Error::new(
                 ErrorKind::UndefinedObject,
                 format!("Snapshot does not exist in repository {name}: {label}"),
@@ -165,6 +165,14 @@ impl Attempt<'_> {
             );
             Error::new(e.kind, message).hint("What is deleted stays deleted; say it again.")
         };
+        let chains = Chains {
+            store: &*self.context.inner.store,
+            cluster: &self.job.spec.cluster,
+            repository: name,
+        };
+        if timestamps.is_empty() && chains.is_unchanged(external, label).await? {
+            return Ok(());
+        }
         let repository = self.opened_starrocks(name, external).await?;
         let stored = repository.label(label.as_str()).await.map_err(failed)?;
         let is_ours = |time: &String| timestamps.iter().any(|ours| ours.as_str() == time);
@@ -174,11 +182,6 @@ impl Attempt<'_> {
         }
         // Of what was looked at before a restart, much may have begun since.
         self.check_unused(request).await?;
-        let chains = Chains {
-            store: &*self.context.inner.store,
-            cluster: &self.job.spec.cluster,
-            repository: name,
-        };
         chains.check_unneeded(external, label).await?;
         repository.delete_infos(&stored).await.map_err(failed)?;
         // No restore can begin from here on; one that has begun in between keeps its files.

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use self::place::Left;
 use super::{Attempt, misplaced};
-use crate::cluster::{ExternalCluster, StepError};
+use crate::cluster::{ExternalCluster, SendError, StepError, TableChange};
 use crate::error::{Error, ErrorKind};
 use crate::job::{
     ExternalRequest, Failure, Job, JobKind, JobSpec, JobStatus, Requester, StagedCommand,
     StagedEvent, StagedPart, StagedRequest, StagedState, StagedStep, VerifyLevel, VerifyRequest,
     Work,
 };
-use crate::names::{JobUid, SnapshotLabel, TableName};
+use crate::names::{JobUid, TableName};
 use crate::repository::StarRocksRepository;
 use crate::runner::Runner;
 use crate::statement::{ObjectRef, Partitions, Properties, Qualified, RestoreSnapshot, TableRef};
@@ -107,7 +107,7 @@ impl Attempt<'_> {
         let done = match (command, state) {
             (StagedCommand::Prove, StagedState::Pending) => self.prove(request).await,
             (StagedCommand::Restore(n), StagedState::Staging { done, .. }) if n == *done => {
-                self.restore_beside(request, n as usize).await
+                self.restore_beside(request, n as usize, external).await
             }
             (StagedCommand::Join(n), StagedState::Joining { done, .. }) if n == *done => {
                 self.join(request, n as usize, external).await
@@ -241,17 +241,50 @@ impl Attempt<'_> {
         &self,
         request: &StagedRequest,
         place: usize,
+        external: &dyn ExternalCluster,
     ) -> Result<StagedEvent, StepError> {
         let step = request.steps.get(place).ok_or_else(misplaced)?;
         let child = self.child_of(request, step, place).await?;
         if child.end() == Some(crate::job::End::Finished) {
-            return Ok(StagedEvent::Restored { job_id: child.id });
+            let dynamic = self.hold_partitions(request, place, external).await?;
+            return Ok(StagedEvent::Restored {
+                job_id: child.id,
+                dynamic,
+            });
         }
         let failure = child.record.failure.unwrap_or_else(|| {
             let message = format!("job {} has not restored snapshot {}", child.id, step.label);
             Failure::of(&Error::new(ErrorKind::Remote, message))
         });
         Ok(StagedEvent::Cancelled { failure })
+    }
+
+    /// Keeps the cluster from making and dropping partitions of what was just restored; the tables
+    /// in which it would.
+    async fn hold_partitions(
+        &self,
+        request: &StagedRequest,
+        place: usize,
+        external: &dyn ExternalCluster,
+    ) -> Result<Vec<TableName>, StepError> {
+        let database = &request.target.database;
+        let mut dynamic = Vec::new();
+        for part in &request.steps[place].parts {
+            let scratch = self.scratch(request, &part.table, place)?;
+            let has_dynamic = external.has_dynamic_partitions(database, scratch.as_str());
+            if !has_dynamic.await.map_err(StepError::Retry)? {
+                continue;
+            }
+            let change = TableChange::Dynamic {
+                table: scratch.as_str(),
+                enable: false,
+            };
+            let sql = external.table_change(database, change)?;
+            let sent = external.send(&sql).await.map_err(SendError::into_error);
+            sent.map_err(|e| StepError::Retry(e.printed_as(&sql)))?;
+            dynamic.push(part.table.clone());
+        }
+        Ok(dynamic)
     }
 
     /// The job that restores one snapshot, which is over: one that was begun before a restart, or a
@@ -391,14 +424,13 @@ impl Attempt<'_> {
         let Some(slot) = slot.map_err(StepError::Retry)? else {
             return Ok(());
         };
-        let mut labels = request.labels().map(SnapshotLabel::as_str);
-        let is_ours = slot.kind == JobKind::Restore && labels.any(|l| l == slot.seen.label);
-        let names_ours = || -> Result<bool, Error> {
-            let first = scratch_of(self.job, 0, 0)?;
-            let stem = first.as_str().trim_end_matches("_0_0").to_owned();
-            Ok(slot.seen.objects.is_empty() || slot.seen.objects.contains(&stem))
+        let is_one = |step: &StagedStep| {
+            let time = slot.seen.timestamp.as_deref();
+            step.label.as_str() == slot.seen.label
+                && time.is_none_or(|time| time == step.timestamp.as_str())
         };
-        if is_ours && !slot.seen.phase().is_over() && names_ours()? {
+        let is_ours = slot.kind == JobKind::Restore && request.steps.iter().any(is_one);
+        if is_ours && !slot.seen.phase().is_over() {
             let message = "the cluster is still restoring";
             return Err(StepError::Retry(Error::new(ErrorKind::WrongState, message)));
         }

@@ -155,20 +155,17 @@ impl Attempt<'_> {
         let is_unpartitioned = |names: &BTreeSet<&str>, table: &TableName| {
             names.len() == 1 && names.contains(table.as_str())
         };
-        let is_same = found == wanted
-            || is_unpartitioned(&wanted, &table.name) && is_unpartitioned(&found, &scratch)
-            || is_unpartitioned(&wanted, &table.name) && found.len() == 1;
-        if !is_same {
-            let list =
-                |names: &BTreeSet<&str>| names.iter().copied().collect::<Vec<_>>().join(", ");
+        let is_one = is_unpartitioned(&wanted, &table.name) && found.len() == 1;
+        let missing: Vec<&str> = wanted.difference(&found).copied().collect();
+        if !missing.is_empty() && !is_one {
             let message = format!(
-                "table {} was restored with other partitions than it was backed up with",
+                "table {} was restored without partitions that were backed up",
                 table.name
             );
             return Err(StepError::Fatal(
                 Error::new(ErrorKind::WrongState, message)
-                    .detail(format!("{} instead of {}.", list(&found), list(&wanted)))
-                    .hint("Dynamic partitioning or a partition's time to live may have dropped some: restore it without \"atomic\", or with PARTITION (…) AS another table."),
+                    .detail(format!("It lacks {}.", missing.join(", ")))
+                    .hint("The cluster may have dropped them as too old, by dynamic partitioning or a time to live: turn that off in the table before it is backed up."),
             ));
         }
         let ids = external.partition_ids(database, scratch.as_str()).await;
@@ -192,9 +189,18 @@ impl Attempt<'_> {
                 let what = format!("what was restored of table {} does not read", table.name);
                 persistent(self.attempts, e.prefixed(&what))
             })?;
+            let replaced_ids = match table.replaces {
+                true => {
+                    external
+                        .partition_ids(database, table.target.as_str())
+                        .await
+                }
+                false => Ok(None),
+            };
             tables.push(StagedContent {
                 rows,
                 partition_ids,
+                replaced_ids: replaced_ids.map_err(StepError::Retry)?.unwrap_or_default(),
             });
         }
         Ok(StagedEvent::Counted {
@@ -286,18 +292,24 @@ impl Attempt<'_> {
         // Names that are exchanged twice are the old ones.
         self.not_in_flight(external, &[&sql]).await?;
         let (beside, in_place) = ((database, &scratch), (database, target));
-        if self.is_restored(external, beside, content).await? != Some(true) {
+        if !self
+            .is_restored(external, beside, content)
+            .await?
+            .unwrap_or_default()
+        {
             // It is where it belongs, or somebody has moved it; what is there is told.
-            return match self.is_restored(external, in_place, content).await? {
-                Some(true) => Ok(StagedEvent::Swapped),
-                _ => {
-                    let message = format!("table {scratch}, which was restored, is gone");
-                    Err(StepError::Retry(Error::new(
-                        ErrorKind::UndefinedTable,
-                        message,
-                    )))
-                }
+            let old = StagedContent {
+                partition_ids: content.replaced_ids.clone(),
+                ..StagedContent::default()
             };
+            let is_done = self.is_restored(external, in_place, content).await? == Some(true)
+                || self.is_restored(external, beside, &old).await? == Some(true);
+            if !is_done {
+                let message = format!("table {scratch}, which was restored, is gone");
+                let error = Error::new(ErrorKind::UndefinedTable, message);
+                return Err(StepError::Retry(error));
+            }
+            return self.is_placed(request, table, external).await;
         }
         if place == 0
             && let Err(error) = self.check_places(request, external).await?
@@ -308,22 +320,38 @@ impl Attempt<'_> {
             Ok(()) => {}
             Err(SendError::Refused { error, .. }) => {
                 // An earlier one, whose answer was lost, may have come first.
-                return match self.is_restored(external, in_place, content).await? {
-                    Some(true) => Ok(StagedEvent::Swapped),
-                    _ => refused(error.printed_as(&sql)),
-                };
+                if self.is_restored(external, in_place, content).await? != Some(true) {
+                    return refused(error.printed_as(&sql));
+                }
             }
             Err(SendError::NotSent(error) | SendError::InDoubt(error)) => {
                 return Err(StepError::Retry(error));
             }
         }
-        match self.is_restored(external, in_place, content).await? {
-            Some(true) => Ok(StagedEvent::Swapped),
-            _ => {
-                let message = format!("table {target} is not what was restored yet");
-                Err(StepError::Retry(Error::new(ErrorKind::WrongState, message)))
-            }
+        if self.is_restored(external, in_place, content).await? != Some(true) {
+            let message = format!("table {target} is not what was restored yet");
+            return Err(StepError::Retry(Error::new(ErrorKind::WrongState, message)));
         }
+        self.is_placed(request, table, external).await
+    }
+
+    /// What follows once a table is in its place: what was turned off for it goes on.
+    async fn is_placed(
+        &self,
+        request: &StagedRequest,
+        table: &StagedTable,
+        external: &dyn ExternalCluster,
+    ) -> Result<StagedEvent, StepError> {
+        if self.job.record.dynamic.contains(&table.name) {
+            let change = TableChange::Dynamic {
+                table: table.target.as_str(),
+                enable: true,
+            };
+            let sql = external.table_change(&request.target.database, change)?;
+            let sent = external.send(&sql).await.map_err(SendError::into_error);
+            sent.map_err(|e| StepError::Retry(e.printed_as(&sql)))?;
+        }
+        Ok(StagedEvent::Swapped)
     }
 
     /// Drops the tables of the names that this job has made: the old ones once the restored ones are
