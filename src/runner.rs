@@ -36,6 +36,10 @@ use crate::progress::Progress;
 use crate::repository::{Location, OpenRepository, Repository, SpeedLimit};
 use crate::store::{JobFilter, RepositoryRecord, Store};
 
+/// How long until a job is cancelled once more that could not be.
+const CANCEL_AGAIN: Duration = Duration::from_secs(1);
+/// How long until it is seen whether one that nobody drives is over.
+const PART_AGAIN: Duration = Duration::from_millis(20);
 /// Verifications at a time, of all repositories: each reads as fast as storage lets it.
 const VERIFICATIONS_MAX: usize = 2;
 
@@ -292,6 +296,32 @@ impl Runner {
         }
         self.cancel_driven(id).await?;
         Ok(id)
+    }
+
+    /// Cancels a job that is a part of another one, and waits until it has nothing left to do.
+    async fn end_part(&self, id: JobId) -> Result<(), Error> {
+        loop {
+            // One that is just being sent, or taken up after a restart, cannot be cancelled yet; one
+            // that is being committed ends by itself.
+            if let Err(error) = self.cancel_job(id).await {
+                tracing::debug!(%error, job_id = id.0, "a part of a job is not cancelled yet");
+            }
+            let clock = &self.inner.env.clock;
+            let again = async {
+                self.wait(id).await;
+                clock.sleep(PART_AGAIN).await;
+            };
+            tokio::select! {
+                () = again => {}
+                () = clock.sleep(CANCEL_AGAIN) => {}
+                () = self.inner.stop.cancelled() => {
+                    return Err(Error::new(ErrorKind::Shutdown, "the server is stopping"));
+                }
+            }
+            if self.inner.store.load(id).await?.is_over() {
+                return Ok(());
+            }
+        }
     }
 
     /// Cancels a job through the task that drives it.

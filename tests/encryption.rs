@@ -43,10 +43,13 @@ fn assert_tells_nothing(root: &Path) {
             .to_string_lossy()
             .into_owned();
         let bytes = std::fs::read(&file).expect("a file");
-        for word in ["secret", "PAR1", "nightly"] {
+        for word in ["secret", "nightly"] {
             let stands = bytes.windows(word.len()).any(|w| w == word.as_bytes());
             assert!(!stands && !name.contains(word), "{word} stands in {name}");
         }
+        // In between the four letters come by chance, once in some thousand megabytes.
+        let is_parquet = bytes.starts_with(b"PAR1") || bytes.ends_with(b"PAR1");
+        assert!(!is_parquet, "{name} is told as Parquet");
     }
 }
 

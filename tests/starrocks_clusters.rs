@@ -730,7 +730,7 @@ async fn snapshots_are_restored_into_another_cluster() {
             "RESTORE SNAPSHOT shop.s FROM r ON CLUSTER {cluster} ON ({objects}) PROPERTIES (\"backup_timestamp\" = \"latest\", \"replication_num\" = \"{replicas}\")"
         )
     };
-    let again = restore("other", "orders AS again, customers AS people", 1);
+    let again = restore("other", "orders AS again, customers AS folk", 1);
     let refused = async |statement: &str, code: &str| {
         let told = fails(&w.client, statement).await;
         assert_eq!(told.0, code, "{statement}: {}", told.1);
@@ -757,7 +757,7 @@ async fn snapshots_are_restored_into_another_cluster() {
         .iter()
         .map(|row| row[1].clone().unwrap_or_default())
         .collect();
-    assert_eq!(steps, ["shop.again", "shop.people", "s"]);
+    assert_eq!(steps, ["shop.again", "shop.folk", "s"]);
 
     run(&w.client, &again).await;
     assert_eq!(w.ends().await, "succeeded");
@@ -771,7 +771,7 @@ async fn snapshots_are_restored_into_another_cluster() {
             .collect::<Vec<_>>()
     });
     assert!(
-        tables.contains(&"again".to_owned()) && tables.contains(&"people".to_owned()),
+        tables.contains(&"again".to_owned()) && tables.contains(&"folk".to_owned()),
         "{tables:?}"
     );
     assert!(w.fe.effects("RESTORE").is_empty());

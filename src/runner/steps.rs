@@ -20,7 +20,7 @@ use super::uploads::JobUploads;
 use super::{Inner, location_of};
 use crate::cluster::{ReportProgress, StepError};
 use crate::error::{Error, ErrorKind};
-use crate::job::{Finding, Job, JobCommand, JobEvent, JobState, StagedEvent, Work};
+use crate::job::{Finding, Job, JobCommand, JobEvent, JobState, StagedEvent, VerifyEvent, Work};
 use crate::names::{RepositoryName, TaskId};
 use crate::repository::{
     FileSet, Location, Repository, SpeedLimit, StarRocksRepository, StoredSet, Throttle,
@@ -128,12 +128,16 @@ impl StepContext {
         command: JobCommand,
         attempts: u32,
     ) -> Result<JobEvent, StepError> {
-        if let (JobState::Staged(_), true) = (&job.state, job.is_settled())
-            && self.inner.clusters.get(&job.spec.cluster).is_none()
-        {
-            // With the cluster, what is left there is out of reach.
-            let dropped = Vec::new();
-            return Ok(JobEvent::Staged(StagedEvent::Released { dropped }));
+        // With the cluster, what is left there is out of reach.
+        if job.is_settled() && self.inner.clusters.get(&job.spec.cluster).is_none() {
+            match &job.state {
+                JobState::Staged(_) => {
+                    let dropped = Vec::new();
+                    return Ok(JobEvent::Staged(StagedEvent::Released { dropped }));
+                }
+                JobState::Verify(_) => return Ok(JobEvent::Verify(VerifyEvent::Released)),
+                _ => {}
+            }
         }
         let cluster = self.inner.cluster(&job.spec.cluster)?;
         if let (Some(request), JobCommand::External(command)) = (job.spec.external(), command) {

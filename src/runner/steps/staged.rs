@@ -3,8 +3,6 @@
 
 mod place;
 
-use std::time::Duration;
-
 use self::place::Left;
 use super::{Attempt, misplaced};
 use crate::cluster::{ExternalCluster, SendError, StepError, TableChange};
@@ -22,8 +20,6 @@ use crate::store::{JobFilter, Span};
 
 /// What was tried so often will not go the next time either.
 const TRIES: u32 = 3;
-/// How long until a job is cancelled once more that cannot be yet.
-const CANCEL_AGAIN: Duration = Duration::from_secs(1);
 /// The shortest timeout of a job that StarRocks takes, seconds.
 const TIMEOUT_MIN: u64 = 600;
 
@@ -398,26 +394,11 @@ impl Attempt<'_> {
         let runner = Runner {
             inner: inner.clone(),
         };
-        let stopping = || {
-            let message = "the server is stopping";
-            StepError::Retry(Error::new(ErrorKind::Shutdown, message))
-        };
         for id in inner.store.unfinished().await? {
             if inner.store.spec(id).await?.requester != Requester::Staging(self.job.id) {
                 continue;
             }
-            let mut over = std::pin::pin!(runner.wait(id));
-            loop {
-                // One that is just being sent cannot be cancelled yet.
-                if let Err(error) = runner.cancel_job(id).await {
-                    tracing::debug!(%error, job_id = id.0, "a part of a restore is not cancelled yet");
-                }
-                tokio::select! {
-                    () = &mut over => break,
-                    () = inner.env.clock.sleep(CANCEL_AGAIN) => {}
-                    () = inner.stop.cancelled() => return Err(stopping()),
-                }
-            }
+            runner.end_part(id).await.map_err(StepError::Retry)?;
         }
         // Of one that was lost nobody knows; what it restores would come after it was dropped.
         let slot = external.slot(&request.target.database).await;

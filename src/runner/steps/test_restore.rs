@@ -293,14 +293,7 @@ impl Attempt<'_> {
             if spec.requester != Requester::Verification(self.job.id) {
                 continue;
             }
-            // One that cannot be cancelled any more ends by itself.
-            if let Err(error) = runner.cancel_job(id).await {
-                tracing::debug!(%error, job_id = id.0, "a restore of a verification ends by itself");
-            }
-            runner.wait(id).await;
-            if inner.stop.is_cancelled() {
-                return Err(cancelled());
-            }
+            runner.end_part(id).await.map_err(StepError::Retry)?;
         }
         let cluster = inner.cluster(&self.job.spec.cluster)?;
         for database in cluster.managed()?.databases().await? {

@@ -326,24 +326,9 @@ impl Attempt<'_> {
             if inner.store.spec(id).await?.requester != Requester::Verification(self.job.id) {
                 continue;
             }
-            match runner.cancel_job(id).await {
-                Ok(()) => {}
-                Err(e) if e.kind == ErrorKind::Connection => return Err(StepError::Retry(e)),
-                // It may just have come to its end, which is as good.
-                Err(error) => {
-                    tracing::debug!(%error, job_id = id.0, "a restore of a verification ends by itself");
-                }
-            }
-            runner.wait(id).await;
-            if inner.stop.is_cancelled() {
-                return Err(cancelled());
-            }
+            runner.end_part(id).await.map_err(StepError::Retry)?;
         }
-        let cluster = match inner.cluster(&self.job.spec.cluster) {
-            // With the cluster, what is left there is out of reach.
-            Err(e) if e.kind == ErrorKind::UndefinedObject => return Ok(()),
-            cluster => cluster?,
-        };
+        let cluster = inner.cluster(&self.job.spec.cluster)?;
         let external = cluster.external().ok_or_else(misplaced)?;
         let prefix = scratch_prefix(self.job);
         cluster.forget_names();
