@@ -129,8 +129,8 @@ impl Attempt<'_> {
         Ok(StagedEvent::Joined { rows })
     }
 
-    /// Refuses a restored table that does not have the partitions that it should have: what the
-    /// cluster does by itself, as dynamic partitioning, goes on in it.
+    /// Refuses a restored table that lacks partitions: the cluster may drop what is too old before
+    /// dynamic partitioning is turned off in it, and by a time to live. More of them do no harm.
     async fn check_partitions(
         &self,
         request: &StagedRequest,
